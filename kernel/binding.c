@@ -1,0 +1,361 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Bindings: adding and removing them.
+ *
+ * A binding stands in two indexes: the VM's tree by GFN, which guest accesses
+ * read under RCU, and the guestmem's interval tree by page, which host accesses
+ * read under the invalidate lock. An unmap changes several guestmems and still
+ * must happen as a whole or not at all, so it goes in three steps under
+ * gmem_vm.lock:
+ *
+ * 1. all that can fail: memory for the change, and every page taken back. From
+ *    here on, guest accesses to the range wait, so no page is provided anew;
+ * 2. one store into the VM's tree: the range is unbound;
+ * 3. the guestmems' interval trees follow.
+ *
+ * A failure in step 1 leaves the bindings as they were. Pages that had already
+ * come back are provided again when the guest next uses them.
+ */
+#include <linux/file.h>
+#include <linux/interval_tree_generic.h>
+#include <linux/pagemap.h>
+#include <linux/slab.h>
+
+#include "binding.h"
+#include "guestmem.h"
+#include "lend.h"
+#include "provider.h"
+#include "stats.h"
+#include "vm.h"
+
+static struct kmem_cache *gmem_binding_cache;
+
+#define GMEM_BINDING_FIRST(b) ((b)->first)
+#define GMEM_BINDING_LAST(b) ((b)->last)
+
+INTERVAL_TREE_DEFINE(struct gmem_binding, node, pgoff_t, subtree_last,
+		     GMEM_BINDING_FIRST, GMEM_BINDING_LAST, static,
+		     gmem_index)
+
+int gmem_binding_cache_init(void)
+{
+	gmem_binding_cache = KMEM_CACHE(gmem_binding, SLAB_ACCOUNT);
+	return gmem_binding_cache ? 0 : -ENOMEM;
+}
+
+void gmem_binding_cache_exit(void)
+{
+	/* The callbacks of kfree_rcu() free into the cache. */
+	rcu_barrier();
+	kmem_cache_destroy(gmem_binding_cache);
+}
+
+static struct gmem_binding *gmem_binding_alloc(struct gmem_vm *vm,
+					       struct file *file, u32 flags,
+					       pgoff_t first, pgoff_t last,
+					       unsigned long gfn_delta)
+{
+	struct gmem_binding *b;
+
+	b = kmem_cache_zalloc(gmem_binding_cache, GFP_KERNEL);
+	if (!b)
+		return NULL;
+	b->vm = vm;
+	b->mem = gmem_mem(file_inode(file));
+	b->file = get_file(file);
+	b->flags = flags;
+	b->first = first;
+	b->last = last;
+	b->gfn_delta = gfn_delta;
+	return b;
+}
+
+/* Free a binding that is in neither index. */
+static void gmem_binding_free(struct gmem_binding *b)
+{
+	fput(b->file);
+	kfree_rcu(b, rcu);
+}
+
+struct gmem_binding *gmem_binding_next(struct gmem_vm *vm, unsigned long *gfn,
+				       unsigned long last)
+{
+	MA_STATE(mas, &vm->bindings, *gfn, *gfn);
+	struct gmem_binding *b;
+
+	if (*gfn > last)
+		return NULL;
+	b = mas_find(&mas, last);
+	if (b)
+		*gfn = gmem_binding_gfn(b, b->last) + 1;
+	return b;
+}
+
+bool gmem_binding_exclusive(const struct gmem_binding *b)
+{
+	return gmem_binding_lent(b) ||
+	       !(b->vm->provider->flags & GMEM_PROVIDER_SHARE_MULTI);
+}
+
+static struct rb_root_cached *gmem_binding_index_of(struct gmem_binding *b)
+{
+	return gmem_binding_exclusive(b) ? &b->mem->exclusive :
+					   &b->mem->shared;
+}
+
+struct gmem_binding *gmem_binding_of_page(struct gmem_mem *mem, pgoff_t index,
+					  struct gmem_binding *prev)
+{
+	struct gmem_binding *b;
+
+	if (prev)
+		return gmem_index_iter_next(prev, index, index);
+	b = gmem_index_iter_first(&mem->exclusive, index, index);
+	if (!b)
+		b = gmem_index_iter_first(&mem->shared, index, index);
+	return b;
+}
+
+/* Does a binding of the same pages rule this one out? */
+static bool gmem_binding_excluded(const struct gmem_binding *b)
+{
+	if (gmem_index_iter_first(&b->mem->exclusive, b->first, b->last))
+		return true;
+	return gmem_binding_exclusive(b) &&
+	       gmem_index_iter_first(&b->mem->shared, b->first, b->last);
+}
+
+int gmem_binding_map(struct gmem_vm *vm, struct file *file, u32 flags,
+		     pgoff_t first, pgoff_t last, unsigned long gfn)
+{
+	MA_STATE(mas, &vm->bindings, gfn, gfn);
+	unsigned long gfn_last = gfn + (last - first);
+	struct inode *inode = file_inode(file);
+	struct gmem_binding *b;
+	int err;
+
+	lockdep_assert_held(&vm->lock);
+
+	if (mas_find(&mas, gfn_last))
+		return -EEXIST;
+	b = gmem_binding_alloc(vm, file, flags, first, last, gfn - first);
+	if (!b)
+		return -ENOMEM;
+	mas_set_range(&mas, gfn, gfn_last);
+	err = mas_preallocate(&mas, b, GFP_KERNEL);
+	if (err)
+		goto free_binding;
+
+	filemap_invalidate_lock(inode->i_mapping);
+	if (gmem_binding_excluded(b)) {
+		err = -EEXIST;
+	} else {
+		gmem_index_insert(b, gmem_binding_index_of(b));
+		mas_store_prealloc(&mas, b);
+	}
+	filemap_invalidate_unlock(inode->i_mapping);
+	if (err)
+		goto destroy_mas;
+
+	gmem_stat_add(GMEM_STAT_BINDINGS, 1);
+	return 0;
+
+destroy_mas:
+	mas_destroy(&mas);
+free_binding:
+	gmem_binding_free(b);
+	return err;
+}
+
+bool gmem_binding_clip(const struct gmem_binding *b, unsigned long gfn_first,
+		       unsigned long gfn_last, pgoff_t *first, pgoff_t *last)
+{
+	*first = b->first;
+	*last = b->last;
+	if (gmem_binding_gfn(b, b->first) < gfn_first)
+		*first = gmem_binding_index(b, gfn_first);
+	if (gmem_binding_gfn(b, b->last) > gfn_last)
+		*last = gmem_binding_index(b, gfn_last);
+	return gmem_mem_aligned(b->mem, *first) &&
+	       gmem_mem_aligned(b->mem, *last + 1);
+}
+
+int gmem_binding_take_back(struct gmem_binding *b, pgoff_t first, pgoff_t last,
+			   enum gmem_reclaim_reason reason, u64 *nr_pages)
+{
+	struct address_space *mapping = b->mem->inode.i_mapping;
+	int err;
+
+	filemap_invalidate_lock(mapping);
+	err = gmem_lend_reclaim_range(b, first, last, reason, nr_pages);
+	filemap_invalidate_unlock(mapping);
+	return err;
+}
+
+/*
+ * Chain the bindings that touch the range at @list; -EINVAL where one would be
+ * cut inside a huge page.
+ */
+static int gmem_unmap_collect(struct gmem_vm *vm, unsigned long first,
+			      unsigned long last, struct gmem_binding **list,
+			      u64 *nr_pages)
+{
+	struct gmem_binding **tail = list;
+	unsigned long gfn = first;
+	pgoff_t cut_first, cut_last;
+	struct gmem_binding *b;
+
+	*list = NULL;
+	*nr_pages = 0;
+	while ((b = gmem_binding_next(vm, &gfn, last))) {
+		if (!gmem_binding_clip(b, first, last, &cut_first, &cut_last))
+			return -EINVAL;
+		*nr_pages += cut_last - cut_first + 1;
+		b->unmap_next = NULL;
+		*tail = b;
+		tail = &b->unmap_next;
+	}
+	return 0;
+}
+
+/* Step 3 for one binding: it keeps what lies outside, or goes. */
+static void gmem_unmap_finish(struct gmem_binding *b, struct gmem_binding *right,
+			      pgoff_t first, pgoff_t last)
+{
+	struct address_space *mapping = file_inode(b->file)->i_mapping;
+	bool gone = false;
+
+	filemap_invalidate_lock(mapping);
+	gmem_index_remove(b, gmem_binding_index_of(b));
+	if (right) {
+		b->last = first - 1;
+		gmem_index_insert(right, gmem_binding_index_of(right));
+	} else if (first > b->first) {
+		b->last = first - 1;
+	} else if (last < b->last) {
+		b->first = last + 1;
+	} else {
+		gone = true;
+	}
+	if (!gone)
+		gmem_index_insert(b, gmem_binding_index_of(b));
+	filemap_invalidate_unlock(mapping);
+
+	if (gone) {
+		gmem_stat_add(GMEM_STAT_BINDINGS, -1);
+		gmem_binding_free(b);
+	}
+}
+
+/*
+ * An unmap from the middle of @b leaves two pieces. Put a second binding, equal
+ * to @b for every reader, where the right piece will be.
+ */
+static struct gmem_binding *gmem_unmap_split(struct gmem_vm *vm,
+					     struct gmem_binding *b,
+					     unsigned long last)
+{
+	MA_STATE(mas, &vm->bindings, last + 1, gmem_binding_gfn(b, b->last));
+	struct gmem_binding *right;
+	int err;
+
+	right = gmem_binding_alloc(vm, b->file, b->flags,
+				   gmem_binding_index(b, last + 1), b->last,
+				   b->gfn_delta);
+	if (!right)
+		return ERR_PTR(-ENOMEM);
+	err = mas_store_gfp(&mas, right, GFP_KERNEL);
+	if (err) {
+		gmem_binding_free(right);
+		return ERR_PTR(err);
+	}
+	return right;
+}
+
+static void gmem_unmap_unsplit(struct gmem_vm *vm, struct gmem_binding *b,
+			       struct gmem_binding *right)
+{
+	MA_STATE(mas, &vm->bindings, gmem_binding_gfn(right, right->first),
+		 gmem_binding_gfn(right, right->last));
+
+	/* Another entry for the same slot needs no memory, so can't fail. */
+	mas_store_gfp(&mas, b, GFP_KERNEL);
+	gmem_binding_free(right);
+}
+
+int gmem_binding_unmap(struct gmem_vm *vm, unsigned long first,
+		       unsigned long last, u64 *nr_pages)
+{
+	MA_STATE(mas, &vm->bindings, first, last);
+	struct gmem_binding *list, *b, *next, *right = NULL;
+	pgoff_t cut_first, cut_last;
+	int err;
+
+	lockdep_assert_held(&vm->lock);
+
+	err = gmem_unmap_collect(vm, first, last, &list, nr_pages);
+	if (err || !list)
+		return err;
+
+	if (gmem_binding_gfn(list, list->first) < first &&
+	    gmem_binding_gfn(list, list->last) > last) {
+		right = gmem_unmap_split(vm, list, last);
+		if (IS_ERR(right))
+			return PTR_ERR(right);
+	}
+	err = mas_preallocate(&mas, NULL, GFP_KERNEL);
+	if (err)
+		goto unsplit;
+
+	gmem_vm_begin_unmap(vm, first, last);
+	for (b = list; b; b = b->unmap_next) {
+		gmem_binding_clip(b, first, last, &cut_first, &cut_last);
+		err = gmem_binding_take_back(b, cut_first, cut_last,
+					     GMEM_RECLAIM_UNBIND, NULL);
+		if (err)
+			goto end_unmap;
+	}
+
+	mas_store_prealloc(&mas, NULL);
+	for (b = list; b; b = next) {
+		next = b->unmap_next;
+		gmem_binding_clip(b, first, last, &cut_first, &cut_last);
+		gmem_unmap_finish(b, right, cut_first, cut_last);
+	}
+	if (right)
+		gmem_stat_add(GMEM_STAT_BINDINGS, 1);
+	gmem_vm_end_unmap(vm);
+	return 0;
+
+end_unmap:
+	gmem_vm_end_unmap(vm);
+	mas_destroy(&mas);
+unsplit:
+	if (right)
+		gmem_unmap_unsplit(vm, list, right);
+	return err;
+}
+
+void gmem_binding_remove_all(struct gmem_vm *vm)
+{
+	struct gmem_binding *b;
+	unsigned long gfn = 0;
+
+	mutex_lock(&vm->lock);
+	while ((b = gmem_binding_next(vm, &gfn, ULONG_MAX))) {
+		struct address_space *mapping = file_inode(b->file)->i_mapping;
+
+		filemap_invalidate_lock(mapping);
+		gmem_lend_reclaim_range(b, b->first, b->last,
+					GMEM_RECLAIM_TEARDOWN, NULL);
+		gmem_index_remove(b, gmem_binding_index_of(b));
+		filemap_invalidate_unlock(mapping);
+
+		gmem_stat_add(GMEM_STAT_BINDINGS, -1);
+		/* The tree still points at it, but nobody reads that any more. */
+		gmem_binding_free(b);
+		cond_resched();
+	}
+	__mt_destroy(&vm->bindings);
+	mutex_unlock(&vm->lock);
+}

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef _GMEM_CALL_H
+#define _GMEM_CALL_H
+
+#include <linux/gmem.h>
+#include <linux/types.h>
+
+/* Room for the argument of any call. */
+#define GMEM_CALL_MAX_SIZE 128
+
+/**
+ * enum gmem_call_kind - how a call's argument travels
+ * @GMEM_CALL_VALUE: the ioctl argument itself, as an unsigned long
+ * @GMEM_CALL_FIXED: a struct of fixed size, in only (compatible calls)
+ * @GMEM_CALL_IN: a struct that begins with its size, in only
+ * @GMEM_CALL_INOUT: the same, written back on success
+ * @GMEM_CALL_PARTIAL: the same, written back on failure too, because it says
+ *	how far the call came
+ */
+enum gmem_call_kind {
+	GMEM_CALL_VALUE,
+	GMEM_CALL_FIXED,
+	GMEM_CALL_IN,
+	GMEM_CALL_INOUT,
+	GMEM_CALL_PARTIAL,
+};
+
+/**
+ * struct gmem_call - one entry of a dispatch table
+ * @cmd: ioctl number
+ * @kind: see above
+ * @size: size of the struct as this kernel knows it
+ * @min_size: size of its first version
+ * @fn: gets the object that the descriptor stands for and the argument
+ */
+struct gmem_call {
+	unsigned int cmd;
+	enum gmem_call_kind kind;
+	size_t size;
+	size_t min_size;
+	int (*fn)(void *obj, void *arg);
+};
+
+#define GMEM_CALL(_cmd, _kind, _fn, _struct, _last)			\
+	{								\
+		.cmd = _cmd,						\
+		.kind = _kind,						\
+		.size = sizeof(_struct) +				\
+			BUILD_BUG_ON_ZERO(sizeof(_struct) > GMEM_CALL_MAX_SIZE), \
+		.min_size = offsetofend(_struct, _last),		\
+		.fn = _fn,						\
+	}
+
+long gmem_call(const struct gmem_call *calls, size_t nr_calls, void *obj,
+	       unsigned int cmd, unsigned long arg);
+
+/* Both ends of the range [@first, @last] of pages from bytes @addr, @length. */
+int gmem_call_range(u64 addr, u64 length, unsigned long *first,
+		    unsigned long *last);
+
+#endif /* _GMEM_CALL_H */

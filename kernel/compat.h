@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* All that differs between the kernels that gmem builds for. */
+#ifndef _GMEM_COMPAT_H
+#define _GMEM_COMPAT_H
+
+#include <linux/pagemap.h>
+#include <linux/version.h>
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 12, 0)
+#error "gmem needs Linux 6.12 or later"
+#endif
+
+#ifndef CONFIG_64BIT
+#error "gmem needs a 64-bit kernel: guest frame numbers are unsigned long"
+#endif
+
+/* 6.19 added a memory policy. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 19, 0)
+#define gmem_filemap_alloc_folio(gfp, order) filemap_alloc_folio(gfp, order, NULL)
+#else
+#define gmem_filemap_alloc_folio(gfp, order) filemap_alloc_folio(gfp, order)
+#endif
+
+#endif /* _GMEM_COMPAT_H */

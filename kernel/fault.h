@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef _GMEM_FAULT_H
+#define _GMEM_FAULT_H
+
+#include <linux/gmem.h>
+#include <linux/spinlock.h>
+#include <linux/types.h>
+
+struct folio;
+struct gmem_vm;
+struct inode;
+
+/**
+ * struct gmem_fault_log - the last refused guest accesses of a VM
+ * @lock: innermost; taken under the folio lock
+ * @seq: number of the last refused access
+ * @overwritten: number of the last access whose entry is gone
+ * @head: index of the newest entry
+ * @entries: a ring; seq 0 marks an entry that was never used
+ */
+struct gmem_fault_log {
+	spinlock_t lock;
+	u64 seq;
+	u64 overwritten;
+	unsigned int head;
+	struct gmem_fault_info entries[GMEM_NR_FAULTS];
+};
+
+/**
+ * struct gmem_guest_access - an access that a guest makes
+ * @vm: the guest
+ * @gfn: where
+ * @access: bits of &enum gmem_access
+ * @inode: the guestmem that the caller expects there
+ * @index: and the page of it
+ * @writable: the caller is going to let the guest write, whatever @access is
+ */
+struct gmem_guest_access {
+	struct gmem_vm *vm;
+	unsigned long gfn;
+	u32 access;
+	struct inode *inode;
+	pgoff_t index;
+	bool writable;
+};
+
+void gmem_fault_log_init(struct gmem_fault_log *log);
+
+/* Remember a refused access and return the errno of @reason. */
+int gmem_fault_refuse(struct gmem_vm *vm, unsigned long gfn, u32 access,
+		      enum gmem_fault_reason reason);
+
+/*
+ * Resolve an access: allocate the page and provide it as its binding says. On
+ * success the folio is locked and referenced; the caller makes the page
+ * reachable before it unlocks. On failure the access is in the log, except for
+ * -EINTR: a fatal signal.
+ */
+int gmem_fault_guest(const struct gmem_guest_access *access,
+		     struct folio **folio);
+
+int gmem_vm_faults_call(void *obj, void *arg);
+
+#endif /* _GMEM_FAULT_H */

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <linux/highmem.h>
+#include <linux/mm.h>
+#include <linux/pagevec.h>
+#include <linux/sched/signal.h>
+
+#include "compat.h"
+#include "folio.h"
+#include "guestmem.h"
+
+/*
+ * A new folio at @index, zeroed but not yet uptodate: that comes with its first
+ * user. -EEXIST if one is in the way.
+ */
+static struct folio *gmem_folio_add(struct gmem_mem *mem, pgoff_t index,
+				    unsigned int order)
+{
+	struct address_space *mapping = mem->inode.i_mapping;
+	gfp_t gfp = mapping_gfp_mask(mapping);
+	struct folio *folio;
+	int err;
+
+	/* A small folio will do if there is no huge one without effort. */
+	if (order)
+		gfp = (gfp & ~__GFP_RETRY_MAYFAIL) | __GFP_NORETRY;
+
+	index = round_down(index, 1UL << order);
+	folio = gmem_filemap_alloc_folio(gfp | __GFP_ZERO, order);
+	if (!folio)
+		return ERR_PTR(-ENOMEM);
+	err = filemap_add_folio(mapping, folio, index, gfp);
+	if (err) {
+		folio_put(folio);
+		return ERR_PTR(err);
+	}
+	return folio;
+}
+
+/* As gmem_folio_get(), but doesn't count as use. */
+static struct folio *gmem_folio_find_or_add(struct gmem_mem *mem, pgoff_t index)
+{
+	struct folio *folio;
+
+	for (;;) {
+		folio = filemap_lock_folio(mem->inode.i_mapping, index);
+		if (!IS_ERR(folio))
+			return folio;
+		if (mem->order) {
+			folio = gmem_folio_add(mem, index, mem->order);
+			if (!IS_ERR(folio))
+				return folio;
+		}
+		folio = gmem_folio_add(mem, index, 0);
+		/* -EEXIST: another toucher of the page was faster. */
+		if (PTR_ERR_OR_ZERO(folio) != -EEXIST)
+			return folio;
+	}
+}
+
+struct folio *gmem_folio_get(struct gmem_mem *mem, pgoff_t index)
+{
+	struct folio *folio;
+
+	folio = gmem_folio_find_or_add(mem, index);
+	if (IS_ERR(folio))
+		return folio;
+	if (PageHWPoison(folio_file_page(folio, index))) {
+		folio_unlock(folio);
+		folio_put(folio);
+		return ERR_PTR(-EHWPOISON);
+	}
+	folio_mark_uptodate(folio);
+	return folio;
+}
+
+bool gmem_folio_pinned(struct folio *folio)
+{
+	/* The page cache's references, and the caller's. */
+	int expected = folio_nr_pages(folio) + 1;
+
+	/*
+	 * A folio off the LRU is on its way there, or was taken off for a while:
+	 * whoever does that holds one reference.
+	 */
+	if (!folio_test_lru(folio))
+		expected++;
+	return folio_ref_count(folio) > expected;
+}
+
+void gmem_folio_scrub(struct folio *folio)
+{
+	long i;
+
+	for (i = 0; i < folio_nr_pages(folio); i++) {
+		if (PageHWPoison(folio_page(folio, i)))
+			continue;
+		clear_highpage(folio_page(folio, i));
+		cond_resched();
+	}
+}
+
+static void gmem_folio_mark_used(struct folio *folio)
+{
+	folio_lock(folio);
+	folio_mark_uptodate(folio);
+	folio_unlock(folio);
+}
+
+static void gmem_folio_drop(struct folio *folio)
+{
+	loff_t pos = folio_pos(folio);
+
+	truncate_inode_pages_range(folio->mapping, pos,
+				   pos + folio_size(folio) - 1);
+}
+
+/*
+ * Call @fn for those of [first, last] that were allocated but never used. The
+ * invalidate lock keeps folios in the file; held for writing, unused ones stay
+ * unused, too.
+ */
+static void gmem_folio_for_each_unused(struct gmem_mem *mem, pgoff_t first,
+				       pgoff_t last,
+				       void (*fn)(struct folio *folio))
+{
+	struct folio_batch batch;
+	unsigned int i;
+
+	folio_batch_init(&batch);
+	while (filemap_get_folios(mem->inode.i_mapping, &first, last, &batch)) {
+		for (i = 0; i < folio_batch_count(&batch); i++)
+			if (!folio_test_uptodate(batch.folios[i]))
+				fn(batch.folios[i]);
+		folio_batch_release(&batch);
+		cond_resched();
+	}
+}
+
+static int gmem_folio_allocate_one(struct gmem_mem *mem, pgoff_t *index)
+{
+	struct folio *folio;
+
+	if (signal_pending(current))
+		return -EINTR;
+
+	filemap_invalidate_lock_shared(mem->inode.i_mapping);
+	folio = gmem_folio_find_or_add(mem, *index);
+	filemap_invalidate_unlock_shared(mem->inode.i_mapping);
+	if (IS_ERR(folio))
+		return PTR_ERR(folio);
+
+	*index = folio_next_index(folio);
+	folio_unlock(folio);
+	folio_put(folio);
+	cond_resched();
+	return 0;
+}
+
+int gmem_folio_allocate(struct gmem_mem *mem, pgoff_t first, pgoff_t last)
+{
+	struct address_space *mapping = mem->inode.i_mapping;
+	pgoff_t index = first;
+	int err = 0;
+
+	/* One at a time, or a failing call would drop what another allocated. */
+	lockdep_assert_held_write(&mem->inode.i_rwsem);
+
+	while (!err && index <= last)
+		err = gmem_folio_allocate_one(mem, &index);
+
+	if (err) {
+		filemap_invalidate_lock(mapping);
+		gmem_folio_for_each_unused(mem, first, last, gmem_folio_drop);
+		filemap_invalidate_unlock(mapping);
+	} else {
+		filemap_invalidate_lock_shared(mapping);
+		gmem_folio_for_each_unused(mem, first, last,
+					   gmem_folio_mark_used);
+		filemap_invalidate_unlock_shared(mapping);
+	}
+	return err;
+}

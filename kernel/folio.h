@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The folios of a guestmem and their states.
+ *
+ * A folio's state is kept as a mark of its page cache entry: there it survives
+ * the split of a huge folio, can be searched for and counted, and costs nothing.
+ * Nothing is ever written back from a guestmem, so the marks have no other user.
+ * Written under the folio lock; stable under it.
+ */
+#ifndef _GMEM_FOLIO_H
+#define _GMEM_FOLIO_H
+
+#include <linux/pagemap.h>
+#include <linux/types.h>
+
+struct gmem_mem;
+
+/* Only the guest has it. */
+#define GMEM_FOLIO_LENT PAGECACHE_TAG_TOWRITE
+/* A guest has used it through a shared binding. */
+#define GMEM_FOLIO_SHARED PAGECACHE_TAG_WRITEBACK
+/* Its provider never gave it back; its VM is gone. */
+#define GMEM_FOLIO_LEAKED PAGECACHE_TAG_DIRTY
+
+static inline bool gmem_folio_is(struct folio *folio, xa_mark_t state)
+{
+	return xa_get_mark(&folio->mapping->i_pages, folio->index, state);
+}
+
+static inline void gmem_folio_set(struct folio *folio, xa_mark_t state)
+{
+	xa_set_mark(&folio->mapping->i_pages, folio->index, state);
+}
+
+static inline void gmem_folio_clear(struct folio *folio, xa_mark_t state)
+{
+	xa_clear_mark(&folio->mapping->i_pages, folio->index, state);
+}
+
+/*
+ * The folio at @index, allocated and zeroed if there is none; locked and
+ * referenced, or -ENOMEM, or -EHWPOISON if the page is broken. Invalidate lock.
+ */
+struct folio *gmem_folio_get(struct gmem_mem *mem, pgoff_t index);
+
+/* Does anybody but the page cache, page tables and the caller hold the folio? */
+bool gmem_folio_pinned(struct folio *folio);
+
+/* Zero it, but for pages that can't be touched any more. */
+void gmem_folio_scrub(struct folio *folio);
+
+/* Allocate [@first, @last], all or nothing. Inode lock. */
+int gmem_folio_allocate(struct gmem_mem *mem, pgoff_t first, pgoff_t last);
+
+#endif /* _GMEM_FOLIO_H */

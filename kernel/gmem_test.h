@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
+/*
+ * The call that drives the mock provider. It exists only in a module built with
+ * GMEM_TEST=1 and is no part of the ABI.
+ */
+#ifndef _GMEM_TEST_H
+#define _GMEM_TEST_H
+
+#include <linux/gmem.h>
+
+/**
+ * enum gmem_test_op - what GMEM_TEST does
+ * @GMEM_TEST_ACCESS: access memory as the guest: @length bytes at @guest_addr,
+ *	not across a page boundary, to or from @buffer. -EFAULT if the access is
+ *	refused (the reason is in GMEM_VM_FAULTS).
+ * @GMEM_TEST_FAIL: let the @nth next pass of @point, and the @times - 1 passes
+ *	behind it, fail. @nth 0 switches the point off.
+ * @GMEM_TEST_LOOKUP: report in @provided what the second stage holds at
+ *	@guest_addr, and in @length how many pages it holds in all
+ */
+enum gmem_test_op {
+	GMEM_TEST_ACCESS = 1,
+	GMEM_TEST_FAIL = 2,
+	GMEM_TEST_LOOKUP = 3,
+};
+
+/**
+ * enum gmem_test_point - where the mock can fail
+ * @GMEM_TEST_DONATE: first half of providing a page: host gives it away
+ * @GMEM_TEST_MAP: second half: it appears in the guest. A failure here hands the
+ *	page back, which is a pass of GMEM_TEST_RECLAIM.
+ * @GMEM_TEST_RECLAIM: taking a page back
+ */
+enum gmem_test_point {
+	GMEM_TEST_DONATE = 0,
+	GMEM_TEST_MAP = 1,
+	GMEM_TEST_RECLAIM = 2,
+#define GMEM_TEST_NR_POINTS 3
+};
+
+/* Bits of gmem_test.provided, beside those of enum gmem_access. */
+#define GMEM_TEST_PROVIDED_LENT (1UL << 8)
+
+/**
+ * struct gmem_test - argument of GMEM_TEST
+ * @size: sizeof(struct gmem_test)
+ * @op: one of &enum gmem_test_op
+ * @guest_addr: ACCESS, LOOKUP: guest address
+ * @length: ACCESS: bytes; LOOKUP, out: pages in the second stage
+ * @buffer: ACCESS: address of the caller's bytes
+ * @access: ACCESS: one bit of &enum gmem_access; EXEC reads
+ * @point: FAIL: one of &enum gmem_test_point
+ * @nth: FAIL: which pass fails, from 1
+ * @times: FAIL: how many passes fail in a row
+ * @provided: LOOKUP, out: 0 if nothing is provided there, else what the guest
+ *	may do, and GMEM_TEST_PROVIDED_LENT
+ * @reserved: 0
+ */
+struct gmem_test {
+	__u32 size;
+	__u32 op;
+	__u64 guest_addr;
+	__u64 length;
+	__u64 buffer;
+	__u32 access;
+	__u32 point;
+	__u32 nth;
+	__u32 times;
+	__u32 provided;
+	__u32 reserved;
+};
+
+/** GMEM_TEST - ioctl on a VM of the mock provider; -ENOTTY on any other */
+#define GMEM_TEST _IO(GMEM_IOCTL_TYPE, 0xf0)
+
+#endif /* _GMEM_TEST_H */

@@ -1,0 +1,445 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The guestmem file: its inode, its calls and the host's access to it.
+ *
+ * The files live in a pseudo filesystem of their own, with folios in the page
+ * cache. So accounting, truncation, reverse mapping and memory failure work as
+ * for any file. Folios are unevictable and unmovable: a guest's second stage may
+ * refer to them by physical address.
+ */
+#include <linux/file.h>
+#include <linux/fs.h>
+#include <linux/falloc.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/mount.h>
+#include <linux/overflow.h>
+#include <linux/pagemap.h>
+#include <linux/pseudo_fs.h>
+#include <linux/rcupdate_wait.h>
+#include <linux/slab.h>
+
+#include "binding.h"
+#include "call.h"
+#include "folio.h"
+#include "guestmem.h"
+#include "lend.h"
+#include "stats.h"
+
+#define GMEM_FS_MAGIC 0x474d454d /* "GMEM" */
+
+static struct vfsmount *gmem_mnt;
+static struct kmem_cache *gmem_mem_cache;
+static struct workqueue_struct *gmem_mem_wq;
+
+unsigned int gmem_mem_huge_order(void)
+{
+	return IS_ENABLED(CONFIG_TRANSPARENT_HUGEPAGE) ? HPAGE_PMD_ORDER : 0;
+}
+
+static vm_fault_t gmem_mem_host_fault(struct vm_fault *vmf)
+{
+	struct inode *inode = file_inode(vmf->vma->vm_file);
+	struct folio *folio;
+	int err;
+
+	if (vmf->pgoff >= i_size_read(inode) >> PAGE_SHIFT)
+		return VM_FAULT_SIGBUS;
+
+	filemap_invalidate_lock_shared(inode->i_mapping);
+	folio = gmem_folio_get(gmem_mem(inode), vmf->pgoff);
+	if (IS_ERR(folio)) {
+		err = PTR_ERR(folio);
+		goto unlock;
+	}
+	err = gmem_lend_host_access(gmem_mem(inode), folio);
+	if (err) {
+		folio_unlock(folio);
+		folio_put(folio);
+		goto unlock;
+	}
+	vmf->page = folio_file_page(folio, vmf->pgoff);
+unlock:
+	filemap_invalidate_unlock_shared(inode->i_mapping);
+
+	if (!err)
+		return VM_FAULT_LOCKED;
+	return err == -EHWPOISON ? VM_FAULT_HWPOISON : VM_FAULT_SIGBUS;
+}
+
+static const struct vm_operations_struct gmem_mem_vm_ops = {
+	.fault = gmem_mem_host_fault,
+};
+
+static int gmem_mem_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	/*
+	 * A private mapping would copy pages on write. Ask for MAYSHARE: SHARED is
+	 * off where a read-only descriptor is mapped.
+	 */
+	if (!(vma->vm_flags & VM_MAYSHARE))
+		return -EINVAL;
+
+	/*
+	 * DONTDUMP: writing a core must not take pages back from a guest.
+	 * DONTEXPAND: keeps mlock() away, whose batches hold references to pages
+	 * for so long that they would look pinned.
+	 */
+	vm_flags_set(vma, VM_DONTDUMP | VM_DONTEXPAND);
+	vma->vm_ops = &gmem_mem_vm_ops;
+	return 0;
+}
+
+static int gmem_mem_punch(struct gmem_mem *mem, pgoff_t first, pgoff_t last)
+{
+	struct address_space *mapping = mem->inode.i_mapping;
+	int err;
+
+	filemap_invalidate_lock(mapping);
+	err = gmem_lend_reclaim_file(mem, first, last, GMEM_RECLAIM_PUNCH);
+	if (!err)
+		truncate_inode_pages_range(mapping, (loff_t)first << PAGE_SHIFT,
+					   (((loff_t)last + 1) << PAGE_SHIFT) - 1);
+	filemap_invalidate_unlock(mapping);
+	return err;
+}
+
+static long gmem_mem_fallocate(struct file *file, int mode, loff_t offset,
+			       loff_t length)
+{
+	struct inode *inode = file_inode(file);
+	struct gmem_mem *mem = gmem_mem(inode);
+	unsigned long first, last;
+	int err;
+
+	if (mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE))
+		return -EOPNOTSUPP;
+	err = gmem_call_range(offset, length, &first, &last);
+	if (err)
+		return err;
+	if (last >= i_size_read(inode) >> PAGE_SHIFT ||
+	    !gmem_mem_aligned(mem, first) || !gmem_mem_aligned(mem, last + 1))
+		return -EINVAL;
+
+	inode_lock(inode);
+	if (mode & FALLOC_FL_PUNCH_HOLE)
+		err = gmem_mem_punch(mem, first, last);
+	else
+		err = gmem_folio_allocate(mem, first, last);
+	inode_unlock(inode);
+	return err;
+}
+
+static int gmem_mem_query_call(void *obj, void *arg)
+{
+	struct inode *inode = file_inode(obj);
+	struct address_space *mapping = inode->i_mapping;
+	struct gmem_mem_query *query = arg;
+	u64 lent = 0, shared = 0, leaked = 0, present = 0;
+	unsigned long first, last;
+	struct folio *folio;
+	int err;
+
+	if (query->flags)
+		return -EINVAL;
+	err = gmem_call_range(query->offset, query->length, &first, &last);
+	if (err)
+		return err;
+	if (last >= i_size_read(inode) >> PAGE_SHIFT)
+		return -EINVAL;
+
+	XA_STATE(xas, &mapping->i_pages, first);
+
+	/* Held for writing, no folio appears, goes or changes hands. */
+	filemap_invalidate_lock(mapping);
+	rcu_read_lock();
+	xas_for_each(&xas, folio, last) {
+		u64 nr;
+
+		if (xas_retry(&xas, folio) || xa_is_value(folio))
+			continue;
+		nr = min(folio_next_index(folio) - 1, last) -
+		     max(folio->index, first) + 1;
+		present += nr;
+		if (xas_get_mark(&xas, GMEM_FOLIO_LEAKED))
+			leaked += nr;
+		else if (xas_get_mark(&xas, GMEM_FOLIO_LENT))
+			lent += nr;
+		else if (xas_get_mark(&xas, GMEM_FOLIO_SHARED))
+			shared += nr;
+		if (need_resched()) {
+			xas_pause(&xas);
+			cond_resched_rcu();
+		}
+	}
+	rcu_read_unlock();
+	filemap_invalidate_unlock(mapping);
+
+	query->absent = last - first + 1 - present;
+	query->host = present - lent - shared - leaked;
+	query->lent = lent;
+	query->shared = shared;
+	query->leaked = leaked;
+	return 0;
+}
+
+static const struct gmem_call gmem_mem_calls[] = {
+	GMEM_CALL(GMEM_MEM_QUERY, GMEM_CALL_INOUT, gmem_mem_query_call,
+		  struct gmem_mem_query, leaked),
+};
+
+static long gmem_mem_ioctl(struct file *file, unsigned int cmd,
+			   unsigned long arg)
+{
+	return gmem_call(gmem_mem_calls, ARRAY_SIZE(gmem_mem_calls), file, cmd,
+			 arg);
+}
+
+static const struct file_operations gmem_mem_fops = {
+	.owner = THIS_MODULE,
+	.mmap = gmem_mem_mmap,
+	.get_unmapped_area = thp_get_unmapped_area,
+	.fallocate = gmem_mem_fallocate,
+	.unlocked_ioctl = gmem_mem_ioctl,
+	.compat_ioctl = compat_ptr_ioctl,
+	.llseek = noop_llseek,
+};
+
+/* The size is fixed, whatever ftruncate() says; the rest is as for any inode. */
+static int gmem_mem_setattr(struct mnt_idmap *idmap, struct dentry *dentry,
+			    struct iattr *attr)
+{
+	if (attr->ia_valid & ATTR_SIZE)
+		return -EINVAL;
+	return simple_setattr(idmap, dentry, attr);
+}
+
+static const struct inode_operations gmem_mem_iops = {
+	.setattr = gmem_mem_setattr,
+	.getattr = simple_getattr,
+};
+
+static void gmem_mem_poison_work(struct work_struct *work)
+{
+	struct gmem_mem *mem = container_of(work, struct gmem_mem, poison_work);
+	pgoff_t last = (i_size_read(&mem->inode) >> PAGE_SHIFT) - 1;
+
+	/* What a provider doesn't give back stays lent: nobody gets at it. */
+	filemap_invalidate_lock(mem->inode.i_mapping);
+	gmem_lend_reclaim_file(mem, 0, last, GMEM_RECLAIM_POISON);
+	filemap_invalidate_unlock(mem->inode.i_mapping);
+	iput(&mem->inode);
+}
+
+/*
+ * A page broke, and memory_failure() has taken it out of all page tables. It
+ * stays in the file, so that who touches it next learns about it instead of
+ * finding zeroes; punching a hole replaces it. Called with the folio locked, so
+ * the provider has to be told from elsewhere: that takes the invalidate lock.
+ */
+static int gmem_mem_error_remove_folio(struct address_space *mapping,
+				       struct folio *folio)
+{
+	struct gmem_mem *mem = gmem_mem(mapping->host);
+
+	if (igrab(&mem->inode) && !queue_work(gmem_mem_wq, &mem->poison_work))
+		iput(&mem->inode);
+	return MF_DELAYED;
+}
+
+static const struct address_space_operations gmem_mem_aops = {
+	.dirty_folio = noop_dirty_folio,
+	.error_remove_folio = gmem_mem_error_remove_folio,
+};
+
+struct file *gmem_mem_file_get(int fd)
+{
+	struct file *file = fget(fd);
+
+	if (!file)
+		return ERR_PTR(-EBADF);
+	if (file->f_op != &gmem_mem_fops) {
+		fput(file);
+		return ERR_PTR(-EINVAL);
+	}
+	return file;
+}
+
+static struct inode *gmem_mem_inode_create(u64 size, unsigned int order)
+{
+	struct inode *inode;
+
+	inode = new_inode(gmem_mnt->mnt_sb);
+	if (!inode)
+		return ERR_PTR(-ENOMEM);
+
+	inode->i_ino = get_next_ino();
+	inode->i_mode = S_IFREG | 0600;
+	inode->i_uid = current_fsuid();
+	inode->i_gid = current_fsgid();
+	inode->i_flags |= S_NOATIME | S_NOCMTIME;
+	inode->i_op = &gmem_mem_iops;
+	/* So that the file can be opened again through /proc/PID/fd. */
+	inode->i_fop = &gmem_mem_fops;
+	inode->i_size = size;
+	inode->i_mapping->a_ops = &gmem_mem_aops;
+	/* At a memory limit the toucher gets an error; nobody gets killed. */
+	mapping_set_gfp_mask(inode->i_mapping, GFP_HIGHUSER |
+			     __GFP_RETRY_MAYFAIL | __GFP_NOWARN);
+	mapping_set_large_folios(inode->i_mapping);
+	mapping_set_unevictable(inode->i_mapping);
+	mapping_set_inaccessible(inode->i_mapping);
+	simple_inode_init_ts(inode);
+
+	gmem_mem(inode)->order = order;
+	gmem_stat_add(GMEM_STAT_MEMS, 1);
+	return inode;
+}
+
+static struct file *gmem_mem_file_create(u64 size, unsigned int order)
+{
+	struct inode *inode;
+	struct file *file;
+
+	inode = gmem_mem_inode_create(size, order);
+	if (IS_ERR(inode))
+		return ERR_CAST(inode);
+
+	/* Dropped with the file, by fops_put(). */
+	__module_get(THIS_MODULE);
+	file = alloc_file_pseudo(inode, gmem_mnt, "[guestmem]",
+				 O_RDWR | O_LARGEFILE, &gmem_mem_fops);
+	if (IS_ERR(file)) {
+		iput(inode);
+		module_put(THIS_MODULE);
+	}
+	return file;
+}
+
+int gmem_mem_create_call(void *obj, void *arg)
+{
+	const struct gmem_create_mem *create = arg;
+	unsigned int order = 0;
+	struct file *file;
+	int fd;
+
+	if (create->flags & ~(u64)(GMEM_MEM_CLOEXEC | GMEM_MEM_ALLOW_HUGEPAGE) ||
+	    memchr_inv(create->reserved, 0, sizeof(create->reserved)))
+		return -EINVAL;
+	if (create->flags & GMEM_MEM_ALLOW_HUGEPAGE) {
+		order = gmem_mem_huge_order();
+		if (!order)
+			return -EOPNOTSUPP;
+	}
+	if (!create->size || create->size > MAX_LFS_FILESIZE ||
+	    !IS_ALIGNED(create->size, PAGE_SIZE << order))
+		return -EINVAL;
+
+	fd = get_unused_fd_flags(create->flags & GMEM_MEM_CLOEXEC ?
+				 O_CLOEXEC : 0);
+	if (fd < 0)
+		return fd;
+	file = gmem_mem_file_create(create->size, order);
+	if (IS_ERR(file)) {
+		put_unused_fd(fd);
+		return PTR_ERR(file);
+	}
+	fd_install(fd, file);
+	return fd;
+}
+
+static struct inode *gmem_mem_alloc_inode(struct super_block *sb)
+{
+	struct gmem_mem *mem;
+
+	mem = alloc_inode_sb(sb, gmem_mem_cache, GFP_KERNEL);
+	if (!mem)
+		return NULL;
+	mem->order = 0;
+	mem->exclusive = RB_ROOT_CACHED;
+	mem->shared = RB_ROOT_CACHED;
+	INIT_WORK(&mem->poison_work, gmem_mem_poison_work);
+	return &mem->inode;
+}
+
+static void gmem_mem_free_inode(struct inode *inode)
+{
+	kmem_cache_free(gmem_mem_cache, gmem_mem(inode));
+}
+
+static void gmem_mem_destroy_inode(struct inode *inode)
+{
+	/* The filesystem has a root directory, too. */
+	if (S_ISREG(inode->i_mode))
+		gmem_stat_add(GMEM_STAT_MEMS, -1);
+}
+
+static const struct super_operations gmem_sops = {
+	.alloc_inode = gmem_mem_alloc_inode,
+	.destroy_inode = gmem_mem_destroy_inode,
+	.free_inode = gmem_mem_free_inode,
+	.drop_inode = generic_delete_inode,
+	.statfs = simple_statfs,
+};
+
+static int gmem_fs_init_fs_context(struct fs_context *fc)
+{
+	struct pseudo_fs_context *ctx = init_pseudo(fc, GMEM_FS_MAGIC);
+
+	if (!ctx)
+		return -ENOMEM;
+	fc->s_iflags |= SB_I_NOEXEC | SB_I_NODEV;
+	ctx->ops = &gmem_sops;
+	return 0;
+}
+
+/* No owner: the mount would hold the module for good. Every file holds it. */
+static struct file_system_type gmem_fs = {
+	.name = "gmem",
+	.init_fs_context = gmem_fs_init_fs_context,
+	.kill_sb = kill_anon_super,
+};
+
+static void gmem_mem_init_once(void *obj)
+{
+	struct gmem_mem *mem = obj;
+
+	inode_init_once(&mem->inode);
+}
+
+int gmem_mem_init(void)
+{
+	int err = -ENOMEM;
+
+	gmem_mem_cache = kmem_cache_create("gmem_mem", sizeof(struct gmem_mem),
+					   0,
+					   SLAB_RECLAIM_ACCOUNT | SLAB_ACCOUNT,
+					   gmem_mem_init_once);
+	if (!gmem_mem_cache)
+		return -ENOMEM;
+	gmem_mem_wq = alloc_workqueue("gmem", WQ_UNBOUND, 0);
+	if (!gmem_mem_wq)
+		goto destroy_cache;
+	gmem_mnt = kern_mount(&gmem_fs);
+	if (IS_ERR(gmem_mnt)) {
+		err = PTR_ERR(gmem_mnt);
+		goto destroy_wq;
+	}
+	return 0;
+
+destroy_wq:
+	destroy_workqueue(gmem_mem_wq);
+destroy_cache:
+	kmem_cache_destroy(gmem_mem_cache);
+	return err;
+}
+
+void gmem_mem_exit(void)
+{
+	/* Work that is still queued holds inodes. */
+	destroy_workqueue(gmem_mem_wq);
+	kern_unmount(gmem_mnt);
+	/* Inodes are freed after a grace period. */
+	rcu_barrier();
+	kmem_cache_destroy(gmem_mem_cache);
+}

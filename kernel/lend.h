@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef _GMEM_LEND_H
+#define _GMEM_LEND_H
+
+#include <linux/types.h>
+
+struct folio;
+struct gmem_binding;
+struct gmem_mem;
+
+/**
+ * enum gmem_reclaim_reason - why a page comes back, which decides about policy
+ * @GMEM_RECLAIM_HOST: the host wants to use it: allowed, scrubbed or denied
+ * @GMEM_RECLAIM_PUNCH: it is about to be freed: allowed or denied
+ * @GMEM_RECLAIM_UNBIND: its binding goes: allowed or scrubbed
+ * @GMEM_RECLAIM_TEARDOWN: its VM goes: the same, and if the provider refuses, the
+ *	page is leaked
+ * @GMEM_RECLAIM_POISON: it broke: no policy applies to contents that are gone
+ */
+enum gmem_reclaim_reason {
+	GMEM_RECLAIM_HOST,
+	GMEM_RECLAIM_PUNCH,
+	GMEM_RECLAIM_UNBIND,
+	GMEM_RECLAIM_TEARDOWN,
+	GMEM_RECLAIM_POISON,
+};
+
+/*
+ * A guest is about to use the folio through @b: lend or share it, unless that has
+ * happened. -EBUSY if it is pinned, -ENOTRECOVERABLE if it was leaked, else what
+ * the provider says. Folio locked, invalidate lock held.
+ */
+int gmem_lend_provide(struct gmem_binding *b, struct folio *folio);
+
+/*
+ * Provide the page at @index ahead of use; the pages up to @next came with it.
+ * Errors as above, all but -EBUSY, -ENOMEM and -EHWPOISON as -EIO. Invalidate
+ * lock held.
+ */
+int gmem_lend_populate(struct gmem_binding *b, pgoff_t index, pgoff_t *next);
+
+/*
+ * The host is about to use the folio: take it back if it is lent. -EACCES if the
+ * policy denies it, -EIO if the provider refuses or the folio was leaked. Folio
+ * locked, invalidate lock held.
+ */
+int gmem_lend_host_access(struct gmem_mem *mem, struct folio *folio);
+
+/*
+ * Take back all that the guest of @b holds of [@first, @last]. With
+ * GMEM_RECLAIM_HOST only what is lent; else what it shares, too. @nr, if not
+ * NULL, grows by the pages that came back. Stops at the first failure.
+ * Invalidate lock held for writing.
+ */
+int gmem_lend_reclaim_range(struct gmem_binding *b, pgoff_t first, pgoff_t last,
+			    enum gmem_reclaim_reason reason, u64 *nr);
+
+/* The same for all guests that hold a page of [@first, @last] of the file. */
+int gmem_lend_reclaim_file(struct gmem_mem *mem, pgoff_t first, pgoff_t last,
+			   enum gmem_reclaim_reason reason);
+
+#endif /* _GMEM_LEND_H */

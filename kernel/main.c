@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The module and its device. */
+#include <linux/fs.h>
+#include <linux/miscdevice.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/string.h>
+
+#include "binding.h"
+#include "call.h"
+#include "guestmem.h"
+#include "provider.h"
+#include "stats.h"
+#include "vm.h"
+
+static int gmem_info_call(void *obj, void *arg)
+{
+	struct gmem_info *info = arg;
+	const struct gmem_provider *provider;
+	unsigned int huge_order = gmem_mem_huge_order();
+
+	provider = gmem_provider_at(info->provider_index);
+	if (!provider)
+		return -ENOENT;
+
+	info->abi_version = GMEM_ABI_VERSION;
+	info->nr_providers = gmem_nr_providers();
+	info->features = huge_order ? GMEM_FEATURE_HUGEPAGE : 0;
+	info->page_size = PAGE_SIZE;
+	info->huge_page_size = huge_order ? PAGE_SIZE << huge_order : 0;
+	info->max_guest_addr_bits = provider->max_guest_addr_bits;
+	info->provider_flags = provider->flags;
+	strscpy_pad((char *)info->provider_name, provider->name,
+		    sizeof(info->provider_name));
+	info->map_access = provider->map_access;
+	info->reserved = 0;
+	return 0;
+}
+
+static const struct gmem_call gmem_device_calls[] = {
+	{
+		.cmd = GMEM_CREATE_VM,
+		.kind = GMEM_CALL_VALUE,
+		.fn = gmem_vm_create_default_call,
+	},
+	GMEM_CALL(GMEM_CREATE_MEM, GMEM_CALL_FIXED, gmem_mem_create_call,
+		  struct gmem_create_mem, reserved),
+	GMEM_CALL(GMEM_INFO, GMEM_CALL_INOUT, gmem_info_call,
+		  struct gmem_info, reserved),
+	GMEM_CALL(GMEM_VM_CREATE, GMEM_CALL_IN, gmem_vm_create_call,
+		  struct gmem_vm_create, guest_addr_bits),
+	GMEM_CALL(GMEM_STATS, GMEM_CALL_INOUT, gmem_stats_call,
+		  struct gmem_stats, refused),
+};
+
+static long gmem_device_ioctl(struct file *file, unsigned int cmd,
+			      unsigned long arg)
+{
+	return gmem_call(gmem_device_calls, ARRAY_SIZE(gmem_device_calls), NULL,
+			 cmd, arg);
+}
+
+static const struct file_operations gmem_device_fops = {
+	.owner = THIS_MODULE,
+	.unlocked_ioctl = gmem_device_ioctl,
+	.compat_ioctl = compat_ptr_ioctl,
+	.llseek = noop_llseek,
+};
+
+static struct miscdevice gmem_device = {
+	.minor = MISC_DYNAMIC_MINOR,
+	.name = "gmem",
+	.fops = &gmem_device_fops,
+	.mode = 0660,
+};
+
+static int __init gmem_init(void)
+{
+	int err;
+
+	err = gmem_binding_cache_init();
+	if (err)
+		return err;
+	err = gmem_mem_init();
+	if (err)
+		goto exit_bindings;
+	err = misc_register(&gmem_device);
+	if (err)
+		goto exit_mem;
+	return 0;
+
+exit_mem:
+	gmem_mem_exit();
+exit_bindings:
+	gmem_binding_cache_exit();
+	return err;
+}
+
+static void __exit gmem_exit(void)
+{
+	misc_deregister(&gmem_device);
+	gmem_mem_exit();
+	gmem_binding_cache_exit();
+}
+
+module_init(gmem_init);
+module_exit(gmem_exit);
+
+MODULE_AUTHOR("The gmem authors");
+MODULE_DESCRIPTION("Guest memory for virtual machines: lend, share, reclaim");
+MODULE_LICENSE("GPL");
+MODULE_VERSION("0.1");

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef _GMEM_MOCK_H
+#define _GMEM_MOCK_H
+
+#ifdef CONFIG_GMEM_TEST
+#include "gmem_test.h"
+
+struct gmem_provider;
+
+/* A second stage in software, for tests. */
+extern const struct gmem_provider gmem_mock_provider;
+
+int gmem_mock_call(void *obj, void *arg);
+#endif
+
+#endif /* _GMEM_MOCK_H */

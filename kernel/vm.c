@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The VM object: its file, its life and its calls. */
+#include <linux/anon_inodes.h>
+#include <linux/file.h>
+#include <linux/fs.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+
+#include "binding.h"
+#include "call.h"
+#include "map.h"
+#include "mock.h"
+#include "provider.h"
+#include "query.h"
+#include "stats.h"
+#include "vm.h"
+#include "window.h"
+
+void gmem_vm_begin_unmap(struct gmem_vm *vm, unsigned long first,
+			 unsigned long last)
+{
+	WRITE_ONCE(vm->unmap_first, first);
+	WRITE_ONCE(vm->unmap_last, last);
+}
+
+void gmem_vm_end_unmap(struct gmem_vm *vm)
+{
+	WRITE_ONCE(vm->unmap_last, 0);
+	WRITE_ONCE(vm->unmap_first, ULONG_MAX);
+}
+
+/*
+ * A reader that sees half of an update may wait for nothing, which is harmless,
+ * or not wait: then it holds an invalidate lock that the unmap still has to take.
+ */
+bool gmem_vm_unmapping(const struct gmem_vm *vm, unsigned long gfn)
+{
+	return gfn >= READ_ONCE(vm->unmap_first) &&
+	       gfn <= READ_ONCE(vm->unmap_last);
+}
+
+int gmem_vm_wait_unmap(struct gmem_vm *vm)
+{
+	if (mutex_lock_killable(&vm->lock))
+		return -EINTR;
+	mutex_unlock(&vm->lock);
+	return 0;
+}
+
+int gmem_vm_range(const struct gmem_vm *vm, u64 addr, u64 length,
+		  unsigned long *first, unsigned long *last)
+{
+	int err;
+
+	err = gmem_call_range(addr, length, first, last);
+	if (err)
+		return err;
+	return *last > vm->max_gfn ? -EINVAL : 0;
+}
+
+static int gmem_vm_set_policy_call(void *obj, void *arg)
+{
+	const struct gmem_vm_set_policy *set = arg;
+	struct gmem_vm *vm = obj;
+
+	if (set->policy > GMEM_POLICY_DENY)
+		return -EINVAL;
+	WRITE_ONCE(vm->policy, set->policy);
+	return 0;
+}
+
+static const struct gmem_call gmem_vm_calls[] = {
+	GMEM_CALL(GMEM_VM_MAP_MEM, GMEM_CALL_FIXED, gmem_vm_map_call,
+		  struct gmem_map_mem, size),
+	GMEM_CALL(GMEM_VM_UNMAP, GMEM_CALL_INOUT, gmem_vm_unmap_call,
+		  struct gmem_vm_range, nr_pages),
+	GMEM_CALL(GMEM_VM_RECLAIM, GMEM_CALL_PARTIAL, gmem_vm_reclaim_call,
+		  struct gmem_vm_range, nr_pages),
+	GMEM_CALL(GMEM_VM_POPULATE, GMEM_CALL_PARTIAL, gmem_vm_populate_call,
+		  struct gmem_vm_range, nr_pages),
+	GMEM_CALL(GMEM_VM_QUERY, GMEM_CALL_INOUT, gmem_vm_query_call,
+		  struct gmem_vm_query, entries),
+	GMEM_CALL(GMEM_VM_FAULTS, GMEM_CALL_INOUT, gmem_vm_faults_call,
+		  struct gmem_vm_faults, entries),
+	GMEM_CALL(GMEM_VM_SET_POLICY, GMEM_CALL_IN, gmem_vm_set_policy_call,
+		  struct gmem_vm_set_policy, policy),
+#ifdef CONFIG_GMEM_TEST
+	GMEM_CALL(GMEM_TEST, GMEM_CALL_INOUT, gmem_mock_call,
+		  struct gmem_test, reserved),
+#endif
+};
+
+static long gmem_vm_ioctl(struct file *file, unsigned int cmd,
+			  unsigned long arg)
+{
+	return gmem_call(gmem_vm_calls, ARRAY_SIZE(gmem_vm_calls),
+			 file->private_data, cmd, arg);
+}
+
+static void gmem_vm_free(struct gmem_vm *vm)
+{
+	mutex_destroy(&vm->lock);
+	kvfree(vm);
+	gmem_stat_add(GMEM_STAT_VMS, -1);
+}
+
+static int gmem_vm_release(struct inode *inode, struct file *file)
+{
+	struct gmem_vm *vm = file->private_data;
+
+	gmem_binding_remove_all(vm);
+	if (vm->provider->vm_release)
+		vm->provider->vm_release(vm);
+	gmem_vm_free(vm);
+	return 0;
+}
+
+static const struct file_operations gmem_vm_fops = {
+	.owner = THIS_MODULE,
+	.release = gmem_vm_release,
+	.unlocked_ioctl = gmem_vm_ioctl,
+	.compat_ioctl = compat_ptr_ioctl,
+	.mmap = gmem_window_mmap,
+	.get_unmapped_area = thp_get_unmapped_area,
+	.llseek = noop_llseek,
+};
+
+static struct gmem_vm *gmem_vm_alloc(const struct gmem_provider *provider,
+				     u32 policy, u32 guest_addr_bits)
+{
+	struct gmem_vm *vm;
+	int err;
+
+	vm = kvzalloc(sizeof(*vm), GFP_KERNEL_ACCOUNT);
+	if (!vm)
+		return ERR_PTR(-ENOMEM);
+
+	mutex_init(&vm->lock);
+	mt_init_flags(&vm->bindings,
+		      MT_FLAGS_USE_RCU | MT_FLAGS_LOCK_EXTERN);
+	mt_set_external_lock(&vm->bindings, &vm->lock);
+	gmem_vm_end_unmap(vm);
+	gmem_fault_log_init(&vm->faults);
+	vm->provider = provider;
+	vm->policy = policy;
+	vm->max_gfn = (1UL << (guest_addr_bits - PAGE_SHIFT)) - 1;
+	gmem_stat_add(GMEM_STAT_VMS, 1);
+
+	if (provider->vm_init) {
+		err = provider->vm_init(vm);
+		if (err) {
+			gmem_vm_free(vm);
+			return ERR_PTR(err);
+		}
+	}
+	return vm;
+}
+
+static int gmem_vm_create(const struct gmem_provider *provider, u32 policy,
+			  u32 guest_addr_bits)
+{
+	struct gmem_vm *vm;
+	struct file *file;
+	int fd;
+
+	fd = get_unused_fd_flags(O_CLOEXEC);
+	if (fd < 0)
+		return fd;
+
+	vm = gmem_vm_alloc(provider, policy, guest_addr_bits);
+	if (IS_ERR(vm)) {
+		put_unused_fd(fd);
+		return PTR_ERR(vm);
+	}
+
+	/*
+	 * An inode of its own: with the shared anonymous inode, zapping one VM's
+	 * windows would zap strangers' mappings.
+	 */
+	file = anon_inode_create_getfile("[gmem-vm]", &gmem_vm_fops, vm, O_RDWR,
+					 NULL);
+	if (IS_ERR(file)) {
+		if (provider->vm_release)
+			provider->vm_release(vm);
+		gmem_vm_free(vm);
+		put_unused_fd(fd);
+		return PTR_ERR(file);
+	}
+	fd_install(fd, file);
+	return fd;
+}
+
+int gmem_vm_create_default_call(void *obj, void *arg)
+{
+	const struct gmem_provider *provider = gmem_provider_find("");
+	const unsigned long *value = arg;
+
+	if (*value)
+		return -EINVAL;
+	return gmem_vm_create(provider, GMEM_POLICY_ALLOW,
+			      provider->max_guest_addr_bits);
+}
+
+int gmem_vm_create_call(void *obj, void *arg)
+{
+	const struct gmem_vm_create *create = arg;
+	const struct gmem_provider *provider;
+	const char *name = create->provider_name;
+	u32 bits = create->guest_addr_bits;
+
+	if (create->flags || create->policy > GMEM_POLICY_DENY)
+		return -EINVAL;
+	if (strnlen(name, GMEM_NAME_LEN) == GMEM_NAME_LEN)
+		return -EINVAL;
+
+	provider = gmem_provider_find(name);
+	if (!provider)
+		return -EOPNOTSUPP;
+	if (!bits)
+		bits = provider->max_guest_addr_bits;
+	if (bits <= PAGE_SHIFT || bits > provider->max_guest_addr_bits)
+		return -EINVAL;
+	return gmem_vm_create(provider, create->policy, bits);
+}

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The window provider: a mapping of a VM file is the guest.
+ *
+ * KVM turns one memslot over a window into the guest's memory and follows it
+ * through its MMU notifier. A window onto a binding is a mapping of the guestmem
+ * file itself, with fault handling of its own. So it stands in the file's
+ * reverse map: zapping a page's mappings, truncation and memory failure reach
+ * windows like any mapping, and a huge folio is mapped by a PMD.
+ *
+ * Why not one PFN mapping for the whole guest, whose faults look up the binding?
+ * KVM up to 6.12 can't use a PFN mapping of a compound page but for its head;
+ * arm64 KVM up to 7.1 derives the block size from vm_pgoff as if that were a
+ * physical address, and allows no dirty log; memory failure doesn't find it.
+ *
+ * Where nothing is bound, the window is a mapping of the VM file that never maps
+ * anything. It has VM_IO: for other mappings, KVM with an in-kernel interrupt
+ * controller takes a failing fault for one that needs I/O, and retries for ever.
+ */
+#include <linux/bits.h>
+#include <linux/file.h>
+#include <linux/fs.h>
+#include <linux/memcontrol.h>
+#include <linux/mm.h>
+#include <linux/overflow.h>
+#include <linux/pagemap.h>
+#include <linux/refcount.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+
+#include "binding.h"
+#include "fault.h"
+#include "guestmem.h"
+#include "provider.h"
+#include "vm.h"
+#include "window.h"
+
+/**
+ * struct gmem_window - what a window onto a binding remembers of it
+ * @refs: one per VMA: a VMA may be split or moved
+ * @vm_file: the VM, held for as long as the window stands
+ * @gfn_delta: as in &struct gmem_binding
+ */
+struct gmem_window {
+	refcount_t refs;
+	struct file *vm_file;
+	unsigned long gfn_delta;
+};
+
+static u32 gmem_window_access(const struct vm_fault *vmf)
+{
+	if (vmf->flags & FAULT_FLAG_WRITE)
+		return GMEM_ACCESS_WRITE;
+	if (vmf->flags & FAULT_FLAG_INSTRUCTION)
+		return GMEM_ACCESS_EXEC;
+	return GMEM_ACCESS_READ;
+}
+
+static vm_fault_t gmem_window_hole_fault(struct vm_fault *vmf)
+{
+	struct gmem_vm *vm = vmf->vma->vm_file->private_data;
+	bool bound;
+
+	rcu_read_lock();
+	bound = mtree_load(&vm->bindings, vmf->pgoff);
+	rcu_read_unlock();
+
+	gmem_fault_refuse(vm, vmf->pgoff, gmem_window_access(vmf),
+			  bound ? GMEM_FAULT_STALE : GMEM_FAULT_UNBOUND);
+	return VM_FAULT_SIGBUS;
+}
+
+static const struct vm_operations_struct gmem_window_hole_vm_ops = {
+	.fault = gmem_window_hole_fault,
+};
+
+static vm_fault_t gmem_window_fault(struct vm_fault *vmf)
+{
+	struct vm_area_struct *vma = vmf->vma;
+	struct gmem_window *window = vma->vm_private_data;
+	struct gmem_guest_access access = {
+		.vm = window->vm_file->private_data,
+		.gfn = vmf->pgoff + window->gfn_delta,
+		.access = gmem_window_access(vmf),
+		.inode = file_inode(vma->vm_file),
+		.index = vmf->pgoff,
+		.writable = vma->vm_flags & VM_WRITE,
+	};
+	struct mem_cgroup *memcg, *old_memcg;
+	struct folio *folio;
+	int err;
+
+	/* KVM's asynchronous faults come from a kernel thread: charge the VMM. */
+	memcg = get_mem_cgroup_from_mm(vma->vm_mm);
+	old_memcg = set_active_memcg(memcg);
+	err = gmem_fault_guest(&access, &folio);
+	set_active_memcg(old_memcg);
+	mem_cgroup_put(memcg);
+
+	if (!err) {
+		vmf->page = folio_file_page(folio, vmf->pgoff);
+		return VM_FAULT_LOCKED;
+	}
+	return err == -EHWPOISON ? VM_FAULT_HWPOISON : VM_FAULT_SIGBUS;
+}
+
+static void gmem_window_open(struct vm_area_struct *vma)
+{
+	struct gmem_window *window = vma->vm_private_data;
+
+	refcount_inc(&window->refs);
+}
+
+static void gmem_window_close(struct vm_area_struct *vma)
+{
+	struct gmem_window *window = vma->vm_private_data;
+
+	if (refcount_dec_and_test(&window->refs)) {
+		fput(window->vm_file);
+		kfree(window);
+	}
+}
+
+static const struct vm_operations_struct gmem_window_vm_ops = {
+	.open = gmem_window_open,
+	.close = gmem_window_close,
+	.fault = gmem_window_fault,
+};
+
+/* Turn a new mapping of the VM file into one of the guestmem that is bound. */
+static int gmem_window_onto(struct vm_area_struct *vma, struct gmem_binding *b)
+{
+	struct gmem_window *window;
+
+	if (!(b->flags & GMEM_MAP_ALLOW_WRITE)) {
+		if (vma->vm_flags & VM_WRITE)
+			return -EACCES;
+		vm_flags_clear(vma, VM_MAYWRITE);
+	}
+
+	window = kmalloc(sizeof(*window), GFP_KERNEL_ACCOUNT);
+	if (!window)
+		return -ENOMEM;
+	refcount_set(&window->refs, 1);
+	window->vm_file = get_file(vma->vm_file);
+	window->gfn_delta = b->gfn_delta;
+
+	vma->vm_private_data = window;
+	vma->vm_ops = &gmem_window_vm_ops;
+	vma->vm_pgoff -= b->gfn_delta;
+	vma_set_file(vma, b->file);
+	return 0;
+}
+
+int gmem_window_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	struct gmem_vm *vm = file->private_data;
+	unsigned long gfn = vma->vm_pgoff;
+	struct gmem_binding *b;
+	unsigned long last;
+	int err = 0;
+
+	if (!(vm->provider->flags & GMEM_PROVIDER_WINDOW))
+		return -ENODEV;
+	if (!(vma->vm_flags & VM_SHARED))
+		return -EINVAL;
+	if (check_add_overflow(gfn, vma_pages(vma) - 1, &last))
+		return -EOVERFLOW;
+	if (last > vm->max_gfn)
+		return -EINVAL;
+
+	vm_flags_set(vma, VM_DONTCOPY | VM_DONTEXPAND | VM_DONTDUMP);
+
+	if (mutex_lock_killable(&vm->lock))
+		return -EINTR;
+	b = gmem_binding_next(vm, &gfn, last);
+	if (b && gmem_binding_gfn(b, b->first) <= vma->vm_pgoff &&
+	    gmem_binding_gfn(b, b->last) >= last) {
+		err = gmem_window_onto(vma, b);
+	} else {
+		vm_flags_set(vma, VM_IO);
+		vma->vm_ops = &gmem_window_hole_vm_ops;
+	}
+	mutex_unlock(&vm->lock);
+	return err;
+}
+
+/* The fault that called provides: the window's page table entry comes next. */
+static int gmem_window_provide(struct gmem_vm *vm, unsigned long gfn,
+			       struct folio *folio, u32 map_flags)
+{
+	return 0;
+}
+
+static int gmem_window_reclaim(struct gmem_vm *vm, unsigned long gfn,
+			       struct folio *folio)
+{
+	if (folio_mapped(folio))
+		unmap_mapping_pages(folio->mapping, folio->index,
+				    folio_nr_pages(folio), false);
+	return 0;
+}
+
+/* One zap instead of many. What a fault maps behind it, reclaim will find. */
+static void gmem_window_reclaim_begin(struct address_space *mapping,
+				      pgoff_t first, pgoff_t last)
+{
+	unmap_mapping_pages(mapping, first, last - first + 1, false);
+}
+
+const struct gmem_provider gmem_window_provider = {
+	.name = "window",
+	.flags = GMEM_PROVIDER_SHARE_MULTI | GMEM_PROVIDER_WINDOW,
+	.max_guest_addr_bits = 52,
+	/* KVM can withhold write access, but neither read nor execute. */
+	.map_access = BIT(GMEM_ACCESS_READ | GMEM_ACCESS_EXEC) |
+		      BIT(GMEM_ACCESS_READ | GMEM_ACCESS_WRITE |
+			  GMEM_ACCESS_EXEC),
+	.provide = gmem_window_provide,
+	.reclaim = gmem_window_reclaim,
+	.reclaim_begin = gmem_window_reclaim_begin,
+};

@@ -1,0 +1,509 @@
+/* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
+/*
+ * gmem: guest memory for virtual machines.
+ *
+ * A *guestmem* is a file of pages made to be given to guests. A *VM* is an
+ * address space of guest frame numbers. A *binding* maps a guest address range
+ * to a range of a guestmem; it is *lent* (the host loses access to a page once
+ * the guest uses it) or *shared* (both keep it).
+ */
+#ifndef _UAPI_LINUX_GMEM_H
+#define _UAPI_LINUX_GMEM_H
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+#define GMEM_IOCTL_TYPE 'G'
+
+/* Grows when a call, a flag or a trailing struct member is added. */
+#define GMEM_ABI_VERSION 1
+
+/**
+ * DOC: Compatible calls
+ *
+ * These have the type, number, layout and flag values of the Gunyah v17 series,
+ * so that a VMM written for it works unchanged.
+ */
+
+/**
+ * GMEM_CREATE_VM - ioctl on /dev/gmem: create a VM
+ *
+ * The argument must be 0 (else -EINVAL). The VM gets the best provider of the
+ * host ("gunyah" where there is one, else "window"), reclaim policy allow and
+ * the widest guest address space.
+ *
+ * Return: a VM descriptor (close-on-exec).
+ */
+#define GMEM_CREATE_VM _IO(GMEM_IOCTL_TYPE, 0x0)
+
+/**
+ * enum gmem_mem_flags - flags of &struct gmem_create_mem
+ * @GMEM_MEM_CLOEXEC: set close-on-exec on the new descriptor
+ * @GMEM_MEM_ALLOW_HUGEPAGE: back the file with huge pages where possible. The
+ *	page size of the file, to which every range given to a call must be
+ *	aligned, becomes gmem_info.huge_page_size. -EOPNOTSUPP on a kernel
+ *	without transparent huge pages.
+ */
+enum gmem_mem_flags {
+	GMEM_MEM_CLOEXEC = 1UL << 0,
+	GMEM_MEM_ALLOW_HUGEPAGE = 1UL << 1,
+};
+
+/**
+ * struct gmem_create_mem - argument of GMEM_CREATE_MEM
+ * @flags: bits of &enum gmem_mem_flags
+ * @size: size of the file in bytes, a multiple of its page size, not 0. Fixed
+ *	for the life of the file.
+ * @reserved: must be 0
+ */
+struct gmem_create_mem {
+	__u64 flags;
+	__u64 size;
+	__u64 reserved[6];
+};
+
+/**
+ * GMEM_CREATE_MEM - ioctl on /dev/gmem: create a guestmem
+ *
+ * Pages appear, zeroed, when the host or a guest first touches them, or by
+ * fallocate(). mmap() takes MAP_SHARED only. fallocate() with mode 0 (or
+ * KEEP_SIZE) allocates, with PUNCH_HOLE|KEEP_SIZE frees, after every lent page
+ * in the range has been taken back; if one can't be, nothing is freed.
+ *
+ * Return: a guestmem descriptor.
+ */
+#define GMEM_CREATE_MEM _IOW(GMEM_IOCTL_TYPE, 0x8, struct gmem_create_mem)
+
+/**
+ * enum gmem_map_flags - flags of &struct gmem_map_mem
+ * @GMEM_MAP_DEFAULT_ACCESS: the default: lend
+ * @GMEM_MAP_FORCE_LEND: the host loses access to a page once the guest uses it
+ * @GMEM_MAP_FORCE_SHARE: host and guest both have access
+ * @GMEM_MAP_ACCESS_MASK: the bits that hold one of the three above; any other
+ *	value in them is -EINVAL
+ * @GMEM_MAP_ALLOW_READ: the guest may read
+ * @GMEM_MAP_ALLOW_WRITE: the guest may write
+ * @GMEM_MAP_ALLOW_EXEC: the guest may execute
+ * @GMEM_MAP_UNMAP: remove instead of add
+ *
+ * At least one ALLOW flag is needed. A combination that the provider can't
+ * enforce is -EOPNOTSUPP, see &struct gmem_info.map_access.
+ */
+enum gmem_map_flags {
+	GMEM_MAP_DEFAULT_ACCESS = 0,
+	GMEM_MAP_FORCE_LEND = 1,
+	GMEM_MAP_FORCE_SHARE = 2,
+#define GMEM_MAP_ACCESS_MASK 0x7
+	GMEM_MAP_ALLOW_READ = 1UL << 4,
+	GMEM_MAP_ALLOW_WRITE = 1UL << 5,
+	GMEM_MAP_ALLOW_EXEC = 1UL << 6,
+#define GMEM_MAP_ALLOW_RWX \
+	(GMEM_MAP_ALLOW_READ | GMEM_MAP_ALLOW_WRITE | GMEM_MAP_ALLOW_EXEC)
+	GMEM_MAP_UNMAP = 1UL << 8,
+};
+
+/**
+ * struct gmem_map_mem - argument of GMEM_VM_MAP_MEM
+ * @guest_addr: guest address of the first byte
+ * @flags: bits of &enum gmem_map_flags
+ * @guest_mem_fd: a guestmem descriptor; one without write access can't be bound
+ *	with ALLOW_WRITE (-EACCES)
+ * @offset: offset of the first byte in the guestmem
+ * @size: bytes to bind
+ *
+ * The three numbers are multiples of the page size of the guestmem, @size is
+ * not 0, @offset + @size lies within the file and @guest_addr + @size within
+ * the VM's address width: else -EINVAL, or -EOVERFLOW where a sum wraps.
+ */
+struct gmem_map_mem {
+	__u64 guest_addr;
+	__u32 flags;
+	__u32 guest_mem_fd;
+	__u64 offset;
+	__u64 size;
+};
+
+/**
+ * GMEM_VM_MAP_MEM - ioctl on a VM: add or remove a binding
+ *
+ * Adding: -EEXIST if the guest range overlaps another binding of this VM, or
+ * the file range one that excludes it (a lent page is in no other binding of
+ * any VM; a shared one may be in several where the provider allows it).
+ *
+ * Removing (with GMEM_MAP_UNMAP): the range must lie within one binding, and
+ * flags, guestmem and offset must match it, else -ENOENT. What remains of the
+ * binding on either side stays as it was. Pages that the guest holds are taken
+ * back first; if one can't be, the call fails and the binding is as before.
+ *
+ * Other errors: -EBADF @guest_mem_fd isn't open, -EINVAL it isn't a guestmem.
+ */
+#define GMEM_VM_MAP_MEM _IOW(GMEM_IOCTL_TYPE, 0x9, struct gmem_map_mem)
+
+/**
+ * DOC: New calls
+ *
+ * Every struct begins with its own size as the caller knows it. A shorter one
+ * than the kernel's is padded with zeroes (-EINVAL if shorter than the first
+ * version); of a longer one, the part that the kernel doesn't know must be zero
+ * (-E2BIG). Results are written back into the struct, never beyond @size. On
+ * failure the struct is unchanged unless the call says otherwise.
+ *
+ * Errors of all calls: -ENOTTY unknown call, -EOPNOTSUPP a known call or value
+ * that this host or provider lacks, -EINVAL a wrong value, -EOVERFLOW a sum
+ * that wraps, -ENOENT no such thing, -EEXIST overlap, -EBUSY a page is held
+ * elsewhere (pinned), -EACCES not allowed by policy or descriptor, -EIO the
+ * provider refused, -ENOMEM no memory, -EHWPOISON a broken page, -EINTR a fatal
+ * signal came while the call was waiting.
+ */
+
+#define GMEM_NAME_LEN 16
+
+/**
+ * enum gmem_features - feature bits of &struct gmem_info
+ * @GMEM_FEATURE_HUGEPAGE: GMEM_MEM_ALLOW_HUGEPAGE works
+ */
+enum gmem_features {
+	GMEM_FEATURE_HUGEPAGE = 1UL << 0,
+};
+
+/**
+ * enum gmem_provider_flags - what a provider can do
+ * @GMEM_PROVIDER_SHARE_MULTI: a shared page may be in several bindings
+ * @GMEM_PROVIDER_WINDOW: mmap() of a VM descriptor gives a window
+ */
+enum gmem_provider_flags {
+	GMEM_PROVIDER_SHARE_MULTI = 1UL << 0,
+	GMEM_PROVIDER_WINDOW = 1UL << 1,
+};
+
+/**
+ * struct gmem_info - argument of GMEM_INFO
+ * @size: sizeof(struct gmem_info)
+ * @provider_index: in: which provider to describe, from 0; the first is the one
+ *	that GMEM_CREATE_VM takes. -ENOENT past the last.
+ * @abi_version: out: GMEM_ABI_VERSION of the module
+ * @nr_providers: out: how many there are
+ * @features: out: bits of &enum gmem_features
+ * @page_size: out: bytes
+ * @huge_page_size: out: bytes; 0 without GMEM_FEATURE_HUGEPAGE
+ * @max_guest_addr_bits: out: widest guest address space
+ * @provider_flags: out: bits of &enum gmem_provider_flags
+ * @provider_name: out: NUL-terminated
+ * @map_access: out: which combinations of access the provider can enforce: bit
+ *	(r | w << 1 | x << 2) is set if it can do that one
+ * @reserved: out: 0
+ */
+struct gmem_info {
+	__u32 size;
+	__u32 provider_index;
+	__u32 abi_version;
+	__u32 nr_providers;
+	__u64 features;
+	__u64 page_size;
+	__u64 huge_page_size;
+	__u32 max_guest_addr_bits;
+	__u32 provider_flags;
+	__u8 provider_name[GMEM_NAME_LEN];
+	__u32 map_access;
+	__u32 reserved;
+};
+
+/** GMEM_INFO - ioctl on /dev/gmem: what the module and a provider can do */
+#define GMEM_INFO _IO(GMEM_IOCTL_TYPE, 0x80)
+
+/**
+ * enum gmem_policy - what a host access to a lent page does
+ * @GMEM_POLICY_ALLOW: the page comes back with its contents
+ * @GMEM_POLICY_SCRUB: the page comes back zeroed
+ * @GMEM_POLICY_DENY: the access fails (SIGBUS, -EACCES) and the page stays lent
+ *
+ * A page that comes back because its binding or its VM goes is zeroed under
+ * both scrub and deny.
+ */
+enum gmem_policy {
+	GMEM_POLICY_ALLOW = 0,
+	GMEM_POLICY_SCRUB = 1,
+	GMEM_POLICY_DENY = 2,
+};
+
+/**
+ * struct gmem_vm_create - argument of GMEM_VM_CREATE
+ * @size: sizeof(struct gmem_vm_create)
+ * @flags: must be 0
+ * @provider_name: NUL-terminated; empty for the default; -EOPNOTSUPP if the
+ *	host has no such provider
+ * @policy: one of &enum gmem_policy
+ * @guest_addr_bits: width of the guest address space; 0 for the widest
+ */
+struct gmem_vm_create {
+	__u32 size;
+	__u32 flags;
+	__u8 provider_name[GMEM_NAME_LEN];
+	__u32 policy;
+	__u32 guest_addr_bits;
+};
+
+/**
+ * GMEM_VM_CREATE - ioctl on /dev/gmem: create a VM with chosen properties
+ *
+ * Return: a VM descriptor (close-on-exec).
+ */
+#define GMEM_VM_CREATE _IO(GMEM_IOCTL_TYPE, 0x81)
+
+/**
+ * struct gmem_stats - argument of GMEM_STATS
+ * @size: sizeof(struct gmem_stats)
+ * @flags: must be 0
+ * @vms: out: VMs that exist
+ * @mems: out: guestmems that exist
+ * @bindings: out: bindings that exist
+ * @lent_pages: out: pages lent now
+ * @leaked_pages: out: pages that a provider refused to give back when their VM
+ *	went; they stay out of use until the host reboots
+ * @lends: out: pages lent since the module was loaded
+ * @reclaims: out: pages taken back since the module was loaded
+ * @refused: out: guest accesses refused since the module was loaded
+ */
+struct gmem_stats {
+	__u32 size;
+	__u32 flags;
+	__u64 vms;
+	__u64 mems;
+	__u64 bindings;
+	__u64 lent_pages;
+	__u64 leaked_pages;
+	__u64 lends;
+	__u64 reclaims;
+	__u64 refused;
+};
+
+/** GMEM_STATS - ioctl on /dev/gmem: counters of the whole module */
+#define GMEM_STATS _IO(GMEM_IOCTL_TYPE, 0x82)
+
+/**
+ * struct gmem_vm_range - argument of GMEM_VM_UNMAP, _RECLAIM and _POPULATE
+ * @size: sizeof(struct gmem_vm_range)
+ * @flags: must be 0
+ * @guest_addr: guest address of the first byte
+ * @length: bytes; not 0
+ * @nr_pages: out: pages that the call unbound, took back or provided
+ *
+ * @guest_addr and @length are multiples of the page size; where the range ends
+ * inside a binding of a guestmem with huge pages, of the huge page size.
+ */
+struct gmem_vm_range {
+	__u32 size;
+	__u32 flags;
+	__u64 guest_addr;
+	__u64 length;
+	__u64 nr_pages;
+};
+
+/**
+ * GMEM_VM_UNMAP - ioctl on a VM: unbind a guest range
+ *
+ * The range may span bindings and holes and may begin and end inside a binding,
+ * which is then trimmed or split. Pages that the guest holds are taken back
+ * first; if one can't be, the call fails and every binding is as before. A range
+ * without any binding is no error: @nr_pages is then 0.
+ */
+#define GMEM_VM_UNMAP _IO(GMEM_IOCTL_TYPE, 0x90)
+
+/**
+ * GMEM_VM_RECLAIM - ioctl on a VM: take the lent pages of a range back now
+ *
+ * The bindings stay: the guest's next access lends the page again. Under
+ * GMEM_POLICY_SCRUB the pages are zeroed, under GMEM_POLICY_DENY the call is
+ * -EACCES. If it fails half-way, @nr_pages says how many pages came back.
+ */
+#define GMEM_VM_RECLAIM _IO(GMEM_IOCTL_TYPE, 0x91)
+
+/**
+ * GMEM_VM_POPULATE - ioctl on a VM: provide a range ahead of the guest's use
+ *
+ * Every page of the range is allocated and provided, lent or shared as its
+ * binding says. -ENOENT if part of the range is unbound (checked first). If the
+ * call fails half-way, @nr_pages says how many pages, from the first, are
+ * provided now; they stay so.
+ */
+#define GMEM_VM_POPULATE _IO(GMEM_IOCTL_TYPE, 0x92)
+
+/**
+ * struct gmem_binding_info - one binding in the answer of GMEM_VM_QUERY
+ * @guest_addr: guest address of the first byte
+ * @length: bytes
+ * @offset: offset of the first byte in the guestmem
+ * @mem_id: st_ino of the guestmem
+ * @flags: FORCE_LEND or FORCE_SHARE, and the ALLOW bits
+ * @reserved: 0
+ */
+struct gmem_binding_info {
+	__u64 guest_addr;
+	__u64 length;
+	__u64 offset;
+	__u64 mem_id;
+	__u32 flags;
+	__u32 reserved;
+};
+
+/**
+ * struct gmem_vm_query - argument of GMEM_VM_QUERY
+ * @size: sizeof(struct gmem_vm_query)
+ * @nr_entries: in: room at @entries; out: entries written
+ * @guest_addr: in: where to begin; out: where the next call should begin
+ * @length: in: bytes to look at; out: bytes left to look at, 0 when done
+ * @entries: address of an array of &struct gmem_binding_info
+ *
+ * Bindings that touch the range are reported whole, in ascending order.
+ */
+struct gmem_vm_query {
+	__u32 size;
+	__u32 nr_entries;
+	__u64 guest_addr;
+	__u64 length;
+	__u64 entries;
+};
+
+/** GMEM_VM_QUERY - ioctl on a VM: list the bindings of a guest range */
+#define GMEM_VM_QUERY _IO(GMEM_IOCTL_TYPE, 0x93)
+
+/**
+ * enum gmem_access - kinds of guest access
+ * @GMEM_ACCESS_READ: load
+ * @GMEM_ACCESS_WRITE: store
+ * @GMEM_ACCESS_EXEC: instruction fetch
+ */
+enum gmem_access {
+	GMEM_ACCESS_READ = 1UL << 0,
+	GMEM_ACCESS_WRITE = 1UL << 1,
+	GMEM_ACCESS_EXEC = 1UL << 2,
+};
+
+/**
+ * enum gmem_fault_reason - why a guest access was refused
+ * @GMEM_FAULT_UNBOUND: no binding at the address
+ * @GMEM_FAULT_STALE: the address is bound, but the touched piece of the window
+ *	was mapped for something else: map it again
+ * @GMEM_FAULT_PERM: the binding doesn't allow the access
+ * @GMEM_FAULT_PINNED: somebody holds the page pinned, so it can't be lent; a
+ *	later try may succeed
+ * @GMEM_FAULT_NOMEM: no memory, or the memory cgroup is at its limit
+ * @GMEM_FAULT_PROVIDER: the provider failed to provide the page
+ * @GMEM_FAULT_HWPOISON: the page is broken
+ * @GMEM_FAULT_LEAKED: an earlier VM's provider never gave the page back
+ */
+enum gmem_fault_reason {
+	GMEM_FAULT_UNBOUND = 1,
+	GMEM_FAULT_STALE = 2,
+	GMEM_FAULT_PERM = 3,
+	GMEM_FAULT_PINNED = 4,
+	GMEM_FAULT_NOMEM = 5,
+	GMEM_FAULT_PROVIDER = 6,
+	GMEM_FAULT_HWPOISON = 7,
+	GMEM_FAULT_LEAKED = 8,
+};
+
+/**
+ * struct gmem_fault_info - a refused guest access, or a row of equal ones
+ * @seq: number of the last access of the row; a VM counts them from 1
+ * @guest_addr: page-aligned guest address
+ * @access: bits of &enum gmem_access
+ * @reason: one of &enum gmem_fault_reason
+ * @count: length of the row
+ */
+struct gmem_fault_info {
+	__u64 seq;
+	__u64 guest_addr;
+	__u32 access;
+	__u32 reason;
+	__u64 count;
+};
+
+/* The VM remembers this many rows of refused accesses. */
+#define GMEM_NR_FAULTS 64
+
+/**
+ * struct gmem_vm_faults - argument of GMEM_VM_FAULTS
+ * @size: sizeof(struct gmem_vm_faults)
+ * @nr_entries: in: room at @entries; out: entries written
+ * @seq: in: report only rows whose number is higher; 0 for all; out: the last
+ *	number reported (unchanged if nothing is newer): pass it next time. A row
+ *	that has grown since is reported again, under its new number.
+ * @lost: out: accesses with a number above @seq whose row was overwritten
+ * @entries: address of an array of &struct gmem_fault_info
+ */
+struct gmem_vm_faults {
+	__u32 size;
+	__u32 nr_entries;
+	__u64 seq;
+	__u64 lost;
+	__u64 entries;
+};
+
+/** GMEM_VM_FAULTS - ioctl on a VM: the last refused guest accesses */
+#define GMEM_VM_FAULTS _IO(GMEM_IOCTL_TYPE, 0x94)
+
+/**
+ * struct gmem_vm_set_policy - argument of GMEM_VM_SET_POLICY
+ * @size: sizeof(struct gmem_vm_set_policy)
+ * @policy: one of &enum gmem_policy
+ */
+struct gmem_vm_set_policy {
+	__u32 size;
+	__u32 policy;
+};
+
+/** GMEM_VM_SET_POLICY - ioctl on a VM: change the reclaim policy */
+#define GMEM_VM_SET_POLICY _IO(GMEM_IOCTL_TYPE, 0x95)
+
+/**
+ * struct gmem_mem_query - argument of GMEM_MEM_QUERY
+ * @size: sizeof(struct gmem_mem_query)
+ * @flags: must be 0
+ * @offset: first byte of the range; a multiple of the base page size
+ * @length: bytes; a multiple of the base page size, not 0
+ * @absent: out: pages without memory behind them
+ * @host: out: pages that only the host has
+ * @lent: out: pages that only a guest has
+ * @shared: out: pages that a guest has used through a shared binding
+ * @leaked: out: pages that neither has: their provider never gave them back
+ *
+ * The five sum up to @length.
+ */
+struct gmem_mem_query {
+	__u32 size;
+	__u32 flags;
+	__u64 offset;
+	__u64 length;
+	__u64 absent;
+	__u64 host;
+	__u64 lent;
+	__u64 shared;
+	__u64 leaked;
+};
+
+/** GMEM_MEM_QUERY - ioctl on a guestmem: count its pages by state */
+#define GMEM_MEM_QUERY _IO(GMEM_IOCTL_TYPE, 0xa0)
+
+/**
+ * DOC: Windows
+ *
+ * mmap(addr, length, prot, MAP_SHARED, vm_fd, guest_addr) gives a window: its
+ * page N is guest address @guest_addr + N pages. It needs a provider with
+ * GMEM_PROVIDER_WINDOW (else -ENODEV).
+ *
+ * - A range that lies within one binding is mapped onto the pages of that
+ *   binding, with no more permission than the binding gives (-EACCES). A touch,
+ *   by whomever, counts as the guest's.
+ * - Any other range maps nothing: every touch is refused (SIGBUS; KVM_RUN fails
+ *   with EFAULT) and recorded for GMEM_VM_FAULTS.
+ *
+ * So a VMM maps the guest's whole address space once, gives that range to KVM as
+ * one memslot, and maps again with MAP_FIXED, over the same memory, whatever it
+ * binds or unbinds; KVM follows by itself. A window that was mapped before its
+ * binding went is refused, until the same guestmem range is bound there again.
+ * A window holds its VM: the VM ends when its descriptors and windows are gone.
+ * A child process doesn't inherit windows, and they are in no core dump.
+ */
+
+#endif /* _UAPI_LINUX_GMEM_H */
