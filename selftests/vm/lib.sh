@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-2.0
+# Shared by the scripts in this folder: messages, the cache, and packages taken
+# from the machine's Debian mirror without touching the machine's own apt state.
+# shellcheck shell=bash
+
+set -euo pipefail
+
+vm_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/gmem
+
+say() { echo "gmem: $*" >&2; }
+die() { say "$*"; exit 1; }
+
+# shellcheck disable=SC1091
+codename=$(. /etc/os-release 2>/dev/null && echo "${ID:-}-${VERSION_CODENAME:-}") ||
+	true
+
+# The suite whose 6.12 kernel fits this machine's compiler, and whose QEMU can
+# run it. Fails with one line where there is none.
+base_suite() {
+	local arch
+	arch=$(dpkg --print-architecture 2>/dev/null) || arch=unknown
+	case $codename/$arch in
+	debian-bookworm/amd64) echo bookworm-backports ;;
+	debian-trixie/amd64) echo trixie ;;
+	*) die "needs Debian 12 or 13 on amd64, this is ${codename:-unknown} on $arch" ;;
+	esac
+}
+
+# The mirror that apt on this machine is configured with.
+mirror() {
+	local uri
+	# shellcheck disable=SC2016 # apt's own format language
+	uri=$(apt-get indextargets --format '$(CODENAME) $(REPO_URI)' \
+		"Created-By: Packages" 2>/dev/null |
+		awk -v want="${codename#debian-}" '$1 == want { print $2; exit }')
+	[ -n "$uri" ] ||
+		die "apt knows no Debian mirror: run apt-get update on a machine with a network"
+	echo "$uri"
+}
+
+# own_apt SUITE COMMAND... : an apt command that sees one suite of the mirror and
+# keeps its state in the cache. Release files may be out of date on a mirror that
+# lags; their signatures are checked all the same.
+own_apt() {
+	local suite=$1 dir=$cache/apt/$1
+	shift
+	mkdir -p "$dir/lists/partial" "$dir/archives/partial"
+	: >"$dir/status"
+	cat >"$dir/sources.list" <<-EOF
+		deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $(mirror) $suite main
+	EOF
+	cat >"$dir/apt.conf" <<-EOF
+		Dir::State "$dir";
+		Dir::State::status "$dir/status";
+		Dir::State::lists "$dir/lists";
+		Dir::Cache "$dir";
+		Dir::Etc::sourcelist "$dir/sources.list";
+		Dir::Etc::sourceparts "/dev/null";
+		Dir::Etc::preferencesparts "/dev/null";
+		Acquire::Check-Valid-Until "false";
+		Acquire::Languages "none";
+		APT::Sandbox::User "root";
+	EOF
+	APT_CONFIG=$dir/apt.conf "$@"
+}
+
+own_apt_update() {
+	own_apt "$1" apt-get -qq update >&2 || die "can't reach the Debian mirror"
+}
+
+# fetch SUITE PACKAGE DIR: unpack a package below DIR.
+fetch() {
+	local suite=$1 package=$2 dir=$3 tmp
+	tmp=$(mktemp -d "$cache/fetch.XXXXXX")
+	say "fetch: $package"
+	# In a subshell: apt-get download writes to the current folder.
+	if ! (cd "$tmp" && own_apt "$suite" apt-get -qq download "$package" >&2 &&
+		dpkg -x ./*.deb "$dir"); then
+		rm -rf "$tmp"
+		die "can't get the package $package from $suite"
+	fi
+	rm -rf "$tmp"
+}
+
+# cached NAME FUNCTION ARGS...: the folder NAME in the cache, made by calling
+# FUNCTION FOLDER ARGS... if it isn't there. What is interrupted leaves nothing
+# that counts; who comes second waits.
+cached() {
+	local dir=$cache/$1 make=$2
+	shift 2
+	mkdir -p "$(dirname "$dir")"
+	if [ ! -d "$dir" ]; then
+		(
+			flock 9
+			[ ! -d "$dir" ] || exit 0
+			rm -rf "$dir.new"
+			mkdir "$dir.new"
+			"$make" "$dir.new" "$@" >&2
+			mv "$dir.new" "$dir"
+		) 9>"$dir.lock"
+	fi
+	echo "$dir"
+}
