@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# gmem: see README.md. "make help" lists the targets.
+
+KDIR ?= /lib/modules/$(shell uname -r)/build
+VM := selftests/vm
+
+# Kernels with BTF want pahole for modules, too; without it, leave BTF out.
+NO_BTF := $(if $(shell command -v pahole),,CONFIG_DEBUG_INFO_BTF_MODULES=)
+
+all: module selftests tools ## build module, tests and tools for KDIR (default: the running kernel)
+
+module: ## build kernel/gmem.ko for KDIR
+	@[ -d "$(KDIR)" ] || { echo "gmem: no kernel headers in $(KDIR): install linux-headers or set KDIR=" >&2; exit 1; }
+	@$(MAKE) --no-print-directory -C $(KDIR) M=$(CURDIR)/kernel $(NO_BTF) modules
+
+selftests: ## build the kselftests into build/selftests
+	@$(VM)/deps
+	@$(MAKE) --no-print-directory -C selftests OUT=$(CURDIR)/build/selftests KSELFTEST_DIR=$$($(VM)/harness) all
+
+tools: ## build the tools into build/tools
+	@$(MAKE) --no-print-directory -C tools OUT=$(CURDIR)/build/tools all
+
+demo: ## boot a virtual machine and show lend, share, trim and reclaim under a KVM guest
+	@$(VM)/demo
+
+check: ## build with warnings as errors, run all tests; ends with "N passed, N failed"
+	@$(VM)/check
+
+check-debug: ## run all tests, and the fail-nth sweep, on a kernel with KASAN, lockdep and more
+	@$(VM)/check debug
+
+bench: ## measure, in a virtual machine, against KVM's own ways
+	@$(VM)/bench
+
+vm: ## boot the tests' virtual machine with a shell
+	@$(VM)/shell
+
+style: ## checkpatch, sparse and shellcheck
+	@$(VM)/style
+
+install: module ## install module and udev rule below DESTDIR
+	@$(MAKE) --no-print-directory -C $(KDIR) M=$(CURDIR)/kernel INSTALL_MOD_PATH=$(DESTDIR) modules_install
+	install -D -m 644 kernel/60-gmem.rules $(DESTDIR)/usr/lib/udev/rules.d/60-gmem.rules
+	install -D -m 644 uapi/linux/gmem.h $(DESTDIR)/usr/include/linux/gmem.h
+
+clean: ## remove all that was built in this tree
+	@rm -rf build
+	@cd kernel && rm -rf *.o *.ko *.mod *.mod.c .*.cmd .tmp_versions modules.order Module.symvers .module-common.o
+
+clean-cache: ## remove downloaded and built kernels
+	@rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/gmem"
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | \
+		while IFS='|' read -r target text; do printf '  %-12s %s\n' "$$target" "$$text"; done
+
+.PHONY: all module selftests tools demo check check-debug bench vm style install clean clean-cache help
