@@ -1,0 +1,621 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The ABI as such: numbers, layouts, how arguments travel, which errno means what. */
+#include "gmem_util.h"
+
+#include <stddef.h>
+
+#define SAME(what, value) _Static_assert((what) == (value), #what)
+
+/* The compatible calls are as in the Gunyah v17 series. */
+SAME(GMEM_CREATE_VM, 0x4700);
+SAME(GMEM_CREATE_MEM, 0x40404708);
+SAME(GMEM_VM_MAP_MEM, 0x40204709);
+SAME(sizeof(struct gmem_create_mem), 64);
+SAME(offsetof(struct gmem_create_mem, flags), 0);
+SAME(offsetof(struct gmem_create_mem, size), 8);
+SAME(offsetof(struct gmem_create_mem, reserved), 16);
+SAME(GMEM_MEM_CLOEXEC, 1);
+SAME(GMEM_MEM_ALLOW_HUGEPAGE, 2);
+SAME(sizeof(struct gmem_map_mem), 32);
+SAME(offsetof(struct gmem_map_mem, guest_addr), 0);
+SAME(offsetof(struct gmem_map_mem, flags), 8);
+SAME(offsetof(struct gmem_map_mem, guest_mem_fd), 12);
+SAME(offsetof(struct gmem_map_mem, offset), 16);
+SAME(offsetof(struct gmem_map_mem, size), 24);
+SAME(GMEM_MAP_DEFAULT_ACCESS, 0);
+SAME(GMEM_MAP_FORCE_LEND, 1);
+SAME(GMEM_MAP_FORCE_SHARE, 2);
+SAME(GMEM_MAP_ACCESS_MASK, 7);
+SAME(GMEM_MAP_ALLOW_READ, 1 << 4);
+SAME(GMEM_MAP_ALLOW_WRITE, 1 << 5);
+SAME(GMEM_MAP_ALLOW_EXEC, 1 << 6);
+SAME(GMEM_MAP_UNMAP, 1 << 8);
+
+/* The new ones never change either. */
+SAME(GMEM_INFO, 0x4780);
+SAME(GMEM_VM_CREATE, 0x4781);
+SAME(GMEM_STATS, 0x4782);
+SAME(GMEM_VM_UNMAP, 0x4790);
+SAME(GMEM_VM_RECLAIM, 0x4791);
+SAME(GMEM_VM_POPULATE, 0x4792);
+SAME(GMEM_VM_QUERY, 0x4793);
+SAME(GMEM_VM_FAULTS, 0x4794);
+SAME(GMEM_VM_SET_POLICY, 0x4795);
+SAME(GMEM_MEM_QUERY, 0x47a0);
+SAME(sizeof(struct gmem_info), 72);
+SAME(offsetof(struct gmem_info, provider_name), 48);
+SAME(sizeof(struct gmem_vm_create), 32);
+SAME(sizeof(struct gmem_stats), 72);
+SAME(sizeof(struct gmem_vm_range), 32);
+SAME(sizeof(struct gmem_binding_info), 40);
+SAME(sizeof(struct gmem_vm_query), 32);
+SAME(sizeof(struct gmem_fault_info), 32);
+SAME(sizeof(struct gmem_vm_faults), 32);
+SAME(sizeof(struct gmem_vm_set_policy), 8);
+SAME(sizeof(struct gmem_mem_query), 64);
+
+enum on { DEV, VM, MEM, NR_ON };
+
+FIXTURE(abi)
+{
+	int fd[NR_ON];
+};
+
+FIXTURE_SETUP(abi)
+{
+	self->fd[DEV] = gmem_dev();
+	ASSERT_LE(0, self->fd[DEV]);
+	self->fd[VM] = new_vm("", GMEM_POLICY_ALLOW);
+	ASSERT_LE(0, self->fd[VM]);
+	self->fd[MEM] = new_mem(MIB(4), 0);
+	ASSERT_LE(0, self->fd[MEM]);
+}
+
+FIXTURE_TEARDOWN(abi)
+{
+	close(self->fd[MEM]);
+	close(self->fd[VM]);
+}
+
+/* A call whose struct begins with its size, and arguments that work. */
+struct sized_call {
+	const char *name;
+	unsigned int cmd;
+	enum on on;
+	__u32 size;
+	/* It writes an answer back. */
+	bool out;
+	/* Makes the call fail with EINVAL. */
+	size_t wrong_at;
+	__u64 words[9];
+};
+
+#define SIZED(_cmd, _on, _struct, _out, _wrong)				\
+	.name = #_cmd, .cmd = _cmd, .on = _on, .size = sizeof(_struct),	\
+	.out = _out, .wrong_at = offsetof(_struct, _wrong)
+
+static const struct sized_call sized_calls[] = {
+	{ SIZED(GMEM_INFO, DEV, struct gmem_info, true, provider_index) },
+	{ SIZED(GMEM_VM_CREATE, DEV, struct gmem_vm_create, false, flags) },
+	{ SIZED(GMEM_STATS, DEV, struct gmem_stats, true, flags) },
+	{ SIZED(GMEM_VM_UNMAP, VM, struct gmem_vm_range, true, flags),
+	  .words = { 0, 0, PAGE } },
+	{ SIZED(GMEM_VM_RECLAIM, VM, struct gmem_vm_range, true, flags),
+	  .words = { 0, 0, PAGE } },
+	{ SIZED(GMEM_VM_POPULATE, VM, struct gmem_vm_range, true, flags),
+	  .words = { 0, MIB(1), PAGE } },
+	{ SIZED(GMEM_VM_QUERY, VM, struct gmem_vm_query, true, guest_addr),
+	  .words = { 0, 0, PAGE } },
+	{ SIZED(GMEM_VM_FAULTS, VM, struct gmem_vm_faults, true, size) },
+	{ SIZED(GMEM_VM_SET_POLICY, VM, struct gmem_vm_set_policy, false,
+		policy) },
+	{ SIZED(GMEM_MEM_QUERY, MEM, struct gmem_mem_query, true, flags),
+	  .words = { 0, 0, PAGE } },
+};
+
+#define for_each_sized(call)						\
+	for (call = sized_calls;					\
+	     call < sized_calls + ARRAY_SIZE(sized_calls); call++)
+
+static void fill_call(const struct sized_call *call, void *arg, __u32 size)
+{
+	memcpy(arg, call->words, call->size);
+	memcpy(arg, &size, sizeof(size));
+}
+
+static int do_call(const struct sized_call *call, const int *fds, void *arg)
+{
+	int ret = err_of(ioctl(fds[call->on], call->cmd, arg));
+
+	if (call->cmd == GMEM_VM_CREATE && ret >= 0) {
+		close(ret);
+		return 0;
+	}
+	return ret;
+}
+
+/* A page with an inaccessible one on either side. */
+static __u8 *guarded_page(void)
+{
+	__u8 *pages = mmap(NULL, 3 * PAGE, PROT_NONE,
+			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (pages == MAP_FAILED ||
+	    mprotect(pages + PAGE, PAGE, PROT_READ | PROT_WRITE))
+		return NULL;
+	return pages + PAGE;
+}
+
+static void bind_populate_target(const int *fds)
+{
+	map_mem(fds[VM], MIB(1), fds[MEM], 0, PAGE, RWX);
+}
+
+TEST_F(abi, sizes)
+{
+	const struct sized_call *call;
+	__u8 *page = guarded_page();
+	__u8 *arg;
+
+	ASSERT_NE(NULL, page);
+	bind_populate_target(self->fd);
+
+	for_each_sized(call) {
+		TH_LOG("%s", call->name);
+		/* Not a byte behind the struct is touched. */
+		arg = page + PAGE - call->size;
+		fill_call(call, arg, call->size);
+		EXPECT_EQ(0, do_call(call, self->fd, arg));
+
+		fill_call(call, arg, call->size - 1);
+		EXPECT_EQ(-EINVAL, do_call(call, self->fd, arg));
+		fill_call(call, arg, 4);
+		EXPECT_EQ(-EINVAL, do_call(call, self->fd, arg));
+		fill_call(call, arg, 0);
+		EXPECT_EQ(-EINVAL, do_call(call, self->fd, arg));
+		/* One byte more than there is. */
+		fill_call(call, arg, call->size + 1);
+		EXPECT_EQ(-EFAULT, do_call(call, self->fd, arg));
+
+		arg = page;
+		memset(page, 0, PAGE);
+		fill_call(call, arg, call->size + 1);
+		EXPECT_EQ(0, do_call(call, self->fd, arg));
+		fill_call(call, arg, call->size + 1);
+		arg[call->size] = 1;
+		EXPECT_EQ(-E2BIG, do_call(call, self->fd, arg));
+
+		/* A tail as long as can be, clean and dirty at its end. */
+		memset(page, 0, PAGE);
+		fill_call(call, arg, PAGE);
+		EXPECT_EQ(0, do_call(call, self->fd, arg));
+		fill_call(call, arg, PAGE);
+		arg[PAGE - 1] = 0x80;
+		EXPECT_EQ(-E2BIG, do_call(call, self->fd, arg));
+		fill_call(call, arg, ~0U);
+		EXPECT_EQ(-E2BIG, do_call(call, self->fd, arg));
+	}
+}
+
+TEST_F(abi, answer_stays_within_size)
+{
+	const struct sized_call *call;
+	__u8 arg[256], tail[128];
+	__u32 size;
+
+	memset(tail, 0xa5, sizeof(tail));
+	bind_populate_target(self->fd);
+
+	for_each_sized(call) {
+		memset(arg, 0xa5, sizeof(arg));
+		fill_call(call, arg, call->size);
+		EXPECT_EQ(0, do_call(call, self->fd, arg));
+		EXPECT_EQ(0, memcmp(arg + call->size, tail, sizeof(tail)));
+		memcpy(&size, arg, sizeof(size));
+		EXPECT_EQ(call->size, size);
+
+		/* Nor is the known-zero tail of a later version written to. */
+		memset(arg, 0, sizeof(arg));
+		fill_call(call, arg, call->size + 16);
+		memset(arg + call->size + 16, 0xa5, 16);
+		EXPECT_EQ(0, do_call(call, self->fd, arg));
+		EXPECT_EQ(0, memcmp(arg + call->size + 16, tail, 16));
+		for (size = call->size; size < call->size + 16; size++)
+			EXPECT_EQ(0, arg[size]);
+	}
+}
+
+TEST_F(abi, failure_leaves_the_struct_alone)
+{
+	const struct sized_call *call;
+	__u8 arg[128], before[128];
+	__u32 ones = ~0U;
+
+	for_each_sized(call) {
+		/* What these write on failure is what they are for. */
+		if (call->cmd == GMEM_VM_RECLAIM || call->cmd == GMEM_VM_POPULATE ||
+		    !call->wrong_at)
+			continue;
+		memset(arg, 0xa5, sizeof(arg));
+		fill_call(call, arg, call->size);
+		memcpy(arg + call->wrong_at, &ones, sizeof(ones));
+		memcpy(before, arg, sizeof(arg));
+		EXPECT_GT(0, do_call(call, self->fd, arg)) {
+			TH_LOG("%s", call->name);
+		}
+		EXPECT_EQ(0, memcmp(arg, before, sizeof(arg)));
+	}
+}
+
+TEST_F(abi, bad_pointers)
+{
+	const struct sized_call *call;
+	__u8 *page = guarded_page();
+	int i;
+
+	ASSERT_NE(NULL, page);
+	bind_populate_target(self->fd);
+
+	for_each_sized(call) {
+		void *const bad[] = { NULL, (void *)8, page - PAGE,
+				      page + PAGE - 2, (void *)-4096,
+				      (void *)(1UL << 63) };
+
+		for (i = 0; i < (int)ARRAY_SIZE(bad); i++)
+			EXPECT_EQ(-EFAULT, do_call(call, self->fd, bad[i])) {
+				TH_LOG("%s, pointer %d", call->name, i);
+			}
+
+		/* Only an answer needs memory that can be written to. */
+		fill_call(call, page, call->size);
+		mprotect(page, PAGE, PROT_READ);
+		EXPECT_EQ(call->out ? -EFAULT : 0,
+			  do_call(call, self->fd, page)) {
+			TH_LOG("%s", call->name);
+		}
+		mprotect(page, PAGE, PROT_READ | PROT_WRITE);
+	}
+
+	EXPECT_EQ(-EFAULT, err_of(ioctl(self->fd[DEV], GMEM_CREATE_MEM, NULL)));
+	EXPECT_EQ(-EFAULT, err_of(ioctl(self->fd[DEV], GMEM_CREATE_MEM,
+					page + PAGE - 63)));
+	EXPECT_EQ(-EFAULT, err_of(ioctl(self->fd[VM], GMEM_VM_MAP_MEM, NULL)));
+	EXPECT_EQ(-EFAULT, err_of(ioctl(self->fd[VM], GMEM_VM_MAP_MEM,
+					page + PAGE - 31)));
+}
+
+TEST_F(abi, compatible_calls_only_read)
+{
+	struct gmem_create_mem create = { .size = MIB(1) };
+	struct gmem_map_mem map = { .size = MIB(1), .flags = RWX };
+	__u8 *page = guarded_page();
+	int fd;
+
+	ASSERT_NE(NULL, page);
+	memcpy(page + PAGE - sizeof(create), &create, sizeof(create));
+	mprotect(page, PAGE, PROT_READ);
+	fd = err_of(ioctl(self->fd[DEV], GMEM_CREATE_MEM,
+			  page + PAGE - sizeof(create)));
+	ASSERT_LE(0, fd);
+
+	map.guest_mem_fd = fd;
+	mprotect(page, PAGE, PROT_READ | PROT_WRITE);
+	memcpy(page + PAGE - sizeof(map), &map, sizeof(map));
+	mprotect(page, PAGE, PROT_READ);
+	EXPECT_EQ(0, err_of(ioctl(self->fd[VM], GMEM_VM_MAP_MEM,
+				  page + PAGE - sizeof(map))));
+	close(fd);
+}
+
+static bool known(unsigned int cmd, enum on on)
+{
+	const struct sized_call *call;
+
+	for_each_sized(call)
+		if (call->cmd == cmd && call->on == on)
+			return true;
+	return (on == DEV && (cmd == GMEM_CREATE_VM || cmd == GMEM_CREATE_MEM)) ||
+	       (on == VM && (cmd == GMEM_VM_MAP_MEM || cmd == GMEM_TEST));
+}
+
+/* Every number of our type, in every direction and two sizes, on each file. */
+TEST_F(abi, unknown_calls)
+{
+	static const unsigned int dirs[] = { _IOC_NONE, _IOC_READ, _IOC_WRITE,
+					     _IOC_READ | _IOC_WRITE };
+	static const unsigned int sizes[] = { 0, 32, 64 };
+	unsigned int nr, dir, size, on, cmd;
+	int ret;
+
+	for (nr = 0; nr < 256; nr++)
+		for (dir = 0; dir < ARRAY_SIZE(dirs); dir++)
+			for (size = 0; size < ARRAY_SIZE(sizes); size++)
+				for (on = 0; on < NR_ON; on++) {
+					cmd = _IOC(dirs[dir], 'G', nr,
+						   sizes[size]);
+					if (known(cmd, on))
+						continue;
+					ret = err_of(ioctl(self->fd[on], cmd,
+							   0));
+					EXPECT_EQ(-ENOTTY, ret) {
+						TH_LOG("%#x on %u", cmd, on);
+					}
+				}
+}
+
+TEST_F(abi, wrong_kind_of_file)
+{
+	struct gmem_create_mem create = { .size = PAGE };
+	struct gmem_map_mem map = { .size = PAGE, .flags = RWX };
+	const struct sized_call *call;
+	__u8 arg[128];
+	int fds[NR_ON];
+	int on;
+
+	for (on = 0; on < NR_ON; on++) {
+		fds[DEV] = fds[VM] = fds[MEM] = self->fd[on];
+		for_each_sized(call) {
+			if ((int)call->on == on)
+				continue;
+			fill_call(call, arg, call->size);
+			EXPECT_EQ(-ENOTTY, do_call(call, fds, arg));
+		}
+		if (on != DEV) {
+			EXPECT_EQ(-ENOTTY, err_of(ioctl(fds[0], GMEM_CREATE_VM, 0)));
+			EXPECT_EQ(-ENOTTY, err_of(ioctl(fds[0], GMEM_CREATE_MEM,
+							&create)));
+		}
+		if (on != VM)
+			EXPECT_EQ(-ENOTTY, err_of(ioctl(fds[0], GMEM_VM_MAP_MEM,
+							&map)));
+	}
+}
+
+TEST_F(abi, other_operations_on_the_files)
+{
+	char byte = 0;
+	int fd;
+
+	EXPECT_EQ(-1, read(self->fd[MEM], &byte, 1));
+	EXPECT_EQ(EINVAL, errno);
+	EXPECT_EQ(-1, write(self->fd[MEM], &byte, 1));
+	EXPECT_EQ(EINVAL, errno);
+	EXPECT_EQ(-1, read(self->fd[VM], &byte, 1));
+	EXPECT_EQ(EINVAL, errno);
+	EXPECT_EQ(-1, write(self->fd[VM], &byte, 1));
+	EXPECT_EQ(EINVAL, errno);
+
+	/* The size is fixed. */
+	EXPECT_EQ(-1, ftruncate(self->fd[MEM], MIB(8)));
+	EXPECT_TRUE(errno == EINVAL || errno == EPERM);
+	EXPECT_EQ(-1, ftruncate(self->fd[MEM], PAGE));
+	EXPECT_EQ(-1, ftruncate(self->fd[MEM], 0));
+	EXPECT_EQ((off_t)MIB(4), ({
+		struct stat st = {};
+		fstat(self->fd[MEM], &st);
+		st.st_size;
+	}));
+
+	/* A VM can't be reopened, a guestmem can. */
+	EXPECT_EQ(-ENXIO, reopen(self->fd[VM], O_RDWR));
+	fd = reopen(self->fd[MEM], O_RDWR);
+	EXPECT_LE(0, fd);
+	close(fd);
+	/* Reopening with O_TRUNC doesn't get round the fixed size. */
+	fd = reopen(self->fd[MEM], O_RDWR | O_TRUNC);
+	EXPECT_GT(0, fd);
+}
+
+#if defined(__x86_64__)
+/* The layouts are the same for a 32-bit caller. */
+TEST_F(abi, compat_caller)
+{
+	struct gmem_info *info;
+	struct gmem_map_mem *map;
+	long ret;
+	int sig;
+
+	info = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+	ASSERT_NE(MAP_FAILED, info);
+	map = (struct gmem_map_mem *)(info + 1);
+	info->size = sizeof(*info);
+	*map = (struct gmem_map_mem){
+		.guest_addr = GIB(8),
+		.flags = RWX,
+		.guest_mem_fd = self->fd[MEM],
+		.size = MIB(4),
+	};
+
+#define COMPAT_IOCTL(fd, cmd, arg) ({					\
+	long _ret;							\
+	asm volatile("int $0x80" : "=a"(_ret)				\
+		     : "a"(54), "b"(fd), "c"(cmd), "d"(arg)		\
+		     : "memory", "r8", "r9", "r10", "r11");		\
+	(long)(int)_ret; })
+
+	sig = sigsetjmp(touch_env, 0);
+	touch_armed = !sig;
+	if (sig)
+		SKIP(return, "no 32-bit system calls");
+	ret = COMPAT_IOCTL(self->fd[DEV], GMEM_INFO, info);
+	touch_armed = 0;
+	if (ret == -ENOSYS)
+		SKIP(return, "no 32-bit system calls");
+	EXPECT_EQ(0, ret);
+	EXPECT_EQ(GMEM_ABI_VERSION, info->abi_version);
+	EXPECT_EQ(0, COMPAT_IOCTL(self->fd[VM], GMEM_VM_MAP_MEM, map));
+	EXPECT_EQ(-EEXIST, COMPAT_IOCTL(self->fd[VM], GMEM_VM_MAP_MEM, map));
+}
+#endif
+
+TEST(info)
+{
+	struct gmem_info info, first;
+	__u32 i;
+
+	ASSERT_EQ(0, get_info(0, &first));
+	EXPECT_EQ(sizeof(first), first.size);
+	EXPECT_EQ(1, first.abi_version);
+	EXPECT_LE(1, first.nr_providers);
+	EXPECT_EQ(sysconf(_SC_PAGESIZE), first.page_size);
+	EXPECT_EQ(0, first.features & ~(__u64)GMEM_FEATURE_HUGEPAGE);
+	EXPECT_EQ(!(first.features & GMEM_FEATURE_HUGEPAGE),
+		  !first.huge_page_size);
+
+	for (i = 0; i < first.nr_providers; i++) {
+		ASSERT_EQ(0, get_info(i, &info));
+		EXPECT_EQ(i, info.provider_index);
+		EXPECT_EQ(first.nr_providers, info.nr_providers);
+		EXPECT_EQ(first.features, info.features);
+		EXPECT_NE(0, info.provider_name[0]);
+		EXPECT_EQ(0, info.provider_name[GMEM_NAME_LEN - 1]);
+		EXPECT_LE(32, info.max_guest_addr_bits);
+		EXPECT_EQ(0, info.reserved);
+		/* Some access, and no combination without any. */
+		EXPECT_NE(0, info.map_access);
+		EXPECT_EQ(0, info.map_access & 1);
+		EXPECT_EQ(0, info.map_access >> 8);
+	}
+	EXPECT_EQ(-ENOENT, get_info(first.nr_providers, &info));
+	EXPECT_EQ(-ENOENT, get_info(~0U, &info));
+
+	ASSERT_TRUE(find_provider("window", &info));
+	EXPECT_EQ(GMEM_PROVIDER_SHARE_MULTI | GMEM_PROVIDER_WINDOW,
+		  info.provider_flags);
+	EXPECT_EQ(1 << 5 | 1 << 7, info.map_access);
+	if (find_provider("mock", &info))
+		EXPECT_EQ(info.nr_providers - 1, info.provider_index);
+}
+
+/* Which values the create calls take. */
+TEST(create_vm_values)
+{
+	struct gmem_vm_create create = { .size = sizeof(create) };
+	struct gmem_info info;
+	int fd;
+
+	ASSERT_EQ(0, get_info(0, &info));
+
+	EXPECT_EQ(-EINVAL, err_of(ioctl(gmem_dev(), GMEM_CREATE_VM, 1)));
+	EXPECT_EQ(-EINVAL, err_of(ioctl(gmem_dev(), GMEM_CREATE_VM, 1UL << 63)));
+	fd = err_of(ioctl(gmem_dev(), GMEM_CREATE_VM, 0));
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(FD_CLOEXEC, fcntl(fd, F_GETFD));
+	close(fd);
+
+	fd = new_vm("", GMEM_POLICY_DENY);
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(FD_CLOEXEC, fcntl(fd, F_GETFD));
+	EXPECT_EQ(0, set_policy(fd, GMEM_POLICY_SCRUB));
+	EXPECT_EQ(-EINVAL, set_policy(fd, GMEM_POLICY_DENY + 1));
+	EXPECT_EQ(-EINVAL, set_policy(fd, ~0U));
+	close(fd);
+
+	EXPECT_EQ(-EINVAL, new_vm("", GMEM_POLICY_DENY + 1));
+	EXPECT_EQ(-EOPNOTSUPP, new_vm("no such thing", 0));
+	EXPECT_EQ(-EOPNOTSUPP, new_vm("windo", 0));
+	EXPECT_EQ(-EOPNOTSUPP, new_vm("window ", 0));
+	EXPECT_EQ(-EOPNOTSUPP, new_vm("WINDOW", 0));
+	memcpy(create.provider_name, "window__________", GMEM_NAME_LEN);
+	EXPECT_EQ(-EINVAL, err_of(ioctl(gmem_dev(), GMEM_VM_CREATE, &create)));
+
+	EXPECT_EQ(-EINVAL, new_vm_bits("", 0, 1));
+	EXPECT_EQ(-EINVAL, new_vm_bits("", 0, 12));
+	EXPECT_EQ(-EINVAL, new_vm_bits("", 0, info.max_guest_addr_bits + 1));
+	EXPECT_EQ(-EINVAL, new_vm_bits("", 0, 64));
+	EXPECT_EQ(-EINVAL, new_vm_bits("", 0, ~0U));
+	fd = new_vm_bits("", 0, 13);
+	EXPECT_LE(0, fd);
+	close(fd);
+	fd = new_vm_bits("", 0, info.max_guest_addr_bits);
+	EXPECT_LE(0, fd);
+	close(fd);
+}
+
+TEST(create_mem_values)
+{
+	struct gmem_create_mem create;
+	int fd, i;
+
+	EXPECT_EQ(-EINVAL, new_mem(0, 0));
+	EXPECT_EQ(-EINVAL, new_mem(1, 0));
+	EXPECT_EQ(-EINVAL, new_mem(PAGE - 1, 0));
+	EXPECT_EQ(-EINVAL, new_mem(PAGE + 1, 0));
+	EXPECT_EQ(-EINVAL, new_mem(1ULL << 63, 0));
+	EXPECT_EQ(-EINVAL, new_mem(-PAGE, 0));
+	for (i = 2; i < 64; i++)
+		EXPECT_EQ(-EINVAL, new_mem(MIB(2), 1ULL << i));
+	for (i = 0; i < 6; i++) {
+		create = (struct gmem_create_mem){ .size = PAGE };
+		create.reserved[i] = 1ULL << (i * 11);
+		EXPECT_EQ(-EINVAL, err_of(ioctl(gmem_dev(), GMEM_CREATE_MEM,
+						&create)));
+	}
+
+	create = (struct gmem_create_mem){ .size = PAGE };
+	fd = err_of(ioctl(gmem_dev(), GMEM_CREATE_MEM, &create));
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(0, fcntl(fd, F_GETFD));
+	close(fd);
+	create.flags = GMEM_MEM_CLOEXEC;
+	fd = err_of(ioctl(gmem_dev(), GMEM_CREATE_MEM, &create));
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(FD_CLOEXEC, fcntl(fd, F_GETFD));
+	close(fd);
+
+	/* The largest file there can be. */
+	fd = new_mem((1ULL << 63) - PAGE, 0);
+	EXPECT_LE(0, fd);
+	close(fd);
+}
+
+/* B19: alignment isn't checked for huge-page files when the kernel has none. */
+TEST(b19_huge_files)
+{
+	struct gmem_info info;
+	int fd;
+
+	ASSERT_EQ(0, get_info(0, &info));
+	fd = new_mem(MIB(4), GMEM_MEM_ALLOW_HUGEPAGE);
+	if (!(info.features & GMEM_FEATURE_HUGEPAGE)) {
+		EXPECT_EQ(-EOPNOTSUPP, fd);
+		return;
+	}
+	EXPECT_LE(0, fd);
+	close(fd);
+	EXPECT_EQ(-EINVAL, new_mem(info.huge_page_size + info.page_size,
+				   GMEM_MEM_ALLOW_HUGEPAGE));
+	EXPECT_EQ(-EINVAL, new_mem(info.huge_page_size / 2,
+				   GMEM_MEM_ALLOW_HUGEPAGE));
+	EXPECT_EQ(-EINVAL, new_mem(0, GMEM_MEM_ALLOW_HUGEPAGE));
+}
+
+/* B21: a bad descriptor gives EINVAL instead of EBADF. */
+TEST_F(abi, b21_descriptor_of_a_map)
+{
+	int vm = self->fd[VM];
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	int path = reopen(self->fd[MEM], O_PATH);
+	int closed = dup(null);
+
+	ASSERT_LE(0, path);
+	close(closed);
+	EXPECT_EQ(-EBADF, map_mem(vm, 0, -1, 0, PAGE, RWX));
+	EXPECT_EQ(-EBADF, map_mem(vm, 0, 1 << 30, 0, PAGE, RWX));
+	EXPECT_EQ(-EBADF, map_mem(vm, 0, closed, 0, PAGE, RWX));
+	EXPECT_EQ(-EBADF, map_mem(vm, 0, path, 0, PAGE, RWX));
+	EXPECT_EQ(-EBADF, unmap_mem(vm, 0, -1, 0, PAGE, RWX));
+	EXPECT_EQ(-EINVAL, map_mem(vm, 0, null, 0, PAGE, RWX));
+	EXPECT_EQ(-EINVAL, map_mem(vm, 0, vm, 0, PAGE, RWX));
+	EXPECT_EQ(-EINVAL, map_mem(vm, 0, self->fd[DEV], 0, PAGE, RWX));
+	/* A wrong value is noticed before a wrong descriptor. */
+	EXPECT_EQ(-EINVAL, map_mem(vm, 0, -1, 0, PAGE, RWX | 1 << 9));
+	EXPECT_EQ(-EINVAL, map_mem(vm, 0, -1, 0, 0, RWX));
+	EXPECT_EQ(-EOVERFLOW, map_mem(vm, -PAGE, -1, 0, 2 * PAGE, RWX));
+	EXPECT_EQ(0, map_mem(vm, 0, self->fd[MEM], 0, PAGE, RWX));
+	close(null);
+	close(path);
+}
+
+TEST_HARNESS_MAIN
