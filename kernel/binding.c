@@ -45,8 +45,7 @@ int gmem_binding_cache_init(void)
 
 void gmem_binding_cache_exit(void)
 {
-	/* The callbacks of kfree_rcu() free into the cache. */
-	rcu_barrier();
+	/* Waits for what kfree_rcu() has still to free. */
 	kmem_cache_destroy(gmem_binding_cache);
 }
 
@@ -222,7 +221,7 @@ static int gmem_unmap_collect(struct gmem_vm *vm, unsigned long first,
 static void gmem_unmap_finish(struct gmem_binding *b, struct gmem_binding *right,
 			      pgoff_t first, pgoff_t last)
 {
-	struct address_space *mapping = file_inode(b->file)->i_mapping;
+	struct address_space *mapping = b->mem->inode.i_mapping;
 	bool gone = false;
 
 	filemap_invalidate_lock(mapping);
@@ -277,9 +276,13 @@ static void gmem_unmap_unsplit(struct gmem_vm *vm, struct gmem_binding *b,
 {
 	MA_STATE(mas, &vm->bindings, gmem_binding_gfn(right, right->first),
 		 gmem_binding_gfn(right, right->last));
+	struct address_space *mapping = b->mem->inode.i_mapping;
 
 	/* Another entry for the same slot needs no memory, so can't fail. */
 	mas_store_gfp(&mas, b, GFP_KERNEL);
+	/* A fault may have found the right piece, and use it under this lock. */
+	filemap_invalidate_lock(mapping);
+	filemap_invalidate_unlock(mapping);
 	gmem_binding_free(right);
 }
 
@@ -343,7 +346,7 @@ void gmem_binding_remove_all(struct gmem_vm *vm)
 
 	mutex_lock(&vm->lock);
 	while ((b = gmem_binding_next(vm, &gfn, ULONG_MAX))) {
-		struct address_space *mapping = file_inode(b->file)->i_mapping;
+		struct address_space *mapping = b->mem->inode.i_mapping;
 
 		filemap_invalidate_lock(mapping);
 		gmem_lend_reclaim_range(b, b->first, b->last,

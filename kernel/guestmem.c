@@ -150,8 +150,8 @@ static int gmem_mem_query_call(void *obj, void *arg)
 
 	XA_STATE(xas, &mapping->i_pages, first);
 
-	/* Held for writing, no folio appears, goes or changes hands. */
-	filemap_invalidate_lock(mapping);
+	/* No folio goes meanwhile. */
+	filemap_invalidate_lock_shared(mapping);
 	rcu_read_lock();
 	xas_for_each(&xas, folio, last) {
 		u64 nr;
@@ -173,7 +173,7 @@ static int gmem_mem_query_call(void *obj, void *arg)
 		}
 	}
 	rcu_read_unlock();
-	filemap_invalidate_unlock(mapping);
+	filemap_invalidate_unlock_shared(mapping);
 
 	query->absent = last - first + 1 - present;
 	query->host = present - lent - shared - leaked;

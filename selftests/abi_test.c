@@ -161,7 +161,6 @@ TEST_F(abi, sizes)
 	bind_populate_target(self->fd);
 
 	for_each_sized(call) {
-		TH_LOG("%s", call->name);
 		/* Not a byte behind the struct is touched. */
 		arg = page + PAGE - call->size;
 		fill_call(call, arg, call->size);

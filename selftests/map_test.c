@@ -1,0 +1,457 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Which bindings there may be: every rule with the smallest input that breaks it. */
+#include "gmem_util.h"
+
+#define PAGES 16
+
+FIXTURE(map)
+{
+	struct gmem_stats before;
+	int vm;
+	int mem;
+	/* The unit of all ranges, and the size of the file. */
+	__u64 unit;
+	__u64 size;
+};
+
+FIXTURE_VARIANT(map)
+{
+	const char *provider;
+	__u64 mem_flags;
+	__u32 access;
+};
+
+VARIANT(map, window_4k_lend, .provider = "window", .access = LEND);
+VARIANT(map, window_4k_share, .provider = "window", .access = SHARE);
+VARIANT(map, window_2m_lend, .provider = "window", .access = LEND,
+	.mem_flags = GMEM_MEM_ALLOW_HUGEPAGE);
+VARIANT(map, window_2m_share, .provider = "window", .access = SHARE,
+	.mem_flags = GMEM_MEM_ALLOW_HUGEPAGE);
+VARIANT(map, mock_4k_lend, .provider = "mock", .access = LEND);
+VARIANT(map, mock_4k_share, .provider = "mock", .access = SHARE);
+VARIANT(map, mock_2m_lend, .provider = "mock", .access = LEND,
+	.mem_flags = GMEM_MEM_ALLOW_HUGEPAGE);
+VARIANT(map, mock_2m_share, .provider = "mock", .access = SHARE,
+	.mem_flags = GMEM_MEM_ALLOW_HUGEPAGE);
+
+FIXTURE_SETUP(map)
+{
+	SKIP_UNLESS_POSSIBLE(variant);
+	ASSERT_EQ(0, get_stats(&self->before));
+	self->unit = variant->mem_flags & GMEM_MEM_ALLOW_HUGEPAGE ? HUGE_PAGE :
+								    PAGE;
+	self->size = PAGES * self->unit;
+	self->vm = new_vm(variant->provider, GMEM_POLICY_ALLOW);
+	ASSERT_LE(0, self->vm);
+	self->mem = new_mem(self->size, variant->mem_flags);
+	ASSERT_LE(0, self->mem);
+}
+
+FIXTURE_TEARDOWN(map)
+{
+	close(self->vm);
+	close(self->mem);
+	EXPECT_TRUE(stats_settle(&self->before));
+}
+
+/* Map with the variant's access, in units. */
+#define MAP(gpa, offset, size)						\
+	map_mem(self->vm, (gpa) * self->unit, self->mem,		\
+		(offset) * self->unit, (size) * self->unit,		\
+		variant->access | RWX)
+
+static int nr_bindings(int vm)
+{
+	struct gmem_binding_info entries[64];
+	int nr = query_vm_range(vm, 0, 1ULL << 52, entries, 64);
+
+	return nr;
+}
+
+TEST_F(map, flag_values)
+{
+	int i;
+
+	for (i = 0; i < 32; i++) {
+		if (i < 3 || (i >= 4 && i <= 6) || i == 8)
+			continue;
+		EXPECT_EQ(-EINVAL, map_mem(self->vm, 0, self->mem, 0,
+					   self->unit, RWX | 1U << i));
+	}
+	for (i = 3; i <= 7; i++)
+		EXPECT_EQ(-EINVAL, map_mem(self->vm, 0, self->mem, 0,
+					   self->unit, RWX | i));
+	for (i = 0; i <= 2; i++)
+		EXPECT_EQ(-EINVAL, map_mem(self->vm, 0, self->mem, 0,
+					   self->unit, i));
+	EXPECT_EQ(0, nr_bindings(self->vm));
+}
+
+/* What a provider can't enforce is refused, and what it can is kept exactly. */
+TEST_F(map, access_combinations)
+{
+	struct gmem_binding_info b;
+	struct gmem_info info;
+	__u32 combination, flags;
+	bool can;
+
+	ASSERT_TRUE(find_provider(variant->provider, &info));
+	for (combination = 1; combination < 8; combination++) {
+		flags = combination << 4 | variant->access;
+		can = info.map_access & 1 << combination;
+		ASSERT_EQ(can ? 0 : -EOPNOTSUPP,
+			  map_mem(self->vm, 0, self->mem, 0, self->unit, flags));
+		ASSERT_EQ(can, nr_bindings(self->vm));
+		if (!can)
+			continue;
+		ASSERT_EQ(1, query_vm(self->vm, &b, 1));
+		EXPECT_EQ(flags, b.flags);
+		ASSERT_EQ(0, unmap_mem(self->vm, 0, self->mem, 0, self->unit,
+				       flags));
+	}
+}
+
+/* The default is to lend, for a map and for an exact unmap. */
+TEST_F(map, default_access)
+{
+	struct gmem_binding_info b;
+
+	ASSERT_EQ(0, map_mem(self->vm, 0, self->mem, 0, self->unit,
+			     GMEM_MAP_DEFAULT_ACCESS | RWX));
+	ASSERT_EQ(1, query_vm(self->vm, &b, 1));
+	EXPECT_EQ(LEND | RWX, b.flags);
+	EXPECT_EQ(-ENOENT, unmap_mem(self->vm, 0, self->mem, 0, self->unit,
+				     SHARE | RWX));
+	EXPECT_EQ(0, unmap_mem(self->vm, 0, self->mem, 0, self->unit,
+			       GMEM_MAP_DEFAULT_ACCESS | RWX));
+}
+
+/* B9: size 0 at GFN 0 stood for the whole address space. */
+TEST_F(map, b09_size_zero)
+{
+	__u64 at[] = { 0, self->unit, 5 * self->unit, 1ULL << 52, -self->unit };
+	unsigned int i;
+
+	ASSERT_EQ(0, MAP(0, 0, 1));
+	ASSERT_EQ(0, MAP(5, 5, 2));
+	for (i = 0; i < ARRAY_SIZE(at); i++) {
+		EXPECT_EQ(-EINVAL, map_mem(self->vm, at[i], self->mem, 0, 0,
+					   variant->access | RWX));
+		EXPECT_EQ(-EINVAL, map_mem(self->vm, 0, self->mem, at[i], 0,
+					   variant->access | RWX));
+		EXPECT_EQ(-EINVAL, unmap_mem(self->vm, at[i], self->mem, 0, 0,
+					     variant->access | RWX));
+		EXPECT_EQ(-EINVAL, unmap_range(self->vm, at[i], 0, NULL));
+		EXPECT_EQ(-EINVAL, reclaim_range(self->vm, at[i], 0, NULL));
+		EXPECT_EQ(-EINVAL, populate_range(self->vm, at[i], 0, NULL));
+		EXPECT_EQ(-EINVAL, query_vm_range(self->vm, at[i], 0, NULL, 0));
+		EXPECT_EQ(-EINVAL, mem_alloc(self->mem, 0, at[i], 0));
+		EXPECT_EQ(-EINVAL, mem_alloc(self->mem, PUNCH, at[i], 0));
+	}
+	EXPECT_EQ(2, nr_bindings(self->vm));
+}
+
+/* B10: no check of offset + size against the file, of either sum against wrap. */
+TEST_F(map, b10_limits)
+{
+	const __u64 u = self->unit, end = 1ULL << 52;
+	const struct {
+		__u64 gpa, offset, size;
+		int expected;
+	} rows[] = {
+		/* The file. */
+		{ 0, 0, self->size, 0 },
+		{ 0, self->size - u, u, 0 },
+		{ 0, 0, self->size + u, -EINVAL },
+		{ 0, u, self->size, -EINVAL },
+		{ 0, self->size, u, -EINVAL },
+		{ 0, self->size - u, 2 * u, -EINVAL },
+		{ 0, 1ULL << 62, u, -EINVAL },
+		{ 0, 1ULL << 63, u, -EINVAL },
+		{ 0, (1ULL << 63) - u, 2 * u, -EINVAL },
+		{ 0, -2 * u, u, -EINVAL },
+		{ 0, -u, 2 * u, -EOVERFLOW },
+		{ 0, -u, self->size, -EOVERFLOW },
+		/* The address space. */
+		{ end - u, 0, u, 0 },
+		{ end - self->size, 0, self->size, 0 },
+		{ end - u, 0, 2 * u, -EINVAL },
+		{ end - self->size + u, 0, self->size, -EINVAL },
+		{ end, 0, u, -EINVAL },
+		{ 1ULL << 63, 0, u, -EINVAL },
+		{ -2 * u, 0, u, -EINVAL },
+		{ -u, 0, 2 * u, -EOVERFLOW },
+		{ -self->size + u, 0, self->size, -EOVERFLOW },
+		/* Both. */
+		{ -u, -u, 2 * u, -EOVERFLOW },
+		{ 0, 0, -u, -EINVAL },
+		{ u, u, -u, -EINVAL },
+		{ 2 * u, 0, -u, -EOVERFLOW },
+		{ 0, 2 * u, -u, -EINVAL },
+	};
+	unsigned int i;
+	int ret;
+
+	for (i = 0; i < ARRAY_SIZE(rows); i++) {
+		ret = map_mem(self->vm, rows[i].gpa, self->mem, rows[i].offset,
+			      rows[i].size, variant->access | RWX);
+		EXPECT_EQ(rows[i].expected, ret) {
+			TH_LOG("row %u", i);
+		}
+		EXPECT_EQ(!ret, nr_bindings(self->vm));
+		if (!ret) {
+			EXPECT_EQ(0, unmap_mem(self->vm, rows[i].gpa, self->mem,
+					       rows[i].offset, rows[i].size,
+					       variant->access | RWX));
+		}
+	}
+
+	/* 2^64 wraps to 0: which of the two it is called doesn't matter. */
+	ret = map_mem(self->vm, -u, self->mem, 0, u, variant->access | RWX);
+	EXPECT_TRUE(ret == -EINVAL || ret == -EOVERFLOW);
+	ret = map_mem(self->vm, 0, self->mem, -u, u, variant->access | RWX);
+	EXPECT_TRUE(ret == -EINVAL || ret == -EOVERFLOW);
+}
+
+TEST_F(map, b10_narrow_address_space)
+{
+	const __u64 u = self->unit, end = 1ULL << 32;
+	int vm = new_vm_bits(variant->provider, GMEM_POLICY_ALLOW, 32);
+
+	ASSERT_LE(0, vm);
+	EXPECT_EQ(-EINVAL, map_mem(vm, end, self->mem, 0, u, LEND | RWX));
+	EXPECT_EQ(-EINVAL, map_mem(vm, end - u, self->mem, 0, 2 * u,
+				   LEND | RWX));
+	EXPECT_EQ(0, map_mem(vm, end - u, self->mem, 0, u, LEND | RWX));
+	EXPECT_EQ(0, guest_write(vm, end - 1, 1));
+	EXPECT_EQ(-EINVAL, unmap_range(vm, end - u, 2 * u, NULL));
+	EXPECT_EQ(-EINVAL, reclaim_range(vm, end, u, NULL));
+	EXPECT_EQ(-EINVAL, populate_range(vm, end, u, NULL));
+	EXPECT_EQ(-EINVAL, query_vm_range(vm, 0, end + PAGE, NULL, 0));
+	EXPECT_EQ(-EOVERFLOW, unmap_range(vm, end - u, -u, NULL));
+	EXPECT_EQ(0, unmap_range(vm, 0, end, NULL));
+	close(vm);
+}
+
+TEST_F(map, alignment)
+{
+	const __u64 u = self->unit;
+	__u64 wrong[] = { 1, 512, u / 2, u - 1, u + 1, u + 512 };
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(wrong); i++) {
+		EXPECT_EQ(-EINVAL, map_mem(self->vm, wrong[i], self->mem, 0, u,
+					   variant->access | RWX));
+		EXPECT_EQ(-EINVAL, map_mem(self->vm, 0, self->mem, wrong[i], u,
+					   variant->access | RWX));
+		EXPECT_EQ(-EINVAL, map_mem(self->vm, 0, self->mem, 0, wrong[i],
+					   variant->access | RWX));
+		EXPECT_EQ(-EINVAL, mem_alloc(self->mem, 0, wrong[i], u));
+		EXPECT_EQ(-EINVAL, mem_alloc(self->mem, PUNCH, 0, wrong[i]));
+	}
+	EXPECT_EQ(0, nr_bindings(self->vm));
+
+	/* A range that ends inside a huge page; in a hole it is fine. */
+	ASSERT_EQ(0, MAP(4, 0, 2));
+	if (u == HUGE_PAGE) {
+		EXPECT_EQ(-EINVAL, unmap_range(self->vm, 4 * u, PAGE, NULL));
+		EXPECT_EQ(-EINVAL, unmap_range(self->vm, 5 * u + PAGE, u, NULL));
+		EXPECT_EQ(-EINVAL, unmap_range(self->vm, 3 * u, u + PAGE, NULL));
+		EXPECT_EQ(-EINVAL, reclaim_range(self->vm, 4 * u, PAGE, NULL));
+		EXPECT_EQ(-EINVAL, populate_range(self->vm, 4 * u, PAGE, NULL));
+		EXPECT_EQ(1, nr_bindings(self->vm));
+		EXPECT_EQ(0, unmap_range(self->vm, 3 * u + PAGE, 4 * u, NULL));
+		EXPECT_EQ(0, nr_bindings(self->vm));
+	} else {
+		EXPECT_EQ(-EINVAL, unmap_range(self->vm, 4 * u + 1, u, NULL));
+		EXPECT_EQ(-EINVAL, unmap_range(self->vm, 4 * u, u - 1, NULL));
+		EXPECT_EQ(1, nr_bindings(self->vm));
+	}
+}
+
+static bool overlap(int first, int nr, int other_first, int other_nr)
+{
+	return first < other_first + other_nr && other_first < first + nr;
+}
+
+/* Every way two ranges of the guest can lie, at different file ranges. */
+TEST_F(map, guest_overlap)
+{
+	int first, nr, ret;
+
+	ASSERT_EQ(0, MAP(4, 0, 4));
+	for (first = 0; first <= 9; first++)
+		for (nr = 1; nr <= 10; nr++) {
+			if (nr > PAGES - 4)
+				continue;
+			ret = MAP(first, 4, nr);
+			ASSERT_EQ(overlap(first, nr, 4, 4) ? -EEXIST : 0, ret) {
+				TH_LOG("%d pages at %d", nr, first);
+			}
+			if (!ret)
+				ASSERT_EQ(0, unmap_range(self->vm,
+							 first * self->unit,
+							 nr * self->unit, NULL));
+			ASSERT_EQ(1, nr_bindings(self->vm));
+		}
+}
+
+/* Every way two ranges of the file can lie, for each pair of accesses. */
+TEST_F(map, file_overlap)
+{
+	static const __u32 accesses[] = { LEND, SHARE };
+	int first, nr, ret, expected, vm, i, other;
+	bool multi, clash;
+	struct gmem_info info;
+
+	ASSERT_TRUE(find_provider(variant->provider, &info));
+	ASSERT_EQ(0, MAP(0, 4, 4));
+	other = new_vm(variant->provider, GMEM_POLICY_ALLOW);
+	ASSERT_LE(0, other);
+
+	for (i = 0; i < 4; i++) {
+		__u32 access = accesses[i & 1];
+
+		/* Of another VM or of the same one. */
+		vm = i & 2 ? other : self->vm;
+		multi = (info.provider_flags & GMEM_PROVIDER_SHARE_MULTI) &&
+			access == SHARE && variant->access == SHARE;
+		for (first = 1; first <= 9; first++)
+			for (nr = 1; nr <= 7; nr++) {
+				clash = overlap(first, nr, 4, 4) && !multi;
+				expected = clash ? -EEXIST : 0;
+				ret = map_mem(vm, 100 * self->unit, self->mem,
+					      first * self->unit,
+					      nr * self->unit, access | RWX);
+				ASSERT_EQ(expected, ret) {
+					TH_LOG("%d pages at %d", nr, first);
+				}
+				if (!ret)
+					ASSERT_EQ(0, unmap_range(vm,
+						100 * self->unit,
+						nr * self->unit, NULL));
+			}
+	}
+	close(other);
+}
+
+/* B18: an inclusive upper bound made the next-door neighbour overlap. */
+TEST_F(map, b18_neighbours)
+{
+	const __u64 u = self->unit;
+	__u64 nr;
+	int i;
+
+	/* Back to back in the guest, and in the file in the other direction. */
+	for (i = 0; i < PAGES; i++)
+		ASSERT_EQ(0, MAP(i, PAGES - 1 - i, 1));
+	for (i = 0; i < PAGES; i++)
+		ASSERT_EQ(0, guest_write(self->vm, i * u, i));
+	/* To unbind one leaves those before and behind it. */
+	ASSERT_EQ(0, unmap_range(self->vm, 4 * u, 2 * u, &nr));
+	EXPECT_EQ(2 * u / PAGE, nr);
+	EXPECT_EQ(PAGES - 2, nr_bindings(self->vm));
+	for (i = 0; i < PAGES; i++) {
+		EXPECT_EQ(i == 4 || i == 5 ? -EFAULT : i,
+			  guest_read(self->vm, i * u));
+		EXPECT_EQ(variant->access == LEND && i != 4 && i != 5 ? 'l' :
+			  variant->access == SHARE && i != 4 && i != 5 ? 's' : 'h',
+			  page_state(self->mem, (PAGES - 1 - i) * u));
+	}
+	/* To take one back leaves those, too. */
+	ASSERT_EQ(0, reclaim_range(self->vm, 8 * u, u, &nr));
+	EXPECT_EQ(variant->access == LEND ? u / PAGE : 0, nr);
+	EXPECT_EQ(variant->access == LEND ? 'l' : 's',
+		  page_state(self->mem, (PAGES - 1 - 7) * u));
+	EXPECT_EQ(variant->access == LEND ? 'l' : 's',
+		  page_state(self->mem, (PAGES - 1 - 9) * u));
+}
+
+/* A descriptor without write access can't give a guest write access. */
+TEST_F(map, read_only_descriptor)
+{
+	int ro = reopen(self->mem, O_RDONLY);
+
+	ASSERT_LE(0, ro);
+	EXPECT_EQ(-EACCES, map_mem(self->vm, 0, ro, 0, self->unit,
+				   variant->access | RWX));
+	/* Of more errors than one, the earlier in the documented order. */
+	EXPECT_EQ(-EINVAL, map_mem(self->vm, 0, ro, self->size, self->unit,
+				   variant->access | RWX));
+	if (!strcmp(variant->provider, "window"))
+		EXPECT_EQ(-EOPNOTSUPP, map_mem(self->vm, 0, ro, 0, self->unit,
+					       GMEM_MAP_ALLOW_WRITE));
+	EXPECT_EQ(0, map_mem(self->vm, 0, ro, 0, self->unit,
+			     variant->access | RX));
+	EXPECT_EQ(-EACCES, map_mem(self->vm, 0, ro, 0, self->unit,
+				   variant->access | RWX));
+	EXPECT_EQ(0, guest_read(self->vm, 0));
+	EXPECT_GT(0, guest_write(self->vm, 0, 1));
+	close(ro);
+	/* The binding keeps its right to read. */
+	EXPECT_EQ(0, guest_read(self->vm, self->unit - 1));
+}
+
+/* The exact-match rule of the UNMAP flag. */
+TEST_F(map, unmap_must_match)
+{
+	const __u64 u = self->unit;
+	const __u32 flags = variant->access | RWX;
+	int other = new_mem(self->size, variant->mem_flags);
+	int again = reopen(self->mem, O_RDWR);
+
+	ASSERT_LE(0, other);
+	ASSERT_LE(0, again);
+	EXPECT_EQ(-ENOENT, unmap_mem(self->vm, 0, self->mem, 0, u, flags));
+	ASSERT_EQ(0, MAP(4, 4, 4));
+	ASSERT_EQ(0, MAP(8, 8, 4));
+	EXPECT_EQ(-ENOENT, unmap_mem(self->vm, 4 * u, self->mem, 5 * u, u, flags));
+	EXPECT_EQ(-ENOENT, unmap_mem(self->vm, 4 * u, other, 4 * u, u, flags));
+	EXPECT_EQ(-ENOENT, unmap_mem(self->vm, 4 * u, self->mem, 4 * u, u,
+				     variant->access | RX));
+	EXPECT_EQ(-ENOENT, unmap_mem(self->vm, 4 * u, self->mem, 4 * u, u,
+				     (variant->access ^ 3) | RWX));
+	/* Beyond the binding, though what follows would go on the same way. */
+	EXPECT_EQ(-ENOENT, unmap_mem(self->vm, 4 * u, self->mem, 4 * u, 5 * u,
+				     flags));
+	EXPECT_EQ(-ENOENT, unmap_mem(self->vm, 3 * u, self->mem, 3 * u, 2 * u,
+				     flags));
+	EXPECT_EQ(-ENOENT, unmap_mem(self->vm, 11 * u, self->mem, 11 * u, 2 * u,
+				     flags));
+	EXPECT_EQ(2, nr_bindings(self->vm));
+	/* It may be a part, and the descriptor another one of the same file. */
+	EXPECT_EQ(0, unmap_mem(self->vm, 5 * u, again, 5 * u, 2 * u, flags));
+	EXPECT_EQ(3, nr_bindings(self->vm));
+	EXPECT_EQ(-ENOENT, unmap_mem(self->vm, 5 * u, again, 5 * u, 2 * u, flags));
+	EXPECT_EQ(0, unmap_mem(self->vm, 4 * u, self->mem, 4 * u, u, flags));
+	EXPECT_EQ(0, unmap_mem(self->vm, 7 * u, self->mem, 7 * u, u, flags));
+	EXPECT_EQ(0, unmap_mem(self->vm, 8 * u, self->mem, 8 * u, 4 * u, flags));
+	EXPECT_EQ(0, nr_bindings(self->vm));
+	close(other);
+	close(again);
+}
+
+/*
+ * B7: every error path of a map leaked the binding (kmemleak says so) and with it
+ * the guestmem (the teardown does).
+ */
+TEST_F(map, b07_failing_maps_leak_nothing)
+{
+	unsigned long n = scaled(20000);
+	int other = new_vm(variant->provider, GMEM_POLICY_ALLOW);
+
+	ASSERT_LE(0, other);
+	ASSERT_EQ(0, map_mem(other, 0, self->mem, 4 * self->unit, self->unit,
+			     LEND | RWX));
+	ASSERT_EQ(0, MAP(0, 0, 1));
+	while (n--) {
+		ASSERT_EQ(-EEXIST, MAP(0, 8, 1));
+		ASSERT_EQ(-EEXIST, MAP(8, 4, 1));
+		ASSERT_EQ(-EEXIST, MAP(8, 2, 8));
+		ASSERT_EQ(-EINVAL, MAP(8, PAGES, 1));
+	}
+	ASSERT_EQ(1, nr_bindings(self->vm));
+	close(other);
+}
+
+TEST_HARNESS_MAIN
