@@ -5,7 +5,6 @@
 
 #include "binding.h"
 #include "fault.h"
-#include "folio.h"
 #include "guestmem.h"
 #include "lend.h"
 #include "stats.h"
@@ -94,7 +93,6 @@ static int gmem_fault_try(const struct gmem_guest_access *access,
 	struct gmem_vm *vm = access->vm;
 	enum gmem_fault_reason reason = 0;
 	struct gmem_binding *b;
-	struct folio *folio;
 	int err;
 
 	rcu_read_lock();
@@ -124,24 +122,11 @@ static int gmem_fault_try(const struct gmem_guest_access *access,
 		return gmem_fault_refuse(vm, access->gfn, access->access,
 					 GMEM_FAULT_STALE);
 
-	folio = gmem_folio_get(gmem_mem(access->inode), access->index);
-	if (IS_ERR(folio)) {
-		err = PTR_ERR(folio);
-		goto refuse;
-	}
-	err = gmem_lend_provide(b, folio);
+	err = gmem_lend_get(b, access->index, foliop);
 	if (err)
-		goto put_folio;
-
-	*foliop = folio;
+		return gmem_fault_refuse(vm, access->gfn, access->access,
+					 gmem_fault_reason_of(err));
 	return 0;
-
-put_folio:
-	folio_unlock(folio);
-	folio_put(folio);
-refuse:
-	return gmem_fault_refuse(vm, access->gfn, access->access,
-				 gmem_fault_reason_of(err));
 }
 
 int gmem_fault_guest(const struct gmem_guest_access *access,

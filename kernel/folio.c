@@ -1,12 +1,43 @@
 // SPDX-License-Identifier: GPL-2.0
+#include <linux/hash.h>
 #include <linux/highmem.h>
 #include <linux/mm.h>
+#include <linux/mutex.h>
 #include <linux/pagevec.h>
 #include <linux/sched/signal.h>
 
 #include "compat.h"
 #include "folio.h"
 #include "guestmem.h"
+
+/* Shared by all indexes of a hash value, as in hugetlbfs. */
+#define GMEM_INDEX_BITS 8
+static struct mutex gmem_index_mutexes[1 << GMEM_INDEX_BITS];
+
+static struct mutex *gmem_index_mutex(struct gmem_mem *mem, pgoff_t index)
+{
+	unsigned long key = (unsigned long)mem + (index >> mem->order);
+
+	return &gmem_index_mutexes[hash_long(key, GMEM_INDEX_BITS)];
+}
+
+void gmem_folio_lock_index(struct gmem_mem *mem, pgoff_t index)
+{
+	mutex_lock(gmem_index_mutex(mem, index));
+}
+
+void gmem_folio_unlock_index(struct gmem_mem *mem, pgoff_t index)
+{
+	mutex_unlock(gmem_index_mutex(mem, index));
+}
+
+void gmem_folio_init(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(gmem_index_mutexes); i++)
+		mutex_init(&gmem_index_mutexes[i]);
+}
 
 /*
  * A new folio at @index, zeroed but not yet uptodate: that comes with its first
@@ -144,7 +175,9 @@ static int gmem_folio_allocate_one(struct gmem_mem *mem, pgoff_t *index)
 		return -EINTR;
 
 	filemap_invalidate_lock_shared(mem->inode.i_mapping);
+	gmem_folio_lock_index(mem, *index);
 	folio = gmem_folio_find_or_add(mem, *index);
+	gmem_folio_unlock_index(mem, *index);
 	filemap_invalidate_unlock_shared(mem->inode.i_mapping);
 	if (IS_ERR(folio))
 		return PTR_ERR(folio);

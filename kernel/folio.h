@@ -38,8 +38,17 @@ static inline void gmem_folio_clear(struct folio *folio, xa_mark_t state)
 }
 
 /*
+ * One user at a time looks up the folio at @index and decides about it: between
+ * the invalidate lock and the folio lock. Who waits for a folio lock holds a
+ * reference, which would pass for a pin; who waits here doesn't yet.
+ */
+void gmem_folio_lock_index(struct gmem_mem *mem, pgoff_t index);
+void gmem_folio_unlock_index(struct gmem_mem *mem, pgoff_t index);
+
+/*
  * The folio at @index, allocated and zeroed if there is none; locked and
- * referenced, or -ENOMEM, or -EHWPOISON if the page is broken. Invalidate lock.
+ * referenced, or -ENOMEM, or -EHWPOISON if the page is broken. With the index
+ * locked.
  */
 struct folio *gmem_folio_get(struct gmem_mem *mem, pgoff_t index);
 
@@ -51,5 +60,7 @@ void gmem_folio_scrub(struct folio *folio);
 
 /* Allocate [@first, @last], all or nothing. Inode lock. */
 int gmem_folio_allocate(struct gmem_mem *mem, pgoff_t first, pgoff_t last);
+
+void gmem_folio_init(void);
 
 #endif /* _GMEM_FOLIO_H */

@@ -47,23 +47,13 @@ static vm_fault_t gmem_mem_host_fault(struct vm_fault *vmf)
 		return VM_FAULT_SIGBUS;
 
 	filemap_invalidate_lock_shared(inode->i_mapping);
-	folio = gmem_folio_get(gmem_mem(inode), vmf->pgoff);
-	if (IS_ERR(folio)) {
-		err = PTR_ERR(folio);
-		goto unlock;
-	}
-	err = gmem_lend_host_access(gmem_mem(inode), folio);
-	if (err) {
-		folio_unlock(folio);
-		folio_put(folio);
-		goto unlock;
-	}
-	vmf->page = folio_file_page(folio, vmf->pgoff);
-unlock:
+	err = gmem_lend_host_get(gmem_mem(inode), vmf->pgoff, &folio);
 	filemap_invalidate_unlock_shared(inode->i_mapping);
 
-	if (!err)
+	if (!err) {
+		vmf->page = folio_file_page(folio, vmf->pgoff);
 		return VM_FAULT_LOCKED;
+	}
 	return err == -EHWPOISON ? VM_FAULT_HWPOISON : VM_FAULT_SIGBUS;
 }
 
@@ -411,6 +401,7 @@ int gmem_mem_init(void)
 {
 	int err = -ENOMEM;
 
+	gmem_folio_init();
 	gmem_mem_cache = kmem_cache_create("gmem_mem", sizeof(struct gmem_mem),
 					   0,
 					   SLAB_RECLAIM_ACCOUNT | SLAB_ACCOUNT,

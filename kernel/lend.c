@@ -54,7 +54,7 @@ static xa_mark_t gmem_lend_state(const struct gmem_binding *b)
 	return gmem_binding_lent(b) ? GMEM_FOLIO_LENT : GMEM_FOLIO_SHARED;
 }
 
-int gmem_lend_provide(struct gmem_binding *b, struct folio *folio)
+static int gmem_lend_provide(struct gmem_binding *b, struct folio *folio)
 {
 	const struct gmem_provider *provider = b->vm->provider;
 	xa_mark_t state = gmem_lend_state(b);
@@ -89,22 +89,31 @@ int gmem_lend_provide(struct gmem_binding *b, struct folio *folio)
 	return err;
 }
 
-int gmem_lend_populate(struct gmem_binding *b, pgoff_t index, pgoff_t *next)
+/* Hand a folio out if @err is 0; else let go of it. */
+static int gmem_lend_finish(struct folio *folio, int err, struct folio **foliop)
+{
+	if (err) {
+		folio_unlock(folio);
+		folio_put(folio);
+	} else {
+		*foliop = folio;
+	}
+	return err;
+}
+
+int gmem_lend_get(struct gmem_binding *b, pgoff_t index, struct folio **foliop)
 {
 	struct folio *folio;
 	int err;
 
+	gmem_folio_lock_index(b->mem, index);
 	folio = gmem_folio_get(b->mem, index);
 	if (IS_ERR(folio))
-		return PTR_ERR(folio);
-	err = gmem_lend_provide(b, folio);
-	*next = folio_next_index(folio);
-	folio_unlock(folio);
-	folio_put(folio);
-
-	/* Names between provider and core. */
-	if (err == -ENOTRECOVERABLE || err == -EUCLEAN)
-		err = -EIO;
+		err = PTR_ERR(folio);
+	else
+		err = gmem_lend_finish(folio, gmem_lend_provide(b, folio),
+				       foliop);
+	gmem_folio_unlock_index(b->mem, index);
 	return err;
 }
 
@@ -189,7 +198,7 @@ static int gmem_lend_reclaim(struct gmem_binding *b, struct folio *folio,
 		       gmem_lend_reclaim_shared(b, folio, reason);
 }
 
-int gmem_lend_host_access(struct gmem_mem *mem, struct folio *folio)
+static int gmem_lend_host_access(struct gmem_mem *mem, struct folio *folio)
 {
 	struct gmem_binding *b;
 
@@ -199,6 +208,23 @@ int gmem_lend_host_access(struct gmem_mem *mem, struct folio *folio)
 		return 0;
 	b = gmem_binding_of_page(mem, folio->index, NULL);
 	return gmem_lend_reclaim(b, folio, GMEM_RECLAIM_HOST);
+}
+
+int gmem_lend_host_get(struct gmem_mem *mem, pgoff_t index,
+		       struct folio **foliop)
+{
+	struct folio *folio;
+	int err;
+
+	gmem_folio_lock_index(mem, index);
+	folio = gmem_folio_get(mem, index);
+	if (IS_ERR(folio))
+		err = PTR_ERR(folio);
+	else
+		err = gmem_lend_finish(folio, gmem_lend_host_access(mem, folio),
+				       foliop);
+	gmem_folio_unlock_index(mem, index);
+	return err;
 }
 
 /* Take a folio back from all that have it, or from @b alone if it isn't NULL. */

@@ -26,25 +26,21 @@ enum gmem_reclaim_reason {
 };
 
 /*
- * A guest is about to use the folio through @b: lend or share it, unless that has
- * happened. -EBUSY if it is pinned, -ENOTRECOVERABLE if it was leaked, else what
- * the provider says. Folio locked, invalidate lock held.
+ * A guest is about to use the page at @index through @b: allocate it if need be,
+ * and lend or share it, unless that has happened. The folio comes back locked and
+ * referenced. -ENOMEM, -EHWPOISON, -EBUSY if it is pinned, -ENOTRECOVERABLE if it
+ * was leaked, else what the provider says. Invalidate lock held.
  */
-int gmem_lend_provide(struct gmem_binding *b, struct folio *folio);
+int gmem_lend_get(struct gmem_binding *b, pgoff_t index, struct folio **folio);
 
 /*
- * Provide the page at @index ahead of use; the pages up to @next came with it.
- * Errors as above, all but -EBUSY, -ENOMEM and -EHWPOISON as -EIO. Invalidate
- * lock held.
+ * The host is about to use the page at @index: allocate it if need be, take it
+ * back if it is lent. The folio comes back locked and referenced. -ENOMEM,
+ * -EHWPOISON, -EACCES if the policy denies it, -EIO if the provider refuses or
+ * the folio was leaked. Invalidate lock held.
  */
-int gmem_lend_populate(struct gmem_binding *b, pgoff_t index, pgoff_t *next);
-
-/*
- * The host is about to use the folio: take it back if it is lent. -EACCES if the
- * policy denies it, -EIO if the provider refuses or the folio was leaked. Folio
- * locked, invalidate lock held.
- */
-int gmem_lend_host_access(struct gmem_mem *mem, struct folio *folio);
+int gmem_lend_host_get(struct gmem_mem *mem, pgoff_t index,
+		       struct folio **folio);
 
 /*
  * Take back all that the guest of @b holds of [@first, @last]. With

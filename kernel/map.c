@@ -201,22 +201,29 @@ static int gmem_populate_part(struct gmem_binding *b, pgoff_t first,
 			      pgoff_t last, u64 *nr_pages)
 {
 	struct address_space *mapping = b->mem->inode.i_mapping;
-	pgoff_t index = first, next;
-	int err = 0;
+	pgoff_t index = first;
+	struct folio *folio;
+	int err;
 
-	while (!err && index <= last) {
+	while (index <= last) {
 		if (fatal_signal_pending(current))
 			return -EINTR;
 		filemap_invalidate_lock_shared(mapping);
-		err = gmem_lend_populate(b, index, &next);
+		err = gmem_lend_get(b, index, &folio);
 		filemap_invalidate_unlock_shared(mapping);
-		if (!err) {
-			*nr_pages += next - index;
-			index = next;
-		}
+		/* Names between provider and core. */
+		if (err == -ENOTRECOVERABLE || err == -EUCLEAN)
+			err = -EIO;
+		if (err)
+			return err;
+
+		*nr_pages += folio_next_index(folio) - index;
+		index = folio_next_index(folio);
+		folio_unlock(folio);
+		folio_put(folio);
 		cond_resched();
 	}
-	return err;
+	return 0;
 }
 
 static bool gmem_range_is_bound(struct gmem_vm *vm, unsigned long first,

@@ -27,8 +27,8 @@ struct gmem_provider;
  * last is gone, release unbinds everything and frees the VM.
  *
  * Lock order, outermost first: mmap_lock, gmem_vm.lock, the invalidate lock of a
- * guestmem (one at a time), folio lock, i_mmap_rwsem, the provider's own. No user
- * memory is touched under any of them.
+ * guestmem (one at a time), the lock of an index (see folio.h), folio lock,
+ * i_mmap_rwsem, the provider's own. No user memory is touched under any of them.
  */
 struct gmem_vm {
 	struct mutex lock;

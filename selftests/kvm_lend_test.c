@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Who has a page while a KVM guest runs. */
+#include "kvm_util.h"
+
+#include <sys/uio.h>
+
+KVM_FIXTURE(kvm_lend);
+
+/* Where the test's page is for the host. */
+#define OFFSET MIB(4)
+
+TEST_F(kvm_lend, lent_page_leaves_the_host_and_comes_back)
+{
+	struct kvm_guest *guest = &self->guest;
+	__u8 *host = guest->host + OFFSET;
+	__u8 value = 0;
+
+	ASSERT_EQ(0, kvm_map(guest, DATA, OFFSET, self->page, LEND | RWX));
+	/* Lending is lazy: until the guest comes, the host may use the page. */
+	EXPECT_EQ(0, touch_write(host, 1));
+	EXPECT_EQ(1, page_present(host));
+	EXPECT_EQ('h', page_state(guest->mem, OFFSET));
+
+	EXPECT_EQ(0, kvm_agent_read(&guest->agent, DATA, &value));
+	EXPECT_EQ(1, value);
+	EXPECT_EQ(0, page_present(host));
+	EXPECT_EQ('l', page_state(guest->mem, OFFSET));
+
+	EXPECT_EQ(0, kvm_agent_write(&guest->agent, DATA, 2));
+	EXPECT_EQ(2, peek(host));
+	EXPECT_EQ('h', page_state(guest->mem, OFFSET));
+	EXPECT_EQ(0, page_present(guest->window + DATA));
+
+	EXPECT_EQ(0, kvm_agent_write(&guest->agent, DATA, 3));
+	EXPECT_EQ(0, page_present(host));
+	EXPECT_EQ('l', page_state(guest->mem, OFFSET));
+}
+
+TEST_F(kvm_lend, shared_page_stays_with_both)
+{
+	struct kvm_guest *guest = &self->guest;
+	__u8 *host = guest->host + OFFSET;
+	__u8 value = 0;
+
+	ASSERT_EQ(0, kvm_map(guest, DATA, OFFSET, self->page, SHARE | RWX));
+	EXPECT_EQ(0, touch_write(host, 1));
+	EXPECT_EQ(0, kvm_agent_read(&guest->agent, DATA, &value));
+	EXPECT_EQ(1, value);
+	EXPECT_EQ(1, page_present(host));
+	EXPECT_EQ('s', page_state(guest->mem, OFFSET));
+	EXPECT_EQ(0, kvm_agent_write(&guest->agent, DATA, 2));
+	EXPECT_EQ(2, peek(host));
+	EXPECT_EQ('s', page_state(guest->mem, OFFSET));
+}
+
+TEST_F(kvm_lend, policies)
+{
+	struct kvm_guest *guest = &self->guest;
+	__u8 *host = guest->host + OFFSET;
+	__u8 value = 0;
+
+	ASSERT_EQ(0, kvm_map(guest, DATA, OFFSET, self->page, LEND | RWX));
+
+	ASSERT_EQ(0, set_policy(guest->vm, GMEM_POLICY_DENY));
+	EXPECT_EQ(0, kvm_agent_write(&guest->agent, DATA, 5));
+	EXPECT_EQ(SIGBUS, touch_read(host));
+	EXPECT_EQ(SIGBUS, touch_write(host, 6));
+	EXPECT_EQ(-EACCES, reclaim_range(guest->vm, DATA, self->page, NULL));
+	EXPECT_EQ(-EACCES, mem_alloc(guest->mem, PUNCH, OFFSET, self->page));
+	EXPECT_EQ(0, kvm_agent_read(&guest->agent, DATA, &value));
+	EXPECT_EQ(5, value);
+
+	ASSERT_EQ(0, set_policy(guest->vm, GMEM_POLICY_ALLOW));
+	EXPECT_EQ(5, peek(host));
+
+	ASSERT_EQ(0, set_policy(guest->vm, GMEM_POLICY_SCRUB));
+	EXPECT_EQ(0, kvm_agent_write(&guest->agent, DATA + self->page - 1, 7));
+	EXPECT_EQ(0, peek(host));
+	EXPECT_EQ(0, peek(host + self->page - 1));
+	EXPECT_EQ(0, kvm_agent_read(&guest->agent, DATA, &value));
+	EXPECT_EQ(0, value);
+
+	/* Unbinding under deny: the host gets zeroes. */
+	ASSERT_EQ(0, set_policy(guest->vm, GMEM_POLICY_DENY));
+	EXPECT_EQ(0, kvm_agent_write(&guest->agent, DATA, 8));
+	ASSERT_EQ(0, kvm_unmap(guest, DATA, self->page));
+	EXPECT_EQ(0, peek(host));
+}
+
+static __u32 counter(const volatile __u8 *host)
+{
+	return *(const volatile __u32 *)host;
+}
+
+/* Does the guest count on? Each look takes the page back; the guest lends it again. */
+static bool counts(const volatile __u8 *host)
+{
+	double end = now() + 5;
+	__u32 before = counter(host);
+
+	while (now() < end) {
+		if (counter(host) != before)
+			return true;
+		usleep(100);
+	}
+	return false;
+}
+
+TEST_F(kvm_lend, reclaim_and_policy_change_under_a_running_vcpu)
+{
+	struct kvm_guest *guest = &self->guest;
+	volatile __u8 *host = guest->host + OFFSET;
+	struct kvm_thread spin = {
+		.guest = guest,
+		.command = KVM_AGENT_SPIN,
+		.addr = DATA,
+	};
+	__u64 nr;
+	int i;
+
+	ASSERT_EQ(0, kvm_map(guest, DATA, OFFSET, self->page, LEND | RWX));
+	ASSERT_EQ(0, kvm_thread_start(&spin));
+	for (i = 0; i < 20; i++)
+		ASSERT_TRUE(counts(host));
+	for (i = 0; i < 20; i++) {
+		usleep(1000);
+		ASSERT_EQ(0, reclaim_range(guest->vm, DATA, self->page, &nr));
+	}
+
+	ASSERT_EQ(0, set_policy(guest->vm, GMEM_POLICY_DENY));
+	while (page_state(guest->mem, OFFSET) != 'l')
+		usleep(1000);
+	for (i = 0; i < 20; i++)
+		EXPECT_EQ(SIGBUS, touch_read(host));
+
+	/* Denied, but not stopped. */
+	ASSERT_EQ(0, set_policy(guest->vm, GMEM_POLICY_ALLOW));
+	EXPECT_TRUE(counts(host));
+
+	/* Each look sets the count to 0, so it never gets far. */
+	ASSERT_EQ(0, set_policy(guest->vm, GMEM_POLICY_SCRUB));
+	while (page_state(guest->mem, OFFSET) != 'l')
+		usleep(1000);
+	EXPECT_EQ(0, counter(host));
+
+	ASSERT_EQ(0, set_policy(guest->vm, GMEM_POLICY_ALLOW));
+	EXPECT_EQ(0, touch_write((__u8 *)host + 4, 1));
+	EXPECT_EQ(0, kvm_thread_join(&spin));
+}
+
+TEST_F(kvm_lend, trim_and_split_under_a_running_vcpu)
+{
+	struct kvm_guest *guest = &self->guest;
+	volatile __u8 *host = guest->host + OFFSET;
+	struct gmem_binding_info info[4];
+	__u64 p = self->page;
+	/* Counts in the second of five pages. */
+	struct kvm_thread spin = {
+		.guest = guest,
+		.command = KVM_AGENT_SPIN,
+		.addr = DATA + p,
+	};
+
+	ASSERT_EQ(0, kvm_map(guest, DATA, OFFSET, 5 * p, LEND | RWX));
+	ASSERT_EQ(0, kvm_thread_start(&spin));
+	ASSERT_TRUE(counts(host + p));
+
+	ASSERT_EQ(0, kvm_unmap(guest, DATA, p));
+	ASSERT_TRUE(counts(host + p));
+	ASSERT_EQ(0, kvm_unmap(guest, DATA + 4 * p, p));
+	ASSERT_TRUE(counts(host + p));
+	ASSERT_EQ(0, kvm_unmap(guest, DATA + 2 * p, p));
+	ASSERT_TRUE(counts(host + p));
+
+	ASSERT_EQ(3, query_vm(guest->vm, info, 4));
+	EXPECT_EQ(DATA + p, info[1].guest_addr);
+	EXPECT_EQ(p, info[1].length);
+	EXPECT_EQ(DATA + 3 * p, info[2].guest_addr);
+	EXPECT_EQ(p, info[2].length);
+
+	/* Now the page that the guest stands on: it exits, and nowhere else. */
+	ASSERT_EQ(0, kvm_unmap(guest, DATA + p, p));
+	EXPECT_EQ(-EFAULT, kvm_thread_join(&spin));
+	EXPECT_EQ(GMEM_FAULT_UNBOUND, last_reason(guest->vm));
+	EXPECT_EQ(DATA + p, last_fault(guest->vm).guest_addr);
+
+	/* Bound again, it goes on where it was. */
+	ASSERT_EQ(0, kvm_map(guest, DATA + p, OFFSET + p, p, LEND | RWX));
+	spin.resume = true;
+	ASSERT_EQ(0, kvm_thread_start(&spin));
+	EXPECT_TRUE(counts(host + p));
+	EXPECT_EQ(0, touch_write((__u8 *)host + p + 4, 1));
+	EXPECT_EQ(0, kvm_thread_join(&spin));
+}
+
+/* A hole punched under the guest: zeroes, for guest and host. */
+TEST_F(kvm_lend, punch_hole_under_a_running_vcpu)
+{
+	struct kvm_guest *guest = &self->guest;
+	volatile __u8 *host = guest->host + OFFSET;
+	struct kvm_thread spin = {
+		.guest = guest,
+		.command = KVM_AGENT_SPIN,
+		.addr = DATA,
+	};
+	int i;
+
+	ASSERT_EQ(0, kvm_map(guest, DATA, OFFSET, self->page, LEND | RWX));
+	ASSERT_EQ(0, touch_write((__u8 *)host + 100, 42));
+	ASSERT_EQ(0, kvm_thread_start(&spin));
+	for (i = 0; i < 20; i++) {
+		usleep(1000);
+		ASSERT_EQ(0, mem_alloc(guest->mem, PUNCH, OFFSET, self->page));
+	}
+	EXPECT_TRUE(counts(host));
+	EXPECT_EQ(0, peek(host + 100));
+	EXPECT_EQ(0, touch_write((__u8 *)host + 4, 1));
+	EXPECT_EQ(0, kvm_thread_join(&spin));
+}
+
+/* A pinned page isn't lent. The guest gets it when the pin is gone. */
+TEST_F(kvm_lend, pinned_page_waits)
+{
+	struct kvm_guest *guest = &self->guest;
+	__u8 *host = guest->host + OFFSET;
+	struct iovec iov = { .iov_base = host, .iov_len = 1 };
+	struct kvm_thread reader = {
+		.guest = guest,
+		.command = KVM_AGENT_READ,
+		.addr = DATA,
+	};
+	int pipe_fds[2];
+
+	ASSERT_EQ(0, pipe(pipe_fds));
+	ASSERT_EQ(0, touch_write(host, 66));
+	ASSERT_EQ(1, vmsplice(pipe_fds[1], &iov, 1, 0));
+	ASSERT_EQ(0, kvm_map(guest, DATA, OFFSET, self->page, LEND | RWX));
+
+	ASSERT_EQ(0, kvm_thread_start(&reader));
+	if (variant->irqchip) {
+		/* KVM retries by itself: the vCPU waits. */
+		usleep(300000);
+	} else {
+		ASSERT_EQ(-EFAULT, kvm_thread_join(&reader));
+	}
+	EXPECT_EQ(GMEM_FAULT_PINNED, last_reason(guest->vm));
+	EXPECT_EQ(DATA, last_fault(guest->vm).guest_addr);
+	EXPECT_EQ('h', page_state(guest->mem, OFFSET));
+
+	close(pipe_fds[0]);
+	close(pipe_fds[1]);
+	if (!variant->irqchip) {
+		reader.resume = true;
+		ASSERT_EQ(0, kvm_thread_start(&reader));
+	}
+	EXPECT_EQ(0, kvm_thread_join(&reader));
+	EXPECT_EQ(66, reader.report);
+	EXPECT_EQ('l', page_state(guest->mem, OFFSET));
+}
+
+TEST_HARNESS_MAIN

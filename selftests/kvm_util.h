@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* A KVM guest whose memory is a window: one memslot over the whole of it. */
+#ifndef KVM_UTIL_H
+#define KVM_UTIL_H
+
+#include "gmem_util.h"
+#include "../tools/kvm_agent.h"
+
+#include <pthread.h>
+
+/* Guest addresses: the agent's code is lent, too; tests bind from DATA on. */
+#define CODE 0x1000
+#define DATA MIB(4)
+#define GUEST_SIZE MIB(64)
+#define MEM_SIZE MIB(32)
+
+struct kvm_guest {
+	int mem;
+	int vm;
+	__u8 *host;
+	__u8 *window;
+	struct kvm_agent agent;
+};
+
+/* mmap() the range of the window again, as a VMM does after each change. */
+static inline int kvm_refresh(struct kvm_guest *guest, __u64 gpa, __u64 length,
+			      int prot)
+{
+	void *at = guest->window + gpa;
+
+	return mmap(at, length, prot, MAP_SHARED | MAP_FIXED, guest->vm, gpa) ==
+			       at ? 0 : -errno;
+}
+
+static inline int kvm_map(struct kvm_guest *guest, __u64 gpa, __u64 offset,
+			  __u64 size, __u32 flags)
+{
+	int err = map_mem(guest->vm, gpa, guest->mem, offset, size, flags);
+	int prot = PROT_READ;
+
+	if (flags & GMEM_MAP_ALLOW_WRITE)
+		prot |= PROT_WRITE;
+	return err ? err : kvm_refresh(guest, gpa, size, prot);
+}
+
+static inline int kvm_unmap(struct kvm_guest *guest, __u64 gpa, __u64 length)
+{
+	int err = unmap_range(guest->vm, gpa, length, NULL);
+
+	return err ? err : kvm_refresh(guest, gpa, length,
+				       PROT_READ | PROT_WRITE);
+}
+
+/* Open window and vCPU for a VM that has been set up. */
+static inline int kvm_guest_attach(struct kvm_guest *guest, bool irqchip)
+{
+	guest->window = map_window(guest->vm, 0, GUEST_SIZE,
+				   PROT_READ | PROT_WRITE);
+	if (guest->window == MAP_FAILED)
+		return -errno;
+	return kvm_agent_open(&guest->agent, guest->window, GUEST_SIZE, CODE,
+			      irqchip);
+}
+
+/* A guest that can run: the agent's code is bound in the first 2 MiB. */
+static inline int kvm_guest_open(struct kvm_guest *guest, __u64 mem_flags,
+				 bool irqchip)
+{
+	int err;
+
+	guest->mem = new_mem(MEM_SIZE, mem_flags);
+	guest->vm = new_vm("window", GMEM_POLICY_ALLOW);
+	if (guest->mem < 0 || guest->vm < 0)
+		return -1;
+	guest->host = map_host(guest->mem, 0, MEM_SIZE);
+	if (guest->host == MAP_FAILED)
+		return -errno;
+	memcpy(guest->host + CODE, kvm_agent_code, sizeof(kvm_agent_code));
+	err = kvm_guest_attach(guest, irqchip);
+	return err ? err : kvm_map(guest, 0, 0, MIB(2), LEND | RWX);
+}
+
+static inline void kvm_guest_close(struct kvm_guest *guest)
+{
+	kvm_agent_close(&guest->agent);
+	munmap(guest->window, GUEST_SIZE);
+	munmap(guest->host, MEM_SIZE);
+	close(guest->vm);
+	close(guest->mem);
+}
+
+/* A command that runs in a thread of its own until the guest reports. */
+struct kvm_thread {
+	pthread_t thread;
+	struct kvm_guest *guest;
+	enum kvm_agent_command command;
+	__u32 addr;
+	bool resume;
+	int err;
+	__u8 report;
+};
+
+static inline void *kvm_thread_main(void *arg)
+{
+	struct kvm_thread *t = arg;
+
+	if (t->resume)
+		t->err = kvm_agent_resume(&t->guest->agent, &t->report);
+	else
+		t->err = kvm_agent_command(&t->guest->agent, t->command,
+					   t->addr, 0, &t->report);
+	return NULL;
+}
+
+static inline int kvm_thread_start(struct kvm_thread *t)
+{
+	return -pthread_create(&t->thread, NULL, kvm_thread_main, t);
+}
+
+static inline int kvm_thread_join(struct kvm_thread *t)
+{
+	pthread_join(t->thread, NULL);
+	return t->err;
+}
+
+#define KVM_VARIANTS(fixture)						\
+	VARIANT(fixture, pages_4k, .mem_flags = 0);			\
+	VARIANT(fixture, pages_4k_irqchip, .irqchip = true);		\
+	VARIANT(fixture, pages_2m, .mem_flags = GMEM_MEM_ALLOW_HUGEPAGE); \
+	VARIANT(fixture, pages_2m_irqchip,				\
+		.mem_flags = GMEM_MEM_ALLOW_HUGEPAGE, .irqchip = true)
+
+/* A vCPU that never comes back must not hang the run. */
+#define KVM_FIXTURE(fixture)						\
+	FIXTURE(fixture)						\
+	{								\
+		struct gmem_stats before;				\
+		struct kvm_guest guest;					\
+		__u64 page;						\
+	};								\
+	FIXTURE_VARIANT(fixture)					\
+	{								\
+		__u64 mem_flags;					\
+		bool irqchip;						\
+	};								\
+	KVM_VARIANTS(fixture);						\
+	FIXTURE_SETUP(fixture)						\
+	{								\
+		ASSERT_LE(0, gmem_dev());				\
+		if (access("/dev/kvm", R_OK | W_OK))			\
+			SKIP(return, "no /dev/kvm");			\
+		ASSERT_EQ(0, get_stats(&self->before));			\
+		self->page = variant->mem_flags ? HUGE_PAGE : PAGE;	\
+		ASSERT_EQ(0, kvm_guest_open(&self->guest,		\
+					    variant->mem_flags,		\
+					    variant->irqchip));		\
+	}								\
+	FIXTURE_TEARDOWN(fixture)					\
+	{								\
+		kvm_guest_close(&self->guest);				\
+		EXPECT_TRUE(stats_settle(&self->before));		\
+	}
+
+#endif /* KVM_UTIL_H */

@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: GPL-2.0
+/* A window is a KVM guest's memory: one memslot, whatever is bound or unbound. */
+#include "kvm_util.h"
+
+KVM_FIXTURE(kvm_window);
+
+TEST_F(kvm_window, guest_reads_writes_and_executes)
+{
+	struct kvm_guest *guest = &self->guest;
+	static const __u8 code[] = { 0xb0, 0x5a };	/* mov al, 0x5a */
+	__u8 *host = guest->host + MIB(4);
+	__u8 value = 0;
+
+	memcpy(host + 0x100, code, sizeof(code));
+	memcpy(host + 0x100 + sizeof(code), kvm_agent_return,
+	       sizeof(kvm_agent_return));
+	host[0x10] = 77;
+	ASSERT_EQ(0, kvm_map(guest, DATA, MIB(4), self->page, LEND | RWX));
+
+	EXPECT_EQ(0, kvm_agent_read(&guest->agent, DATA + 0x10, &value));
+	EXPECT_EQ(77, value);
+	EXPECT_EQ(0, kvm_agent_write(&guest->agent, DATA + 0x20, 78));
+	EXPECT_EQ(0, kvm_agent_command(&guest->agent, KVM_AGENT_EXEC,
+				       DATA + 0x100, 0, &value));
+	EXPECT_EQ(0x5a, value);
+	EXPECT_EQ(78, peek(host + 0x20));
+}
+
+/* Nothing bound: an exit, an address to bind at, and the access completes. */
+TEST_F(kvm_window, unbound_page_is_bound_on_demand)
+{
+	struct kvm_guest *guest = &self->guest;
+	struct gmem_fault_info fault;
+	__u8 value = 0;
+
+	guest->host[MIB(4) + 0x123] = 55;
+	ASSERT_EQ(-EFAULT, kvm_agent_read(&guest->agent, DATA + 0x123, &value));
+	fault = last_fault(guest->vm);
+	EXPECT_EQ(GMEM_FAULT_UNBOUND, fault.reason);
+	EXPECT_EQ(DATA, fault.guest_addr);
+	EXPECT_EQ(GMEM_ACCESS_READ, fault.access);
+
+	ASSERT_EQ(0, kvm_map(guest, DATA, MIB(4), self->page, LEND | RWX));
+	EXPECT_EQ(0, kvm_agent_resume(&guest->agent, &value));
+	EXPECT_EQ(55, value);
+}
+
+/* Bound behind the back of the window: refused until it is mapped again. */
+TEST_F(kvm_window, stale_window_is_refused)
+{
+	struct kvm_guest *guest = &self->guest;
+	__u8 value = 0;
+
+	ASSERT_EQ(0, map_mem(guest->vm, DATA, guest->mem, MIB(4), self->page,
+			     LEND | RWX));
+	ASSERT_EQ(-EFAULT, kvm_agent_read(&guest->agent, DATA, &value));
+	EXPECT_EQ(GMEM_FAULT_STALE, last_reason(guest->vm));
+	ASSERT_EQ(0, kvm_refresh(guest, DATA, self->page, PROT_READ));
+	EXPECT_EQ(0, kvm_agent_resume(&guest->agent, &value));
+}
+
+TEST_F(kvm_window, rebinding_takes_effect_at_the_next_access)
+{
+	struct kvm_guest *guest = &self->guest;
+	__u64 offset;
+	__u8 value = 0;
+	int i;
+
+	for (i = 1; i <= 4; i++) {
+		offset = MIB(2) + i * self->page;
+		guest->host[offset] = i;
+		ASSERT_EQ(0, kvm_map(guest, DATA, offset, self->page,
+				     LEND | RWX));
+		EXPECT_EQ(0, kvm_agent_read(&guest->agent, DATA, &value));
+		EXPECT_EQ(i, value);
+		ASSERT_EQ(0, kvm_unmap(guest, DATA, self->page));
+	}
+	EXPECT_EQ(-EFAULT, kvm_agent_read(&guest->agent, DATA, &value));
+}
+
+/* The same range bound again needs no new mmap(). */
+TEST_F(kvm_window, window_survives_rebinding_of_the_same_range)
+{
+	struct kvm_guest *guest = &self->guest;
+	__u8 value = 0;
+
+	ASSERT_EQ(0, kvm_map(guest, DATA, MIB(4), self->page, LEND | RWX));
+	ASSERT_EQ(0, kvm_agent_write(&guest->agent, DATA, 9));
+	ASSERT_EQ(0, unmap_range(guest->vm, DATA, self->page, NULL));
+	ASSERT_EQ(0, map_mem(guest->vm, DATA, guest->mem, MIB(4), self->page,
+			     SHARE | RWX));
+	EXPECT_EQ(0, kvm_agent_read(&guest->agent, DATA, &value));
+	EXPECT_EQ(9, value);
+}
+
+/* A write to a read-only binding never lands: KVM_RUN fails with EFAULT. */
+TEST_F(kvm_window, read_only_binding)
+{
+	struct kvm_guest *guest = &self->guest;
+	__u8 value = 0;
+
+	guest->host[MIB(4)] = 33;
+	ASSERT_EQ(0, kvm_map(guest, DATA, MIB(4), self->page, LEND | RX));
+	EXPECT_EQ(0, kvm_agent_read(&guest->agent, DATA, &value));
+	EXPECT_EQ(33, value);
+	EXPECT_EQ(-EFAULT, kvm_agent_write(&guest->agent, DATA, 34));
+	ASSERT_EQ(0, kvm_agent_reset(&guest->agent));
+	EXPECT_EQ(0, kvm_agent_read(&guest->agent, DATA, &value));
+	EXPECT_EQ(33, value);
+	EXPECT_EQ(33, peek(guest->host + MIB(4)));
+}
+
+static __u64 kvm_stat(int vm, const char *name)
+{
+	struct kvm_stats_header header;
+	struct kvm_stats_desc *desc;
+	__u64 value = ~0ULL;
+	size_t desc_size;
+	unsigned int i;
+	int fd;
+
+	fd = ioctl(vm, KVM_GET_STATS_FD, NULL);
+	if (fd < 0)
+		return value;
+	if (pread(fd, &header, sizeof(header), 0) != sizeof(header))
+		goto close_fd;
+	desc_size = sizeof(*desc) + header.name_size;
+	desc = malloc(desc_size);
+	for (i = 0; i < header.num_desc; i++) {
+		if (pread(fd, desc, desc_size, header.desc_offset +
+			  i * desc_size) != (ssize_t)desc_size)
+			break;
+		if (strcmp(desc->name, name))
+			continue;
+		if (pread(fd, &value, sizeof(value), header.data_offset +
+			  desc->offset) != sizeof(value))
+			value = ~0ULL;
+	}
+	free(desc);
+close_fd:
+	close(fd);
+	return value;
+}
+
+/* KVM's own count of the 2 MiB pages in its page tables. */
+TEST_F(kvm_window, huge_pages_are_huge_for_kvm)
+{
+	struct kvm_guest *guest = &self->guest;
+	__u64 before, i;
+
+	ASSERT_EQ(0, kvm_map(guest, DATA, MIB(4), MIB(8), LEND | RWX));
+	ASSERT_EQ(0, kvm_agent_write(&guest->agent, DATA - PAGE - MIB(3), 1));
+	before = kvm_stat(guest->agent.vm, "pages_2m");
+	ASSERT_NE(~0ULL, before);
+	for (i = 0; i < 4; i++)
+		ASSERT_EQ(0, kvm_agent_write(&guest->agent,
+					     DATA + i * HUGE_PAGE + 0x5000, 1));
+	EXPECT_EQ(before + (variant->mem_flags ? 4 : 0),
+		  kvm_stat(guest->agent.vm, "pages_2m"));
+}
+
+TEST_F(kvm_window, two_guests_share_pages)
+{
+	struct kvm_guest *guest = &self->guest, other = {
+		.mem = guest->mem,
+		.host = guest->host,
+	};
+	__u8 value = 0;
+
+	other.vm = new_vm("window", GMEM_POLICY_ALLOW);
+	ASSERT_LE(0, other.vm);
+	memcpy(guest->host + MIB(2) + CODE, kvm_agent_code,
+	       sizeof(kvm_agent_code));
+	ASSERT_EQ(0, kvm_guest_attach(&other, variant->irqchip));
+	ASSERT_EQ(0, kvm_map(&other, 0, MIB(2), MIB(2), LEND | RWX));
+
+	ASSERT_EQ(0, kvm_map(guest, DATA, MIB(4), self->page, SHARE | RWX));
+	ASSERT_EQ(0, kvm_map(&other, MIB(16), MIB(4), self->page, SHARE | RWX));
+	EXPECT_EQ(0, kvm_agent_write(&guest->agent, DATA + 5, 11));
+	EXPECT_EQ(0, kvm_agent_read(&other.agent, MIB(16) + 5, &value));
+	EXPECT_EQ(11, value);
+	EXPECT_EQ(0, kvm_agent_write(&other.agent, MIB(16) + 5, 12));
+	EXPECT_EQ(12, peek(guest->host + MIB(4) + 5));
+
+	/* One unbinds; the other and the host keep it. */
+	ASSERT_EQ(0, kvm_unmap(guest, DATA, self->page));
+	EXPECT_EQ(-EFAULT, kvm_agent_read(&guest->agent, DATA + 5, &value));
+	EXPECT_EQ(0, kvm_agent_read(&other.agent, MIB(16) + 5, &value));
+	EXPECT_EQ(12, value);
+
+	kvm_agent_close(&other.agent);
+	munmap(other.window, GUEST_SIZE);
+	close(other.vm);
+}
+
+/* The VM's descriptor, in another process, with a KVM of its own there. */
+TEST_F(kvm_window, window_and_vcpu_in_another_process)
+{
+	struct kvm_guest *guest = &self->guest, child;
+	int status;
+	__u8 value = 0;
+	pid_t pid;
+
+	guest->host[MIB(4)] = 21;
+	ASSERT_EQ(0, map_mem(guest->vm, DATA, guest->mem, MIB(4), self->page,
+			     LEND | RWX));
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		/* The parent's window isn't inherited. */
+		if (!touch_read(guest->window))
+			_exit(1);
+		child = *guest;
+		if (kvm_guest_attach(&child, variant->irqchip) ||
+		    kvm_refresh(&child, 0, MIB(2), PROT_READ | PROT_WRITE) ||
+		    kvm_refresh(&child, DATA, self->page,
+				PROT_READ | PROT_WRITE))
+			_exit(2);
+		if (kvm_agent_read(&child.agent, DATA, &value) || value != 21)
+			_exit(3);
+		_exit(kvm_agent_write(&child.agent, DATA, 22) ? 4 : 0);
+	}
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
+	EXPECT_EQ('l', page_state(guest->mem, MIB(4)));
+	EXPECT_EQ(22, peek(guest->host + MIB(4)));
+}
+
+/* The window holds the VM, and the VM the guestmem: a guest runs on without fds. */
+TEST_F(kvm_window, guest_runs_after_all_descriptors_are_closed)
+{
+	struct kvm_guest *guest = &self->guest;
+	__u8 value = 0;
+
+	ASSERT_EQ(0, kvm_map(guest, DATA, MIB(4), self->page, LEND | RWX));
+	munmap(guest->host, MEM_SIZE);
+	close(guest->mem);
+	close(guest->vm);
+	EXPECT_EQ(0, kvm_agent_write(&guest->agent, DATA, 1));
+	EXPECT_EQ(0, kvm_agent_read(&guest->agent, DATA, &value));
+	EXPECT_EQ(1, value);
+	/* KVM keeps its memslot; there is just nothing in it any more. */
+	munmap(guest->window, GUEST_SIZE);
+	EXPECT_EQ(-EFAULT, kvm_agent_read(&guest->agent, DATA, &value));
+	EXPECT_TRUE(stats_settle(&self->before));
+	guest->vm = guest->mem = -1;
+}
+
+TEST_F(kvm_window, kvm_goes_first)
+{
+	struct kvm_guest *guest = &self->guest;
+
+	ASSERT_EQ(0, kvm_map(guest, DATA, MIB(4), self->page, LEND | RWX));
+	ASSERT_EQ(0, kvm_agent_write(&guest->agent, DATA, 3));
+	kvm_agent_close(&guest->agent);
+	guest->agent.run = NULL;
+	guest->agent.kvm = guest->agent.vm = guest->agent.vcpu = -1;
+	EXPECT_EQ('l', page_state(guest->mem, MIB(4)));
+	EXPECT_EQ(3, peek(guest->host + MIB(4)));
+}
+
+/* B24, too: what a killed VMM had is free again. */
+TEST_F(kvm_window, vmm_is_killed_while_its_guest_runs)
+{
+	struct gmem_stats before;
+	struct kvm_guest child;
+	int i, status;
+	pid_t pid;
+
+	ASSERT_EQ(0, get_stats(&before));
+	for (i = 0; i < 5; i++) {
+		pid = fork();
+		ASSERT_LE(0, pid);
+		if (!pid) {
+			if (kvm_guest_open(&child, variant->mem_flags,
+					   variant->irqchip) ||
+			    kvm_map(&child, DATA, MIB(4), self->page,
+				    LEND | RWX))
+				_exit(1);
+			kvm_agent_command(&child.agent, KVM_AGENT_SPIN, DATA, 0,
+					  NULL);
+			_exit(2);
+		}
+		usleep(100000 + i * 50000);
+		kill(pid, SIGKILL);
+		ASSERT_EQ(pid, waitpid(pid, &status, 0));
+		EXPECT_TRUE(WIFSIGNALED(status));
+		EXPECT_TRUE(stats_settle(&before));
+	}
+}
+
+TEST_HARNESS_MAIN
