@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+// The ioctls as functions, for programs that want nothing but the kernel. All exit
+// with a message on an error that they don't return.
+#ifndef GMEM_TOOLS_GMEM_CALLS_H_
+#define GMEM_TOOLS_GMEM_CALLS_H_
+
+#include <fcntl.h>
+#include <linux/gmem.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+namespace gmem_tools {
+
+inline constexpr uint64_t kPage = 4096;
+inline constexpr uint64_t kMiB = 1 << 20;
+inline constexpr uint32_t kLend = GMEM_MAP_FORCE_LEND | GMEM_MAP_ALLOW_RWX;
+inline constexpr uint32_t kShare = GMEM_MAP_FORCE_SHARE | GMEM_MAP_ALLOW_RWX;
+
+[[noreturn]] inline void Die(const char* what, int error) {
+  std::fprintf(stderr, "%s: %s\n", what, std::strerror(error));
+  std::exit(1);
+}
+
+// An owned file descriptor.
+class Fd {
+ public:
+  Fd() = default;
+  Fd(int fd, const char* what) : fd_(fd) {
+    if (fd < 0) Die(what, errno);
+  }
+  Fd(Fd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  Fd& operator=(Fd&& other) noexcept {
+    std::swap(fd_, other.fd_);
+    return *this;
+  }
+  ~Fd() { Close(); }
+  void Close() {
+    if (fd_ >= 0) close(std::exchange(fd_, -1));
+  }
+  int get() const { return fd_; }
+
+ private:
+  int fd_ = -1;
+};
+
+inline Fd OpenDevice() { return Fd(open("/dev/gmem", O_RDWR | O_CLOEXEC), "/dev/gmem"); }
+
+inline Fd CreateMem(const Fd& device, uint64_t size, uint64_t flags = 0) {
+  gmem_create_mem create = {};
+  create.flags = flags | GMEM_MEM_CLOEXEC;
+  create.size = size;
+  return Fd(ioctl(device.get(), GMEM_CREATE_MEM, &create), "GMEM_CREATE_MEM");
+}
+
+inline Fd CreateVm(const Fd& device) {
+  return Fd(ioctl(device.get(), GMEM_CREATE_VM, 0), "GMEM_CREATE_VM");
+}
+
+inline void Bind(const Fd& vm, const Fd& mem, uint64_t guest_addr, uint64_t offset, uint64_t size,
+                 uint32_t flags) {
+  gmem_map_mem map = {};
+  map.guest_addr = guest_addr;
+  map.flags = flags;
+  map.guest_mem_fd = static_cast<uint32_t>(mem.get());
+  map.offset = offset;
+  map.size = size;
+  if (ioctl(vm.get(), GMEM_VM_MAP_MEM, &map) != 0) Die("GMEM_VM_MAP_MEM", errno);
+}
+
+// The number of pages that were bound.
+inline uint64_t Unbind(const Fd& vm, uint64_t guest_addr, uint64_t length) {
+  gmem_vm_range range = {};
+  range.size = sizeof(range);
+  range.guest_addr = guest_addr;
+  range.length = length;
+  if (ioctl(vm.get(), GMEM_VM_UNMAP, &range) != 0) Die("GMEM_VM_UNMAP", errno);
+  return range.nr_pages;
+}
+
+inline void SetPolicy(const Fd& vm, uint32_t policy) {
+  gmem_vm_set_policy set = {};
+  set.size = sizeof(set);
+  set.policy = policy;
+  if (ioctl(vm.get(), GMEM_VM_SET_POLICY, &set) != 0) Die("GMEM_VM_SET_POLICY", errno);
+}
+
+inline gmem_stats Stats(const Fd& device) {
+  gmem_stats stats = {};
+  stats.size = sizeof(stats);
+  if (ioctl(device.get(), GMEM_STATS, &stats) != 0) Die("GMEM_STATS", errno);
+  return stats;
+}
+
+inline gmem_mem_query QueryMem(const Fd& mem, uint64_t offset, uint64_t length) {
+  gmem_mem_query query = {};
+  query.size = sizeof(query);
+  query.offset = offset;
+  query.length = length;
+  if (ioctl(mem.get(), GMEM_MEM_QUERY, &query) != 0) Die("GMEM_MEM_QUERY", errno);
+  return query;
+}
+
+inline std::vector<gmem_binding_info> QueryVm(const Fd& vm) {
+  std::vector<gmem_binding_info> bindings(64);
+  gmem_vm_query query = {};
+  query.size = sizeof(query);
+  query.nr_entries = static_cast<uint32_t>(bindings.size());
+  query.length = uint64_t{1} << 52;
+  query.entries = reinterpret_cast<uintptr_t>(bindings.data());
+  if (ioctl(vm.get(), GMEM_VM_QUERY, &query) != 0) Die("GMEM_VM_QUERY", errno);
+  bindings.resize(query.nr_entries);
+  return bindings;
+}
+
+// The newest refused access; seq 0 if there was none.
+inline gmem_fault_info LastFault(const Fd& vm) {
+  gmem_fault_info entries[GMEM_NR_FAULTS] = {};
+  gmem_vm_faults faults = {};
+  faults.size = sizeof(faults);
+  faults.nr_entries = GMEM_NR_FAULTS;
+  faults.entries = reinterpret_cast<uintptr_t>(entries);
+  if (ioctl(vm.get(), GMEM_VM_FAULTS, &faults) != 0) Die("GMEM_VM_FAULTS", errno);
+  return faults.nr_entries ? entries[faults.nr_entries - 1] : gmem_fault_info{};
+}
+
+// A mapping of @size bytes at @offset; at @address if that isn't null.
+inline uint8_t* Map(int fd, uint64_t offset, uint64_t size, void* address = nullptr) {
+  void* memory = mmap(address, size, PROT_READ | PROT_WRITE,
+                      MAP_SHARED | (address ? MAP_FIXED : 0), fd, static_cast<off_t>(offset));
+  if (memory == MAP_FAILED) Die("mmap", errno);
+  return static_cast<uint8_t*>(memory);
+}
+
+}  // namespace gmem_tools
+
+#endif  // GMEM_TOOLS_GMEM_CALLS_H_
