@@ -359,6 +359,8 @@ void gmem_binding_remove_all(struct gmem_vm *vm)
 		gmem_binding_free(b);
 		cond_resched();
 	}
+	/* No reader is left, so nodes need no grace period. */
+	mt_clear_in_rcu(&vm->bindings);
 	__mt_destroy(&vm->bindings);
 	mutex_unlock(&vm->lock);
 }

@@ -138,8 +138,12 @@ static struct gmem_vm *gmem_vm_alloc(const struct gmem_provider *provider,
 		return ERR_PTR(-ENOMEM);
 
 	mutex_init(&vm->lock);
-	mt_init_flags(&vm->bindings,
-		      MT_FLAGS_USE_RCU | MT_FLAGS_LOCK_EXTERN);
+	/*
+	 * ALLOC_RANGE is for its node type: of the other one, mt_free_walk() of
+	 * 6.12 takes the metadata for a child when a large range is cleared.
+	 */
+	mt_init_flags(&vm->bindings, MT_FLAGS_ALLOC_RANGE | MT_FLAGS_USE_RCU |
+		      MT_FLAGS_LOCK_EXTERN);
 	mt_set_external_lock(&vm->bindings, &vm->lock);
 	gmem_vm_end_unmap(vm);
 	gmem_fault_log_init(&vm->faults);

@@ -29,6 +29,8 @@ enum kvm_agent_command {
   KVM_AGENT_SPIN = 2,
   /* Jump there; code that sets AL comes back with kvm_agent_return. */
   KVM_AGENT_EXEC = 3,
+  /* Write a byte to the address and to others behind it, a stride apart. */
+  KVM_AGENT_TOUCH = 4,
 };
 
 struct kvm_agent {
@@ -42,35 +44,45 @@ struct kvm_agent {
 
 /* clang-format off */
 static const uint8_t kvm_agent_code[] = {
-  /* 00 start: */ 0x66, 0xba, 0x10, 0x00, /* mov dx, 0x10 */
-  /* 04 */ 0xed,                          /* in eax, dx: command */
-  /* 05 */ 0x89, 0xc3,                    /* mov ebx, eax */
-  /* 07 */ 0xed,                          /* in eax, dx: address */
-  /* 08 */ 0x89, 0xc7,                    /* mov edi, eax */
-  /* 0a */ 0x83, 0xfb, 0x01,              /* cmp ebx, 1 */
-  /* 0d */ 0x74, 0x13,                    /* je write */
-  /* 0f */ 0x83, 0xfb, 0x02,              /* cmp ebx, 2 */
-  /* 12 */ 0x74, 0x13,                    /* je spin */
-  /* 14 */ 0x83, 0xfb, 0x03,              /* cmp ebx, 3 */
-  /* 17 */ 0x74, 0x18,                    /* je exec */
-  /* 19 */ 0x8a, 0x07,                    /* mov al, [edi] */
-  /* 1b report: */ 0x66, 0xba, 0x12, 0x00, /* mov dx, 0x12 */
-  /* 1f */ 0xee,                          /* out dx, al */
-  /* 20 */ 0xeb, 0xde,                    /* jmp start */
-  /* 22 write: */ 0xed,                   /* in eax, dx: value */
-  /* 23 */ 0x88, 0x07,                    /* mov [edi], al */
-  /* 25 */ 0xeb, 0xf4,                    /* jmp report */
-  /* 27 spin: */ 0xff, 0x07,              /* inc dword [edi] */
-  /* 29 */ 0x83, 0x7f, 0x04, 0x00,        /* cmp dword [edi + 4], 0 */
-  /* 2d */ 0x74, 0xf8,                    /* je spin */
-  /* 2f */ 0xeb, 0xea,                    /* jmp report */
-  /* 31 exec: */ 0xff, 0xe7,              /* jmp edi */
+  /* 00 start: */ 0x66, 0xba, 0x10, 0x00,  /* mov dx, 0x10 */
+  /* 04 */ 0xed,  /* in eax, dx: command */
+  /* 05 */ 0x89, 0xc3,  /* mov ebx, eax */
+  /* 07 */ 0xed,  /* in eax, dx: address */
+  /* 08 */ 0x89, 0xc7,  /* mov edi, eax */
+  /* 0a */ 0x83, 0xfb, 0x01,  /* cmp ebx, 1 */
+  /* 0d */ 0x74, 0x18,  /* je write */
+  /* 0f */ 0x83, 0xfb, 0x02,  /* cmp ebx, 2 */
+  /* 12 */ 0x74, 0x18,  /* je spin */
+  /* 14 */ 0x83, 0xfb, 0x03,  /* cmp ebx, 3 */
+  /* 17 */ 0x74, 0x1d,  /* je exec */
+  /* 19 */ 0x83, 0xfb, 0x04,  /* cmp ebx, 4 */
+  /* 1c */ 0x74, 0x1a,  /* je touch */
+  /* 1e */ 0x8a, 0x07,  /* mov al, [edi] */
+  /* 20 report: */ 0x66, 0xba, 0x12, 0x00,  /* mov dx, 0x12 */
+  /* 24 */ 0xee,  /* out dx, al */
+  /* 25 */ 0xeb, 0xd9,  /* jmp start */
+  /* 27 write: */ 0xed,  /* in eax, dx: value */
+  /* 28 */ 0x88, 0x07,  /* mov [edi], al */
+  /* 2a */ 0xeb, 0xf4,  /* jmp report */
+  /* 2c spin: */ 0xff, 0x07,  /* inc dword [edi] */
+  /* 2e */ 0x83, 0x7f, 0x04, 0x00,  /* cmp dword [edi + 4], 0 */
+  /* 32 */ 0x74, 0xf8,  /* je spin */
+  /* 34 */ 0xeb, 0xea,  /* jmp report */
+  /* 36 exec: */ 0xff, 0xe7,  /* jmp edi */
+  /* 38 touch: */ 0xed,  /* in eax, dx: how many */
+  /* 39 */ 0x89, 0xc1,  /* mov ecx, eax */
+  /* 3b */ 0xed,  /* in eax, dx: stride */
+  /* 3c */ 0x89, 0xc6,  /* mov esi, eax */
+  /* 3e next: */ 0xc6, 0x07, 0x01,  /* mov byte [edi], 1 */
+  /* 41 */ 0x01, 0xf7,  /* add edi, esi */
+  /* 43 */ 0xe2, 0xf9,  /* loop next */
+  /* 45 */ 0xeb, 0xd9,  /* jmp report */
 };
 /* Code to be run ends with this: EBP holds the address of "report". */
 static const uint8_t kvm_agent_return[] = {0xff, 0xe5}; /* jmp ebp */
 /* clang-format on */
 
-#define KVM_AGENT_REPORT 0x1b
+#define KVM_AGENT_REPORT 0x20
 
 static inline void kvm_agent_close(struct kvm_agent* agent) {
   if (agent->run) munmap(agent->run, agent->run_size);
@@ -209,6 +221,13 @@ static inline int kvm_agent_read(struct kvm_agent* agent, uint32_t addr, uint8_t
 
 static inline int kvm_agent_write(struct kvm_agent* agent, uint32_t addr, uint8_t value) {
   return kvm_agent_command(agent, KVM_AGENT_WRITE, addr, value, NULL);
+}
+
+static inline int kvm_agent_touch(struct kvm_agent* agent, uint32_t addr, uint32_t count,
+                                  uint32_t stride) {
+  const uint32_t words[4] = {KVM_AGENT_TOUCH, addr, count, stride};
+
+  return kvm_agent_run(agent, words, 4, NULL);
 }
 
 #endif /* GMEM_TOOLS_KVM_AGENT_H_ */

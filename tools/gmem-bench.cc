@@ -1,0 +1,348 @@
+// SPDX-License-Identifier: Apache-2.0
+// Measures gmem against what a VMM would use instead, each row as a ratio of two
+// things measured in one run, alternately, by their medians. Prints what it
+// measured, whether that meets the goal or not.
+//
+//   gmem-bench           all rows but the last
+//   gmem-bench convert   the last: needs a KVM with private memory (guest_memfd and
+//                        KVM_X86_SW_PROTECTED_VM)
+#include <algorithm>
+#include <chrono>
+#include <fstream>
+#include <string>
+#include <thread>
+
+#include "gmem_calls.h"
+#include "kvm_agent.h"
+#include "kvm_private.h"
+
+namespace {
+
+using namespace gmem_tools;  // NOLINT: one program's own helpers
+
+constexpr uint64_t kHuge = 2 * kMiB;
+constexpr uint32_t kCode = 0x1000;
+constexpr uint32_t kSpin = 0x3000;
+constexpr uint64_t kGuestSize = 1024 * kMiB;
+// Another memslot, of the other side, begins here.
+constexpr uint32_t kOther = 0x80000000;
+
+using Clock = std::chrono::steady_clock;
+
+double Microseconds(Clock::time_point since) {
+  return std::chrono::duration<double, std::micro>(Clock::now() - since).count();
+}
+
+class Samples {
+ public:
+  template <typename F>
+  void Time(F&& work, double per = 1) {
+    Clock::time_point begin = Clock::now();
+    work();
+    values_.push_back(Microseconds(begin) / per);
+  }
+  double Median() {
+    std::nth_element(values_.begin(), values_.begin() + values_.size() / 2, values_.end());
+    return values_[values_.size() / 2];
+  }
+
+ private:
+  std::vector<double> values_;
+};
+
+void Header() {
+  std::printf("%-46s %10s %10s %8s %9s\n", "row (medians)", "gmem", "other", "ratio", "goal");
+}
+
+// @ratio is printed; the goal is met if it is at least (or at most) @goal.
+void Row(const char* name, double ours, double theirs, double ratio, bool at_least, double goal) {
+  bool met = at_least ? ratio >= goal : ratio <= goal;
+  std::printf("%-46s %8.2fus %8.2fus %7.2fx %s%6.2fx %s\n", name, ours, theirs, ratio,
+              at_least ? ">=" : "<=", goal, met ? "met" : "SHORT");
+  std::fflush(stdout);
+}
+
+// A guest in a window, with its code lent at address 0.
+class Guest {
+ public:
+  explicit Guest(const Fd& device)
+      : code_mem_(CreateMem(device, kMiB)), vm_(CreateVm(device)) {
+    host_ = Map(code_mem_.get(), 0, kMiB);
+    std::memcpy(host_ + kCode, kvm_agent_code, sizeof(kvm_agent_code));
+    window_ = Map(vm_.get(), 0, kGuestSize);
+    int err = kvm_agent_open(&agent_, window_, kGuestSize, kCode, /*irqchip=*/false);
+    if (err) Die("KVM", -err);
+    Bind(vm_, code_mem_, 0, 0, kMiB, kShare);
+    Refresh(0, kMiB);
+  }
+  ~Guest() {
+    kvm_agent_close(&agent_);
+    munmap(window_, kGuestSize);
+    munmap(host_, kMiB);
+  }
+
+  void Refresh(uint64_t addr, uint64_t size) { Map(vm_.get(), addr, size, window_ + addr); }
+  void Touch(uint64_t addr, uint32_t count, uint64_t stride) {
+    int err = kvm_agent_touch(&agent_, static_cast<uint32_t>(addr), count,
+                              static_cast<uint32_t>(stride));
+    if (err) Die("the guest's touch", -err);
+  }
+  void SetSlot(uint64_t size, void* memory) {
+    int err = kvm_agent_set_slot(&agent_, 1, kOther, size, memory);
+    if (err) Die("KVM_SET_USER_MEMORY_REGION", -err);
+  }
+
+  // The vCPU runs, in a loop, until Stop().
+  void Start() {
+    std::memset(host_ + kSpin, 0, 8);
+    vcpu_ = std::thread([this] { kvm_agent_command(&agent_, KVM_AGENT_SPIN, kSpin, 0, nullptr); });
+  }
+  void Stop() {
+    host_[kSpin + 4] = 1;
+    vcpu_.join();
+  }
+
+  const Fd& vm() const { return vm_; }
+  kvm_agent* agent() { return &agent_; }
+
+ private:
+  Fd code_mem_, vm_;
+  uint8_t* host_;
+  uint8_t* window_;
+  kvm_agent agent_ = {};
+  std::thread vcpu_;
+};
+
+// Bind and unbind a page against adding and deleting a memslot, while the vCPU runs;
+// then the same with 30,000 other ranges, each with a window of its own.
+void BenchBind(const Fd& device) {
+  constexpr uint64_t kRanges = 30000;
+  constexpr uint64_t kAddr = 2 * kMiB;
+  constexpr uint64_t kCrowd = 512 * kMiB;
+  Guest guest(device);
+  Fd mem = CreateMem(device, 2 * kRanges * kPage + kPage);
+  void* other = mmap(nullptr, kPage, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  double alone = 0;
+
+  for (uint64_t ranges : {uint64_t{1}, kRanges}) {
+    for (uint64_t i = ranges == 1 ? 0 : 1; i < ranges; ++i) {
+      Bind(guest.vm(), mem, kCrowd + 2 * i * kPage, (2 * i + 1) * kPage, kPage, kLend);
+      guest.Refresh(kCrowd + 2 * i * kPage, kPage);
+    }
+    Samples ours, theirs, bind, window;
+    guest.Start();
+    usleep(10000);
+    for (int i = 0; i < 300; ++i) {
+      ours.Time([&] {
+        bind.Time([&] { Bind(guest.vm(), mem, kAddr, 0, kPage, kLend); });
+        window.Time([&] { guest.Refresh(kAddr, kPage); });
+        bind.Time([&] { Unbind(guest.vm(), kAddr, kPage); });
+        window.Time([&] { guest.Refresh(kAddr, kPage); });
+      });
+      if (ranges == 1 && i % 4 == 0) {
+        theirs.Time([&] {
+          guest.SetSlot(kPage, other);
+          guest.SetSlot(0, other);
+        });
+      }
+    }
+    guest.Stop();
+    double median = ours.Median();
+    if (ranges == 1) {
+      alone = median;
+      double memslot = theirs.Median();
+      Row("bind + unbind : memslot add + delete", median, memslot, memslot / median, true, 20);
+    } else {
+      Row("  with 30,000 ranges : with one", median, alone, median / alone, false, 1.3);
+    }
+    std::printf("  of which each ioctl %.2f us, each mmap of the window %.2f us\n", bind.Median(),
+                window.Median());
+  }
+  munmap(other, kPage);
+}
+
+// The guest's first touch of pages: ours through a window, theirs in a memslot on a memfd.
+void BenchTouch(const Fd& device, const char* name, uint64_t page, uint32_t count, int rounds,
+                unsigned int memfd_flags) {
+  Guest guest(device);
+  uint64_t batch = page * count, size = batch * static_cast<uint64_t>(rounds);
+  Fd mem = CreateMem(device, size, page == kHuge ? GMEM_MEM_ALLOW_HUGEPAGE : 0);
+  Fd memfd(memfd_create("bench", memfd_flags), "memfd_create");
+  if (ftruncate(memfd.get(), static_cast<off_t>(size))) Die("ftruncate", errno);
+  void* memory = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, memfd.get(), 0);
+  if (memory == MAP_FAILED) Die("mmap of the memfd (huge pages?)", errno);
+
+  Bind(guest.vm(), mem, 16 * kMiB, 0, size, kLend);
+  guest.Refresh(16 * kMiB, size);
+  guest.SetSlot(size, memory);
+
+  Samples ours, theirs;
+  for (int i = 0; i < rounds; ++i) {
+    uint64_t at = batch * static_cast<uint64_t>(i);
+    ours.Time([&] { guest.Touch(16 * kMiB + at, count, page); }, count);
+    theirs.Time([&] { guest.Touch(kOther + at, count, page); }, count);
+  }
+  double our = ours.Median(), their = theirs.Median();
+  Row(name, our, their, our / their, false, 1.0);
+  guest.SetSlot(0, memory);
+  munmap(memory, size);
+}
+
+uint64_t SlabBytes() {
+  std::ifstream meminfo("/proc/meminfo");
+  std::string key, unit;
+  uint64_t value;
+  while (meminfo >> key >> value) {
+    if (key == "Slab:") return value * 1024;
+    std::getline(meminfo, unit);
+  }
+  return 0;
+}
+
+// Bind and unbind among many, and what a binding costs in kernel memory.
+void BenchMany(const Fd& device) {
+  constexpr uint64_t kMany = 1000000;
+  constexpr uint64_t kBase = uint64_t{1} << 40;
+  Fd vm = CreateVm(device);
+  Fd mem = CreateMem(device, (2 * kMany + 2) * kPage);
+  auto bind = [&](uint64_t i) {
+    Bind(vm, mem, kBase + 2 * i * kPage, 2 * i * kPage, kPage, kLend);
+  };
+  double few = 0;
+  uint64_t done = 0, slab = 0;
+
+  for (uint64_t many : {uint64_t{1000}, kMany}) {
+    for (; done < many; ++done) {
+      if (done == 1000) slab = SlabBytes();
+      bind(done);
+    }
+    Samples samples;
+    for (int i = 0; i < 2000; ++i) {
+      // Among the others: a gap that is left between two of them.
+      uint64_t at = 2 * ((static_cast<uint64_t>(i) * 7919) % many) + 1;
+      samples.Time([&] {
+        Bind(vm, mem, kBase + at * kPage, at * kPage, kPage, kLend);
+        Unbind(vm, kBase + at * kPage, kPage);
+      });
+    }
+    if (many == 1000) {
+      few = samples.Median();
+    } else {
+      double now = samples.Median();
+      Row("bind + unbind at 1e6 bindings : at 1e3", now, few, now / few, false, 1.5);
+    }
+  }
+  double bytes = static_cast<double>(SlabBytes() - slab) / static_cast<double>(kMany - 1000);
+  std::printf("%-46s %9.0fB %29s %s\n", "kernel memory per binding (slab)", bytes, "<=  256B",
+              bytes <= 256 ? "met" : "SHORT");
+}
+
+// A page goes to the guest, back to the host, and to the guest again; theirs: private,
+// shared, private by memory attributes on a guest_memfd.
+class ConvertBench {
+ public:
+  explicit ConvertBench(const Fd& device) : guest_(device), mem_(CreateMem(device, kMiB)) {}
+
+  int Run() {
+    const char* missing = SetUpTheirs();
+    if (missing) {
+      std::printf("lend, reclaim, lend : guest_memfd conversion    not measured: %s\n", missing);
+      return 0;
+    }
+    uint8_t* host = Map(mem_.get(), 0, kMiB);
+    Bind(guest_.vm(), mem_, 16 * kMiB, 0, kPage, kLend);
+    guest_.Refresh(16 * kMiB, kPage);
+    Samples ours, theirs;
+    for (int i = 0; i < 300; ++i) {
+      ours.Time([&] {
+        guest_.Touch(16 * kMiB, 1, 0);
+        host[0] = 1;
+        guest_.Touch(16 * kMiB, 1, 0);
+        host[0] = 1;
+      }, 2);
+      theirs.Time([&] {
+        for (int j = 0; j < 2; ++j) {
+          SetPrivate(true);
+          TheirTouch();
+          SetPrivate(false);
+          shared_[kTheirPage] = 1;
+        }
+      }, 2);
+    }
+    double our = ours.Median(), their = theirs.Median();
+    Row("lend + reclaim : guest_memfd convert + back", our, their, their / our, true, 2);
+    munmap(host, kMiB);
+    return 0;
+  }
+
+ private:
+  static constexpr uint64_t kTheirPage = 0x10000;
+
+  void SetPrivate(bool to_private) {
+    kvm_memory_attributes attributes = {};
+    attributes.address = kTheirPage;
+    attributes.size = kPage;
+    attributes.attributes = to_private ? KVM_MEMORY_ATTRIBUTE_PRIVATE : 0;
+    if (ioctl(their_.vm, KVM_SET_MEMORY_ATTRIBUTES, &attributes)) {
+      Die("KVM_SET_MEMORY_ATTRIBUTES", errno);
+    }
+  }
+
+  void TheirTouch() {
+    int err = kvm_agent_touch(&their_, kTheirPage, 1, 0);
+    if (err) Die("their guest's touch", -err);
+  }
+
+  // What is missing for it, or null.
+  const char* SetUpTheirs() {
+    their_.vm = their_.vcpu = -1;
+    their_.code = kCode;
+    their_.kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+    their_.vm = ioctl(their_.kvm, KVM_CREATE_VM, KVM_X86_SW_PROTECTED_VM);
+    if (their_.vm < 0) return "this KVM has no VM type with private memory";
+    kvm_create_guest_memfd create = {};
+    create.size = kMiB;
+    int memfd = ioctl(their_.vm, KVM_CREATE_GUEST_MEMFD, &create);
+    if (memfd < 0) return "this KVM has no guest_memfd";
+    void* memory =
+        mmap(nullptr, kMiB, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) Die("mmap", errno);
+    shared_ = static_cast<uint8_t*>(memory);
+    std::memcpy(shared_ + kCode, kvm_agent_code, sizeof(kvm_agent_code));
+    kvm_userspace_memory_region2 region = {};
+    region.flags = KVM_MEM_GUEST_MEMFD;
+    region.memory_size = kMiB;
+    region.userspace_addr = reinterpret_cast<uintptr_t>(memory);
+    region.guest_memfd = static_cast<uint32_t>(memfd);
+    if (ioctl(their_.vm, KVM_SET_USER_MEMORY_REGION2, &region)) {
+      Die("KVM_SET_USER_MEMORY_REGION2", errno);
+    }
+    their_.vcpu = ioctl(their_.vm, KVM_CREATE_VCPU, 0);
+    if (their_.vcpu < 0) Die("KVM_CREATE_VCPU", errno);
+    int err = kvm_agent_set_up_vcpu(&their_);
+    if (err) Die("vCPU", -err);
+    return nullptr;
+  }
+
+  Guest guest_;
+  Fd mem_;
+  kvm_agent their_ = {};
+  uint8_t* shared_ = nullptr;
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Fd device = OpenDevice();
+  Header();
+  if (argc > 1 && std::string(argv[1]) == "convert") return ConvertBench(device).Run();
+
+  BenchBind(device);
+  BenchTouch(device, "first touch, 4 KiB : memfd", kPage, 512, 40, MFD_CLOEXEC);
+  std::ofstream("/proc/sys/vm/nr_hugepages") << 64;
+  BenchTouch(device, "first touch, 2 MiB : huge-page memfd", kHuge, 4, 15,
+             MFD_CLOEXEC | MFD_HUGETLB);
+  std::ofstream("/proc/sys/vm/nr_hugepages") << 0;
+  BenchMany(device);
+  return 0;
+}
