@@ -15,7 +15,9 @@
  *
  * Where nothing is bound, the window is a mapping of the VM file that never maps
  * anything. It has VM_IO: for other mappings, KVM with an in-kernel interrupt
- * controller takes a failing fault for one that needs I/O, and retries for ever.
+ * controller takes a failing fault for one that needs I/O, and retries instead of
+ * telling the VMM. Windows onto bindings can't have VM_IO: KVM then looks for the
+ * page after the fault, and fails if it has just been taken back.
  */
 #include <linux/bits.h>
 #include <linux/file.h>

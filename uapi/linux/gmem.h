@@ -500,8 +500,8 @@ struct gmem_mem_query {
  *
  * So a VMM maps the guest's whole address space once, gives that range to KVM as
  * one memslot, and maps again with MAP_FIXED, over the same memory, whatever it
- * binds or unbinds; KVM follows by itself. A window that was mapped before its
- * binding went is refused, until the same guestmem range is bound there again.
+ * binds or unbinds; KVM follows by itself. Touches of a window whose binding is
+ * gone are refused, until the same guestmem range is bound there again.
  * A window holds its VM: the VM ends when its descriptors and windows are gone.
  * A child process doesn't inherit windows, and they are in no core dump.
  */
