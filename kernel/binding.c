@@ -8,13 +8,14 @@
  * must happen as a whole or not at all, so it goes in three steps under
  * gmem_vm.lock:
  *
- * 1. all that can fail: memory for the change, and every page taken back. From
- *    here on, guest accesses to the range wait, so no page is provided anew;
+ * 1. all that can fail: memory for the change, and every page taken from the
+ *    guest. From here on, guest accesses to the range wait, so no page is
+ *    provided anew;
  * 2. one store into the VM's tree: the range is unbound;
- * 3. the guestmems' interval trees follow.
+ * 3. the pages become the host's, and the guestmems' interval trees follow.
  *
- * A failure in step 1 leaves the bindings as they were. Pages that had already
- * come back are provided again when the guest next uses them.
+ * A failure in step 1 leaves the bindings as they were, and who has a page, too:
+ * those that the guest had lost are provided again when it next uses them.
  */
 #include <linux/file.h>
 #include <linux/interval_tree_generic.h>
@@ -179,18 +180,6 @@ bool gmem_binding_clip(const struct gmem_binding *b, unsigned long gfn_first,
 	       gmem_mem_aligned(b->mem, *last + 1);
 }
 
-int gmem_binding_take_back(struct gmem_binding *b, pgoff_t first, pgoff_t last,
-			   enum gmem_reclaim_reason reason, u64 *nr_pages)
-{
-	struct address_space *mapping = b->mem->inode.i_mapping;
-	int err;
-
-	filemap_invalidate_lock(mapping);
-	err = gmem_lend_reclaim_range(b, first, last, reason, nr_pages);
-	filemap_invalidate_unlock(mapping);
-	return err;
-}
-
 /*
  * Chain the bindings that touch the range at @list; -EINVAL where one would be
  * cut inside a huge page.
@@ -217,7 +206,19 @@ static int gmem_unmap_collect(struct gmem_vm *vm, unsigned long first,
 	return 0;
 }
 
-/* Step 3 for one binding: it keeps what lies outside, or goes. */
+/* Step 1 for one binding: the guest loses the pages. */
+static int gmem_unmap_begin(struct gmem_binding *b, pgoff_t first, pgoff_t last)
+{
+	struct address_space *mapping = b->mem->inode.i_mapping;
+	int err;
+
+	filemap_invalidate_lock(mapping);
+	err = gmem_lend_begin_reclaim(b, first, last, GMEM_RECLAIM_UNBIND);
+	filemap_invalidate_unlock(mapping);
+	return err;
+}
+
+/* Step 3 for one binding: the pages are the host's, and it keeps what lies outside, or goes. */
 static void gmem_unmap_finish(struct gmem_binding *b, struct gmem_binding *right,
 			      pgoff_t first, pgoff_t last)
 {
@@ -225,6 +226,7 @@ static void gmem_unmap_finish(struct gmem_binding *b, struct gmem_binding *right
 	bool gone = false;
 
 	filemap_invalidate_lock(mapping);
+	gmem_lend_finish_reclaim(b, first, last, GMEM_RECLAIM_UNBIND);
 	gmem_index_remove(b, gmem_binding_index_of(b));
 	if (right) {
 		b->last = first - 1;
@@ -313,8 +315,7 @@ int gmem_binding_unmap(struct gmem_vm *vm, unsigned long first,
 	gmem_vm_begin_unmap(vm, first, last);
 	for (b = list; b; b = b->unmap_next) {
 		gmem_binding_clip(b, first, last, &cut_first, &cut_last);
-		err = gmem_binding_take_back(b, cut_first, cut_last,
-					     GMEM_RECLAIM_UNBIND, NULL);
+		err = gmem_unmap_begin(b, cut_first, cut_last);
 		if (err)
 			goto end_unmap;
 	}

@@ -6,8 +6,6 @@
 #include <linux/rbtree.h>
 #include <linux/types.h>
 
-#include "lend.h"
-
 struct file;
 struct gmem_mem;
 struct gmem_vm;
@@ -95,10 +93,6 @@ bool gmem_binding_exclusive(const struct gmem_binding *b);
  */
 bool gmem_binding_clip(const struct gmem_binding *b, unsigned long gfn_first,
 		       unsigned long gfn_last, pgoff_t *first, pgoff_t *last);
-/* gmem_lend_reclaim_range() under the invalidate lock. */
-int gmem_binding_take_back(struct gmem_binding *b, pgoff_t first, pgoff_t last,
-			   enum gmem_reclaim_reason reason, u64 *nr_pages);
-
 /* Bind; -EEXIST on an overlap. Under gmem_vm.lock. */
 int gmem_binding_map(struct gmem_vm *vm, struct file *file, u32 flags,
 		     pgoff_t first, pgoff_t last, unsigned long gfn);

@@ -87,9 +87,12 @@ static int gmem_mem_punch(struct gmem_mem *mem, pgoff_t first, pgoff_t last)
 
 	filemap_invalidate_lock(mapping);
 	err = gmem_lend_reclaim_file(mem, first, last, GMEM_RECLAIM_PUNCH);
-	if (!err)
+	if (!err) {
+		/* Truncation doesn't look for the traces of broken pages. */
+		unmap_mapping_pages(mapping, first, last - first + 1, true);
 		truncate_inode_pages_range(mapping, (loff_t)first << PAGE_SHIFT,
 					   (((loff_t)last + 1) << PAGE_SHIFT) - 1);
+	}
 	filemap_invalidate_unlock(mapping);
 	return err;
 }

@@ -63,11 +63,8 @@ static int gmem_lend_provide(struct gmem_binding *b, struct folio *folio)
 
 	if (gmem_folio_is(folio, GMEM_FOLIO_LEAKED))
 		return -ENOTRECOVERABLE;
-	/* Where several may share, the mark doesn't tell that this guest does. */
-	if (had && gmem_binding_exclusive(b))
-		return 0;
 
-	if (gmem_binding_lent(b)) {
+	if (gmem_binding_lent(b) && !had) {
 		if (folio_mapped(folio))
 			unmap_mapping_pages(folio->mapping, folio->index,
 					    folio_nr_pages(folio), false);
@@ -75,13 +72,16 @@ static int gmem_lend_provide(struct gmem_binding *b, struct folio *folio)
 			return -EBUSY;
 	}
 
+	/*
+	 * Even if it has the mark: another guest may be the one that shares it, or
+	 * an unmap had begun to take it back and failed elsewhere.
+	 */
 	err = provider->provide(b->vm, gmem_binding_gfn(b, folio->index), folio,
 				b->flags);
-	if (err && err != -EUCLEAN)
+	if (had || (err && err != -EUCLEAN))
 		return err;
 
-	if (!had)
-		gmem_folio_set(folio, state);
+	gmem_folio_set(folio, state);
 	if (gmem_binding_lent(b)) {
 		gmem_stat_add(GMEM_STAT_LENT_PAGES, folio_nr_pages(folio));
 		gmem_stat_add(GMEM_STAT_LENDS, folio_nr_pages(folio));
@@ -90,7 +90,8 @@ static int gmem_lend_provide(struct gmem_binding *b, struct folio *folio)
 }
 
 /* Hand a folio out if @err is 0; else let go of it. */
-static int gmem_lend_finish(struct folio *folio, int err, struct folio **foliop)
+static int gmem_lend_hand_out(struct folio *folio, int err,
+			      struct folio **foliop)
 {
 	if (err) {
 		folio_unlock(folio);
@@ -111,25 +112,29 @@ int gmem_lend_get(struct gmem_binding *b, pgoff_t index, struct folio **foliop)
 	if (IS_ERR(folio))
 		err = PTR_ERR(folio);
 	else
-		err = gmem_lend_finish(folio, gmem_lend_provide(b, folio),
-				       foliop);
+		err = gmem_lend_hand_out(folio, gmem_lend_provide(b, folio),
+					 foliop);
 	gmem_folio_unlock_index(b->mem, index);
 	return err;
 }
 
-/* The page is the provider's for good: keep it from the allocator. */
+/* The page is the provider's for good: keep it from allocator and host. */
 static void gmem_lend_leak(struct folio *folio)
 {
 	folio_get(folio);
 	gmem_folio_set(folio, GMEM_FOLIO_LEAKED);
+	if (folio_mapped(folio))
+		unmap_mapping_pages(folio->mapping, folio->index,
+				    folio_nr_pages(folio), false);
 	gmem_stat_add(GMEM_STAT_LEAKED_PAGES, folio_nr_pages(folio));
 	pr_warn_once("gmem: a provider refused to give back a page of a VM that is gone: it is lost until reboot (GMEM_STATS counts such pages)\n");
 }
 
-static bool gmem_lend_denied(const struct gmem_vm *vm,
+static bool gmem_lend_denied(const struct gmem_binding *b,
 			     enum gmem_reclaim_reason reason)
 {
-	return READ_ONCE(vm->policy) == GMEM_POLICY_DENY &&
+	return gmem_binding_lent(b) &&
+	       READ_ONCE(b->vm->policy) == GMEM_POLICY_DENY &&
 	       (reason == GMEM_RECLAIM_HOST || reason == GMEM_RECLAIM_PUNCH);
 }
 
@@ -140,62 +145,68 @@ static bool gmem_lend_must_scrub(const struct gmem_vm *vm,
 	       reason != GMEM_RECLAIM_PUNCH && reason != GMEM_RECLAIM_POISON;
 }
 
-static int gmem_lend_reclaim_lent(struct gmem_binding *b, struct folio *folio,
-				  enum gmem_reclaim_reason reason)
+/* First step: the guest loses the folio. The state stays. */
+static int gmem_lend_begin_folio(struct gmem_binding *b, struct folio *folio,
+				 enum gmem_reclaim_reason reason)
 {
-	const struct gmem_provider *provider = b->vm->provider;
-	int err;
-
-	if (gmem_lend_denied(b->vm, reason))
+	if (!gmem_folio_is(folio, gmem_lend_state(b)))
+		return 0;
+	if (gmem_lend_denied(b, reason))
 		return -EACCES;
-
-	err = provider->reclaim(b->vm, gmem_binding_gfn(b, folio->index),
-				folio);
-	if (err && reason != GMEM_RECLAIM_TEARDOWN)
-		return err;
-
-	if (err)
-		gmem_lend_leak(folio);
-	else if (gmem_lend_must_scrub(b->vm, reason))
-		gmem_folio_scrub(folio);
-	gmem_folio_clear(folio, GMEM_FOLIO_LENT);
-	gmem_stat_add(GMEM_STAT_LENT_PAGES, -folio_nr_pages(folio));
-	if (!err)
-		gmem_stat_add(GMEM_STAT_RECLAIMS, folio_nr_pages(folio));
-	return err;
+	return b->vm->provider->reclaim(b->vm,
+					gmem_binding_gfn(b, folio->index),
+					folio);
 }
 
-static int gmem_lend_reclaim_shared(struct gmem_binding *b, struct folio *folio,
-				    enum gmem_reclaim_reason reason)
+static void gmem_lend_finish_lent(struct gmem_binding *b, struct folio *folio,
+				  enum gmem_reclaim_reason reason)
 {
-	const struct gmem_provider *provider = b->vm->provider;
+	/* What was leaked isn't ours to write to. */
+	if (!gmem_folio_is(folio, GMEM_FOLIO_LEAKED)) {
+		if (gmem_lend_must_scrub(b->vm, reason))
+			gmem_folio_scrub(folio);
+		gmem_stat_add(GMEM_STAT_RECLAIMS, folio_nr_pages(folio));
+	}
+	gmem_folio_clear(folio, GMEM_FOLIO_LENT);
+	gmem_stat_add(GMEM_STAT_LENT_PAGES, -folio_nr_pages(folio));
+}
+
+static void gmem_lend_finish_shared(struct gmem_binding *b, struct folio *folio)
+{
 	struct gmem_binding *other;
-	int err;
 
-	err = provider->reclaim(b->vm, gmem_binding_gfn(b, folio->index),
-				folio);
-	if (err && reason != GMEM_RECLAIM_TEARDOWN)
-		return err;
-
-	if (err)
-		gmem_lend_leak(folio);
 	other = gmem_binding_of_page(b->mem, folio->index, NULL);
 	if (other == b)
 		other = gmem_binding_of_page(b->mem, folio->index, b);
 	if (!other)
 		gmem_folio_clear(folio, GMEM_FOLIO_SHARED);
-	return err;
 }
 
-/* Does the guest of @b have the folio? If so, take it back. */
-static int gmem_lend_reclaim(struct gmem_binding *b, struct folio *folio,
-			     enum gmem_reclaim_reason reason)
+/* Second step: the folio is the host's. */
+static int gmem_lend_finish_folio(struct gmem_binding *b, struct folio *folio,
+				  enum gmem_reclaim_reason reason)
 {
 	if (!gmem_folio_is(folio, gmem_lend_state(b)))
 		return 0;
-	return gmem_binding_lent(b) ?
-		       gmem_lend_reclaim_lent(b, folio, reason) :
-		       gmem_lend_reclaim_shared(b, folio, reason);
+	if (gmem_binding_lent(b))
+		gmem_lend_finish_lent(b, folio, reason);
+	else
+		gmem_lend_finish_shared(b, folio);
+	return 0;
+}
+
+/* Both at once. The end of a VM can't fail: what isn't given back is leaked. */
+static int gmem_lend_reclaim_folio(struct gmem_binding *b, struct folio *folio,
+				   enum gmem_reclaim_reason reason)
+{
+	int err;
+
+	err = gmem_lend_begin_folio(b, folio, reason);
+	if (err && reason != GMEM_RECLAIM_TEARDOWN)
+		return err;
+	if (err)
+		gmem_lend_leak(folio);
+	return gmem_lend_finish_folio(b, folio, reason);
 }
 
 static int gmem_lend_host_access(struct gmem_mem *mem, struct folio *folio)
@@ -207,7 +218,7 @@ static int gmem_lend_host_access(struct gmem_mem *mem, struct folio *folio)
 	if (!gmem_folio_is(folio, GMEM_FOLIO_LENT))
 		return 0;
 	b = gmem_binding_of_page(mem, folio->index, NULL);
-	return gmem_lend_reclaim(b, folio, GMEM_RECLAIM_HOST);
+	return gmem_lend_reclaim_folio(b, folio, GMEM_RECLAIM_HOST);
 }
 
 int gmem_lend_host_get(struct gmem_mem *mem, pgoff_t index,
@@ -221,29 +232,32 @@ int gmem_lend_host_get(struct gmem_mem *mem, pgoff_t index,
 	if (IS_ERR(folio))
 		err = PTR_ERR(folio);
 	else
-		err = gmem_lend_finish(folio, gmem_lend_host_access(mem, folio),
-				       foliop);
+		err = gmem_lend_hand_out(folio,
+					 gmem_lend_host_access(mem, folio),
+					 foliop);
 	gmem_folio_unlock_index(mem, index);
 	return err;
 }
 
-/* Take a folio back from all that have it, or from @b alone if it isn't NULL. */
-static int gmem_lend_reclaim_folio(struct gmem_mem *mem, struct folio *folio,
-				   struct gmem_binding *b,
-				   enum gmem_reclaim_reason reason)
-{
-	int err;
+/* One of the steps above, or both. */
+typedef int (*gmem_lend_step)(struct gmem_binding *b, struct folio *folio,
+			      enum gmem_reclaim_reason reason);
 
-	if (b)
-		return gmem_lend_reclaim(b, folio, reason);
-
-	while ((b = gmem_binding_of_page(mem, folio->index, b))) {
-		err = gmem_lend_reclaim(b, folio, reason);
-		if (err)
-			return err;
-	}
-	return 0;
-}
+/**
+ * struct gmem_lend_walk - a walk over the folios that guests have
+ * @mem: the guestmem
+ * @b: only what is bound by this; NULL for all bindings
+ * @step: what to do with each
+ * @reason: why
+ * @nr: if not NULL, grows by the pages for which @step succeeded
+ */
+struct gmem_lend_walk {
+	struct gmem_mem *mem;
+	struct gmem_binding *b;
+	gmem_lend_step step;
+	enum gmem_reclaim_reason reason;
+	u64 *nr;
+};
 
 static bool gmem_lend_concerns(struct folio *folio,
 			       enum gmem_reclaim_reason reason)
@@ -254,77 +268,138 @@ static bool gmem_lend_concerns(struct folio *folio,
 	       (folio_test_large(folio) && folio_test_has_hwpoisoned(folio));
 }
 
-static int gmem_lend_reclaim_batch(struct gmem_mem *mem, struct gmem_binding *b,
-				   struct folio_batch *batch, xa_mark_t state,
-				   enum gmem_reclaim_reason reason, u64 *nr)
+static int gmem_lend_walk_folio(const struct gmem_lend_walk *walk,
+				struct folio *folio)
+{
+	struct gmem_binding *b = walk->b;
+	int err;
+
+	if (b)
+		return walk->step(b, folio, walk->reason);
+
+	while ((b = gmem_binding_of_page(walk->mem, folio->index, b))) {
+		err = walk->step(b, folio, walk->reason);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+static int gmem_lend_walk_batch(const struct gmem_lend_walk *walk,
+				struct folio_batch *batch, xa_mark_t state)
 {
 	unsigned int i;
-	int ret = 0;
+	int err;
 
 	for (i = 0; i < folio_batch_count(batch); i++) {
 		struct folio *folio = batch->folios[i];
-		int err = 0;
 
+		err = 0;
 		folio_lock(folio);
-		if (folio->mapping == mem->inode.i_mapping &&
+		if (folio->mapping == walk->mem->inode.i_mapping &&
 		    gmem_folio_is(folio, state) &&
-		    gmem_lend_concerns(folio, reason)) {
-			err = gmem_lend_reclaim_folio(mem, folio, b, reason);
-			if (!err && nr)
-				*nr += folio_nr_pages(folio);
+		    gmem_lend_concerns(folio, walk->reason)) {
+			err = gmem_lend_walk_folio(walk, folio);
+			if (!err && walk->nr)
+				*walk->nr += folio_nr_pages(folio);
 		}
 		folio_unlock(folio);
-		if (err && !ret)
-			ret = err;
-		/* The end of a VM has to look at every page. */
-		if (ret && reason != GMEM_RECLAIM_TEARDOWN)
-			break;
+		if (err)
+			return err;
 	}
-	return ret;
+	return 0;
 }
 
-/* All folios in @state of the range, from @b alone if it isn't NULL. */
-static int gmem_lend_reclaim_state(struct gmem_mem *mem, struct gmem_binding *b,
-				   pgoff_t first, pgoff_t last, xa_mark_t state,
-				   enum gmem_reclaim_reason reason, u64 *nr)
+static int gmem_lend_walk(const struct gmem_lend_walk *walk, pgoff_t first,
+			  pgoff_t last, xa_mark_t state)
 {
-	struct address_space *mapping = mem->inode.i_mapping;
+	struct address_space *mapping = walk->mem->inode.i_mapping;
 	struct folio_batch batch;
 	pgoff_t next = first;
-	bool begun = false;
-	int ret = 0;
+	int err = 0;
+
+	rwsem_assert_held_write(&mapping->invalidate_lock);
 
 	folio_batch_init(&batch);
-	while (filemap_get_folios_tag(mapping, &next, last, state, &batch)) {
-		int err;
-
-		if (b && !begun && first != last &&
-		    b->vm->provider->reclaim_begin &&
-		    !gmem_lend_denied(b->vm, reason))
-			b->vm->provider->reclaim_begin(mapping, first, last);
-		begun = true;
-
-		err = gmem_lend_reclaim_batch(mem, b, &batch, state, reason, nr);
+	while (!err && filemap_get_folios_tag(mapping, &next, last, state,
+					      &batch)) {
+		err = gmem_lend_walk_batch(walk, &batch, state);
 		folio_batch_release(&batch);
 		cond_resched();
-		if (err && !ret)
-			ret = err;
-		if (ret && reason != GMEM_RECLAIM_TEARDOWN)
-			break;
 	}
-	return ret;
+	return err;
+}
+
+static int gmem_lend_walk_binding(struct gmem_binding *b, pgoff_t first,
+				  pgoff_t last, gmem_lend_step step,
+				  enum gmem_reclaim_reason reason, u64 *nr)
+{
+	const struct gmem_lend_walk walk = {
+		.mem = b->mem,
+		.b = b,
+		.step = step,
+		.reason = reason,
+		.nr = nr,
+	};
+
+	return gmem_lend_walk(&walk, first, last, gmem_lend_state(b));
+}
+
+/* Many are about to come back: the provider may have a short cut. */
+static void gmem_lend_announce(struct gmem_binding *b, pgoff_t first,
+			       pgoff_t last, enum gmem_reclaim_reason reason)
+{
+	const struct gmem_provider *provider = b->vm->provider;
+	struct address_space *mapping = b->mem->inode.i_mapping;
+	pgoff_t index = first;
+
+	if (provider->reclaim_begin && first != last &&
+	    !gmem_lend_denied(b, reason) &&
+	    xa_find(&mapping->i_pages, &index, last, gmem_lend_state(b)))
+		provider->reclaim_begin(mapping, first, last);
 }
 
 int gmem_lend_reclaim_range(struct gmem_binding *b, pgoff_t first, pgoff_t last,
 			    enum gmem_reclaim_reason reason, u64 *nr)
 {
-	rwsem_assert_held_write(&b->mem->inode.i_mapping->invalidate_lock);
-
 	/* A page that the host shares is the host's already. */
 	if (reason == GMEM_RECLAIM_HOST && !gmem_binding_lent(b))
 		return 0;
-	return gmem_lend_reclaim_state(b->mem, b, first, last,
-				       gmem_lend_state(b), reason, nr);
+	gmem_lend_announce(b, first, last, reason);
+	return gmem_lend_walk_binding(b, first, last, gmem_lend_reclaim_folio,
+				      reason, nr);
+}
+
+int gmem_lend_begin_reclaim(struct gmem_binding *b, pgoff_t first, pgoff_t last,
+			    enum gmem_reclaim_reason reason)
+{
+	gmem_lend_announce(b, first, last, reason);
+	return gmem_lend_walk_binding(b, first, last, gmem_lend_begin_folio,
+				      reason, NULL);
+}
+
+void gmem_lend_finish_reclaim(struct gmem_binding *b, pgoff_t first,
+			      pgoff_t last, enum gmem_reclaim_reason reason)
+{
+	gmem_lend_walk_binding(b, first, last, gmem_lend_finish_folio, reason,
+			       NULL);
+}
+
+static int gmem_lend_walk_file(struct gmem_mem *mem, pgoff_t first,
+			       pgoff_t last, gmem_lend_step step,
+			       enum gmem_reclaim_reason reason)
+{
+	const struct gmem_lend_walk walk = {
+		.mem = mem,
+		.step = step,
+		.reason = reason,
+	};
+	int err;
+
+	err = gmem_lend_walk(&walk, first, last, GMEM_FOLIO_LENT);
+	if (err)
+		return err;
+	return gmem_lend_walk(&walk, first, last, GMEM_FOLIO_SHARED);
 }
 
 int gmem_lend_reclaim_file(struct gmem_mem *mem, pgoff_t first, pgoff_t last,
@@ -332,12 +407,10 @@ int gmem_lend_reclaim_file(struct gmem_mem *mem, pgoff_t first, pgoff_t last,
 {
 	int err;
 
-	rwsem_assert_held_write(&mem->inode.i_mapping->invalidate_lock);
-
-	err = gmem_lend_reclaim_state(mem, NULL, first, last, GMEM_FOLIO_LENT,
-				      reason, NULL);
+	err = gmem_lend_walk_file(mem, first, last, gmem_lend_begin_folio,
+				  reason);
 	if (err)
 		return err;
-	return gmem_lend_reclaim_state(mem, NULL, first, last,
-				       GMEM_FOLIO_SHARED, reason, NULL);
+	return gmem_lend_walk_file(mem, first, last, gmem_lend_finish_folio,
+				   reason);
 }

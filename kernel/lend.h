@@ -45,13 +45,24 @@ int gmem_lend_host_get(struct gmem_mem *mem, pgoff_t index,
 /*
  * Take back all that the guest of @b holds of [@first, @last]. With
  * GMEM_RECLAIM_HOST only what is lent; else what it shares, too. @nr, if not
- * NULL, grows by the pages that came back. Stops at the first failure.
- * Invalidate lock held for writing.
+ * NULL, grows by the pages that came back. Stops at the first failure, but for
+ * GMEM_RECLAIM_TEARDOWN. Invalidate lock held for writing.
+ *
+ * Where several ranges come back all or none, it takes two steps. After "begin"
+ * the guest can't reach the pages, but they aren't the host's yet: if another
+ * range fails, they are as if nothing had happened. "finish" can't fail.
  */
 int gmem_lend_reclaim_range(struct gmem_binding *b, pgoff_t first, pgoff_t last,
 			    enum gmem_reclaim_reason reason, u64 *nr);
+int gmem_lend_begin_reclaim(struct gmem_binding *b, pgoff_t first, pgoff_t last,
+			    enum gmem_reclaim_reason reason);
+void gmem_lend_finish_reclaim(struct gmem_binding *b, pgoff_t first,
+			      pgoff_t last, enum gmem_reclaim_reason reason);
 
-/* The same for all guests that hold a page of [@first, @last] of the file. */
+/*
+ * The same for all guests that hold a page of [@first, @last] of the file: of all
+ * pages or, if one can't be taken back, of none.
+ */
 int gmem_lend_reclaim_file(struct gmem_mem *mem, pgoff_t first, pgoff_t last,
 			   enum gmem_reclaim_reason reason);
 

@@ -171,8 +171,14 @@ static int gmem_range_for_each(struct gmem_vm *vm, unsigned long first,
 static int gmem_reclaim_part(struct gmem_binding *b, pgoff_t first,
 			     pgoff_t last, u64 *nr_pages)
 {
-	return gmem_binding_take_back(b, first, last, GMEM_RECLAIM_HOST,
+	struct address_space *mapping = b->mem->inode.i_mapping;
+	int err;
+
+	filemap_invalidate_lock(mapping);
+	err = gmem_lend_reclaim_range(b, first, last, GMEM_RECLAIM_HOST,
 				      nr_pages);
+	filemap_invalidate_unlock(mapping);
+	return err;
 }
 
 int gmem_vm_reclaim_call(void *obj, void *arg)

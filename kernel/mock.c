@@ -99,6 +99,8 @@ static int gmem_mock_donate(struct gmem_mock *mock, unsigned long gfn,
 	struct gmem_mock_entry *entry;
 	int err;
 
+	if (xa_load(&mock->stage2, gfn))
+		return 0;
 	if (gmem_mock_fails(mock, GMEM_TEST_DONATE))
 		return -EIO;
 	entry = kmalloc(sizeof(*entry), GFP_KERNEL);
@@ -145,6 +147,8 @@ static int gmem_mock_map(struct gmem_mock *mock, unsigned long gfn)
 {
 	struct gmem_mock_entry *entry = xa_load(&mock->stage2, gfn);
 
+	if (entry->mapped)
+		return 0;
 	if (gmem_mock_fails(mock, GMEM_TEST_MAP))
 		return -EIO;
 	entry->mapped = true;
@@ -293,7 +297,6 @@ static int gmem_mock_access_page(struct gmem_vm *vm, struct gmem_test *test,
 		if (err)
 			return err;
 	}
-	/* Donated but never mapped, and it couldn't be handed back. */
 	return gmem_fault_refuse(vm, gfn, test->access, GMEM_FAULT_PROVIDER);
 }
 

@@ -17,12 +17,12 @@ struct gmem_vm;
  * @vm_init: optional; sets up gmem_vm.provider_data
  * @vm_release: optional; undoes @vm_init. No page is provided any more.
  * @provide: let the guest reach @folio, whose first page is @gfn, with the ALLOW
- *	bits of @map_flags. For lent memory no host mapping and no pin is left.
- *	On failure the folio is wholly the host's again; if not even that could
- *	be done, the error is -EUCLEAN: the folio then counts as provided, and
- *	@reclaim gets to try again.
- * @reclaim: undo @provide. Afterwards the guest can't reach the folio. On failure
- *	nothing has changed.
+ *	bits of @map_flags. No error if it does already. For lent memory no host
+ *	mapping and no pin is left. On failure the folio is wholly the host's
+ *	again; if not even that could be done, the error is -EUCLEAN: the folio
+ *	then counts as provided, and both @provide and @reclaim get to try again.
+ * @reclaim: undo @provide; no error if there is nothing to undo. Afterwards the
+ *	guest can't reach the folio. On failure nothing has changed.
  * @reclaim_begin: optional hint: @reclaim of many folios of the file range is
  *	about to come
  *

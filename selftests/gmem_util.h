@@ -359,19 +359,23 @@ static __attribute__((constructor)) void touch_init(void)
 	sigaction(SIGSEGV, &action, NULL);
 }
 
-/* Copy; 0 or the signal that it ended with, whose si_code is touch_code. */
-static inline int touch_copy(volatile void *to, const volatile void *from,
-			     size_t length)
+static __attribute__((noinline, unused)) void
+copy_bytes(volatile __u8 *to, const volatile __u8 *from, size_t length)
 {
-	volatile __u8 *t = to;
-	const volatile __u8 *f = from;
+	while (length--)
+		*to++ = *from++;
+}
+
+/* Copy; 0 or the signal that it ended with, whose si_code is touch_code. */
+static __attribute__((noinline, unused)) int
+touch_copy(volatile void *to, const volatile void *from, size_t length)
+{
 	int sig;
 
 	sig = sigsetjmp(touch_env, 0);
 	if (!sig) {
 		touch_armed = 1;
-		while (length--)
-			*t++ = *f++;
+		copy_bytes(to, from, length);
 	}
 	touch_armed = 0;
 	return sig;

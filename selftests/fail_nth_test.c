@@ -1,0 +1,394 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Let the n-th allocation of a call fail, for n = 1, 2, 3 ... until the call passes
+ * without one. A call that fails has changed nothing.
+ *
+ * Needs CONFIG_FAULT_INJECTION with FAILSLAB or FAIL_PAGE_ALLOC, and debugfs.
+ */
+#include "gmem_util.h"
+
+#define UNITS 4
+#define GPA GIB(1)
+#define MAX_NTH 4000
+
+static const char *const knobs[][2] = {
+	{ "failslab/ignore-gfp-wait", "N" },
+	{ "failslab/verbose", "0" },
+	{ "fail_page_alloc/ignore-gfp-wait", "N" },
+	{ "fail_page_alloc/ignore-gfp-highmem", "N" },
+	{ "fail_page_alloc/min-order", "0" },
+	{ "fail_page_alloc/verbose", "0" },
+};
+
+static bool prepare_injection(void)
+{
+	char path[128];
+	unsigned int i;
+	int fd, set = 0;
+
+	for (i = 0; i < ARRAY_SIZE(knobs); i++) {
+		snprintf(path, sizeof(path), "/sys/kernel/debug/%s", knobs[i][0]);
+		fd = open(path, O_WRONLY | O_CLOEXEC);
+		if (fd < 0)
+			continue;
+		set += write(fd, knobs[i][1], strlen(knobs[i][1])) > 0;
+		close(fd);
+	}
+	return set && !access("/proc/self/fail-nth", W_OK);
+}
+
+FIXTURE(fail_nth)
+{
+	struct gmem_stats before;
+	const char *provider;
+	__u64 mem_flags;
+	__u64 unit;
+	__u64 size;
+	int vm;
+	int mem;
+	__u8 *host;
+	/* /proc/thread-self/fail-nth */
+	int nth_fd;
+};
+
+FIXTURE_VARIANT(fail_nth)
+{
+	const char *provider;
+	__u64 mem_flags;
+};
+
+VARIANTS_PROVIDER_SIZE(fail_nth);
+
+FIXTURE_SETUP(fail_nth)
+{
+	SKIP_UNLESS_POSSIBLE(variant);
+	if (!prepare_injection())
+		SKIP(return, "no CONFIG_FAULT_INJECTION");
+	self->nth_fd = open("/proc/self/fail-nth", O_RDWR | O_CLOEXEC);
+	ASSERT_LE(0, self->nth_fd);
+	ASSERT_EQ(0, get_stats(&self->before));
+	self->provider = variant->provider;
+	self->mem_flags = variant->mem_flags;
+	self->unit = variant->mem_flags & GMEM_MEM_ALLOW_HUGEPAGE ? HUGE_PAGE :
+								    PAGE;
+	self->size = UNITS * self->unit;
+	self->vm = new_vm(variant->provider, GMEM_POLICY_ALLOW);
+	ASSERT_LE(0, self->vm);
+	self->mem = new_mem(self->size, variant->mem_flags);
+	ASSERT_LE(0, self->mem);
+	self->host = map_host(self->mem, 0, self->size);
+	ASSERT_NE(MAP_FAILED, self->host);
+}
+
+FIXTURE_TEARDOWN(fail_nth)
+{
+	munmap(self->host, self->size);
+	close(self->vm);
+	close(self->mem);
+	EXPECT_TRUE(stats_settle(&self->before));
+}
+
+typedef FIXTURE_DATA(fail_nth) data_t;
+
+/* All that a call could change. */
+struct state {
+	struct gmem_stats stats;
+	struct gmem_mem_query pages;
+	struct gmem_binding_info b[8];
+	int nr;
+};
+
+static void get_state(const data_t *self, struct state *s)
+{
+	memset(s, 0, sizeof(*s));
+	get_stats(&s->stats);
+	query_mem(self->mem, 0, self->size, &s->pages);
+	s->nr = query_vm(self->vm, s->b, 8);
+	/* These count what was tried. */
+	s->stats.refused = 0;
+	s->stats.lends = 0;
+	s->stats.reclaims = 0;
+}
+
+static void arm(const data_t *self, int nth)
+{
+	char text[16];
+	int length = snprintf(text, sizeof(text), "%d", nth);
+
+	if (pwrite(self->nth_fd, text, length, 0) != length)
+		abort();
+}
+
+/* Was the fault injected? Disarm, which may itself be hit. */
+static bool disarm(const data_t *self)
+{
+	char text[16] = "";
+	bool injected;
+
+	/* What is left to go; 0 if it fired. */
+	injected = pread(self->nth_fd, text, sizeof(text) - 1, 0) > 0 &&
+		   !strcmp(text, "0\n");
+	while (pwrite(self->nth_fd, "0", 1, 0) != 1)
+		;
+	return injected;
+}
+
+/*
+ * What is swept: @prepare, then @act with the fault armed, which gives a number
+ * >= 0 or fails; then @undo what it did, with its result.
+ */
+struct sweep {
+	int (*prepare)(const data_t *self);
+	int (*act)(const data_t *self);
+	void (*undo)(const data_t *self, int result);
+	/* May a failure leave more pages allocated or provided than before? */
+	bool pages_may_stay;
+};
+
+static void sweep(struct __test_metadata *_metadata, const data_t *self,
+		  const struct sweep *s)
+{
+	struct state before, after;
+	int nth, ret, failures = 0;
+	bool injected = true;
+
+	/* The mock allocates something for each small page of a huge one. */
+	for (nth = 1; injected && nth < MAX_NTH;
+	     nth += self->unit > PAGE && nth > 30 ? 131 : 1) {
+		ASSERT_LE(0, s->prepare ? s->prepare(self) : 0);
+		get_state(self, &before);
+		arm(self, nth);
+		ret = s->act(self);
+		injected = disarm(self);
+		if (ret < 0) {
+			failures++;
+			/* Nothing but the injected fault makes it fail. */
+			ASSERT_TRUE(injected) {
+				TH_LOG("nth %d: %d", nth, ret);
+			}
+			ASSERT_TRUE(ret == -ENOMEM || ret == -EFAULT ||
+				    ret == -SIGBUS || ret == -EIO) {
+				TH_LOG("nth %d: %d", nth, ret);
+			}
+			get_state(self, &after);
+			if (s->pages_may_stay) {
+				after.pages = before.pages;
+				after.stats.lent_pages = before.stats.lent_pages;
+			}
+			ASSERT_EQ(0, memcmp(&before, &after, sizeof(before))) {
+				TH_LOG("nth %d: failed with %d and changed something",
+				       nth, ret);
+			}
+			/* And it works the next time. */
+			ret = s->act(self);
+			ASSERT_LE(0, ret);
+		}
+		if (s->undo)
+			s->undo(self, ret);
+	}
+	ASSERT_GT(MAX_NTH, nth);
+	/* Every path here allocates something; small pages stand in for huge ones. */
+	if (self->unit == PAGE)
+		EXPECT_LT(0, failures);
+}
+
+static int bind_all(const data_t *self)
+{
+	return map_mem(self->vm, GPA, self->mem, 0, self->size, LEND | RWX);
+}
+
+static void unbind_all(const data_t *self, int result)
+{
+	(void)result;
+	unmap_range(self->vm, GPA, self->size, NULL);
+	mem_alloc(self->mem, PUNCH, 0, self->size);
+}
+
+static int bind_populate(const data_t *self)
+{
+	int ret = bind_all(self);
+
+	return ret ? ret : populate_range(self->vm, GPA, self->size, NULL);
+}
+
+static void close_it(const data_t *self, int fd)
+{
+	(void)self;
+	close(fd);
+}
+
+static int act_new_vm(const data_t *self)
+{
+	return new_vm(self->provider, GMEM_POLICY_ALLOW);
+}
+
+static int act_new_mem(const data_t *self)
+{
+	return new_mem(self->size, self->mem_flags);
+}
+
+TEST_F(fail_nth, create)
+{
+	sweep(_metadata, self, &(struct sweep){ .act = act_new_vm,
+						.undo = close_it });
+	sweep(_metadata, self, &(struct sweep){ .act = act_new_mem,
+						.undo = close_it });
+}
+
+static int prepare_map(const data_t *self)
+{
+	(void)self;
+	return 0;
+}
+
+/* B4: a failing allocation in a map or a trim lost the binding. */
+TEST_F(fail_nth, b04_map)
+{
+	sweep(_metadata, self, &(struct sweep){ .prepare = prepare_map,
+						.act = bind_all,
+						.undo = unbind_all });
+}
+
+static int act_trim(const data_t *self)
+{
+	return unmap_range(self->vm, GPA + self->unit, 2 * self->unit, NULL);
+}
+
+static int act_cut(const data_t *self)
+{
+	return unmap_mem(self->vm, GPA + self->unit, self->mem, self->unit,
+			 self->unit, LEND | RWX);
+}
+
+static int act_unmap(const data_t *self)
+{
+	return unmap_range(self->vm, GPA, self->size, NULL);
+}
+
+TEST_F(fail_nth, b04_unmap)
+{
+	/* Pages that came back before the failure are lent again on demand. */
+	sweep(_metadata, self, &(struct sweep){ .prepare = bind_populate,
+						.act = act_trim,
+						.undo = unbind_all });
+	sweep(_metadata, self, &(struct sweep){ .prepare = bind_all,
+						.act = act_cut,
+						.undo = unbind_all });
+}
+
+static int act_populate(const data_t *self)
+{
+	return populate_range(self->vm, GPA, self->size, NULL);
+}
+
+static int act_allocate(const data_t *self)
+{
+	return mem_alloc(self->mem, 0, 0, self->size);
+}
+
+static int act_punch(const data_t *self)
+{
+	return mem_alloc(self->mem, PUNCH, 0, self->size);
+}
+
+TEST_F(fail_nth, pages)
+{
+	sweep(_metadata, self, &(struct sweep){ .prepare = bind_all,
+						.act = act_populate,
+						.undo = unbind_all,
+						.pages_may_stay = true });
+	/* All or nothing. */
+	sweep(_metadata, self, &(struct sweep){ .act = act_allocate,
+						.undo = unbind_all });
+}
+
+static int act_host(const data_t *self)
+{
+	return -touch_write(self->host, 1);
+}
+
+static int act_guest(const data_t *self)
+{
+	return guest_write(self->vm, GPA, 1);
+}
+
+TEST_F(fail_nth, faults)
+{
+	/* A page may be there that couldn't be mapped or provided. */
+	sweep(_metadata, self, &(struct sweep){ .act = act_host,
+						.undo = unbind_all,
+						.pages_may_stay = true });
+	sweep(_metadata, self, &(struct sweep){ .prepare = bind_all,
+						.act = act_guest,
+						.undo = unbind_all,
+						.pages_may_stay = true });
+}
+
+static int act_window(const data_t *self)
+{
+	__u8 *window = map_window(self->vm, GPA, self->size, PROT_READ);
+
+	if (window == MAP_FAILED)
+		return -errno;
+	munmap(window, self->size);
+	return 0;
+}
+
+static int act_query(const data_t *self)
+{
+	struct gmem_binding_info b[2];
+
+	return query_vm(self->vm, b, 2);
+}
+
+static int act_get_faults(const data_t *self)
+{
+	struct gmem_fault_info f[2];
+
+	return get_faults(self->vm, 0, f, 2, NULL);
+}
+
+TEST_F(fail_nth, others)
+{
+	sweep(_metadata, self, &(struct sweep){ .prepare = bind_all,
+						.act = act_query,
+						.undo = unbind_all });
+	sweep(_metadata, self, &(struct sweep){ .act = act_get_faults });
+	if (!strcmp(self->provider, "window"))
+		sweep(_metadata, self, &(struct sweep){ .prepare = bind_all,
+							.act = act_window,
+							.undo = unbind_all });
+}
+
+/* Calls that may not fail for want of memory, or needn't. */
+TEST_F(fail_nth, frees)
+{
+	int nth, ret;
+	bool injected;
+
+	for (nth = 1; nth < 20; nth++) {
+		ASSERT_EQ(0, bind_populate(self));
+		arm(self, nth);
+		ret = act_punch(self);
+		injected = disarm(self);
+		ASSERT_TRUE(!ret || (injected && ret == -ENOMEM));
+		arm(self, nth);
+		ret = act_unmap(self);
+		injected = disarm(self);
+		ASSERT_TRUE(!ret || (injected && ret == -ENOMEM));
+		unbind_all(self, 0);
+	}
+	/* The end of a VM never fails. */
+	for (nth = 1; nth < 20; nth++) {
+		int vm = new_vm(self->provider, GMEM_POLICY_SCRUB);
+
+		ASSERT_EQ(0, map_mem(vm, 0, self->mem, 0, self->size, LEND | RWX));
+		ASSERT_EQ(0, populate_range(vm, 0, self->size, NULL));
+		arm(self, nth);
+		close(vm);
+		disarm(self);
+		EXPECT_EQ('h', page_state(self->mem, 0));
+	}
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A page breaks (here: is said to, with MADV_HWPOISON): who touches it learns about
+ * it, the pages around it work on, and a hole punched there gives a new page. Each
+ * test costs a page of the host's memory.
+ */
+#include "gmem_util.h"
+
+#include <pthread.h>
+
+#define UNITS 4
+#define GPA GIB(1)
+
+FIXTURE(hwpoison)
+{
+	struct gmem_stats before;
+	int vm;
+	int mem;
+	__u8 *host;
+	__u64 unit;
+	__u64 size;
+	/* Offset of the page to break: not the first of its unit. */
+	__u64 at;
+};
+
+FIXTURE_VARIANT(hwpoison)
+{
+	const char *provider;
+	__u64 mem_flags;
+};
+
+VARIANTS_PROVIDER_SIZE(hwpoison);
+
+FIXTURE_SETUP(hwpoison)
+{
+	SKIP_UNLESS_POSSIBLE(variant);
+	/* Advice for an empty range tells whether the kernel knows it. */
+	if (madvise(NULL, 0, MADV_HWPOISON) && errno == EINVAL)
+		SKIP(return, "no CONFIG_MEMORY_FAILURE");
+	if (geteuid())
+		SKIP(return, "needs root");
+	ASSERT_EQ(0, get_stats(&self->before));
+	self->unit = variant->mem_flags & GMEM_MEM_ALLOW_HUGEPAGE ? HUGE_PAGE :
+								    PAGE;
+	self->size = UNITS * self->unit;
+	self->at = 2 * self->unit - PAGE;
+	self->vm = new_vm(variant->provider, GMEM_POLICY_ALLOW);
+	ASSERT_LE(0, self->vm);
+	self->mem = new_mem(self->size, variant->mem_flags);
+	ASSERT_LE(0, self->mem);
+	self->host = map_host(self->mem, 0, self->size);
+	ASSERT_NE(MAP_FAILED, self->host);
+}
+
+FIXTURE_TEARDOWN(hwpoison)
+{
+	munmap(self->host, self->size);
+	close(self->vm);
+	close(self->mem);
+	EXPECT_TRUE(stats_settle(&self->before));
+}
+
+/*
+ * 0 or -errno. EBUSY says that the page is still somewhere, which it is: in the
+ * file. The signal for who has it mapped may come at once.
+ */
+static int poison(volatile void *page)
+{
+	int ret = 0;
+
+	if (!sigsetjmp(touch_env, 0)) {
+		touch_armed = 1;
+		ret = err_of(madvise((void *)page, PAGE, MADV_HWPOISON));
+	}
+	touch_armed = 0;
+	return ret == -EBUSY ? 0 : ret;
+}
+
+/* The second stage lets go of a broken page in the background. */
+static bool unprovided_soon(int vm, __u64 gpa)
+{
+	double end = now() + 5;
+	__u32 provided;
+
+	do {
+		if (mock_lookup(vm, gpa, &provided) < 0)
+			return false;
+		if (!provided)
+			return true;
+		usleep(1000);
+	} while (now() < end);
+	return false;
+}
+
+/* What is left of it: the page is broken, all the others are well. */
+static void check_broken(struct __test_metadata *_metadata,
+			 FIXTURE_DATA(hwpoison) *self, __u32 access)
+{
+	__u64 i;
+
+	EXPECT_EQ(SIGBUS, touch_read(self->host + self->at));
+	EXPECT_EQ(BUS_MCEERR_AR, touch_code);
+	EXPECT_EQ(SIGBUS, touch_write(self->host + self->at, 1));
+	if (access) {
+		EXPECT_EQ(-EFAULT, guest_read(self->vm, GPA + self->at));
+		EXPECT_EQ(GMEM_FAULT_HWPOISON, last_reason(self->vm));
+		EXPECT_EQ(-EFAULT, guest_write(self->vm, GPA + self->at, 1));
+	}
+	for (i = 0; i < self->size; i += PAGE) {
+		if (i == self->at)
+			continue;
+		ASSERT_EQ((int)(i / PAGE % 251), peek(self->host + i));
+		if (access)
+			ASSERT_EQ((int)(i / PAGE % 251),
+				  guest_read(self->vm, GPA + i));
+	}
+}
+
+static void check_repaired(struct __test_metadata *_metadata,
+			   FIXTURE_DATA(hwpoison) *self)
+{
+	__u64 first = self->at & ~(self->unit - 1);
+
+	ASSERT_EQ(0, mem_alloc(self->mem, PUNCH, first, self->unit));
+	EXPECT_EQ(0, touch_write(self->host + self->at, 0x5a));
+	EXPECT_EQ(0x5a, peek(self->host + self->at));
+	if (first != self->at)
+		EXPECT_EQ(0, peek(self->host + first));
+}
+
+#define FILL()								\
+	do {								\
+		__u64 _i;						\
+									\
+		for (_i = 0; _i < self->size; _i += PAGE)		\
+			ASSERT_EQ(0, touch_write(self->host + _i,	\
+						 _i / PAGE % 251));	\
+	} while (0)
+
+#define BIND(access)							\
+	ASSERT_EQ(0, map_mem(self->vm, GPA, self->mem, 0, self->size,	\
+			     (access) | RWX))
+
+/* The host's page, no guest about. */
+TEST_F(hwpoison, unbound)
+{
+	FILL();
+	ASSERT_EQ(0, poison(self->host + self->at));
+	check_broken(_metadata, self, 0);
+	EXPECT_NE('a', page_state(self->mem, self->at));
+	check_repaired(_metadata, self);
+}
+
+/* The host's page, bound but not lent yet. */
+TEST_F(hwpoison, bound)
+{
+	FILL();
+	BIND(LEND);
+	ASSERT_EQ(0, poison(self->host + self->at));
+	check_broken(_metadata, self, LEND);
+	check_repaired(_metadata, self);
+	EXPECT_EQ(0x5a, guest_read(self->vm, GPA + self->at));
+}
+
+/* A page that both have. */
+TEST_F(hwpoison, shared)
+{
+	__u64 i;
+
+	FILL();
+	BIND(SHARE);
+	for (i = 0; i < self->size; i += PAGE)
+		ASSERT_EQ((int)(i / PAGE % 251), guest_read(self->vm, GPA + i));
+	ASSERT_EQ(0, poison(self->host + self->at));
+	if (!strcmp(variant->provider, "mock")) {
+		EXPECT_TRUE(unprovided_soon(self->vm, GPA + self->at));
+	}
+	check_broken(_metadata, self, SHARE);
+	check_repaired(_metadata, self);
+	EXPECT_EQ(0x5a, guest_read(self->vm, GPA + self->at));
+}
+
+/* The guest's page: a window's mapping of it is found and taken, too. */
+TEST_F(hwpoison, lent)
+{
+	__u8 *window;
+	__u64 i;
+
+	if (strcmp(variant->provider, "window"))
+		return;
+	FILL();
+	BIND(LEND);
+	window = map_window(self->vm, GPA, self->size, PROT_READ | PROT_WRITE);
+	ASSERT_NE(MAP_FAILED, window);
+	for (i = 0; i < self->size; i += PAGE)
+		ASSERT_EQ((int)(i / PAGE % 251), peek(window + i));
+	ASSERT_EQ(0, poison(window + self->at));
+	EXPECT_EQ(SIGBUS, touch_read(window + self->at));
+	EXPECT_EQ(BUS_MCEERR_AR, touch_code);
+	/* The pages around it are the guest's still. */
+	EXPECT_EQ('l', page_state(self->mem, self->at - self->unit));
+	EXPECT_EQ((int)((self->at + PAGE) / PAGE % 251),
+		  peek(window + self->at + PAGE));
+	EXPECT_EQ(SIGBUS, touch_read(self->host + self->at));
+	munmap(window, self->size);
+	check_broken(_metadata, self, LEND);
+	check_repaired(_metadata, self);
+}
+
+/* A broken page can be unbound, bound again, and its VM and file can go. */
+TEST_F(hwpoison, unmap)
+{
+	__u64 nr;
+
+	FILL();
+	BIND(SHARE);
+	ASSERT_EQ((int)(self->at / PAGE % 251),
+		  guest_read(self->vm, GPA + self->at));
+	ASSERT_EQ(0, poison(self->host + self->at));
+	EXPECT_EQ(0, unmap_range(self->vm, GPA, self->size, &nr));
+	EXPECT_EQ(self->size / PAGE, nr);
+	BIND(LEND);
+	EXPECT_EQ(-EHWPOISON, populate_range(self->vm, GPA, self->size, &nr));
+	EXPECT_EQ(self->unit == PAGE ? self->at / PAGE : nr, nr);
+	/* It stays for the teardown. */
+}
+
+struct race {
+	int vm, mem;
+	__u64 unit, at;
+	volatile bool stop;
+};
+
+static void *unmap_and_map(void *arg)
+{
+	struct race *race = arg;
+
+	while (!race->stop) {
+		unmap_range(race->vm, GPA, UNITS * race->unit, NULL);
+		map_mem(race->vm, GPA, race->mem, 0, UNITS * race->unit,
+			SHARE | RWX);
+		guest_read(race->vm, GPA + race->at);
+	}
+	return NULL;
+}
+
+/*
+ * B13: memory failure took the folio, then the invalidate lock; unmap and punch the
+ * other way round.
+ */
+TEST_F(hwpoison, b13_against_unmap_and_punch)
+{
+	struct race race = { self->vm, self->mem, self->unit, self->at, false };
+	pthread_t thread;
+	int i;
+
+	BIND(SHARE);
+	ASSERT_EQ(0, pthread_create(&thread, NULL, unmap_and_map, &race));
+	for (i = 0; i < 10; i++) {
+		touch_write(self->host + self->at, 1);
+		usleep(1000 * i);
+		poison(self->host + self->at);
+		EXPECT_EQ(0, mem_alloc(self->mem, PUNCH, 0, self->size));
+		EXPECT_EQ(0, peek(self->host + self->at));
+	}
+	race.stop = true;
+	pthread_join(thread, NULL);
+}
+
+TEST_HARNESS_MAIN

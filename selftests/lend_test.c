@@ -1,0 +1,397 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Who has a page, how it changes hands, and what the policy says about it. */
+#include "gmem_util.h"
+
+#define UNITS 8
+/* Where the guest sees the file. */
+#define GPA GIB(1)
+
+FIXTURE(lend)
+{
+	struct gmem_stats before;
+	int vm;
+	int mem;
+	__u8 *host;
+	__u64 unit;
+	__u64 size;
+};
+
+FIXTURE_VARIANT(lend)
+{
+	const char *provider;
+	__u64 mem_flags;
+	__u32 policy;
+};
+
+#define VARIANTS_POLICY(name, ...)					\
+	VARIANT(lend, name##_allow, .policy = GMEM_POLICY_ALLOW, __VA_ARGS__); \
+	VARIANT(lend, name##_scrub, .policy = GMEM_POLICY_SCRUB, __VA_ARGS__); \
+	VARIANT(lend, name##_deny, .policy = GMEM_POLICY_DENY, __VA_ARGS__)
+
+VARIANTS_POLICY(window_4k, .provider = "window");
+VARIANTS_POLICY(window_2m, .provider = "window",
+		.mem_flags = GMEM_MEM_ALLOW_HUGEPAGE);
+VARIANTS_POLICY(mock_4k, .provider = "mock");
+VARIANTS_POLICY(mock_2m, .provider = "mock",
+		.mem_flags = GMEM_MEM_ALLOW_HUGEPAGE);
+
+FIXTURE_SETUP(lend)
+{
+	SKIP_UNLESS_POSSIBLE(variant);
+	ASSERT_EQ(0, get_stats(&self->before));
+	self->unit = variant->mem_flags & GMEM_MEM_ALLOW_HUGEPAGE ? HUGE_PAGE :
+								    PAGE;
+	self->size = UNITS * self->unit;
+	self->vm = new_vm(variant->provider, variant->policy);
+	ASSERT_LE(0, self->vm);
+	self->mem = new_mem(self->size, variant->mem_flags);
+	ASSERT_LE(0, self->mem);
+	self->host = map_host(self->mem, 0, self->size);
+	ASSERT_NE(MAP_FAILED, self->host);
+}
+
+FIXTURE_TEARDOWN(lend)
+{
+	munmap(self->host, self->size);
+	close(self->vm);
+	close(self->mem);
+	EXPECT_TRUE(stats_settle(&self->before));
+}
+
+#define BIND(access)							\
+	ASSERT_EQ(0, map_mem(self->vm, GPA, self->mem, 0, self->size,	\
+			     (access) | RWX))
+
+/* What the host finds in a page with @byte in it, that a guest had. */
+#define AFTER_RECLAIM(byte)						\
+	(variant->policy == GMEM_POLICY_DENY ? -SIGBUS :		\
+	 variant->policy == GMEM_POLICY_SCRUB ? 0 : (byte))
+
+static __u64 lent_pages(int mem, __u64 size)
+{
+	struct gmem_mem_query q;
+
+	return query_mem(mem, 0, size, &q) ? ~0ULL : q.lent;
+}
+
+/* Until the guest's first use, the host may do as it likes. */
+TEST_F(lend, image_loaded_by_the_host)
+{
+	__u64 i;
+
+	BIND(LEND);
+	for (i = 0; i < UNITS; i++)
+		ASSERT_EQ(0, touch_write(self->host + i * self->unit, i + 1));
+	EXPECT_EQ('h', page_state(self->mem, 0));
+	for (i = 0; i < UNITS; i++)
+		EXPECT_EQ((int)i + 1, guest_read(self->vm, GPA + i * self->unit));
+	EXPECT_EQ(self->size / PAGE, lent_pages(self->mem, self->size));
+}
+
+/* The moment that a guest has the page, no mapping of the host is left. */
+TEST_F(lend, host_mapping_goes)
+{
+	__u8 *second = map_host(self->mem, 0, self->unit);
+
+	ASSERT_NE(MAP_FAILED, second);
+	BIND(LEND);
+	ASSERT_EQ(0, touch_write(self->host, 1));
+	ASSERT_EQ(0, touch_write(self->host + self->unit - 1, 2));
+	ASSERT_EQ(0, touch_read(second));
+	if (page_present(self->host) < 0)
+		SKIP(return, "no /proc/self/pagemap");
+	ASSERT_EQ(1, page_present(self->host));
+	ASSERT_EQ(1, page_present(second));
+
+	ASSERT_EQ(1, guest_read(self->vm, GPA));
+	EXPECT_EQ('l', page_state(self->mem, 0));
+	EXPECT_EQ('l', page_state(self->mem, self->unit - PAGE));
+	EXPECT_EQ(0, page_present(self->host));
+	EXPECT_EQ(0, page_present(self->host + self->unit - PAGE));
+	EXPECT_EQ(0, page_present(second));
+	munmap(second, self->unit);
+}
+
+TEST_F(lend, host_access)
+{
+	struct gmem_stats s0, s1;
+
+	BIND(LEND);
+	ASSERT_EQ(0, touch_write(self->host, 1));
+	ASSERT_EQ(0, get_stats(&s0));
+	ASSERT_EQ(0, guest_write(self->vm, GPA, 2));
+	ASSERT_EQ(0, get_stats(&s1));
+	EXPECT_EQ(s0.lent_pages + self->unit / PAGE, s1.lent_pages);
+	EXPECT_EQ(s0.lends + self->unit / PAGE, s1.lends);
+	EXPECT_EQ(s0.reclaims, s1.reclaims);
+
+	/* Reading and writing are alike. */
+	EXPECT_EQ(AFTER_RECLAIM(2), peek(self->host));
+	if (variant->policy == GMEM_POLICY_DENY) {
+		EXPECT_EQ(SIGBUS, touch_write(self->host, 3));
+		EXPECT_EQ('l', page_state(self->mem, 0));
+		EXPECT_EQ(2, guest_read(self->vm, GPA));
+		return;
+	}
+	EXPECT_EQ('h', page_state(self->mem, 0));
+	ASSERT_EQ(0, get_stats(&s1));
+	EXPECT_EQ(s0.lent_pages, s1.lent_pages);
+	EXPECT_EQ(s0.reclaims + self->unit / PAGE, s1.reclaims);
+
+	/* And there and back again. */
+	ASSERT_EQ(0, touch_write(self->host, 4));
+	EXPECT_EQ(4, guest_read(self->vm, GPA));
+	EXPECT_EQ('l', page_state(self->mem, 0));
+	EXPECT_EQ(0, touch_write(self->host, 5));
+	EXPECT_EQ(5, guest_read(self->vm, GPA));
+}
+
+/* Scrub is for the whole of the page, and only for it. */
+TEST_F(lend, scrub_all_of_it)
+{
+	__u64 i;
+
+	BIND(LEND);
+	for (i = 0; i < 2 * self->unit; i += PAGE)
+		ASSERT_EQ(0, guest_write(self->vm, GPA + i + i / PAGE % PAGE,
+					 0x77));
+	for (i = 0; i < self->unit; i += PAGE)
+		ASSERT_EQ(AFTER_RECLAIM(0x77),
+			  peek(self->host + i + i / PAGE % PAGE));
+	for (; i < 2 * self->unit; i += PAGE)
+		ASSERT_EQ(0x77, guest_read(self->vm, GPA + i + i / PAGE % PAGE));
+}
+
+/* The policy may change, and what counts is that of the moment. */
+TEST_F(lend, policy_change)
+{
+	BIND(LEND);
+	ASSERT_EQ(0, guest_write(self->vm, GPA, 1));
+	ASSERT_EQ(0, set_policy(self->vm, GMEM_POLICY_DENY));
+	EXPECT_EQ(-SIGBUS, peek(self->host));
+	EXPECT_EQ(-EACCES, reclaim_range(self->vm, GPA, self->unit, NULL));
+	ASSERT_EQ(0, set_policy(self->vm, GMEM_POLICY_ALLOW));
+	EXPECT_EQ(1, peek(self->host));
+	ASSERT_EQ(0, guest_write(self->vm, GPA, 2));
+	ASSERT_EQ(0, set_policy(self->vm, GMEM_POLICY_SCRUB));
+	EXPECT_EQ(0, peek(self->host));
+}
+
+/* A shared page stays with both, whatever the policy. */
+TEST_F(lend, shared)
+{
+	struct gmem_stats s0, s1;
+
+	BIND(SHARE);
+	ASSERT_EQ(0, get_stats(&s0));
+	ASSERT_EQ(0, touch_write(self->host, 1));
+	EXPECT_EQ('h', page_state(self->mem, 0));
+	EXPECT_EQ(1, guest_read(self->vm, GPA));
+	EXPECT_EQ('s', page_state(self->mem, 0));
+	EXPECT_NE(0, page_present(self->host));
+	ASSERT_EQ(0, guest_write(self->vm, GPA, 2));
+	EXPECT_EQ(2, peek(self->host));
+	ASSERT_EQ(0, touch_write(self->host, 3));
+	EXPECT_EQ(3, guest_read(self->vm, GPA));
+	ASSERT_EQ(0, get_stats(&s1));
+	EXPECT_EQ(s0.lent_pages, s1.lent_pages);
+	EXPECT_EQ(s0.lends, s1.lends);
+
+	ASSERT_EQ(0, unmap_range(self->vm, GPA, self->size, NULL));
+	EXPECT_EQ('h', page_state(self->mem, 0));
+	/* It was the host's all the time: nothing to scrub. */
+	EXPECT_EQ(3, peek(self->host));
+}
+
+/* A page shared with several guests counts as such until the last is gone. */
+TEST_F(lend, shared_by_several)
+{
+	struct gmem_info info;
+	int other;
+
+	ASSERT_TRUE(find_provider(variant->provider, &info));
+	other = new_vm(variant->provider, variant->policy);
+	ASSERT_LE(0, other);
+	BIND(SHARE);
+	if (!(info.provider_flags & GMEM_PROVIDER_SHARE_MULTI)) {
+		ASSERT_EQ(-EEXIST, map_mem(other, 0, self->mem, 0, self->size,
+					   SHARE | RWX));
+		close(other);
+		return;
+	}
+	ASSERT_EQ(0, map_mem(other, 0, self->mem, 0, self->size, SHARE | RWX));
+	ASSERT_EQ(0, map_mem(other, 2 * GPA, self->mem, 0, self->unit,
+			     SHARE | RX));
+	ASSERT_EQ(0, guest_write(self->vm, GPA, 1));
+	ASSERT_EQ(1, guest_read(other, 0));
+	ASSERT_EQ(1, guest_read(other, 2 * GPA));
+	ASSERT_EQ(0, unmap_range(other, 0, self->size, NULL));
+	EXPECT_EQ('s', page_state(self->mem, 0));
+	ASSERT_EQ(1, guest_read(other, 2 * GPA));
+	close(other);
+	EXPECT_EQ('s', page_state(self->mem, 0));
+	ASSERT_EQ(1, guest_read(self->vm, GPA));
+	ASSERT_EQ(0, unmap_range(self->vm, GPA, self->size, NULL));
+	EXPECT_EQ('h', page_state(self->mem, 0));
+}
+
+/* Nobody ever finds another's data. */
+TEST_F(lend, zeroing)
+{
+	int i, expected = variant->policy == GMEM_POLICY_ALLOW ? 0x5a : 0;
+	int other = new_vm(variant->provider, GMEM_POLICY_ALLOW);
+
+	ASSERT_LE(0, other);
+	BIND(LEND);
+	/* A new page is all zeroes, for either side. */
+	for (i = 0; i < (int)PAGE; i += 64)
+		ASSERT_EQ(0, guest_read(self->vm, GPA + i));
+	for (i = 0; i < (int)PAGE; i += 64)
+		ASSERT_EQ(0, self->host[self->unit + i]);
+
+	/* An unbound page: zeroed unless the policy is to allow. */
+	ASSERT_EQ(0, guest_write(self->vm, GPA + 2 * self->unit, 0x5a));
+	ASSERT_EQ(0, unmap_range(self->vm, GPA + 2 * self->unit, self->unit,
+				 NULL));
+	EXPECT_EQ('h', page_state(self->mem, 2 * self->unit));
+	ASSERT_EQ(0, map_mem(other, 0, self->mem, 2 * self->unit, self->unit,
+			     LEND | RWX));
+	EXPECT_EQ(expected, guest_read(other, 0));
+	ASSERT_EQ(0, unmap_range(other, 0, self->unit, NULL));
+	EXPECT_EQ(expected, peek(self->host + 2 * self->unit));
+
+	/* A VM that is gone: the same. */
+	ASSERT_EQ(0, guest_write(self->vm, GPA + 3 * self->unit, 0x5a));
+	close(self->vm);
+	EXPECT_EQ('h', page_state(self->mem, 3 * self->unit));
+	EXPECT_EQ(expected, peek(self->host + 3 * self->unit));
+
+	/* A punched page, under any. */
+	ASSERT_EQ(0, touch_write(self->host, 0x5a));
+	ASSERT_EQ(0, mem_alloc(self->mem, PUNCH, 0, self->unit));
+	EXPECT_EQ('a', page_state(self->mem, 0));
+	EXPECT_EQ(0, peek(self->host));
+	close(other);
+}
+
+/* B1: `index > i_off + nr` took the page behind a binding for one of it. */
+TEST_F(lend, b01_page_behind_a_binding)
+{
+	const __u64 u = self->unit;
+
+	ASSERT_EQ(0, map_mem(self->vm, GPA, self->mem, 2 * u, 3 * u,
+			     LEND | RWX));
+	ASSERT_EQ(0, guest_write(self->vm, GPA, 2));
+	ASSERT_EQ(0, guest_write(self->vm, GPA + 2 * u, 4));
+	ASSERT_EQ(3 * u / PAGE - u / PAGE, lent_pages(self->mem, self->size));
+	/* Right before and right behind it, and nothing comes back. */
+	EXPECT_EQ(0, touch_write(self->host + 2 * u - 1, 1));
+	EXPECT_EQ(0, touch_write(self->host + 5 * u, 5));
+	EXPECT_EQ('h', page_state(self->mem, 2 * u - PAGE));
+	EXPECT_EQ('h', page_state(self->mem, 5 * u));
+	EXPECT_EQ(2 * u / PAGE, lent_pages(self->mem, self->size));
+	/* And the guest gets at neither. */
+	EXPECT_EQ(-EFAULT, guest_read(self->vm, GPA - 1));
+	EXPECT_EQ(-EFAULT, guest_read(self->vm, GPA + 3 * u));
+	EXPECT_EQ(5, peek(self->host + 5 * u));
+}
+
+/*
+ * B2: mmap() took back the wrong pages. Ours takes back none; the touch takes back
+ * the touched one.
+ */
+TEST_F(lend, b02_mmap_around_a_binding)
+{
+	const __u64 u = self->unit;
+	const struct {
+		__u64 first, nr;
+	} rows[] = { { 0, 3 }, { 0, 2 }, { 1, 2 }, { 2, 3 }, { 3, 1 },
+		     { 4, 2 }, { 5, 2 }, { 0, 8 }, { 2, 1 }, { 4, 1 } };
+	unsigned int i, page;
+	__u8 *map;
+	int got;
+
+	ASSERT_EQ(0, map_mem(self->vm, GPA, self->mem, 2 * u, 3 * u,
+			     LEND | RWX));
+	for (i = 0; i < ARRAY_SIZE(rows); i++) {
+		for (page = 0; page < 3; page++)
+			ASSERT_EQ(0, guest_write(self->vm, GPA + page * u, 9));
+		ASSERT_EQ(3 * u / PAGE, lent_pages(self->mem, self->size));
+		map = map_host(self->mem, rows[i].first * u, rows[i].nr * u);
+		ASSERT_NE(MAP_FAILED, map);
+		EXPECT_EQ(3 * u / PAGE, lent_pages(self->mem, self->size));
+
+		/* Touch its first page: only that one comes back, if any. */
+		got = peek(map);
+		if (rows[i].first < 2 || rows[i].first > 4) {
+			EXPECT_EQ(0, got);
+			EXPECT_EQ(3 * u / PAGE,
+				  lent_pages(self->mem, self->size));
+		} else {
+			EXPECT_EQ(AFTER_RECLAIM(9), got);
+			EXPECT_EQ(variant->policy == GMEM_POLICY_DENY ? 'l' : 'h',
+				  page_state(self->mem, rows[i].first * u));
+			EXPECT_LE(2 * u / PAGE,
+				  lent_pages(self->mem, self->size));
+		}
+		munmap(map, rows[i].nr * u);
+	}
+}
+
+/* The ways of the host to a page other than by the CPU obey the policy, too. */
+TEST_F(lend, system_calls_on_a_lent_page)
+{
+	int pipes[2], ret;
+	char c = 1;
+
+	BIND(LEND);
+	ASSERT_EQ(0, pipe(pipes));
+	ASSERT_EQ(0, guest_write(self->vm, GPA, 0x21));
+	/* The kernel reads or writes the mapping for the process. */
+	ret = err_of(write(pipes[1], self->host, 1));
+	if (variant->policy == GMEM_POLICY_DENY) {
+		EXPECT_EQ(-EFAULT, ret);
+		EXPECT_EQ(-EACCES, mem_alloc(self->mem, PUNCH, 0, self->unit));
+		EXPECT_EQ(0, mem_alloc(self->mem, 0, 0, self->unit));
+		EXPECT_EQ('l', page_state(self->mem, 0));
+		EXPECT_EQ(0x21, guest_read(self->vm, GPA));
+	} else {
+		EXPECT_EQ(1, ret);
+		ASSERT_EQ(1, read(pipes[0], &c, 1));
+		EXPECT_EQ(AFTER_RECLAIM(0x21), c);
+		ASSERT_EQ(0, guest_write(self->vm, GPA, 0x22));
+		EXPECT_EQ(0, mem_alloc(self->mem, PUNCH, 0, self->unit));
+		EXPECT_EQ('a', page_state(self->mem, 0));
+		EXPECT_EQ(0, guest_read(self->vm, GPA));
+	}
+	close(pipes[0]);
+	close(pipes[1]);
+}
+
+/* Read-only for the guest means so. */
+TEST_F(lend, guest_permissions)
+{
+	__u8 *window;
+
+	ASSERT_EQ(0, map_mem(self->vm, GPA, self->mem, 0, self->unit, LEND | RX));
+	ASSERT_EQ(0, touch_write(self->host, 0x11));
+	EXPECT_EQ(0x11, guest_read(self->vm, GPA));
+	if (!strcmp(variant->provider, "mock")) {
+		EXPECT_EQ(-EFAULT, guest_write(self->vm, GPA, 1));
+		EXPECT_EQ(GMEM_FAULT_PERM, last_reason(self->vm));
+		EXPECT_EQ(GMEM_ACCESS_WRITE, last_fault(self->vm).access);
+	} else {
+		EXPECT_EQ(-EACCES, guest_write(self->vm, GPA, 1));
+		window = map_window(self->vm, GPA, self->unit, PROT_READ);
+		ASSERT_NE(MAP_FAILED, window);
+		EXPECT_EQ(0, touch_read(window));
+		EXPECT_EQ(SIGSEGV, touch_write(window, 1));
+		EXPECT_EQ(-1, mprotect(window, self->unit,
+				       PROT_READ | PROT_WRITE));
+		EXPECT_EQ(EACCES, errno);
+		munmap(window, self->unit);
+	}
+	EXPECT_EQ(0x11, guest_read(self->vm, GPA));
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,465 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Mappings of a guestmem and of a VM (windows), and what the kernel does to them. */
+#include "gmem_util.h"
+
+#define UNITS 8
+#define GPA GIB(1)
+
+FIXTURE(mapping)
+{
+	struct gmem_stats before;
+	int vm;
+	int mem;
+	__u8 *host;
+	__u64 unit;
+	__u64 size;
+};
+
+FIXTURE_VARIANT(mapping)
+{
+	const char *provider;
+	__u64 mem_flags;
+};
+
+VARIANT(mapping, 4k, .provider = "window");
+VARIANT(mapping, 2m, .provider = "window", .mem_flags = GMEM_MEM_ALLOW_HUGEPAGE);
+
+FIXTURE_SETUP(mapping)
+{
+	SKIP_UNLESS_POSSIBLE(variant);
+	ASSERT_EQ(0, get_stats(&self->before));
+	self->unit = variant->mem_flags & GMEM_MEM_ALLOW_HUGEPAGE ? HUGE_PAGE :
+								    PAGE;
+	self->size = UNITS * self->unit;
+	self->vm = new_vm(variant->provider, GMEM_POLICY_ALLOW);
+	ASSERT_LE(0, self->vm);
+	self->mem = new_mem(self->size, variant->mem_flags);
+	ASSERT_LE(0, self->mem);
+	self->host = map_host(self->mem, 0, self->size);
+	ASSERT_NE(MAP_FAILED, self->host);
+}
+
+FIXTURE_TEARDOWN(mapping)
+{
+	munmap(self->host, self->size);
+	close(self->vm);
+	close(self->mem);
+	EXPECT_TRUE(stats_settle(&self->before));
+}
+
+#define BIND(first, nr, access)						\
+	ASSERT_EQ(0, map_mem(self->vm, GPA + (first) * self->unit,	\
+			     self->mem, (first) * self->unit,		\
+			     (nr) * self->unit, (access)))
+
+#define WINDOW(first, nr)						\
+	map_window(self->vm, GPA + (first) * self->unit,		\
+		   (nr) * self->unit, PROT_READ | PROT_WRITE)
+
+/* A line of the mapping's entry in smaps, or "". */
+static void smaps_line(const void *p, const char *key, char *line, int size)
+{
+	FILE *smaps = fopen("/proc/self/smaps", "re");
+	unsigned long start, end;
+	bool here = false;
+
+	while (smaps && fgets(line, size, smaps)) {
+		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+			here = start <= ptr_u64(p) && ptr_u64(p) < end;
+		else if (here && !strncmp(line, key, strlen(key)))
+			goto found;
+	}
+	*line = 0;
+found:
+	if (smaps)
+		fclose(smaps);
+}
+
+static bool vm_flag(const void *p, const char *flag)
+{
+	char line[256];
+
+	smaps_line(p, "VmFlags:", line, sizeof(line));
+	return strstr(line, flag);
+}
+
+static int mmap_errno(int fd, __u64 offset, __u64 size, int prot, int flags)
+{
+	void *p = mmap(NULL, size, prot, flags, fd, offset);
+
+	if (p == MAP_FAILED)
+		return -errno;
+	munmap(p, size);
+	return 0;
+}
+
+TEST_F(mapping, private)
+{
+	int ro = reopen(self->mem, O_RDONLY);
+
+	ASSERT_LE(0, ro);
+	EXPECT_EQ(-EINVAL, mmap_errno(self->mem, 0, self->size, PROT_READ,
+				      MAP_PRIVATE));
+	EXPECT_EQ(-EINVAL, mmap_errno(self->mem, 0, self->size,
+				      PROT_READ | PROT_WRITE, MAP_PRIVATE));
+	EXPECT_EQ(-EINVAL, mmap_errno(ro, 0, self->size, PROT_READ, MAP_PRIVATE));
+	EXPECT_EQ(-EINVAL, mmap_errno(self->vm, 0, self->size, PROT_READ,
+				      MAP_PRIVATE));
+	BIND(0, UNITS, LEND | RWX);
+	EXPECT_EQ(-EINVAL, mmap_errno(self->vm, GPA, self->size, PROT_READ,
+				      MAP_PRIVATE));
+	close(ro);
+}
+
+/* B20: a read-only descriptor's shared mapping was refused. */
+TEST_F(mapping, b20_read_only_descriptor)
+{
+	int ro = reopen(self->mem, O_RDONLY);
+	int wo = reopen(self->mem, O_WRONLY);
+	__u8 *map;
+
+	ASSERT_LE(0, ro);
+	ASSERT_EQ(0, touch_write(self->host, 7));
+	map = mmap(NULL, self->size, PROT_READ, MAP_SHARED, ro, 0);
+	ASSERT_NE(MAP_FAILED, map);
+	EXPECT_EQ(7, peek(map));
+	EXPECT_EQ(SIGSEGV, touch_write(map, 1));
+	EXPECT_EQ(-1, mprotect(map, self->size, PROT_READ | PROT_WRITE));
+	EXPECT_EQ(EACCES, errno);
+	munmap(map, self->size);
+	EXPECT_EQ(-EACCES, mmap_errno(ro, 0, self->size, PROT_READ | PROT_WRITE,
+				      MAP_SHARED));
+	EXPECT_EQ(-EACCES, mmap_errno(wo, 0, self->size, PROT_READ, MAP_SHARED));
+	EXPECT_EQ(-EBADF, mem_alloc(ro, 0, 0, self->unit));
+	EXPECT_EQ(-EBADF, mem_alloc(ro, PUNCH, 0, self->unit));
+	close(ro);
+	close(wo);
+}
+
+TEST_F(mapping, beyond_the_end)
+{
+	__u8 *map = map_host(self->mem, self->size - self->unit, 2 * self->unit);
+
+	ASSERT_NE(MAP_FAILED, map);
+	EXPECT_EQ(0, touch_write(map + self->unit - 1, 1));
+	EXPECT_EQ(SIGBUS, touch_read(map + self->unit));
+	EXPECT_EQ(SIGBUS, touch_write(map + 2 * self->unit - 1, 1));
+	munmap(map, 2 * self->unit);
+	EXPECT_EQ(-EINVAL, mem_alloc(self->mem, 0, self->size, self->unit));
+	EXPECT_EQ(-EINVAL, mem_alloc(self->mem, PUNCH, self->size - self->unit,
+				     2 * self->unit));
+
+	/* The window ends with the address space. */
+	EXPECT_EQ(-EINVAL, mmap_errno(self->vm, 1ULL << 52, PAGE, PROT_READ,
+				      MAP_SHARED));
+	EXPECT_EQ(-EINVAL, mmap_errno(self->vm, (1ULL << 52) - PAGE, 2 * PAGE,
+				      PROT_READ, MAP_SHARED));
+	EXPECT_EQ(0, mmap_errno(self->vm, (1ULL << 52) - PAGE, PAGE, PROT_READ,
+				MAP_SHARED));
+	EXPECT_EQ(-EOVERFLOW, mmap_errno(self->vm, -PAGE, 2 * PAGE, PROT_READ,
+					 MAP_SHARED));
+}
+
+/* A window takes what it was mapped onto, and nothing else. */
+TEST_F(mapping, window_and_bindings)
+{
+	const __u64 u = self->unit;
+	struct gmem_fault_info f;
+	__u8 *hole, *both, *one;
+
+	hole = WINDOW(0, UNITS);
+	ASSERT_NE(MAP_FAILED, hole);
+	EXPECT_EQ(SIGBUS, touch_read(hole + 2 * u + 5));
+	f = last_fault(self->vm);
+	EXPECT_EQ(GMEM_FAULT_UNBOUND, f.reason);
+	EXPECT_EQ(GPA + 2 * u, f.guest_addr);
+	EXPECT_EQ(GMEM_ACCESS_READ, f.access);
+	EXPECT_EQ(SIGBUS, touch_write(hole, 1));
+	EXPECT_EQ(GMEM_ACCESS_WRITE, last_fault(self->vm).access);
+
+	/* Bound since: it has to be mapped again. */
+	BIND(0, 4, LEND | RWX);
+	BIND(4, 2, LEND | RWX);
+	EXPECT_EQ(SIGBUS, touch_read(hole + 2 * u));
+	EXPECT_EQ(GMEM_FAULT_STALE, last_reason(self->vm));
+	EXPECT_EQ(SIGBUS, touch_read(hole + 7 * u));
+	EXPECT_EQ(GMEM_FAULT_UNBOUND, last_reason(self->vm));
+	ASSERT_NE(MAP_FAILED, mmap(hole, 4 * u, PROT_READ | PROT_WRITE,
+				   MAP_SHARED | MAP_FIXED, self->vm, GPA));
+	EXPECT_EQ(0, touch_write(hole + 2 * u, 12));
+	EXPECT_EQ(12, peek(hole + 2 * u));
+	EXPECT_EQ(SIGBUS, touch_read(hole + 4 * u));
+
+	/* Across two bindings, or across the end of one: nothing. */
+	both = WINDOW(3, 2);
+	ASSERT_NE(MAP_FAILED, both);
+	EXPECT_EQ(SIGBUS, touch_read(both));
+	EXPECT_EQ(GMEM_FAULT_STALE, last_reason(self->vm));
+	munmap(both, 2 * u);
+	both = WINDOW(5, 2);
+	ASSERT_NE(MAP_FAILED, both);
+	EXPECT_EQ(SIGBUS, touch_read(both));
+	EXPECT_EQ(SIGBUS, touch_read(both + u));
+	munmap(both, 2 * u);
+
+	/* A part of one. */
+	one = WINDOW(2, 1);
+	ASSERT_NE(MAP_FAILED, one);
+	EXPECT_EQ(12, peek(one));
+	munmap(one, u);
+	munmap(hole, self->size);
+}
+
+TEST_F(mapping, window_after_rebinding)
+{
+	const __u64 u = self->unit;
+	__u8 *window;
+
+	BIND(0, 2, LEND | RWX);
+	window = WINDOW(0, 2);
+	ASSERT_NE(MAP_FAILED, window);
+	ASSERT_EQ(0, touch_write(window, 1));
+	ASSERT_EQ(0, touch_write(window + u, 2));
+
+	/* Gone, in part and whole. */
+	ASSERT_EQ(0, unmap_range(self->vm, GPA, u, NULL));
+	EXPECT_EQ(-SIGBUS, peek(window));
+	EXPECT_EQ(GMEM_FAULT_UNBOUND, last_reason(self->vm));
+	EXPECT_EQ(2, peek(window + u));
+	ASSERT_EQ(0, unmap_range(self->vm, GPA, 2 * u, NULL));
+	EXPECT_EQ(-SIGBUS, peek(window + u));
+
+	/* Another range of the file, another file. */
+	ASSERT_EQ(0, map_mem(self->vm, GPA, self->mem, u, u, LEND | RWX));
+	EXPECT_EQ(-SIGBUS, peek(window));
+	EXPECT_EQ(GMEM_FAULT_STALE, last_reason(self->vm));
+	EXPECT_EQ(2, guest_read(self->vm, GPA));
+	ASSERT_EQ(0, unmap_range(self->vm, GPA, u, NULL));
+
+	/* The same, but without the right to write. */
+	BIND(0, 2, LEND | RX);
+	EXPECT_EQ(-SIGBUS, peek(window));
+	EXPECT_EQ(GMEM_FAULT_STALE, last_reason(self->vm));
+	ASSERT_EQ(0, unmap_range(self->vm, GPA, 2 * u, NULL));
+
+	/* The same, lent or shared. */
+	BIND(0, 2, SHARE | RWX);
+	EXPECT_EQ(1, peek(window));
+	EXPECT_EQ(2, peek(window + u));
+	ASSERT_EQ(0, unmap_range(self->vm, GPA, 2 * u, NULL));
+	BIND(0, 2, LEND | RWX);
+	EXPECT_EQ(1, peek(window));
+	EXPECT_EQ(2, peek(window + u));
+	munmap(window, 2 * u);
+}
+
+/* Split, moved and partly gone, a window is still a window. */
+TEST_F(mapping, window_surgery)
+{
+	const __u64 u = self->unit;
+	__u8 *window, *moved;
+	int i;
+
+	BIND(0, UNITS, LEND | RWX);
+	window = WINDOW(0, UNITS);
+	ASSERT_NE(MAP_FAILED, window);
+	for (i = 0; i < UNITS; i++)
+		ASSERT_EQ(0, touch_write(window + i * u, i));
+	ASSERT_EQ(0, munmap(window + 3 * u, u));
+	ASSERT_EQ(0, mprotect(window + u, u, PROT_READ));
+	EXPECT_EQ(SIGSEGV, touch_write(window + u, 1));
+	EXPECT_EQ(SIGSEGV, touch_read(window + 3 * u));
+	moved = mremap(window + 5 * u, 2 * u, 2 * u, MREMAP_MAYMOVE |
+		       MREMAP_FIXED, window + GIB(4));
+	ASSERT_EQ(window + GIB(4), moved);
+	for (i = 0; i < 2; i++)
+		EXPECT_EQ(5 + i, peek(moved + i * u));
+	EXPECT_EQ(SIGSEGV, touch_read(window + 5 * u));
+	EXPECT_EQ(7, peek(window + 7 * u));
+	/* They grow over nothing. */
+	EXPECT_EQ(MAP_FAILED, mremap(moved, 2 * u, 4 * u, MREMAP_MAYMOVE));
+	EXPECT_EQ(MAP_FAILED, mremap(self->host, self->size, 2 * self->size,
+				     MREMAP_MAYMOVE));
+	/* The pieces are taken back as one. */
+	ASSERT_EQ(0, unmap_range(self->vm, GPA, self->size, NULL));
+	EXPECT_EQ(SIGBUS, touch_read(moved));
+	EXPECT_EQ(SIGBUS, touch_read(window));
+	munmap(moved, 2 * u);
+	munmap(window, self->size);
+}
+
+/* A child has the guestmem, but no window. */
+TEST_F(mapping, fork)
+{
+	__u8 *window, *inherited;
+	int status;
+	pid_t pid;
+
+	BIND(0, UNITS, LEND | RWX);
+	window = WINDOW(0, 1);
+	ASSERT_NE(MAP_FAILED, window);
+	ASSERT_EQ(0, touch_write(window, 1));
+	/* Unless it was told to. */
+	inherited = WINDOW(1, 1);
+	ASSERT_NE(MAP_FAILED, inherited);
+	ASSERT_EQ(0, madvise(inherited, self->unit, MADV_DOFORK));
+	ASSERT_EQ(0, touch_write(inherited, 2));
+
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		int bad = 0;
+
+		bad |= touch_read(window) != SIGSEGV;
+		bad |= (page_state(self->mem, 0) != 'l') << 1;
+		bad |= (peek(self->host) != 1) << 2;
+		bad |= (page_state(self->mem, 0) != 'h') << 3;
+		bad |= (peek(inherited) != 2) << 4;
+		bad |= (page_state(self->mem, self->unit) != 'l') << 5;
+		_exit(bad);
+	}
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
+	EXPECT_EQ(1, peek(window));
+	EXPECT_EQ(2, peek(inherited));
+	munmap(window, self->unit);
+	munmap(inherited, self->unit);
+}
+
+/* Neither guest memory nor a window is in a core dump, and nothing makes it so. */
+TEST_F(mapping, core_dump)
+{
+	__u8 *window, *hole;
+
+	BIND(0, 4, LEND | RWX);
+	window = WINDOW(0, 1);
+	hole = WINDOW(6, 1);
+	ASSERT_NE(MAP_FAILED, window);
+	ASSERT_NE(MAP_FAILED, hole);
+	if (!vm_flag(&self, " "))
+		SKIP(return, "no VmFlags in smaps");
+	EXPECT_FALSE(vm_flag(&self, " dd"));
+	EXPECT_TRUE(vm_flag(self->host, " dd"));
+	EXPECT_TRUE(vm_flag(window, " dd"));
+	EXPECT_TRUE(vm_flag(hole, " dd"));
+	EXPECT_TRUE(vm_flag(window, " dc"));
+	EXPECT_TRUE(vm_flag(hole, " dc"));
+	EXPECT_EQ(-1, madvise(self->host, self->size, MADV_DODUMP));
+	EXPECT_EQ(-1, madvise(window, self->unit, MADV_DODUMP));
+	EXPECT_EQ(-1, madvise(hole, self->unit, MADV_DODUMP));
+	munmap(window, self->unit);
+	munmap(hole, self->unit);
+}
+
+/* Locked memory would look pinned: mlock() may fault the pages in, but no more. */
+TEST_F(mapping, mlock_has_no_effect)
+{
+	__u64 i;
+
+	BIND(0, UNITS, LEND | RWX);
+	ASSERT_EQ(0, guest_write(self->vm, GPA, 1));
+	EXPECT_EQ(0, mlock(self->host, self->size));
+	EXPECT_EQ(0, mlock2(self->host, self->size, MLOCK_ONFAULT));
+	EXPECT_FALSE(vm_flag(self->host, " lo"));
+	for (i = 0; i < self->size; i += PAGE)
+		ASSERT_EQ(0, guest_write(self->vm, GPA + i, 2));
+	EXPECT_EQ('l', page_state(self->mem, 0));
+	EXPECT_EQ(2, peek(self->host));
+	EXPECT_EQ(0, munlock(self->host, self->size));
+}
+
+/* No advice loses what is in a page or gets it to the wrong side. */
+TEST_F(mapping, madvise)
+{
+	static const int advices[] = {
+		MADV_NORMAL, MADV_RANDOM, MADV_SEQUENTIAL, MADV_WILLNEED,
+		MADV_DONTNEED, MADV_FREE, MADV_REMOVE, MADV_DONTFORK,
+		MADV_MERGEABLE, MADV_UNMERGEABLE, MADV_HUGEPAGE,
+		MADV_NOHUGEPAGE, MADV_COLD, MADV_PAGEOUT, 22 /* POPULATE_READ */,
+		23 /* POPULATE_WRITE */, 24 /* DONTNEED_LOCKED */,
+		25 /* COLLAPSE */,
+	};
+	unsigned int i;
+	__u8 *window;
+
+	BIND(0, UNITS, LEND | RWX);
+	window = WINDOW(0, UNITS);
+	ASSERT_NE(MAP_FAILED, window);
+	for (i = 0; i < ARRAY_SIZE(advices); i++) {
+		/* The first unit is the guest's, the second the host's. */
+		ASSERT_EQ(0, touch_write(window, i + 1));
+		ASSERT_EQ(0, touch_write(self->host + self->unit, i + 2));
+		if (advices[i] != MADV_REMOVE)
+			madvise(window, self->size, advices[i]);
+		EXPECT_EQ((int)i + 1, peek(window));
+		EXPECT_EQ((int)i + 2, peek(self->host + self->unit));
+		ASSERT_EQ(0, touch_write(self->host + self->unit, i + 2));
+		if (advices[i] != MADV_REMOVE)
+			madvise(self->host, self->size, advices[i]);
+		EXPECT_EQ((int)i + 2, peek(self->host + self->unit));
+		EXPECT_EQ((int)i + 1, peek(window));
+		EXPECT_EQ((int)i + 2, peek(window + self->unit));
+	}
+
+	/* To remove is to punch a hole. */
+	EXPECT_EQ(0, madvise(self->host, self->unit, MADV_REMOVE));
+	EXPECT_EQ('a', page_state(self->mem, 0));
+	EXPECT_EQ(0, peek(window));
+	munmap(window, self->size);
+}
+
+/* Huge pages are mapped as such, for the host and for the guest. */
+TEST_F(mapping, huge_mappings)
+{
+	char line[128] = "";
+	__u8 *window;
+
+	if (self->unit != HUGE_PAGE)
+		return;
+	BIND(0, UNITS, LEND | RWX);
+	window = WINDOW(0, UNITS);
+	ASSERT_NE(MAP_FAILED, window);
+	EXPECT_EQ(0, ptr_u64(window) % HUGE_PAGE);
+	EXPECT_EQ(0, ptr_u64(self->host) % HUGE_PAGE);
+	ASSERT_EQ(0, touch_write(window + 12345, 1));
+	ASSERT_EQ(0, touch_write(self->host + HUGE_PAGE + 12345, 1));
+	smaps_line(window, "FilePmdMapped:", line, sizeof(line));
+	if (!*line)
+		SKIP(return, "no FilePmdMapped in smaps");
+	EXPECT_EQ(2048, atoi(line + strlen("FilePmdMapped:")));
+	smaps_line(self->host, "FilePmdMapped:", line, sizeof(line));
+	EXPECT_EQ(2048, atoi(line + strlen("FilePmdMapped:")));
+	munmap(window, self->size);
+}
+
+/* The kernel's access for another process obeys the policy as the CPU's does. */
+TEST_F(mapping, proc_mem)
+{
+	int fd = open("/proc/self/mem", O_RDONLY | O_CLOEXEC);
+	__u8 byte = 0xff;
+
+	ASSERT_LE(0, fd);
+	BIND(0, UNITS, LEND | RWX);
+	ASSERT_EQ(0, guest_write(self->vm, GPA, 0x42));
+	ASSERT_EQ(0, set_policy(self->vm, GMEM_POLICY_DENY));
+	EXPECT_EQ(-1, pread(fd, &byte, 1, ptr_u64(self->host)));
+	EXPECT_EQ(0xff, byte);
+	EXPECT_EQ('l', page_state(self->mem, 0));
+	ASSERT_EQ(0, set_policy(self->vm, GMEM_POLICY_SCRUB));
+	EXPECT_EQ(1, pread(fd, &byte, 1, ptr_u64(self->host)));
+	EXPECT_EQ(0, byte);
+	close(fd);
+}
+
+/* A provider without windows says so. */
+TEST(no_window)
+{
+	int vm = new_vm("mock", GMEM_POLICY_ALLOW);
+
+	if (vm == -EOPNOTSUPP)
+		SKIP(return, "no provider mock");
+	EXPECT_EQ(-ENODEV, mmap_errno(vm, 0, PAGE, PROT_READ, MAP_SHARED));
+	close(vm);
+}
+
+TEST_HARNESS_MAIN

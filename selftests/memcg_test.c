@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Guest memory is charged to who touches it; at the limit the toucher gets an
+ * error, and nobody is killed for it.
+ *
+ * At the limit everything else that the toucher does may get it killed: a page of
+ * its stack, a page table, a file that it opens. So a child of its own is in the
+ * group, has all of that beforehand, and does nothing but touch.
+ */
+#include "gmem_util.h"
+
+#include <sched.h>
+#include <sys/mount.h>
+
+#define CGROUPS "/sys/fs/cgroup"
+#define CGROUP CGROUPS "/gmem_test"
+#define LIMIT MIB(24)
+#define SIZE MIB(48)
+#define GPA GIB(1)
+
+FIXTURE(memcg)
+{
+	struct gmem_stats before;
+	int vm;
+	int mem;
+	/* How the child went. */
+	struct result *result;
+};
+
+FIXTURE_VARIANT(memcg)
+{
+	const char *provider;
+	__u64 mem_flags;
+};
+
+VARIANTS_PROVIDER_SIZE(memcg);
+
+/* What the child can do, and what it says about it. */
+enum deed { TOUCH_HOST, TOUCH_GUEST, ALLOCATE, POPULATE };
+
+struct result {
+	__u64 done;
+	int error;
+	/* After a hole was punched. */
+	int again;
+};
+
+static int write_file(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	int ret;
+
+	if (fd < 0)
+		return -errno;
+	ret = err_of(write(fd, text, strlen(text)));
+	close(fd);
+	return ret < 0 ? ret : 0;
+}
+
+/* The number behind @key in a file of the group, or its only one. */
+static __u64 read_number(const char *name, const char *key)
+{
+	char path[128], line[128];
+	__u64 number = ~0ULL;
+	FILE *file;
+
+	snprintf(path, sizeof(path), CGROUP "/%s", name);
+	file = fopen(path, "re");
+	while (file && fgets(line, sizeof(line), file))
+		if (!strncmp(line, key, strlen(key))) {
+			number = strtoull(line + strlen(key), NULL, 10);
+			break;
+		}
+	if (file)
+		fclose(file);
+	return number;
+}
+
+FIXTURE_SETUP(memcg)
+{
+	char text[32];
+
+	SKIP_UNLESS_POSSIBLE(variant);
+	ASSERT_EQ(0, get_stats(&self->before));
+	/* The first of these fails where it is mounted or can't be. */
+	mount("cgroup2", CGROUPS, "cgroup2", 0, NULL);
+	write_file(CGROUPS "/cgroup.subtree_control", "+memory");
+	rmdir(CGROUP);
+	if (mkdir(CGROUP, 0755))
+		SKIP(return, "no cgroup2");
+	snprintf(text, sizeof(text), "%llu", LIMIT);
+	if (write_file(CGROUP "/memory.max", text))
+		SKIP(return, "no memory controller");
+	write_file(CGROUP "/memory.swap.max", "0");
+
+	self->vm = new_vm(variant->provider, GMEM_POLICY_ALLOW);
+	ASSERT_LE(0, self->vm);
+	self->mem = new_mem(SIZE, variant->mem_flags);
+	ASSERT_LE(0, self->mem);
+	ASSERT_EQ(0, map_mem(self->vm, GPA, self->mem, 0, SIZE, LEND | RWX));
+	self->result = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
+			    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, self->result);
+	memset(self->result, 0, PAGE);
+}
+
+FIXTURE_TEARDOWN(memcg)
+{
+	double end = now() + 5;
+
+	EXPECT_EQ(0, read_number("memory.events", "oom_kill "));
+	close(self->vm);
+	close(self->mem);
+	EXPECT_TRUE(stats_settle(&self->before));
+	while (rmdir(CGROUP) && errno == EBUSY && now() < end)
+		usleep(10000);
+}
+
+static int touch_guest(int vm, __u8 *window, __u64 offset)
+{
+	__u8 byte = 1;
+
+	if (window != MAP_FAILED)
+		return touch_write(window + offset, byte) ? -EFAULT : 0;
+	return mock_access(vm, GPA + offset, GMEM_ACCESS_WRITE, &byte, 1);
+}
+
+/* In the group: do @deed to the first @size bytes, until it fails. */
+static void child(int vm, int mem, enum deed deed, __u64 size,
+		  struct result *result)
+{
+	__u8 *window = MAP_FAILED, *host;
+	__u64 i;
+
+	mlockall(MCL_CURRENT);
+	if (write_file(CGROUP "/cgroup.procs", "0"))
+		_exit(2);
+	host = map_host(mem, 0, SIZE);
+	window = map_window(vm, GPA, SIZE, PROT_READ | PROT_WRITE);
+	/* Page tables. */
+	for (i = 0; i < SIZE; i += HUGE_PAGE) {
+		touch_write(host + i, 1);
+		if (deed == TOUCH_GUEST)
+			touch_guest(vm, window, i);
+		mem_alloc(mem, PUNCH, i, HUGE_PAGE);
+	}
+
+	switch (deed) {
+	case TOUCH_HOST:
+		for (i = 0; i < size && !result->error; i += PAGE)
+			result->error = touch_write(host + i, 1);
+		result->done = i;
+		break;
+	case TOUCH_GUEST:
+		for (i = 0; i < size && !result->error; i += PAGE)
+			result->error = touch_guest(vm, window, i);
+		result->done = i;
+		break;
+	case ALLOCATE:
+		touch_write(host + MIB(2), 0x5a);
+		result->error = mem_alloc(mem, 0, 0, size);
+		break;
+	case POPULATE:
+		result->error = populate_range(vm, GPA, size, &result->done);
+		break;
+	}
+
+	/* With room again, it works again. */
+	if (result->error) {
+		if (deed != ALLOCATE)
+			mem_alloc(mem, PUNCH, 0, MIB(8));
+		result->again = deed == TOUCH_HOST ? touch_write(host, 1) :
+				deed == TOUCH_GUEST ? touch_guest(vm, window, 0) :
+				mem_alloc(mem, 0, 0, MIB(8));
+	}
+	_exit(0);
+}
+
+static int run_child(FIXTURE_DATA(memcg) *self, enum deed deed, __u64 size)
+{
+	int status = -1;
+	pid_t pid;
+
+	fflush(stdout);
+	pid = fork();
+	if (!pid)
+		child(self->vm, self->mem, deed, size, self->result);
+	waitpid(pid, &status, 0);
+	return status;
+}
+
+/* What is left after the 8 MiB hole, and that it was charged. */
+#define EXPECT_AT_LIMIT()						\
+	do {								\
+		struct gmem_mem_query _q;				\
+		__u64 _present;						\
+									\
+		ASSERT_EQ(0, query_mem(self->mem, 0, SIZE, &_q));	\
+		_present = SIZE - _q.absent * PAGE;			\
+		EXPECT_LE(_present, LIMIT);				\
+		EXPECT_LE(LIMIT / 2, _present);				\
+		EXPECT_LE(_present, read_number("memory.current", ""));	\
+		EXPECT_LT(0, read_number("memory.events", "max "));	\
+		EXPECT_NE(~0ULL, read_number("memory.events", "max "));	\
+	} while (0)
+
+TEST_F(memcg, charged)
+{
+	ASSERT_EQ(0, run_child(self, TOUCH_HOST, MIB(8)));
+	EXPECT_EQ(0, self->result->error);
+	EXPECT_LE(MIB(8), read_number("memory.current", ""));
+	EXPECT_GE(MIB(14), read_number("memory.current", ""));
+	/* To whom it was first charged it stays. */
+	ASSERT_EQ(0, guest_write(self->vm, GPA, 1));
+	ASSERT_EQ(0, guest_write(self->vm, GPA + MIB(8), 1));
+	EXPECT_LE(MIB(8), read_number("memory.current", ""));
+	EXPECT_EQ(0, mem_alloc(self->mem, PUNCH, 0, MIB(16)));
+	EXPECT_GE(MIB(4), read_number("memory.current", ""));
+	ASSERT_EQ(0, run_child(self, TOUCH_GUEST, MIB(8)));
+	EXPECT_EQ(0, self->result->error);
+	EXPECT_LE(MIB(8), read_number("memory.current", ""));
+	EXPECT_GE(MIB(14), read_number("memory.current", ""));
+}
+
+TEST_F(memcg, host_touch)
+{
+	ASSERT_EQ(0, run_child(self, TOUCH_HOST, SIZE));
+	EXPECT_EQ(SIGBUS, self->result->error);
+	EXPECT_EQ(0, self->result->again);
+	EXPECT_AT_LIMIT();
+}
+
+TEST_F(memcg, guest_touch)
+{
+	ASSERT_EQ(0, run_child(self, TOUCH_GUEST, SIZE));
+	EXPECT_EQ(-EFAULT, self->result->error);
+	EXPECT_EQ(GMEM_FAULT_NOMEM, last_reason(self->vm));
+	EXPECT_EQ(0, self->result->again);
+	EXPECT_AT_LIMIT();
+}
+
+/* All or nothing: what was allocated on the way is given up again. */
+TEST_F(memcg, fallocate)
+{
+	struct gmem_mem_query q;
+	__u8 *host = map_host(self->mem, 0, SIZE);
+
+	ASSERT_NE(MAP_FAILED, host);
+	ASSERT_EQ(0, run_child(self, ALLOCATE, SIZE));
+	EXPECT_EQ(-ENOMEM, self->result->error);
+	EXPECT_EQ(0, self->result->again);
+	ASSERT_EQ(0, query_mem(self->mem, 0, SIZE, &q));
+	EXPECT_EQ(MIB(8) / PAGE, SIZE / PAGE - q.absent);
+	EXPECT_EQ(0x5a, peek(host + MIB(2)));
+	EXPECT_LT(0, read_number("memory.events", "max "));
+	munmap(host, SIZE);
+}
+
+/* As far as it came. */
+TEST_F(memcg, populate)
+{
+	__u64 nr;
+
+	ASSERT_EQ(0, run_child(self, POPULATE, SIZE));
+	EXPECT_EQ(-ENOMEM, self->result->error);
+	EXPECT_LE(LIMIT / 2 / PAGE, self->result->done);
+	EXPECT_GE(LIMIT / PAGE, self->result->done);
+	EXPECT_EQ(0, self->result->again);
+	/* All but the hole. */
+	ASSERT_EQ(0, reclaim_range(self->vm, GPA, SIZE, &nr));
+	EXPECT_EQ(self->result->done - MIB(8) / PAGE, nr);
+	EXPECT_AT_LIMIT();
+}
+
+TEST_HARNESS_MAIN

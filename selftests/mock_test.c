@@ -1,0 +1,446 @@
+// SPDX-License-Identifier: GPL-2.0
+/* A provider that enforces all it is told, and one that fails at every point. */
+#include "gmem_util.h"
+
+#define UNITS 8
+#define GPA GIB(1)
+
+FIXTURE(mock)
+{
+	struct gmem_stats before;
+	int vm;
+	int mem;
+	__u8 *host;
+	__u64 unit;
+	__u64 size;
+	/* Pages in a unit. */
+	int nr;
+};
+
+FIXTURE_VARIANT(mock)
+{
+	const char *provider;
+	__u64 mem_flags;
+	__u32 policy;
+};
+
+VARIANT(mock, 4k_allow, .provider = "mock", .policy = GMEM_POLICY_ALLOW);
+VARIANT(mock, 4k_scrub, .provider = "mock", .policy = GMEM_POLICY_SCRUB);
+VARIANT(mock, 2m_allow, .provider = "mock", .policy = GMEM_POLICY_ALLOW,
+	.mem_flags = GMEM_MEM_ALLOW_HUGEPAGE);
+VARIANT(mock, 2m_scrub, .provider = "mock", .policy = GMEM_POLICY_SCRUB,
+	.mem_flags = GMEM_MEM_ALLOW_HUGEPAGE);
+
+FIXTURE_SETUP(mock)
+{
+	SKIP_UNLESS_POSSIBLE(variant);
+	ASSERT_EQ(0, get_stats(&self->before));
+	self->unit = variant->mem_flags & GMEM_MEM_ALLOW_HUGEPAGE ? HUGE_PAGE :
+								    PAGE;
+	self->nr = self->unit / PAGE;
+	self->size = UNITS * self->unit;
+	self->vm = new_vm(variant->provider, variant->policy);
+	ASSERT_LE(0, self->vm);
+	self->mem = new_mem(self->size, variant->mem_flags);
+	ASSERT_LE(0, self->mem);
+	self->host = map_host(self->mem, 0, self->size);
+	ASSERT_NE(MAP_FAILED, self->host);
+}
+
+FIXTURE_TEARDOWN(mock)
+{
+	munmap(self->host, self->size);
+	close(self->vm);
+	close(self->mem);
+	EXPECT_TRUE(stats_settle(&self->before));
+}
+
+#define BIND(access)							\
+	ASSERT_EQ(0, map_mem(self->vm, GPA, self->mem, 0, self->size,	\
+			     (access) | RWX))
+
+#define AFTER_RECLAIM(byte)						\
+	(variant->policy == GMEM_POLICY_SCRUB ? 0 : (byte))
+
+/*
+ * Is this what the guest may find after a call that failed half-way? All that it
+ * had; but what came back on the way may have been scrubbed.
+ */
+static bool kept(__u32 policy, int expected, int seen)
+{
+	return seen == expected || (policy == GMEM_POLICY_SCRUB && !seen);
+}
+
+/* Each access by itself. */
+TEST_F(mock, permissions)
+{
+	static const __u32 accesses[] = { GMEM_ACCESS_READ, GMEM_ACCESS_WRITE,
+					  GMEM_ACCESS_EXEC };
+	__u32 combination, provided;
+	__u8 byte = 0;
+	int i, expected;
+
+	for (combination = 1; combination < 8; combination++) {
+		ASSERT_EQ(0, map_mem(self->vm, GPA, self->mem, 0, self->unit,
+				     LEND | combination << 4));
+		for (i = 0; i < 3; i++) {
+			expected = combination & accesses[i] ? 0 : -EFAULT;
+			EXPECT_EQ(expected, mock_access(self->vm, GPA,
+							accesses[i], &byte, 1));
+			if (expected)
+				EXPECT_EQ(GMEM_FAULT_PERM,
+					  last_reason(self->vm));
+		}
+		ASSERT_LT(0, mock_lookup(self->vm, GPA, &provided));
+		EXPECT_EQ(combination | GMEM_TEST_PROVIDED_LENT, provided);
+		ASSERT_EQ(0, unmap_range(self->vm, GPA, self->unit, NULL));
+		ASSERT_EQ(0, mock_lookup(self->vm, GPA, &provided));
+		EXPECT_EQ(0, provided);
+	}
+}
+
+/* A reclaim that the provider refuses: the page stays lent, nothing is shown. */
+TEST_F(mock, provider_refuses_reclaim)
+{
+	BIND(LEND);
+	ASSERT_EQ(0, guest_write(self->vm, GPA, 0x33));
+	ASSERT_EQ(0, mock_fail(self->vm, GMEM_TEST_RECLAIM, 1, 2));
+	EXPECT_EQ(SIGBUS, touch_read(self->host));
+	EXPECT_EQ('l', page_state(self->mem, 0));
+	EXPECT_EQ(0x33, guest_read(self->vm, GPA));
+	EXPECT_EQ(-EIO, reclaim_range(self->vm, GPA, self->unit, NULL));
+	EXPECT_EQ(0x33, guest_read(self->vm, GPA));
+	EXPECT_EQ(AFTER_RECLAIM(0x33), peek(self->host));
+}
+
+/* A provide that the provider refuses: the page stays the host's, as it was. */
+TEST_F(mock, provider_refuses_provide)
+{
+	__u32 point;
+
+	BIND(LEND);
+	ASSERT_EQ(0, touch_write(self->host, 0x44));
+	for (point = GMEM_TEST_DONATE; point <= GMEM_TEST_MAP; point++) {
+		ASSERT_EQ(0, mock_fail(self->vm, point, 1, 1));
+		EXPECT_EQ(-EFAULT, guest_read(self->vm, GPA));
+		EXPECT_EQ(GMEM_FAULT_PROVIDER, last_reason(self->vm));
+		EXPECT_EQ('h', page_state(self->mem, 0));
+		EXPECT_EQ(0x44, peek(self->host));
+		EXPECT_EQ(0, mock_lookup(self->vm, GPA, NULL));
+	}
+	EXPECT_EQ(0x44, guest_read(self->vm, GPA));
+}
+
+/* The frame that a page of the host's mapping is in; 0 if nobody says. */
+static __u64 pfn_of(const volatile void *p)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	__u64 entry = 0;
+
+	if (pread(fd, &entry, sizeof(entry), ptr_u64(p) / PAGE * 8) !=
+	    sizeof(entry))
+		entry = 0;
+	close(fd);
+	return entry & ((1ULL << 55) - 1);
+}
+
+/* Does the allocator hand out one of the frames? */
+static bool frames_in_use(__u64 first, __u64 nr, __u64 bytes)
+{
+	__u8 *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	bool found = false;
+	__u64 i;
+
+	if (p == MAP_FAILED)
+		return false;
+	for (i = 0; i < bytes; i += PAGE) {
+		p[i] = 1;
+		found |= pfn_of(p + i) - first < nr;
+	}
+	munmap(p, bytes);
+	return found;
+}
+
+/*
+ * B15: a page that the provider didn't give back went to the allocator while the
+ * guest still owned it.
+ */
+TEST_F(mock, b15_leaked)
+{
+	struct gmem_stats s0, s1;
+	__u64 frame, nr;
+	int other;
+
+	BIND(LEND);
+	ASSERT_EQ(0, touch_write(self->host, 1));
+	frame = pfn_of(self->host);
+	ASSERT_EQ(0, guest_write(self->vm, GPA, 1));
+	ASSERT_EQ(0, guest_write(self->vm, GPA + self->unit, 2));
+	ASSERT_EQ(0, get_stats(&s0));
+	ASSERT_EQ(0, mock_fail(self->vm, GMEM_TEST_RECLAIM, 1, 1));
+	ASSERT_EQ(0, close(self->vm));
+
+	ASSERT_EQ(0, get_stats(&s1));
+	EXPECT_EQ(s0.leaked_pages + self->nr, s1.leaked_pages);
+	EXPECT_EQ(s0.lent_pages - 2 * self->nr, s1.lent_pages);
+	EXPECT_EQ(s0.bindings - 1, s1.bindings);
+	EXPECT_EQ('x', page_state(self->mem, 0));
+	EXPECT_EQ('x', page_state(self->mem, self->unit - PAGE));
+	EXPECT_EQ('h', page_state(self->mem, self->unit));
+	EXPECT_EQ(AFTER_RECLAIM(2), peek(self->host + self->unit));
+
+	/* Nobody gets at it. */
+	EXPECT_EQ(SIGBUS, touch_read(self->host));
+	EXPECT_EQ(SIGBUS, touch_write(self->host + self->unit - 1, 1));
+	other = new_vm("mock", GMEM_POLICY_ALLOW);
+	ASSERT_LE(0, other);
+	ASSERT_EQ(0, map_mem(other, 0, self->mem, 0, self->size, LEND | RWX));
+	EXPECT_EQ(-EFAULT, guest_read(other, 0));
+	EXPECT_EQ(GMEM_FAULT_LEAKED, last_reason(other));
+	EXPECT_EQ(-EIO, populate_range(other, 0, self->size, &nr));
+	EXPECT_EQ(0, nr);
+	EXPECT_EQ(0, guest_write(other, self->unit, 3));
+	EXPECT_EQ(0, mem_alloc(self->mem, 0, 0, self->size));
+	EXPECT_EQ('x', page_state(self->mem, 0));
+
+	/* A hole makes room for a new page, and the old frame stays away. */
+	ASSERT_EQ(0, mem_alloc(self->mem, PUNCH, 0, self->unit));
+	EXPECT_EQ('a', page_state(self->mem, 0));
+	EXPECT_EQ(0, peek(self->host));
+	EXPECT_EQ(0, guest_write(other, 0, 4));
+	EXPECT_EQ(4, peek(self->host));
+	if (frame) {
+		EXPECT_NE(frame, pfn_of(self->host));
+		EXPECT_FALSE(frames_in_use(frame, self->nr,
+					   scaled(MIB(256)) & ~(PAGE - 1)));
+	}
+	close(other);
+	ASSERT_EQ(0, get_stats(&s1));
+	EXPECT_EQ(s0.leaked_pages + self->nr, s1.leaked_pages);
+}
+
+/* The host doesn't keep its access to a shared page that was leaked either. */
+TEST_F(mock, b15_leaked_shared)
+{
+	struct gmem_stats s0, s1;
+
+	BIND(SHARE);
+	ASSERT_EQ(0, touch_write(self->host, 1));
+	ASSERT_EQ(0, guest_write(self->vm, GPA, 2));
+	ASSERT_EQ(0, get_stats(&s0));
+	ASSERT_EQ(0, mock_fail(self->vm, GMEM_TEST_RECLAIM, 1, 1));
+	ASSERT_EQ(0, close(self->vm));
+	ASSERT_EQ(0, get_stats(&s1));
+	EXPECT_EQ(s0.leaked_pages + self->nr, s1.leaked_pages);
+	EXPECT_EQ('x', page_state(self->mem, 0));
+	EXPECT_EQ(SIGBUS, touch_read(self->host));
+	EXPECT_EQ(SIGBUS, touch_write(self->host, 1));
+	ASSERT_EQ(0, mem_alloc(self->mem, PUNCH, 0, self->unit));
+	EXPECT_EQ(0, peek(self->host));
+}
+
+/* Every page of a VM may be leaked, and the guestmem goes nevertheless. */
+TEST_F(mock, b15_leaked_all)
+{
+	struct gmem_stats s0, s1;
+
+	BIND(LEND);
+	ASSERT_EQ(0, populate_range(self->vm, GPA, self->size, NULL));
+	ASSERT_EQ(0, get_stats(&s0));
+	ASSERT_EQ(0, mock_fail(self->vm, GMEM_TEST_RECLAIM, 1, ~0U));
+	ASSERT_EQ(0, close(self->vm));
+	ASSERT_EQ(0, get_stats(&s1));
+	EXPECT_EQ(s0.leaked_pages + self->size / PAGE, s1.leaked_pages);
+	EXPECT_EQ(s0.lent_pages - self->size / PAGE, s1.lent_pages);
+}
+
+/* B16: a failed provide, rolled back with a failed reclaim, forgot the page. */
+TEST_F(mock, b16_rollback_fails)
+{
+	struct gmem_stats s0, s1;
+	__u32 provided;
+	__u64 nr;
+	int round;
+
+	BIND(LEND);
+	ASSERT_EQ(0, get_stats(&s0));
+	for (round = 0; round < 4; round++) {
+		ASSERT_EQ(0, touch_write(self->host, 0x55));
+		ASSERT_EQ(0, mock_fail(self->vm, GMEM_TEST_MAP, 1, 1));
+		ASSERT_EQ(0, mock_fail(self->vm, GMEM_TEST_RECLAIM, 1, 1));
+		if (round & 1) {
+			EXPECT_EQ(-EIO, populate_range(self->vm, GPA, self->unit,
+						       &nr));
+			EXPECT_EQ(0, nr);
+		} else {
+			EXPECT_EQ(-EFAULT, guest_read(self->vm, GPA));
+			EXPECT_EQ(GMEM_FAULT_PROVIDER, last_reason(self->vm));
+		}
+		/* The guest can't use it, but owns it. */
+		EXPECT_EQ('l', page_state(self->mem, 0));
+		EXPECT_EQ(self->nr, mock_lookup(self->vm, GPA, &provided));
+		EXPECT_EQ(0, provided);
+		ASSERT_EQ(0, get_stats(&s1));
+		EXPECT_EQ(s0.lent_pages + self->nr, s1.lent_pages);
+		EXPECT_EQ(-EFAULT, guest_read(self->vm, GPA));
+		EXPECT_EQ(GMEM_FAULT_PROVIDER, last_reason(self->vm));
+
+		/* It comes back as any page does. */
+		if (round < 2) {
+			EXPECT_EQ(AFTER_RECLAIM(0x55), peek(self->host));
+		} else {
+			EXPECT_EQ(0, unmap_range(self->vm, GPA, self->unit,
+						 &nr));
+			EXPECT_EQ(self->nr, nr);
+			ASSERT_EQ(0, map_mem(self->vm, GPA, self->mem, 0,
+					     self->unit, LEND | RWX));
+			EXPECT_EQ(AFTER_RECLAIM(0x55), peek(self->host));
+		}
+		EXPECT_EQ(0, mock_lookup(self->vm, GPA, NULL));
+		EXPECT_EQ(0, guest_write(self->vm, GPA, 1));
+		EXPECT_EQ(AFTER_RECLAIM(1), peek(self->host));
+	}
+
+	/* And if it never does, it is leaked. */
+	ASSERT_EQ(0, mock_fail(self->vm, GMEM_TEST_MAP, 1, 1));
+	ASSERT_EQ(0, mock_fail(self->vm, GMEM_TEST_RECLAIM, 1, 2));
+	EXPECT_EQ(-EFAULT, guest_read(self->vm, GPA));
+	ASSERT_EQ(0, close(self->vm));
+	ASSERT_EQ(0, get_stats(&s1));
+	EXPECT_EQ(s0.leaked_pages + self->nr, s1.leaked_pages);
+	EXPECT_EQ('x', page_state(self->mem, 0));
+}
+
+/* One try: the @n-th page of a populate fails; those before it stay. */
+static int populate_failing(int vm, __u64 size, __u32 point, __u32 n, __u64 *nr)
+{
+	int ret = mock_fail(vm, point, n, 1);
+
+	return ret ? ret : populate_range(vm, GPA, size, nr);
+}
+
+/* B17: the rollback of a provide that failed at the n-th page left one behind. */
+TEST_F(mock, b17_fails_at_the_nth_page)
+{
+	unsigned int n, total = self->size / PAGE, skip = 1000 / scaled(1000);
+	__u32 point;
+	__u64 nr;
+
+	BIND(LEND);
+	for (point = GMEM_TEST_DONATE; point <= GMEM_TEST_MAP; point++)
+		for (n = 1; n <= total; n++) {
+			/* All of the first unit, then the edges of the others. */
+			if (n > 1 && n % self->nr > 1 &&
+			    (n > (unsigned int)self->nr || n % skip))
+				continue;
+			ASSERT_EQ(0, touch_write(self->host, 0x66));
+			ASSERT_EQ(-EIO, populate_failing(self->vm, self->size,
+							 point, n, &nr));
+			/* Whole units before the failing one are provided. */
+			ASSERT_EQ((n - 1) / self->nr * self->nr, nr);
+			ASSERT_EQ(nr, mock_lookup(self->vm, GPA, NULL));
+			ASSERT_EQ('h', page_state(self->mem, nr * PAGE));
+			ASSERT_EQ(0, reclaim_range(self->vm, GPA, self->size,
+						   NULL));
+			ASSERT_EQ(0, mock_lookup(self->vm, GPA, NULL));
+			ASSERT_EQ(nr ? AFTER_RECLAIM(0x66) : 0x66,
+				  peek(self->host));
+		}
+	ASSERT_EQ(0, populate_range(self->vm, GPA, self->size, &nr));
+	ASSERT_EQ(total, nr);
+}
+
+/*
+ * An unmap that can't take a page back changes nothing (B4 and B5 were about the
+ * tree; this is about the pages).
+ */
+TEST_F(mock, unmap_refused)
+{
+	const struct {
+		__u64 first, nr;
+	} rows[] = { { 0, 1 }, { 0, UNITS }, { 2, 3 }, { UNITS - 1, 1 } };
+	struct gmem_binding_info b0[2], b1[2];
+	unsigned int i, nth, page;
+	__u64 nr, gpa, length;
+
+	BIND(LEND);
+	ASSERT_EQ(1, query_vm(self->vm, b0, 2));
+	for (i = 0; i < ARRAY_SIZE(rows); i++)
+		for (nth = 1; nth <= rows[i].nr; nth++) {
+			gpa = GPA + rows[i].first * self->unit;
+			length = rows[i].nr * self->unit;
+			for (page = 0; page < UNITS; page++)
+				ASSERT_EQ(0, guest_write(self->vm, GPA +
+							 page * self->unit,
+							 0x70 + page));
+			/* A pass per page; a page of each unit refuses. */
+			ASSERT_EQ(0, mock_fail(self->vm, GMEM_TEST_RECLAIM,
+					       nth * self->nr, 1));
+			ASSERT_EQ(-EIO, i & 1 ?
+				  unmap_range(self->vm, gpa, length, NULL) :
+				  unmap_mem(self->vm, gpa, self->mem, gpa - GPA,
+					    length, LEND | RWX));
+			ASSERT_EQ(1, query_vm(self->vm, b1, 2));
+			ASSERT_EQ(0, memcmp(b0, b1, sizeof(b0[0])));
+			for (page = 0; page < UNITS; page++)
+				ASSERT_TRUE(kept(variant->policy, 0x70 + page,
+						 guest_read(self->vm, GPA +
+							    page * self->unit)));
+		}
+	ASSERT_EQ(0, unmap_range(self->vm, GPA, self->size, &nr));
+	EXPECT_EQ(self->size / PAGE, nr);
+	EXPECT_EQ(0, mock_lookup(self->vm, GPA, NULL));
+}
+
+/* B22: punching a hole stopped half-way with an error, half the pages gone. */
+TEST_F(mock, b22_punch_refused)
+{
+	unsigned int nth, page;
+
+	BIND(LEND);
+	for (nth = 1; nth <= UNITS; nth++) {
+		for (page = 0; page < UNITS; page++)
+			ASSERT_EQ(0, guest_write(self->vm,
+						 GPA + page * self->unit,
+						 0x70 + page));
+		ASSERT_EQ(0, mock_fail(self->vm, GMEM_TEST_RECLAIM,
+				       nth * self->nr, 1));
+		ASSERT_EQ(-EIO, mem_alloc(self->mem, PUNCH, 0, self->size));
+		for (page = 0; page < UNITS; page++)
+			EXPECT_NE('a', page_state(self->mem, page * self->unit));
+		for (page = 0; page < UNITS; page++)
+			EXPECT_TRUE(kept(variant->policy, 0x70 + page,
+					 guest_read(self->vm, GPA +
+						    page * self->unit)));
+	}
+
+	/* Nor does the host see what the guest wrote, if that is to be scrubbed. */
+	ASSERT_EQ(0, mock_fail(self->vm, GMEM_TEST_RECLAIM, 2 * self->nr, 1));
+	ASSERT_EQ(-EIO, mem_alloc(self->mem, PUNCH, 0, self->size));
+	EXPECT_EQ(AFTER_RECLAIM(0x70), peek(self->host));
+
+	ASSERT_EQ(0, mem_alloc(self->mem, PUNCH, 0, self->size));
+	for (page = 0; page < UNITS; page++)
+		EXPECT_EQ(0, guest_read(self->vm, GPA + page * self->unit));
+}
+
+/* What stays bound stays provided: the second stage never lost it. */
+TEST_F(mock, b03_second_stage_follows_a_trim)
+{
+	__u32 provided;
+	int i;
+
+	BIND(LEND);
+	ASSERT_EQ(0, populate_range(self->vm, GPA, self->size, NULL));
+	ASSERT_EQ(0, unmap_range(self->vm, GPA + 2 * self->unit, 2 * self->unit,
+				 NULL));
+	EXPECT_EQ((UNITS - 2) * self->nr, mock_lookup(self->vm, GPA, NULL));
+	for (i = 0; i < UNITS; i++) {
+		mock_lookup(self->vm, GPA + i * self->unit, &provided);
+		EXPECT_EQ(i == 2 || i == 3 ? 0 : 7 | GMEM_TEST_PROVIDED_LENT,
+			  provided);
+	}
+}
+
+TEST_HARNESS_MAIN

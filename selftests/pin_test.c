@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A page that somebody holds can't be lent: a device could still write to it, or
+ * read what the guest puts there.
+ */
+#include "gmem_util.h"
+
+#include <linux/io_uring.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+
+#define UNITS 4
+#define GPA GIB(1)
+
+enum pin_kind { PIN_SPLICE, PIN_URING };
+
+FIXTURE(pin)
+{
+	struct gmem_stats before;
+	int vm;
+	int mem;
+	__u8 *host;
+	__u64 unit;
+	__u64 size;
+	/* What holds the pin: both ends of a pipe, or a ring. */
+	int fd[2];
+};
+
+FIXTURE_VARIANT(pin)
+{
+	const char *provider;
+	__u64 mem_flags;
+	enum pin_kind kind;
+};
+
+#define VARIANTS_KIND(name, ...)					\
+	VARIANT(pin, name##_splice, .kind = PIN_SPLICE, __VA_ARGS__);	\
+	VARIANT(pin, name##_uring, .kind = PIN_URING, __VA_ARGS__)
+
+VARIANTS_KIND(window_4k, .provider = "window");
+VARIANTS_KIND(window_2m, .provider = "window",
+	      .mem_flags = GMEM_MEM_ALLOW_HUGEPAGE);
+VARIANTS_KIND(mock_4k, .provider = "mock");
+VARIANTS_KIND(mock_2m, .provider = "mock", .mem_flags = GMEM_MEM_ALLOW_HUGEPAGE);
+
+FIXTURE_SETUP(pin)
+{
+	struct io_uring_params params = {};
+
+	SKIP_UNLESS_POSSIBLE(variant);
+	ASSERT_EQ(0, get_stats(&self->before));
+	self->unit = variant->mem_flags & GMEM_MEM_ALLOW_HUGEPAGE ? HUGE_PAGE :
+								    PAGE;
+	self->size = UNITS * self->unit;
+	if (variant->kind == PIN_SPLICE) {
+		ASSERT_EQ(0, pipe(self->fd));
+	} else {
+		self->fd[0] = syscall(__NR_io_uring_setup, 1, &params);
+		if (self->fd[0] < 0)
+			SKIP(return, "no io_uring");
+		self->fd[1] = -1;
+	}
+	self->vm = new_vm(variant->provider, GMEM_POLICY_ALLOW);
+	ASSERT_LE(0, self->vm);
+	self->mem = new_mem(self->size, variant->mem_flags);
+	ASSERT_LE(0, self->mem);
+	self->host = map_host(self->mem, 0, self->size);
+	ASSERT_NE(MAP_FAILED, self->host);
+}
+
+FIXTURE_TEARDOWN(pin)
+{
+	close(self->fd[0]);
+	close(self->fd[1]);
+	munmap(self->host, self->size);
+	close(self->vm);
+	close(self->mem);
+	EXPECT_TRUE(stats_settle(&self->before));
+}
+
+/* Hold a page: 0 or -errno. */
+static int pin(const int *fd, enum pin_kind kind, void *page)
+{
+	struct iovec iov = { .iov_base = page, .iov_len = PAGE };
+
+	if (kind == PIN_SPLICE)
+		return err_of(vmsplice(fd[1], &iov, 1, 0)) == (int)PAGE ?
+			       0 : -errno;
+	return err_of(syscall(__NR_io_uring_register, fd[0],
+			      IORING_REGISTER_BUFFERS, &iov, 1));
+}
+
+/* Let go of it. *byte: the first byte that the holder saw in it, or -1. */
+static int unpin(const int *fd, enum pin_kind kind, int *byte)
+{
+	__u8 buf[PAGE];
+
+	*byte = -1;
+	if (kind == PIN_URING)
+		return err_of(syscall(__NR_io_uring_register, fd[0],
+				      IORING_UNREGISTER_BUFFERS, NULL, 0));
+	if (read(fd[0], buf, sizeof(buf)) != sizeof(buf))
+		return -EIO;
+	*byte = buf[0];
+	return 0;
+}
+
+/* What was a pin a moment ago may end in the background. */
+static int guest_write_soon(int vm, __u64 gpa, __u8 byte)
+{
+	double end = now() + 5;
+	int ret;
+
+	do {
+		ret = guest_write(vm, gpa, byte);
+		if (ret != -EFAULT || last_reason(vm) != GMEM_FAULT_PINNED)
+			return ret;
+		usleep(1000);
+	} while (now() < end);
+	return ret;
+}
+
+TEST_F(pin, refuses_to_lend)
+{
+	struct gmem_fault_info f;
+	struct gmem_stats s0, s1;
+	__u64 nr;
+	int byte, i;
+
+	ASSERT_EQ(0, map_mem(self->vm, GPA, self->mem, 0, self->size,
+			     LEND | RWX));
+	for (i = 0; i < UNITS; i++)
+		ASSERT_EQ(0, touch_write(self->host + i * self->unit, 0x50 + i));
+	ASSERT_EQ(0, pin(self->fd, variant->kind, self->host + self->unit));
+	ASSERT_EQ(0, get_stats(&s0));
+
+	EXPECT_EQ(-EFAULT, guest_write(self->vm, GPA + self->unit, 0x99));
+	f = last_fault(self->vm);
+	EXPECT_EQ(GMEM_FAULT_PINNED, f.reason);
+	EXPECT_EQ(GPA + self->unit, f.guest_addr);
+	EXPECT_EQ(GMEM_ACCESS_WRITE, f.access);
+	EXPECT_EQ(-EFAULT, guest_read(self->vm, GPA + self->unit));
+	EXPECT_EQ(GMEM_ACCESS_READ, last_fault(self->vm).access);
+	ASSERT_EQ(0, get_stats(&s1));
+	EXPECT_EQ(s0.refused + 2, s1.refused);
+	EXPECT_EQ(s0.lent_pages, s1.lent_pages);
+
+	/* The pages around it can be lent, and populate says how far it came. */
+	EXPECT_EQ(-EBUSY, populate_range(self->vm, GPA, self->size, &nr));
+	EXPECT_EQ(self->unit / PAGE, nr);
+	EXPECT_EQ(0x52, guest_read(self->vm, GPA + 2 * self->unit));
+	EXPECT_EQ('h', page_state(self->mem, self->unit));
+	EXPECT_EQ(0x51, peek(self->host + self->unit));
+	ASSERT_EQ(0, touch_write(self->host + self->unit, 0x61));
+
+	ASSERT_EQ(0, unpin(self->fd, variant->kind, &byte));
+	if (variant->kind == PIN_SPLICE)
+		EXPECT_EQ(0x61, byte);
+	EXPECT_EQ(0, guest_write_soon(self->vm, GPA + self->unit, 0x99));
+	EXPECT_EQ('l', page_state(self->mem, self->unit));
+	EXPECT_EQ(0x99, peek(self->host + self->unit));
+}
+
+/* What is shared may be held. */
+TEST_F(pin, shares)
+{
+	int byte;
+
+	ASSERT_EQ(0, map_mem(self->vm, GPA, self->mem, 0, self->size,
+			     SHARE | RWX));
+	ASSERT_EQ(0, touch_write(self->host, 1));
+	ASSERT_EQ(0, pin(self->fd, variant->kind, self->host));
+	EXPECT_EQ(1, guest_read(self->vm, GPA));
+	EXPECT_EQ(0, guest_write(self->vm, GPA, 2));
+	ASSERT_EQ(0, unpin(self->fd, variant->kind, &byte));
+	if (variant->kind == PIN_SPLICE)
+		EXPECT_EQ(2, byte);
+	ASSERT_EQ(0, pin(self->fd, variant->kind, self->host));
+	ASSERT_EQ(0, unmap_range(self->vm, GPA, self->size, NULL));
+	ASSERT_EQ(0, unpin(self->fd, variant->kind, &byte));
+}
+
+/* Who wants to hold a lent page has to get it from the guest first. */
+TEST_F(pin, takes_back)
+{
+	int byte;
+
+	ASSERT_EQ(0, map_mem(self->vm, GPA, self->mem, 0, self->size,
+			     LEND | RWX));
+	ASSERT_EQ(0, guest_write(self->vm, GPA, 0x77));
+	ASSERT_EQ(0, set_policy(self->vm, GMEM_POLICY_DENY));
+	EXPECT_EQ(-EFAULT, pin(self->fd, variant->kind, self->host));
+	EXPECT_EQ('l', page_state(self->mem, 0));
+
+	ASSERT_EQ(0, set_policy(self->vm, GMEM_POLICY_SCRUB));
+	ASSERT_EQ(0, pin(self->fd, variant->kind, self->host));
+	EXPECT_EQ('h', page_state(self->mem, 0));
+	EXPECT_EQ(-EFAULT, guest_write(self->vm, GPA, 0x78));
+	EXPECT_EQ(GMEM_FAULT_PINNED, last_reason(self->vm));
+	ASSERT_EQ(0, unpin(self->fd, variant->kind, &byte));
+	if (variant->kind == PIN_SPLICE)
+		EXPECT_EQ(0, byte);
+	EXPECT_EQ(0, guest_write_soon(self->vm, GPA, 0x78));
+}
+
+/* A page that is punched while it is held: its holder keeps it, alone. */
+TEST_F(pin, punch)
+{
+	int byte;
+
+	ASSERT_EQ(0, map_mem(self->vm, GPA, self->mem, 0, self->size,
+			     LEND | RWX));
+	ASSERT_EQ(0, touch_write(self->host, 0x31));
+	ASSERT_EQ(0, pin(self->fd, variant->kind, self->host));
+	ASSERT_EQ(0, mem_alloc(self->mem, PUNCH, 0, self->unit));
+	EXPECT_EQ(0, guest_read(self->vm, GPA));
+	EXPECT_EQ(0, guest_write(self->vm, GPA, 0x32));
+	ASSERT_EQ(0, unpin(self->fd, variant->kind, &byte));
+	if (variant->kind == PIN_SPLICE)
+		EXPECT_EQ(0x31, byte);
+	EXPECT_EQ(0x32, guest_read(self->vm, GPA));
+}
+
+/* A page held through a window is the guest's; once back, it can't go again. */
+TEST_F(pin, through_a_window)
+{
+	__u8 *window;
+	int byte;
+
+	if (strcmp(variant->provider, "window"))
+		return;
+	ASSERT_EQ(0, map_mem(self->vm, GPA, self->mem, 0, self->size,
+			     LEND | RWX));
+	window = map_window(self->vm, GPA, self->size, PROT_READ | PROT_WRITE);
+	ASSERT_NE(MAP_FAILED, window);
+	ASSERT_EQ(0, touch_write(window, 0x11));
+	ASSERT_EQ(0, pin(self->fd, variant->kind, window));
+	EXPECT_EQ(0x11, peek(window));
+	EXPECT_EQ('l', page_state(self->mem, 0));
+	EXPECT_EQ(0x11, peek(self->host));
+	EXPECT_EQ(-SIGBUS, peek(window));
+	EXPECT_EQ(GMEM_FAULT_PINNED, last_reason(self->vm));
+	ASSERT_EQ(0, unpin(self->fd, variant->kind, &byte));
+	EXPECT_EQ(0, guest_write_soon(self->vm, GPA, 0x12));
+	munmap(window, self->size);
+}
+
+/*
+ * References that aren't pins don't count: pages on their way to the LRU lists,
+ * and those of the kernel's own batches.
+ */
+TEST_F(pin, fresh_pages_are_free)
+{
+	unsigned long rounds = scaled(self->unit == PAGE ? 100 : 10);
+	__u64 size = MIB(4), i;
+	int mem = new_mem(size, variant->mem_flags);
+	__u8 *host = map_host(mem, 0, size);
+
+	ASSERT_NE(MAP_FAILED, host);
+	ASSERT_EQ(0, map_mem(self->vm, GPA, mem, 0, size, LEND | RWX));
+	while (rounds--) {
+		for (i = 0; i < size; i += 37 * PAGE) {
+			ASSERT_EQ(0, touch_write(host + i, 1));
+			ASSERT_EQ(0, guest_write(self->vm, GPA + i, 2));
+		}
+		ASSERT_EQ(0, mem_alloc(mem, PUNCH, 0, size));
+	}
+	munmap(host, size);
+	close(mem);
+	ASSERT_EQ(0, unmap_range(self->vm, GPA, size, NULL));
+}
+
+TEST_HARNESS_MAIN

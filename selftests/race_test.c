@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Everything at once, for GMEM_RACE_SECONDS each. What is found here is found by the
+ * kernel's own checks (lockdep, KASAN) and by the end: nothing is left over.
+ *
+ * B8 (map without the bindings lock), B12 (fault against unmap of the same page),
+ * B13 (punch against fault; hwpoison is in hwpoison_test.c) and B14 (the end of a VM
+ * against faults and maps on the same file).
+ */
+#include "gmem_util.h"
+
+#include <pthread.h>
+
+#define UNITS 8
+#define GPA GIB(1)
+#define NR_VMS 2
+
+struct arena {
+	const char *provider;
+	__u64 unit;
+	__u64 size;
+	int mem;
+	/* Replaced while others use them; hence dup'ed before each use. */
+	int vm[NR_VMS];
+	__u8 *host;
+	volatile bool stop;
+	/* Answers that no race explains. */
+	volatile int wrong;
+	volatile unsigned long rounds;
+};
+
+FIXTURE(race)
+{
+	struct gmem_stats before;
+	struct arena arena;
+};
+
+FIXTURE_VARIANT(race)
+{
+	const char *provider;
+	__u64 mem_flags;
+};
+
+VARIANTS_PROVIDER_SIZE(race);
+
+FIXTURE_SETUP(race)
+{
+	struct arena *a = &self->arena;
+	int i;
+
+	SKIP_UNLESS_POSSIBLE(variant);
+	ASSERT_EQ(0, get_stats(&self->before));
+	a->provider = variant->provider;
+	a->unit = variant->mem_flags & GMEM_MEM_ALLOW_HUGEPAGE ? HUGE_PAGE : PAGE;
+	a->size = UNITS * a->unit;
+	a->mem = new_mem(a->size, variant->mem_flags);
+	ASSERT_LE(0, a->mem);
+	for (i = 0; i < NR_VMS; i++) {
+		a->vm[i] = new_vm(a->provider, GMEM_POLICY_ALLOW);
+		ASSERT_LE(0, a->vm[i]);
+	}
+	a->host = map_host(a->mem, 0, a->size);
+	ASSERT_NE(MAP_FAILED, a->host);
+}
+
+FIXTURE_TEARDOWN(race)
+{
+	int i;
+
+	EXPECT_EQ(0, self->arena.wrong);
+	munmap(self->arena.host, self->arena.size);
+	for (i = 0; i < NR_VMS; i++)
+		close(self->arena.vm[i]);
+	close(self->arena.mem);
+	EXPECT_TRUE(stats_settle(&self->before));
+}
+
+/* A thread's own dice. */
+static __u32 roll(__u64 *state, __u32 sides)
+{
+	*state = *state * 6364136223846793005ULL + 1442695040888963407ULL;
+	return (*state >> 33) % sides;
+}
+
+/* A wrong answer is one that isn't 0 or in the list. */
+static void expect(struct arena *a, const char *what, int ret, const int *errors)
+{
+	if (ret >= 0)
+		return;
+	for (; *errors; errors++)
+		if (ret == *errors)
+			return;
+	if (!__sync_fetch_and_add(&a->wrong, 1))
+		printf("# %s: %d\n", what, ret);
+}
+
+#define EXPECT_ANY(what, call, ...)					\
+	expect(a, what, call, (const int[]){ __VA_ARGS__, 0 })
+
+#define THREAD(name, ...)						\
+	static void *name(void *arg)					\
+	{								\
+		struct arena *a = arg;					\
+		__u64 state = ptr_u64(&state) ^ time(NULL);		\
+									\
+		while (!a->stop) {					\
+			__u64 at = roll(&state, UNITS) * a->unit;	\
+			__u64 size = (1 + roll(&state, UNITS)) * a->unit; \
+			int vm = a->vm[roll(&state, NR_VMS)];		\
+									\
+			(void)at;					\
+			(void)size;					\
+			(void)vm;					\
+			__VA_ARGS__					\
+			__sync_fetch_and_add(&a->rounds, 1);		\
+		}							\
+		return NULL;						\
+	}
+
+/*
+ * A VM that was closed under a thread's feet is EBADF, or by then another file:
+ * ENOTTY or ENODEV.
+ */
+#define GONE -EBADF, -ENOTTY, -ENODEV
+
+THREAD(do_map, {
+	EXPECT_ANY("map", map_mem(vm, GPA + roll(&state, UNITS) * a->unit, a->mem,
+				  at, a->unit, (roll(&state, 2) ? LEND : SHARE) |
+				  RWX), -EEXIST, GONE);
+})
+
+THREAD(do_unmap, {
+	EXPECT_ANY("unmap", unmap_range(vm, GPA + at, size, NULL), GONE);
+})
+
+THREAD(do_unmap_exact, {
+	EXPECT_ANY("unmap", unmap_mem(vm, GPA + at, a->mem, at, a->unit,
+				      LEND | RWX), -ENOENT, GONE);
+})
+
+THREAD(do_guest, {
+	int ret = roll(&state, 2) ? guest_write(vm, GPA + at, 1) :
+				    guest_read(vm, GPA + at);
+
+	EXPECT_ANY("guest", ret, -EFAULT, GONE);
+})
+
+THREAD(do_host, {
+	volatile __u8 *p = a->host + at + roll(&state, a->unit);
+
+	if (roll(&state, 2))
+		touch_write(p, 1);
+	else
+		touch_read(p);
+})
+
+THREAD(do_punch, {
+	if (at + size > a->size)
+		size = a->size - at;
+	EXPECT_ANY("punch", mem_alloc(a->mem, PUNCH, at, size), -EACCES);
+})
+
+THREAD(do_allocate, {
+	EXPECT_ANY("allocate", mem_alloc(a->mem, 0, at, a->unit), -EINTR);
+})
+
+THREAD(do_reclaim, {
+	EXPECT_ANY("reclaim", reclaim_range(vm, GPA + at, size, NULL), -EACCES,
+		   GONE);
+})
+
+THREAD(do_populate, {
+	EXPECT_ANY("populate", populate_range(vm, GPA + at, size, NULL), -ENOENT,
+		   -EBUSY, GONE);
+})
+
+THREAD(do_policy, {
+	EXPECT_ANY("policy", set_policy(vm, roll(&state, 3)), GONE);
+	usleep(1000);
+})
+
+THREAD(do_query, {
+	struct gmem_binding_info b[4];
+	struct gmem_fault_info f[4];
+	struct gmem_mem_query q;
+
+	EXPECT_ANY("query", query_vm(vm, b, 4), GONE);
+	EXPECT_ANY("faults", get_faults(vm, 0, f, 4, NULL), GONE);
+	EXPECT_ANY("mem query", query_mem(a->mem, 0, a->size, &q), -EBADF);
+	if (q.absent + q.host + q.lent + q.shared + q.leaked != a->size / PAGE)
+		EXPECT_ANY("sum of pages", -1, 1);
+})
+
+THREAD(do_mmap, {
+	bool host = roll(&state, 2);
+	__u64 length = host ? a->unit : size;
+	__u8 *p = host ? map_host(a->mem, at, length) :
+			 map_window(vm, GPA + at, length, PROT_READ | PROT_WRITE);
+
+	if (p != MAP_FAILED) {
+		touch_write(p, 1);
+		touch_read(p + length - 1);
+		munmap(p, length);
+	}
+})
+
+/* A window that stays, over all of the bindings. */
+THREAD(do_window, {
+	__u8 *p = map_window(vm, GPA + at, a->unit, PROT_READ | PROT_WRITE);
+	int i;
+
+	if (p == MAP_FAILED)
+		continue;
+	for (i = 0; i < 20; i++)
+		touch_write(p + roll(&state, a->unit), 1);
+	munmap(p, a->unit);
+})
+
+/* The end of a VM, and a new one under the same descriptor number. */
+THREAD(do_restart, {
+	int fresh = new_vm(a->provider, GMEM_POLICY_ALLOW);
+
+	EXPECT_ANY("new VM", fresh, -ENOMEM);
+	dup3(fresh, vm, O_CLOEXEC);
+	close(fresh);
+	usleep(2000);
+})
+
+#define RACE(...)							\
+	run(_metadata, &self->arena, (void *(*[])(void *)){ __VA_ARGS__, NULL })
+
+static void run(struct __test_metadata *_metadata, struct arena *a,
+		void *(**threads)(void *))
+{
+	double end = now() + env_uint("GMEM_RACE_SECONDS", 3);
+	pthread_t ids[32];
+	int i, nr;
+
+	for (nr = 0; threads[nr]; nr++)
+		ASSERT_EQ(0, pthread_create(&ids[nr], NULL, threads[nr], a));
+	while (now() < end && !a->wrong)
+		usleep(50000);
+	a->stop = true;
+	for (i = 0; i < nr; i++)
+		pthread_join(ids[i], NULL);
+	EXPECT_LT(nr, a->rounds);
+}
+
+/* B8 */
+TEST_F(race, b08_map_map_unmap)
+{
+	RACE(do_map, do_map, do_unmap, do_unmap_exact, do_query);
+}
+
+/* B12 */
+TEST_F(race, b12_fault_unmap)
+{
+	RACE(do_map, do_unmap, do_guest, do_host, do_window);
+}
+
+/* B13 */
+TEST_F(race, b13_fault_punch)
+{
+	RACE(do_map, do_punch, do_guest, do_host, do_allocate, do_reclaim);
+}
+
+/* B14 */
+TEST_F(race, b14_fault_map_teardown)
+{
+	RACE(do_map, do_guest, do_host, do_restart, do_restart, do_window);
+}
+
+TEST_F(race, all)
+{
+	RACE(do_map, do_map, do_unmap, do_unmap_exact, do_guest, do_guest,
+	     do_host, do_host, do_punch, do_allocate, do_reclaim, do_populate,
+	     do_policy, do_query, do_mmap, do_window, do_restart);
+}
+
+/*
+ * A counter that host and guest take turns to raise: no increment is lost while
+ * the page changes hands, and neither side sees an old value.
+ */
+struct turns {
+	struct arena *a;
+	volatile __u64 *page;
+	int vm;
+	__u64 mine;
+	volatile __u64 *turn;
+	__u64 parity;
+};
+
+static int get_counter(struct turns *t, __u64 *value)
+{
+	if (t->page)
+		return touch_copy(value, t->page, sizeof(*value));
+	return guest_access(t->vm, GPA, GMEM_ACCESS_READ, value, sizeof(*value));
+}
+
+static int put_counter(struct turns *t, __u64 value)
+{
+	if (t->page)
+		return touch_copy(t->page, &value, sizeof(value));
+	return guest_access(t->vm, GPA, GMEM_ACCESS_WRITE, &value, sizeof(value));
+}
+
+static void *take_turns(void *arg)
+{
+	struct turns *t = arg;
+	__u64 value;
+
+	while (!t->a->stop) {
+		if (*t->turn % 2 != t->parity)
+			continue;
+		if (get_counter(t, &value) || value != *t->turn ||
+		    put_counter(t, value + 1)) {
+			t->a->wrong++;
+			break;
+		}
+		__sync_fetch_and_add(t->turn, 1);
+	}
+	return NULL;
+}
+
+TEST_F(race, ping_pong)
+{
+	struct arena *a = &self->arena;
+	volatile __u64 turn = 0;
+	struct turns host = { .a = a, .page = (void *)a->host, .turn = &turn };
+	struct turns guest = { .a = a, .vm = a->vm[0], .turn = &turn, .parity = 1 };
+	double end = now() + env_uint("GMEM_RACE_SECONDS", 3) / 2;
+	pthread_t ids[3];
+
+	ASSERT_EQ(0, map_mem(a->vm[0], GPA, a->mem, 0, a->unit, LEND | RWX));
+	ASSERT_EQ(0, pthread_create(&ids[0], NULL, take_turns, &host));
+	ASSERT_EQ(0, pthread_create(&ids[1], NULL, take_turns, &guest));
+	ASSERT_EQ(0, pthread_create(&ids[2], NULL, do_reclaim, a));
+	while (now() < end && !a->wrong)
+		usleep(50000);
+	a->stop = true;
+	pthread_join(ids[0], NULL);
+	pthread_join(ids[1], NULL);
+	pthread_join(ids[2], NULL);
+	EXPECT_LT(10, turn);
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Much of everything: sizes, bindings, lives. */
+#include "gmem_util.h"
+
+FIXTURE(scale)
+{
+	struct gmem_stats before;
+};
+
+FIXTURE_VARIANT(scale)
+{
+	const char *provider;
+	__u64 mem_flags;
+};
+
+VARIANTS_PROVIDER_SIZE(scale);
+
+FIXTURE_SETUP(scale)
+{
+	SKIP_UNLESS_POSSIBLE(variant);
+	ASSERT_EQ(0, get_stats(&self->before));
+}
+
+FIXTURE_TEARDOWN(scale)
+{
+	EXPECT_TRUE(stats_settle(&self->before));
+}
+
+/* B23: contiguous helper arrays fail for large VMs. */
+TEST_F(scale, b23_sparse_file)
+{
+	const __u64 size = GIB(64), at[] = { 0, GIB(32), size - HUGE_PAGE };
+	int vm = new_vm(variant->provider, GMEM_POLICY_ALLOW);
+	int mem = new_mem(size, variant->mem_flags);
+	struct gmem_mem_query q;
+	unsigned int i;
+	__u8 *host;
+	__u64 nr;
+
+	ASSERT_LE(0, vm);
+	ASSERT_LE(0, mem);
+	host = map_host(mem, 0, size);
+	ASSERT_NE(MAP_FAILED, host);
+	ASSERT_EQ(0, map_mem(vm, GIB(1), mem, 0, size, LEND | RWX));
+	for (i = 0; i < ARRAY_SIZE(at); i++) {
+		ASSERT_EQ(0, touch_write(host + at[i], i + 1));
+		EXPECT_EQ((int)i + 1, guest_read(vm, GIB(1) + at[i]));
+		EXPECT_EQ('l', page_state(mem, at[i]));
+	}
+	ASSERT_EQ(0, query_mem(mem, 0, size, &q));
+	EXPECT_EQ(size / PAGE, q.absent + q.lent);
+	ASSERT_EQ(0, mem_alloc(mem, PUNCH, 0, size));
+	ASSERT_EQ(0, query_mem(mem, 0, size, &q));
+	EXPECT_EQ(size / PAGE, q.absent);
+	for (i = 0; i < ARRAY_SIZE(at); i++)
+		EXPECT_EQ(0, guest_read(vm, GIB(1) + at[i]));
+	ASSERT_EQ(0, reclaim_range(vm, 0, size + GIB(1), &nr));
+	EXPECT_LE(ARRAY_SIZE(at), nr);
+	ASSERT_EQ(0, unmap_range(vm, 0, size + GIB(1), &nr));
+	EXPECT_EQ(size / PAGE, nr);
+	munmap(host, size);
+	close(vm);
+	close(mem);
+}
+
+/* B23: a hundred thousand bindings, no two of which could be merged. */
+TEST_F(scale, b23_many_bindings)
+{
+	const __u64 unit = variant->mem_flags & GMEM_MEM_ALLOW_HUGEPAGE ?
+				   HUGE_PAGE : PAGE;
+	unsigned long i, n = scaled(100000);
+	int vm = new_vm(variant->provider, GMEM_POLICY_ALLOW);
+	int mem = new_mem(n * unit, variant->mem_flags);
+	struct gmem_binding_info *b;
+	struct gmem_stats s;
+	__u64 nr;
+
+	ASSERT_LE(0, vm);
+	ASSERT_LE(0, mem);
+	for (i = 0; i < n; i++)
+		ASSERT_EQ(0, map_mem(vm, i * unit, mem, (n - 1 - i) * unit, unit,
+				     (i & 1 ? LEND : SHARE) | RWX));
+	ASSERT_EQ(0, get_stats(&s));
+	EXPECT_EQ(self->before.bindings + n, s.bindings);
+	for (i = 0; i < n; i += n / 10)
+		EXPECT_EQ(0, guest_write(vm, i * unit, 1));
+
+	b = calloc(n, sizeof(*b));
+	ASSERT_NE(NULL, b);
+	ASSERT_EQ((int)n, query_vm(vm, b, n));
+	for (i = 0; i < n; i++) {
+		ASSERT_EQ(i * unit, b[i].guest_addr);
+		ASSERT_EQ((n - 1 - i) * unit, b[i].offset);
+		ASSERT_EQ(unit, b[i].length);
+	}
+	free(b);
+
+	/* The first half by unmap, the second by the end of the VM. */
+	ASSERT_EQ(0, unmap_range(vm, 0, n / 2 * unit, &nr));
+	EXPECT_EQ(n / 2 * unit / PAGE, nr);
+	ASSERT_EQ(0, get_stats(&s));
+	EXPECT_EQ(self->before.bindings + n - n / 2, s.bindings);
+	close(vm);
+	close(mem);
+}
+
+/* In KiB. */
+static long mem_available(void)
+{
+	FILE *file = fopen("/proc/meminfo", "re");
+	char line[128];
+	long kib = -1;
+
+	while (file && fgets(line, sizeof(line), file))
+		if (sscanf(line, "MemAvailable: %ld", &kib) == 1)
+			break;
+	if (file)
+		fclose(file);
+	return kib;
+}
+
+static void vm_life(const char *provider, __u64 mem_flags, int stop)
+{
+	int vm = new_vm(provider, GMEM_POLICY_ALLOW);
+	int mem = new_mem(HUGE_PAGE, mem_flags);
+
+	map_mem(vm, 0, mem, 0, HUGE_PAGE, LEND | RWX);
+	populate_range(vm, 0, HUGE_PAGE, NULL);
+	guest_write(vm, 0, 1);
+	if (stop)
+		raise(SIGKILL);
+	_exit(0);
+}
+
+/* B24: memory didn't come back after a VM's end until the host was rebooted. */
+TEST_F(scale, b24_a_thousand_lives)
+{
+	unsigned long i, lives = scaled(1000);
+	long before = 0, after = 0;
+	int status, tries;
+	pid_t pid;
+
+	/* The first ones warm up caches. */
+	for (i = 0; i < lives + 20; i++) {
+		if (i == 20)
+			before = mem_available();
+		pid = fork();
+		ASSERT_LE(0, pid);
+		if (!pid)
+			vm_life(variant->provider, variant->mem_flags, i & 1);
+		ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	}
+	EXPECT_TRUE(stats_settle(&self->before));
+
+	/* A life uses 2 MiB; a hundredth of that may be noise. */
+	for (tries = 0; tries < 50; tries++) {
+		after = mem_available();
+		if (before - after < (long)(lives * 20 + 8192))
+			break;
+		usleep(100000);
+	}
+	EXPECT_LT(before - after, (long)(lives * 20 + 8192));
+}
+
+TEST_HARNESS_MAIN
