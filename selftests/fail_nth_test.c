@@ -9,7 +9,7 @@
 
 #define UNITS 4
 #define GPA GIB(1)
-#define MAX_NTH 4000
+#define MAX_NTH 20000
 
 static const char *const knobs[][2] = {
 	{ "failslab/ignore-gfp-wait", "N" },
@@ -154,7 +154,7 @@ static void sweep(struct __test_metadata *_metadata, const data_t *self,
 
 	/* The mock allocates something for each small page of a huge one. */
 	for (nth = 1; injected && nth < MAX_NTH;
-	     nth += self->unit > PAGE && nth > 30 ? 131 : 1) {
+	     nth += self->unit > PAGE ? 1 + nth / 8 : 1) {
 		ASSERT_LE(0, s->prepare ? s->prepare(self) : 0);
 		get_state(self, &before);
 		arm(self, nth);

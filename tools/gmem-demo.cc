@@ -120,8 +120,8 @@ void Demo::CreateAndBind() {
   Bind(vm_, mem_, kLentAddr, 0, kLentSize, kLend);
   Bind(vm_, mem_, kSharedAddr, kLentSize, kSharedSize, kShare);
   Check(QueryVm(vm_).size() == 2, "the VM has 2 bindings");
-  Check(QueryMem(mem_, 0, kMemSize).absent == kMemSize / kPage,
-        "none of the %llu pages exists yet", static_cast<unsigned long long>(kMemSize / kPage));
+  Check(QueryMem(mem_, 0, kMemSize).absent == kMemSize / kPage, "none of the %llu pages exists yet",
+        static_cast<unsigned long long>(kMemSize / kPage));
 }
 
 void Demo::StartGuest() {
@@ -192,7 +192,8 @@ void Demo::TrimUnderRunningGuest() {
   *count = 0;
   count[1] = 0;
   int result = -1;
-  std::thread vcpu([&] { result = kvm_agent_command(&agent_, KVM_AGENT_SPIN, kCounter, 0, nullptr); });
+  std::thread vcpu(
+      [&] { result = kvm_agent_command(&agent_, KVM_AGENT_SPIN, kCounter, 0, nullptr); });
   auto counts = [&](const char* when) {
     uint32_t first = *count, now = first;
     for (int i = 0; i < 5000 && now == first; ++i) {
@@ -232,8 +233,8 @@ void Demo::BindOnDemand() {
   Refresh(kLentPage, kPage);
   int err = kvm_agent_resume(&agent_, nullptr);
   uint32_t after = *reinterpret_cast<volatile uint32_t*>(host_ + kLentPage + 8);
-  Check(err == 0 && after == before + 1, "it finished the access it had begun: %u, then %u",
-        before, after);
+  Check(err == 0 && after == before + 1, "it finished the access it had begun: %u, then %u", before,
+        after);
   PrintState("after it ran");
 }
 

@@ -134,8 +134,8 @@ inline gmem_fault_info LastFault(const Fd& vm) {
 
 // A mapping of @size bytes at @offset; at @address if that isn't null.
 inline uint8_t* Map(int fd, uint64_t offset, uint64_t size, void* address = nullptr) {
-  void* memory = mmap(address, size, PROT_READ | PROT_WRITE,
-                      MAP_SHARED | (address ? MAP_FIXED : 0), fd, static_cast<off_t>(offset));
+  void* memory = mmap(address, size, PROT_READ | PROT_WRITE, MAP_SHARED | (address ? MAP_FIXED : 0),
+                      fd, static_cast<off_t>(offset));
   if (memory == MAP_FAILED) Die("mmap", errno);
   return static_cast<uint8_t*>(memory);
 }

@@ -35,7 +35,7 @@ mirror() {
 		"Created-By: Packages" 2>/dev/null |
 		awk -v want="${codename#debian-}" '$1 == want { print $2; exit }')
 	[ -n "$uri" ] ||
-		die "apt knows no Debian mirror: run apt-get update on a machine with a network"
+		die "apt knows no Debian mirror: run apt-get update, with a network"
 	echo "$uri"
 }
 
@@ -65,8 +65,10 @@ own_apt() {
 	APT_CONFIG=$dir/apt.conf "$@"
 }
 
+# What apt says about a failure is in $cache/apt.log.
 own_apt_update() {
-	own_apt "$1" apt-get -qq update >&2 || die "can't reach the Debian mirror"
+	own_apt "$1" apt-get -qq update >"$cache/apt.log" 2>&1 ||
+		die "can't reach the Debian mirror: is there a network?"
 }
 
 # fetch SUITE PACKAGE DIR: unpack a package below DIR.
@@ -75,8 +77,8 @@ fetch() {
 	tmp=$(mktemp -d "$cache/fetch.XXXXXX")
 	say "fetch: $package"
 	# In a subshell: apt-get download writes to the current folder.
-	if ! (cd "$tmp" && own_apt "$suite" apt-get -qq download "$package" >&2 &&
-		dpkg -x ./*.deb "$dir"); then
+	if ! (cd "$tmp" && own_apt "$suite" apt-get -qq download "$package" &&
+		dpkg -x ./*.deb "$dir") >"$cache/apt.log" 2>&1; then
 		rm -rf "$tmp"
 		die "can't get the package $package from $suite"
 	fi

@@ -79,8 +79,6 @@ struct gmem_create_mem {
  * @GMEM_MAP_DEFAULT_ACCESS: the default: lend
  * @GMEM_MAP_FORCE_LEND: the host loses access to a page once the guest uses it
  * @GMEM_MAP_FORCE_SHARE: host and guest both have access
- * @GMEM_MAP_ACCESS_MASK: the bits that hold one of the three above; any other
- *	value in them is -EINVAL
  * @GMEM_MAP_ALLOW_READ: the guest may read
  * @GMEM_MAP_ALLOW_WRITE: the guest may write
  * @GMEM_MAP_ALLOW_EXEC: the guest may execute
@@ -93,6 +91,7 @@ enum gmem_map_flags {
 	GMEM_MAP_DEFAULT_ACCESS = 0,
 	GMEM_MAP_FORCE_LEND = 1,
 	GMEM_MAP_FORCE_SHARE = 2,
+/* The bits that hold one of the three above; another value there is -EINVAL. */
 #define GMEM_MAP_ACCESS_MASK 0x7
 	GMEM_MAP_ALLOW_READ = 1UL << 4,
 	GMEM_MAP_ALLOW_WRITE = 1UL << 5,
