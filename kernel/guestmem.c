@@ -86,7 +86,7 @@ static int gmem_mem_punch(struct gmem_mem *mem, pgoff_t first, pgoff_t last)
 	int err;
 
 	filemap_invalidate_lock(mapping);
-	err = gmem_lend_reclaim_file(mem, first, last, GMEM_RECLAIM_PUNCH);
+	err = gmem_lend_reclaim_file(mem, first, last);
 	if (!err) {
 		/* Truncation doesn't look for the traces of broken pages. */
 		unmap_mapping_pages(mapping, first, last - first + 1, true);
@@ -215,11 +215,9 @@ static const struct inode_operations gmem_mem_iops = {
 static void gmem_mem_poison_work(struct work_struct *work)
 {
 	struct gmem_mem *mem = container_of(work, struct gmem_mem, poison_work);
-	pgoff_t last = (i_size_read(&mem->inode) >> PAGE_SHIFT) - 1;
 
-	/* What a provider doesn't give back stays lent: nobody gets at it. */
 	filemap_invalidate_lock(mem->inode.i_mapping);
-	gmem_lend_reclaim_file(mem, 0, last, GMEM_RECLAIM_POISON);
+	gmem_lend_poison(mem);
 	filemap_invalidate_unlock(mem->inode.i_mapping);
 	iput(&mem->inode);
 }

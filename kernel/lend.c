@@ -142,7 +142,7 @@ static bool gmem_lend_must_scrub(const struct gmem_vm *vm,
 				 enum gmem_reclaim_reason reason)
 {
 	return READ_ONCE(vm->policy) != GMEM_POLICY_ALLOW &&
-	       reason != GMEM_RECLAIM_PUNCH && reason != GMEM_RECLAIM_POISON;
+	       reason != GMEM_RECLAIM_PUNCH;
 }
 
 /* First step: the guest loses the folio. The state stays. */
@@ -402,15 +402,21 @@ static int gmem_lend_walk_file(struct gmem_mem *mem, pgoff_t first,
 	return gmem_lend_walk(&walk, first, last, GMEM_FOLIO_SHARED);
 }
 
-int gmem_lend_reclaim_file(struct gmem_mem *mem, pgoff_t first, pgoff_t last,
-			   enum gmem_reclaim_reason reason)
+int gmem_lend_reclaim_file(struct gmem_mem *mem, pgoff_t first, pgoff_t last)
 {
 	int err;
 
 	err = gmem_lend_walk_file(mem, first, last, gmem_lend_begin_folio,
-				  reason);
+				  GMEM_RECLAIM_PUNCH);
 	if (err)
 		return err;
 	return gmem_lend_walk_file(mem, first, last, gmem_lend_finish_folio,
-				   reason);
+				   GMEM_RECLAIM_PUNCH);
+}
+
+void gmem_lend_poison(struct gmem_mem *mem)
+{
+	/* What a provider refuses to give back is out of reach there, too. */
+	gmem_lend_walk_file(mem, 0, ULONG_MAX, gmem_lend_begin_folio,
+			    GMEM_RECLAIM_POISON);
 }

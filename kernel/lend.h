@@ -15,7 +15,7 @@ struct gmem_mem;
  * @GMEM_RECLAIM_UNBIND: its binding goes: allowed or scrubbed
  * @GMEM_RECLAIM_TEARDOWN: its VM goes: the same, and if the provider refuses, the
  *	page is leaked
- * @GMEM_RECLAIM_POISON: it broke: no policy applies to contents that are gone
+ * @GMEM_RECLAIM_POISON: it broke: the guest loses it, and nobody gets it
  */
 enum gmem_reclaim_reason {
 	GMEM_RECLAIM_HOST,
@@ -60,10 +60,16 @@ void gmem_lend_finish_reclaim(struct gmem_binding *b, pgoff_t first,
 			      pgoff_t last, enum gmem_reclaim_reason reason);
 
 /*
- * The same for all guests that hold a page of [@first, @last] of the file: of all
- * pages or, if one can't be taken back, of none.
+ * The same for all guests that hold a page of [@first, @last] of a file that is
+ * about to lose them: of all pages or, if one can't be taken back, of none.
  */
-int gmem_lend_reclaim_file(struct gmem_mem *mem, pgoff_t first, pgoff_t last,
-			   enum gmem_reclaim_reason reason);
+int gmem_lend_reclaim_file(struct gmem_mem *mem, pgoff_t first, pgoff_t last);
+
+/*
+ * Take the broken folios of a file from their guests. The state stays: a huge folio
+ * may have sound pages that are still lent, and the host gets at them as it does at
+ * any lent page. Invalidate lock held for writing.
+ */
+void gmem_lend_poison(struct gmem_mem *mem);
 
 #endif /* _GMEM_LEND_H */
