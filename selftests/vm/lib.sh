@@ -61,6 +61,7 @@ own_apt() {
 		Acquire::Check-Valid-Until "false";
 		Acquire::Languages "none";
 		APT::Sandbox::User "root";
+		APT::Update::Error-Mode "any";
 	EOF
 	APT_CONFIG=$dir/apt.conf "$@"
 }
