@@ -218,7 +218,10 @@ static int gmem_unmap_begin(struct gmem_binding *b, pgoff_t first, pgoff_t last)
 	return err;
 }
 
-/* Step 3 for one binding: the pages are the host's, and it keeps what lies outside, or goes. */
+/*
+ * Step 3 for one binding: the pages are the host's, and it keeps what lies
+ * outside, or goes.
+ */
 static void gmem_unmap_finish(struct gmem_binding *b, struct gmem_binding *right,
 			      pgoff_t first, pgoff_t last)
 {

@@ -146,9 +146,9 @@ static void gmem_folio_drop(struct folio *folio)
 }
 
 /*
- * Call @fn for those of [first, last] that were allocated but never used. The
- * invalidate lock keeps folios in the file; held for writing, unused ones stay
- * unused, too.
+ * Call @fn for those of [first, last] that were allocated but never used. With the
+ * invalidate lock held for writing, they stay unused, and nobody takes the
+ * references held here for pins.
  */
 static void gmem_folio_for_each_unused(struct gmem_mem *mem, pgoff_t first,
 				       pgoff_t last,
@@ -201,15 +201,9 @@ int gmem_folio_allocate(struct gmem_mem *mem, pgoff_t first, pgoff_t last)
 	while (!err && index <= last)
 		err = gmem_folio_allocate_one(mem, &index);
 
-	if (err) {
-		filemap_invalidate_lock(mapping);
-		gmem_folio_for_each_unused(mem, first, last, gmem_folio_drop);
-		filemap_invalidate_unlock(mapping);
-	} else {
-		filemap_invalidate_lock_shared(mapping);
-		gmem_folio_for_each_unused(mem, first, last,
-					   gmem_folio_mark_used);
-		filemap_invalidate_unlock_shared(mapping);
-	}
+	filemap_invalidate_lock(mapping);
+	gmem_folio_for_each_unused(mem, first, last,
+				   err ? gmem_folio_drop : gmem_folio_mark_used);
+	filemap_invalidate_unlock(mapping);
 	return err;
 }
