@@ -287,7 +287,24 @@ static struct inode *gmem_mem_inode_create(u64 size, unsigned int order)
 	return inode;
 }
 
-static struct file *gmem_mem_file_create(u64 size, unsigned int order)
+struct file *gmem_mem_file_create(struct inode *inode, const char *name,
+				  const struct file_operations *fops)
+{
+	struct file *file;
+
+	/* Dropped with the file, by fops_put(). */
+	__module_get(THIS_MODULE);
+	ihold(inode);
+	file = alloc_file_pseudo(inode, gmem_mnt, name, O_RDWR | O_LARGEFILE,
+				 fops);
+	if (IS_ERR(file)) {
+		iput(inode);
+		module_put(THIS_MODULE);
+	}
+	return file;
+}
+
+static struct file *gmem_mem_create(u64 size, unsigned int order)
 {
 	struct inode *inode;
 	struct file *file;
@@ -295,15 +312,8 @@ static struct file *gmem_mem_file_create(u64 size, unsigned int order)
 	inode = gmem_mem_inode_create(size, order);
 	if (IS_ERR(inode))
 		return ERR_CAST(inode);
-
-	/* Dropped with the file, by fops_put(). */
-	__module_get(THIS_MODULE);
-	file = alloc_file_pseudo(inode, gmem_mnt, "[guestmem]",
-				 O_RDWR | O_LARGEFILE, &gmem_mem_fops);
-	if (IS_ERR(file)) {
-		iput(inode);
-		module_put(THIS_MODULE);
-	}
+	file = gmem_mem_file_create(inode, "[guestmem]", &gmem_mem_fops);
+	iput(inode);
 	return file;
 }
 
@@ -330,7 +340,7 @@ int gmem_mem_create_call(void *obj, void *arg)
 				 O_CLOEXEC : 0);
 	if (fd < 0)
 		return fd;
-	file = gmem_mem_file_create(create->size, order);
+	file = gmem_mem_create(create->size, order);
 	if (IS_ERR(file)) {
 		put_unused_fd(fd);
 		return PTR_ERR(file);

@@ -46,6 +46,10 @@ unsigned int gmem_mem_huge_order(void);
 /* The guestmem behind a descriptor, referenced; -EBADF or -EINVAL. */
 struct file *gmem_mem_file_get(int fd);
 
+/* A new file that stands for the guestmem, with operations of its own. */
+struct file *gmem_mem_file_create(struct inode *inode, const char *name,
+				  const struct file_operations *fops);
+
 int gmem_mem_create_call(void *obj, void *arg);
 
 #endif /* _GMEM_GUESTMEM_H */

@@ -24,9 +24,9 @@
 #include <linux/fs.h>
 #include <linux/memcontrol.h>
 #include <linux/mm.h>
+#include <linux/module.h>
 #include <linux/overflow.h>
 #include <linux/pagemap.h>
-#include <linux/refcount.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
 
@@ -39,12 +39,13 @@
 
 /**
  * struct gmem_window - what a window onto a binding remembers of it
- * @refs: one per VMA: a VMA may be split or moved
  * @vm_file: the VM, held for as long as the window stands
  * @gfn_delta: as in &struct gmem_binding
+ *
+ * Lifetime: that of a file which only the VMAs of one mmap() refer to. Were it the
+ * binding's file, remap_file_pages() would map other parts of that, for the host.
  */
 struct gmem_window {
-	refcount_t refs;
 	struct file *vm_file;
 	unsigned long gfn_delta;
 };
@@ -79,7 +80,7 @@ static const struct vm_operations_struct gmem_window_hole_vm_ops = {
 static vm_fault_t gmem_window_fault(struct vm_fault *vmf)
 {
 	struct vm_area_struct *vma = vmf->vma;
-	struct gmem_window *window = vma->vm_private_data;
+	struct gmem_window *window = vma->vm_file->private_data;
 	struct gmem_guest_access access = {
 		.vm = window->vm_file->private_data,
 		.gfn = vmf->pgoff + window->gfn_delta,
@@ -106,51 +107,62 @@ static vm_fault_t gmem_window_fault(struct vm_fault *vmf)
 	return err == -EHWPOISON ? VM_FAULT_HWPOISON : VM_FAULT_SIGBUS;
 }
 
-static void gmem_window_open(struct vm_area_struct *vma)
+/*
+ * What mmap() saw may have made way for a binding without write access, whose
+ * pages are mapped by now: mprotect() would make them writable without a fault.
+ */
+static int gmem_window_mprotect(struct vm_area_struct *vma, unsigned long start,
+				unsigned long end, unsigned long newflags)
 {
-	struct gmem_window *window = vma->vm_private_data;
-
-	refcount_inc(&window->refs);
-}
-
-static void gmem_window_close(struct vm_area_struct *vma)
-{
-	struct gmem_window *window = vma->vm_private_data;
-
-	if (refcount_dec_and_test(&window->refs)) {
-		fput(window->vm_file);
-		kfree(window);
-	}
+	return newflags & ~vma->vm_flags & VM_WRITE ? -EACCES : 0;
 }
 
 static const struct vm_operations_struct gmem_window_vm_ops = {
-	.open = gmem_window_open,
-	.close = gmem_window_close,
+	.mprotect = gmem_window_mprotect,
 	.fault = gmem_window_fault,
+};
+
+static int gmem_window_release(struct inode *inode, struct file *file)
+{
+	struct gmem_window *window = file->private_data;
+
+	fput(window->vm_file);
+	kfree(window);
+	return 0;
+}
+
+/* No mmap: the one that there is can't be moved to other pages. */
+static const struct file_operations gmem_window_fops = {
+	.owner = THIS_MODULE,
+	.release = gmem_window_release,
 };
 
 /* Turn a new mapping of the VM file into one of the guestmem that is bound. */
 static int gmem_window_onto(struct vm_area_struct *vma, struct gmem_binding *b)
 {
 	struct gmem_window *window;
+	struct file *file;
 
-	if (!(b->flags & GMEM_MAP_ALLOW_WRITE)) {
-		if (vma->vm_flags & VM_WRITE)
-			return -EACCES;
-		vm_flags_clear(vma, VM_MAYWRITE);
-	}
+	if (!(b->flags & GMEM_MAP_ALLOW_WRITE) && (vma->vm_flags & VM_WRITE))
+		return -EACCES;
 
 	window = kmalloc(sizeof(*window), GFP_KERNEL_ACCOUNT);
 	if (!window)
 		return -ENOMEM;
-	refcount_set(&window->refs, 1);
+	file = gmem_mem_file_create(&b->mem->inode, "[gmem-window]",
+				    &gmem_window_fops);
+	if (IS_ERR(file)) {
+		kfree(window);
+		return PTR_ERR(file);
+	}
 	window->vm_file = get_file(vma->vm_file);
 	window->gfn_delta = b->gfn_delta;
+	file->private_data = window;
 
-	vma->vm_private_data = window;
 	vma->vm_ops = &gmem_window_vm_ops;
 	vma->vm_pgoff -= b->gfn_delta;
-	vma_set_file(vma, b->file);
+	vma_set_file(vma, file);
+	fput(file);
 	return 0;
 }
 

@@ -288,6 +288,43 @@ TEST_F(mapping, window_surgery)
 	munmap(window, self->size);
 }
 
+/* mprotect() can't give what the binding that is there by now doesn't. */
+TEST_F(mapping, window_gains_no_permission)
+{
+	__u8 *window;
+
+	BIND(1, 1, SHARE | RWX);
+	window = WINDOW(1, 1);
+	ASSERT_NE(MAP_FAILED, window);
+	ASSERT_EQ(0, mprotect(window, self->unit, PROT_READ));
+	ASSERT_EQ(0, unmap_range(self->vm, GPA + self->unit, self->unit, NULL));
+	BIND(1, 1, SHARE | RX);
+	self->host[self->unit] = 33;
+	ASSERT_EQ(33, peek(window));
+
+	ASSERT_EQ(-1, mprotect(window, self->unit, PROT_READ | PROT_WRITE));
+	EXPECT_EQ(EACCES, errno);
+	EXPECT_NE(0, touch_write(window, 34));
+	EXPECT_EQ(33, peek(self->host + self->unit));
+	munmap(window, self->unit);
+}
+
+/* A window shows what is bound, not the rest of the file. */
+TEST_F(mapping, window_cant_be_moved_in_the_file)
+{
+	__u8 *window;
+
+	BIND(1, 1, LEND | RWX);
+	self->host[3 * self->unit] = 99;
+	window = WINDOW(1, 1);
+	ASSERT_NE(MAP_FAILED, window);
+	ASSERT_EQ(-1, remap_file_pages(window, self->unit, 0,
+				       3 * self->unit / PAGE, 0));
+	EXPECT_EQ(ENODEV, errno);
+	EXPECT_EQ(0, peek(window));
+	munmap(window, self->unit);
+}
+
 /* A child has the guestmem, but no window. */
 TEST_F(mapping, fork)
 {
