@@ -41,11 +41,20 @@ mirror() {
 
 # own_apt SUITE COMMAND... : an apt command that sees one suite of the mirror and
 # keeps its state in the cache. Release files may be out of date on a mirror that
-# lags; their signatures are checked all the same.
+# lags; their signatures are checked all the same. One at a time per suite.
 own_apt() {
 	local suite=$1 dir=$cache/apt/$1
 	shift
 	mkdir -p "$dir/lists/partial" "$dir/archives/partial"
+	(
+		flock 8
+		own_apt_config "$suite" "$dir"
+		APT_CONFIG=$dir/apt.conf "$@"
+	) 8>"$dir/lock"
+}
+
+own_apt_config() {
+	local suite=$1 dir=$2
 	: >"$dir/status"
 	cat >"$dir/sources.list" <<-EOF
 		deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $(mirror) $suite main
@@ -63,7 +72,6 @@ own_apt() {
 		APT::Sandbox::User "root";
 		APT::Update::Error-Mode "any";
 	EOF
-	APT_CONFIG=$dir/apt.conf "$@"
 }
 
 # What apt says about a failure is in $cache/apt.log.
@@ -95,6 +103,8 @@ cached() {
 	mkdir -p "$(dirname "$dir")"
 	if [ ! -d "$dir" ]; then
 		(
+			# Bash drops this inside $(), where most callers are.
+			set -e
 			flock 9
 			[ ! -d "$dir" ] || exit 0
 			rm -rf "$dir.new"
@@ -102,6 +112,7 @@ cached() {
 			"$make" "$dir.new" "$@" >&2
 			mv "$dir.new" "$dir"
 		) 9>"$dir.lock"
+		[ -d "$dir" ] || exit 1
 	fi
 	echo "$dir"
 }
