@@ -104,19 +104,29 @@ TEST_F(scale, b23_many_bindings)
 	close(mem);
 }
 
-/* In KiB. */
-static long mem_available(void)
+/* Sums up what stands behind @format in the lines of a file. */
+static long sum_of(const char *path, const char *format)
 {
-	FILE *file = fopen("/proc/meminfo", "re");
+	FILE *file = fopen(path, "re");
 	char line[128];
-	long kib = -1;
+	long value, sum = 0;
 
 	while (file && fgets(line, sizeof(line), file))
-		if (sscanf(line, "MemAvailable: %ld", &kib) == 1)
-			break;
+		if (sscanf(line, format, &value) == 1)
+			sum += value;
 	if (file)
 		fclose(file);
-	return kib;
+	return sum;
+}
+
+/*
+ * In KiB. The pages that each CPU keeps at hand are free, but don't count as
+ * available: with 2 MiB pages among them, 30 MiB have been seen.
+ */
+static long mem_available(void)
+{
+	return sum_of("/proc/meminfo", "MemAvailable: %ld") +
+	       sum_of("/proc/zoneinfo", " count: %ld") * (long)(PAGE / 1024);
 }
 
 static void vm_life(const char *provider, __u64 mem_flags, int stop)
