@@ -64,6 +64,8 @@ static struct folio *gmem_folio_add(struct gmem_mem *mem, pgoff_t index,
 		folio_put(folio);
 		return ERR_PTR(err);
 	}
+	/* What is clean and unmapped is free for drop_caches, lent or not. */
+	folio_mark_dirty(folio);
 	return folio;
 }
 

@@ -394,4 +394,30 @@ TEST_F(lend, guest_permissions)
 	EXPECT_EQ(0x11, guest_read(self->vm, GPA));
 }
 
+/* To the kernel they look like cached pages that nobody has mapped. */
+TEST_F(lend, drop_caches_takes_no_page)
+{
+	__u64 lent = UNITS / 2 * self->unit;
+	struct gmem_mem_query q;
+	FILE *drop;
+	int other;
+
+	BIND(LEND);
+	ASSERT_EQ(0, populate_range(self->vm, GPA, lent, NULL));
+	ASSERT_EQ(0, mem_alloc(self->mem, 0, lent, self->size - lent));
+	/* More pages move these on from where the kernel collects new ones. */
+	other = new_mem(64 * PAGE, 0);
+	ASSERT_EQ(0, mem_alloc(other, 0, 0, 64 * PAGE));
+	close(other);
+
+	drop = fopen("/proc/sys/vm/drop_caches", "we");
+	ASSERT_NE(NULL, drop);
+	ASSERT_LT(0, fputs("1", drop));
+	ASSERT_EQ(0, fclose(drop));
+
+	ASSERT_EQ(0, query_mem(self->mem, 0, self->size, &q));
+	EXPECT_EQ(lent / PAGE, q.lent);
+	EXPECT_EQ((self->size - lent) / PAGE, q.host);
+}
+
 TEST_HARNESS_MAIN

@@ -426,8 +426,7 @@ TEST_F(mapping, madvise)
 		/* The first unit is the guest's, the second the host's. */
 		ASSERT_EQ(0, touch_write(window, i + 1));
 		ASSERT_EQ(0, touch_write(self->host + self->unit, i + 2));
-		if (advices[i] != MADV_REMOVE)
-			madvise(window, self->size, advices[i]);
+		madvise(window, self->size, advices[i]);
 		EXPECT_EQ((int)i + 1, peek(window));
 		EXPECT_EQ((int)i + 2, peek(self->host + self->unit));
 		ASSERT_EQ(0, touch_write(self->host + self->unit, i + 2));
@@ -438,7 +437,9 @@ TEST_F(mapping, madvise)
 		EXPECT_EQ((int)i + 2, peek(window + self->unit));
 	}
 
-	/* To remove is to punch a hole. */
+	/* To remove is to punch a hole: not through a window. */
+	EXPECT_EQ(-1, madvise(window, self->unit, MADV_REMOVE));
+	EXPECT_EQ(EOPNOTSUPP, errno);
 	EXPECT_EQ(0, madvise(self->host, self->unit, MADV_REMOVE));
 	EXPECT_EQ('a', page_state(self->mem, 0));
 	EXPECT_EQ(0, peek(window));
