@@ -110,14 +110,20 @@ bool gmem_folio_pinned(struct folio *folio)
 {
 	/* The page cache's references, and the caller's. */
 	int expected = folio_nr_pages(folio) + 1;
+	bool off_lru = !folio_test_lru(folio);
+	int refs;
 
 	/*
 	 * A folio off the LRU is on its way there, or was taken off for a while:
-	 * whoever does that holds one reference.
+	 * whoever does that holds one reference, and sets the flag before they drop
+	 * it. So the count includes it if the flag is off before and after.
 	 */
-	if (!folio_test_lru(folio))
+	smp_rmb();
+	refs = folio_ref_count(folio);
+	smp_rmb();
+	if (off_lru && !folio_test_lru(folio))
 		expected++;
-	return folio_ref_count(folio) > expected;
+	return refs > expected;
 }
 
 void gmem_folio_scrub(struct folio *folio)

@@ -29,12 +29,20 @@ static inline bool gmem_folio_is(struct folio *folio, xa_mark_t state)
 
 static inline void gmem_folio_set(struct folio *folio, xa_mark_t state)
 {
-	xa_set_mark(&folio->mapping->i_pages, folio->index, state);
+	struct xarray *pages = &folio->mapping->i_pages;
+
+	xa_lock_irq(pages);
+	__xa_set_mark(pages, folio->index, state);
+	xa_unlock_irq(pages);
 }
 
 static inline void gmem_folio_clear(struct folio *folio, xa_mark_t state)
 {
-	xa_clear_mark(&folio->mapping->i_pages, folio->index, state);
+	struct xarray *pages = &folio->mapping->i_pages;
+
+	xa_lock_irq(pages);
+	__xa_clear_mark(pages, folio->index, state);
+	xa_unlock_irq(pages);
 }
 
 /*

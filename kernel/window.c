@@ -131,7 +131,10 @@ static int gmem_window_release(struct inode *inode, struct file *file)
 	return 0;
 }
 
-/* No mmap: the one that there is can't be moved to other pages. */
+/*
+ * No mmap and no fallocate: remap_file_pages() and MADV_REMOVE would use them, on
+ * pages that aren't bound.
+ */
 static const struct file_operations gmem_window_fops = {
 	.owner = THIS_MODULE,
 	.release = gmem_window_release,
