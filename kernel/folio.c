@@ -10,15 +10,10 @@
 #include "folio.h"
 #include "guestmem.h"
 
-/* Shared by all indexes of a hash value, as in hugetlbfs. */
-#define GMEM_INDEX_BITS 8
-static struct mutex gmem_index_mutexes[1 << GMEM_INDEX_BITS];
-
 static struct mutex *gmem_index_mutex(struct gmem_mem *mem, pgoff_t index)
 {
-	unsigned long key = (unsigned long)mem + (index >> mem->order);
-
-	return &gmem_index_mutexes[hash_long(key, GMEM_INDEX_BITS)];
+	return &mem->index_locks[hash_long(index >> mem->order,
+					   GMEM_INDEX_LOCK_BITS)];
 }
 
 void gmem_folio_lock_index(struct gmem_mem *mem, pgoff_t index)
@@ -29,14 +24,6 @@ void gmem_folio_lock_index(struct gmem_mem *mem, pgoff_t index)
 void gmem_folio_unlock_index(struct gmem_mem *mem, pgoff_t index)
 {
 	mutex_unlock(gmem_index_mutex(mem, index));
-}
-
-void gmem_folio_init(void)
-{
-	unsigned int i;
-
-	for (i = 0; i < ARRAY_SIZE(gmem_index_mutexes); i++)
-		mutex_init(&gmem_index_mutexes[i]);
 }
 
 /*
@@ -118,9 +105,9 @@ bool gmem_folio_pinned(struct folio *folio)
 	 * whoever does that holds one reference, and sets the flag before they drop
 	 * it. So the count includes it if the flag is off before and after.
 	 */
-	smp_rmb();
+	smp_rmb(); /* the flag, then the count */
 	refs = folio_ref_count(folio);
-	smp_rmb();
+	smp_rmb(); /* the count, then the flag */
 	if (off_lru && !folio_test_lru(folio))
 		expected++;
 	return refs > expected;

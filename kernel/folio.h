@@ -69,6 +69,4 @@ void gmem_folio_scrub(struct folio *folio);
 /* Allocate [@first, @last], all or nothing. Inode lock. */
 int gmem_folio_allocate(struct gmem_mem *mem, pgoff_t first, pgoff_t last);
 
-void gmem_folio_init(void);
-
 #endif /* _GMEM_FOLIO_H */

@@ -28,7 +28,12 @@
 
 #define GMEM_FS_MAGIC 0x474d454d /* "GMEM" */
 
+/*
+ * There while a guestmem is being created; its files hold it from then on, and
+ * with it the module, O_PATH descriptors included.
+ */
 static struct vfsmount *gmem_mnt;
+static int gmem_mnt_count;
 static struct kmem_cache *gmem_mem_cache;
 static struct workqueue_struct *gmem_mem_wq;
 
@@ -219,7 +224,6 @@ static void gmem_mem_poison_work(struct work_struct *work)
 	filemap_invalidate_lock(mem->inode.i_mapping);
 	gmem_lend_poison(mem);
 	filemap_invalidate_unlock(mem->inode.i_mapping);
-	iput(&mem->inode);
 }
 
 /*
@@ -231,10 +235,8 @@ static void gmem_mem_poison_work(struct work_struct *work)
 static int gmem_mem_error_remove_folio(struct address_space *mapping,
 				       struct folio *folio)
 {
-	struct gmem_mem *mem = gmem_mem(mapping->host);
-
-	if (igrab(&mem->inode) && !queue_work(gmem_mem_wq, &mem->poison_work))
-		iput(&mem->inode);
+	/* The folio is in the file, so eviction has yet to come by. */
+	queue_work(gmem_mem_wq, &gmem_mem(mapping->host)->poison_work);
 	return MF_DELAYED;
 }
 
@@ -255,6 +257,67 @@ struct file *gmem_mem_file_get(int fd)
 	}
 	return file;
 }
+
+static struct inode *gmem_mem_alloc_inode(struct super_block *sb)
+{
+	struct gmem_mem *mem;
+
+	mem = alloc_inode_sb(sb, gmem_mem_cache, GFP_KERNEL);
+	if (!mem)
+		return NULL;
+	mem->order = 0;
+	mem->exclusive = RB_ROOT_CACHED;
+	mem->shared = RB_ROOT_CACHED;
+	INIT_WORK(&mem->poison_work, gmem_mem_poison_work);
+	return &mem->inode;
+}
+
+static void gmem_mem_free_inode(struct inode *inode)
+{
+	kmem_cache_free(gmem_mem_cache, gmem_mem(inode));
+}
+
+static void gmem_mem_evict_inode(struct inode *inode)
+{
+	truncate_inode_pages_final(&inode->i_data);
+	clear_inode(inode);
+	/* No folio is left that could break and queue it again. */
+	cancel_work_sync(&gmem_mem(inode)->poison_work);
+}
+
+static void gmem_mem_destroy_inode(struct inode *inode)
+{
+	/* The filesystem has a root directory, too. */
+	if (S_ISREG(inode->i_mode))
+		gmem_stat_add(GMEM_STAT_MEMS, -1);
+}
+
+static const struct super_operations gmem_sops = {
+	.alloc_inode = gmem_mem_alloc_inode,
+	.evict_inode = gmem_mem_evict_inode,
+	.destroy_inode = gmem_mem_destroy_inode,
+	.free_inode = gmem_mem_free_inode,
+	.drop_inode = generic_delete_inode,
+	.statfs = simple_statfs,
+};
+
+static int gmem_fs_init_fs_context(struct fs_context *fc)
+{
+	struct pseudo_fs_context *ctx = init_pseudo(fc, GMEM_FS_MAGIC);
+
+	if (!ctx)
+		return -ENOMEM;
+	fc->s_iflags |= SB_I_NOEXEC | SB_I_NODEV;
+	ctx->ops = &gmem_sops;
+	return 0;
+}
+
+static struct file_system_type gmem_fs = {
+	.owner = THIS_MODULE,
+	.name = "gmem",
+	.init_fs_context = gmem_fs_init_fs_context,
+	.kill_sb = kill_anon_super,
+};
 
 static struct inode *gmem_mem_inode_create(u64 size, unsigned int order)
 {
@@ -287,7 +350,8 @@ static struct inode *gmem_mem_inode_create(u64 size, unsigned int order)
 	return inode;
 }
 
-struct file *gmem_mem_file_create(struct inode *inode, const char *name,
+struct file *gmem_mem_file_create(struct inode *inode, struct vfsmount *mnt,
+				  const char *name,
 				  const struct file_operations *fops)
 {
 	struct file *file;
@@ -295,8 +359,7 @@ struct file *gmem_mem_file_create(struct inode *inode, const char *name,
 	/* Dropped with the file, by fops_put(). */
 	__module_get(THIS_MODULE);
 	ihold(inode);
-	file = alloc_file_pseudo(inode, gmem_mnt, name, O_RDWR | O_LARGEFILE,
-				 fops);
+	file = alloc_file_pseudo(inode, mnt, name, O_RDWR | O_LARGEFILE, fops);
 	if (IS_ERR(file)) {
 		iput(inode);
 		module_put(THIS_MODULE);
@@ -308,12 +371,20 @@ static struct file *gmem_mem_create(u64 size, unsigned int order)
 {
 	struct inode *inode;
 	struct file *file;
+	int err;
 
+	err = simple_pin_fs(&gmem_fs, &gmem_mnt, &gmem_mnt_count);
+	if (err)
+		return ERR_PTR(err);
 	inode = gmem_mem_inode_create(size, order);
-	if (IS_ERR(inode))
-		return ERR_CAST(inode);
-	file = gmem_mem_file_create(inode, "[guestmem]", &gmem_mem_fops);
-	iput(inode);
+	if (IS_ERR(inode)) {
+		file = ERR_CAST(inode);
+	} else {
+		file = gmem_mem_file_create(inode, gmem_mnt, "[guestmem]",
+					    &gmem_mem_fops);
+		iput(inode);
+	}
+	simple_release_fs(&gmem_mnt, &gmem_mnt_count);
 	return file;
 }
 
@@ -349,70 +420,18 @@ int gmem_mem_create_call(void *obj, void *arg)
 	return fd;
 }
 
-static struct inode *gmem_mem_alloc_inode(struct super_block *sb)
-{
-	struct gmem_mem *mem;
-
-	mem = alloc_inode_sb(sb, gmem_mem_cache, GFP_KERNEL);
-	if (!mem)
-		return NULL;
-	mem->order = 0;
-	mem->exclusive = RB_ROOT_CACHED;
-	mem->shared = RB_ROOT_CACHED;
-	INIT_WORK(&mem->poison_work, gmem_mem_poison_work);
-	return &mem->inode;
-}
-
-static void gmem_mem_free_inode(struct inode *inode)
-{
-	kmem_cache_free(gmem_mem_cache, gmem_mem(inode));
-}
-
-static void gmem_mem_destroy_inode(struct inode *inode)
-{
-	/* The filesystem has a root directory, too. */
-	if (S_ISREG(inode->i_mode))
-		gmem_stat_add(GMEM_STAT_MEMS, -1);
-}
-
-static const struct super_operations gmem_sops = {
-	.alloc_inode = gmem_mem_alloc_inode,
-	.destroy_inode = gmem_mem_destroy_inode,
-	.free_inode = gmem_mem_free_inode,
-	.drop_inode = generic_delete_inode,
-	.statfs = simple_statfs,
-};
-
-static int gmem_fs_init_fs_context(struct fs_context *fc)
-{
-	struct pseudo_fs_context *ctx = init_pseudo(fc, GMEM_FS_MAGIC);
-
-	if (!ctx)
-		return -ENOMEM;
-	fc->s_iflags |= SB_I_NOEXEC | SB_I_NODEV;
-	ctx->ops = &gmem_sops;
-	return 0;
-}
-
-/* No owner: the mount would hold the module for good. Every file holds it. */
-static struct file_system_type gmem_fs = {
-	.name = "gmem",
-	.init_fs_context = gmem_fs_init_fs_context,
-	.kill_sb = kill_anon_super,
-};
-
 static void gmem_mem_init_once(void *obj)
 {
 	struct gmem_mem *mem = obj;
+	unsigned int i;
 
 	inode_init_once(&mem->inode);
+	for (i = 0; i < ARRAY_SIZE(mem->index_locks); i++)
+		mutex_init(&mem->index_locks[i]);
 }
 
 int gmem_mem_init(void)
 {
-	int err = -ENOMEM;
-
-	gmem_folio_init();
 	gmem_mem_cache = kmem_cache_create("gmem_mem", sizeof(struct gmem_mem),
 					   0,
 					   SLAB_RECLAIM_ACCOUNT | SLAB_ACCOUNT,
@@ -420,27 +439,16 @@ int gmem_mem_init(void)
 	if (!gmem_mem_cache)
 		return -ENOMEM;
 	gmem_mem_wq = alloc_workqueue("gmem", WQ_UNBOUND, 0);
-	if (!gmem_mem_wq)
-		goto destroy_cache;
-	gmem_mnt = kern_mount(&gmem_fs);
-	if (IS_ERR(gmem_mnt)) {
-		err = PTR_ERR(gmem_mnt);
-		goto destroy_wq;
+	if (!gmem_mem_wq) {
+		kmem_cache_destroy(gmem_mem_cache);
+		return -ENOMEM;
 	}
 	return 0;
-
-destroy_wq:
-	destroy_workqueue(gmem_mem_wq);
-destroy_cache:
-	kmem_cache_destroy(gmem_mem_cache);
-	return err;
 }
 
 void gmem_mem_exit(void)
 {
-	/* Work that is still queued holds inodes. */
 	destroy_workqueue(gmem_mem_wq);
-	kern_unmount(gmem_mnt);
 	/* Inodes are freed after a grace period. */
 	rcu_barrier();
 	kmem_cache_destroy(gmem_mem_cache);

@@ -4,8 +4,13 @@
 
 #include <linux/container_of.h>
 #include <linux/fs.h>
+#include <linux/mutex.h>
 #include <linux/rbtree.h>
 #include <linux/workqueue.h>
+
+struct vfsmount;
+
+#define GMEM_INDEX_LOCK_BITS 5
 
 /**
  * struct gmem_mem - a guestmem
@@ -14,6 +19,7 @@
  * @exclusive: interval tree of the bindings that suffer no other, by page
  * @shared: interval tree of the others. Both under the invalidate lock of the
  *	inode; written under gmem_vm.lock, too.
+ * @index_locks: see folio.h; an index uses that of its hash
  * @poison_work: takes broken pages away from their guests
  *
  * Lifetime: as long as descriptors, mappings, windows or bindings refer to it.
@@ -24,6 +30,7 @@ struct gmem_mem {
 	unsigned int order;
 	struct rb_root_cached exclusive;
 	struct rb_root_cached shared;
+	struct mutex index_locks[1 << GMEM_INDEX_LOCK_BITS];
 	struct work_struct poison_work;
 };
 
@@ -47,7 +54,8 @@ unsigned int gmem_mem_huge_order(void);
 struct file *gmem_mem_file_get(int fd);
 
 /* A new file that stands for the guestmem, with operations of its own. */
-struct file *gmem_mem_file_create(struct inode *inode, const char *name,
+struct file *gmem_mem_file_create(struct inode *inode, struct vfsmount *mnt,
+				  const char *name,
 				  const struct file_operations *fops);
 
 int gmem_mem_create_call(void *obj, void *arg);

@@ -152,8 +152,8 @@ static int gmem_window_onto(struct vm_area_struct *vma, struct gmem_binding *b)
 	window = kmalloc(sizeof(*window), GFP_KERNEL_ACCOUNT);
 	if (!window)
 		return -ENOMEM;
-	file = gmem_mem_file_create(&b->mem->inode, "[gmem-window]",
-				    &gmem_window_fops);
+	file = gmem_mem_file_create(&b->mem->inode, b->file->f_path.mnt,
+				    "[gmem-window]", &gmem_window_fops);
 	if (IS_ERR(file)) {
 		kfree(window);
 		return PTR_ERR(file);

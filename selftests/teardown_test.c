@@ -3,6 +3,7 @@
 #include "gmem_util.h"
 
 #include <sys/socket.h>
+#include <sys/syscall.h>
 
 #define UNITS 8
 #define GPA GIB(1)
@@ -406,6 +407,27 @@ TEST_F(teardown, b06_many_maps_and_unmaps)
 	ASSERT_EQ(0, get_stats(&s));
 	EXPECT_EQ(self->before.mems, s.mems);
 	EXPECT_EQ(self->before.bindings, s.bindings);
+}
+
+/* A descriptor of the path alone keeps the inode, and the inode needs the module. */
+TEST(path_descriptor_holds_the_module)
+{
+	int mem = new_mem(PAGE, 0);
+	struct stat st;
+	int path;
+
+	ASSERT_LE(0, mem);
+	ASSERT_EQ(0, mem_alloc(mem, 0, 0, PAGE));
+	path = reopen(mem, O_PATH);
+	ASSERT_LE(0, path);
+	close(mem);
+	close(gmem_dev());
+
+	ASSERT_EQ(-1, syscall(SYS_delete_module, "gmem", O_NONBLOCK));
+	EXPECT_EQ(EAGAIN, errno);
+	EXPECT_EQ(0, fstat(path, &st));
+	EXPECT_EQ((off_t)PAGE, st.st_size);
+	close(path);
 }
 
 TEST_HARNESS_MAIN
