@@ -41,8 +41,7 @@ static int gmem_map_check_flags(struct gmem_map_request *req, u32 flags)
 	return 0;
 }
 
-static int gmem_map_check_file(struct gmem_vm *vm,
-			       const struct gmem_map_request *req)
+static int gmem_map_check_file(const struct gmem_map_request *req)
 {
 	struct gmem_mem *mem = gmem_mem(file_inode(req->file));
 
@@ -52,12 +51,22 @@ static int gmem_map_check_file(struct gmem_vm *vm,
 	    !gmem_mem_aligned(mem, req->first) ||
 	    !gmem_mem_aligned(mem, req->last + 1))
 		return -EINVAL;
+	return 0;
+}
+
+static int gmem_map_add(struct gmem_vm *vm, const struct gmem_map_request *req)
+{
+	fmode_t needed = FMODE_READ;
+
+	/* As for mmap(): whatever is mapped can be read. */
+	if (req->flags & GMEM_MAP_ALLOW_WRITE)
+		needed |= FMODE_WRITE;
 	if (!gmem_provider_can(vm->provider, req->flags))
 		return -EOPNOTSUPP;
-	if ((req->flags & GMEM_MAP_ALLOW_WRITE) &&
-	    !(req->file->f_mode & FMODE_WRITE))
+	if ((req->file->f_mode & needed) != needed)
 		return -EACCES;
-	return 0;
+	return gmem_binding_map(vm, req->file, req->flags, req->first,
+				req->last, req->gfn_first);
 }
 
 /* The range has to be part of one binding that is just like it. */
@@ -97,7 +106,7 @@ int gmem_vm_map_call(void *obj, void *arg)
 	req.file = gmem_mem_file_get(map->guest_mem_fd);
 	if (IS_ERR(req.file))
 		return PTR_ERR(req.file);
-	err = gmem_map_check_file(vm, &req);
+	err = gmem_map_check_file(&req);
 	if (err)
 		goto put_file;
 
@@ -108,8 +117,7 @@ int gmem_vm_map_call(void *obj, void *arg)
 	if (req.unmap)
 		err = gmem_map_remove(vm, &req);
 	else
-		err = gmem_binding_map(vm, req.file, req.flags, req.first,
-				       req.last, req.gfn_first);
+		err = gmem_map_add(vm, &req);
 	mutex_unlock(&vm->lock);
 put_file:
 	fput(req.file);

@@ -392,6 +392,19 @@ TEST_F(map, read_only_descriptor)
 	EXPECT_EQ(0, guest_read(self->vm, self->unit - 1));
 }
 
+/* Whatever is bound can be read. */
+TEST_F(map, write_only_descriptor)
+{
+	int wo = reopen(self->mem, O_WRONLY);
+
+	ASSERT_LE(0, wo);
+	EXPECT_EQ(-EACCES, map_mem(self->vm, 0, wo, 0, self->unit,
+				   variant->access | RX));
+	EXPECT_EQ(-EACCES, map_mem(self->vm, 0, wo, 0, self->unit,
+				   variant->access | RWX));
+	close(wo);
+}
+
 /* The exact-match rule of the UNMAP flag. */
 TEST_F(map, unmap_must_match)
 {

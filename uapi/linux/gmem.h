@@ -105,8 +105,8 @@ enum gmem_map_flags {
  * struct gmem_map_mem - argument of GMEM_VM_MAP_MEM
  * @guest_addr: guest address of the first byte
  * @flags: bits of &enum gmem_map_flags
- * @guest_mem_fd: a guestmem descriptor; one without write access can't be bound
- *	with ALLOW_WRITE (-EACCES)
+ * @guest_mem_fd: a guestmem descriptor; one without read access can't be bound, one
+ *	without write access not with ALLOW_WRITE (-EACCES)
  * @offset: offset of the first byte in the guestmem
  * @size: bytes to bind
  *
@@ -467,7 +467,7 @@ struct gmem_vm_set_policy {
  * @shared: out: pages that a guest has used through a shared binding
  * @leaked: out: pages that neither has: their provider never gave them back
  *
- * The five sum up to @length.
+ * The five sum up to the pages of @length.
  */
 struct gmem_mem_query {
 	__u32 size;
@@ -502,7 +502,8 @@ struct gmem_mem_query {
  * binds or unbinds; KVM follows by itself. Touches of a window whose binding is
  * gone are refused, until the same guestmem range is bound there again.
  * A window holds its VM: the VM ends when its descriptors and windows are gone.
- * A child process doesn't inherit windows, and they are in no core dump.
+ * A child process inherits windows only with MADV_DOFORK, and they are in no core
+ * dump. mprotect() can take write access away, but not give it: -EACCES; map again.
  */
 
 #endif /* _UAPI_LINUX_GMEM_H */
