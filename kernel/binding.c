@@ -83,6 +83,8 @@ struct gmem_binding *gmem_binding_next(struct gmem_vm *vm, unsigned long *gfn,
 	MA_STATE(mas, &vm->bindings, *gfn, *gfn);
 	struct gmem_binding *b;
 
+	/* There is no limit on how many one caller asks for. */
+	cond_resched();
 	if (*gfn > last)
 		return NULL;
 	b = mas_find(&mas, last);
@@ -142,7 +144,7 @@ int gmem_binding_map(struct gmem_vm *vm, struct file *file, u32 flags,
 	if (!b)
 		return -ENOMEM;
 	mas_set_range(&mas, gfn, gfn_last);
-	err = mas_preallocate(&mas, b, GFP_KERNEL);
+	err = mas_preallocate(&mas, b, GFP_KERNEL_ACCOUNT);
 	if (err)
 		goto free_binding;
 
@@ -268,7 +270,7 @@ static struct gmem_binding *gmem_unmap_split(struct gmem_vm *vm,
 				   b->gfn_delta);
 	if (!right)
 		return ERR_PTR(-ENOMEM);
-	err = mas_store_gfp(&mas, right, GFP_KERNEL);
+	err = mas_store_gfp(&mas, right, GFP_KERNEL_ACCOUNT);
 	if (err) {
 		gmem_binding_free(right);
 		return ERR_PTR(err);
@@ -311,7 +313,7 @@ int gmem_binding_unmap(struct gmem_vm *vm, unsigned long first,
 		if (IS_ERR(right))
 			return PTR_ERR(right);
 	}
-	err = mas_preallocate(&mas, NULL, GFP_KERNEL);
+	err = mas_preallocate(&mas, NULL, GFP_KERNEL_ACCOUNT);
 	if (err)
 		goto unsplit;
 

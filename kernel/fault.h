@@ -12,7 +12,7 @@ struct inode;
 
 /**
  * struct gmem_fault_log - the last refused guest accesses of a VM
- * @lock: innermost; taken under the folio lock
+ * @lock: innermost; taken under the invalidate lock
  * @seq: number of the last refused access
  * @overwritten: number of the last access whose entry is gone
  * @head: index of the newest entry

@@ -25,6 +25,7 @@
 #include <linux/delay.h>
 #include <linux/mm.h>
 #include <linux/pagevec.h>
+#include <linux/sched/signal.h>
 
 #include "binding.h"
 #include "folio.h"
@@ -310,6 +311,14 @@ static int gmem_lend_walk_batch(const struct gmem_lend_walk *walk,
 	return 0;
 }
 
+/* What can fail needn't go on for somebody who is dead. */
+static bool gmem_lend_walk_killed(const struct gmem_lend_walk *walk)
+{
+	return walk->step != gmem_lend_finish_folio &&
+	       walk->reason != GMEM_RECLAIM_TEARDOWN &&
+	       fatal_signal_pending(current);
+}
+
 static int gmem_lend_walk(const struct gmem_lend_walk *walk, pgoff_t first,
 			  pgoff_t last, xa_mark_t state)
 {
@@ -325,6 +334,8 @@ static int gmem_lend_walk(const struct gmem_lend_walk *walk, pgoff_t first,
 					      &batch)) {
 		err = gmem_lend_walk_batch(walk, &batch, state);
 		folio_batch_release(&batch);
+		if (!err && gmem_lend_walk_killed(walk))
+			err = -EINTR;
 		cond_resched();
 	}
 	return err;

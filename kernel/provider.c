@@ -2,6 +2,7 @@
 #include <linux/bits.h>
 #include <linux/gmem.h>
 #include <linux/kernel.h>
+#include <linux/nospec.h>
 #include <linux/string.h>
 
 #include "mock.h"
@@ -23,7 +24,10 @@ u32 gmem_nr_providers(void)
 
 const struct gmem_provider *gmem_provider_at(u32 index)
 {
-	return index < ARRAY_SIZE(gmem_providers) ? gmem_providers[index] : NULL;
+	if (index >= ARRAY_SIZE(gmem_providers))
+		return NULL;
+	return gmem_providers[array_index_nospec(index,
+						 ARRAY_SIZE(gmem_providers))];
 }
 
 const struct gmem_provider *gmem_provider_find(const char *name)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <linux/fs.h>
 #include <linux/mm.h>
+#include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
@@ -56,7 +57,8 @@ int gmem_vm_query_call(void *obj, void *arg)
 
 	do {
 		room = min_t(u32, query->nr_entries - nr, GMEM_QUERY_BATCH);
-		if (mutex_lock_killable(&vm->lock)) {
+		if (fatal_signal_pending(current) ||
+		    mutex_lock_killable(&vm->lock)) {
 			err = -EINTR;
 			break;
 		}

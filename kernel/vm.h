@@ -26,9 +26,10 @@ struct gmem_provider;
  * Lifetime: a VM is its file. Descriptors and windows hold the file; when the
  * last is gone, release unbinds everything and frees the VM.
  *
- * Lock order, outermost first: mmap_lock, gmem_vm.lock, the invalidate lock of a
- * guestmem (one at a time), the lock of an index (see folio.h), folio lock,
- * i_mmap_rwsem, the provider's own. No user memory is touched under any of them.
+ * Lock order, outermost first: mmap_lock or an inode lock, gmem_vm.lock, the
+ * invalidate lock of a guestmem (one at a time), the lock of an index (see
+ * folio.h), folio lock, i_mmap_rwsem, the provider's own. No user memory is touched
+ * under any of them.
  */
 struct gmem_vm {
 	struct mutex lock;
