@@ -17,6 +17,7 @@
  * A failure in step 1 leaves the bindings as they were, and who has a page, too:
  * those that the guest had lost are provided again when it next uses them.
  */
+#include <linux/atomic.h>
 #include <linux/file.h>
 #include <linux/interval_tree_generic.h>
 #include <linux/pagemap.h>
@@ -30,6 +31,7 @@
 #include "vm.h"
 
 static struct kmem_cache *gmem_binding_cache;
+static atomic_t gmem_bindings_gen;
 
 #define GMEM_BINDING_FIRST(b) ((b)->first)
 #define GMEM_BINDING_LAST(b) ((b)->last)
@@ -75,6 +77,53 @@ static void gmem_binding_free(struct gmem_binding *b)
 {
 	fput(b->file);
 	kfree_rcu(b, rcu);
+}
+
+/* The tree of @vm has changed; it has @nr bindings more. */
+static void gmem_binding_changed(struct gmem_vm *vm, long nr)
+{
+	lockdep_assert_held(&vm->lock);
+
+	gmem_stat_add(GMEM_STAT_BINDINGS, nr);
+	atomic_long_add(nr, &vm->nr_bindings);
+	/* Who sees an old generation later looks at the tree again. */
+	smp_store_release(&vm->generation, vm->generation + 1);
+	atomic_inc(&gmem_bindings_gen);
+}
+
+u32 gmem_bindings_generation(void)
+{
+	return atomic_read(&gmem_bindings_gen);
+}
+
+bool gmem_binding_peek(struct gmem_vm *vm, unsigned long gfn,
+		       struct gmem_binding_info *info)
+{
+	MA_STATE(mas, &vm->bindings, gfn, gfn);
+	const struct gmem_binding *b;
+	unsigned long first, last;
+
+	rcu_read_lock();
+	b = mas_find(&mas, ULONG_MAX);
+	if (b) {
+		/* The range is the tree's: trimming changes b->first and last. */
+		first = mas.index;
+		last = mas.last;
+		/* An undone split leaves the binding in two places. */
+		while (mas_find(&mas, last + 1) == b)
+			last = mas.last;
+		*info = (struct gmem_binding_info) {
+			.guest_addr = (u64)first << PAGE_SHIFT,
+			.length = (u64)(last - first + 1) << PAGE_SHIFT,
+			.offset = (u64)gmem_binding_index(b, first)
+				  << PAGE_SHIFT,
+			/* As b, the inode outlives the RCU section. */
+			.mem_id = b->mem->inode.i_ino,
+			.flags = b->flags,
+		};
+	}
+	rcu_read_unlock();
+	return b;
 }
 
 struct gmem_binding *gmem_binding_next(struct gmem_vm *vm, unsigned long *gfn,
@@ -159,7 +208,7 @@ int gmem_binding_map(struct gmem_vm *vm, struct file *file, u32 flags,
 	if (err)
 		goto destroy_mas;
 
-	gmem_stat_add(GMEM_STAT_BINDINGS, 1);
+	gmem_binding_changed(vm, 1);
 	return 0;
 
 destroy_mas:
@@ -247,10 +296,9 @@ static void gmem_unmap_finish(struct gmem_binding *b, struct gmem_binding *right
 		gmem_index_insert(b, gmem_binding_index_of(b));
 	filemap_invalidate_unlock(mapping);
 
-	if (gone) {
-		gmem_stat_add(GMEM_STAT_BINDINGS, -1);
+	gmem_binding_changed(b->vm, gone ? -1 : 0);
+	if (gone)
 		gmem_binding_free(b);
-	}
 }
 
 /*
@@ -332,7 +380,7 @@ int gmem_binding_unmap(struct gmem_vm *vm, unsigned long first,
 		gmem_unmap_finish(b, right, cut_first, cut_last);
 	}
 	if (right)
-		gmem_stat_add(GMEM_STAT_BINDINGS, 1);
+		gmem_binding_changed(vm, 1);
 	gmem_vm_end_unmap(vm);
 	return 0;
 
@@ -360,7 +408,7 @@ void gmem_binding_remove_all(struct gmem_vm *vm)
 		gmem_index_remove(b, gmem_binding_index_of(b));
 		filemap_invalidate_unlock(mapping);
 
-		gmem_stat_add(GMEM_STAT_BINDINGS, -1);
+		gmem_binding_changed(vm, -1);
 		/* The tree still points at it, but nobody reads that any more. */
 		gmem_binding_free(b);
 		cond_resched();

@@ -93,6 +93,15 @@ bool gmem_binding_exclusive(const struct gmem_binding *b);
  */
 bool gmem_binding_clip(const struct gmem_binding *b, unsigned long gfn_first,
 		       unsigned long gfn_last, pgoff_t *first, pgoff_t *last);
+/*
+ * The first binding that touches @gfn or comes behind it. For those who hold the VM
+ * by the registry's lock, which keeps nobody from changing the bindings.
+ */
+bool gmem_binding_peek(struct gmem_vm *vm, unsigned long gfn,
+		       struct gmem_binding_info *info);
+/* Changes with the bindings of any VM. */
+u32 gmem_bindings_generation(void);
+
 /* Bind; -EEXIST on an overlap. Under gmem_vm.lock. */
 int gmem_binding_map(struct gmem_vm *vm, struct file *file, u32 flags,
 		     pgoff_t first, pgoff_t last, unsigned long gfn);

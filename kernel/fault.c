@@ -15,6 +15,16 @@ void gmem_fault_log_init(struct gmem_fault_log *log)
 	spin_lock_init(&log->lock);
 }
 
+u64 gmem_fault_count(struct gmem_fault_log *log)
+{
+	u64 seq;
+
+	spin_lock(&log->lock);
+	seq = log->seq;
+	spin_unlock(&log->lock);
+	return seq;
+}
+
 static int gmem_fault_errno(enum gmem_fault_reason reason)
 {
 	switch (reason) {

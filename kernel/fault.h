@@ -45,6 +45,8 @@ struct gmem_guest_access {
 };
 
 void gmem_fault_log_init(struct gmem_fault_log *log);
+/* How many accesses were refused so far. */
+u64 gmem_fault_count(struct gmem_fault_log *log);
 
 /* Remember a refused access and return the errno of @reason. */
 int gmem_fault_refuse(struct gmem_vm *vm, unsigned long gfn, u32 access,

@@ -17,6 +17,8 @@
 #include <linux/pagemap.h>
 #include <linux/pseudo_fs.h>
 #include <linux/rcupdate_wait.h>
+#include <linux/sched/signal.h>
+#include <linux/seq_file.h>
 #include <linux/slab.h>
 
 #include "binding.h"
@@ -24,6 +26,7 @@
 #include "folio.h"
 #include "guestmem.h"
 #include "lend.h"
+#include "registry.h"
 #include "stats.h"
 
 #define GMEM_FS_MAGIC 0x474d454d /* "GMEM" */
@@ -128,36 +131,25 @@ static long gmem_mem_fallocate(struct file *file, int mode, loff_t offset,
 	return err;
 }
 
-static int gmem_mem_query_call(void *obj, void *arg)
+int gmem_mem_count(struct gmem_mem *mem, pgoff_t first, pgoff_t last,
+		   struct gmem_mem_query *count)
 {
-	struct inode *inode = file_inode(obj);
-	struct address_space *mapping = inode->i_mapping;
-	struct gmem_mem_query *query = arg;
+	XA_STATE(xas, &mem->inode.i_mapping->i_pages, first);
 	u64 lent = 0, shared = 0, leaked = 0, present = 0;
-	unsigned long first, last;
 	struct folio *folio;
-	int err;
+	int err = 0;
 
-	if (query->flags)
-		return -EINVAL;
-	err = gmem_call_range(query->offset, query->length, &first, &last);
-	if (err)
-		return err;
-	if (last >= i_size_read(inode) >> PAGE_SHIFT)
-		return -EINVAL;
-
-	XA_STATE(xas, &mapping->i_pages, first);
-
-	/* No folio goes meanwhile. */
-	filemap_invalidate_lock_shared(mapping);
 	rcu_read_lock();
 	xas_for_each(&xas, folio, last) {
+		pgoff_t entry_first;
 		u64 nr;
 
 		if (xas_retry(&xas, folio) || xa_is_value(folio))
 			continue;
-		nr = min(folio_next_index(folio) - 1, last) -
-		     max(folio->index, first) + 1;
+		/* By the entry alone: the folio may go at any time. */
+		nr = 1UL << xas_get_order(&xas);
+		entry_first = round_down(xas.xa_index, nr);
+		nr = min(entry_first + nr - 1, last) - max(entry_first, first) + 1;
 		present += nr;
 		if (xas_get_mark(&xas, GMEM_FOLIO_LEAKED))
 			leaked += nr;
@@ -168,17 +160,43 @@ static int gmem_mem_query_call(void *obj, void *arg)
 		if (need_resched()) {
 			xas_pause(&xas);
 			cond_resched_rcu();
+			if (fatal_signal_pending(current)) {
+				err = -EINTR;
+				break;
+			}
 		}
 	}
 	rcu_read_unlock();
-	filemap_invalidate_unlock_shared(mapping);
 
-	query->absent = last - first + 1 - present;
-	query->host = present - lent - shared - leaked;
-	query->lent = lent;
-	query->shared = shared;
-	query->leaked = leaked;
-	return 0;
+	count->absent = last - first + 1 - present;
+	count->host = present - lent - shared - leaked;
+	count->lent = lent;
+	count->shared = shared;
+	count->leaked = leaked;
+	return err;
+}
+
+static int gmem_mem_query_call(void *obj, void *arg)
+{
+	struct inode *inode = file_inode(obj);
+	struct address_space *mapping = inode->i_mapping;
+	struct gmem_mem_query *query = arg;
+	unsigned long first, last;
+	int err;
+
+	if (query->flags)
+		return -EINVAL;
+	err = gmem_call_range(query->offset, query->length, &first, &last);
+	if (err)
+		return err;
+	if (last >= i_size_read(inode) >> PAGE_SHIFT)
+		return -EINVAL;
+
+	/* No folio goes meanwhile. */
+	filemap_invalidate_lock_shared(mapping);
+	err = gmem_mem_count(gmem_mem(inode), first, last, query);
+	filemap_invalidate_unlock_shared(mapping);
+	return err;
 }
 
 static const struct gmem_call gmem_mem_calls[] = {
@@ -193,6 +211,12 @@ static long gmem_mem_ioctl(struct file *file, unsigned int cmd,
 			 arg);
 }
 
+static void gmem_mem_show_fdinfo(struct seq_file *seq, struct file *file)
+{
+	seq_printf(seq, "gmem-mem:\t%llu\n",
+		   (u64)file_inode(file)->i_ino);
+}
+
 static const struct file_operations gmem_mem_fops = {
 	.owner = THIS_MODULE,
 	.mmap = gmem_mem_mmap,
@@ -201,6 +225,7 @@ static const struct file_operations gmem_mem_fops = {
 	.unlocked_ioctl = gmem_mem_ioctl,
 	.compat_ioctl = compat_ptr_ioctl,
 	.llseek = noop_llseek,
+	.show_fdinfo = gmem_mem_show_fdinfo,
 };
 
 /* The size is fixed, whatever ftruncate() says; the rest is as for any inode. */
@@ -288,8 +313,12 @@ static void gmem_mem_evict_inode(struct inode *inode)
 static void gmem_mem_destroy_inode(struct inode *inode)
 {
 	/* The filesystem has a root directory, too. */
-	if (S_ISREG(inode->i_mode))
-		gmem_stat_add(GMEM_STAT_MEMS, -1);
+	if (!S_ISREG(inode->i_mode))
+		return;
+	/* Without a number it was never registered. */
+	if (inode->i_ino)
+		gmem_registry_remove_mem(gmem_mem(inode));
+	gmem_stat_add(GMEM_STAT_MEMS, -1);
 }
 
 static const struct super_operations gmem_sops = {
@@ -322,12 +351,12 @@ static struct file_system_type gmem_fs = {
 static struct inode *gmem_mem_inode_create(u64 size, unsigned int order)
 {
 	struct inode *inode;
+	int err;
 
 	inode = new_inode(gmem_mnt->mnt_sb);
 	if (!inode)
 		return ERR_PTR(-ENOMEM);
 
-	inode->i_ino = get_next_ino();
 	inode->i_mode = S_IFREG | 0600;
 	inode->i_uid = current_fsuid();
 	inode->i_gid = current_fsgid();
@@ -347,6 +376,12 @@ static struct inode *gmem_mem_inode_create(u64 size, unsigned int order)
 
 	gmem_mem(inode)->order = order;
 	gmem_stat_add(GMEM_STAT_MEMS, 1);
+
+	err = gmem_registry_add_mem(gmem_mem(inode));
+	if (err) {
+		iput(inode);
+		return ERR_PTR(err);
+	}
 	return inode;
 }
 

@@ -4,6 +4,7 @@
 
 #include <linux/container_of.h>
 #include <linux/fs.h>
+#include <linux/gmem.h>
 #include <linux/mutex.h>
 #include <linux/rbtree.h>
 #include <linux/workqueue.h>
@@ -52,6 +53,13 @@ unsigned int gmem_mem_huge_order(void);
 
 /* The guestmem behind a descriptor, referenced; -EBADF or -EINVAL. */
 struct file *gmem_mem_file_get(int fd);
+
+/*
+ * Count pages by state into the five last members of @count; they sum up to the
+ * range whatever changes meanwhile. -EINTR on a fatal signal.
+ */
+int gmem_mem_count(struct gmem_mem *mem, pgoff_t first, pgoff_t last,
+		   struct gmem_mem_query *count);
 
 /* A new file that stands for the guestmem, with operations of its own. */
 struct file *gmem_mem_file_create(struct inode *inode, struct vfsmount *mnt,

@@ -85,6 +85,7 @@ static int gmem_lend_provide(struct gmem_binding *b, struct folio *folio)
 	gmem_folio_set(folio, state);
 	if (gmem_binding_lent(b)) {
 		gmem_stat_add(GMEM_STAT_LENT_PAGES, folio_nr_pages(folio));
+		atomic_long_add(folio_nr_pages(folio), &b->vm->lent_pages);
 		gmem_stat_add(GMEM_STAT_LENDS, folio_nr_pages(folio));
 	}
 	return err;
@@ -170,6 +171,7 @@ static void gmem_lend_finish_lent(struct gmem_binding *b, struct folio *folio,
 	}
 	gmem_folio_clear(folio, GMEM_FOLIO_LENT);
 	gmem_stat_add(GMEM_STAT_LENT_PAGES, -folio_nr_pages(folio));
+	atomic_long_sub(folio_nr_pages(folio), &b->vm->lent_pages);
 }
 
 static void gmem_lend_finish_shared(struct gmem_binding *b, struct folio *folio)

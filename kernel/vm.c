@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The VM object: its file, its life and its calls. */
 #include <linux/anon_inodes.h>
+#include <linux/bitops.h>
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/mm.h>
 #include <linux/module.h>
+#include <linux/sched.h>
+#include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
@@ -14,6 +17,7 @@
 #include "mock.h"
 #include "provider.h"
 #include "query.h"
+#include "registry.h"
 #include "stats.h"
 #include "vm.h"
 #include "window.h"
@@ -47,6 +51,11 @@ int gmem_vm_wait_unmap(struct gmem_vm *vm)
 		return -EINTR;
 	mutex_unlock(&vm->lock);
 	return 0;
+}
+
+u32 gmem_vm_guest_addr_bits(const struct gmem_vm *vm)
+{
+	return fls64(vm->max_gfn) + PAGE_SHIFT;
 }
 
 int gmem_vm_range(const struct gmem_vm *vm, u64 addr, u64 length,
@@ -106,15 +115,27 @@ static void gmem_vm_free(struct gmem_vm *vm)
 	gmem_stat_add(GMEM_STAT_VMS, -1);
 }
 
-static int gmem_vm_release(struct inode *inode, struct file *file)
+static void gmem_vm_destroy(struct gmem_vm *vm)
 {
-	struct gmem_vm *vm = file->private_data;
-
+	gmem_registry_remove_vm(vm);
 	gmem_binding_remove_all(vm);
 	if (vm->provider->vm_release)
 		vm->provider->vm_release(vm);
 	gmem_vm_free(vm);
+}
+
+static int gmem_vm_release(struct inode *inode, struct file *file)
+{
+	gmem_vm_destroy(file->private_data);
 	return 0;
+}
+
+/* How a VMM, or who looks at it, learns the number of its VM. */
+static void gmem_vm_show_fdinfo(struct seq_file *seq, struct file *file)
+{
+	const struct gmem_vm *vm = file->private_data;
+
+	seq_printf(seq, "gmem-vm:\t%u\n", vm->id);
 }
 
 static const struct file_operations gmem_vm_fops = {
@@ -125,6 +146,7 @@ static const struct file_operations gmem_vm_fops = {
 	.mmap = gmem_window_mmap,
 	.get_unmapped_area = thp_get_unmapped_area,
 	.llseek = noop_llseek,
+	.show_fdinfo = gmem_vm_show_fdinfo,
 };
 
 static struct gmem_vm *gmem_vm_alloc(const struct gmem_provider *provider,
@@ -150,16 +172,26 @@ static struct gmem_vm *gmem_vm_alloc(const struct gmem_provider *provider,
 	vm->provider = provider;
 	vm->policy = policy;
 	vm->max_gfn = (1UL << (guest_addr_bits - PAGE_SHIFT)) - 1;
+	vm->pid = task_tgid_nr(current);
+	get_task_comm(vm->comm, current->group_leader);
 	gmem_stat_add(GMEM_STAT_VMS, 1);
 
 	if (provider->vm_init) {
 		err = provider->vm_init(vm);
-		if (err) {
-			gmem_vm_free(vm);
-			return ERR_PTR(err);
-		}
+		if (err)
+			goto free_vm;
 	}
+	err = gmem_registry_add_vm(vm);
+	if (err)
+		goto release_provider;
 	return vm;
+
+release_provider:
+	if (provider->vm_release)
+		provider->vm_release(vm);
+free_vm:
+	gmem_vm_free(vm);
+	return ERR_PTR(err);
 }
 
 static int gmem_vm_create(const struct gmem_provider *provider, u32 policy,
@@ -186,9 +218,7 @@ static int gmem_vm_create(const struct gmem_provider *provider, u32 policy,
 	file = anon_inode_create_getfile("[gmem-vm]", &gmem_vm_fops, vm, O_RDWR,
 					 NULL);
 	if (IS_ERR(file)) {
-		if (provider->vm_release)
-			provider->vm_release(vm);
-		gmem_vm_free(vm);
+		gmem_vm_destroy(vm);
 		put_unused_fd(fd);
 		return PTR_ERR(file);
 	}

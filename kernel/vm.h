@@ -2,8 +2,10 @@
 #ifndef _GMEM_VM_H
 #define _GMEM_VM_H
 
+#include <linux/atomic.h>
 #include <linux/maple_tree.h>
 #include <linux/mutex.h>
+#include <linux/sched.h>
 
 #include "fault.h"
 
@@ -22,6 +24,12 @@ struct gmem_provider;
  * @policy: one of &enum gmem_policy; READ_ONCE() and WRITE_ONCE()
  * @max_gfn: last GFN of the address space
  * @faults: refused accesses
+ * @id: number, from 1; constant while the VM is registered
+ * @pid: the process that made it, as the initial PID namespace counts
+ * @comm: and its name
+ * @nr_bindings: entries of @bindings
+ * @lent_pages: base pages that the guest has alone
+ * @generation: changes with @bindings. Written under @lock, after them.
  *
  * Lifetime: a VM is its file. Descriptors and windows hold the file; when the
  * last is gone, release unbinds everything and frees the VM.
@@ -41,6 +49,12 @@ struct gmem_vm {
 	u32 policy;
 	unsigned long max_gfn;
 	struct gmem_fault_log faults;
+	u32 id;
+	pid_t pid;
+	char comm[TASK_COMM_LEN];
+	atomic_long_t nr_bindings;
+	atomic_long_t lent_pages;
+	u32 generation;
 };
 
 /* Guest accesses to the range wait from here on. Under gmem_vm.lock. */
@@ -50,6 +64,9 @@ void gmem_vm_end_unmap(struct gmem_vm *vm);
 bool gmem_vm_unmapping(const struct gmem_vm *vm, unsigned long gfn);
 /* Until the unmap that was under way has ended; -EINTR on a fatal signal. */
 int gmem_vm_wait_unmap(struct gmem_vm *vm);
+
+/* The width of the address space. */
+u32 gmem_vm_guest_addr_bits(const struct gmem_vm *vm);
 
 /* Pages @addr, @length as GFNs; -EINVAL beyond the address space. */
 int gmem_vm_range(const struct gmem_vm *vm, u64 addr, u64 length,

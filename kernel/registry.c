@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <linux/atomic.h>
+#include <linux/fs.h>
+#include <linux/rwsem.h>
+#include <linux/xarray.h>
+
+#include "guestmem.h"
+#include "registry.h"
+#include "vm.h"
+
+/*
+ * Readers don't wait for anything under it, so the end of a VM, which takes it for
+ * writing, doesn't wait for long. Outermost.
+ */
+static DECLARE_RWSEM(gmem_registry_rwsem);
+
+static DEFINE_XARRAY_FLAGS(gmem_registry_vms, XA_FLAGS_ALLOC | XA_FLAGS_ACCOUNT);
+static u32 gmem_registry_next_vm_id;
+static atomic_t gmem_registry_vms_gen;
+
+static DEFINE_XARRAY_FLAGS(gmem_registry_mems,
+			   XA_FLAGS_ALLOC | XA_FLAGS_ACCOUNT);
+static u32 gmem_registry_next_ino;
+static atomic_t gmem_registry_mems_gen;
+
+/* Cyclic: who remembers a number shouldn't find somebody else behind it. */
+int gmem_registry_add_vm(struct gmem_vm *vm)
+{
+	int err;
+
+	/* The id must be there before others see the VM. */
+	err = xa_alloc_cyclic(&gmem_registry_vms, &vm->id, NULL,
+			      XA_LIMIT(1, INT_MAX), &gmem_registry_next_vm_id,
+			      GFP_KERNEL);
+	if (err < 0)
+		return err;
+	xa_store(&gmem_registry_vms, vm->id, vm, GFP_KERNEL);
+	atomic_inc(&gmem_registry_vms_gen);
+	return 0;
+}
+
+void gmem_registry_remove_vm(struct gmem_vm *vm)
+{
+	down_write(&gmem_registry_rwsem);
+	xa_erase(&gmem_registry_vms, vm->id);
+	atomic_inc(&gmem_registry_vms_gen);
+	up_write(&gmem_registry_rwsem);
+}
+
+void gmem_registry_lock_vms(void)
+{
+	down_read(&gmem_registry_rwsem);
+}
+
+void gmem_registry_unlock_vms(void)
+{
+	up_read(&gmem_registry_rwsem);
+}
+
+struct gmem_vm *gmem_registry_next_vm(u32 id)
+{
+	unsigned long index = id;
+
+	lockdep_assert_held(&gmem_registry_rwsem);
+	return xa_find(&gmem_registry_vms, &index, ULONG_MAX, XA_PRESENT);
+}
+
+struct gmem_vm *gmem_registry_find_vm(u32 id)
+{
+	lockdep_assert_held(&gmem_registry_rwsem);
+	return xa_load(&gmem_registry_vms, id);
+}
+
+int gmem_registry_add_mem(struct gmem_mem *mem)
+{
+	u32 ino;
+	int err;
+
+	/* The root directory is number 1. */
+	err = xa_alloc_cyclic(&gmem_registry_mems, &ino, NULL,
+			      XA_LIMIT(2, UINT_MAX), &gmem_registry_next_ino,
+			      GFP_KERNEL);
+	if (err < 0)
+		return err;
+	mem->inode.i_ino = ino;
+	xa_store(&gmem_registry_mems, ino, mem, GFP_KERNEL);
+	atomic_inc(&gmem_registry_mems_gen);
+	return 0;
+}
+
+void gmem_registry_remove_mem(struct gmem_mem *mem)
+{
+	xa_erase(&gmem_registry_mems, mem->inode.i_ino);
+	atomic_inc(&gmem_registry_mems_gen);
+}
+
+struct gmem_mem *gmem_registry_get_next_mem(u64 id)
+{
+	unsigned long index = id;
+	struct gmem_mem *mem;
+
+	/* Inodes are freed after a grace period. */
+	rcu_read_lock();
+	mem = xa_find(&gmem_registry_mems, &index, ULONG_MAX, XA_PRESENT);
+	while (mem && !igrab(&mem->inode))
+		mem = xa_find_after(&gmem_registry_mems, &index, ULONG_MAX,
+				    XA_PRESENT);
+	rcu_read_unlock();
+	return mem;
+}
+
+struct gmem_mem *gmem_registry_get_mem(u64 id)
+{
+	struct gmem_mem *mem;
+
+	rcu_read_lock();
+	mem = xa_load(&gmem_registry_mems, id);
+	if (mem && !igrab(&mem->inode))
+		mem = NULL;
+	rcu_read_unlock();
+	return mem;
+}
+
+u32 gmem_registry_vms_generation(void)
+{
+	return atomic_read(&gmem_registry_vms_gen);
+}
+
+u32 gmem_registry_mems_generation(void)
+{
+	return atomic_read(&gmem_registry_mems_gen);
+}

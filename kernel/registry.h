@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Which VMs and guestmems there are, for those who look from outside: netlink and
+ * debugfs. What they hold keeps no VM or guestmem from ending, nor anybody waiting.
+ */
+#ifndef _GMEM_REGISTRY_H
+#define _GMEM_REGISTRY_H
+
+#include <linux/types.h>
+
+struct gmem_mem;
+struct gmem_vm;
+
+/*
+ * Give a VM that is ready for use a number, gmem_vm.id, and let others see it;
+ * -ENOMEM or -EBUSY.
+ */
+int gmem_registry_add_vm(struct gmem_vm *vm);
+/* After that nobody sees the VM or its bindings any more. */
+void gmem_registry_remove_vm(struct gmem_vm *vm);
+
+/* VMs that are seen between the two stay as long. Never held for long. */
+void gmem_registry_lock_vms(void);
+void gmem_registry_unlock_vms(void);
+/* The first VM whose number is @id or higher; NULL if there is none. */
+struct gmem_vm *gmem_registry_next_vm(u32 id);
+struct gmem_vm *gmem_registry_find_vm(u32 id);
+
+/* The same for a guestmem; its number is that of its inode. */
+int gmem_registry_add_mem(struct gmem_mem *mem);
+/* Once it has no user; RCU readers may still see it. */
+void gmem_registry_remove_mem(struct gmem_mem *mem);
+/* The first one whose number is @id or higher, referenced (iput()), or NULL. */
+struct gmem_mem *gmem_registry_get_next_mem(u64 id);
+struct gmem_mem *gmem_registry_get_mem(u64 id);
+
+/* Change with every VM, guestmem or binding that comes or goes. */
+u32 gmem_registry_vms_generation(void);
+u32 gmem_registry_mems_generation(void);
+
+#endif /* _GMEM_REGISTRY_H */
