@@ -9,6 +9,7 @@
 #include "binding.h"
 #include "call.h"
 #include "guestmem.h"
+#include "netlink.h"
 #include "provider.h"
 #include "stats.h"
 #include "vm.h"
@@ -84,11 +85,16 @@ static int __init gmem_init(void)
 	err = gmem_mem_init();
 	if (err)
 		goto exit_bindings;
-	err = misc_register(&gmem_device);
+	err = gmem_netlink_init();
 	if (err)
 		goto exit_mem;
+	err = misc_register(&gmem_device);
+	if (err)
+		goto exit_netlink;
 	return 0;
 
+exit_netlink:
+	gmem_netlink_exit();
 exit_mem:
 	gmem_mem_exit();
 exit_bindings:
@@ -99,6 +105,7 @@ exit_bindings:
 static void __exit gmem_exit(void)
 {
 	misc_deregister(&gmem_device);
+	gmem_netlink_exit();
 	gmem_mem_exit();
 	gmem_binding_cache_exit();
 }

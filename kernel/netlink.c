@@ -1,0 +1,552 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The generic netlink family: requests.
+ *
+ * A dump goes in pieces, one for each buffer that the receiver reads, and keeps
+ * nothing in between but a position: the number of a VM or guestmem, and a guest
+ * address. What changes between two pieces shows in a generation count, and the
+ * receiver is told (NLM_F_DUMP_INTR).
+ *
+ * Policies and operations agree with Documentation/netlink/specs/gmem.yaml; a test
+ * compares them.
+ */
+#include <linux/capability.h>
+#include <linux/gmem_netlink.h>
+#include <linux/maple_tree.h>
+#include <linux/mm.h>
+#include <linux/rcupdate.h>
+#include <net/genetlink.h>
+#include <net/netlink.h>
+
+#include "binding.h"
+#include "guestmem.h"
+#include "netlink.h"
+#include "provider.h"
+#include "registry.h"
+#include "stats.h"
+#include "vm.h"
+
+static struct genl_family gmem_nl_family;
+
+/* GENL_ADMIN_PERM is for CAP_NET_ADMIN, and this is no matter of networks. */
+static int gmem_nl_check_capable(struct sk_buff *skb,
+				 struct netlink_ext_ack *extack)
+{
+	if (netlink_capable(skb, CAP_SYS_ADMIN))
+		return 0;
+	NL_SET_ERR_MSG(extack,
+		       "CAP_SYS_ADMIN is needed in the initial user namespace");
+	return -EPERM;
+}
+
+static int gmem_nl_pre_doit(const struct genl_split_ops *ops,
+			    struct sk_buff *skb, struct genl_info *info)
+{
+	return gmem_nl_check_capable(skb, info->extack);
+}
+
+static int gmem_nl_dump_start(struct netlink_callback *cb)
+{
+	return gmem_nl_check_capable(cb->skb, cb->extack);
+}
+
+/* The kernel takes 0 for "don't compare". */
+static void gmem_nl_set_generation(struct netlink_callback *cb, u32 generation)
+{
+	cb->seq = generation ?: 1;
+}
+
+/**
+ * struct gmem_nl_dump - where a dump stands, in netlink_callback.ctx
+ * @id: the first VM or guestmem that is still to come
+ * @gfn: of VM @id, the first GFN that is
+ */
+struct gmem_nl_dump {
+	u64 id;
+	unsigned long gfn;
+};
+
+static_assert(sizeof(struct gmem_nl_dump) <=
+	      sizeof_field(struct netlink_callback, ctx));
+
+static struct gmem_nl_dump *gmem_nl_dump(struct netlink_callback *cb)
+{
+	return (struct gmem_nl_dump *)cb->ctx;
+}
+
+static void *gmem_nl_dump_put(struct sk_buff *skb, struct netlink_callback *cb,
+			      u8 cmd)
+{
+	void *hdr;
+
+	hdr = genlmsg_put(skb, NETLINK_CB(cb->skb).portid, cb->nlh->nlmsg_seq,
+			  &gmem_nl_family, NLM_F_MULTI, cmd);
+	if (hdr)
+		genl_dump_check_consistent(cb, hdr);
+	return hdr;
+}
+
+/* End a message into which attributes were put with the result @err. */
+static int gmem_nl_dump_end(struct sk_buff *skb, void *hdr, int err)
+{
+	if (err)
+		genlmsg_cancel(skb, hdr);
+	else
+		genlmsg_end(skb, hdr);
+	return err;
+}
+
+/* What dumpit returns: 0 when it has come to an end. */
+static int gmem_nl_dump_result(struct sk_buff *skb, int err)
+{
+	/* A full buffer is no error unless not even one message fits. */
+	if (err == -EMSGSIZE && skb->len)
+		err = 0;
+	return err ?: skb->len;
+}
+
+/* The message that answers a request for one thing. */
+static struct sk_buff *gmem_nl_reply_new(struct genl_info *info, void **hdr)
+{
+	struct sk_buff *skb;
+
+	skb = genlmsg_new(GENLMSG_DEFAULT_SIZE, GFP_KERNEL);
+	if (!skb)
+		return NULL;
+	*hdr = genlmsg_put_reply(skb, info, &gmem_nl_family, 0,
+				 info->genlhdr->cmd);
+	if (!*hdr) {
+		nlmsg_free(skb);
+		return NULL;
+	}
+	return skb;
+}
+
+static int gmem_nl_reply(struct sk_buff *skb, struct genl_info *info, void *hdr,
+			 int err)
+{
+	if (err) {
+		nlmsg_free(skb);
+		return err;
+	}
+	genlmsg_end(skb, hdr);
+	return genlmsg_reply(skb, info);
+}
+
+/* ---- VMs ---- */
+
+static int gmem_nl_put_vm(struct sk_buff *skb, struct gmem_vm *vm)
+{
+	if (nla_put_u32(skb, GMEM_A_VM_ID, vm->id) ||
+	    nla_put_string(skb, GMEM_A_VM_PROVIDER, vm->provider->name) ||
+	    nla_put_u32(skb, GMEM_A_VM_POLICY, READ_ONCE(vm->policy)) ||
+	    nla_put_u32(skb, GMEM_A_VM_GUEST_ADDR_BITS,
+			gmem_vm_guest_addr_bits(vm)) ||
+	    nla_put_u32(skb, GMEM_A_VM_PID, vm->pid) ||
+	    nla_put_string(skb, GMEM_A_VM_COMM, vm->comm) ||
+	    nla_put_u64_64bit(skb, GMEM_A_VM_BINDINGS,
+			      atomic_long_read(&vm->nr_bindings),
+			      GMEM_A_VM_PAD) ||
+	    nla_put_u64_64bit(skb, GMEM_A_VM_LENT_PAGES,
+			      atomic_long_read(&vm->lent_pages),
+			      GMEM_A_VM_PAD) ||
+	    nla_put_u64_64bit(skb, GMEM_A_VM_REFUSED,
+			      gmem_fault_count(&vm->faults), GMEM_A_VM_PAD))
+		return -EMSGSIZE;
+	return 0;
+}
+
+static int gmem_nl_vm_get_doit(struct sk_buff *skb, struct genl_info *info)
+{
+	struct sk_buff *reply;
+	struct gmem_vm *vm;
+	int err = -ENOENT;
+	void *hdr;
+
+	if (GENL_REQ_ATTR_CHECK(info, GMEM_A_VM_ID))
+		return -EINVAL;
+	reply = gmem_nl_reply_new(info, &hdr);
+	if (!reply)
+		return -ENOMEM;
+
+	gmem_registry_lock_vms();
+	vm = gmem_registry_find_vm(nla_get_u32(info->attrs[GMEM_A_VM_ID]));
+	if (vm)
+		err = gmem_nl_put_vm(reply, vm);
+	gmem_registry_unlock_vms();
+
+	if (err == -ENOENT)
+		NL_SET_ERR_MSG_ATTR(info->extack, info->attrs[GMEM_A_VM_ID],
+				    "no such VM");
+	return gmem_nl_reply(reply, info, hdr, err);
+}
+
+static int gmem_nl_vm_get_dumpit(struct sk_buff *skb,
+				 struct netlink_callback *cb)
+{
+	struct gmem_nl_dump *dump = gmem_nl_dump(cb);
+	struct gmem_vm *vm;
+	int err = 0;
+	void *hdr;
+
+	gmem_registry_lock_vms();
+	gmem_nl_set_generation(cb, gmem_registry_vms_generation());
+	while (!err && (vm = gmem_registry_next_vm(dump->id))) {
+		hdr = gmem_nl_dump_put(skb, cb, GMEM_CMD_VM_GET);
+		err = hdr ? gmem_nl_dump_end(skb, hdr, gmem_nl_put_vm(skb, vm)) :
+			    -EMSGSIZE;
+		if (!err)
+			dump->id = vm->id + 1;
+	}
+	gmem_registry_unlock_vms();
+	return gmem_nl_dump_result(skb, err);
+}
+
+/* ---- bindings ---- */
+
+static int gmem_nl_put_binding(struct sk_buff *skb, struct netlink_callback *cb,
+			       const struct gmem_vm *vm,
+			       const struct gmem_binding_info *info)
+{
+	void *hdr;
+	int err = 0;
+
+	hdr = gmem_nl_dump_put(skb, cb, GMEM_CMD_BINDING_GET);
+	if (!hdr)
+		return -EMSGSIZE;
+	if (nla_put_u32(skb, GMEM_A_BINDING_VM_ID, vm->id) ||
+	    nla_put_u64_64bit(skb, GMEM_A_BINDING_MEM_ID, info->mem_id,
+			      GMEM_A_BINDING_PAD) ||
+	    nla_put_u64_64bit(skb, GMEM_A_BINDING_GUEST_ADDR, info->guest_addr,
+			      GMEM_A_BINDING_PAD) ||
+	    nla_put_u64_64bit(skb, GMEM_A_BINDING_OFFSET, info->offset,
+			      GMEM_A_BINDING_PAD) ||
+	    nla_put_u64_64bit(skb, GMEM_A_BINDING_LENGTH, info->length,
+			      GMEM_A_BINDING_PAD) ||
+	    nla_put_u32(skb, GMEM_A_BINDING_FLAGS, info->flags))
+		err = -EMSGSIZE;
+	return gmem_nl_dump_end(skb, hdr, err);
+}
+
+/* The bindings of one VM, from dump->gfn on. VMs locked. */
+static int gmem_nl_dump_bindings(struct sk_buff *skb,
+				 struct netlink_callback *cb,
+				 struct gmem_vm *vm)
+{
+	struct gmem_nl_dump *dump = gmem_nl_dump(cb);
+	struct gmem_binding_info info;
+	int err = 0;
+
+	while (!err && gmem_binding_peek(vm, dump->gfn, &info)) {
+		err = gmem_nl_put_binding(skb, cb, vm, &info);
+		if (!err)
+			dump->gfn = (info.guest_addr + info.length) >> PAGE_SHIFT;
+	}
+	return err;
+}
+
+static int gmem_nl_dump_all_bindings(struct sk_buff *skb,
+				     struct netlink_callback *cb)
+{
+	struct gmem_nl_dump *dump = gmem_nl_dump(cb);
+	struct gmem_vm *vm;
+	int err = 0;
+
+	gmem_nl_set_generation(cb, gmem_registry_vms_generation() +
+				   gmem_bindings_generation());
+	while (!err && (vm = gmem_registry_next_vm(dump->id))) {
+		if (vm->id != dump->id) {
+			dump->id = vm->id;
+			dump->gfn = 0;
+		}
+		err = gmem_nl_dump_bindings(skb, cb, vm);
+		if (!err) {
+			dump->id++;
+			dump->gfn = 0;
+		}
+	}
+	return err;
+}
+
+static int gmem_nl_dump_vm_bindings(struct sk_buff *skb,
+				    struct netlink_callback *cb)
+{
+	struct gmem_vm *vm = gmem_registry_find_vm(gmem_nl_dump(cb)->id);
+
+	if (!vm) {
+		/* It went during the dump: equal to no generation. */
+		cb->seq = 0;
+		return 0;
+	}
+	gmem_nl_set_generation(cb, READ_ONCE(vm->generation));
+	return gmem_nl_dump_bindings(skb, cb, vm);
+}
+
+static struct nlattr *gmem_nl_dump_attr(struct netlink_callback *cb, int type)
+{
+	return genl_info_dump(cb)->attrs[type];
+}
+
+static int gmem_nl_binding_get_start(struct netlink_callback *cb)
+{
+	struct nlattr *attr = gmem_nl_dump_attr(cb, GMEM_A_BINDING_VM_ID);
+	struct gmem_nl_dump *dump = gmem_nl_dump(cb);
+	int err;
+
+	err = gmem_nl_dump_start(cb);
+	if (err || !attr)
+		return err;
+
+	dump->id = nla_get_u32(attr);
+	gmem_registry_lock_vms();
+	if (!gmem_registry_find_vm(dump->id))
+		err = -ENOENT;
+	gmem_registry_unlock_vms();
+	if (err)
+		NL_SET_ERR_MSG_ATTR(cb->extack, attr, "no such VM");
+	return err;
+}
+
+static int gmem_nl_binding_get_dumpit(struct sk_buff *skb,
+				      struct netlink_callback *cb)
+{
+	int err;
+
+	gmem_registry_lock_vms();
+	if (gmem_nl_dump_attr(cb, GMEM_A_BINDING_VM_ID))
+		err = gmem_nl_dump_vm_bindings(skb, cb);
+	else
+		err = gmem_nl_dump_all_bindings(skb, cb);
+	gmem_registry_unlock_vms();
+	return gmem_nl_dump_result(skb, err);
+}
+
+/* ---- guestmems ---- */
+
+static int gmem_nl_put_mem(struct sk_buff *skb, const struct gmem_mem *mem,
+			   const struct gmem_mem_query *count)
+{
+	if (nla_put_u64_64bit(skb, GMEM_A_MEM_ID, mem->inode.i_ino,
+			      GMEM_A_MEM_PAD) ||
+	    nla_put_u64_64bit(skb, GMEM_A_MEM_SIZE, i_size_read(&mem->inode),
+			      GMEM_A_MEM_PAD) ||
+	    nla_put_u64_64bit(skb, GMEM_A_MEM_PAGE_SIZE, PAGE_SIZE << mem->order,
+			      GMEM_A_MEM_PAD) ||
+	    nla_put_u64_64bit(skb, GMEM_A_MEM_ABSENT, count->absent,
+			      GMEM_A_MEM_PAD) ||
+	    nla_put_u64_64bit(skb, GMEM_A_MEM_HOST, count->host,
+			      GMEM_A_MEM_PAD) ||
+	    nla_put_u64_64bit(skb, GMEM_A_MEM_LENT, count->lent,
+			      GMEM_A_MEM_PAD) ||
+	    nla_put_u64_64bit(skb, GMEM_A_MEM_SHARED, count->shared,
+			      GMEM_A_MEM_PAD) ||
+	    nla_put_u64_64bit(skb, GMEM_A_MEM_LEAKED, count->leaked,
+			      GMEM_A_MEM_PAD))
+		return -EMSGSIZE;
+	return 0;
+}
+
+static int gmem_nl_count_mem(struct gmem_mem *mem, struct gmem_mem_query *count)
+{
+	return gmem_mem_count(mem, 0,
+			      (i_size_read(&mem->inode) >> PAGE_SHIFT) - 1,
+			      count);
+}
+
+static int gmem_nl_mem_get_doit(struct sk_buff *skb, struct genl_info *info)
+{
+	struct gmem_mem_query count;
+	struct sk_buff *reply;
+	struct gmem_mem *mem;
+	void *hdr;
+	int err;
+
+	if (GENL_REQ_ATTR_CHECK(info, GMEM_A_MEM_ID))
+		return -EINVAL;
+	mem = gmem_registry_get_mem(nla_get_u64(info->attrs[GMEM_A_MEM_ID]));
+	if (!mem) {
+		NL_SET_ERR_MSG_ATTR(info->extack, info->attrs[GMEM_A_MEM_ID],
+				    "no such guestmem");
+		return -ENOENT;
+	}
+
+	err = -ENOMEM;
+	reply = gmem_nl_reply_new(info, &hdr);
+	if (reply) {
+		err = gmem_nl_count_mem(mem, &count);
+		if (!err)
+			err = gmem_nl_put_mem(reply, mem, &count);
+		err = gmem_nl_reply(reply, info, hdr, err);
+	}
+	iput(&mem->inode);
+	return err;
+}
+
+static int gmem_nl_dump_mem(struct sk_buff *skb, struct netlink_callback *cb,
+			    struct gmem_mem *mem)
+{
+	struct gmem_mem_query count;
+	void *hdr;
+	int err;
+
+	/* First: counting is the work. */
+	hdr = gmem_nl_dump_put(skb, cb, GMEM_CMD_MEM_GET);
+	if (!hdr)
+		return -EMSGSIZE;
+	err = gmem_nl_count_mem(mem, &count);
+	if (!err)
+		err = gmem_nl_put_mem(skb, mem, &count);
+	return gmem_nl_dump_end(skb, hdr, err);
+}
+
+static int gmem_nl_mem_get_dumpit(struct sk_buff *skb,
+				  struct netlink_callback *cb)
+{
+	struct gmem_nl_dump *dump = gmem_nl_dump(cb);
+	struct gmem_mem *mem;
+	int err = 0;
+
+	gmem_nl_set_generation(cb, gmem_registry_mems_generation());
+	while (!err && (mem = gmem_registry_get_next_mem(dump->id))) {
+		err = gmem_nl_dump_mem(skb, cb, mem);
+		if (!err)
+			dump->id = (u64)mem->inode.i_ino + 1;
+		/* Its end, if it was only waiting for us. */
+		iput(&mem->inode);
+	}
+	return gmem_nl_dump_result(skb, err);
+}
+
+/* ---- counters ---- */
+
+static int gmem_nl_put_stats(struct sk_buff *skb, const struct gmem_stats *stats)
+{
+	const struct {
+		int type;
+		u64 value;
+	} attrs[] = {
+		{ GMEM_A_STATS_VMS, stats->vms },
+		{ GMEM_A_STATS_MEMS, stats->mems },
+		{ GMEM_A_STATS_BINDINGS, stats->bindings },
+		{ GMEM_A_STATS_LENT_PAGES, stats->lent_pages },
+		{ GMEM_A_STATS_LEAKED_PAGES, stats->leaked_pages },
+		{ GMEM_A_STATS_LENDS, stats->lends },
+		{ GMEM_A_STATS_RECLAIMS, stats->reclaims },
+		{ GMEM_A_STATS_REFUSED, stats->refused },
+	};
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(attrs); i++)
+		if (nla_put_u64_64bit(skb, attrs[i].type, attrs[i].value,
+				      GMEM_A_STATS_PAD))
+			return -EMSGSIZE;
+	return 0;
+}
+
+static int gmem_nl_stats_get_doit(struct sk_buff *skb, struct genl_info *info)
+{
+	struct gmem_stats stats = {};
+	struct sk_buff *reply;
+	void *hdr;
+	int err;
+
+	reply = gmem_nl_reply_new(info, &hdr);
+	if (!reply)
+		return -ENOMEM;
+	err = gmem_stats_call(NULL, &stats);
+	if (!err)
+		err = gmem_nl_put_stats(reply, &stats);
+	return gmem_nl_reply(reply, info, hdr, err);
+}
+
+/* ---- the family ---- */
+
+static const struct nla_policy gmem_vm_get_nl_policy[GMEM_A_VM_ID + 1] = {
+	[GMEM_A_VM_ID] = NLA_POLICY_MIN(NLA_U32, 1),
+};
+
+static const struct nla_policy
+gmem_binding_get_nl_policy[GMEM_A_BINDING_VM_ID + 1] = {
+	[GMEM_A_BINDING_VM_ID] = NLA_POLICY_MIN(NLA_U32, 1),
+};
+
+static const struct nla_policy gmem_mem_get_nl_policy[GMEM_A_MEM_ID + 1] = {
+	[GMEM_A_MEM_ID] = { .type = NLA_U64, },
+};
+
+static const struct genl_split_ops gmem_nl_ops[] = {
+	{
+		.cmd = GMEM_CMD_VM_GET,
+		.pre_doit = gmem_nl_pre_doit,
+		.doit = gmem_nl_vm_get_doit,
+		.policy = gmem_vm_get_nl_policy,
+		.maxattr = GMEM_A_VM_ID,
+		.flags = GENL_CMD_CAP_DO,
+	},
+	{
+		.cmd = GMEM_CMD_VM_GET,
+		.start = gmem_nl_dump_start,
+		.dumpit = gmem_nl_vm_get_dumpit,
+		.flags = GENL_CMD_CAP_DUMP,
+	},
+	{
+		.cmd = GMEM_CMD_BINDING_GET,
+		.start = gmem_nl_binding_get_start,
+		.dumpit = gmem_nl_binding_get_dumpit,
+		.policy = gmem_binding_get_nl_policy,
+		.maxattr = GMEM_A_BINDING_VM_ID,
+		.flags = GENL_CMD_CAP_DUMP,
+	},
+	{
+		.cmd = GMEM_CMD_MEM_GET,
+		.pre_doit = gmem_nl_pre_doit,
+		.doit = gmem_nl_mem_get_doit,
+		.policy = gmem_mem_get_nl_policy,
+		.maxattr = GMEM_A_MEM_ID,
+		.flags = GENL_CMD_CAP_DO,
+	},
+	{
+		.cmd = GMEM_CMD_MEM_GET,
+		.start = gmem_nl_dump_start,
+		.dumpit = gmem_nl_mem_get_dumpit,
+		.flags = GENL_CMD_CAP_DUMP,
+	},
+	{
+		.cmd = GMEM_CMD_STATS_GET,
+		.pre_doit = gmem_nl_pre_doit,
+		.doit = gmem_nl_stats_get_doit,
+		.flags = GENL_CMD_CAP_DO,
+	},
+};
+
+static const struct genl_multicast_group gmem_nl_mcgrps[] = {
+	{
+		.name = GMEM_MCGRP_EVENTS,
+		.flags = GENL_MCAST_CAP_SYS_ADMIN,
+	},
+};
+
+static struct genl_family gmem_nl_family __ro_after_init = {
+	.name = GMEM_FAMILY_NAME,
+	.version = GMEM_FAMILY_VERSION,
+	/* VMs belong to no network namespace: their operator is the host's. */
+	.netnsok = false,
+	/* No request waits for another, nor for a lock of somebody's VM. */
+	.parallel_ops = true,
+	.module = THIS_MODULE,
+	.split_ops = gmem_nl_ops,
+	.n_split_ops = ARRAY_SIZE(gmem_nl_ops),
+	.mcgrps = gmem_nl_mcgrps,
+	.n_mcgrps = ARRAY_SIZE(gmem_nl_mcgrps),
+};
+
+int gmem_netlink_init(void)
+{
+	return genl_register_family(&gmem_nl_family);
+}
+
+void gmem_netlink_exit(void)
+{
+	/* Waits for requests that are being answered. */
+	genl_unregister_family(&gmem_nl_family);
+}

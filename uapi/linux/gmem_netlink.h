@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
+/*
+ * gmem: the generic netlink family, for a host's operator: what guest memory there
+ * is, who has it, and what happens to it. Documentation/netlink/specs/gmem.yaml is
+ * its specification and describes every attribute; a test compares the two.
+ */
+#ifndef _UAPI_LINUX_GMEM_NETLINK_H
+#define _UAPI_LINUX_GMEM_NETLINK_H
+
+#define GMEM_FAMILY_NAME "gmem"
+#define GMEM_FAMILY_VERSION 1
+
+/**
+ * enum gmem_event - what happened
+ * @GMEM_EVENT_OVERRUN: the queue was full; LOST says how many events are missing
+ * @GMEM_EVENT_VM_CREATED: a VM was made
+ * @GMEM_EVENT_VM_DESTROYED: a VM is gone, after all its bindings
+ * @GMEM_EVENT_MEM_CREATED: a guestmem was made
+ * @GMEM_EVENT_MEM_DESTROYED: a guestmem is gone
+ * @GMEM_EVENT_MAP: a guest range was bound to a guestmem range
+ * @GMEM_EVENT_UNMAP: a guest range was unbound
+ * @GMEM_EVENT_LEND: pages went from the host to a guest
+ * @GMEM_EVENT_SHARE: a guest has used pages through a shared binding, the first
+ *	to do so
+ * @GMEM_EVENT_RECLAIM: lent pages came back to the host
+ * @GMEM_EVENT_RECLAIM_REFUSED: pages could not be taken back; who had them still
+ *	does
+ * @GMEM_EVENT_LEAK: a VM is gone and its provider kept pages; they are lost until
+ *	reboot
+ * @GMEM_EVENT_HWPOISON: memory of a guestmem broke
+ * @GMEM_EVENT_REFUSED: a guest access was refused
+ */
+enum gmem_event {
+	GMEM_EVENT_OVERRUN = 1,
+	GMEM_EVENT_VM_CREATED,
+	GMEM_EVENT_VM_DESTROYED,
+	GMEM_EVENT_MEM_CREATED,
+	GMEM_EVENT_MEM_DESTROYED,
+	GMEM_EVENT_MAP,
+	GMEM_EVENT_UNMAP,
+	GMEM_EVENT_LEND,
+	GMEM_EVENT_SHARE,
+	GMEM_EVENT_RECLAIM,
+	GMEM_EVENT_RECLAIM_REFUSED,
+	GMEM_EVENT_LEAK,
+	GMEM_EVENT_HWPOISON,
+	GMEM_EVENT_REFUSED,
+};
+
+/**
+ * enum gmem_reclaim_cause - why pages were to come back
+ * @GMEM_RECLAIM_CAUSE_HOST: the host wanted to use them
+ * @GMEM_RECLAIM_CAUSE_PUNCH: they were to be freed
+ * @GMEM_RECLAIM_CAUSE_UNBIND: their binding went
+ * @GMEM_RECLAIM_CAUSE_TEARDOWN: their VM went
+ * @GMEM_RECLAIM_CAUSE_POISON: they broke
+ */
+enum gmem_reclaim_cause {
+	GMEM_RECLAIM_CAUSE_HOST = 1,
+	GMEM_RECLAIM_CAUSE_PUNCH,
+	GMEM_RECLAIM_CAUSE_UNBIND,
+	GMEM_RECLAIM_CAUSE_TEARDOWN,
+	GMEM_RECLAIM_CAUSE_POISON,
+};
+
+/* Of GMEM_CMD_VM_GET. */
+enum {
+	GMEM_A_VM_ID = 1,		/* u32 */
+	GMEM_A_VM_PROVIDER,		/* string */
+	GMEM_A_VM_POLICY,		/* u32, enum gmem_policy */
+	GMEM_A_VM_GUEST_ADDR_BITS,	/* u32 */
+	GMEM_A_VM_PID,			/* u32 */
+	GMEM_A_VM_COMM,			/* string */
+	GMEM_A_VM_BINDINGS,		/* u64 */
+	GMEM_A_VM_LENT_PAGES,		/* u64 */
+	GMEM_A_VM_REFUSED,		/* u64 */
+	GMEM_A_VM_PAD,
+
+	__GMEM_A_VM_MAX,
+	GMEM_A_VM_MAX = (__GMEM_A_VM_MAX - 1)
+};
+
+/* Of GMEM_CMD_BINDING_GET. */
+enum {
+	GMEM_A_BINDING_VM_ID = 1,	/* u32 */
+	GMEM_A_BINDING_MEM_ID,		/* u64 */
+	GMEM_A_BINDING_GUEST_ADDR,	/* u64, bytes */
+	GMEM_A_BINDING_OFFSET,		/* u64, bytes */
+	GMEM_A_BINDING_LENGTH,		/* u64, bytes */
+	GMEM_A_BINDING_FLAGS,		/* u32, enum gmem_map_flags */
+	GMEM_A_BINDING_PAD,
+
+	__GMEM_A_BINDING_MAX,
+	GMEM_A_BINDING_MAX = (__GMEM_A_BINDING_MAX - 1)
+};
+
+/* Of GMEM_CMD_MEM_GET. */
+enum {
+	GMEM_A_MEM_ID = 1,		/* u64 */
+	GMEM_A_MEM_SIZE,		/* u64, bytes */
+	GMEM_A_MEM_PAGE_SIZE,		/* u64, bytes */
+	GMEM_A_MEM_ABSENT,		/* u64, base pages */
+	GMEM_A_MEM_HOST,		/* u64, base pages */
+	GMEM_A_MEM_LENT,		/* u64, base pages */
+	GMEM_A_MEM_SHARED,		/* u64, base pages */
+	GMEM_A_MEM_LEAKED,		/* u64, base pages */
+	GMEM_A_MEM_PAD,
+
+	__GMEM_A_MEM_MAX,
+	GMEM_A_MEM_MAX = (__GMEM_A_MEM_MAX - 1)
+};
+
+/* Of GMEM_CMD_STATS_GET: the members of struct gmem_stats. */
+enum {
+	GMEM_A_STATS_VMS = 1,		/* u64, as all below */
+	GMEM_A_STATS_MEMS,
+	GMEM_A_STATS_BINDINGS,
+	GMEM_A_STATS_LENT_PAGES,
+	GMEM_A_STATS_LEAKED_PAGES,
+	GMEM_A_STATS_LENDS,
+	GMEM_A_STATS_RECLAIMS,
+	GMEM_A_STATS_REFUSED,
+	GMEM_A_STATS_PAD,
+
+	__GMEM_A_STATS_MAX,
+	GMEM_A_STATS_MAX = (__GMEM_A_STATS_MAX - 1)
+};
+
+/* Of GMEM_CMD_EVENT. */
+enum {
+	GMEM_A_EVENT_SEQ = 1,		/* u64 */
+	GMEM_A_EVENT_TYPE,		/* u32, enum gmem_event */
+	GMEM_A_EVENT_VM_ID,		/* u32 */
+	GMEM_A_EVENT_MEM_ID,		/* u64 */
+	GMEM_A_EVENT_GUEST_ADDR,	/* u64, bytes */
+	GMEM_A_EVENT_OFFSET,		/* u64, bytes */
+	GMEM_A_EVENT_LENGTH,		/* u64, bytes */
+	GMEM_A_EVENT_FLAGS,		/* u32, enum gmem_map_flags */
+	GMEM_A_EVENT_CAUSE,		/* u32, enum gmem_reclaim_cause */
+	GMEM_A_EVENT_ERROR,		/* u32, an errno */
+	GMEM_A_EVENT_ACCESS,		/* u32, enum gmem_access */
+	GMEM_A_EVENT_REASON,		/* u32, enum gmem_fault_reason */
+	GMEM_A_EVENT_COUNT,		/* u64 */
+	GMEM_A_EVENT_LOST,		/* u64 */
+	GMEM_A_EVENT_PAD,
+
+	__GMEM_A_EVENT_MAX,
+	GMEM_A_EVENT_MAX = (__GMEM_A_EVENT_MAX - 1)
+};
+
+enum {
+	GMEM_CMD_VM_GET = 1,		/* do, dump */
+	GMEM_CMD_BINDING_GET,		/* dump */
+	GMEM_CMD_MEM_GET,		/* do, dump */
+	GMEM_CMD_STATS_GET,		/* do */
+	GMEM_CMD_EVENT,			/* from the kernel, to the group */
+
+	__GMEM_CMD_MAX,
+	GMEM_CMD_MAX = (__GMEM_CMD_MAX - 1)
+};
+
+#define GMEM_MCGRP_EVENTS "events"
+
+#endif /* _UAPI_LINUX_GMEM_NETLINK_H */
