@@ -24,6 +24,7 @@
 #include <linux/slab.h>
 
 #include "binding.h"
+#include "event.h"
 #include "guestmem.h"
 #include "lend.h"
 #include "provider.h"
@@ -203,6 +204,7 @@ int gmem_binding_map(struct gmem_vm *vm, struct file *file, u32 flags,
 	} else {
 		gmem_index_insert(b, gmem_binding_index_of(b));
 		mas_store_prealloc(&mas, b);
+		gmem_event_map(b);
 	}
 	filemap_invalidate_unlock(inode->i_mapping);
 	if (err)
@@ -281,6 +283,7 @@ static void gmem_unmap_finish(struct gmem_binding *b, struct gmem_binding *right
 
 	filemap_invalidate_lock(mapping);
 	gmem_lend_finish_reclaim(b, first, last, GMEM_RECLAIM_UNBIND);
+	gmem_event_unmap(b, first, last);
 	gmem_index_remove(b, gmem_binding_index_of(b));
 	if (right) {
 		b->last = first - 1;
@@ -405,6 +408,7 @@ void gmem_binding_remove_all(struct gmem_vm *vm)
 		filemap_invalidate_lock(mapping);
 		gmem_lend_reclaim_range(b, b->first, b->last,
 					GMEM_RECLAIM_TEARDOWN, NULL);
+		gmem_event_unmap(b, b->first, b->last);
 		gmem_index_remove(b, gmem_binding_index_of(b));
 		filemap_invalidate_unlock(mapping);
 

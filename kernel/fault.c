@@ -4,6 +4,7 @@
 #include <linux/uaccess.h>
 
 #include "binding.h"
+#include "event.h"
 #include "fault.h"
 #include "guestmem.h"
 #include "lend.h"
@@ -72,6 +73,7 @@ int gmem_fault_refuse(struct gmem_vm *vm, unsigned long gfn, u32 access,
 	spin_unlock(&log->lock);
 
 	gmem_stat_add(GMEM_STAT_REFUSED, 1);
+	gmem_event_refused(vm, addr, access, reason);
 	return gmem_fault_errno(reason);
 }
 

@@ -17,11 +17,14 @@
  *	behind it, fail. @nth 0 switches the point off.
  * @GMEM_TEST_LOOKUP: report in @provided what the second stage holds at
  *	@guest_addr, and in @length how many pages it holds in all
+ * @GMEM_TEST_HOLD_EVENTS: @nth not 0: let events pile up in the module; 0: send
+ *	them again
  */
 enum gmem_test_op {
 	GMEM_TEST_ACCESS = 1,
 	GMEM_TEST_FAIL = 2,
 	GMEM_TEST_LOOKUP = 3,
+	GMEM_TEST_HOLD_EVENTS = 4,
 };
 
 /**
@@ -50,7 +53,7 @@ enum gmem_test_point {
  * @buffer: ACCESS: address of the caller's bytes
  * @access: ACCESS: one bit of &enum gmem_access; EXEC reads
  * @point: FAIL: one of &enum gmem_test_point
- * @nth: FAIL: which pass fails, from 1
+ * @nth: FAIL: which pass fails, from 1; HOLD_EVENTS: on or off
  * @times: FAIL: how many passes fail in a row
  * @provided: LOOKUP, out: 0 if nothing is provided there, else what the guest
  *	may do, and GMEM_TEST_PROVIDED_LENT

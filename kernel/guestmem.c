@@ -23,6 +23,7 @@
 
 #include "binding.h"
 #include "call.h"
+#include "event.h"
 #include "folio.h"
 #include "guestmem.h"
 #include "lend.h"
@@ -260,8 +261,11 @@ static void gmem_mem_poison_work(struct work_struct *work)
 static int gmem_mem_error_remove_folio(struct address_space *mapping,
 				       struct folio *folio)
 {
+	struct gmem_mem *mem = gmem_mem(mapping->host);
+
+	gmem_event_hwpoison(mem, folio);
 	/* The folio is in the file, so eviction has yet to come by. */
-	queue_work(gmem_mem_wq, &gmem_mem(mapping->host)->poison_work);
+	queue_work(gmem_mem_wq, &mem->poison_work);
 	return MF_DELAYED;
 }
 
@@ -316,8 +320,10 @@ static void gmem_mem_destroy_inode(struct inode *inode)
 	if (!S_ISREG(inode->i_mode))
 		return;
 	/* Without a number it was never registered. */
-	if (inode->i_ino)
+	if (inode->i_ino) {
 		gmem_registry_remove_mem(gmem_mem(inode));
+		gmem_event_mem_destroyed(gmem_mem(inode));
+	}
 	gmem_stat_add(GMEM_STAT_MEMS, -1);
 }
 
@@ -382,6 +388,7 @@ static struct inode *gmem_mem_inode_create(u64 size, unsigned int order)
 		iput(inode);
 		return ERR_PTR(err);
 	}
+	gmem_event_mem_created(gmem_mem(inode));
 	return inode;
 }
 

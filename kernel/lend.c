@@ -28,6 +28,7 @@
 #include <linux/sched/signal.h>
 
 #include "binding.h"
+#include "event.h"
 #include "folio.h"
 #include "guestmem.h"
 #include "lend.h"
@@ -87,6 +88,9 @@ static int gmem_lend_provide(struct gmem_binding *b, struct folio *folio)
 		gmem_stat_add(GMEM_STAT_LENT_PAGES, folio_nr_pages(folio));
 		atomic_long_add(folio_nr_pages(folio), &b->vm->lent_pages);
 		gmem_stat_add(GMEM_STAT_LENDS, folio_nr_pages(folio));
+		gmem_event_lend(b, folio);
+	} else {
+		gmem_event_share(b, folio);
 	}
 	return err;
 }
@@ -121,7 +125,7 @@ int gmem_lend_get(struct gmem_binding *b, pgoff_t index, struct folio **foliop)
 }
 
 /* The page is the provider's for good: keep it from allocator and host. */
-static void gmem_lend_leak(struct folio *folio)
+static void gmem_lend_leak(const struct gmem_binding *b, struct folio *folio)
 {
 	folio_get(folio);
 	gmem_folio_set(folio, GMEM_FOLIO_LEAKED);
@@ -129,6 +133,7 @@ static void gmem_lend_leak(struct folio *folio)
 		unmap_mapping_pages(folio->mapping, folio->index,
 				    folio_nr_pages(folio), false);
 	gmem_stat_add(GMEM_STAT_LEAKED_PAGES, folio_nr_pages(folio));
+	gmem_event_leak(b, folio);
 	pr_warn_once("gmem: a provider refused to give back a page of a VM that is gone: it is lost until reboot (GMEM_STATS counts such pages)\n");
 }
 
@@ -151,13 +156,19 @@ static bool gmem_lend_must_scrub(const struct gmem_vm *vm,
 static int gmem_lend_begin_folio(struct gmem_binding *b, struct folio *folio,
 				 enum gmem_reclaim_reason reason)
 {
+	int err;
+
 	if (!gmem_folio_is(folio, gmem_lend_state(b)))
 		return 0;
 	if (gmem_lend_denied(b, reason))
-		return -EACCES;
-	return b->vm->provider->reclaim(b->vm,
-					gmem_binding_gfn(b, folio->index),
-					folio);
+		err = -EACCES;
+	else
+		err = b->vm->provider->reclaim(b->vm,
+					       gmem_binding_gfn(b, folio->index),
+					       folio);
+	if (err)
+		gmem_event_reclaim_refused(b, folio, reason, err);
+	return err;
 }
 
 static void gmem_lend_finish_lent(struct gmem_binding *b, struct folio *folio,
@@ -168,6 +179,7 @@ static void gmem_lend_finish_lent(struct gmem_binding *b, struct folio *folio,
 		if (gmem_lend_must_scrub(b->vm, reason))
 			gmem_folio_scrub(folio);
 		gmem_stat_add(GMEM_STAT_RECLAIMS, folio_nr_pages(folio));
+		gmem_event_reclaim(b, folio, reason);
 	}
 	gmem_folio_clear(folio, GMEM_FOLIO_LENT);
 	gmem_stat_add(GMEM_STAT_LENT_PAGES, -folio_nr_pages(folio));
@@ -208,7 +220,7 @@ static int gmem_lend_reclaim_folio(struct gmem_binding *b, struct folio *folio,
 	if (err && reason != GMEM_RECLAIM_TEARDOWN)
 		return err;
 	if (err)
-		gmem_lend_leak(folio);
+		gmem_lend_leak(b, folio);
 	return gmem_lend_finish_folio(b, folio, reason);
 }
 

@@ -18,6 +18,7 @@
 #include "fault.h"
 #include "guestmem.h"
 #include "mock.h"
+#include "notify.h"
 #include "provider.h"
 #include "vm.h"
 
@@ -371,6 +372,9 @@ int gmem_mock_call(void *obj, void *arg)
 		return gmem_mock_set_fail(vm->provider_data, test);
 	case GMEM_TEST_LOOKUP:
 		return gmem_mock_lookup(vm->provider_data, test);
+	case GMEM_TEST_HOLD_EVENTS:
+		gmem_notify_hold(test->nth);
+		return 0;
 	}
 	return -EOPNOTSUPP;
 }

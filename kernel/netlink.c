@@ -21,12 +21,11 @@
 #include "binding.h"
 #include "guestmem.h"
 #include "netlink.h"
+#include "notify.h"
 #include "provider.h"
 #include "registry.h"
 #include "stats.h"
 #include "vm.h"
-
-static struct genl_family gmem_nl_family;
 
 /* GENL_ADMIN_PERM is for CAP_NET_ADMIN, and this is no matter of networks. */
 static int gmem_nl_check_capable(struct sk_buff *skb,
@@ -526,7 +525,7 @@ static const struct genl_multicast_group gmem_nl_mcgrps[] = {
 	},
 };
 
-static struct genl_family gmem_nl_family __ro_after_init = {
+struct genl_family gmem_nl_family __ro_after_init = {
 	.name = GMEM_FAMILY_NAME,
 	.version = GMEM_FAMILY_VERSION,
 	/* VMs belong to no network namespace: their operator is the host's. */
@@ -542,11 +541,20 @@ static struct genl_family gmem_nl_family __ro_after_init = {
 
 int gmem_netlink_init(void)
 {
-	return genl_register_family(&gmem_nl_family);
+	int err;
+
+	err = gmem_notify_init();
+	if (err)
+		return err;
+	err = genl_register_family(&gmem_nl_family);
+	if (err)
+		gmem_notify_exit();
+	return err;
 }
 
 void gmem_netlink_exit(void)
 {
+	gmem_notify_exit();
 	/* Waits for requests that are being answered. */
 	genl_unregister_family(&gmem_nl_family);
 }

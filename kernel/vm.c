@@ -13,6 +13,7 @@
 
 #include "binding.h"
 #include "call.h"
+#include "event.h"
 #include "map.h"
 #include "mock.h"
 #include "provider.h"
@@ -121,6 +122,7 @@ static void gmem_vm_destroy(struct gmem_vm *vm)
 	gmem_binding_remove_all(vm);
 	if (vm->provider->vm_release)
 		vm->provider->vm_release(vm);
+	gmem_event_vm_destroyed(vm);
 	gmem_vm_free(vm);
 }
 
@@ -184,6 +186,7 @@ static struct gmem_vm *gmem_vm_alloc(const struct gmem_provider *provider,
 	err = gmem_registry_add_vm(vm);
 	if (err)
 		goto release_provider;
+	gmem_event_vm_created(vm);
 	return vm;
 
 release_provider:

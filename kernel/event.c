@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <linux/mm.h>
+#include <linux/pagemap.h>
+
+#include "binding.h"
+#include "event.h"
+#include "guestmem.h"
+#include "notify.h"
+#include "vm.h"
+
+static u32 gmem_event_cause(enum gmem_reclaim_reason reason)
+{
+	switch (reason) {
+	case GMEM_RECLAIM_HOST:
+		return GMEM_RECLAIM_CAUSE_HOST;
+	case GMEM_RECLAIM_PUNCH:
+		return GMEM_RECLAIM_CAUSE_PUNCH;
+	case GMEM_RECLAIM_UNBIND:
+		return GMEM_RECLAIM_CAUSE_UNBIND;
+	case GMEM_RECLAIM_TEARDOWN:
+		return GMEM_RECLAIM_CAUSE_TEARDOWN;
+	case GMEM_RECLAIM_POISON:
+		return GMEM_RECLAIM_CAUSE_POISON;
+	}
+	return 0;
+}
+
+static void gmem_event_of_vm(const struct gmem_vm *vm, enum gmem_event type)
+{
+	struct gmem_event_record rec = {
+		.type = type,
+		.vm_id = vm->id,
+	};
+
+	if (gmem_notify_wanted())
+		gmem_notify(&rec);
+}
+
+static void gmem_event_of_mem(const struct gmem_mem *mem, enum gmem_event type)
+{
+	struct gmem_event_record rec = {
+		.type = type,
+		.mem_id = mem->inode.i_ino,
+	};
+
+	if (gmem_notify_wanted())
+		gmem_notify(&rec);
+}
+
+/* An event of pages [@first, @last] bound by @b. */
+static struct gmem_event_record gmem_event_of_pages(const struct gmem_binding *b,
+						    pgoff_t first, pgoff_t last,
+						    enum gmem_event type)
+{
+	return (struct gmem_event_record) {
+		.type = type,
+		.vm_id = b->vm->id,
+		.mem_id = b->mem->inode.i_ino,
+		.guest_addr = (u64)gmem_binding_gfn(b, first) << PAGE_SHIFT,
+		.offset = (u64)first << PAGE_SHIFT,
+		.length = (u64)(last - first + 1) << PAGE_SHIFT,
+	};
+}
+
+static struct gmem_event_record gmem_event_of_folio(const struct gmem_binding *b,
+						    const struct folio *folio,
+						    enum gmem_event type)
+{
+	return gmem_event_of_pages(b, folio->index,
+				   folio->index + folio_nr_pages(folio) - 1,
+				   type);
+}
+
+void gmem_event_vm_created(const struct gmem_vm *vm)
+{
+	gmem_event_of_vm(vm, GMEM_EVENT_VM_CREATED);
+}
+
+void gmem_event_vm_destroyed(const struct gmem_vm *vm)
+{
+	gmem_event_of_vm(vm, GMEM_EVENT_VM_DESTROYED);
+}
+
+void gmem_event_mem_created(const struct gmem_mem *mem)
+{
+	gmem_event_of_mem(mem, GMEM_EVENT_MEM_CREATED);
+}
+
+void gmem_event_mem_destroyed(const struct gmem_mem *mem)
+{
+	gmem_event_of_mem(mem, GMEM_EVENT_MEM_DESTROYED);
+}
+
+void gmem_event_map(const struct gmem_binding *b)
+{
+	struct gmem_event_record rec;
+
+	if (!gmem_notify_wanted())
+		return;
+	rec = gmem_event_of_pages(b, b->first, b->last, GMEM_EVENT_MAP);
+	rec.flags = b->flags;
+	gmem_notify(&rec);
+}
+
+void gmem_event_unmap(const struct gmem_binding *b, pgoff_t first, pgoff_t last)
+{
+	struct gmem_event_record rec;
+
+	if (!gmem_notify_wanted())
+		return;
+	rec = gmem_event_of_pages(b, first, last, GMEM_EVENT_UNMAP);
+	rec.flags = b->flags;
+	gmem_notify(&rec);
+}
+
+void gmem_event_lend(const struct gmem_binding *b, const struct folio *folio)
+{
+	struct gmem_event_record rec;
+
+	if (!gmem_notify_wanted())
+		return;
+	rec = gmem_event_of_folio(b, folio, GMEM_EVENT_LEND);
+	gmem_notify(&rec);
+}
+
+void gmem_event_share(const struct gmem_binding *b, const struct folio *folio)
+{
+	struct gmem_event_record rec;
+
+	if (!gmem_notify_wanted())
+		return;
+	rec = gmem_event_of_folio(b, folio, GMEM_EVENT_SHARE);
+	gmem_notify(&rec);
+}
+
+void gmem_event_reclaim(const struct gmem_binding *b, const struct folio *folio,
+			enum gmem_reclaim_reason reason)
+{
+	struct gmem_event_record rec;
+
+	if (!gmem_notify_wanted())
+		return;
+	rec = gmem_event_of_folio(b, folio, GMEM_EVENT_RECLAIM);
+	rec.cause = gmem_event_cause(reason);
+	gmem_notify(&rec);
+}
+
+void gmem_event_reclaim_refused(const struct gmem_binding *b,
+				const struct folio *folio,
+				enum gmem_reclaim_reason reason, int err)
+{
+	struct gmem_event_record rec;
+
+	if (!gmem_notify_wanted())
+		return;
+	rec = gmem_event_of_folio(b, folio, GMEM_EVENT_RECLAIM_REFUSED);
+	rec.cause = gmem_event_cause(reason);
+	rec.error = -err;
+	rec.count = 1;
+	gmem_notify(&rec);
+}
+
+void gmem_event_leak(const struct gmem_binding *b, const struct folio *folio)
+{
+	struct gmem_event_record rec;
+
+	if (!gmem_notify_wanted())
+		return;
+	rec = gmem_event_of_folio(b, folio, GMEM_EVENT_LEAK);
+	gmem_notify(&rec);
+}
+
+void gmem_event_refused(const struct gmem_vm *vm, u64 guest_addr, u32 access,
+			u32 reason)
+{
+	struct gmem_event_record rec = {
+		.type = GMEM_EVENT_REFUSED,
+		.vm_id = vm->id,
+		.guest_addr = guest_addr,
+		.length = PAGE_SIZE,
+		.access = access,
+		.reason = reason,
+		.count = 1,
+	};
+
+	if (gmem_notify_wanted())
+		gmem_notify(&rec);
+}
+
+void gmem_event_hwpoison(const struct gmem_mem *mem, struct folio *folio)
+{
+	struct gmem_event_record rec = {
+		.type = GMEM_EVENT_HWPOISON,
+		.mem_id = mem->inode.i_ino,
+		.length = PAGE_SIZE,
+	};
+	long i;
+
+	if (!gmem_notify_wanted())
+		return;
+	for (i = 0; i < folio_nr_pages(folio); i++) {
+		if (!PageHWPoison(folio_page(folio, i)))
+			continue;
+		rec.offset = (u64)(folio->index + i) << PAGE_SHIFT;
+		gmem_notify(&rec);
+	}
+}
