@@ -28,25 +28,33 @@
 #include "vm.h"
 
 /* GENL_ADMIN_PERM is for CAP_NET_ADMIN, and this is no matter of networks. */
-static int gmem_nl_check_capable(struct sk_buff *skb,
-				 struct netlink_ext_ack *extack)
+static int gmem_nl_check(const struct genl_split_ops *ops, struct sk_buff *skb,
+			 const struct nlmsghdr *nlh,
+			 struct netlink_ext_ack *extack)
 {
-	if (netlink_capable(skb, CAP_SYS_ADMIN))
-		return 0;
-	NL_SET_ERR_MSG(extack,
-		       "CAP_SYS_ADMIN is needed in the initial user namespace");
-	return -EPERM;
+	if (!netlink_capable(skb, CAP_SYS_ADMIN)) {
+		NL_SET_ERR_MSG(extack,
+			       "CAP_SYS_ADMIN is needed in the initial user namespace");
+		return -EPERM;
+	}
+	/* Without a policy, nobody else has looked. */
+	if (!ops->policy && nlmsg_attrlen(nlh, GENL_HDRLEN)) {
+		NL_SET_ERR_MSG(extack, "the request takes no attribute");
+		return -EINVAL;
+	}
+	return 0;
 }
 
 static int gmem_nl_pre_doit(const struct genl_split_ops *ops,
 			    struct sk_buff *skb, struct genl_info *info)
 {
-	return gmem_nl_check_capable(skb, info->extack);
+	return gmem_nl_check(ops, skb, info->nlhdr, info->extack);
 }
 
 static int gmem_nl_dump_start(struct netlink_callback *cb)
 {
-	return gmem_nl_check_capable(cb->skb, cb->extack);
+	return gmem_nl_check(&genl_dumpit_info(cb)->op, cb->skb, cb->nlh,
+			     cb->extack);
 }
 
 /* The kernel takes 0 for "don't compare". */
