@@ -1,0 +1,639 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The generic netlink family: requests, who may make them, and dumps under change. */
+#include "netlink_util.h"
+
+#include <sched.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+
+#define GPA GIB(1)
+
+FIXTURE(netlink)
+{
+	struct client c;
+	int vm;
+	int mem;
+};
+
+FIXTURE_SETUP(netlink)
+{
+	ASSERT_LE(0, gmem_dev());
+	ASSERT_EQ(0, client_open(&self->c));
+	self->vm = new_vm("window", GMEM_POLICY_SCRUB);
+	ASSERT_LE(0, self->vm);
+	self->mem = new_mem(64 * PAGE, 0);
+	ASSERT_LE(0, self->mem);
+}
+
+FIXTURE_TEARDOWN(netlink)
+{
+	client_close(&self->c);
+	close(self->vm);
+	close(self->mem);
+}
+
+/* ---- answers ---- */
+
+struct vm_info {
+	int nr;
+	__u32 id;
+	__u32 policy;
+	__u32 bits;
+	__u32 pid;
+	__u64 bindings;
+	__u64 lent;
+	__u64 refused;
+	char provider[32];
+	char comm[32];
+};
+
+static void get_vm_info(struct nlattr **attrs, void *arg)
+{
+	struct vm_info *info = arg;
+
+	info->nr++;
+	info->id = attr_u32(attrs, GMEM_A_VM_ID);
+	info->policy = attr_u32(attrs, GMEM_A_VM_POLICY);
+	info->bits = attr_u32(attrs, GMEM_A_VM_GUEST_ADDR_BITS);
+	info->pid = attr_u32(attrs, GMEM_A_VM_PID);
+	info->bindings = attr_u64(attrs, GMEM_A_VM_BINDINGS);
+	info->lent = attr_u64(attrs, GMEM_A_VM_LENT_PAGES);
+	info->refused = attr_u64(attrs, GMEM_A_VM_REFUSED);
+	nla_strlcpy(info->provider, attrs[GMEM_A_VM_PROVIDER],
+		    sizeof(info->provider));
+	nla_strlcpy(info->comm, attrs[GMEM_A_VM_COMM], sizeof(info->comm));
+}
+
+/* Numbers in the order in which they came. */
+struct ids {
+	int nr;
+	__u64 id[2048];
+};
+
+static void add_id(struct ids *ids, __u64 id)
+{
+	if (ids->nr < (int)ARRAY_SIZE(ids->id))
+		ids->id[ids->nr++] = id;
+}
+
+static void add_vm_id(struct nlattr **attrs, void *arg)
+{
+	add_id(arg, attr_u32(attrs, GMEM_A_VM_ID));
+}
+
+static void add_mem_id(struct nlattr **attrs, void *arg)
+{
+	add_id(arg, attr_u64(attrs, GMEM_A_MEM_ID));
+}
+
+static int count_id(const struct ids *ids, __u64 id)
+{
+	int i, n = 0;
+
+	for (i = 0; i < ids->nr; i++)
+		n += ids->id[i] == id;
+	return n;
+}
+
+static bool ascending(const struct ids *ids)
+{
+	int i;
+
+	for (i = 1; i < ids->nr; i++)
+		if (ids->id[i] <= ids->id[i - 1])
+			return false;
+	return true;
+}
+
+struct bindings {
+	int nr;
+	/* Only of this VM, if not 0. */
+	__u32 vm;
+	struct gmem_binding_info b[2048];
+};
+
+static void add_binding(struct nlattr **attrs, void *arg)
+{
+	struct bindings *list = arg;
+
+	if (list->vm && attr_u32(attrs, GMEM_A_BINDING_VM_ID) != list->vm)
+		return;
+	if (list->nr == (int)ARRAY_SIZE(list->b))
+		return;
+	list->b[list->nr++] = (struct gmem_binding_info){
+		.guest_addr = attr_u64(attrs, GMEM_A_BINDING_GUEST_ADDR),
+		.length = attr_u64(attrs, GMEM_A_BINDING_LENGTH),
+		.offset = attr_u64(attrs, GMEM_A_BINDING_OFFSET),
+		.mem_id = attr_u64(attrs, GMEM_A_BINDING_MEM_ID),
+		.flags = attr_u32(attrs, GMEM_A_BINDING_FLAGS),
+	};
+}
+
+static void get_mem_info(struct nlattr **attrs, void *arg)
+{
+	struct gmem_mem_query *q = arg;
+
+	q->length = attr_u64(attrs, GMEM_A_MEM_SIZE);
+	q->offset = attr_u64(attrs, GMEM_A_MEM_PAGE_SIZE);
+	q->absent = attr_u64(attrs, GMEM_A_MEM_ABSENT);
+	q->host = attr_u64(attrs, GMEM_A_MEM_HOST);
+	q->lent = attr_u64(attrs, GMEM_A_MEM_LENT);
+	q->shared = attr_u64(attrs, GMEM_A_MEM_SHARED);
+	q->leaked = attr_u64(attrs, GMEM_A_MEM_LEAKED);
+}
+
+static int get_mem(struct client *c, int mem, struct gmem_mem_query *q)
+{
+	return request_u64(c, GMEM_CMD_MEM_GET, NLM_F_ACK, GMEM_A_MEM_ID,
+			   mem_id(mem), get_mem_info, q);
+}
+
+/* ---- tests ---- */
+
+TEST_F(netlink, numbers)
+{
+	struct stat st;
+	__u32 first, second;
+	int vm;
+
+	first = vm_id(self->vm);
+	EXPECT_LT(0, first);
+	ASSERT_EQ(0, fstat(self->mem, &st));
+	EXPECT_EQ(st.st_ino, mem_id(self->mem));
+
+	/* A number isn't given out again at once. */
+	vm = new_vm("window", GMEM_POLICY_ALLOW);
+	second = vm_id(vm);
+	EXPECT_NE(first, second);
+	close(vm);
+	vm = new_vm("window", GMEM_POLICY_ALLOW);
+	EXPECT_NE(first, vm_id(vm));
+	EXPECT_NE(second, vm_id(vm));
+	close(vm);
+}
+
+TEST_F(netlink, vm_get)
+{
+	struct vm_info info = {};
+	int vm;
+
+	ASSERT_EQ(0, prctl(PR_SET_NAME, "some-vmm"));
+	vm = new_vm_bits("window", GMEM_POLICY_SCRUB, 40);
+	ASSERT_LE(0, vm);
+	ASSERT_EQ(0, map_mem(vm, GPA, self->mem, 0, 4 * PAGE, LEND | RWX));
+	ASSERT_EQ(0, map_mem(vm, GPA + MIB(1), self->mem, 4 * PAGE, PAGE,
+			     SHARE | RX));
+	ASSERT_EQ(0, populate_range(vm, GPA, 3 * PAGE, NULL));
+	EXPECT_EQ(-EFAULT, guest_write(vm, 0, 1));
+
+	ASSERT_EQ(0, request_u32(&self->c, GMEM_CMD_VM_GET, NLM_F_ACK,
+				 GMEM_A_VM_ID, vm_id(vm), get_vm_info, &info));
+	EXPECT_EQ(1, info.nr);
+	EXPECT_EQ(vm_id(vm), info.id);
+	EXPECT_EQ(GMEM_POLICY_SCRUB, info.policy);
+	EXPECT_EQ(40, info.bits);
+	EXPECT_EQ(getpid(), (pid_t)info.pid);
+	EXPECT_EQ(2, info.bindings);
+	EXPECT_EQ(3, info.lent);
+	EXPECT_EQ(1, info.refused);
+	EXPECT_STREQ("window", info.provider);
+	EXPECT_STREQ("some-vmm", info.comm);
+
+	ASSERT_EQ(0, reclaim_range(vm, GPA, PAGE, NULL));
+	ASSERT_EQ(0, unmap_range(vm, GPA + MIB(1), PAGE, NULL));
+	ASSERT_EQ(0, request_u32(&self->c, GMEM_CMD_VM_GET, NLM_F_ACK,
+				 GMEM_A_VM_ID, vm_id(vm), get_vm_info, &info));
+	EXPECT_EQ(1, info.bindings);
+	EXPECT_EQ(2, info.lent);
+	close(vm);
+}
+
+/* More than fit into one buffer. */
+#define MANY 300
+
+TEST_F(netlink, vm_dump)
+{
+	struct ids *ids = calloc(1, sizeof(*ids));
+	int vms[MANY], i;
+
+	for (i = 0; i < MANY; i++) {
+		vms[i] = new_vm("window", GMEM_POLICY_ALLOW);
+		ASSERT_LE(0, vms[i]);
+	}
+	ASSERT_EQ(0, request_dump(&self->c, GMEM_CMD_VM_GET, add_vm_id, ids));
+	EXPECT_FALSE(self->c.interrupted);
+	EXPECT_TRUE(ascending(ids));
+	for (i = 0; i < MANY; i++) {
+		EXPECT_EQ(1, count_id(ids, vm_id(vms[i])));
+		close(vms[i]);
+	}
+	free(ids);
+}
+
+TEST_F(netlink, binding_dump)
+{
+	struct bindings *list = calloc(2, sizeof(*list)), *all = list + 1;
+	struct gmem_binding_info want[2 * MANY];
+	int other, mem, i, nr;
+
+	mem = new_mem(MANY * PAGE, 0);
+	ASSERT_LE(0, mem);
+	other = new_vm("window", GMEM_POLICY_ALLOW);
+	ASSERT_EQ(0, map_mem(other, 0, self->mem, 0, PAGE, LEND | RWX));
+	for (i = 0; i < MANY; i++)
+		ASSERT_EQ(0, map_mem(self->vm, GPA + 2 * i * PAGE, mem,
+				     (MANY - 1 - i) * PAGE, PAGE,
+				     i % 2 ? LEND | RX : SHARE | RWX));
+	/* One that was trimmed and split. */
+	ASSERT_EQ(0, map_mem(self->vm, 0, self->mem, 8 * PAGE, 8 * PAGE,
+			     LEND | RWX));
+	ASSERT_EQ(0, unmap_range(self->vm, 2 * PAGE, 2 * PAGE, NULL));
+	ASSERT_EQ(0, unmap_range(self->vm, 0, PAGE, NULL));
+
+	nr = query_vm(self->vm, want, ARRAY_SIZE(want));
+	EXPECT_EQ(MANY + 2, nr);
+
+	ASSERT_EQ(0, request_u32(&self->c, GMEM_CMD_BINDING_GET, NLM_F_DUMP,
+				 GMEM_A_BINDING_VM_ID, vm_id(self->vm),
+				 add_binding, list));
+	EXPECT_FALSE(self->c.interrupted);
+	ASSERT_EQ(nr, list->nr);
+	EXPECT_EQ(0, memcmp(want, list->b, nr * sizeof(*want)));
+
+	/* All VMs, with this one among them. */
+	all->vm = vm_id(self->vm);
+	ASSERT_EQ(0, request_dump(&self->c, GMEM_CMD_BINDING_GET, add_binding,
+				  all));
+	ASSERT_EQ(nr, all->nr);
+	EXPECT_EQ(0, memcmp(want, all->b, nr * sizeof(*want)));
+	all->nr = 0;
+	all->vm = vm_id(other);
+	ASSERT_EQ(0, request_dump(&self->c, GMEM_CMD_BINDING_GET, add_binding,
+				  all));
+	ASSERT_EQ(1, all->nr);
+	EXPECT_EQ(mem_id(self->mem), all->b[0].mem_id);
+	close(other);
+	close(mem);
+	free(list);
+}
+
+/* An unmap that fails in the middle of a binding leaves one binding to be seen. */
+TEST_F(netlink, undone_split)
+{
+	struct bindings *list = calloc(1, sizeof(*list));
+	int vm = new_vm("mock", GMEM_POLICY_ALLOW);
+
+	ASSERT_LE(0, vm);
+	ASSERT_EQ(0, map_mem(vm, GPA, self->mem, 0, 8 * PAGE, LEND | RWX));
+	ASSERT_EQ(0, populate_range(vm, GPA, 8 * PAGE, NULL));
+	ASSERT_EQ(0, mock_fail(vm, GMEM_TEST_RECLAIM, 1, 1));
+	ASSERT_EQ(-EIO, unmap_range(vm, GPA + 2 * PAGE, 2 * PAGE, NULL));
+	ASSERT_EQ(0, request_u32(&self->c, GMEM_CMD_BINDING_GET, NLM_F_DUMP,
+				 GMEM_A_BINDING_VM_ID, vm_id(vm), add_binding,
+				 list));
+	ASSERT_EQ(1, list->nr);
+	EXPECT_EQ(GPA, list->b[0].guest_addr);
+	EXPECT_EQ(8 * PAGE, list->b[0].length);
+	EXPECT_EQ(0, list->b[0].offset);
+	close(vm);
+	free(list);
+}
+
+TEST_F(netlink, mem_get)
+{
+	struct ids *ids = calloc(1, sizeof(*ids));
+	struct gmem_mem_query q = {};
+	int mems[MANY], i;
+
+	ASSERT_EQ(0, map_mem(self->vm, GPA, self->mem, 0, 8 * PAGE, LEND | RWX));
+	ASSERT_EQ(0, map_mem(self->vm, GPA + MIB(1), self->mem, 8 * PAGE,
+			     8 * PAGE, SHARE | RWX));
+	ASSERT_EQ(0, populate_range(self->vm, GPA, 3 * PAGE, NULL));
+	ASSERT_EQ(0, populate_range(self->vm, GPA + MIB(1), 2 * PAGE, NULL));
+	ASSERT_EQ(0, mem_alloc(self->mem, 0, 60 * PAGE, PAGE));
+
+	ASSERT_EQ(0, get_mem(&self->c, self->mem, &q));
+	EXPECT_EQ(64 * PAGE, q.length);
+	EXPECT_EQ(PAGE, q.offset);
+	EXPECT_EQ(58, q.absent);
+	EXPECT_EQ(1, q.host);
+	EXPECT_EQ(3, q.lent);
+	EXPECT_EQ(2, q.shared);
+	EXPECT_EQ(0, q.leaked);
+
+	if (have_huge()) {
+		int huge = new_mem(4 * HUGE_PAGE, GMEM_MEM_ALLOW_HUGEPAGE);
+
+		ASSERT_EQ(0, mem_alloc(huge, 0, HUGE_PAGE, HUGE_PAGE));
+		ASSERT_EQ(0, get_mem(&self->c, huge, &q));
+		EXPECT_EQ(HUGE_PAGE, q.offset);
+		EXPECT_EQ(512, q.host);
+		EXPECT_EQ(3 * 512, q.absent);
+		close(huge);
+	}
+
+	for (i = 0; i < MANY; i++) {
+		mems[i] = new_mem(PAGE, 0);
+		ASSERT_LE(0, mems[i]);
+	}
+	ASSERT_EQ(0, request_dump(&self->c, GMEM_CMD_MEM_GET, add_mem_id, ids));
+	EXPECT_FALSE(self->c.interrupted);
+	EXPECT_TRUE(ascending(ids));
+	EXPECT_EQ(1, count_id(ids, mem_id(self->mem)));
+	for (i = 0; i < MANY; i++) {
+		EXPECT_EQ(1, count_id(ids, mem_id(mems[i])));
+		close(mems[i]);
+	}
+	free(ids);
+}
+
+static void get_stats_info(struct nlattr **attrs, void *arg)
+{
+	struct gmem_stats *s = arg;
+
+	s->vms = attr_u64(attrs, GMEM_A_STATS_VMS);
+	s->mems = attr_u64(attrs, GMEM_A_STATS_MEMS);
+	s->bindings = attr_u64(attrs, GMEM_A_STATS_BINDINGS);
+	s->lent_pages = attr_u64(attrs, GMEM_A_STATS_LENT_PAGES);
+	s->leaked_pages = attr_u64(attrs, GMEM_A_STATS_LEAKED_PAGES);
+	s->lends = attr_u64(attrs, GMEM_A_STATS_LENDS);
+	s->reclaims = attr_u64(attrs, GMEM_A_STATS_RECLAIMS);
+	s->refused = attr_u64(attrs, GMEM_A_STATS_REFUSED);
+}
+
+TEST_F(netlink, stats_get)
+{
+	struct gmem_stats want, got = { .size = sizeof(got) };
+
+	ASSERT_EQ(0, map_mem(self->vm, GPA, self->mem, 0, PAGE, LEND | RWX));
+	ASSERT_EQ(0, populate_range(self->vm, GPA, PAGE, NULL));
+	ASSERT_EQ(0, get_stats(&want));
+	ASSERT_EQ(0, request_do(&self->c, GMEM_CMD_STATS_GET, get_stats_info,
+				&got));
+	EXPECT_EQ(0, memcmp(&want, &got, sizeof(want)));
+	EXPECT_LT(0, got.lends);
+}
+
+TEST_F(netlink, bad_requests)
+{
+	struct client *c = &self->c;
+	struct nl_msg *msg;
+
+	/* What must be there isn't. */
+	EXPECT_EQ(-EINVAL, request_do(c, GMEM_CMD_VM_GET, NULL, NULL));
+	EXPECT_EQ(-EINVAL, request_do(c, GMEM_CMD_MEM_GET, NULL, NULL));
+	/* Nothing has that number. */
+	EXPECT_EQ(-ERANGE, request_u32(c, GMEM_CMD_VM_GET, NLM_F_ACK,
+				       GMEM_A_VM_ID, 0, NULL, NULL));
+	EXPECT_EQ(-ENOENT, request_u32(c, GMEM_CMD_VM_GET, NLM_F_ACK,
+				       GMEM_A_VM_ID, ~0U, NULL, NULL));
+	EXPECT_EQ(-ENOENT, request_u64(c, GMEM_CMD_MEM_GET, NLM_F_ACK,
+				       GMEM_A_MEM_ID, 0, NULL, NULL));
+	EXPECT_EQ(-ENOENT, request_u64(c, GMEM_CMD_MEM_GET, NLM_F_ACK,
+				       GMEM_A_MEM_ID, ~0ULL, NULL, NULL));
+	EXPECT_EQ(-ENOENT, request_u64(c, GMEM_CMD_MEM_GET, NLM_F_ACK,
+				       GMEM_A_MEM_ID,
+				       mem_id(self->mem) | 1ULL << 32, NULL,
+				       NULL));
+	EXPECT_EQ(-ENOENT, request_u32(c, GMEM_CMD_BINDING_GET, NLM_F_DUMP,
+				       GMEM_A_BINDING_VM_ID, ~0U, NULL, NULL));
+	/* An attribute of the wrong size, or that the request doesn't have. */
+	EXPECT_EQ(-EINVAL, request_u64(c, GMEM_CMD_VM_GET, NLM_F_ACK,
+				       GMEM_A_VM_ID, vm_id(self->vm), NULL,
+				       NULL));
+	EXPECT_EQ(-EINVAL, request_u32(c, GMEM_CMD_MEM_GET, NLM_F_ACK,
+				       GMEM_A_MEM_ID, mem_id(self->mem), NULL,
+				       NULL));
+	EXPECT_EQ(-EINVAL, request_u32(c, GMEM_CMD_VM_GET, NLM_F_ACK,
+				       GMEM_A_VM_POLICY, 1, NULL, NULL));
+	EXPECT_EQ(-EINVAL, request_u32(c, GMEM_CMD_VM_GET, NLM_F_DUMP,
+				       GMEM_A_VM_ID, vm_id(self->vm), NULL,
+				       NULL));
+	EXPECT_EQ(-EINVAL, request_u32(c, GMEM_CMD_STATS_GET, NLM_F_ACK,
+				       GMEM_A_STATS_VMS, 1, NULL, NULL));
+	EXPECT_EQ(-EINVAL, request_u32(c, GMEM_CMD_BINDING_GET, NLM_F_DUMP,
+				       GMEM_A_BINDING_MEM_ID, 1, NULL, NULL));
+	/* Only dump, only do, neither. */
+	EXPECT_EQ(-EOPNOTSUPP, request_u32(c, GMEM_CMD_BINDING_GET, NLM_F_ACK,
+					   GMEM_A_BINDING_VM_ID, 1, NULL, NULL));
+	EXPECT_EQ(-EOPNOTSUPP, request_dump(c, GMEM_CMD_STATS_GET, NULL, NULL));
+	EXPECT_EQ(-EOPNOTSUPP, request_do(c, GMEM_CMD_EVENT, NULL, NULL));
+	EXPECT_EQ(-EOPNOTSUPP, request_do(c, GMEM_CMD_MAX + 1, NULL, NULL));
+	/* Half an attribute. */
+	msg = request_new(c, GMEM_CMD_VM_GET, NLM_F_ACK);
+	nlmsg_append(msg, "\x08", 1, 0);
+	EXPECT_EQ(-EINVAL, request_send(c, msg, NULL, NULL));
+}
+
+/* All calls of a client that may not; the number of those that didn't fail. */
+static int calls_allowed(struct client *c, __u32 vm, __u64 mem)
+{
+	int allowed = 0;
+
+	allowed += request_u32(c, GMEM_CMD_VM_GET, NLM_F_ACK, GMEM_A_VM_ID, vm,
+			       NULL, NULL) != -EPERM;
+	allowed += request_u64(c, GMEM_CMD_MEM_GET, NLM_F_ACK, GMEM_A_MEM_ID,
+			       mem, NULL, NULL) != -EPERM;
+	allowed += request_u32(c, GMEM_CMD_BINDING_GET, NLM_F_DUMP,
+			       GMEM_A_BINDING_VM_ID, vm, NULL, NULL) != -EPERM;
+	/* A stranger can't learn which numbers there are. */
+	allowed += request_u32(c, GMEM_CMD_BINDING_GET, NLM_F_DUMP,
+			       GMEM_A_BINDING_VM_ID, ~0U, NULL, NULL) != -EPERM;
+	allowed += request_dump(c, GMEM_CMD_BINDING_GET, NULL, NULL) != -EPERM;
+	allowed += request_dump(c, GMEM_CMD_VM_GET, NULL, NULL) != -EPERM;
+	allowed += request_dump(c, GMEM_CMD_MEM_GET, NULL, NULL) != -EPERM;
+	allowed += request_do(c, GMEM_CMD_STATS_GET, NULL, NULL) != -EPERM;
+	return allowed;
+}
+
+static int run_child(int (*fn)(FIXTURE_DATA(netlink) *self),
+		     FIXTURE_DATA(netlink) *self)
+{
+	int status = -1;
+	pid_t pid = fork();
+
+	if (!pid)
+		_exit(fn(self));
+	waitpid(pid, &status, 0);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static int child_without_caps(FIXTURE_DATA(netlink) *self)
+{
+	__u32 vm = vm_id(self->vm);
+	__u64 mem = mem_id(self->mem);
+	struct listener *l;
+
+	if (setresuid(65534, 65534, 65534))
+		return 100;
+	l = listener_open();
+	if (listener_join(l) != -EPERM)
+		return 101;
+	listener_close(l);
+
+	struct client c;
+
+	if (client_open(&c))
+		return 102;
+	return calls_allowed(&c, vm, mem);
+}
+
+/* A socket that somebody else has opened doesn't help. */
+static int child_with_others_socket(FIXTURE_DATA(netlink) *self)
+{
+	__u32 vm = vm_id(self->vm);
+	__u64 mem = mem_id(self->mem);
+
+	if (setresuid(65534, 65534, 65534))
+		return 100;
+	return calls_allowed(&self->c, vm, mem);
+}
+
+/* Root of its own user and network namespace. */
+static int child_in_namespace(FIXTURE_DATA(netlink) *self)
+{
+	struct client c;
+
+	(void)self;
+	if (unshare(CLONE_NEWUSER | CLONE_NEWNET))
+		return errno == EINVAL ? 0 : 100;
+	/* The family isn't there. */
+	return client_open(&c) == -ENOENT ? 0 : 101;
+}
+
+TEST_F(netlink, permissions)
+{
+	EXPECT_EQ(0, run_child(child_without_caps, self));
+	EXPECT_EQ(0, run_child(child_with_others_socket, self));
+	EXPECT_EQ(0, run_child(child_in_namespace, self));
+}
+
+/* ---- dumps under change ---- */
+
+#define STABLE 200
+
+/* Map and unmap between the bindings that stay, make and close VMs, until killed. */
+static void change_for_ever(const FIXTURE_DATA(netlink) *self)
+{
+	unsigned int i;
+	int vm, mem;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	mem = new_mem(STABLE * PAGE, 0);
+	for (i = 0;; i++) {
+		__u64 gpa = GPA + (2 * (i * 7 % STABLE) + 1) * PAGE;
+
+		if (map_mem(self->vm, gpa, mem, 0, PAGE, LEND | RWX) ||
+		    populate_range(self->vm, gpa, PAGE, NULL) ||
+		    unmap_range(self->vm, gpa, PAGE, NULL))
+			_exit(1);
+		if (i % 16)
+			continue;
+		vm = new_vm("window", GMEM_POLICY_ALLOW);
+		if (map_mem(vm, 0, mem, 0, 8 * PAGE, SHARE | RWX))
+			_exit(2);
+		close(vm);
+	}
+}
+
+static int count_binding(const struct bindings *list, __u64 gpa)
+{
+	int i, n = 0;
+
+	for (i = 0; i < list->nr; i++)
+		n += list->b[i].guest_addr == gpa;
+	return n;
+}
+
+TEST_F(netlink, dump_under_change)
+{
+	struct bindings *list = calloc(1, sizeof(*list));
+	int interrupted = 0, consistent = 0, mem, i, j, ret;
+	struct ids *ids = calloc(1, sizeof(*ids));
+	pid_t pid;
+
+	mem = new_mem(STABLE * PAGE, 0);
+	for (i = 0; i < STABLE; i++)
+		ASSERT_EQ(0, map_mem(self->vm, GPA + 2 * i * PAGE, mem, i * PAGE,
+				     PAGE, SHARE | RWX));
+	pid = fork();
+	if (!pid)
+		change_for_ever(self);
+
+	for (i = 0; i < (int)scaled(500); i++) {
+		list->nr = 0;
+		list->vm = vm_id(self->vm);
+		if (i % 2)
+			ret = request_u32(&self->c, GMEM_CMD_BINDING_GET,
+					  NLM_F_DUMP, GMEM_A_BINDING_VM_ID,
+					  list->vm, add_binding, list);
+		else
+			ret = request_dump(&self->c, GMEM_CMD_BINDING_GET,
+					   add_binding, list);
+		ASSERT_EQ(0, ret);
+		interrupted += self->c.interrupted;
+		consistent += !self->c.interrupted;
+		/* What doesn't change is there, once. */
+		for (j = 0; j < STABLE; j++)
+			ASSERT_EQ(1, count_binding(list, GPA + 2 * j * PAGE));
+		/* At most one more at a time. */
+		if (!self->c.interrupted)
+			EXPECT_GE(STABLE + 1, list->nr);
+
+		ids->nr = 0;
+		ASSERT_EQ(0, request_dump(&self->c, GMEM_CMD_VM_GET, add_vm_id,
+					  ids));
+		ASSERT_EQ(1, count_id(ids, vm_id(self->vm)));
+		ids->nr = 0;
+		ASSERT_EQ(0, request_dump(&self->c, GMEM_CMD_MEM_GET,
+					  add_mem_id, ids));
+		ASSERT_EQ(1, count_id(ids, mem_id(mem)));
+	}
+	EXPECT_EQ(0, waitpid(pid, NULL, WNOHANG));
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	EXPECT_LT(0, interrupted);
+
+	/* Nothing changes any more. */
+	ASSERT_EQ(0, request_dump(&self->c, GMEM_CMD_BINDING_GET, add_binding,
+				  list));
+	EXPECT_FALSE(self->c.interrupted);
+	TH_LOG("%d dumps interrupted, %d not", interrupted, consistent);
+	close(mem);
+	free(list);
+	free(ids);
+}
+
+struct closing {
+	int vm;
+	int nr;
+};
+
+static void close_vm(struct nlattr **attrs, void *arg)
+{
+	struct closing *closing = arg;
+
+	(void)attrs;
+	closing->nr++;
+	close(closing->vm);
+	closing->vm = -1;
+}
+
+/* The VM goes between two pieces of its dump. */
+TEST_F(netlink, vm_gone_in_dump)
+{
+	struct closing closing = { .vm = new_vm("window", GMEM_POLICY_ALLOW) };
+	int i;
+
+	for (i = 0; i < 1000; i++)
+		ASSERT_EQ(0, map_mem(closing.vm, 2 * i * PAGE, self->mem, 0,
+				     PAGE, SHARE | RWX));
+	ASSERT_EQ(0, request_u32(&self->c, GMEM_CMD_BINDING_GET, NLM_F_DUMP,
+				 GMEM_A_BINDING_VM_ID, vm_id(closing.vm),
+				 close_vm, &closing));
+	EXPECT_TRUE(self->c.interrupted);
+	EXPECT_LT(0, closing.nr);
+	EXPECT_GT(1000, closing.nr);
+}
+
+TEST_HARNESS_MAIN
