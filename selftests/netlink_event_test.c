@@ -1,0 +1,537 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The events of the generic netlink family. */
+#include "netlink_util.h"
+
+#include <sys/syscall.h>
+
+#define GPA GIB(1)
+/* Longer than the module waits for more events. */
+#define QUIET_MS 300
+
+FIXTURE(events)
+{
+	struct listener *l;
+	int vm;
+	int mem;
+	__u32 vm_id;
+	__u64 mem_id;
+};
+
+FIXTURE_VARIANT(events)
+{
+	const char *provider;
+};
+
+FIXTURE_VARIANT_ADD(events, window) { .provider = "window" };
+FIXTURE_VARIANT_ADD(events, mock) { .provider = "mock" };
+
+FIXTURE_SETUP(events)
+{
+	ASSERT_LE(0, gmem_dev());
+	self->l = listener_open();
+	ASSERT_EQ(0, listener_join(self->l));
+	self->vm = new_vm(variant->provider, GMEM_POLICY_ALLOW);
+	ASSERT_LE(0, self->vm);
+	self->vm_id = vm_id(self->vm);
+	self->mem = new_mem(64 * PAGE, 0);
+	ASSERT_LE(0, self->mem);
+	self->mem_id = mem_id(self->mem);
+}
+
+FIXTURE_TEARDOWN(events)
+{
+	listener_close(self->l);
+	close(self->vm);
+	close(self->mem);
+}
+
+/* Forget what came so far. */
+static void drain(struct listener *l)
+{
+	listener_read(l, QUIET_MS);
+	l->nr = 0;
+}
+
+/* The only event of a type since the last drain(); NULL if there are more or none. */
+static struct event *only(struct listener *l, __u32 type)
+{
+	struct event *found = NULL;
+	int i;
+
+	for (i = 0; i < l->nr; i++) {
+		if (l->events[i].type != type)
+			continue;
+		if (found)
+			return NULL;
+		found = &l->events[i];
+	}
+	return found;
+}
+
+static bool range_is(const struct event *e, __u64 gpa, __u64 offset,
+		     __u64 length)
+{
+	return e && e->guest_addr == gpa && e->offset == offset &&
+	       e->length == length;
+}
+
+TEST_F(events, life)
+{
+	struct listener *l = self->l;
+	struct event *e;
+	int vm, mem;
+	__u32 id;
+	__u64 ino;
+
+	drain(l);
+	vm = new_vm(variant->provider, GMEM_POLICY_ALLOW);
+	mem = new_mem(PAGE, 0);
+	id = vm_id(vm);
+	ino = mem_id(mem);
+	ASSERT_EQ(0, map_mem(vm, GPA, mem, 0, PAGE, LEND | RWX));
+	ASSERT_EQ(0, populate_range(vm, GPA, PAGE, NULL));
+	close(vm);
+	close(mem);
+	listener_read(l, QUIET_MS);
+
+	ASSERT_EQ(8, l->nr);
+	e = l->events;
+	EXPECT_EQ(GMEM_EVENT_VM_CREATED, e[0].type);
+	EXPECT_EQ(id, e[0].vm);
+	EXPECT_EQ(GMEM_EVENT_MEM_CREATED, e[1].type);
+	EXPECT_EQ(ino, e[1].mem);
+	EXPECT_EQ(GMEM_EVENT_MAP, e[2].type);
+	EXPECT_EQ(id, e[2].vm);
+	EXPECT_EQ(ino, e[2].mem);
+	EXPECT_EQ(LEND | RWX, e[2].flags);
+	EXPECT_EQ(GMEM_EVENT_LEND, e[3].type);
+	EXPECT_EQ(GMEM_EVENT_RECLAIM, e[4].type);
+	EXPECT_EQ(GMEM_RECLAIM_CAUSE_TEARDOWN, e[4].cause);
+	EXPECT_EQ(GMEM_EVENT_UNMAP, e[5].type);
+	EXPECT_EQ(GMEM_EVENT_VM_DESTROYED, e[6].type);
+	EXPECT_EQ(id, e[6].vm);
+	EXPECT_EQ(GMEM_EVENT_MEM_DESTROYED, e[7].type);
+	EXPECT_EQ(ino, e[7].mem);
+}
+
+TEST_F(events, map_unmap)
+{
+	struct listener *l = self->l;
+	struct event *e;
+
+	drain(l);
+	ASSERT_EQ(0, map_mem(self->vm, GPA, self->mem, 8 * PAGE, 8 * PAGE,
+			     SHARE | RX));
+	ASSERT_EQ(0, unmap_range(self->vm, GPA + 2 * PAGE, PAGE, NULL));
+	listener_read(l, QUIET_MS);
+
+	e = only(l, GMEM_EVENT_MAP);
+	ASSERT_TRUE(range_is(e, GPA, 8 * PAGE, 8 * PAGE));
+	EXPECT_EQ(self->vm_id, e->vm);
+	EXPECT_EQ(self->mem_id, e->mem);
+	EXPECT_EQ(SHARE | RX, e->flags);
+	e = only(l, GMEM_EVENT_UNMAP);
+	ASSERT_TRUE(range_is(e, GPA + 2 * PAGE, 10 * PAGE, PAGE));
+	EXPECT_EQ(SHARE | RX, e->flags);
+
+	/* What fails is no event. */
+	l->nr = 0;
+	EXPECT_EQ(-EEXIST, map_mem(self->vm, GPA, self->mem, 0, PAGE,
+				   LEND | RWX));
+	EXPECT_EQ(-ENOENT, unmap_mem(self->vm, 0, self->mem, 0, PAGE,
+				     LEND | RWX));
+	listener_read(l, QUIET_MS);
+	EXPECT_EQ(0, l->nr);
+}
+
+/* Pages in a row are one event, however they came about. */
+TEST_F(events, lend_reclaim)
+{
+	struct listener *l = self->l;
+	struct event *e;
+	__u8 *host;
+	int i;
+
+	ASSERT_EQ(0, map_mem(self->vm, GPA, self->mem, 0, 32 * PAGE, LEND | RWX));
+	drain(l);
+	ASSERT_EQ(0, populate_range(self->vm, GPA, 32 * PAGE, NULL));
+	listener_read(l, QUIET_MS);
+	for (i = 1; i < l->nr; i++) {
+		EXPECT_EQ(l->events[i - 1].guest_addr + l->events[i - 1].length,
+			  l->events[i].guest_addr);
+		EXPECT_EQ(l->events[i - 1].seq + 1, l->events[i].seq);
+	}
+	/* The sender may have come in between once or twice. */
+	EXPECT_GE(3, l->nr);
+	EXPECT_EQ(GMEM_EVENT_LEND, l->events[0].type);
+	EXPECT_EQ(GPA, l->events[0].guest_addr);
+	EXPECT_EQ(GPA + 32 * PAGE, l->events[l->nr - 1].guest_addr +
+				   l->events[l->nr - 1].length);
+
+	/* Lent already. */
+	drain(l);
+	ASSERT_EQ(0, guest_write(self->vm, GPA, 1));
+	listener_read(l, QUIET_MS);
+	EXPECT_EQ(0, l->nr);
+
+	host = map_host(self->mem, 0, 32 * PAGE);
+	EXPECT_EQ(1, peek(host));
+	listener_read(l, QUIET_MS);
+	e = only(l, GMEM_EVENT_RECLAIM);
+	ASSERT_TRUE(range_is(e, GPA, 0, PAGE));
+	EXPECT_EQ(self->vm_id, e->vm);
+	EXPECT_EQ(self->mem_id, e->mem);
+	EXPECT_EQ(GMEM_RECLAIM_CAUSE_HOST, e->cause);
+
+	/* And again: the host takes it, the guest, the host. */
+	drain(l);
+	ASSERT_EQ(0, guest_write(self->vm, GPA, 2));
+	EXPECT_EQ(2, peek(host));
+	listener_read(l, QUIET_MS);
+	ASSERT_EQ(2, l->nr);
+	EXPECT_EQ(GMEM_EVENT_LEND, l->events[0].type);
+	EXPECT_EQ(GMEM_EVENT_RECLAIM, l->events[1].type);
+	munmap(host, 32 * PAGE);
+
+	drain(l);
+	ASSERT_EQ(0, mem_alloc(self->mem, PUNCH, 8 * PAGE, PAGE));
+	ASSERT_EQ(0, unmap_range(self->vm, GPA + 16 * PAGE, PAGE, NULL));
+	listener_read(l, QUIET_MS);
+	ASSERT_EQ(3, l->nr);
+	EXPECT_EQ(GMEM_RECLAIM_CAUSE_PUNCH, l->events[0].cause);
+	EXPECT_EQ(8 * PAGE, l->events[0].offset);
+	EXPECT_EQ(GMEM_RECLAIM_CAUSE_UNBIND, l->events[1].cause);
+	EXPECT_EQ(16 * PAGE, l->events[1].offset);
+	EXPECT_EQ(GMEM_EVENT_UNMAP, l->events[2].type);
+}
+
+TEST_F(events, huge)
+{
+	struct listener *l = self->l;
+	int mem;
+
+	if (!have_huge())
+		SKIP(return, "no huge pages");
+	mem = new_mem(2 * HUGE_PAGE, GMEM_MEM_ALLOW_HUGEPAGE);
+	ASSERT_EQ(0, map_mem(self->vm, GPA, mem, 0, 2 * HUGE_PAGE, LEND | RWX));
+	drain(l);
+	ASSERT_EQ(0, guest_write(self->vm, GPA + HUGE_PAGE + PAGE, 1));
+	listener_read(l, QUIET_MS);
+	EXPECT_TRUE(range_is(only(l, GMEM_EVENT_LEND), GPA + HUGE_PAGE,
+			     HUGE_PAGE, HUGE_PAGE));
+	close(mem);
+}
+
+TEST_F(events, share)
+{
+	struct listener *l = self->l;
+	struct event *e;
+
+	ASSERT_EQ(0, map_mem(self->vm, GPA, self->mem, 0, PAGE, SHARE | RWX));
+	drain(l);
+	ASSERT_EQ(0, guest_write(self->vm, GPA, 1));
+	ASSERT_EQ(0, guest_write(self->vm, GPA, 2));
+	listener_read(l, QUIET_MS);
+	ASSERT_EQ(1, l->nr);
+	e = only(l, GMEM_EVENT_SHARE);
+	EXPECT_TRUE(range_is(e, GPA, 0, PAGE));
+}
+
+TEST_F(events, reclaim_refused)
+{
+	struct listener *l = self->l;
+	struct event *e;
+	__u8 *host;
+
+	host = map_host(self->mem, 0, PAGE);
+	ASSERT_EQ(0, map_mem(self->vm, GPA, self->mem, 0, PAGE, LEND | RWX));
+	ASSERT_EQ(0, populate_range(self->vm, GPA, PAGE, NULL));
+	ASSERT_EQ(0, set_policy(self->vm, GMEM_POLICY_DENY));
+	drain(l);
+	EXPECT_EQ(-SIGBUS, peek(host));
+	EXPECT_EQ(-SIGBUS, peek(host));
+	listener_read(l, QUIET_MS);
+	ASSERT_LE(1, l->nr);
+	e = &l->events[0];
+	EXPECT_EQ(GMEM_EVENT_RECLAIM_REFUSED, e->type);
+	EXPECT_TRUE(range_is(e, GPA, 0, PAGE));
+	EXPECT_EQ(GMEM_RECLAIM_CAUSE_HOST, e->cause);
+	EXPECT_EQ(EACCES, e->error);
+	EXPECT_EQ(2, e->count + (l->nr > 1 ? l->events[1].count : 0));
+	munmap(host, PAGE);
+}
+
+/* A provider that refuses, and in the end leaks. */
+TEST_F(events, leak)
+{
+	struct listener *l = self->l;
+	struct event *e;
+
+	/* Windows refuse nothing. */
+	close(self->vm);
+	self->vm = new_vm("mock", GMEM_POLICY_ALLOW);
+	self->vm_id = vm_id(self->vm);
+	ASSERT_EQ(0, map_mem(self->vm, GPA, self->mem, 0, 2 * PAGE, LEND | RWX));
+	ASSERT_EQ(0, populate_range(self->vm, GPA, PAGE, NULL));
+	ASSERT_EQ(0, mock_fail(self->vm, GMEM_TEST_RECLAIM, 1, 2));
+	drain(l);
+	EXPECT_EQ(-EIO, unmap_range(self->vm, GPA, PAGE, NULL));
+	listener_read(l, QUIET_MS);
+	ASSERT_EQ(1, l->nr);
+	e = only(l, GMEM_EVENT_RECLAIM_REFUSED);
+	EXPECT_TRUE(range_is(e, GPA, 0, PAGE));
+	EXPECT_EQ(GMEM_RECLAIM_CAUSE_UNBIND, e->cause);
+	EXPECT_EQ(EIO, e->error);
+
+	l->nr = 0;
+	close(self->vm);
+	self->vm = -1;
+	listener_read(l, QUIET_MS);
+	e = only(l, GMEM_EVENT_LEAK);
+	EXPECT_TRUE(range_is(e, GPA, 0, PAGE));
+	EXPECT_EQ(self->vm_id, e->vm);
+	EXPECT_EQ(NULL, only(l, GMEM_EVENT_RECLAIM));
+	e = only(l, GMEM_EVENT_RECLAIM_REFUSED);
+	EXPECT_EQ(GMEM_RECLAIM_CAUSE_TEARDOWN, e->cause);
+	EXPECT_NE(NULL, only(l, GMEM_EVENT_VM_DESTROYED));
+}
+
+TEST_F(events, refused)
+{
+	struct listener *l = self->l;
+	struct event *e;
+	__u64 count = 0;
+	int i;
+
+	drain(l);
+	for (i = 0; i < 5; i++)
+		EXPECT_EQ(-EFAULT, guest_write(self->vm, GPA + 3 * PAGE, 1));
+	listener_read(l, QUIET_MS);
+	for (i = 0; i < l->nr; i++)
+		count += l->events[i].count;
+	EXPECT_EQ(5, count);
+	e = &l->events[0];
+	EXPECT_EQ(GMEM_EVENT_REFUSED, e->type);
+	EXPECT_EQ(self->vm_id, e->vm);
+	EXPECT_EQ(0, e->mem);
+	EXPECT_EQ(GPA + 3 * PAGE, e->guest_addr);
+	EXPECT_EQ(GMEM_ACCESS_WRITE, e->access);
+	EXPECT_EQ(GMEM_FAULT_UNBOUND, e->reason);
+}
+
+TEST_F(events, hwpoison)
+{
+	struct listener *l = self->l;
+	struct event *e;
+	__u8 *host;
+
+	host = map_host(self->mem, 0, 4 * PAGE);
+	ASSERT_EQ(0, touch_write(host + PAGE, 1));
+	drain(l);
+	/* EBUSY: the page is still in the file, which it is meant to be. */
+	if (madvise(host + PAGE, PAGE, MADV_HWPOISON) && errno == EINVAL)
+		SKIP(return, "the kernel has no memory failure");
+	listener_read(l, QUIET_MS);
+	ASSERT_EQ(1, l->nr);
+	e = only(l, GMEM_EVENT_HWPOISON);
+	EXPECT_TRUE(range_is(e, 0, PAGE, PAGE));
+	EXPECT_EQ(self->mem_id, e->mem);
+	EXPECT_EQ(0, e->vm);
+	munmap(host, 4 * PAGE);
+}
+
+/* ---- nothing is lost without a word ---- */
+
+static int hold_events(int mock_vm, bool hold)
+{
+	struct gmem_test test = { .op = GMEM_TEST_HOLD_EVENTS, .nth = hold };
+
+	return mock_call(mock_vm, &test);
+}
+
+/* So many events that none is like the one before it. */
+static void make_events(int vm, int mem, int nr)
+{
+	int i;
+
+	for (i = 0; i < nr; i += 2)
+		if (map_mem(vm, GPA, mem, 0, PAGE, SHARE | RWX) ||
+		    unmap_range(vm, GPA, PAGE, NULL))
+			abort();
+}
+
+/* What the module keeps while it can't send. */
+#define CAPACITY 2048
+
+TEST_F(events, overrun)
+{
+	struct listener *l = self->l;
+	int rcvbuf = 1 << 24, extra = 500, mock, i;
+
+	ASSERT_EQ(0, setsockopt(nl_socket_get_fd(l->client.sk), SOL_SOCKET,
+				SO_RCVBUFFORCE, &rcvbuf, sizeof(rcvbuf)));
+	mock = new_vm("mock", GMEM_POLICY_ALLOW);
+	drain(l);
+	ASSERT_EQ(0, hold_events(mock, true));
+	make_events(self->vm, self->mem, CAPACITY + extra);
+	ASSERT_EQ(0, hold_events(mock, false));
+	listener_read(l, QUIET_MS);
+
+	EXPECT_FALSE(l->enobufs);
+	ASSERT_EQ(CAPACITY + 1, l->nr);
+	for (i = 1; i < l->nr; i++)
+		ASSERT_EQ(l->events[i - 1].seq + 1, l->events[i].seq);
+	for (i = 0; i < CAPACITY; i++)
+		ASSERT_EQ(i % 2 ? GMEM_EVENT_UNMAP : GMEM_EVENT_MAP,
+			  l->events[i].type);
+	EXPECT_EQ(GMEM_EVENT_OVERRUN, l->events[CAPACITY].type);
+	EXPECT_EQ(extra, l->events[CAPACITY].lost);
+
+	/* All is well again. */
+	l->nr = 0;
+	make_events(self->vm, self->mem, 2);
+	listener_read(l, QUIET_MS);
+	EXPECT_EQ(2, l->nr);
+	EXPECT_EQ(l->events[0].seq + 1, l->events[1].seq);
+	close(mock);
+}
+
+/* Held back, so that neighbours do meet. */
+TEST_F(events, coalesce)
+{
+	struct listener *l = self->l;
+	int mock, other, mem, i;
+
+	mock = new_vm("mock", GMEM_POLICY_ALLOW);
+	other = new_vm(variant->provider, GMEM_POLICY_ALLOW);
+	mem = new_mem(64 * PAGE, 0);
+	ASSERT_EQ(0, map_mem(self->vm, GPA, self->mem, 0, 64 * PAGE, LEND | RWX));
+	ASSERT_EQ(0, map_mem(other, 0, mem, 0, 64 * PAGE, LEND | RWX));
+	drain(l);
+	ASSERT_EQ(0, hold_events(mock, true));
+	/* Two guests at a time. */
+	for (i = 0; i < 64; i++) {
+		ASSERT_EQ(0, populate_range(self->vm, GPA + i * PAGE, PAGE, NULL));
+		ASSERT_EQ(0, populate_range(other, i * PAGE, PAGE, NULL));
+	}
+	ASSERT_EQ(0, hold_events(mock, false));
+	listener_read(l, QUIET_MS);
+	ASSERT_EQ(2, l->nr);
+	EXPECT_TRUE(range_is(&l->events[0], GPA, 0, 64 * PAGE));
+	EXPECT_EQ(self->vm_id, l->events[0].vm);
+	EXPECT_TRUE(range_is(&l->events[1], 0, 0, 64 * PAGE));
+
+	/* Order is kept: page 1 comes back and goes between 0's and 1's lending. */
+	l->nr = 0;
+	ASSERT_EQ(0, reclaim_range(self->vm, GPA, 2 * PAGE, NULL));
+	drain(l);
+	ASSERT_EQ(0, hold_events(mock, true));
+	ASSERT_EQ(0, populate_range(self->vm, GPA, PAGE, NULL));
+	ASSERT_EQ(0, populate_range(self->vm, GPA + PAGE, PAGE, NULL));
+	ASSERT_EQ(0, reclaim_range(self->vm, GPA + PAGE, PAGE, NULL));
+	ASSERT_EQ(0, populate_range(self->vm, GPA + PAGE, PAGE, NULL));
+	ASSERT_EQ(0, hold_events(mock, false));
+	listener_read(l, QUIET_MS);
+	ASSERT_EQ(3, l->nr);
+	EXPECT_EQ(GMEM_EVENT_LEND, l->events[0].type);
+	EXPECT_EQ(2 * PAGE, l->events[0].length);
+	EXPECT_EQ(GMEM_EVENT_RECLAIM, l->events[1].type);
+	EXPECT_EQ(GMEM_EVENT_LEND, l->events[2].type);
+	EXPECT_EQ(PAGE, l->events[2].length);
+	close(other);
+	close(mem);
+	close(mock);
+}
+
+/* A receiver that doesn't read: ENOBUFS, and a gap in the numbers. */
+TEST_F(events, socket_full)
+{
+	struct listener *l = self->l, *keen = listener_open();
+	int rcvbuf = 8192, i, gaps = 0;
+	__u64 last;
+
+	ASSERT_EQ(0, listener_join(keen));
+	ASSERT_EQ(0, setsockopt(nl_socket_get_fd(l->client.sk), SOL_SOCKET,
+				SO_RCVBUF, &rcvbuf, sizeof(rcvbuf)));
+	drain(l);
+	drain(keen);
+	/* One receiver's trouble isn't another's. */
+	for (i = 0; i < 20; i++) {
+		make_events(self->vm, self->mem, 100);
+		listener_read(keen, 30);
+	}
+	listener_read(keen, QUIET_MS);
+	EXPECT_EQ(2000, keen->nr);
+	EXPECT_FALSE(keen->enobufs);
+
+	listener_read(l, QUIET_MS);
+	EXPECT_TRUE(l->enobufs);
+	ASSERT_LT(0, l->nr);
+	EXPECT_GT(2000, l->nr);
+	last = l->events[l->nr - 1].seq;
+	make_events(self->vm, self->mem, 2);
+	listener_read(l, QUIET_MS);
+	EXPECT_LT(last, l->events[l->nr - 1].seq);
+	for (i = 1; i < l->nr; i++)
+		gaps += l->events[i].seq != l->events[i - 1].seq + 1;
+	EXPECT_LT(0, gaps);
+	listener_close(keen);
+}
+
+/* Nobody listens: nothing is counted, queued or sent. */
+TEST_F(events, nobody)
+{
+	struct listener *l;
+	__u64 seq;
+
+	make_events(self->vm, self->mem, 2);
+	listener_read(self->l, QUIET_MS);
+	seq = self->l->events[self->l->nr - 1].seq;
+	client_close(&self->l->client);
+	make_events(self->vm, self->mem, 100);
+	usleep(QUIET_MS * 1000);
+
+	l = listener_open();
+	ASSERT_EQ(0, listener_join(l));
+	make_events(self->vm, self->mem, 2);
+	listener_read(l, QUIET_MS);
+	ASSERT_EQ(2, l->nr);
+	EXPECT_EQ(seq + 1, l->events[0].seq);
+	free(self->l);
+	self->l = l;
+}
+
+/* ---- the module goes and comes while somebody listens ---- */
+
+TEST(unload)
+{
+	struct listener *l = listener_open();
+	struct client c;
+	int module, fd;
+
+	ASSERT_EQ(0, listener_join(l));
+	module = open("gmem.ko", O_RDONLY | O_CLOEXEC);
+	if (module < 0)
+		SKIP(return, "no gmem.ko here");
+	ASSERT_EQ(0, syscall(SYS_delete_module, "gmem", O_NONBLOCK));
+	EXPECT_EQ(-ENOENT, client_open(&c));
+	client_close(&c);
+	/* The old number means nothing now. */
+	EXPECT_NE(0, request_do(&l->client, GMEM_CMD_STATS_GET, NULL, NULL));
+	ASSERT_EQ(0, syscall(SYS_finit_module, module, "", 0));
+	close(module);
+	listener_close(l);
+
+	l = listener_open();
+	ASSERT_EQ(0, listener_join(l));
+	fd = new_mem(PAGE, 0);
+	EXPECT_LE(0, fd);
+	listener_read(l, QUIET_MS);
+	ASSERT_EQ(1, l->nr);
+	EXPECT_EQ(GMEM_EVENT_MEM_CREATED, l->events[0].type);
+	EXPECT_EQ(1, l->events[0].seq);
+	close(fd);
+	listener_close(l);
+}
+
+TEST_HARNESS_MAIN
