@@ -8,6 +8,19 @@
 #include "notify.h"
 #include "vm.h"
 
+#define CREATE_TRACE_POINTS
+#include "trace.h"
+
+/* Is there anybody to whom gmem_event_tell() would tell it? */
+#define gmem_event_wanted(tp) (trace_##tp##_enabled() || gmem_notify_wanted())
+
+#define gmem_event_tell(tp, rec)					\
+	do {								\
+		trace_##tp(rec);					\
+		if (gmem_notify_wanted())				\
+			gmem_notify(rec);				\
+	} while (0)
+
 static u32 gmem_event_cause(enum gmem_reclaim_reason reason)
 {
 	switch (reason) {
@@ -73,21 +86,25 @@ static struct gmem_event_record gmem_event_of_folio(const struct gmem_binding *b
 
 void gmem_event_vm_created(const struct gmem_vm *vm)
 {
+	trace_gmem_vm_created(vm->id);
 	gmem_event_of_vm(vm, GMEM_EVENT_VM_CREATED);
 }
 
 void gmem_event_vm_destroyed(const struct gmem_vm *vm)
 {
+	trace_gmem_vm_destroyed(vm->id);
 	gmem_event_of_vm(vm, GMEM_EVENT_VM_DESTROYED);
 }
 
 void gmem_event_mem_created(const struct gmem_mem *mem)
 {
+	trace_gmem_mem_created(mem->inode.i_ino);
 	gmem_event_of_mem(mem, GMEM_EVENT_MEM_CREATED);
 }
 
 void gmem_event_mem_destroyed(const struct gmem_mem *mem)
 {
+	trace_gmem_mem_destroyed(mem->inode.i_ino);
 	gmem_event_of_mem(mem, GMEM_EVENT_MEM_DESTROYED);
 }
 
@@ -95,42 +112,42 @@ void gmem_event_map(const struct gmem_binding *b)
 {
 	struct gmem_event_record rec;
 
-	if (!gmem_notify_wanted())
+	if (!gmem_event_wanted(gmem_map))
 		return;
 	rec = gmem_event_of_pages(b, b->first, b->last, GMEM_EVENT_MAP);
 	rec.flags = b->flags;
-	gmem_notify(&rec);
+	gmem_event_tell(gmem_map, &rec);
 }
 
 void gmem_event_unmap(const struct gmem_binding *b, pgoff_t first, pgoff_t last)
 {
 	struct gmem_event_record rec;
 
-	if (!gmem_notify_wanted())
+	if (!gmem_event_wanted(gmem_unmap))
 		return;
 	rec = gmem_event_of_pages(b, first, last, GMEM_EVENT_UNMAP);
 	rec.flags = b->flags;
-	gmem_notify(&rec);
+	gmem_event_tell(gmem_unmap, &rec);
 }
 
 void gmem_event_lend(const struct gmem_binding *b, const struct folio *folio)
 {
 	struct gmem_event_record rec;
 
-	if (!gmem_notify_wanted())
+	if (!gmem_event_wanted(gmem_lend))
 		return;
 	rec = gmem_event_of_folio(b, folio, GMEM_EVENT_LEND);
-	gmem_notify(&rec);
+	gmem_event_tell(gmem_lend, &rec);
 }
 
 void gmem_event_share(const struct gmem_binding *b, const struct folio *folio)
 {
 	struct gmem_event_record rec;
 
-	if (!gmem_notify_wanted())
+	if (!gmem_event_wanted(gmem_share))
 		return;
 	rec = gmem_event_of_folio(b, folio, GMEM_EVENT_SHARE);
-	gmem_notify(&rec);
+	gmem_event_tell(gmem_share, &rec);
 }
 
 void gmem_event_reclaim(const struct gmem_binding *b, const struct folio *folio,
@@ -138,11 +155,11 @@ void gmem_event_reclaim(const struct gmem_binding *b, const struct folio *folio,
 {
 	struct gmem_event_record rec;
 
-	if (!gmem_notify_wanted())
+	if (!gmem_event_wanted(gmem_reclaim))
 		return;
 	rec = gmem_event_of_folio(b, folio, GMEM_EVENT_RECLAIM);
 	rec.cause = gmem_event_cause(reason);
-	gmem_notify(&rec);
+	gmem_event_tell(gmem_reclaim, &rec);
 }
 
 void gmem_event_reclaim_refused(const struct gmem_binding *b,
@@ -151,23 +168,23 @@ void gmem_event_reclaim_refused(const struct gmem_binding *b,
 {
 	struct gmem_event_record rec;
 
-	if (!gmem_notify_wanted())
+	if (!gmem_event_wanted(gmem_reclaim_refused))
 		return;
 	rec = gmem_event_of_folio(b, folio, GMEM_EVENT_RECLAIM_REFUSED);
 	rec.cause = gmem_event_cause(reason);
 	rec.error = -err;
 	rec.count = 1;
-	gmem_notify(&rec);
+	gmem_event_tell(gmem_reclaim_refused, &rec);
 }
 
 void gmem_event_leak(const struct gmem_binding *b, const struct folio *folio)
 {
 	struct gmem_event_record rec;
 
-	if (!gmem_notify_wanted())
+	if (!gmem_event_wanted(gmem_leak))
 		return;
 	rec = gmem_event_of_folio(b, folio, GMEM_EVENT_LEAK);
-	gmem_notify(&rec);
+	gmem_event_tell(gmem_leak, &rec);
 }
 
 void gmem_event_refused(const struct gmem_vm *vm, u64 guest_addr, u32 access,
@@ -183,8 +200,7 @@ void gmem_event_refused(const struct gmem_vm *vm, u64 guest_addr, u32 access,
 		.count = 1,
 	};
 
-	if (gmem_notify_wanted())
-		gmem_notify(&rec);
+	gmem_event_tell(gmem_refused, &rec);
 }
 
 void gmem_event_hwpoison(const struct gmem_mem *mem, struct folio *folio)
@@ -196,12 +212,12 @@ void gmem_event_hwpoison(const struct gmem_mem *mem, struct folio *folio)
 	};
 	long i;
 
-	if (!gmem_notify_wanted())
+	if (!gmem_event_wanted(gmem_hwpoison))
 		return;
 	for (i = 0; i < folio_nr_pages(folio); i++) {
 		if (!PageHWPoison(folio_page(folio, i)))
 			continue;
 		rec.offset = (u64)(folio->index + i) << PAGE_SHIFT;
-		gmem_notify(&rec);
+		gmem_event_tell(gmem_hwpoison, &rec);
 	}
 }
