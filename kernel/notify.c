@@ -181,17 +181,6 @@ void gmem_notify(const struct gmem_event_record *rec)
 
 /* ---- sending ---- */
 
-/* Is the attribute set that has a @length one of a guest range, too? */
-static bool gmem_notify_has_guest_addr(const struct gmem_event_record *rec)
-{
-	return rec->length && rec->vm_id;
-}
-
-static bool gmem_notify_has_offset(const struct gmem_event_record *rec)
-{
-	return rec->length && rec->mem_id;
-}
-
 static size_t gmem_notify_msg_size(void)
 {
 	return NLMSG_ALIGN(nlmsg_msg_size(GENL_HDRLEN)) +
@@ -207,15 +196,15 @@ static int gmem_notify_put_u64(struct sk_buff *skb, int type, u64 value)
 static int gmem_notify_put_range(struct sk_buff *skb,
 				 const struct gmem_event_record *rec)
 {
-	if ((gmem_notify_has_guest_addr(rec) &&
-	     gmem_notify_put_u64(skb, GMEM_A_EVENT_GUEST_ADDR,
-				 rec->guest_addr)) ||
-	    (gmem_notify_has_offset(rec) &&
-	     gmem_notify_put_u64(skb, GMEM_A_EVENT_OFFSET, rec->offset)) ||
-	    (rec->length &&
-	     gmem_notify_put_u64(skb, GMEM_A_EVENT_LENGTH, rec->length)))
+	if (!rec->length)
+		return 0;
+	if (rec->vm_id && gmem_notify_put_u64(skb, GMEM_A_EVENT_GUEST_ADDR,
+					      rec->guest_addr))
 		return -EMSGSIZE;
-	return 0;
+	if (rec->mem_id &&
+	    gmem_notify_put_u64(skb, GMEM_A_EVENT_OFFSET, rec->offset))
+		return -EMSGSIZE;
+	return gmem_notify_put_u64(skb, GMEM_A_EVENT_LENGTH, rec->length);
 }
 
 /* An attribute is there if it says something. */
@@ -312,6 +301,7 @@ static void gmem_notify_work_fn(struct work_struct *work)
 	}
 }
 
+#ifdef CONFIG_GMEM_TEST
 void gmem_notify_hold(bool hold)
 {
 	struct gmem_notify_queue *q = &gmem_notify_queue;
@@ -322,6 +312,7 @@ void gmem_notify_hold(bool hold)
 		mod_delayed_work(system_unbound_wq, &gmem_notify_work, 0);
 	spin_unlock(&q->lock);
 }
+#endif
 
 int gmem_notify_init(void)
 {

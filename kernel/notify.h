@@ -17,8 +17,10 @@ void gmem_notify(const struct gmem_event_record *rec);
 int gmem_notify_init(void);
 void gmem_notify_exit(void);
 
-/* For tests: keep the queue from being sent. */
+#ifdef CONFIG_GMEM_TEST
+/* Keep the queue from being sent. */
 void gmem_notify_hold(bool hold);
+#endif
 #else
 static inline bool gmem_notify_wanted(void)
 {
