@@ -8,6 +8,7 @@
 
 #include "binding.h"
 #include "call.h"
+#include "debugfs.h"
 #include "guestmem.h"
 #include "netlink.h"
 #include "provider.h"
@@ -91,6 +92,7 @@ static int __init gmem_init(void)
 	err = misc_register(&gmem_device);
 	if (err)
 		goto exit_netlink;
+	gmem_debugfs_init();
 	return 0;
 
 exit_netlink:
@@ -104,6 +106,7 @@ exit_bindings:
 
 static void __exit gmem_exit(void)
 {
+	gmem_debugfs_exit();
 	misc_deregister(&gmem_device);
 	gmem_netlink_exit();
 	gmem_mem_exit();

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <linux/debugfs.h>
+#include <linux/fs.h>
+#include <linux/module.h>
+#include <linux/seq_file.h>
+
+#include "binding.h"
+#include "debugfs.h"
+#include "fault.h"
+#include "guestmem.h"
+#include "provider.h"
+#include "registry.h"
+#include "vm.h"
+
+static struct dentry *gmem_debugfs_dir;
+
+static const char *const gmem_debugfs_policies[] = {
+	[GMEM_POLICY_ALLOW] = "allow",
+	[GMEM_POLICY_SCRUB] = "scrub",
+	[GMEM_POLICY_DENY] = "deny",
+};
+
+/**
+ * struct gmem_debugfs_vms - where a reader of "vms" is; a line each
+ * @id: the VM
+ * @in_vm: at one of its bindings; else at the VM itself
+ * @gfn: where to look for the binding
+ * @vm: VM @id; NULL at the end. Between start and stop, which hold the lock.
+ * @info: the binding
+ */
+struct gmem_debugfs_vms {
+	u32 id;
+	bool in_vm;
+	unsigned long gfn;
+	struct gmem_vm *vm;
+	struct gmem_binding_info info;
+};
+
+/* The line at the place, or else the first behind it. */
+static void *gmem_debugfs_vms_find(struct gmem_debugfs_vms *at)
+{
+	for (;;) {
+		at->vm = gmem_registry_next_vm(at->id);
+		if (!at->vm)
+			return NULL;
+		if (at->vm->id != at->id) {
+			at->id = at->vm->id;
+			at->in_vm = false;
+		}
+		if (!at->in_vm || gmem_binding_peek(at->vm, at->gfn, &at->info))
+			return at;
+		at->id++;
+		at->in_vm = false;
+	}
+}
+
+static void *gmem_debugfs_vms_start(struct seq_file *seq, loff_t *pos)
+{
+	struct gmem_debugfs_vms *at = seq->private;
+
+	gmem_registry_lock_vms();
+	if (!*pos)
+		memset(at, 0, sizeof(*at));
+	return gmem_debugfs_vms_find(at);
+}
+
+static void *gmem_debugfs_vms_next(struct seq_file *seq, void *v, loff_t *pos)
+{
+	struct gmem_debugfs_vms *at = v;
+
+	++*pos;
+	at->gfn = at->in_vm ? (at->info.guest_addr + at->info.length) >>
+			      PAGE_SHIFT : 0;
+	at->in_vm = true;
+	return gmem_debugfs_vms_find(at);
+}
+
+static void gmem_debugfs_vms_stop(struct seq_file *seq, void *v)
+{
+	gmem_registry_unlock_vms();
+}
+
+static int gmem_debugfs_vms_show(struct seq_file *seq, void *v)
+{
+	const struct gmem_debugfs_vms *at = v;
+	const struct gmem_binding_info *b = &at->info;
+	struct gmem_vm *vm = at->vm;
+
+	if (!at->in_vm) {
+		seq_printf(seq, "vm %u: %s, policy %s, %u bits, by %s[%d]: %ld bindings, %ld pages lent, %llu accesses refused\n",
+			   vm->id, vm->provider->name,
+			   gmem_debugfs_policies[READ_ONCE(vm->policy)],
+			   gmem_vm_guest_addr_bits(vm), vm->comm, vm->pid,
+			   atomic_long_read(&vm->nr_bindings),
+			   atomic_long_read(&vm->lent_pages),
+			   gmem_fault_count(&vm->faults));
+		return 0;
+	}
+	seq_printf(seq, "  %#014llx-%#014llx %s %c%c%c guestmem %llu offset %#llx\n",
+		   b->guest_addr, b->guest_addr + b->length - 1,
+		   (b->flags & GMEM_MAP_ACCESS_MASK) == GMEM_MAP_FORCE_LEND ?
+		   "lend " : "share",
+		   b->flags & GMEM_MAP_ALLOW_READ ? 'r' : '-',
+		   b->flags & GMEM_MAP_ALLOW_WRITE ? 'w' : '-',
+		   b->flags & GMEM_MAP_ALLOW_EXEC ? 'x' : '-', b->mem_id,
+		   b->offset);
+	return 0;
+}
+
+static const struct seq_operations gmem_debugfs_vms_ops = {
+	.start = gmem_debugfs_vms_start,
+	.next = gmem_debugfs_vms_next,
+	.stop = gmem_debugfs_vms_stop,
+	.show = gmem_debugfs_vms_show,
+};
+
+static int gmem_debugfs_vms_open(struct inode *inode, struct file *file)
+{
+	return seq_open_private(file, &gmem_debugfs_vms_ops,
+				sizeof(struct gmem_debugfs_vms));
+}
+
+static const struct file_operations gmem_debugfs_vms_fops = {
+	.owner = THIS_MODULE,
+	.open = gmem_debugfs_vms_open,
+	.read = seq_read,
+	.llseek = seq_lseek,
+	.release = seq_release_private,
+};
+
+/* A reader of "guestmems" is at a number. Between start and stop it holds the inode. */
+static void *gmem_debugfs_mems_start(struct seq_file *seq, loff_t *pos)
+{
+	u64 *id = seq->private;
+	struct gmem_mem *mem;
+
+	if (!*pos)
+		*id = 0;
+	mem = gmem_registry_get_next_mem(*id);
+	if (mem)
+		*id = mem->inode.i_ino;
+	return mem;
+}
+
+static void *gmem_debugfs_mems_next(struct seq_file *seq, void *v, loff_t *pos)
+{
+	struct gmem_mem *mem = v;
+	u64 *id = seq->private;
+
+	++*pos;
+	iput(&mem->inode);
+	mem = gmem_registry_get_next_mem(++*id);
+	if (mem)
+		*id = mem->inode.i_ino;
+	return mem;
+}
+
+static void gmem_debugfs_mems_stop(struct seq_file *seq, void *v)
+{
+	struct gmem_mem *mem = v;
+
+	if (mem)
+		iput(&mem->inode);
+}
+
+static int gmem_debugfs_mems_show(struct seq_file *seq, void *v)
+{
+	struct gmem_mem *mem = v;
+	loff_t size = i_size_read(&mem->inode);
+	struct gmem_mem_query count;
+	int err;
+
+	err = gmem_mem_count(mem, 0, (size >> PAGE_SHIFT) - 1, &count);
+	if (err)
+		return err;
+	seq_printf(seq, "guestmem %llu: %lld KiB, pages of %lu KiB: %llu absent, %llu host, %llu lent, %llu shared, %llu leaked\n",
+		   (u64)mem->inode.i_ino, size >> 10,
+		   (PAGE_SIZE << mem->order) >> 10, count.absent, count.host,
+		   count.lent, count.shared, count.leaked);
+	return 0;
+}
+
+static const struct seq_operations gmem_debugfs_mems_ops = {
+	.start = gmem_debugfs_mems_start,
+	.next = gmem_debugfs_mems_next,
+	.stop = gmem_debugfs_mems_stop,
+	.show = gmem_debugfs_mems_show,
+};
+
+static int gmem_debugfs_mems_open(struct inode *inode, struct file *file)
+{
+	return seq_open_private(file, &gmem_debugfs_mems_ops, sizeof(u64));
+}
+
+static const struct file_operations gmem_debugfs_mems_fops = {
+	.owner = THIS_MODULE,
+	.open = gmem_debugfs_mems_open,
+	.read = seq_read,
+	.llseek = seq_lseek,
+	.release = seq_release_private,
+};
+
+/* Without debugfs there is nothing to see; no reason to fail. */
+void gmem_debugfs_init(void)
+{
+	gmem_debugfs_dir = debugfs_create_dir("gmem", NULL);
+	debugfs_create_file("vms", 0400, gmem_debugfs_dir, NULL,
+			    &gmem_debugfs_vms_fops);
+	debugfs_create_file("guestmems", 0400, gmem_debugfs_dir, NULL,
+			    &gmem_debugfs_mems_fops);
+}
+
+void gmem_debugfs_exit(void)
+{
+	debugfs_remove(gmem_debugfs_dir);
+}
