@@ -514,6 +514,8 @@ TEST(unload)
 	if (module < 0)
 		SKIP(return, "no gmem.ko here");
 	ASSERT_EQ(0, syscall(SYS_delete_module, "gmem", O_NONBLOCK));
+	EXPECT_NE(0, access("/sys/kernel/debug/gmem", F_OK));
+	EXPECT_NE(0, access("/sys/kernel/tracing/events/gmem", F_OK));
 	EXPECT_EQ(-ENOENT, client_open(&c));
 	client_close(&c);
 	/* The old number means nothing now. */

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Tracepoints and debugfs: what a human sees of the module. */
+#include "gmem_util.h"
+
+#include <sys/prctl.h>
+
+#define TRACING "/sys/kernel/tracing/"
+#define GPA GIB(1)
+
+static char text[1 << 20];
+
+/* The file's contents; empty if it can't be read. */
+static const char *read_file(const char *path)
+{
+	size_t length = 0;
+	ssize_t got;
+	int fd;
+
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	text[0] = 0;
+	if (fd < 0)
+		return text;
+	/* Small pieces: the reader has to find its place again and again. */
+	while (length < sizeof(text) - 128 &&
+	       (got = read(fd, text + length, 100)) > 0)
+		length += got;
+	text[length] = 0;
+	close(fd);
+	return text;
+}
+
+static int write_file(const char *path, const char *what)
+{
+	int fd = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC), ret;
+
+	if (fd < 0)
+		return -errno;
+	ret = err_of(write(fd, what, strlen(what)));
+	close(fd);
+	return ret < 0 ? ret : 0;
+}
+
+static __u64 fdinfo(int fd, const char *key)
+{
+	char path[64];
+	const char *at;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	at = strstr(read_file(path), key);
+	return at ? strtoull(at + strlen(key), NULL, 10) : 0;
+}
+
+FIXTURE(trace)
+{
+	int vm;
+	int mem;
+	__u64 vm_id;
+	__u64 mem_id;
+};
+
+FIXTURE_SETUP(trace)
+{
+	ASSERT_LE(0, gmem_dev());
+	ASSERT_EQ(0, prctl(PR_SET_NAME, "some-vmm"));
+	self->vm = new_vm("mock", GMEM_POLICY_ALLOW);
+	ASSERT_LE(0, self->vm);
+	self->mem = new_mem(16 * PAGE, 0);
+	ASSERT_LE(0, self->mem);
+	self->vm_id = fdinfo(self->vm, "gmem-vm:");
+	self->mem_id = fdinfo(self->mem, "gmem-mem:");
+	if (!access(TRACING "trace", W_OK)) {
+		ASSERT_EQ(0, write_file(TRACING "trace", "\n"));
+		ASSERT_EQ(0, write_file(TRACING "events/gmem/enable", "1"));
+	}
+}
+
+FIXTURE_TEARDOWN(trace)
+{
+	write_file(TRACING "events/gmem/enable", "0");
+	close(self->vm);
+	close(self->mem);
+}
+
+/* Does the trace have the event, with that text behind its name? */
+static bool traced(const char *event, const char *format, ...)
+{
+	char want[256];
+	va_list args;
+	int n;
+
+	n = snprintf(want, sizeof(want), " %s: ", event);
+	va_start(args, format);
+	vsnprintf(want + n, sizeof(want) - n, format, args);
+	va_end(args);
+	if (strstr(read_file(TRACING "trace"), want))
+		return true;
+	printf("# not traced:%s\n", want);
+	return false;
+}
+
+TEST_F(trace, tracepoints)
+{
+	unsigned long long v = self->vm_id, m = self->mem_id;
+	struct gmem_test fail = { .op = GMEM_TEST_FAIL,
+				  .point = GMEM_TEST_RECLAIM,
+				  .nth = 1, .times = 2 };
+	__u8 *host;
+
+	if (access(TRACING "trace", W_OK))
+		SKIP(return, "no tracefs");
+
+	ASSERT_EQ(0, map_mem(self->vm, GPA, self->mem, 0, 4 * PAGE, LEND | RWX));
+	ASSERT_EQ(0, map_mem(self->vm, 0, self->mem, 4 * PAGE, PAGE, SHARE | RX));
+	ASSERT_EQ(0, populate_range(self->vm, GPA, 2 * PAGE, NULL));
+	ASSERT_EQ(0, populate_range(self->vm, 0, PAGE, NULL));
+	EXPECT_EQ(-EFAULT, guest_write(self->vm, MIB(4), 1));
+	ASSERT_EQ(0, reclaim_range(self->vm, GPA, PAGE, NULL));
+	host = map_host(self->mem, 0, 16 * PAGE);
+	ASSERT_EQ(0, touch_write(host + 10 * PAGE, 1));
+	madvise(host + 10 * PAGE, PAGE, MADV_HWPOISON);
+	munmap(host, 16 * PAGE);
+	ASSERT_EQ(0, unmap_range(self->vm, 0, PAGE, NULL));
+	ASSERT_EQ(0, mock_call(self->vm, &fail));
+	EXPECT_EQ(-EIO, reclaim_range(self->vm, GPA + PAGE, PAGE, NULL));
+	close(self->vm);
+	close(self->mem);
+	self->vm = -1;
+	self->mem = -1;
+
+	EXPECT_TRUE(traced("gmem_map", "vm=%llu guest_addr=0x40000000 length=0x4000 mem=%llu offset=0x0 flags=lend|r|w|x\n", v, m));
+	EXPECT_TRUE(traced("gmem_map", "vm=%llu guest_addr=0x0 length=0x1000 mem=%llu offset=0x4000 flags=share|r|x\n", v, m));
+	EXPECT_TRUE(traced("gmem_lend", "vm=%llu guest_addr=0x40001000 length=0x1000 mem=%llu offset=0x1000\n", v, m));
+	EXPECT_TRUE(traced("gmem_share", "vm=%llu guest_addr=0x0 length=0x1000 mem=%llu offset=0x4000\n", v, m));
+	EXPECT_TRUE(traced("gmem_refused", "vm=%llu guest_addr=0x400000 access=w reason=unbound\n", v));
+	EXPECT_TRUE(traced("gmem_reclaim", "vm=%llu guest_addr=0x40000000 length=0x1000 mem=%llu offset=0x0 cause=host\n", v, m));
+	EXPECT_TRUE(traced("gmem_hwpoison", "mem=%llu offset=0xa000\n", m));
+	EXPECT_TRUE(traced("gmem_unmap", "vm=%llu guest_addr=0x0 length=0x1000 mem=%llu offset=0x4000 flags=share|r|x\n", v, m));
+	EXPECT_TRUE(traced("gmem_reclaim_refused", "vm=%llu guest_addr=0x40001000 length=0x1000 mem=%llu offset=0x1000 cause=host error=5\n", v, m));
+	EXPECT_TRUE(traced("gmem_reclaim_refused", "vm=%llu guest_addr=0x40001000 length=0x1000 mem=%llu offset=0x1000 cause=teardown error=5\n", v, m));
+	EXPECT_TRUE(traced("gmem_leak", "vm=%llu guest_addr=0x40001000 length=0x1000 mem=%llu offset=0x1000\n", v, m));
+	EXPECT_TRUE(traced("gmem_vm_destroyed", "vm=%llu\n", v));
+	EXPECT_TRUE(traced("gmem_mem_destroyed", "mem=%llu\n", m));
+}
+
+TEST_F(trace, created)
+{
+	int vm, mem;
+
+	if (access(TRACING "trace", W_OK))
+		SKIP(return, "no tracefs");
+	vm = new_vm("window", GMEM_POLICY_ALLOW);
+	mem = new_mem(PAGE, 0);
+	EXPECT_TRUE(traced("gmem_vm_created", "vm=%llu\n", fdinfo(vm, "gmem-vm:")));
+	EXPECT_TRUE(traced("gmem_mem_created", "mem=%llu\n", fdinfo(mem, "gmem-mem:")));
+	close(vm);
+	close(mem);
+}
+
+#define DEBUGFS "/sys/kernel/debug/gmem/"
+#define MANY 100
+
+TEST_F(trace, debugfs)
+{
+	char want[512];
+	int mem = new_mem(MANY * PAGE, 0), i;
+
+	if (access(DEBUGFS, R_OK))
+		SKIP(return, "no debugfs");
+	ASSERT_EQ(0, map_mem(self->vm, GPA, self->mem, 0, 4 * PAGE, LEND | RWX));
+	ASSERT_EQ(0, map_mem(self->vm, GPA + MIB(1), self->mem, 8 * PAGE, PAGE,
+			     SHARE | RX));
+	for (i = 0; i < MANY; i++)
+		ASSERT_EQ(0, map_mem(self->vm, GIB(2) + 2 * i * PAGE, mem,
+				     i * PAGE, PAGE, SHARE | RX));
+	ASSERT_EQ(0, populate_range(self->vm, GPA, 2 * PAGE, NULL));
+
+	snprintf(want, sizeof(want),
+		 "vm %llu: mock, policy allow, 52 bits, by some-vmm[%d]: 102 bindings, 2 pages lent, 0 accesses refused\n"
+		 "  0x000040000000-0x000040003fff lend  rwx guestmem %llu offset 0x0\n"
+		 "  0x000040100000-0x000040100fff share r-x guestmem %llu offset 0x8000\n",
+		 self->vm_id, getpid(), self->mem_id, self->mem_id);
+	EXPECT_NE(NULL, strstr(read_file(DEBUGFS "vms"), want)) {
+		TH_LOG("want: %s\ngot: %s", want, text);
+	}
+	for (i = 0; i < MANY; i++) {
+		snprintf(want, sizeof(want), "\n  %#014llx-",
+			 (unsigned long long)(GIB(2) + 2 * i * PAGE));
+		EXPECT_NE(NULL, strstr(text, want));
+	}
+
+	snprintf(want, sizeof(want),
+		 "guestmem %llu: 64 KiB, pages of 4 KiB: 14 absent, 0 host, 2 lent, 0 shared, 0 leaked\n",
+		 self->mem_id);
+	EXPECT_NE(NULL, strstr(read_file(DEBUGFS "guestmems"), want)) {
+		TH_LOG("want: %s\ngot: %s", want, text);
+	}
+	/* Neither is a secret to root, or anything to others. */
+	struct stat st;
+
+	ASSERT_EQ(0, stat(DEBUGFS "vms", &st));
+	EXPECT_EQ(0400, st.st_mode & 0777);
+	close(mem);
+}
+
+TEST_HARNESS_MAIN
