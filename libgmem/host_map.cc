@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host_map.h"
+
+#include <sys/mman.h>
+
+#include <cerrno>
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
+#include "gmem/mapping.h"
+#include "gmem/types.h"
+#include "status_util.h"
+
+namespace gmem::internal {
+
+absl::Status MapOver(absl::Span<uint8_t> addresses, int fd, ByteOffset offset,
+                     MemoryAccess access) {
+  const ByteSize size(addresses.size());
+  absl::StatusOr<Mapping> mapping =
+      Mapping::OfFile(fd, {.offset = offset, .size = size, .access = access});
+  if (!mapping.ok()) return mapping.status();
+
+  if (mremap(mapping->data(), mapping->size(), mapping->size(), MREMAP_MAYMOVE | MREMAP_FIXED,
+             addresses.data()) == MAP_FAILED) {
+    return ErrnoError(errno, absl::StrCat("can't move a mapping of ", ToString(size),
+                                          " of descriptor ", fd, " to where it belongs"));
+  }
+  mapping->Release();
+  return absl::OkStatus();
+}
+
+absl::Status ReserveOver(absl::Span<uint8_t> addresses) {
+  if (mmap(addresses.data(), addresses.size(), PROT_NONE,
+           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED) {
+    return ErrnoError(errno, absl::StrCat("can't unmap ", ToString(ByteSize(addresses.size()))));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace gmem::internal

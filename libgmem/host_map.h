@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+// Mapping over addresses that this process has reserved. Not installed.
+#ifndef GMEM_HOST_MAP_H_
+#define GMEM_HOST_MAP_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "absl/types/span.h"
+#include "gmem/mapping.h"
+#include "gmem/types.h"
+
+namespace gmem {
+namespace internal __attribute__((visibility("hidden"))) {
+
+  // Map @fd from @offset on over @addresses, in place of what is mapped there.
+  //
+  // The file is mapped elsewhere first and moved here then: mmap() over old mappings takes
+  // those away before it asks the file, so a file that says no would leave a gap, into
+  // which another thread's mmap() might fall. On an error, @addresses are as they were.
+  absl::Status MapOver(absl::Span<uint8_t> addresses, int fd, ByteOffset offset,
+                       MemoryAccess access);
+
+  // Make @addresses inaccessible: what Mapping::Reserve() gives.
+  absl::Status ReserveOver(absl::Span<uint8_t> addresses);
+
+}  // namespace )
+}  // namespace gmem
+
+#endif  // GMEM_HOST_MAP_H_

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "status_util.h"
+
+#include <cerrno>
+#include <cstring>
+#include <optional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/strings/cord.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+
+namespace gmem {
+namespace {
+
+// A payload is named by a type URL; this one is the library's own.
+constexpr char kErrnoUrl[] = "type.gmem/errno";
+
+absl::StatusCode CodeOf(int error) {
+  switch (error) {
+    case EBUSY:
+      return absl::StatusCode::kUnavailable;
+    case E2BIG:
+    case ENOTTY:
+    case EOPNOTSUPP:
+      return absl::StatusCode::kUnimplemented;
+    case EIO:
+      return absl::StatusCode::kInternal;
+    case EHWPOISON:
+      return absl::StatusCode::kDataLoss;
+    case ENOMEM:
+      return absl::StatusCode::kResourceExhausted;
+    default:
+      return absl::ErrnoToStatusCode(error);
+  }
+}
+
+}  // namespace
+
+std::optional<int> GetErrno(const absl::Status& status) {
+  const auto payload = status.GetPayload(kErrnoUrl);
+  int error = 0;
+  if (!payload || !absl::SimpleAtoi(std::string(*payload), &error)) return std::nullopt;
+  return error;
+}
+
+namespace internal {
+
+absl::Status CheckError(int error, absl::string_view message) {
+  absl::Status status(CodeOf(error), message);
+  status.SetPayload(kErrnoUrl, absl::Cord(absl::StrCat(error)));
+  return status;
+}
+
+absl::Status ErrnoError(int error, absl::string_view message) {
+  const char* const name = strerrorname_np(error);
+  if (name == nullptr) return CheckError(error, absl::StrCat(message, ": errno ", error));
+  return CheckError(error, absl::StrCat(message, ": ", strerrordesc_np(error), " (", name, ")"));
+}
+
+}  // namespace internal
+}  // namespace gmem

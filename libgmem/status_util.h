@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// How the library makes errors. Not installed.
+#ifndef GMEM_STATUS_UTIL_H_
+#define GMEM_STATUS_UTIL_H_
+
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "gmem/status.h"
+
+namespace gmem {
+namespace internal __attribute__((visibility("hidden"))) {
+
+  // An error with the code that belongs to @error, the text "MESSAGE: <strerror> [errno
+  // name]" and the errno for GetErrno(). The message names the values and what to do.
+  absl::Status ErrnoError(int error, absl::string_view message);
+
+  // The same without the text of the errno, for what the library itself found wrong: the
+  // message says it better.
+  absl::Status CheckError(int error, absl::string_view message);
+
+}  // namespace )
+}  // namespace gmem
+
+#define GMEM_RETURN_IF_ERROR(expr)                              \
+  do {                                                          \
+    if (absl::Status gmem_status = (expr); !gmem_status.ok()) { \
+      return gmem_status;                                       \
+    }                                                           \
+  } while (false)
+
+#define GMEM_CONCAT_INNER(a, b) a##b
+#define GMEM_CONCAT(a, b) GMEM_CONCAT_INNER(a, b)
+
+// GMEM_ASSIGN_OR_RETURN(Vm vm, device.CreateVm());
+#define GMEM_ASSIGN_OR_RETURN(lhs, expr) \
+  GMEM_ASSIGN_OR_RETURN_INNER(GMEM_CONCAT(gmem_statusor_, __LINE__), lhs, expr)
+#define GMEM_ASSIGN_OR_RETURN_INNER(statusor, lhs, expr)   \
+  auto statusor = (expr);                                  \
+  if (!statusor.ok()) return std::move(statusor).status(); \
+  lhs = *std::move(statusor)
+
+#endif  // GMEM_STATUS_UTIL_H_

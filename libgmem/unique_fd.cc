@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "gmem/unique_fd.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "status_util.h"
+
+namespace gmem {
+
+void UniqueFd::reset(int fd) {
+  const int old = std::exchange(fd_, fd < 0 ? -1 : fd);
+  if (old < 0) return;
+  const int saved = errno;
+  // The descriptor is gone whatever close() says: nothing could be done about it.
+  close(old);
+  errno = saved;
+}
+
+absl::StatusOr<UniqueFd> UniqueFd::Duplicate(int fd) {
+  UniqueFd copy(fcntl(fd, F_DUPFD_CLOEXEC, 0));
+  if (!copy) return internal::ErrnoError(errno, absl::StrCat("can't duplicate descriptor ", fd));
+  return copy;
+}
+
+}  // namespace gmem
