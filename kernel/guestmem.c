@@ -30,8 +30,6 @@
 #include "registry.h"
 #include "stats.h"
 
-#define GMEM_FS_MAGIC 0x474d454d /* "GMEM" */
-
 /*
  * There while a guestmem is being created; its files hold it from then on, and
  * with it the module, O_PATH descriptors included.
@@ -238,9 +236,21 @@ static int gmem_mem_setattr(struct mnt_idmap *idmap, struct dentry *dentry,
 	return simple_setattr(idmap, dentry, attr);
 }
 
+/* Who gets a guestmem from elsewhere learns its page size from st_blksize. */
+static int gmem_mem_getattr(struct mnt_idmap *idmap, const struct path *path,
+			    struct kstat *stat, u32 request_mask,
+			    unsigned int query_flags)
+{
+	struct gmem_mem *mem = gmem_mem(d_inode(path->dentry));
+
+	simple_getattr(idmap, path, stat, request_mask, query_flags);
+	stat->blksize = PAGE_SIZE << mem->order;
+	return 0;
+}
+
 static const struct inode_operations gmem_mem_iops = {
 	.setattr = gmem_mem_setattr,
-	.getattr = simple_getattr,
+	.getattr = gmem_mem_getattr,
 };
 
 static void gmem_mem_poison_work(struct work_struct *work)
@@ -338,7 +348,7 @@ static const struct super_operations gmem_sops = {
 
 static int gmem_fs_init_fs_context(struct fs_context *fc)
 {
-	struct pseudo_fs_context *ctx = init_pseudo(fc, GMEM_FS_MAGIC);
+	struct pseudo_fs_context *ctx = init_pseudo(fc, GMEM_MEM_MAGIC);
 
 	if (!ctx)
 		return -ENOMEM;

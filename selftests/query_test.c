@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The calls that tell what is, and those that provide or take back by range. */
 #include "gmem_util.h"
+#include <sys/vfs.h>
 
 #define UNITS 8
 #define GPA GIB(1)
@@ -85,6 +86,21 @@ TEST_F(query, bindings)
 	EXPECT_EQ(inode_of(other), b[2].mem_id);
 	EXPECT_NE(b[2].mem_id, b[1].mem_id);
 	close(other);
+}
+
+/* What somebody who was given a descriptor can find out. */
+TEST_F(query, file)
+{
+	struct statfs fs = {};
+	struct stat st = {};
+
+	ASSERT_EQ(0, fstat(self->mem, &st));
+	EXPECT_EQ(self->size, (__u64)st.st_size);
+	EXPECT_EQ(self->unit, (__u64)st.st_blksize);
+	ASSERT_EQ(0, fstatfs(self->mem, &fs));
+	EXPECT_EQ(GMEM_MEM_MAGIC, fs.f_type);
+	ASSERT_EQ(0, fstatfs(self->vm, &fs));
+	EXPECT_NE(GMEM_MEM_MAGIC, fs.f_type);
 }
 
 /* Only what touches the range, but that whole. */

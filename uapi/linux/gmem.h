@@ -70,9 +70,16 @@ struct gmem_create_mem {
  * KEEP_SIZE) allocates, with PUNCH_HOLE|KEEP_SIZE frees, after every lent page
  * in the range has been taken back; if one can't be, nothing is freed.
  *
+ * fstat() tells the size (st_size), the page size (st_blksize) and the number that
+ * GMEM_VM_QUERY reports (st_ino); fstatfs() tells by f_type, GMEM_MEM_MAGIC, whether
+ * a descriptor is a guestmem.
+ *
  * Return: a guestmem descriptor.
  */
 #define GMEM_CREATE_MEM _IOW(GMEM_IOCTL_TYPE, 0x8, struct gmem_create_mem)
+
+/* f_type of a guestmem: "GMEM" */
+#define GMEM_MEM_MAGIC 0x474d454d
 
 /**
  * enum gmem_map_flags - flags of &struct gmem_map_mem
