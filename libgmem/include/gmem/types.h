@@ -53,6 +53,9 @@ constexpr Quantity<Unit> operator+(Quantity<Unit> a, ByteSize b) {
   return Quantity<Unit>(a.value() + b.value());
 }
 
+/// @p n times the size; wraps if that doesn't fit.
+constexpr ByteSize operator*(uint64_t n, ByteSize size) { return ByteSize(n * size.value()); }
+
 /// The distance from @p b to @p a, which is not below it; wraps otherwise.
 template <typename Unit>
 constexpr ByteSize operator-(Quantity<Unit> a, Quantity<Unit> b) {

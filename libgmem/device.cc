@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "gmem/device.h"
+
+#include <fcntl.h>
+#include <linux/gmem.h>
+#include <sys/ioctl.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "gmem/guest_memory.h"
+#include "gmem/types.h"
+#include "gmem/unique_fd.h"
+#include "gmem/vm.h"
+#include "range_error.h"
+#include "status_util.h"
+
+namespace gmem {
+namespace {
+
+using internal::CheckError;
+using internal::ErrnoError;
+
+// 0 or an errno.
+int GetInfo(int fd, uint32_t provider_index, gmem_info* info) {
+  *info = {};
+  info->size = sizeof(*info);
+  info->provider_index = provider_index;
+  return ioctl(fd, GMEM_INFO, info) == 0 ? 0 : errno;
+}
+
+ProviderInfo ToProviderInfo(const gmem_info& info) {
+  const auto* const name = reinterpret_cast<const char*>(info.provider_name);
+  return {.name = std::string(name, strnlen(name, sizeof(info.provider_name))),
+          .max_guest_address_bits = static_cast<int>(info.max_guest_addr_bits),
+          .can_share_many = (info.provider_flags & GMEM_PROVIDER_SHARE_MULTI) != 0,
+          .has_windows = (info.provider_flags & GMEM_PROVIDER_WINDOW) != 0,
+          .map_access = info.map_access};
+}
+
+std::string JoinNames(const std::vector<ProviderInfo>& providers) {
+  return absl::StrJoin(providers, ", ", [](std::string* out, const ProviderInfo& provider) {
+    absl::StrAppend(out, provider.name);
+  });
+}
+
+}  // namespace
+
+absl::StatusOr<Device> Device::Open(const char* path) {
+  UniqueFd fd(open(path, O_RDWR | O_CLOEXEC));
+  if (fd) return Adopt(std::move(fd));
+
+  switch (const int error = errno) {
+    case ENOENT:
+      return ErrnoError(error, absl::StrCat("can't open ", path, ": load the module gmem"));
+    case EACCES:
+      return ErrnoError(
+          error, absl::StrCat("can't open ", path, ": the user must be in the device's group"));
+    default:
+      return ErrnoError(error, absl::StrCat("can't open ", path));
+  }
+}
+
+absl::StatusOr<Device> Device::Adopt(UniqueFd fd) {
+  gmem_info info;
+  if (const int error = GetInfo(fd.get(), 0, &info); error != 0) {
+    if (error != ENOTTY) {
+      return ErrnoError(error, absl::StrCat("can't use descriptor ", fd.get()));
+    }
+    return CheckError(EINVAL, absl::StrCat("descriptor ", fd.get(), " is not ", kPath));
+  }
+  return Device(std::move(fd));
+}
+
+absl::StatusOr<DeviceInfo> Device::Info() const {
+  DeviceInfo result;
+  gmem_info info;
+  uint32_t index = 0;
+  do {
+    if (const int error = GetInfo(fd_.get(), index, &info); error != 0) {
+      return ErrnoError(error, "can't ask the module what it can do");
+    }
+    result.providers.push_back(ToProviderInfo(info));
+  } while (++index < info.nr_providers);
+  result.abi_version = info.abi_version;
+  result.page_size = ByteSize(info.page_size);
+  result.huge_page_size = ByteSize(info.huge_page_size);
+  return result;
+}
+
+absl::StatusOr<DeviceStats> Device::Stats() const {
+  gmem_stats stats = {};
+  stats.size = sizeof(stats);
+  if (ioctl(fd_.get(), GMEM_STATS, &stats) != 0) {
+    return ErrnoError(errno, "can't read the module's counters");
+  }
+  return DeviceStats{.vms = stats.vms,
+                     .guest_memories = stats.mems,
+                     .bindings = stats.bindings,
+                     .lent_pages = stats.lent_pages,
+                     .leaked_pages = stats.leaked_pages,
+                     .lends = stats.lends,
+                     .reclaims = stats.reclaims,
+                     .refused = stats.refused};
+}
+
+absl::StatusOr<Vm> Device::CreateVm(const VmOptions& options) const {
+  gmem_vm_create create = {};
+  create.size = sizeof(create);
+  create.policy = static_cast<uint32_t>(options.policy);
+  create.guest_addr_bits = static_cast<uint32_t>(options.guest_address_bits);
+  if (options.provider.size() >= sizeof(create.provider_name)) {
+    return CheckError(EOPNOTSUPP,
+                      absl::StrCat("no provider has a name as long as \"", options.provider, "\""));
+  }
+  std::copy(options.provider.begin(), options.provider.end(), create.provider_name);
+
+  // The old call does the same and works on hosts that have only that.
+  const bool all_default = options.provider.empty() && options.policy == ReclaimPolicy::kAllow &&
+                           options.guest_address_bits == 0;
+  UniqueFd fd(all_default ? ioctl(fd_.get(), GMEM_CREATE_VM, 0)
+                          : ioctl(fd_.get(), GMEM_VM_CREATE, &create));
+  if (fd) return Vm(std::move(fd));
+
+  const int error = errno;
+  std::string message = "can't create a VM";
+  if (!options.provider.empty()) {
+    absl::StrAppend(&message, " with provider \"", options.provider, "\"");
+  }
+  if (error == EOPNOTSUPP || error == EINVAL) {
+    const absl::StatusOr<DeviceInfo> info = Info();
+    if (info.ok()) absl::StrAppend(&message, "; this host has: ", JoinNames(info->providers));
+    if (error == EINVAL) {
+      absl::StrAppend(&message, "; guest_address_bits ", options.guest_address_bits,
+                      " or the policy is wrong");
+    }
+  }
+  return ErrnoError(error, message);
+}
+
+absl::StatusOr<GuestMemory> Device::CreateGuestMemory(ByteSize size,
+                                                      const GuestMemoryOptions& options) const {
+  gmem_create_mem create = {};
+  create.flags = GMEM_MEM_CLOEXEC;
+  if (options.huge_pages) create.flags |= GMEM_MEM_ALLOW_HUGEPAGE;
+  create.size = size.value();
+  UniqueFd fd(ioctl(fd_.get(), GMEM_CREATE_MEM, &create));
+  if (fd) return GuestMemory::Adopt(std::move(fd));
+
+  const int error = errno;
+  const std::string what = absl::StrCat("can't create a guestmem of ", ToString(size));
+  if (error == EOPNOTSUPP && options.huge_pages) {
+    return ErrnoError(error, absl::StrCat(what, " with huge pages: this kernel has none"));
+  }
+  if (error == EINVAL) {
+    const absl::StatusOr<DeviceInfo> info = Info();
+    if (info.ok()) {
+      const ByteSize page = options.huge_pages ? info->huge_page_size : info->page_size;
+      const std::string wrong = internal::FindRangeError(
+          {.start_name = "offset", .page_size = page, .page_owner = "guestmem"}, 0, size);
+      return CheckError(error, absl::StrCat(what, ": ", wrong.empty() ? "too large" : wrong));
+    }
+  }
+  return ErrnoError(error, what);
+}
+
+}  // namespace gmem

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "gmem/device.h"
+#include "gmem/types.h"
+#include "gmem/unique_fd.h"
+#include "testing_module.h"
+
+namespace gmem {
+namespace {
+
+using namespace testing_module;  // NOLINT(google-build-using-namespace): tests' own words
+
+class DeviceTest : public ModuleTest {};
+
+TEST_F(DeviceTest, Info) {
+  auto info = device().Info();
+  ASSERT_THAT(info, IsOk());
+  EXPECT_EQ(info->abi_version, 1U);
+  EXPECT_EQ(info->page_size, kPage);
+  EXPECT_EQ(info->huge_page_size, MiB(2));
+  const auto window = std::find_if(info->providers.begin(), info->providers.end(),
+                                   [](const ProviderInfo& p) { return p.name == "window"; });
+  ASSERT_NE(window, info->providers.end());
+  EXPECT_TRUE(window->has_windows);
+  EXPECT_TRUE(window->can_share_many);
+  EXPECT_EQ(window->max_guest_address_bits, 52);
+  EXPECT_TRUE(window->CanEnforce(true, true, true));
+  EXPECT_TRUE(window->CanEnforce(true, false, true));
+  EXPECT_FALSE(window->CanEnforce(true, true, false));
+  EXPECT_FALSE(window->CanEnforce(false, true, false));
+}
+
+TEST_F(DeviceTest, StatsCount) {
+  const auto before = device().Stats();
+  ASSERT_THAT(before, IsOk());
+  const Vm vm = NewVm();
+  const GuestMemory memory = NewMemory(4 * kPage);
+  ASSERT_THAT(vm.Map(memory, {.size = kPage}), IsOk());
+  ASSERT_THAT(vm.Populate({GuestAddress(0), kPage}), IsOk());
+  const auto after = device().Stats();
+  ASSERT_THAT(after, IsOk());
+  EXPECT_EQ(after->vms, before->vms + 1);
+  EXPECT_EQ(after->guest_memories, before->guest_memories + 1);
+  EXPECT_EQ(after->bindings, before->bindings + 1);
+  EXPECT_EQ(after->lent_pages, before->lent_pages + 1);
+  EXPECT_EQ(after->lends, before->lends + 1);
+}
+
+TEST_F(DeviceTest, AdoptDevice) {
+  auto device = Device::Adopt(UniqueFd(open(Device::kPath, O_RDWR | O_CLOEXEC)));
+  ASSERT_THAT(device, IsOk());
+  EXPECT_THAT(device->CreateVm(), IsOk());
+}
+
+TEST_F(DeviceTest, CreateVmWithOptions) {
+  const Vm vm = NewVm({.provider = "window", .guest_address_bits = 40});
+  EXPECT_EQ(vm.GuestAddressBits(), 40);
+  EXPECT_EQ(NewVm().GuestAddressBits(), 52);
+}
+
+TEST_F(DeviceTest, CreateVmErrors) {
+  EXPECT_THAT(device().CreateVm({.provider = "nonsense"}),
+              FailsWith(EOPNOTSUPP, "provider \"nonsense\"; this host has: window"));
+  EXPECT_THAT(device().CreateVm({.provider = "a name longer than any"}),
+              FailsWith(EOPNOTSUPP, "a name longer than any"));
+  EXPECT_THAT(device().CreateVm({.guest_address_bits = 60}),
+              FailsWith(EINVAL, "guest_address_bits 60"));
+  EXPECT_THAT(device().CreateVm({.policy = static_cast<ReclaimPolicy>(9)}),
+              FailsWith(EINVAL, "policy"));
+}
+
+TEST_F(DeviceTest, CreateGuestMemoryErrors) {
+  EXPECT_THAT(device().CreateGuestMemory(ByteSize(0)), FailsWith(EINVAL, "size is 0"));
+  EXPECT_THAT(
+      device().CreateGuestMemory(ByteSize(5000)),
+      FailsWith(EINVAL, "size 0x1388 is not a multiple of the 4 KiB page size of this guestmem"));
+  EXPECT_THAT(device().CreateGuestMemory(MiB(1), {.huge_pages = true}),
+              FailsWith(EINVAL, "size 0x100000 is not a multiple of the 2 MiB page size"));
+  EXPECT_THAT(device().CreateGuestMemory(ByteSize(uint64_t{1} << 63)),
+              FailsWith(EINVAL, "too large"));
+}
+
+}  // namespace
+}  // namespace gmem

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "gmem/guest_memory.h"
+
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <linux/gmem.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "gmem/mapping.h"
+#include "gmem/types.h"
+#include "gmem/unique_fd.h"
+#include "range_error.h"
+#include "status_util.h"
+
+namespace gmem {
+namespace {
+
+using internal::CheckError;
+using internal::ErrnoError;
+using internal::FindRangeError;
+
+// fallocate() takes signed numbers.
+bool FitsFile(ByteRange range) {
+  return range.IsValid() &&
+         range.end().value() <= static_cast<uint64_t>(std::numeric_limits<off_t>::max());
+}
+
+}  // namespace
+
+bool GuestMemory::IsGuestMemory(int fd) {
+  struct statfs fs = {};
+  return fstatfs(fd, &fs) == 0 && fs.f_type == GMEM_MEM_MAGIC;
+}
+
+absl::StatusOr<GuestMemory> GuestMemory::Adopt(UniqueFd fd) {
+  struct stat st = {};
+  if (fstat(fd.get(), &st) != 0) {
+    return ErrnoError(errno, absl::StrCat("can't adopt descriptor ", fd.get()));
+  }
+  if (!IsGuestMemory(fd.get())) {
+    return CheckError(EINVAL, absl::StrCat("descriptor ", fd.get(),
+                                           " is not a guestmem: pass one that "
+                                           "Device::CreateGuestMemory() made"));
+  }
+  return GuestMemory(std::move(fd), ByteSize(static_cast<uint64_t>(st.st_size)),
+                     ByteSize(static_cast<uint64_t>(st.st_blksize)), st.st_ino);
+}
+
+absl::StatusOr<Mapping> GuestMemory::Map(ByteRange range, MemoryAccess access) const {
+  // mmap() lets a mapping reach beyond the end of a file; here that is a mistake.
+  if (const std::string wrong =
+          FindRangeError({.start_name = "offset",
+                          .page_size = HostPageSize(),
+                          .page_owner = "host",
+                          .limit = size_.value(),
+                          .limit_name = absl::StrCat("the ", ToString(size_), " of this guestmem")},
+                         range.start.value(), range.size);
+      !wrong.empty()) {
+    return CheckError(range.IsValid() ? EINVAL : EOVERFLOW,
+                      absl::StrCat("can't map guestmem: ", wrong));
+  }
+  return Mapping::OfFile(fd_.get(), {.offset = range.start, .size = range.size, .access = access});
+}
+
+absl::Status GuestMemory::Fallocate(ByteRange range, int mode, absl::string_view verb) const {
+  int error = range.IsValid() ? EINVAL : EOVERFLOW;
+  if (FitsFile(range)) {
+    if (fallocate(fd_.get(), mode, static_cast<off_t>(range.start.value()),
+                  static_cast<off_t>(range.size.value())) == 0) {
+      return absl::OkStatus();
+    }
+    error = errno;
+  }
+
+  const std::string what = absl::StrCat("can't ", verb, " ", ToString(range), " of guestmem");
+  if (error == EINVAL || error == EOVERFLOW) {
+    const std::string wrong =
+        FindRangeError({.start_name = "offset",
+                        .page_size = page_size_,
+                        .page_owner = "guestmem",
+                        .limit = size_.value(),
+                        .limit_name = absl::StrCat("the ", ToString(size_), " of this guestmem")},
+                       range.start.value(), range.size);
+    if (!wrong.empty()) return CheckError(error, absl::StrCat(what, ": ", wrong));
+  }
+  if (error == EACCES) {
+    return ErrnoError(error, absl::StrCat(what,
+                                          ": a VM with ReclaimPolicy::kDeny holds a page; "
+                                          "unmap it there first"));
+  }
+  if (error == EBADF) {
+    return ErrnoError(error, absl::StrCat(what, " with a descriptor that isn't open for writing"));
+  }
+  return ErrnoError(error, what);
+}
+
+absl::Status GuestMemory::Allocate(ByteRange range) const {
+  return Fallocate(range, 0, "allocate");
+}
+
+absl::Status GuestMemory::PunchHole(ByteRange range) const {
+  return Fallocate(range, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, "punch a hole over");
+}
+
+absl::StatusOr<PageCounts> GuestMemory::Query(ByteRange range) const {
+  gmem_mem_query query = {};
+  query.size = sizeof(query);
+  query.offset = range.start.value();
+  query.length = range.size.value();
+  if (ioctl(fd_.get(), GMEM_MEM_QUERY, &query) != 0) {
+    const int error = errno;
+    const std::string wrong =
+        FindRangeError({.start_name = "offset", .page_size = HostPageSize(), .page_owner = "host"},
+                       range.start.value(), range.size);
+    const std::string what = absl::StrCat("can't count the pages of ", ToString(range));
+    if (!wrong.empty()) return CheckError(error, absl::StrCat(what, ": ", wrong));
+    return ErrnoError(error, what);
+  }
+  return PageCounts{.absent = query.absent,
+                    .host = query.host,
+                    .lent = query.lent,
+                    .shared = query.shared,
+                    .leaked = query.leaked};
+}
+
+absl::StatusOr<UniqueFd> GuestMemory::Reopen(MemoryAccess access) const {
+  const std::string path = absl::StrCat("/proc/self/fd/", fd_.get());
+  UniqueFd fd(
+      open(path.c_str(), (access == MemoryAccess::kReadWrite ? O_RDWR : O_RDONLY) | O_CLOEXEC));
+  if (!fd) return ErrnoError(errno, absl::StrCat("can't open ", path, " again"));
+  return fd;
+}
+
+}  // namespace gmem

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef GMEM_WINDOW_H_
+#define GMEM_WINDOW_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "gmem/mapping.h"
+#include "gmem/types.h"
+#include "gmem/vm.h"
+
+namespace gmem {
+
+/// A guest address range as memory of this process: what a VMM registers with KVM as
+/// one memslot, once, and never changes. A touch, by whomever, counts as the guest's:
+/// it lends the page if its binding says so.
+///
+/// Where nothing is bound, a touch is refused: SIGBUS, and EFAULT from KVM_RUN;
+/// Vm::Faults() says where. After Vm::Map() or Vm::Unmap(), Refresh() brings the window
+/// up to date; KVM follows by itself. (See "DOC: Windows" in linux/gmem.h.)
+///
+/// A window keeps its VM alive. A child process doesn't inherit it. Moving the object
+/// leaves the addresses where they are.
+///
+/// Thread-safe: every const method; but let the same thread, or one lock, do both
+/// Map()/Unmap() and Refresh() of a range: a Refresh() that meets a change may leave
+/// the older state behind.
+class Window {
+ public:
+  struct Options {
+    /// kReadOnly: neither this process nor the guest can write through this window.
+    MemoryAccess access = MemoryAccess::kReadWrite;
+  };
+
+  /// Reserves addresses for @p range and shows there what is bound. The addresses equal
+  /// the guest's modulo 2 MiB, so that huge pages can be used. Unimplemented (ENODEV) if
+  /// the VM's provider has no windows.
+  static absl::StatusOr<Window> Create(const Vm& vm, GuestRange range, const Options& options);
+  static absl::StatusOr<Window> Create(const Vm& vm, GuestRange range) {
+    return Create(vm, range, {});
+  }
+
+  /// The VM; an owner of its own.
+  const Vm& vm() const { return vm_; }
+  GuestRange range() const { return range_; }
+  MemoryAccess access() const { return access_; }
+
+  /// Where the window begins, for KVM's userspace_addr.
+  uint8_t* data() const { return memory_.data() + offset_; }
+  size_t size() const { return range_.size.value(); }
+
+  /// Where a guest range is, empty if it doesn't lie in the window.
+  absl::Span<uint8_t> HostMemory(GuestRange range) const;
+
+  /// The guest address of an address in the window.
+  std::optional<GuestAddress> ToGuest(const void* address) const;
+
+  /// Shows @p range, which lies in the window, as it is bound now. Allocates no memory
+  /// unless it fails. On failure, no part of the range shows anything that is not bound
+  /// there; call again.
+  absl::Status Refresh(GuestRange range) const;
+  absl::Status Refresh() const { return Refresh(range_); }
+
+ private:
+  Window(Vm vm, Mapping memory, size_t offset, GuestRange range, MemoryAccess access)
+      : vm_(std::move(vm)),
+        memory_(std::move(memory)),
+        offset_(offset),
+        range_(range),
+        access_(access) {}
+
+  absl::Status Show(GuestRange range, MemoryAccess access) const;
+
+  Vm vm_;
+  Mapping memory_;
+  // Of the first page in memory_.
+  size_t offset_;
+  GuestRange range_;
+  MemoryAccess access_;
+};
+
+}  // namespace gmem
+
+#endif  // GMEM_WINDOW_H_

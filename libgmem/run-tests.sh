@@ -1,0 +1,26 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+#
+# run-tests.sh TEST...: run GoogleTest programs in turn and print their results as TAP.
+# Fails if one fails. Works with busybox.
+
+tap='
+/^\[==========\] Running / { print "TAP version 13"; print "1.." $3 }
+/^\[       OK \]/ { print "ok " ++n " " $4; next }
+/^\[  SKIPPED \] .*ms\)$/ { print "ok " ++n " " $4 " # SKIP"; next }
+/^\[  FAILED  \] .*ms\)$/ { print "not ok " ++n " " $4; next }
+{ print "# " $0 }
+'
+
+failed=
+for test in "$@"; do
+	echo "# $(basename "$test")"
+	"$test" --gtest_color=no >"/tmp/gtest.$$" 2>&1 || failed="$failed $test"
+	awk "$tap" "/tmp/gtest.$$"
+	rm -f "/tmp/gtest.$$"
+done
+
+if [ -n "$failed" ]; then
+	echo "# failed:$failed"
+	exit 1
+fi

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+// For tests that need /dev/gmem: they fail where it isn't. Not installed.
+#ifndef GMEM_TESTING_MODULE_H_
+#define GMEM_TESTING_MODULE_H_
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "gmem/device.h"
+#include "gmem/guest_memory.h"
+#include "gmem/status.h"
+#include "gmem/types.h"
+#include "gmem/vm.h"
+
+namespace gmem::testing_module {
+
+constexpr ByteSize kPage = KiB(4);
+
+// The device open, and as many VMs, guestmems, bindings and lent pages after each test
+// as before.
+class ModuleTest : public ::testing::Test {
+ protected:
+  void SetUp() override;
+  void TearDown() override;
+
+  const Device& device() const { return *device_; }
+  Vm NewVm(const VmOptions& options = {}) const;
+  GuestMemory NewMemory(ByteSize size, bool huge_pages = false) const;
+
+ private:
+  std::optional<Device> device_;
+  DeviceStats before_;
+};
+
+// The byte there, or nothing if reading raised SIGBUS.
+std::optional<uint8_t> Peek(const void* address);
+// Was the byte written? No if that raised SIGBUS or SIGSEGV.
+bool Poke(void* address, uint8_t value);
+
+// The guest of a VM with the mock provider. 0 or an errno, EFAULT where the access is
+// refused.
+int MockWrite(const Vm& vm, GuestAddress address, uint8_t value);
+// Let the mock refuse the next times it is to take a page back.
+void MockFailReclaims(const Vm& vm, uint32_t times);
+
+// Matches a Status or a StatusOr with that errno, whose message contains that text.
+MATCHER_P2(FailsWith, error, text,
+           "fails with errno " + std::to_string(error) + " and says \"" + text + "\"") {
+  const absl::Status status = [](const auto& value) -> absl::Status {
+    if constexpr (std::is_same_v<std::decay_t<decltype(value)>, absl::Status>) {
+      return value;
+    } else {
+      return value.status();
+    }
+  }(arg);
+  *result_listener << status;
+  return GetErrno(status) == error && std::string(status.message()).find(text) != std::string::npos;
+}
+
+MATCHER(IsOk, "is OK") {
+  if constexpr (std::is_same_v<std::decay_t<arg_type>, absl::Status>) {
+    *result_listener << arg;
+  } else {
+    *result_listener << arg.status();
+  }
+  return arg.ok();
+}
+
+}  // namespace gmem::testing_module
+
+#endif  // GMEM_TESTING_MODULE_H_

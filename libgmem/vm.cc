@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "gmem/vm.h"
+
+#include <linux/gmem.h>
+#include <sys/ioctl.h>
+
+#include <array>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "gmem/guest_memory.h"
+#include "gmem/mapping.h"
+#include "gmem/types.h"
+#include "gmem/unique_fd.h"
+#include "range_error.h"
+#include "status_util.h"
+#include "vm_error.h"
+
+namespace gmem {
+namespace {
+
+using internal::CheckError;
+using internal::ErrnoError;
+
+// How many bindings one call fetches; they lie on the stack.
+constexpr size_t kQueryBatch = 32;
+
+uint32_t ToFlags(const MapOptions& options) {
+  uint32_t flags = GMEM_MAP_DEFAULT_ACCESS;
+  if (options.mode == MapMode::kLend) flags = GMEM_MAP_FORCE_LEND;
+  if (options.mode == MapMode::kShare) flags = GMEM_MAP_FORCE_SHARE;
+  if (options.read) flags |= GMEM_MAP_ALLOW_READ;
+  if (options.write) flags |= GMEM_MAP_ALLOW_WRITE;
+  if (options.execute) flags |= GMEM_MAP_ALLOW_EXEC;
+  return flags;
+}
+
+// 0 or an errno.
+int CallMap(int vm_fd, int guest_memory_fd, const MapOptions& options, uint32_t extra_flags) {
+  gmem_map_mem map = {};
+  map.guest_addr = options.guest_address.value();
+  map.flags = ToFlags(options) | extra_flags;
+  map.guest_mem_fd = static_cast<uint32_t>(guest_memory_fd);
+  map.offset = options.offset.value();
+  map.size = options.size.value();
+  return ioctl(vm_fd, GMEM_VM_MAP_MEM, &map) == 0 ? 0 : errno;
+}
+
+// 0 or an errno. *nr_pages is set if the call got as far as to count.
+int CallRange(int vm_fd, unsigned int call, GuestRange range, uint64_t* nr_pages) {
+  gmem_vm_range arg = {};
+  arg.size = sizeof(arg);
+  arg.guest_addr = range.start.value();
+  arg.length = range.size.value();
+  const int error = ioctl(vm_fd, call, &arg) == 0 ? 0 : errno;
+  *nr_pages = arg.nr_pages;
+  return error;
+}
+
+Binding ToBinding(const gmem_binding_info& info) {
+  const bool share = (info.flags & GMEM_MAP_ACCESS_MASK) == GMEM_MAP_FORCE_SHARE;
+  return {.range = {GuestAddress(info.guest_addr), ByteSize(info.length)},
+          .offset = ByteOffset(info.offset),
+          .memory_id = info.mem_id,
+          .mode = share ? MapMode::kShare : MapMode::kLend,
+          .read = (info.flags & GMEM_MAP_ALLOW_READ) != 0,
+          .write = (info.flags & GMEM_MAP_ALLOW_WRITE) != 0,
+          .execute = (info.flags & GMEM_MAP_ALLOW_EXEC) != 0};
+}
+
+Fault ToFault(const gmem_fault_info& info) {
+  return {.sequence = info.seq,
+          .page = GuestAddress(info.guest_addr),
+          .reason = static_cast<FaultReason>(info.reason),
+          .read = (info.access & GMEM_ACCESS_READ) != 0,
+          .write = (info.access & GMEM_ACCESS_WRITE) != 0,
+          .execute = (info.access & GMEM_ACCESS_EXEC) != 0,
+          .count = info.count};
+}
+
+// Is there such an address in the VM? 0 or an errno.
+int ProbeAddress(int vm_fd, uint64_t address) {
+  gmem_vm_query query = {};
+  query.size = sizeof(query);
+  query.guest_addr = address;
+  query.length = HostPageSize().value();
+  return ioctl(vm_fd, GMEM_VM_QUERY, &query) == 0 ? 0 : errno;
+}
+
+}  // namespace
+
+absl::StatusOr<Vm> Vm::Adopt(UniqueFd fd) {
+  if (const int error = ProbeAddress(fd.get(), 0); error != 0) {
+    if (error != ENOTTY) {
+      return ErrnoError(error, absl::StrCat("can't adopt descriptor ", fd.get()));
+    }
+    return CheckError(EINVAL, absl::StrCat("descriptor ", fd.get(),
+                                           " is not a VM: pass one that Device::CreateVm() made"));
+  }
+  return Vm(std::move(fd));
+}
+
+absl::StatusOr<Vm> Vm::Duplicate() const {
+  GMEM_ASSIGN_OR_RETURN(UniqueFd fd, fd_.Duplicate());
+  return Vm(std::move(fd));
+}
+
+int Vm::GuestAddressBits() const {
+  // The kernel tells for any address whether it is one: look for the first bit that no
+  // address may have.
+  int exists = 0;
+  int missing = std::numeric_limits<uint64_t>::digits + 1;
+  while (missing - exists > 1) {
+    const int bits = (exists + missing) / 2;
+    const uint64_t highest_page =
+        (std::numeric_limits<uint64_t>::max() >> (std::numeric_limits<uint64_t>::digits - bits)) &
+        ~(HostPageSize().value() - 1);
+    (ProbeAddress(fd_.get(), highest_page) == 0 ? exists : missing) = bits;
+  }
+  return exists;
+}
+
+absl::Status Vm::Map(int guest_memory_fd, const MapOptions& options) const {
+  const int error = CallMap(fd_.get(), guest_memory_fd, options, 0);
+  if (error == 0) return absl::OkStatus();
+  return internal::MapError(*this, guest_memory_fd, options, error);
+}
+
+absl::Status Vm::UnmapExact(int guest_memory_fd, const MapOptions& options) const {
+  const int error = CallMap(fd_.get(), guest_memory_fd, options, GMEM_MAP_UNMAP);
+  if (error == 0) return absl::OkStatus();
+  return internal::UnmapExactError(*this, guest_memory_fd, options, error);
+}
+
+absl::StatusOr<uint64_t> Vm::Unmap(GuestRange range) const {
+  uint64_t nr_pages = 0;
+  const int error = CallRange(fd_.get(), GMEM_VM_UNMAP, range, &nr_pages);
+  if (error == 0) return nr_pages;
+  return internal::VmRangeError(*this, "unmap", range, error, "nothing was unmapped");
+}
+
+absl::Status Vm::Reclaim(GuestRange range, uint64_t* nr_pages) const {
+  uint64_t done = 0;
+  const int error = CallRange(fd_.get(), GMEM_VM_RECLAIM, range, &done);
+  if (nr_pages != nullptr) *nr_pages = done;
+  if (error == 0) return absl::OkStatus();
+  return internal::VmRangeError(*this, "reclaim", range, error,
+                                absl::StrCat(done, " pages came back before"));
+}
+
+absl::Status Vm::Populate(GuestRange range, uint64_t* nr_pages) const {
+  uint64_t done = 0;
+  const int error = CallRange(fd_.get(), GMEM_VM_POPULATE, range, &done);
+  if (nr_pages != nullptr) *nr_pages = done;
+  if (error == 0) return absl::OkStatus();
+  return internal::VmRangeError(*this, "populate", range, error,
+                                absl::StrCat("the first ", done, " pages are there"));
+}
+
+absl::Status Vm::ForEachBinding(GuestRange range,
+                                absl::FunctionRef<bool(const Binding&)> visit) const {
+  std::array<gmem_binding_info, kQueryBatch> entries;
+  gmem_vm_query query = {};
+  query.size = sizeof(query);
+  query.guest_addr = range.start.value();
+  query.length = range.size.value();
+  query.entries = reinterpret_cast<uintptr_t>(entries.data());
+  do {
+    query.nr_entries = entries.size();
+    if (ioctl(fd_.get(), GMEM_VM_QUERY, &query) != 0) {
+      return internal::VmRangeError(*this, "query", range, errno, "");
+    }
+    for (uint32_t i = 0; i < query.nr_entries; ++i) {
+      if (!visit(ToBinding(entries[i]))) return absl::OkStatus();
+    }
+  } while (query.length != 0);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<Binding>> Vm::Query(GuestRange range) const {
+  std::vector<Binding> bindings;
+  GMEM_RETURN_IF_ERROR(ForEachBinding(range, [&bindings](const Binding& binding) {
+    bindings.push_back(binding);
+    return true;
+  }));
+  return bindings;
+}
+
+absl::StatusOr<std::vector<Binding>> Vm::Query() const {
+  const int bits = GuestAddressBits();
+  // 2^64 bytes are more than a size can say: leave the last page out.
+  const uint64_t size =
+      bits < std::numeric_limits<uint64_t>::digits ? uint64_t{1} << bits : -HostPageSize().value();
+  return Query({GuestAddress(0), ByteSize(size)});
+}
+
+absl::StatusOr<FaultReport> Vm::Faults(uint64_t since) const {
+  std::array<gmem_fault_info, GMEM_NR_FAULTS> entries;
+  gmem_vm_faults faults = {};
+  faults.size = sizeof(faults);
+  faults.nr_entries = entries.size();
+  faults.seq = since;
+  faults.entries = reinterpret_cast<uintptr_t>(entries.data());
+  if (ioctl(fd_.get(), GMEM_VM_FAULTS, &faults) != 0) {
+    return ErrnoError(errno, "can't read the refused accesses of the VM");
+  }
+  FaultReport report = {.faults = {}, .last_sequence = faults.seq, .lost = faults.lost};
+  report.faults.reserve(faults.nr_entries);
+  for (uint32_t i = 0; i < faults.nr_entries; ++i) report.faults.push_back(ToFault(entries[i]));
+  return report;
+}
+
+absl::Status Vm::SetPolicy(ReclaimPolicy policy) const {
+  gmem_vm_set_policy set = {};
+  set.size = sizeof(set);
+  set.policy = static_cast<uint32_t>(policy);
+  if (ioctl(fd_.get(), GMEM_VM_SET_POLICY, &set) != 0) {
+    return ErrnoError(errno, absl::StrCat("can't set reclaim policy ", set.policy));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace gmem

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vm_error.h"
+
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "gmem/guest_memory.h"
+#include "gmem/mapping.h"
+#include "gmem/types.h"
+#include "gmem/vm.h"
+#include "range_error.h"
+#include "status_util.h"
+
+namespace gmem::internal {
+namespace {
+
+RangeRules GuestRules(const Vm& vm, ByteSize page_size, absl::string_view page_owner) {
+  RangeRules rules = {.start_name = "guest_addr",
+                      .page_size = page_size,
+                      .page_owner = page_owner,
+                      .limit_name = ""};
+  const int bits = vm.GuestAddressBits();
+  if (bits > 0 && bits < 64) {
+    rules.limit = uint64_t{1} << bits;
+    rules.limit_name = absl::StrCat("the ", bits, "-bit guest address space of this VM");
+  }
+  return rules;
+}
+
+std::string PermissionNames(const MapOptions& options) {
+  std::string names;
+  if (options.read) names += "r";
+  if (options.write) names += "w";
+  if (options.execute) names += "x";
+  return names;
+}
+
+// Why EINVAL or EOVERFLOW; empty if there is no telling.
+std::string FindMapMistake(const Vm& vm, int fd, const MapOptions& options) {
+  if (!options.read && !options.write && !options.execute) {
+    return "no permission: at least one of read, write and execute is needed";
+  }
+  if (!GuestMemory::IsGuestMemory(fd)) {
+    return absl::StrCat("descriptor ", fd, " is not a guestmem");
+  }
+  struct stat st = {};
+  if (fstat(fd, &st) != 0) return "";
+  const ByteSize page_size(static_cast<uint64_t>(st.st_blksize));
+  const ByteSize file_size(static_cast<uint64_t>(st.st_size));
+  std::string wrong = FindRangeError(GuestRules(vm, page_size, "guestmem"),
+                                     options.guest_address.value(), options.size);
+  if (wrong.empty()) {
+    wrong = FindRangeError(
+        {.start_name = "offset",
+         .page_size = page_size,
+         .page_owner = "guestmem",
+         .limit = file_size.value(),
+         .limit_name = absl::StrCat("the ", ToString(file_size), " of this guestmem")},
+        options.offset.value(), options.size);
+  }
+  return wrong;
+}
+
+// What EEXIST is about.
+std::string FindOverlap(const Vm& vm, GuestRange range) {
+  std::string overlap;
+  const absl::Status status = vm.ForEachBinding(range, [&overlap](const Binding& binding) {
+    overlap =
+        absl::StrCat("it overlaps the binding ", ToString(binding.range), ": unmap that first");
+    return false;
+  });
+  if (!status.ok() || !overlap.empty()) return overlap;
+  return "a part of the guestmem range is bound elsewhere, and lent memory can be bound only "
+         "once: unmap it there, or share it in both places";
+}
+
+}  // namespace
+
+absl::Status MapError(const Vm& vm, int guest_memory_fd, const MapOptions& options, int error) {
+  const GuestRange range = {options.guest_address, options.size};
+  const std::string what = absl::StrCat("can't map guest range ", ToString(range));
+
+  switch (error) {
+    case EINVAL:
+    case EOVERFLOW:
+      if (std::string wrong = FindMapMistake(vm, guest_memory_fd, options); !wrong.empty()) {
+        return CheckError(error, absl::StrCat(what, ": ", wrong));
+      }
+      break;
+    case EEXIST:
+      if (std::string overlap = FindOverlap(vm, range); !overlap.empty()) {
+        return CheckError(error, absl::StrCat(what, ": ", overlap));
+      }
+      break;
+    case EOPNOTSUPP:
+      return ErrnoError(error, absl::StrCat(what, ": the VM's provider can't enforce access ",
+                                            PermissionNames(options),
+                                            "; ProviderInfo::CanEnforce() tells what it can"));
+    case EACCES:
+      return ErrnoError(error, absl::StrCat(what, ": descriptor ", guest_memory_fd,
+                                            " isn't open for writing: map without write"));
+    case EBADF:
+      return ErrnoError(error, absl::StrCat(what, ": guestmem descriptor ", guest_memory_fd));
+    default:
+      break;
+  }
+  return ErrnoError(error, what);
+}
+
+absl::Status UnmapExactError(const Vm& vm, int guest_memory_fd, const MapOptions& options,
+                             int error) {
+  if (error != ENOENT) return MapError(vm, guest_memory_fd, options, error);
+  return CheckError(error, absl::StrCat("no single binding holds ",
+                                        ToString(GuestRange{options.guest_address, options.size}),
+                                        " with this guestmem, offset ", ToString(options.offset),
+                                        ", mode and access ", PermissionNames(options),
+                                        ": Query() lists the bindings, Unmap() takes any range"));
+}
+
+absl::Status VmRangeError(const Vm& vm, absl::string_view verb, GuestRange range, int error,
+                          absl::string_view progress) {
+  std::string what = absl::StrCat("can't ", verb, " guest range ", ToString(range));
+  if (error == EINVAL || error == EOVERFLOW) {
+    std::string wrong =
+        FindRangeError(GuestRules(vm, HostPageSize(), "host"), range.start.value(), range.size);
+    if (wrong.empty() && error == EINVAL) {
+      wrong =
+          "it begins or ends inside a huge page of a binding: extend it to multiples of that "
+          "guestmem's page size";
+    }
+    return CheckError(error, absl::StrCat(what, ": ", wrong));
+  }
+  if (error == ENOENT) absl::StrAppend(&what, ": a part of it is unbound, Map() it first");
+  if (error == EACCES) absl::StrAppend(&what, ": the VM's policy is ReclaimPolicy::kDeny");
+  if (error == EBUSY) absl::StrAppend(&what, ": a page is pinned by other I/O, try again later");
+  if (!progress.empty()) absl::StrAppend(&what, "; ", progress);
+  return ErrnoError(error, what);
+}
+
+}  // namespace gmem::internal

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "gmem/vm_memory_mapper.h"
+
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "gmem/guest_memory.h"
+#include "gmem/mapping.h"
+#include "gmem/memory_mapper.h"
+#include "gmem/types.h"
+#include "gmem/vm.h"
+#include "gmem/window.h"
+#include "host_map.h"
+#include "region_mapper.h"
+#include "status_util.h"
+
+namespace gmem {
+namespace {
+
+class VmMemoryMapper final : public internal::RegionMapper {
+ public:
+  VmMemoryMapper(const Window* window, GuestRange range, size_t max_pieces)
+      : RegionMapper(range.size, HostPageSize(), max_pieces), window_(window), range_(range) {}
+
+  ~VmMemoryMapper() override { UnmapAll().IgnoreError(); }
+
+ private:
+  GuestRange ToGuest(ByteRange range) const {
+    return {range_.start + ByteSize(range.start.value()), range.size};
+  }
+
+  absl::Status DoMap(const Piece& piece) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    const GuestRange guest = ToGuest(piece.range());
+    if (!GuestMemory::IsGuestMemory(piece.fd)) {
+      return internal::MapOver(window_->HostMemory(guest), piece.fd, piece.fd_offset, piece.access);
+    }
+
+    // A provider that has windows can keep the guest neither from reading nor from
+    // executing.
+    GMEM_RETURN_IF_ERROR(
+        window_->vm().Map(piece.fd, {.guest_address = guest.start,
+                                     .offset = piece.fd_offset,
+                                     .size = piece.size,
+                                     .mode = MapMode::kShare,
+                                     .write = piece.access == MemoryAccess::kReadWrite}));
+    absl::Status status = Show(guest, piece.access);
+    // A page that no guest could touch yet needs no taking back: this can't fail.
+    if (!status.ok()) window_->vm().Unmap(guest).IgnoreError();
+    return status;
+  }
+
+  absl::Status DoUnmap(ByteRange range) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    const GuestRange guest = ToGuest(range);
+    // No page is bound where another file is mapped: that is no error.
+    const absl::StatusOr<uint64_t> pages = window_->vm().Unmap(guest);
+    if (!pages.ok()) return pages.status();
+    const absl::Status status = Show(guest, window_->access());
+    // A window whose binding is gone refuses every touch, shown anew or not.
+    return *pages > 0 ? absl::OkStatus() : status;
+  }
+
+  // Like Window::Refresh() of a range that is one binding or none, but leaves on failure
+  // what is there.
+  absl::Status Show(GuestRange guest, MemoryAccess access) {
+    return internal::MapOver(window_->HostMemory(guest), window_->vm().fd(),
+                             ByteOffset(guest.start.value()), access);
+  }
+
+  const Window* const window_;
+  const GuestRange range_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<MemoryMapper>> NewVmMemoryMapper(
+    const Window* window, GuestRange range, const VmMemoryMapperOptions& options) {
+  if (window->HostMemory(range).empty()) {
+    return internal::CheckError(EINVAL, absl::StrCat(ToString(range), " doesn't lie in the window ",
+                                                     ToString(window->range())));
+  }
+  if (window->access() != MemoryAccess::kReadWrite) {
+    return internal::CheckError(EACCES, "the window is read-only: create it with kReadWrite");
+  }
+  std::string bound;
+  GMEM_RETURN_IF_ERROR(window->vm().ForEachBinding(range, [&bound](const Binding& binding) {
+    bound = ToString(binding.range);
+    return false;
+  }));
+  if (!bound.empty()) {
+    return internal::CheckError(
+        EEXIST, absl::StrCat("the region ", ToString(range), " holds the binding ", bound,
+                             ": unmap that first"));
+  }
+  return std::make_unique<VmMemoryMapper>(window, range, options.max_pieces);
+}
+
+}  // namespace gmem

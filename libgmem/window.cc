@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "gmem/window.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
+#include "gmem/mapping.h"
+#include "gmem/types.h"
+#include "gmem/vm.h"
+#include "host_map.h"
+#include "range_error.h"
+#include "status_util.h"
+
+namespace gmem {
+namespace {
+
+// KVM uses a huge page only where guest and host address agree below its size.
+constexpr ByteSize kHugePageSize = MiB(2);
+
+absl::Status CheckRange(GuestRange range) {
+  const std::string wrong = internal::FindRangeError(
+      {.start_name = "guest_addr", .page_size = HostPageSize(), .page_owner = "host"},
+      range.start.value(), range.size);
+  if (wrong.empty() && range.IsValid()) return absl::OkStatus();
+  return internal::CheckError(range.IsValid() ? EINVAL : EOVERFLOW,
+                              absl::StrCat("not a range for a window: ", wrong));
+}
+
+}  // namespace
+
+absl::StatusOr<Window> Window::Create(const Vm& vm, GuestRange range, const Options& options) {
+  GMEM_RETURN_IF_ERROR(CheckRange(range));
+  GMEM_ASSIGN_OR_RETURN(Vm own_vm, vm.Duplicate());
+
+  const uint64_t before = range.start.value() & (kHugePageSize.value() - 1);
+  const std::optional<ByteSize> total = CheckedAdd(range.size, ByteSize(before));
+  if (!total) {
+    return internal::CheckError(EOVERFLOW, absl::StrCat("a window of ", ToString(range.size),
+                                                        " doesn't fit an address space"));
+  }
+  GMEM_ASSIGN_OR_RETURN(Mapping memory, Mapping::Reserve(*total, kHugePageSize));
+
+  Window window(std::move(own_vm), std::move(memory), before, range, options.access);
+  GMEM_RETURN_IF_ERROR(window.Refresh());
+  return window;
+}
+
+absl::Span<uint8_t> Window::HostMemory(GuestRange range) const {
+  if (!range_.Contains(range)) return {};
+  return {data() + (range.start - range_.start).value(), range.size.value()};
+}
+
+std::optional<GuestAddress> Window::ToGuest(const void* address) const {
+  // Of pointers to different objects only std::less has an order.
+  const auto* const byte = static_cast<const uint8_t*>(address);
+  if (std::less<>()(byte, data()) || !std::less<>()(byte, data() + size())) return std::nullopt;
+  return range_.start + ByteSize(static_cast<uint64_t>(byte - data()));
+}
+
+// Map @range, which is one binding's or nobody's, onto what the VM has there.
+absl::Status Window::Show(GuestRange range, MemoryAccess access) const {
+  if (range.size == ByteSize(0)) return absl::OkStatus();
+
+  const absl::Span<uint8_t> host = HostMemory(range);
+  const int prot = access == MemoryAccess::kReadWrite ? PROT_READ | PROT_WRITE : PROT_READ;
+  if (mmap(host.data(), host.size(), prot, MAP_SHARED | MAP_FIXED, vm_.fd(),
+           static_cast<off_t>(range.start.value())) != MAP_FAILED) {
+    return absl::OkStatus();
+  }
+
+  const int error = errno;
+  // The kernel may have left a gap: fill it before another thread's mmap() does.
+  internal::ReserveOver(host).IgnoreError();
+  if (error == ENODEV) {
+    return internal::ErrnoError(error,
+                                "the VM's provider has no windows: see ProviderInfo::has_windows");
+  }
+  if (error == EINVAL) {
+    return internal::CheckError(
+        error, absl::StrCat("guest range ", ToString(range), " is beyond the ",
+                            vm_.GuestAddressBits(), "-bit guest address space of this VM"));
+  }
+  return internal::ErrnoError(
+      error, absl::StrCat("can't map a window of ", ToString(range),
+                          error == EACCES ? ": its binding has just changed" : ""));
+}
+
+absl::Status Window::Refresh(GuestRange range) const {
+  GMEM_RETURN_IF_ERROR(CheckRange(range));
+  if (!range_.Contains(range)) {
+    return internal::CheckError(
+        EINVAL, absl::StrCat(ToString(range), " doesn't lie in the window ", ToString(range_)));
+  }
+
+  GuestAddress done = range.start;
+  absl::Status status;
+  const auto show_binding = [this, &range, &done, &status](const Binding& binding) {
+    const GuestAddress start = std::max(binding.range.start, range.start);
+    const GuestAddress end = std::min(binding.range.end(), range.end());
+    const MemoryAccess access = binding.write ? access_ : MemoryAccess::kReadOnly;
+    status = Show({done, start - done}, access_);
+    if (status.ok()) status = Show({start, end - start}, access);
+    done = end;
+    return status.ok();
+  };
+  const absl::Status query_status = vm_.ForEachBinding(range, show_binding);
+  if (status.ok() && query_status.ok()) return Show({done, range.end() - done}, access_);
+  internal::ReserveOver(HostMemory({done, range.end() - done})).IgnoreError();
+  return status.ok() ? query_status : status;
+}
+
+}  // namespace gmem

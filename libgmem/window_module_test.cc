@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <gtest/gtest.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <limits>
+#include <utility>
+
+#include "gmem/guest_memory.h"
+#include "gmem/mapping.h"
+#include "gmem/types.h"
+#include "gmem/vm.h"
+#include "gmem/window.h"
+#include "testing_module.h"
+
+namespace gmem {
+namespace {
+
+using namespace testing_module;  // NOLINT(google-build-using-namespace): tests' own words
+
+// Not a multiple of 2 MiB, so that the window has to look after the rest.
+constexpr GuestAddress kBase(0x40005000);
+constexpr uint64_t kNrPages = 16;
+
+class WindowTest : public ModuleTest {
+ protected:
+  static GuestRange Pages(uint64_t first, uint64_t count) {
+    return {kBase + first * kPage, count * kPage};
+  }
+  static absl::StatusOr<Window> NewWindow(const Vm& vm) {
+    return Window::Create(vm, Pages(0, kNrPages));
+  }
+  static uint8_t* At(const Window& window, uint64_t page) {
+    return window.HostMemory(Pages(page, 1)).data();
+  }
+};
+
+TEST_F(WindowTest, Addresses) {
+  const Vm vm = NewVm();
+  auto window = NewWindow(vm);
+  ASSERT_THAT(window, IsOk());
+  EXPECT_EQ(window->range(), Pages(0, kNrPages));
+  EXPECT_EQ(window->size(), (kNrPages * kPage).value());
+  EXPECT_EQ(reinterpret_cast<uintptr_t>(window->data()) % MiB(2).value(),
+            kBase.value() % MiB(2).value());
+  EXPECT_EQ(At(*window, 3), window->data() + 3 * kPage.value());
+  EXPECT_TRUE(window->HostMemory(Pages(0, kNrPages + 1)).empty());
+  EXPECT_EQ(window->ToGuest(window->data()), kBase);
+  EXPECT_EQ(window->ToGuest(window->data() + window->size() - 1),
+            kBase + ByteSize(window->size() - 1));
+  EXPECT_EQ(window->ToGuest(window->data() + window->size()), std::nullopt);
+  EXPECT_EQ(window->ToGuest(&vm), std::nullopt);
+}
+
+TEST_F(WindowTest, ShowsWhatIsBoundAtTheStart) {
+  const GuestMemory memory = NewMemory(4 * kPage);
+  const Vm vm = NewVm();
+  ASSERT_THAT(vm.Map(memory, {.guest_address = kBase + 2 * kPage, .size = 4 * kPage}), IsOk());
+  auto window = NewWindow(vm);
+  ASSERT_THAT(window, IsOk());
+  EXPECT_EQ(Peek(At(*window, 1)), std::nullopt);
+  EXPECT_EQ(Peek(At(*window, 2)), 0);
+  EXPECT_EQ(Peek(At(*window, 5)), 0);
+  EXPECT_EQ(Peek(At(*window, 6)), std::nullopt);
+  EXPECT_EQ(*memory.Query(), (PageCounts{.absent = 2, .lent = 2}));
+}
+
+TEST_F(WindowTest, FollowsWithRefresh) {
+  const GuestMemory memory = NewMemory(8 * kPage);
+  const Vm vm = NewVm();
+  auto window = NewWindow(vm);
+  ASSERT_THAT(window, IsOk());
+  ASSERT_THAT(vm.Map(memory, {.guest_address = kBase, .size = 4 * kPage}), IsOk());
+  EXPECT_FALSE(Poke(At(*window, 0), 1));
+  EXPECT_EQ(vm.Faults()->faults.back().reason, FaultReason::kStale);
+  ASSERT_THAT(window->Refresh(Pages(0, 4)), IsOk());
+  EXPECT_TRUE(Poke(At(*window, 0), 1));
+
+  ASSERT_THAT(vm.Unmap(Pages(1, 2)), IsOk());
+  ASSERT_THAT(window->Refresh(Pages(1, 2)), IsOk());
+  EXPECT_EQ(Peek(At(*window, 0)), 1);
+  EXPECT_FALSE(Poke(At(*window, 1), 1));
+  EXPECT_EQ(vm.Faults()->faults.back().reason, FaultReason::kUnbound);
+  EXPECT_EQ(vm.Faults()->faults.back().page, kBase + kPage);
+  EXPECT_TRUE(Poke(At(*window, 3), 1));
+}
+
+TEST_F(WindowTest, RefreshAcrossBindingsHolesAndPermissions) {
+  const GuestMemory memory = NewMemory(kNrPages * kPage);
+  const Vm vm = NewVm();
+  auto window = NewWindow(vm);
+  ASSERT_THAT(window, IsOk());
+  const auto map = [&](uint64_t first, uint64_t count, bool write) {
+    const GuestRange range = Pages(first, count);
+    return vm.Map(memory, {.guest_address = range.start,
+                           .offset = ByteOffset((first * kPage).value()),
+                           .size = range.size,
+                           .mode = MapMode::kShare,
+                           .write = write});
+  };
+  ASSERT_THAT(map(0, 2, true), IsOk());
+  ASSERT_THAT(map(2, 2, false), IsOk());
+  ASSERT_THAT(map(6, 10, true), IsOk());
+  ASSERT_THAT(window->Refresh(), IsOk());
+  EXPECT_TRUE(Poke(At(*window, 1), 1));
+  EXPECT_EQ(Peek(At(*window, 2)), 0);
+  EXPECT_FALSE(Poke(At(*window, 2), 1));
+  EXPECT_EQ(Peek(At(*window, 4)), std::nullopt);
+  EXPECT_TRUE(Poke(At(*window, 15), 1));
+  // Only a part of a binding.
+  ASSERT_THAT(window->Refresh(Pages(8, 2)), IsOk());
+  EXPECT_TRUE(Poke(At(*window, 8), 1));
+  EXPECT_TRUE(Poke(At(*window, 10), 1));
+}
+
+TEST_F(WindowTest, ReadOnly) {
+  const GuestMemory memory = NewMemory(kPage);
+  const Vm vm = NewVm();
+  ASSERT_THAT(vm.Map(memory, {.guest_address = kBase, .size = kPage}), IsOk());
+  auto window = Window::Create(vm, Pages(0, 4), {.access = MemoryAccess::kReadOnly});
+  ASSERT_THAT(window, IsOk());
+  EXPECT_EQ(Peek(window->data()), 0);
+  EXPECT_FALSE(Poke(window->data(), 1));
+}
+
+TEST_F(WindowTest, OutlivesItsVmObjectAndMoves) {
+  const GuestMemory memory = NewMemory(kPage);
+  std::optional<Vm> vm = NewVm();
+  ASSERT_THAT(vm->Map(memory, {.guest_address = kBase, .size = kPage}), IsOk());
+  auto first = NewWindow(*vm);
+  ASSERT_THAT(first, IsOk());
+  vm.reset();
+  uint8_t* const address = first->data();
+  const Window window = *std::move(first);
+  EXPECT_EQ(window.data(), address);
+  EXPECT_TRUE(Poke(window.data(), 1));
+  EXPECT_EQ(window.vm().Query()->size(), 1U);
+}
+
+TEST_F(WindowTest, HugePages) {
+  const GuestMemory memory = NewMemory(MiB(4), /*huge_pages=*/true);
+  const Vm vm = NewVm();
+  ASSERT_THAT(vm.Map(memory, {.guest_address = GuestAddress(0x40000000), .size = MiB(4)}), IsOk());
+  auto window = Window::Create(vm, {GuestAddress(0x40000000), MiB(4)});
+  ASSERT_THAT(window, IsOk());
+  EXPECT_TRUE(Poke(window->data(), 1));
+  EXPECT_EQ(memory.Query()->lent, 512U);
+}
+
+TEST_F(WindowTest, Errors) {
+  const Vm vm = NewVm();
+  EXPECT_THAT(Window::Create(vm, {kBase, ByteSize(0)}), FailsWith(EINVAL, "size is 0"));
+  EXPECT_THAT(Window::Create(vm, {GuestAddress(1), kPage}), FailsWith(EINVAL, "guest_addr 0x1"));
+  EXPECT_THAT(Window::Create(vm, {GuestAddress(uint64_t{1} << 52), kPage}),
+              FailsWith(EINVAL, "52-bit guest address space"));
+  EXPECT_THAT(
+      Window::Create(vm, {GuestAddress(std::numeric_limits<uint64_t>::max() - 0xfff), 2 * kPage}),
+      FailsWith(EOVERFLOW, "doesn't fit 64 bits"));
+  EXPECT_THAT(Window::Create(vm, {GuestAddress(0), ByteSize(uint64_t{1} << 50)}),
+              FailsWith(ENOMEM, "1048576 GiB"));
+  EXPECT_THAT(Window::Create(NewVm({.provider = "mock"}), Pages(0, 1)),
+              FailsWith(ENODEV, "no windows"));
+
+  auto window = NewWindow(vm);
+  ASSERT_THAT(window, IsOk());
+  EXPECT_THAT(window->Refresh(Pages(8, 16)), FailsWith(EINVAL, "doesn't lie in the window"));
+}
+
+}  // namespace
+}  // namespace gmem
