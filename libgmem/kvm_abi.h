@@ -1,18 +1,24 @@
-/* SPDX-License-Identifier: Apache-2.0 */
-/*
- * KVM's calls for private memory, for systems whose headers are older than Linux
- * 6.8, where they came in. Numbers and layouts are KVM's ABI.
- */
-#ifndef GMEM_TOOLS_KVM_PRIVATE_H_
-#define GMEM_TOOLS_KVM_PRIVATE_H_
+// SPDX-License-Identifier: Apache-2.0
+// KVM's calls for guest_memfd and private memory, for systems whose <linux/kvm.h> is
+// older: most came in Linux 6.8, the flags of guest_memfd in 6.18. Numbers and layouts
+// are KVM's ABI. Not installed.
+#ifndef GMEM_KVM_ABI_H_
+#define GMEM_KVM_ABI_H_
 
 #include <linux/kvm.h>
 
 #ifndef KVM_CREATE_GUEST_MEMFD
 
-#define KVM_X86_SW_PROTECTED_VM 1
+#define KVM_CAP_USER_MEMORY2 231
+#define KVM_CAP_MEMORY_FAULT_INFO 232
+#define KVM_CAP_MEMORY_ATTRIBUTES 233
+#define KVM_CAP_GUEST_MEMFD 234
+#define KVM_CAP_VM_TYPES 235
+
 #define KVM_MEM_GUEST_MEMFD (1UL << 2)
 #define KVM_MEMORY_ATTRIBUTE_PRIVATE (1ULL << 3)
+#define KVM_MEMORY_EXIT_FLAG_PRIVATE (1ULL << 3)
+#define KVM_EXIT_MEMORY_FAULT 39
 
 struct kvm_userspace_memory_region2 {
   __u32 slot;
@@ -45,4 +51,16 @@ struct kvm_create_guest_memfd {
 
 #endif
 
-#endif /* GMEM_TOOLS_KVM_PRIVATE_H_ */
+#ifndef KVM_X86_SW_PROTECTED_VM
+#define KVM_X86_SW_PROTECTED_VM 1
+#endif
+
+#ifndef GUEST_MEMFD_FLAG_MMAP
+
+#define KVM_CAP_GUEST_MEMFD_FLAGS 244
+#define GUEST_MEMFD_FLAG_MMAP (1ULL << 0)
+#define GUEST_MEMFD_FLAG_INIT_SHARED (1ULL << 1)
+
+#endif
+
+#endif  // GMEM_KVM_ABI_H_
