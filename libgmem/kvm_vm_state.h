@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a kvm::Vm and its Memslots share. Not installed.
+#ifndef GMEM_KVM_VM_STATE_H_
+#define GMEM_KVM_VM_STATE_H_
+
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/synchronization/mutex.h"
+#include "gmem/kvm/capabilities.h"
+#include "gmem/types.h"
+#include "gmem/unique_fd.h"
+
+namespace gmem::kvm {
+
+struct VmState {
+  VmState(UniqueFd vm_fd, const Capabilities& caps, uint32_t first_slot)
+      : fd(std::move(vm_fd)), capabilities(caps), first_memslot(first_slot) {}
+
+  const UniqueFd fd;
+  const Capabilities capabilities;
+  const uint32_t first_memslot;
+
+  // A leaf: nothing is called with it held.
+  absl::Mutex mutex;
+  // [n] tells whether memslot first_memslot + n is in use. As long as it has to be.
+  std::vector<bool> in_use ABSL_GUARDED_BY(mutex);
+};
+
+}  // namespace gmem::kvm
+
+namespace gmem {
+namespace internal __attribute__((visibility("hidden"))) {
+
+// KVM_SET_MEMORY_ATTRIBUTES, after all checks. On an error nothing has changed.
+absl::Status SetMemoryAttributes(const kvm::VmState& vm, GuestRange range, uint64_t attributes);
+
+}  // namespace internal
+}  // namespace gmem
+
+#endif  // GMEM_KVM_VM_STATE_H_
