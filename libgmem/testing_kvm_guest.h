@@ -46,13 +46,15 @@ class KvmGuest {
  public:
   static constexpr uint64_t kPage = 4096;
 
-  static absl::StatusOr<std::unique_ptr<KvmGuest>> Create(uint64_t type = kDefaultVm) {
+  // With @irqchip, KVM has the interrupt controller, and the guest takes interrupts.
+  static absl::StatusOr<std::unique_ptr<KvmGuest>> Create(uint64_t type = kDefaultVm,
+                                                          bool irqchip = false) {
     auto device = OpenDevice();
     if (!device.ok()) return device.status();
     auto vm = Vm::Create(device->get(), type);
     if (!vm.ok()) return vm.status();
     auto guest = absl::WrapUnique(new KvmGuest(*std::move(vm)));
-    const absl::Status status = guest->Start(*std::move(device));
+    const absl::Status status = guest->Start(*std::move(device), irqchip);
     if (!status.ok()) return status;
     return guest;
   }
@@ -76,7 +78,7 @@ class KvmGuest {
  private:
   explicit KvmGuest(Vm vm) : vm_(std::move(vm)) { agent_.kvm = agent_.vm = agent_.vcpu = -1; }
 
-  absl::Status Start(UniqueFd device) {
+  absl::Status Start(UniqueFd device, bool irqchip) {
     void* const code =
         mmap(nullptr, kPage, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (code == MAP_FAILED) return absl::ErrnoToStatus(errno, "mmap");
@@ -85,6 +87,10 @@ class KvmGuest {
     if (!slot.ok()) return slot.status();
     code_ = *std::move(slot);
 
+    agent_.irqchip = irqchip;
+    if (irqchip && ioctl(vm_.fd(), KVM_CREATE_IRQCHIP, 0) != 0) {
+      return absl::ErrnoToStatus(errno, "KVM_CREATE_IRQCHIP");
+    }
     agent_.kvm = device.release();
     agent_.vm = fcntl(vm_.fd(), F_DUPFD_CLOEXEC, 0);
     agent_.vcpu = ioctl(vm_.fd(), KVM_CREATE_VCPU, 0);
