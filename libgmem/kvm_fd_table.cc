@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "gmem/kvm/fd_table.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstddef>
+#include <limits>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/string_view.h"
+#include "gmem/unique_fd.h"
+#include "kvm_fd_name.h"
+#include "status_util.h"
+
+namespace gmem::kvm {
+namespace {
+
+// The first descriptor that a service manager hands over (SD_LISTEN_FDS_START), and the
+// first that isn't the program's standard input, output or error.
+constexpr int kFirstFd = 3;
+
+// A descriptor that a variable names; not owned yet.
+struct Named {
+  std::string name;
+  int fd;
+};
+
+absl::Status Malformed(absl::string_view variable, absl::string_view value,
+                       absl::string_view what) {
+  return internal::CheckError(EINVAL, absl::StrCat("$", variable, " is \"", value, "\": ", what));
+}
+
+// "5=ram0:6=ram1"
+absl::Status ParseOwn(absl::string_view value, std::vector<Named>& found) {
+  for (const absl::string_view entry : absl::StrSplit(value, ':', absl::SkipEmpty())) {
+    const std::pair<absl::string_view, absl::string_view> parts =
+        absl::StrSplit(entry, absl::MaxSplits('=', 1));
+    int fd = -1;
+    if (!absl::SimpleAtoi(parts.first, &fd) || fd < 0) {
+      return Malformed(FdTable::kVariable, value, "it needs NUMBER=NAME, separated by ':'");
+    }
+    GMEM_RETURN_IF_ERROR(internal::CheckFdName(parts.second));
+    found.push_back({std::string(parts.second), fd});
+  }
+  return absl::OkStatus();
+}
+
+// As sd_listen_fds_with_names(3) has it.
+absl::Status ParseServiceManagers(FdTable::Environment environment, std::vector<Named>& found) {
+  const char* const pid_text = environment("LISTEN_PID");
+  const char* const count_text = environment("LISTEN_FDS");
+  if (!pid_text || !count_text) return absl::OkStatus();
+
+  int pid = 0;
+  if (!absl::SimpleAtoi(pid_text, &pid)) return Malformed("LISTEN_PID", pid_text, "not a number");
+  if (pid != getpid()) return absl::OkStatus();
+  int count = 0;
+  if (!absl::SimpleAtoi(count_text, &count) || count < 0 ||
+      count > std::numeric_limits<int>::max() - kFirstFd) {
+    return Malformed("LISTEN_FDS", count_text, "not a number of descriptors");
+  }
+  if (count == 0) return absl::OkStatus();
+
+  const char* const names_text = environment("LISTEN_FDNAMES");
+  std::vector<std::string> names;
+  if (names_text) {
+    names = absl::StrSplit(names_text, ':');
+    if (names.size() != static_cast<size_t>(count)) {
+      return Malformed("LISTEN_FDNAMES", names_text,
+                       absl::StrCat("not as many names as descriptors, ", count));
+    }
+  }
+  for (int i = 0; i < count; ++i) {
+    // What sd_listen_fds_with_names() calls one without a name.
+    found.push_back({names_text ? names[static_cast<size_t>(i)] : "unknown", kFirstFd + i});
+    // No more than there can be; the first that isn't open tells.
+    if (fcntl(kFirstFd + i, F_GETFD) < 0) break;
+  }
+  return absl::OkStatus();
+}
+
+// Nothing is closed or changed before all of them were looked at.
+absl::Status CheckOpen(const std::vector<Named>& found) {
+  std::vector<int> numbers;
+  for (const Named& named : found) {
+    if (named.fd < kFirstFd) {
+      return internal::CheckError(EINVAL,
+                                  absl::StrCat("\"", named.name, "\" is descriptor ", named.fd,
+                                               ", which is standard input, output or error"));
+    }
+    if (fcntl(named.fd, F_GETFD) < 0) {
+      return internal::CheckError(EINVAL, absl::StrCat("\"", named.name, "\" is descriptor ",
+                                                       named.fd, ", which isn't open"));
+    }
+    numbers.push_back(named.fd);
+  }
+  std::sort(numbers.begin(), numbers.end());
+  const auto twice = std::adjacent_find(numbers.begin(), numbers.end());
+  if (twice == numbers.end()) return absl::OkStatus();
+  return internal::CheckError(EINVAL, absl::StrCat("descriptor ", *twice, " has two names"));
+}
+
+absl::Status SetFlag(int fd, bool close_on_exec) {
+  if (fcntl(fd, F_SETFD, close_on_exec ? FD_CLOEXEC : 0) == 0) return absl::OkStatus();
+  return internal::ErrnoError(errno, absl::StrCat("can't set the flags of descriptor ", fd));
+}
+
+}  // namespace
+
+absl::StatusOr<FdTable> FdTable::Inherit(Environment environment) {
+  std::vector<Named> found;
+  GMEM_RETURN_IF_ERROR(ParseServiceManagers(environment, found));
+  if (const char* const own = environment(kVariable)) GMEM_RETURN_IF_ERROR(ParseOwn(own, found));
+  GMEM_RETURN_IF_ERROR(CheckOpen(found));
+
+  FdTable table;
+  for (Named& named : found) table.entries_.emplace_back(std::move(named.name), named.fd);
+  GMEM_RETURN_IF_ERROR(table.SetCloseOnExec(true));
+  return table;
+}
+
+absl::Status FdTable::Save(absl::string_view name, int fd) {
+  GMEM_RETURN_IF_ERROR(internal::CheckFdName(name));
+  if (Find(name) >= 0) {
+    return internal::CheckError(EEXIST, absl::StrCat("\"", name, "\" is saved already"));
+  }
+  GMEM_ASSIGN_OR_RETURN(UniqueFd copy, UniqueFd::Duplicate(fd));
+  if (copy.get() < kFirstFd) {
+    // The program has closed its standard ones, which the next may not know.
+    copy.reset(fcntl(fd, F_DUPFD_CLOEXEC, kFirstFd));
+    if (!copy) {
+      return internal::ErrnoError(errno, absl::StrCat("can't duplicate descriptor ", fd));
+    }
+  }
+  entries_.emplace_back(std::string(name), std::move(copy));
+  return absl::OkStatus();
+}
+
+int FdTable::Find(absl::string_view name) const {
+  const auto entry = std::find_if(entries_.begin(), entries_.end(),
+                                  [name](const Entry& e) { return e.first == name; });
+  return entry == entries_.end() ? -1 : entry->second.get();
+}
+
+absl::StatusOr<UniqueFd> FdTable::Take(absl::string_view name) {
+  const auto entry = std::find_if(entries_.begin(), entries_.end(),
+                                  [name](const Entry& e) { return e.first == name; });
+  if (entry == entries_.end()) {
+    return internal::CheckError(ENOENT, absl::StrCat("no descriptor is saved as \"", name, "\""));
+  }
+  UniqueFd fd = std::move(entry->second);
+  entries_.erase(entry);
+  return fd;
+}
+
+absl::Status FdTable::SetCloseOnExec(bool on) {
+  absl::Status status;
+  for (const Entry& entry : entries_) status.Update(SetFlag(entry.second.get(), on));
+  return status;
+}
+
+absl::StatusOr<std::string> FdTable::PrepareExec() {
+  GMEM_RETURN_IF_ERROR(SetCloseOnExec(false));
+  const auto format = [](std::string* out, const Entry& entry) {
+    absl::StrAppend(out, entry.second.get(), "=", entry.first);
+  };
+  return absl::StrCat(kVariable, "=", absl::StrJoin(entries_, ":", format));
+}
+
+absl::Status FdTable::CancelExec() { return SetCloseOnExec(true); }
+
+}  // namespace gmem::kvm

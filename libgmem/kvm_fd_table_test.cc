@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "gmem/kvm/fd_table.h"
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <map>
+#include <string>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "gmem/status.h"
+#include "gmem/unique_fd.h"
+
+namespace gmem::kvm {
+namespace {
+
+using ::testing::HasSubstr;
+
+std::string Message(const absl::Status& status) { return std::string(status.message()); }
+
+UniqueFd NewFile(const std::string& content) {
+  UniqueFd fd(memfd_create("file", MFD_CLOEXEC));
+  EXPECT_EQ(write(fd.get(), content.data(), content.size()), content.size());
+  return fd;
+}
+
+ino_t Inode(int fd) {
+  struct stat stat = {};
+  EXPECT_EQ(fstat(fd, &stat), 0) << fd;
+  return stat.st_ino;
+}
+
+class FakeEnvironment {
+ public:
+  explicit FakeEnvironment(std::map<std::string, std::string> variables)
+      : variables_(std::move(variables)) {}
+  const char* operator()(const char* name) const {
+    const auto variable = variables_.find(name);
+    return variable == variables_.end() ? nullptr : variable->second.c_str();
+  }
+
+ private:
+  std::map<std::string, std::string> variables_;
+};
+
+absl::StatusOr<FdTable> Inherit(std::map<std::string, std::string> variables) {
+  return FdTable::Inherit(FakeEnvironment(std::move(variables)));
+}
+
+TEST(KvmFdTableTest, SavesDuplicatesUnderNames) {
+  const UniqueFd file = NewFile("one");
+  FdTable table;
+  ASSERT_TRUE(table.Save("ram0", file.get()).ok());
+  EXPECT_EQ(table.size(), 1);
+  EXPECT_NE(table.Find("ram0"), file.get());
+  EXPECT_EQ(Inode(table.Find("ram0")), Inode(file.get()));
+  EXPECT_EQ(table.Find("ram1"), -1);
+  EXPECT_EQ(fcntl(table.Find("ram0"), F_GETFD), FD_CLOEXEC);
+
+  const UniqueFd taken = *table.Take("ram0");
+  EXPECT_EQ(Inode(taken.get()), Inode(file.get()));
+  EXPECT_EQ(table.size(), 0);
+  const absl::Status again = table.Take("ram0").status();
+  EXPECT_EQ(again.code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(Message(again), HasSubstr("\"ram0\""));
+}
+
+TEST(KvmFdTableTest, NamesAreUnique) {
+  FdTable table;
+  ASSERT_TRUE(table.Save("ram", 0).ok());
+  EXPECT_EQ(table.Save("ram", 0).code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(table.size(), 1);
+}
+
+TEST(KvmFdTableTest, NamesFollowSystemdsRule) {
+  FdTable table;
+  for (const std::string& name :
+       {std::string(), std::string("a:b"), std::string("a\nb"), std::string("\x7f"),
+        std::string("\xc3\xa4"), std::string(256, 'a'), std::string("a\0b", 3)}) {
+    const absl::Status status = table.Save(name, 0);
+    EXPECT_EQ(GetErrno(status), EINVAL) << name;
+  }
+  EXPECT_EQ(table.size(), 0);
+  EXPECT_TRUE(table.Save(std::string(255, 'a'), 0).ok());
+  EXPECT_TRUE(table.Save("a b=c", 0).ok());
+}
+
+TEST(KvmFdTableTest, WhatIsntOpenIsntSaved) {
+  FdTable table;
+  EXPECT_EQ(GetErrno(table.Save("ram", 1 << 20)), EBADF);
+  EXPECT_EQ(GetErrno(table.Save("ram", -1)), EBADF);
+}
+
+// What PrepareExec() wrote, Inherit() reads: '=' may be in a name.
+TEST(KvmFdTableTest, InheritsWhatWasPrepared) {
+  const UniqueFd one = NewFile("one");
+  const UniqueFd two = NewFile("two");
+  FdTable table;
+  ASSERT_TRUE(table.Save("ram0", one.get()).ok());
+  ASSERT_TRUE(table.Save("a=b", two.get()).ok());
+  const std::string variable = *table.PrepareExec();
+  ASSERT_EQ(variable, absl::StrCat("GMEM_FDS=", table.Find("ram0"), "=ram0:", table.Find("a=b"),
+                                   "=a=b"));
+  EXPECT_EQ(fcntl(table.Find("ram0"), F_GETFD), 0);
+  EXPECT_EQ(fcntl(table.Find("a=b"), F_GETFD), 0);
+
+  // Another owner of the same numbers, as a new program would be.
+  const int first = table.Take("ram0")->release();
+  const int second = table.Take("a=b")->release();
+  const FdTable inherited = *Inherit({{"GMEM_FDS", variable.substr(9)}});
+  EXPECT_EQ(inherited.size(), 2);
+  EXPECT_EQ(inherited.Find("ram0"), first);
+  EXPECT_EQ(inherited.Find("a=b"), second);
+  EXPECT_EQ(fcntl(first, F_GETFD), FD_CLOEXEC);
+  EXPECT_EQ(fcntl(second, F_GETFD), FD_CLOEXEC);
+}
+
+TEST(KvmFdTableTest, CancelExec) {
+  FdTable table;
+  ASSERT_TRUE(table.Save("ram", 0).ok());
+  ASSERT_TRUE(table.PrepareExec().ok());
+  EXPECT_EQ(fcntl(table.Find("ram"), F_GETFD), 0);
+  ASSERT_TRUE(table.CancelExec().ok());
+  EXPECT_EQ(fcntl(table.Find("ram"), F_GETFD), FD_CLOEXEC);
+}
+
+TEST(KvmFdTableTest, SurvivesExec) {
+  FdTable table;
+  ASSERT_TRUE(table.Save("ram", NewFile("kept").get()).ok());
+  std::array<int, 2> ends;
+  ASSERT_EQ(pipe2(ends.data(), O_CLOEXEC), 0);
+  const UniqueFd in(ends[0]);
+  UniqueFd out(ends[1]);
+  std::string variable = *table.PrepareExec();
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    dup2(out.get(), STDOUT_FILENO);
+    char* const environment[] = {variable.data(), nullptr};
+    execle("/bin/sh", "sh", "-c", "cat /dev/fd/${GMEM_FDS%%=*}; echo \" ${GMEM_FDS#*=}\"", nullptr,
+           environment);
+    _exit(127);
+  }
+  out.reset();
+  std::array<char, 64> text;
+  const ssize_t length = read(in.get(), text.data(), text.size());
+  std::string all(text.data(), length > 0 ? static_cast<size_t>(length) : 0);
+  for (;;) {
+    const ssize_t more = read(in.get(), text.data(), text.size());
+    if (more <= 0) break;
+    all.append(text.data(), static_cast<size_t>(more));
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  EXPECT_EQ(all, "kept ram\n");
+}
+
+TEST(KvmFdTableTest, NothingToInherit) {
+  EXPECT_EQ(Inherit({})->size(), 0);
+  EXPECT_EQ(Inherit({{"GMEM_FDS", ""}})->size(), 0);
+  EXPECT_EQ(Inherit({{"LISTEN_PID", absl::StrCat(getpid())},
+                     {"LISTEN_FDS", "0"},
+                     {"LISTEN_FDNAMES", ""}})
+                ->size(),
+            0);
+  // Meant for the process that started this one.
+  EXPECT_EQ(Inherit({{"LISTEN_PID", "1"}, {"LISTEN_FDS", "2"}})->size(), 0);
+}
+
+TEST(KvmFdTableTest, VariablesThatCantBe) {
+  const UniqueFd file = NewFile("");
+  const std::string fd = absl::StrCat(file.get());
+  for (const std::string& value :
+       {std::string("ram"), std::string("=ram"), std::string("x=ram"), std::string("-1=ram"),
+        fd, fd + "=", fd + "=ram:" + fd + "=rom", std::string("0=ram"), std::string("1048576=ram"),
+        std::string("99999999999=ram")}) {
+    EXPECT_EQ(GetErrno(Inherit({{"GMEM_FDS", value}}).status()), EINVAL) << value;
+  }
+  EXPECT_EQ(fcntl(file.get(), F_GETFD), FD_CLOEXEC) << "was closed";
+
+  const std::string pid = absl::StrCat(getpid());
+  EXPECT_EQ(GetErrno(Inherit({{"LISTEN_PID", "me"}, {"LISTEN_FDS", "1"}}).status()), EINVAL);
+  for (const char* count : {"-1", "many", "2147483647"}) {
+    EXPECT_EQ(GetErrno(Inherit({{"LISTEN_PID", pid}, {"LISTEN_FDS", count}}).status()), EINVAL);
+  }
+  EXPECT_THAT(Message(Inherit({{"LISTEN_PID", pid},
+                               {"LISTEN_FDS", "1"},
+                               {"LISTEN_FDNAMES", "a:b"}})
+                          .status()),
+              HasSubstr("not as many names as descriptors, 1"));
+}
+
+// In a child, where descriptors 3 and 4 can be what they have to be.
+TEST(KvmFdTableTest, InheritsFromTheServiceManager) {
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    const UniqueFd file = NewFile("");
+    const ino_t inode = Inode(file.get());
+    dup2(file.get(), 3);
+    dup2(file.get(), 4);
+    const std::string pid = absl::StrCat(getpid());
+    auto named = Inherit({{"LISTEN_PID", pid}, {"LISTEN_FDS", "2"}, {"LISTEN_FDNAMES", "x:ram"}});
+    bool ok = named.ok() && named->Find("x") == 3 && named->Find("ram") == 4 &&
+              fcntl(4, F_GETFD) == FD_CLOEXEC && Inode(named->Find("ram")) == inode;
+    (void)named->Take("x")->release();
+    (void)named->Take("ram")->release();
+    const auto unnamed = Inherit({{"LISTEN_PID", pid}, {"LISTEN_FDS", "1"}});
+    ok = ok && unnamed.ok() && unnamed->Find("unknown") == 3;
+    _exit(ok ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+}
+
+}  // namespace
+}  // namespace gmem::kvm
