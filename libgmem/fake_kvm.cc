@@ -37,8 +37,7 @@ FakeKvm::FakeKvm() {
   SetCapability(KVM_CAP_USER_MEMORY2, 1);
   SetCapability(KVM_CAP_MEMORY_FAULT_INFO, 1);
   SetCapability(KVM_CAP_GUEST_MEMFD, 1);
-  SetCapability(KVM_CAP_GUEST_MEMFD_FLAGS,
-                GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED);
+  SetCapability(KVM_CAP_GUEST_MEMFD_FLAGS, GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED);
 }
 
 FakeKvm::~FakeKvm() {

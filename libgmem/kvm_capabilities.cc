@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "gmem/kvm/capabilities.h"
-
 #include <sys/ioctl.h>
 #include <sys/utsname.h>
 
@@ -13,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "gmem/kvm/capabilities.h"
 #include "kvm_abi.h"
 #include "status_util.h"
 
@@ -79,7 +78,7 @@ absl::Status Capabilities::CheckGuestMemfd(GuestMemfdKind kind) const {
     return Missing("KVM has no guest_memfd for this VM (KVM_CAP_GUEST_MEMFD is 0)",
                    "Linux 6.18 or later has it for all, Linux 6.8 for VMs with private memory");
   }
-  const uint64_t wanted = kind == GuestMemfdKind::kPrivate    ? 0
+  const uint64_t wanted = kind == GuestMemfdKind::kPrivate     ? 0
                           : kind == GuestMemfdKind::kGuestOnly ? GUEST_MEMFD_FLAG_MMAP
                                                                : kSharedFlags;
   const uint64_t missing = wanted & ~guest_memfd_flags;

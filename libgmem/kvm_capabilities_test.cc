@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "gmem/kvm/capabilities.h"
-
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -10,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "fake_kvm.h"
+#include "gmem/kvm/capabilities.h"
 #include "gmem/status.h"
 #include "gmem/unique_fd.h"
 #include "kvm_abi.h"

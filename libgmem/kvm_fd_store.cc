@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "gmem/kvm/fd_store.h"
-
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -25,6 +23,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "gmem/kvm/fd_store.h"
 #include "gmem/unique_fd.h"
 #include "kvm_fd_name.h"
 #include "status_util.h"
@@ -41,9 +40,9 @@ absl::StatusOr<FdStore> FdStore::Open(const char* notify_socket) {
   const bool is_abstract = absl::StartsWith(address, "@") && address.size() > 1;
   // With sd_notify(3), it may also be a vsock address, which can't carry descriptors.
   if (!is_path && !is_abstract) {
-    return internal::CheckError(
-        EOPNOTSUPP, absl::StrCat("$NOTIFY_SOCKET is \"", absl::CHexEscape(address),
-                                 "\", neither a path nor an abstract socket"));
+    return internal::CheckError(EOPNOTSUPP,
+                                absl::StrCat("$NOTIFY_SOCKET is \"", absl::CHexEscape(address),
+                                             "\", neither a path nor an abstract socket"));
   }
   if (address.size() >= sizeof(sockaddr_un::sun_path)) {
     return internal::CheckError(ENAMETOOLONG,
@@ -65,8 +64,7 @@ absl::Status FdStore::Send(absl::string_view message, int fd) const {
   alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control = {};
   msghdr header = {};
   header.msg_name = &to;
-  header.msg_namelen =
-      static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + address_.size());
+  header.msg_namelen = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + address_.size());
   header.msg_iov = &data;
   header.msg_iovlen = 1;
   if (fd >= 0) {
@@ -116,8 +114,8 @@ absl::Status FdStore::Sync(absl::Duration timeout) const {
     if (ready > 0) return absl::OkStatus();
     if (ready < 0 && errno != EINTR) return internal::ErrnoError(errno, "can't wait for a pipe");
     if (ready == 0 && absl::Now() >= deadline) {
-      return absl::DeadlineExceededError(absl::StrCat("the service manager didn't answer in ",
-                                                      absl::FormatDuration(timeout)));
+      return absl::DeadlineExceededError(
+          absl::StrCat("the service manager didn't answer in ", absl::FormatDuration(timeout)));
     }
   }
 }

@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "gmem/kvm/fd_store.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
@@ -20,6 +18,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "gmem/kvm/fd_store.h"
 #include "gmem/status.h"
 #include "gmem/unique_fd.h"
 
@@ -40,8 +39,7 @@ class FakeManager {
     name.sun_family = AF_UNIX;
     std::memcpy(name.sun_path, address.data(), address.size());
     if (address[0] == '@') name.sun_path[0] = '\0';
-    const auto length =
-        static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + address.size());
+    const auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + address.size());
     EXPECT_EQ(bind(socket_.get(), reinterpret_cast<const sockaddr*>(&name), length), 0);
   }
 
@@ -139,8 +137,7 @@ TEST(KvmFdStoreTest, AddressesThatCantBe) {
   for (const char* address : {"", "@", "relative", "vsock:2:1234"}) {
     EXPECT_EQ(GetErrno(FdStore::Open(address).status()), EOPNOTSUPP) << address;
   }
-  EXPECT_EQ(GetErrno(FdStore::Open(("/" + std::string(107, 'a')).c_str()).status()),
-            ENAMETOOLONG);
+  EXPECT_EQ(GetErrno(FdStore::Open(("/" + std::string(107, 'a')).c_str()).status()), ENAMETOOLONG);
 }
 
 // A line break in a name would be a message of the caller's own making.

@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "gmem/kvm/fd_table.h"
-
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -17,6 +15,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "gmem/kvm/fd_table.h"
 #include "gmem/status.h"
 #include "gmem/unique_fd.h"
 
@@ -108,8 +107,8 @@ TEST(KvmFdTableTest, InheritsWhatWasPrepared) {
   ASSERT_TRUE(table.Save("ram0", one.get()).ok());
   ASSERT_TRUE(table.Save("a=b", two.get()).ok());
   const std::string variable = *table.PrepareExec();
-  ASSERT_EQ(variable, absl::StrCat("GMEM_FDS=", table.Find("ram0"), "=ram0:", table.Find("a=b"),
-                                   "=a=b"));
+  ASSERT_EQ(variable,
+            absl::StrCat("GMEM_FDS=", table.Find("ram0"), "=ram0:", table.Find("a=b"), "=a=b"));
   EXPECT_EQ(fcntl(table.Find("ram0"), F_GETFD), 0);
   EXPECT_EQ(fcntl(table.Find("a=b"), F_GETFD), 0);
 
@@ -168,11 +167,10 @@ TEST(KvmFdTableTest, SurvivesExec) {
 TEST(KvmFdTableTest, NothingToInherit) {
   EXPECT_EQ(Inherit({})->size(), 0);
   EXPECT_EQ(Inherit({{"GMEM_FDS", ""}})->size(), 0);
-  EXPECT_EQ(Inherit({{"LISTEN_PID", absl::StrCat(getpid())},
-                     {"LISTEN_FDS", "0"},
-                     {"LISTEN_FDNAMES", ""}})
-                ->size(),
-            0);
+  EXPECT_EQ(
+      Inherit({{"LISTEN_PID", absl::StrCat(getpid())}, {"LISTEN_FDS", "0"}, {"LISTEN_FDNAMES", ""}})
+          ->size(),
+      0);
   // Meant for the process that started this one.
   EXPECT_EQ(Inherit({{"LISTEN_PID", "1"}, {"LISTEN_FDS", "2"}})->size(), 0);
 }
@@ -181,8 +179,8 @@ TEST(KvmFdTableTest, VariablesThatCantBe) {
   const UniqueFd file = NewFile("");
   const std::string fd = absl::StrCat(file.get());
   for (const std::string& value :
-       {std::string("ram"), std::string("=ram"), std::string("x=ram"), std::string("-1=ram"),
-        fd, fd + "=", fd + "=ram:" + fd + "=rom", std::string("0=ram"), std::string("1048576=ram"),
+       {std::string("ram"), std::string("=ram"), std::string("x=ram"), std::string("-1=ram"), fd,
+        fd + "=", fd + "=ram:" + fd + "=rom", std::string("0=ram"), std::string("1048576=ram"),
         std::string("99999999999=ram")}) {
     EXPECT_EQ(GetErrno(Inherit({{"GMEM_FDS", value}}).status()), EINVAL) << value;
   }
@@ -193,11 +191,10 @@ TEST(KvmFdTableTest, VariablesThatCantBe) {
   for (const char* count : {"-1", "many", "2147483647"}) {
     EXPECT_EQ(GetErrno(Inherit({{"LISTEN_PID", pid}, {"LISTEN_FDS", count}}).status()), EINVAL);
   }
-  EXPECT_THAT(Message(Inherit({{"LISTEN_PID", pid},
-                               {"LISTEN_FDS", "1"},
-                               {"LISTEN_FDNAMES", "a:b"}})
-                          .status()),
-              HasSubstr("not as many names as descriptors, 1"));
+  EXPECT_THAT(
+      Message(
+          Inherit({{"LISTEN_PID", pid}, {"LISTEN_FDS", "1"}, {"LISTEN_FDNAMES", "a:b"}}).status()),
+      HasSubstr("not as many names as descriptors, 1"));
 }
 
 // In a child, where descriptors 3 and 4 can be what they have to be.

@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "gmem/kvm/guest_memfd.h"
-
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <sys/stat.h>
@@ -18,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "gmem/kvm/capabilities.h"
+#include "gmem/kvm/guest_memfd.h"
 #include "gmem/mapping.h"
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
@@ -51,15 +50,15 @@ absl::StatusOr<GuestMemfd> GuestMemfd::Adopt(UniqueFd fd, GuestMemfdKind kind, B
   GMEM_RETURN_IF_ERROR(CheckIsGuestMemfd(fd.get()));
   const ByteSize actual(static_cast<uint64_t>(stat.st_size));
   if (actual != size) {
-    return internal::CheckError(EINVAL,
-                                absl::StrCat("the guest_memfd of descriptor ", fd.get(), " has ",
-                                             ToString(actual), ", not ", ToString(size)));
+    return internal::CheckError(
+        EINVAL, absl::StrCat("the guest_memfd of descriptor ", fd.get(), " has ", ToString(actual),
+                             ", not ", ToString(size)));
   }
   const bool can_map = Mapping::OfFile(fd.get(), {.size = HostPageSize()}).ok();
   if (can_map != (kind != GuestMemfdKind::kPrivate)) {
-    return internal::CheckError(
-        EINVAL, absl::StrCat("the guest_memfd of descriptor ", fd.get(), can_map ? " can" : " can't",
-                             " be mapped: it is not ", ToString(kind)));
+    return internal::CheckError(EINVAL, absl::StrCat("the guest_memfd of descriptor ", fd.get(),
+                                                     can_map ? " can" : " can't",
+                                                     " be mapped: it is not ", ToString(kind)));
   }
   return GuestMemfd(std::move(fd), kind, size);
 }
@@ -68,15 +67,15 @@ absl::Status GuestMemfd::CheckRange(ByteRange range) const {
   if (range.size == ByteSize(0) || !IsAligned(range.start, HostPageSize()) ||
       !IsAligned(range.size, HostPageSize())) {
     return internal::CheckError(
-        EINVAL, absl::StrCat("range of ", ToString(range.size), " at offset ",
-                             ToString(range.start), " is empty or not whole pages of ",
-                             ToString(HostPageSize())));
+        EINVAL,
+        absl::StrCat("range of ", ToString(range.size), " at offset ", ToString(range.start),
+                     " is empty or not whole pages of ", ToString(HostPageSize())));
   }
   if (!this->range().Contains(range)) {
     return internal::CheckError(
-        EINVAL, absl::StrCat("range of ", ToString(range.size), " at offset ",
-                             ToString(range.start), " is beyond the guest_memfd of ",
-                             ToString(size_)));
+        EINVAL,
+        absl::StrCat("range of ", ToString(range.size), " at offset ", ToString(range.start),
+                     " is beyond the guest_memfd of ", ToString(size_)));
   }
   return absl::OkStatus();
 }
@@ -97,20 +96,18 @@ absl::Status GuestMemfd::Fallocate(int mode, ByteRange range, const char* what) 
   int error = 0;
   do {
     // A signal makes the kernel stop on the way; what was done needs no time again.
-    error = fallocate(fd_.get(), mode | FALLOC_FL_KEEP_SIZE,
-                      static_cast<off_t>(range.start.value()),
-                      static_cast<off_t>(range.size.value())) == 0
-                ? 0
-                : errno;
+    error =
+        fallocate(fd_.get(), mode | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(range.start.value()),
+                  static_cast<off_t>(range.size.value())) == 0
+            ? 0
+            : errno;
   } while (error == EINTR);
   if (error == 0) return absl::OkStatus();
-  return internal::ErrnoError(error, absl::StrCat("can't ", what, " ", ToString(range),
-                                                  " of the guest_memfd"));
+  return internal::ErrnoError(
+      error, absl::StrCat("can't ", what, " ", ToString(range), " of the guest_memfd"));
 }
 
-absl::Status GuestMemfd::Allocate(ByteRange range) const {
-  return Fallocate(0, range, "allocate");
-}
+absl::Status GuestMemfd::Allocate(ByteRange range) const { return Fallocate(0, range, "allocate"); }
 
 absl::Status GuestMemfd::Discard(ByteRange range) const {
   return Fallocate(FALLOC_FL_PUNCH_HOLE, range, "free");

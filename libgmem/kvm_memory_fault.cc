@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "gmem/kvm/memory_fault.h"
-
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
@@ -9,6 +7,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "gmem/kvm/memory_fault.h"
 #include "gmem/types.h"
 #include "kvm_abi.h"
 
@@ -42,8 +41,8 @@ std::optional<MemoryFault> DecodeMemoryFault(const kvm_run& run, int run_errno) 
 }
 
 std::string ToString(const MemoryFault& fault) {
-  return absl::StrCat(fault.is_private ? "private" : "shared", " access to ",
-                      ToString(fault.range), fault.is_poisoned ? ", a broken page" : "");
+  return absl::StrCat(fault.is_private ? "private" : "shared", " access to ", ToString(fault.range),
+                      fault.is_poisoned ? ", a broken page" : "");
 }
 
 }  // namespace gmem::kvm

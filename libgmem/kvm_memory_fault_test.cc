@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "gmem/kvm/memory_fault.h"
-
 #include <gtest/gtest.h>
 
 #include <cerrno>
@@ -9,6 +7,7 @@
 #include <cstring>
 #include <optional>
 
+#include "gmem/kvm/memory_fault.h"
 #include "gmem/types.h"
 #include "kvm_abi.h"
 

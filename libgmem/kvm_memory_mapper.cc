@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "gmem/kvm/memory_mapper.h"
-
 #include <sys/stat.h>
 
 #include <cerrno>
@@ -13,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "gmem/kvm/memory_mapper.h"
 #include "gmem/kvm/memslot.h"
 #include "gmem/kvm/vm.h"
 #include "gmem/mapping.h"
@@ -75,8 +74,8 @@ absl::StatusOr<std::unique_ptr<gmem::MemoryMapper>> NewMemoryMapper(
   const bool huge = IsAligned(range.start, kHugePage) && range.size >= kHugePage;
   GMEM_ASSIGN_OR_RETURN(Mapping memory,
                         Mapping::Reserve(range.size, huge ? kHugePage : HostPageSize()));
-  GMEM_ASSIGN_OR_RETURN(
-      Memslot slot, vm.AddMemslot({.guest_address = range.start, .host = memory.span()}));
+  GMEM_ASSIGN_OR_RETURN(Memslot slot,
+                        vm.AddMemslot({.guest_address = range.start, .host = memory.span()}));
   return std::make_unique<RegionOverKvm>(std::move(memory), std::move(slot), options.max_pieces);
 }
 

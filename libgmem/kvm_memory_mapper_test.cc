@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "gmem/kvm/memory_mapper.h"
-
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -14,6 +12,7 @@
 
 #include "absl/status/status.h"
 #include "fake_kvm.h"
+#include "gmem/kvm/memory_mapper.h"
 #include "gmem/kvm/vm.h"
 #include "gmem/mapping.h"
 #include "gmem/memory_mapper.h"
@@ -120,19 +119,17 @@ TEST_F(KvmMemoryMapperTest, DescriptorsThatCantBe) {
   const std::string path = "/proc/self/fd/" + std::to_string(file_.get());
   const UniqueFd read_only(open(path.c_str(), O_RDONLY | O_CLOEXEC));
   EXPECT_EQ(GetErrno(mapper->Map({.fd = read_only.get(), .size = ByteSize(kPage)})), EACCES);
-  EXPECT_TRUE(mapper
-                  ->Map({.fd = read_only.get(),
-                         .size = ByteSize(kPage),
-                         .access = MemoryAccess::kReadOnly})
-                  .ok());
+  EXPECT_TRUE(
+      mapper
+          ->Map({.fd = read_only.get(), .size = ByteSize(kPage), .access = MemoryAccess::kReadOnly})
+          .ok());
 }
 
 TEST_F(KvmMemoryMapperTest, LimitsItsPieces) {
   const auto mapper = *NewMemoryMapper(vm_, kRegion, {.max_pieces = 1});
   ASSERT_TRUE(mapper->Map({.fd = file_.get(), .size = ByteSize(kPage)}).ok());
-  EXPECT_EQ(GetErrno(mapper->Map({.fd = file_.get(),
-                                  .offset = ByteOffset(kPage),
-                                  .size = ByteSize(kPage)})),
+  EXPECT_EQ(GetErrno(mapper->Map(
+                {.fd = file_.get(), .offset = ByteOffset(kPage), .size = ByteSize(kPage)})),
             ENOSPC);
 }
 

@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "gmem/kvm/memslot.h"
-
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
@@ -20,6 +18,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "gmem/kvm/guest_memfd.h"
+#include "gmem/kvm/memslot.h"
 #include "gmem/kvm/vm.h"
 #include "gmem/mapping.h"
 #include "gmem/types.h"
@@ -36,9 +35,9 @@ absl::StatusOr<uint32_t> TakeNumber(VmState& vm) ABSL_LOCKS_EXCLUDED(vm.mutex) {
   const auto free = std::find(vm.in_use.begin(), vm.in_use.end(), false);
   const auto number = static_cast<uint32_t>(free - vm.in_use.begin());
   if (number + uint64_t{vm.first_memslot} >= vm.capabilities.max_memslots) {
-    return internal::CheckError(
-        ENOSPC, absl::StrCat("the VM has as many memslots as it can (",
-                             vm.capabilities.max_memslots, "): remove one first"));
+    return internal::CheckError(ENOSPC,
+                                absl::StrCat("the VM has as many memslots as it can (",
+                                             vm.capabilities.max_memslots, "): remove one first"));
   }
   if (free == vm.in_use.end()) {
     vm.in_use.push_back(true);
@@ -68,8 +67,8 @@ int SetRegion(const VmState& vm, const kvm_userspace_memory_region2& region) {
 }
 
 std::string Describe(const MemslotOptions& options) {
-  return absl::StrCat("a memslot of ", ToString(ByteSize(options.host.size())), " at guest address ",
-                      ToString(options.guest_address));
+  return absl::StrCat("a memslot of ", ToString(ByteSize(options.host.size())),
+                      " at guest address ", ToString(options.guest_address));
 }
 
 absl::Status CheckGuestMemfd(const MemslotOptions& options) {
@@ -81,9 +80,8 @@ absl::Status CheckGuestMemfd(const MemslotOptions& options) {
   const ByteRange part = {options.guest_memfd_offset, ByteSize(options.host.size())};
   if (!IsAligned(part.start, HostPageSize()) || !options.guest_memfd->range().Contains(part)) {
     return internal::CheckError(
-        EINVAL, absl::StrCat(Describe(options), " wants as much from offset ",
-                             ToString(part.start), " of a guest_memfd of ",
-                             ToString(options.guest_memfd->size()),
+        EINVAL, absl::StrCat(Describe(options), " wants as much from offset ", ToString(part.start),
+                             " of a guest_memfd of ", ToString(options.guest_memfd->size()),
                              ": not a multiple of the page size, or beyond the end"));
   }
   return absl::OkStatus();
@@ -96,12 +94,11 @@ absl::Status Check(const VmState& vm, const MemslotOptions& options) {
   if (size == ByteSize(0) || !IsAligned(size, page) || !IsAligned(ByteOffset(host), page)) {
     return internal::CheckError(
         EINVAL, absl::StrCat(Describe(options), " needs host memory in whole pages of ",
-                             ToString(page), ", not ", ToString(size), " at 0x",
-                             absl::Hex(host)));
+                             ToString(page), ", not ", ToString(size), " at 0x", absl::Hex(host)));
   }
   if (!IsAligned(options.guest_address, page)) {
-    return internal::CheckError(EINVAL, absl::StrCat(Describe(options), ": not a multiple of ",
-                                                     ToString(page)));
+    return internal::CheckError(
+        EINVAL, absl::StrCat(Describe(options), ": not a multiple of ", ToString(page)));
   }
   if (!CheckedAdd(options.guest_address, size)) {
     return internal::CheckError(EOVERFLOW, absl::StrCat(Describe(options), ": the sum wraps"));
@@ -198,10 +195,9 @@ absl::Status Memslot::CheckConversion(GuestRange range) const {
                      " has no guest_memfd, so nothing of it can be lent or shared again"));
   }
   if (!range_.Contains(range)) {
-    return internal::CheckError(EINVAL, absl::StrCat("range of ", ToString(range.size), " at ",
-                                                     ToString(range.start),
-                                                     " is not in the memslot at ",
-                                                     ToString(range_)));
+    return internal::CheckError(
+        EINVAL, absl::StrCat("range of ", ToString(range.size), " at ", ToString(range.start),
+                             " is not in the memslot at ", ToString(range_)));
   }
   return absl::OkStatus();
 }
@@ -210,8 +206,7 @@ absl::Status Memslot::CheckConversion(GuestRange range) const {
 // still be using them.
 absl::Status Memslot::Lend(GuestRange range) const {
   GMEM_RETURN_IF_ERROR(CheckConversion(range));
-  GMEM_RETURN_IF_ERROR(
-      internal::SetMemoryAttributes(*vm_, range, KVM_MEMORY_ATTRIBUTE_PRIVATE));
+  GMEM_RETURN_IF_ERROR(internal::SetMemoryAttributes(*vm_, range, KVM_MEMORY_ATTRIBUTE_PRIVATE));
   if (guest_memfd_->kind() != GuestMemfdKind::kPrivate) return absl::OkStatus();
   return WithPrefix("lent, but ", DiscardHost(range));
 }
@@ -233,8 +228,8 @@ absl::Status Memslot::DiscardHost(GuestRange range) const {
   if ((errno == EINVAL || errno == EACCES) && madvise(begin, size, MADV_DONTNEED) == 0) {
     return absl::OkStatus();
   }
-  return internal::ErrnoError(errno, absl::StrCat("can't free the host's half of ",
-                                                  ToString(range)));
+  return internal::ErrnoError(errno,
+                              absl::StrCat("can't free the host's half of ", ToString(range)));
 }
 
 }  // namespace gmem::kvm

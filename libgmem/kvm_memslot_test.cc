@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "gmem/kvm/memslot.h"
-
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -19,6 +17,7 @@
 #include "absl/types/span.h"
 #include "fake_kvm.h"
 #include "gmem/kvm/guest_memfd.h"
+#include "gmem/kvm/memslot.h"
 #include "gmem/kvm/vm.h"
 #include "gmem/mapping.h"
 #include "gmem/status.h"
@@ -187,10 +186,10 @@ TEST_F(KvmMemslotTest, OptionsThatCantBe) {
   EXPECT_EQ(code({.host = all, .guest_memfd = &memfd, .log_dirty_pages = true}), EINVAL);
   EXPECT_EQ(code({.host = all, .guest_memfd = &memfd, .guest_memfd_offset = ByteOffset(4096)}),
             EINVAL);
-  EXPECT_EQ(code({.host = all.first(kPage),
-                  .guest_memfd = &memfd,
-                  .guest_memfd_offset = ByteOffset(100)}),
-            EINVAL);
+  EXPECT_EQ(
+      code(
+          {.host = all.first(kPage), .guest_memfd = &memfd, .guest_memfd_offset = ByteOffset(100)}),
+      EINVAL);
   kvm_.SetCapability(KVM_CAP_READONLY_MEM, 0);
   EXPECT_EQ(GetErrno(NewVm().AddMemslot({.host = all, .read_only = true}).status()), EOPNOTSUPP);
   EXPECT_THAT(kvm_.requests(), Not(Contains(KVM_SET_USER_MEMORY_REGION2)));
@@ -249,8 +248,8 @@ TEST_F(KvmConversionTest, ShareFreesTheGuestsHalf) {
 }
 
 TEST_F(KvmConversionTest, LendFreesPrivateHostMemory) {
-  void* const anonymous = mmap(nullptr, 65536, PROT_READ | PROT_WRITE,
-                               MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* const anonymous =
+      mmap(nullptr, 65536, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   ASSERT_NE(anonymous, MAP_FAILED);
   auto* const bytes = static_cast<uint8_t*>(anonymous);
   bytes[0] = bytes[kPage] = 7;
@@ -284,8 +283,8 @@ TEST_F(KvmConversionTest, KvmsRefusalChangesNothing) {
 
 // Locked memory can't be freed; the lending is done all the same, and the error says so.
 TEST_F(KvmConversionTest, SaysWhenTheHostsHalfStays) {
-  void* const locked = mmap(nullptr, kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-                            -1, 0);
+  void* const locked =
+      mmap(nullptr, kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   ASSERT_NE(locked, MAP_FAILED);
   ASSERT_EQ(mlock(locked, kPage), 0);
   const Memslot slot = MakeSlot({static_cast<uint8_t*>(locked), kPage}, memfd_);

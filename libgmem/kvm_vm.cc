@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "gmem/kvm/vm.h"
-
 #include <fcntl.h>
 #include <sys/ioctl.h>
 
@@ -16,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "gmem/kvm/capabilities.h"
 #include "gmem/kvm/guest_memfd.h"
+#include "gmem/kvm/vm.h"
 #include "gmem/mapping.h"
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
@@ -40,9 +39,8 @@ absl::StatusOr<UniqueFd> OpenDevice(const std::string& path) {
   const int version = ioctl(device.get(), KVM_GET_API_VERSION, 0);
   if (version < 0) return internal::ErrnoError(errno, absl::StrCat(path, " is not KVM's device"));
   if (version != kApiVersion) {
-    return internal::CheckError(
-        EOPNOTSUPP, absl::StrCat(path, " has version ", version, " of KVM's API, not ",
-                                 kApiVersion));
+    return internal::CheckError(EOPNOTSUPP, absl::StrCat(path, " has version ", version,
+                                                         " of KVM's API, not ", kApiVersion));
   }
   return device;
 }
@@ -74,10 +72,9 @@ absl::StatusOr<GuestMemfd> Vm::CreateGuestMemfd(ByteSize size, GuestMemfdKind ki
     return internal::CheckError(EINVAL, "size is 0: a guest_memfd has at least one page");
   }
   if (!IsAligned(size, HostPageSize())) {
-    return internal::CheckError(EINVAL, absl::StrCat("guest_memfd size 0x",
-                                                     absl::Hex(size.value()),
-                                                     " is not a multiple of ",
-                                                     ToString(HostPageSize())));
+    return internal::CheckError(EINVAL,
+                                absl::StrCat("guest_memfd size 0x", absl::Hex(size.value()),
+                                             " is not a multiple of ", ToString(HostPageSize())));
   }
   if (size.value() > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) {
     return internal::CheckError(
@@ -93,8 +90,8 @@ absl::StatusOr<GuestMemfd> Vm::CreateGuestMemfd(ByteSize size, GuestMemfdKind ki
   // KVM has no way to ask for close-on-exec: a fork() and exec() between the two calls
   // would leak the descriptor to the new program.
   if (!memfd || fcntl(memfd.get(), F_SETFD, FD_CLOEXEC) != 0) {
-    return internal::ErrnoError(errno, absl::StrCat("can't create a ", ToString(kind),
-                                                    " guest_memfd of ", ToString(size)));
+    return internal::ErrnoError(
+        errno, absl::StrCat("can't create a ", ToString(kind), " guest_memfd of ", ToString(size)));
   }
   return GuestMemfd(std::move(memfd), kind, size);
 }
@@ -103,7 +100,9 @@ absl::Status Vm::SetPrivate(GuestRange range) const {
   return internal::SetMemoryAttributes(*state_, range, KVM_MEMORY_ATTRIBUTE_PRIVATE);
 }
 
-absl::Status Vm::SetShared(GuestRange range) const { return internal::SetMemoryAttributes(*state_, range, 0); }
+absl::Status Vm::SetShared(GuestRange range) const {
+  return internal::SetMemoryAttributes(*state_, range, 0);
+}
 
 }  // namespace gmem::kvm
 
@@ -113,14 +112,12 @@ absl::Status SetMemoryAttributes(const kvm::VmState& vm, GuestRange range, uint6
   if (range.size == ByteSize(0) || !IsAligned(range.start, HostPageSize()) ||
       !IsAligned(range.size, HostPageSize())) {
     return CheckError(
-        EINVAL, absl::StrCat("guest range of ", ToString(range.size), " at ",
-                             ToString(range.start), " is empty or not whole pages of ",
-                             ToString(HostPageSize())));
+        EINVAL, absl::StrCat("guest range of ", ToString(range.size), " at ", ToString(range.start),
+                             " is empty or not whole pages of ", ToString(HostPageSize())));
   }
   if (!range.IsValid()) {
-    return CheckError(EOVERFLOW,
-                                absl::StrCat("guest range of ", ToString(range.size), " at ",
-                                             ToString(range.start), ": the sum wraps"));
+    return CheckError(EOVERFLOW, absl::StrCat("guest range of ", ToString(range.size), " at ",
+                                              ToString(range.start), ": the sum wraps"));
   }
   GMEM_RETURN_IF_ERROR(vm.capabilities.CheckPrivateMemory());
 
@@ -131,7 +128,7 @@ absl::Status SetMemoryAttributes(const kvm::VmState& vm, GuestRange range, uint6
   // KVM reserves what it needs before it changes anything.
   if (ioctl(vm.fd.get(), KVM_SET_MEMORY_ATTRIBUTES, &set) != 0) {
     return ErrnoError(errno, absl::StrCat("can't make guest range ", ToString(range),
-                                                    attributes ? " private" : " shared"));
+                                          attributes ? " private" : " shared"));
   }
   return absl::OkStatus();
 }

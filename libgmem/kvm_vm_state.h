@@ -35,10 +35,10 @@ struct VmState {
 namespace gmem {
 namespace internal __attribute__((visibility("hidden"))) {
 
-// KVM_SET_MEMORY_ATTRIBUTES, after all checks. On an error nothing has changed.
-absl::Status SetMemoryAttributes(const kvm::VmState& vm, GuestRange range, uint64_t attributes);
+  // KVM_SET_MEMORY_ATTRIBUTES, after all checks. On an error nothing has changed.
+  absl::Status SetMemoryAttributes(const kvm::VmState& vm, GuestRange range, uint64_t attributes);
 
-}  // namespace internal
+}  // namespace )
 }  // namespace gmem
 
 #endif  // GMEM_KVM_VM_STATE_H_

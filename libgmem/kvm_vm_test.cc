@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "gmem/kvm/vm.h"
-
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -18,6 +16,7 @@
 #include "absl/status/statusor.h"
 #include "fake_kvm.h"
 #include "gmem/kvm/guest_memfd.h"
+#include "gmem/kvm/vm.h"
 #include "gmem/mapping.h"
 #include "gmem/status.h"
 #include "gmem/types.h"
@@ -165,9 +164,8 @@ TEST_F(KvmGuestMemfdRangeTest, AllocateAndDiscard) {
 
 TEST_F(KvmGuestMemfdRangeTest, RangesThatCantBe) {
   const ByteRange bad[] = {
-      {ByteOffset(0), ByteSize(0)},      {ByteOffset(1), kPage}, {ByteOffset(0), ByteSize(4095)},
-      {ByteOffset(0), KiB(68)},          {ByteOffset(65536), kPage},
-      {ByteOffset(-4096), KiB(8)},
+      {ByteOffset(0), ByteSize(0)}, {ByteOffset(1), kPage},     {ByteOffset(0), ByteSize(4095)},
+      {ByteOffset(0), KiB(68)},     {ByteOffset(65536), kPage}, {ByteOffset(-4096), KiB(8)},
   };
   for (const ByteRange& range : bad) {
     EXPECT_EQ(GetErrno(memfd_.Allocate(range)), EINVAL);

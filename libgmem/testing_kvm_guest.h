@@ -106,8 +106,8 @@ class KvmGuest {
       kvm_agent_reset(&agent_);
     }
     GuestAccess access;
-    const int error = kvm_agent_command(&agent_, command, static_cast<uint32_t>(address), value,
-                                        &access.value);
+    const int error =
+        kvm_agent_command(&agent_, command, static_cast<uint32_t>(address), value, &access.value);
     return Finish(error, access);
   }
 
