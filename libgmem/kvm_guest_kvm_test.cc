@@ -4,19 +4,24 @@
 #include <gtest/gtest.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <csetjmp>
 #include <csignal>
 #include <cstdint>
+#include <cstdlib>
 #include <memory>
 #include <optional>
+#include <string>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "gmem/kvm/fd_table.h"
 #include "gmem/kvm/guest_memfd.h"
 #include "gmem/kvm/memslot.h"
+#include "gmem/kvm/numa.h"
 #include "gmem/kvm/vm.h"
 #include "gmem/mapping.h"
 #include "gmem/status.h"
@@ -210,13 +215,71 @@ TEST_F(KvmGuestTest, AdoptKnowsAGuestMemfd) {
   memfd->Map()->data()[3] = 9;
   EXPECT_EQ(adopted->Map()->data()[3], 9);
   EXPECT_FALSE(
-      GuestMemfd::Adopt(*UniqueFd::Duplicate(memfd->fd()), GuestMemfdKind::kPrivate, KiB(16))
-          .ok());
+      GuestMemfd::Adopt(*UniqueFd::Duplicate(memfd->fd()), GuestMemfdKind::kPrivate, KiB(16)).ok());
 
   auto hidden = NewGuestMemfd(KiB(16), GuestMemfdKind::kPrivate);
   ASSERT_TRUE(hidden.has_value()) << reason_;
   EXPECT_TRUE(
       GuestMemfd::Adopt(std::move(*hidden).Release(), GuestMemfdKind::kPrivate, KiB(16)).ok());
+}
+
+TEST_F(KvmGuestTest, NumaPolicyWhereTheKernelKeepsOne) {
+  auto memfd = NewGuestMemfd(KiB(16), GuestMemfdKind::kShared);
+  if (!memfd) GTEST_SKIP() << reason_;
+  const absl::Status status =
+      SetNumaPolicy(memfd->fd(), memfd->range(), {.mode = NumaMode::kBind, .nodes = {0}});
+  if (status.ok()) {
+    EXPECT_TRUE(memfd->Allocate(memfd->range()).ok());
+    EXPECT_TRUE(SetNumaPolicy(memfd->fd(), memfd->range(), {}).ok());
+    return;
+  }
+  EXPECT_EQ(GetErrno(status), EOPNOTSUPP);
+  GTEST_SKIP() << status;
+}
+
+// Twice the same test: the first starts the second, as a VMM that replaces its program.
+TEST_F(KvmGuestTest, ContentSurvivesExec) {
+  if (std::getenv(FdTable::kVariable) == nullptr) {
+    auto memfd = NewGuestMemfd(KiB(16), GuestMemfdKind::kShared);
+    if (!memfd) GTEST_SKIP() << reason_;
+    memfd->Map()->data()[kPage] = 42;
+    FdTable table;
+    ASSERT_TRUE(table.Save("ram", memfd->fd()).ok());
+    std::string variable = *table.PrepareExec();
+    const pid_t child = fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) {
+      char* const environment[] = {variable.data(), nullptr};
+      execle("/proc/self/exe", "next", "--gtest_filter=KvmGuestTest.ContentSurvivesExec",
+             "--gtest_brief=1", nullptr, environment);
+      _exit(127);
+    }
+    int status = 0;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    EXPECT_EQ(status, 0);
+    return;
+  }
+
+  FdTable table = *FdTable::Inherit(std::getenv);
+  auto fd = table.Take("ram");
+  ASSERT_TRUE(fd.ok()) << fd.status();
+  const auto memfd = GuestMemfd::Adopt(*std::move(fd), GuestMemfdKind::kShared, KiB(16));
+  ASSERT_TRUE(memfd.ok()) << memfd.status();
+  const Mapping host = *memfd->Map();
+  EXPECT_EQ(host.data()[kPage], 42);
+  // It stays the old VM's.
+  EXPECT_EQ(GetErrno(guest_->vm()
+                         .AddMemslot({.guest_address = GuestAddress(kData),
+                                      .host = host.span(),
+                                      .guest_memfd = &*memfd})
+                         .status()),
+            EINVAL);
+  const auto slot =
+      guest_->vm().AddMemslot({.guest_address = GuestAddress(kData), .host = host.span()});
+  ASSERT_TRUE(slot.ok()) << slot.status();
+  EXPECT_EQ(guest_->Read(kData + kPage).value, 42);
+  EXPECT_TRUE(guest_->Write(kData, 43).ok());
+  EXPECT_EQ(host.data()[0], 43);
 }
 
 // KVM keeps no reference to a slot's file. Behind the library's back, close all others.
@@ -287,8 +350,7 @@ TEST_F(KvmPrivateGuestTest, LendAndShare) {
 TEST_F(KvmPrivateGuestTest, PrivateAccessWithoutPrivateMemoryIsAMemoryFault) {
   const GuestRange page = {GuestAddress(2 * kData), ByteSize(kPage)};
   const Mapping plain = *Mapping::OfFile(host_fd_.get(), {.size = ByteSize(kPage)});
-  const auto slot =
-      guest_->vm().AddMemslot({.guest_address = page.start, .host = plain.span()});
+  const auto slot = guest_->vm().AddMemslot({.guest_address = page.start, .host = plain.span()});
   ASSERT_TRUE(slot.ok()) << slot.status();
   ASSERT_TRUE(guest_->vm().SetPrivate(page).ok());
   const GuestAccess access = guest_->Write(2 * kData + 1, 7);

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <linux/mempolicy.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <climits>
+#include <cstddef>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "gmem/kvm/numa.h"
+#include "gmem/mapping.h"
+#include "gmem/types.h"
+#include "status_util.h"
+
+namespace gmem::kvm {
+namespace {
+
+constexpr int kMaxNodes = 1024;
+constexpr size_t kBitsPerWord = sizeof(unsigned long) * CHAR_BIT;
+
+// As the system calls have it.
+struct KernelPolicy {
+  int mode = MPOL_DEFAULT;
+  std::array<unsigned long, kMaxNodes / kBitsPerWord> nodes = {};
+
+  friend bool operator==(const KernelPolicy& a, const KernelPolicy& b) = default;
+};
+
+int KernelMode(NumaMode mode) {
+  switch (mode) {
+    case NumaMode::kDefault:
+      return MPOL_DEFAULT;
+    case NumaMode::kPreferred:
+      return MPOL_PREFERRED;
+    case NumaMode::kBind:
+      return MPOL_BIND;
+    case NumaMode::kInterleave:
+      return MPOL_INTERLEAVE;
+  }
+  return MPOL_DEFAULT;
+}
+
+absl::StatusOr<KernelPolicy> ToKernel(const NumaPolicy& policy) {
+  KernelPolicy result;
+  result.mode = KernelMode(policy.mode);
+  const bool wants_none = policy.mode == NumaMode::kDefault;
+  if (policy.nodes.empty() != wants_none ||
+      (policy.mode == NumaMode::kPreferred && policy.nodes.size() != 1)) {
+    return internal::CheckError(EINVAL, absl::StrCat("a NUMA policy of ", policy.nodes.size(),
+                                                     " nodes: kDefault has none, ",
+                                                     "kPreferred has one, the others have some"));
+  }
+  for (const int node : policy.nodes) {
+    if (node < 0 || node >= kMaxNodes) {
+      return internal::CheckError(EINVAL, absl::StrCat("no host has a NUMA node ", node));
+    }
+    result.nodes[static_cast<size_t>(node) / kBitsPerWord] |=
+        1UL << (static_cast<size_t>(node) % kBitsPerWord);
+  }
+  return result;
+}
+
+// The kernel reads one bit less than it is told.
+constexpr unsigned long kMaxNodeArgument = kMaxNodes + 1;
+
+int BindOnce(const Mapping& mapping, const KernelPolicy& policy) {
+  const long result = syscall(SYS_mbind, mapping.data(), mapping.size(), policy.mode,
+                              policy.nodes.data(), kMaxNodeArgument, 0);
+  return result == 0 ? 0 : errno;
+}
+
+// A mapping has the default at first, and mbind() doesn't go to the file for what the
+// mapping has already.
+int Bind(const Mapping& mapping, const KernelPolicy& policy) {
+  if (policy.mode == MPOL_DEFAULT) {
+    if (const int error = BindOnce(mapping, {.mode = MPOL_LOCAL}); error != 0) return error;
+  }
+  return BindOnce(mapping, policy);
+}
+
+absl::StatusOr<KernelPolicy> Get(const Mapping& mapping) {
+  KernelPolicy policy;
+  if (syscall(SYS_get_mempolicy, &policy.mode, policy.nodes.data(), kMaxNodeArgument,
+              mapping.data(), MPOL_F_ADDR) != 0) {
+    return internal::ErrnoError(errno, "can't ask for the NUMA policy of a file");
+  }
+  return policy;
+}
+
+}  // namespace
+
+absl::Status SetNumaPolicy(int fd, ByteRange range, const NumaPolicy& policy) {
+  GMEM_ASSIGN_OR_RETURN(const KernelPolicy wanted, ToKernel(policy));
+  if (!IsAligned(range.size, HostPageSize())) {
+    return internal::CheckError(
+        EINVAL, absl::StrCat("a NUMA policy is for whole pages, not ", ToString(range.size)));
+  }
+  // One mapping to set it through, another to see whether the file has taken it: a file
+  // that keeps none leaves it with the first mapping, where it dies.
+  GMEM_ASSIGN_OR_RETURN(const Mapping setter,
+                        Mapping::OfFile(fd, {.offset = range.start, .size = range.size}));
+  GMEM_ASSIGN_OR_RETURN(const Mapping witness,
+                        Mapping::OfFile(fd, {.offset = range.start, .size = HostPageSize()}));
+  if (const int error = Bind(setter, wanted); error != 0) {
+    return internal::ErrnoError(
+        error == ENOSYS ? EOPNOTSUPP : error,
+        absl::StrCat("can't set the NUMA policy to nodes {", absl::StrJoin(policy.nodes, ", "), "}",
+                     error == ENOSYS ? ", the kernel has no NUMA" : ""));
+  }
+  GMEM_ASSIGN_OR_RETURN(const KernelPolicy seen, Get(witness));
+  if (seen == wanted) return absl::OkStatus();
+  return internal::CheckError(
+      EOPNOTSUPP, absl::StrCat("the file of descriptor ", fd,
+                               " keeps no NUMA policy: guest_memfd does from Linux 6.19 on"));
+}
+
+}  // namespace gmem::kvm
