@@ -223,7 +223,7 @@ static const struct file_operations gmem_mem_fops = {
 	.fallocate = gmem_mem_fallocate,
 	.unlocked_ioctl = gmem_mem_ioctl,
 	.compat_ioctl = compat_ptr_ioctl,
-	.llseek = noop_llseek,
+	.llseek = generic_file_llseek,
 	.show_fdinfo = gmem_mem_show_fdinfo,
 };
 
@@ -231,8 +231,10 @@ static const struct file_operations gmem_mem_fops = {
 static int gmem_mem_setattr(struct mnt_idmap *idmap, struct dentry *dentry,
 			    struct iattr *attr)
 {
-	if (attr->ia_valid & ATTR_SIZE)
+	if ((attr->ia_valid & ATTR_SIZE) &&
+	    attr->ia_size != i_size_read(d_inode(dentry)))
 		return -EINVAL;
+	attr->ia_valid &= ~ATTR_SIZE;
 	return simple_setattr(idmap, dentry, attr);
 }
 

@@ -389,6 +389,8 @@ TEST_F(abi, other_operations_on_the_files)
 	EXPECT_TRUE(errno == EINVAL || errno == EPERM);
 	EXPECT_EQ(-1, ftruncate(self->fd[MEM], PAGE));
 	EXPECT_EQ(-1, ftruncate(self->fd[MEM], 0));
+	EXPECT_EQ(0, ftruncate(self->fd[MEM], MIB(4)));
+	EXPECT_EQ((off_t)MIB(4), lseek(self->fd[MEM], 0, SEEK_END));
 	EXPECT_EQ((off_t)MIB(4), ({
 		struct stat st = {};
 		fstat(self->fd[MEM], &st);
