@@ -148,7 +148,7 @@ static void *gmem_debugfs_mems_next(struct seq_file *seq, void *v, loff_t *pos)
 	u64 *id = seq->private;
 
 	++*pos;
-	iput(&mem->inode);
+	gmem_registry_put_mem(mem);
 	mem = gmem_registry_get_next_mem(++*id);
 	if (mem)
 		*id = mem->inode.i_ino;
@@ -160,7 +160,7 @@ static void gmem_debugfs_mems_stop(struct seq_file *seq, void *v)
 	struct gmem_mem *mem = v;
 
 	if (mem)
-		iput(&mem->inode);
+		gmem_registry_put_mem(mem);
 }
 
 static int gmem_debugfs_mems_show(struct seq_file *seq, void *v)

@@ -385,7 +385,7 @@ static int gmem_nl_mem_get_doit(struct sk_buff *skb, struct genl_info *info)
 			err = gmem_nl_put_mem(reply, mem, &count);
 		err = gmem_nl_reply(reply, info, hdr, err);
 	}
-	iput(&mem->inode);
+	gmem_registry_put_mem(mem);
 	return err;
 }
 
@@ -419,7 +419,7 @@ static int gmem_nl_mem_get_dumpit(struct sk_buff *skb,
 		if (!err)
 			dump->id = (u64)mem->inode.i_ino + 1;
 		/* Its end, if it was only waiting for us. */
-		iput(&mem->inode);
+		gmem_registry_put_mem(mem);
 	}
 	return gmem_nl_dump_result(skb, err);
 }

@@ -30,9 +30,11 @@ struct gmem_vm *gmem_registry_find_vm(u32 id);
 int gmem_registry_add_mem(struct gmem_mem *mem);
 /* Once it has no user; RCU readers may still see it. */
 void gmem_registry_remove_mem(struct gmem_mem *mem);
-/* The first one whose number is @id or higher, referenced (iput()), or NULL. */
+/* The first one whose number is @id or higher, held, or NULL. */
 struct gmem_mem *gmem_registry_get_next_mem(u64 id);
 struct gmem_mem *gmem_registry_get_mem(u64 id);
+/* Let go of it: the work of its end, if it was only waiting for that. May sleep. */
+void gmem_registry_put_mem(struct gmem_mem *mem);
 
 /* Change with every VM, guestmem or binding that comes or goes. */
 u32 gmem_registry_vms_generation(void);
