@@ -5,37 +5,12 @@
  *
  * Needs CONFIG_FAULT_INJECTION with FAILSLAB or FAIL_PAGE_ALLOC, and debugfs.
  */
+#include "fail_nth.h"
 #include "gmem_util.h"
 
 #define UNITS 4
 #define GPA GIB(1)
 #define MAX_NTH 20000
-
-static const char *const knobs[][2] = {
-	{ "failslab/ignore-gfp-wait", "N" },
-	{ "failslab/verbose", "0" },
-	{ "fail_page_alloc/ignore-gfp-wait", "N" },
-	{ "fail_page_alloc/ignore-gfp-highmem", "N" },
-	{ "fail_page_alloc/min-order", "0" },
-	{ "fail_page_alloc/verbose", "0" },
-};
-
-static bool prepare_injection(void)
-{
-	char path[128];
-	unsigned int i;
-	int fd, set = 0;
-
-	for (i = 0; i < ARRAY_SIZE(knobs); i++) {
-		snprintf(path, sizeof(path), "/sys/kernel/debug/%s", knobs[i][0]);
-		fd = open(path, O_WRONLY | O_CLOEXEC);
-		if (fd < 0)
-			continue;
-		set += write(fd, knobs[i][1], strlen(knobs[i][1])) > 0;
-		close(fd);
-	}
-	return set && !access("/proc/self/fail-nth", W_OK);
-}
 
 FIXTURE(fail_nth)
 {
@@ -62,10 +37,9 @@ VARIANTS_PROVIDER_SIZE(fail_nth);
 FIXTURE_SETUP(fail_nth)
 {
 	SKIP_UNLESS_POSSIBLE(variant);
-	if (!prepare_injection())
+	self->nth_fd = fail_nth_open();
+	if (self->nth_fd < 0)
 		SKIP(return, "no CONFIG_FAULT_INJECTION");
-	self->nth_fd = open("/proc/self/fail-nth", O_RDWR | O_CLOEXEC);
-	ASSERT_LE(0, self->nth_fd);
 	ASSERT_EQ(0, get_stats(&self->before));
 	self->provider = variant->provider;
 	self->mem_flags = variant->mem_flags;
@@ -112,25 +86,12 @@ static void get_state(const data_t *self, struct state *s)
 
 static void arm(const data_t *self, int nth)
 {
-	char text[16];
-	int length = snprintf(text, sizeof(text), "%d", nth);
-
-	if (pwrite(self->nth_fd, text, length, 0) != length)
-		abort();
+	fail_nth_arm(self->nth_fd, nth);
 }
 
-/* Was the fault injected? Disarm, which may itself be hit. */
 static bool disarm(const data_t *self)
 {
-	char text[16] = "";
-	bool injected;
-
-	/* What is left to go; 0 if it fired. */
-	injected = pread(self->nth_fd, text, sizeof(text) - 1, 0) > 0 &&
-		   !strcmp(text, "0\n");
-	while (pwrite(self->nth_fd, "0", 1, 0) != 1)
-		;
-	return injected;
+	return fail_nth_disarm(self->nth_fd);
 }
 
 /*
