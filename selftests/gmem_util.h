@@ -330,6 +330,36 @@ static inline __u8 *map_host(int mem, __u64 offset, __u64 size)
 	return mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, mem, offset);
 }
 
+/* ---- numbers ---- */
+
+/* The number behind @key in what /proc says of a descriptor; 0 without one. */
+static inline __u64 fd_number(int fd, const char *key)
+{
+	char line[128], path[64];
+	__u64 number = 0;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	file = fopen(path, "r");
+	if (!file)
+		return 0;
+	while (fgets(line, sizeof(line), file))
+		if (!strncmp(line, key, strlen(key)))
+			number = strtoull(line + strlen(key), NULL, 10);
+	fclose(file);
+	return number;
+}
+
+static inline __u32 vm_id(int vm)
+{
+	return fd_number(vm, "gmem-vm:");
+}
+
+static inline __u64 mem_id(int mem)
+{
+	return fd_number(mem, "gmem-mem:");
+}
+
 /* ---- memory accesses that may fail ---- */
 
 static __thread sigjmp_buf touch_env;

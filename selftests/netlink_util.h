@@ -191,36 +191,6 @@ static inline __u64 attr_u64(struct nlattr **attrs, int type)
 	return attrs[type] ? nla_get_u64(attrs[type]) : 0;
 }
 
-/* ---- numbers ---- */
-
-/* The number behind @key in the fdinfo of a descriptor; 0 if it isn't there. */
-static inline __u64 fdinfo(int fd, const char *key)
-{
-	char line[128], path[64];
-	unsigned long long id = 0;
-	FILE *file;
-
-	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
-	file = fopen(path, "r");
-	if (!file)
-		return 0;
-	while (fgets(line, sizeof(line), file))
-		if (!strncmp(line, key, strlen(key)))
-			id = strtoull(line + strlen(key), NULL, 10);
-	fclose(file);
-	return id;
-}
-
-static inline __u32 vm_id(int vm)
-{
-	return fdinfo(vm, "gmem-vm:");
-}
-
-static inline __u64 mem_id(int mem)
-{
-	return fdinfo(mem, "gmem-mem:");
-}
-
 /* ---- events ---- */
 
 struct event {

@@ -40,16 +40,6 @@ static int write_file(const char *path, const char *what)
 	return ret < 0 ? ret : 0;
 }
 
-static __u64 fdinfo(int fd, const char *key)
-{
-	char path[64];
-	const char *at;
-
-	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
-	at = strstr(read_file(path), key);
-	return at ? strtoull(at + strlen(key), NULL, 10) : 0;
-}
-
 FIXTURE(trace)
 {
 	int vm;
@@ -66,8 +56,8 @@ FIXTURE_SETUP(trace)
 	ASSERT_LE(0, self->vm);
 	self->mem = new_mem(16 * PAGE, 0);
 	ASSERT_LE(0, self->mem);
-	self->vm_id = fdinfo(self->vm, "gmem-vm:");
-	self->mem_id = fdinfo(self->mem, "gmem-mem:");
+	self->vm_id = vm_id(self->vm);
+	self->mem_id = mem_id(self->mem);
 	if (!access(TRACING "trace", W_OK)) {
 		ASSERT_EQ(0, write_file(TRACING "trace", "\n"));
 		ASSERT_EQ(0, write_file(TRACING "events/gmem/enable", "1"));
@@ -82,7 +72,7 @@ FIXTURE_TEARDOWN(trace)
 }
 
 /* Does the trace have the event, with that text behind its name? */
-static bool traced(const char *event, const char *format, ...)
+static bool in_trace(const char *event, const char *format, ...)
 {
 	char want[256];
 	va_list args;
@@ -94,7 +84,7 @@ static bool traced(const char *event, const char *format, ...)
 	va_end(args);
 	if (strstr(read_file(TRACING "trace"), want))
 		return true;
-	printf("# not traced:%s\n", want);
+	printf("# not in the trace:%s\n", want);
 	return false;
 }
 
@@ -127,19 +117,19 @@ TEST_F(trace, tracepoints)
 	self->vm = -1;
 	self->mem = -1;
 
-	EXPECT_TRUE(traced("gmem_map", "vm=%llu guest_addr=0x40000000 length=0x4000 mem=%llu offset=0x0 flags=lend|r|w|x\n", v, m));
-	EXPECT_TRUE(traced("gmem_map", "vm=%llu guest_addr=0x0 length=0x1000 mem=%llu offset=0x4000 flags=share|r|x\n", v, m));
-	EXPECT_TRUE(traced("gmem_lend", "vm=%llu guest_addr=0x40001000 length=0x1000 mem=%llu offset=0x1000\n", v, m));
-	EXPECT_TRUE(traced("gmem_share", "vm=%llu guest_addr=0x0 length=0x1000 mem=%llu offset=0x4000\n", v, m));
-	EXPECT_TRUE(traced("gmem_refused", "vm=%llu guest_addr=0x400000 access=w reason=unbound\n", v));
-	EXPECT_TRUE(traced("gmem_reclaim", "vm=%llu guest_addr=0x40000000 length=0x1000 mem=%llu offset=0x0 cause=host\n", v, m));
-	EXPECT_TRUE(traced("gmem_hwpoison", "mem=%llu offset=0xa000\n", m));
-	EXPECT_TRUE(traced("gmem_unmap", "vm=%llu guest_addr=0x0 length=0x1000 mem=%llu offset=0x4000 flags=share|r|x\n", v, m));
-	EXPECT_TRUE(traced("gmem_reclaim_refused", "vm=%llu guest_addr=0x40001000 length=0x1000 mem=%llu offset=0x1000 cause=host error=5\n", v, m));
-	EXPECT_TRUE(traced("gmem_reclaim_refused", "vm=%llu guest_addr=0x40001000 length=0x1000 mem=%llu offset=0x1000 cause=teardown error=5\n", v, m));
-	EXPECT_TRUE(traced("gmem_leak", "vm=%llu guest_addr=0x40001000 length=0x1000 mem=%llu offset=0x1000\n", v, m));
-	EXPECT_TRUE(traced("gmem_vm_destroyed", "vm=%llu\n", v));
-	EXPECT_TRUE(traced("gmem_mem_destroyed", "mem=%llu\n", m));
+	EXPECT_TRUE(in_trace("gmem_map", "vm=%llu guest_addr=0x40000000 length=0x4000 mem=%llu offset=0x0 flags=lend|r|w|x\n", v, m));
+	EXPECT_TRUE(in_trace("gmem_map", "vm=%llu guest_addr=0x0 length=0x1000 mem=%llu offset=0x4000 flags=share|r|x\n", v, m));
+	EXPECT_TRUE(in_trace("gmem_lend", "vm=%llu guest_addr=0x40001000 length=0x1000 mem=%llu offset=0x1000\n", v, m));
+	EXPECT_TRUE(in_trace("gmem_share", "vm=%llu guest_addr=0x0 length=0x1000 mem=%llu offset=0x4000\n", v, m));
+	EXPECT_TRUE(in_trace("gmem_refused", "vm=%llu guest_addr=0x400000 access=w reason=unbound\n", v));
+	EXPECT_TRUE(in_trace("gmem_reclaim", "vm=%llu guest_addr=0x40000000 length=0x1000 mem=%llu offset=0x0 cause=host\n", v, m));
+	EXPECT_TRUE(in_trace("gmem_hwpoison", "mem=%llu offset=0xa000\n", m));
+	EXPECT_TRUE(in_trace("gmem_unmap", "vm=%llu guest_addr=0x0 length=0x1000 mem=%llu offset=0x4000 flags=share|r|x\n", v, m));
+	EXPECT_TRUE(in_trace("gmem_reclaim_refused", "vm=%llu guest_addr=0x40001000 length=0x1000 mem=%llu offset=0x1000 cause=host error=5\n", v, m));
+	EXPECT_TRUE(in_trace("gmem_reclaim_refused", "vm=%llu guest_addr=0x40001000 length=0x1000 mem=%llu offset=0x1000 cause=teardown error=5\n", v, m));
+	EXPECT_TRUE(in_trace("gmem_leak", "vm=%llu guest_addr=0x40001000 length=0x1000 mem=%llu offset=0x1000\n", v, m));
+	EXPECT_TRUE(in_trace("gmem_vm_destroyed", "vm=%llu\n", v));
+	EXPECT_TRUE(in_trace("gmem_mem_destroyed", "mem=%llu\n", m));
 }
 
 TEST_F(trace, created)
@@ -150,8 +140,8 @@ TEST_F(trace, created)
 		SKIP(return, "no tracefs");
 	vm = new_vm("window", GMEM_POLICY_ALLOW);
 	mem = new_mem(PAGE, 0);
-	EXPECT_TRUE(traced("gmem_vm_created", "vm=%llu\n", fdinfo(vm, "gmem-vm:")));
-	EXPECT_TRUE(traced("gmem_mem_created", "mem=%llu\n", fdinfo(mem, "gmem-mem:")));
+	EXPECT_TRUE(in_trace("gmem_vm_created", "vm=%u\n", vm_id(vm)));
+	EXPECT_TRUE(in_trace("gmem_mem_created", "mem=%llu\n", mem_id(mem)));
 	close(vm);
 	close(mem);
 }
