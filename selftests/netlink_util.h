@@ -217,6 +217,8 @@ struct listener {
 	int nr;
 	/* The socket was full at some time. */
 	bool enobufs;
+	/* The number of the last message. */
+	__u64 last_seq;
 	struct event events[MAX_EVENTS];
 };
 
@@ -229,6 +231,7 @@ static inline void listener_event(struct nlattr **attrs, void *arg)
 		abort();
 	l->nr++;
 	e->seq = attr_u64(attrs, GMEM_A_EVENT_SEQ);
+	l->last_seq = e->seq;
 	e->type = attr_u32(attrs, GMEM_A_EVENT_TYPE);
 	e->vm = attr_u32(attrs, GMEM_A_EVENT_VM_ID);
 	e->mem = attr_u64(attrs, GMEM_A_EVENT_MEM_ID);
@@ -287,6 +290,30 @@ static inline void listener_read(struct listener *l, int ms)
 	while (poll(&pfd, 1, ms) > 0)
 		if (nl_recvmsgs_default(l->client.sk) == -NLE_NOMEM)
 			l->enobufs = true;
+}
+
+static inline bool listener_saw_end(const struct listener *l, __u64 mem)
+{
+	return l->nr && l->events[l->nr - 1].mem == mem &&
+	       l->events[l->nr - 1].type == GMEM_EVENT_MEM_DESTROYED;
+}
+
+/*
+ * Read all events of what has happened so far, however slow the machine is: up to
+ * those of a guestmem that comes and goes now, which aren't kept.
+ */
+static inline void listener_sync(struct listener *l)
+{
+	int fd = new_mem(PAGE, 0), i, nr = 0, tries;
+	__u64 mem = mem_id(fd);
+
+	close(fd);
+	for (tries = 0; tries < 1000 && !listener_saw_end(l, mem); tries++)
+		listener_read(l, 10);
+	for (i = 0; i < l->nr; i++)
+		if (l->events[i].mem != mem)
+			l->events[nr++] = l->events[i];
+	l->nr = nr;
 }
 
 #endif /* NETLINK_UTIL_H */
