@@ -283,10 +283,9 @@ TEST_F(KvmConversionTest, KvmsRefusalChangesNothing) {
 
 // Locked memory can't be freed; the lending is done all the same, and the error says so.
 TEST_F(KvmConversionTest, SaysWhenTheHostsHalfStays) {
-  void* const locked =
-      mmap(nullptr, kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* const locked = mmap(nullptr, kPage, PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_LOCKED, -1, 0);
   ASSERT_NE(locked, MAP_FAILED);
-  ASSERT_EQ(mlock(locked, kPage), 0);
   const Memslot slot = MakeSlot({static_cast<uint8_t*>(locked), kPage}, memfd_);
   const absl::Status status = slot.Lend({kBase, KiB(4)});
   EXPECT_THAT(Message(status), StartsWith("lent, but can't free the host's half"));

@@ -4,11 +4,13 @@
 # run-tests.sh TEST...: run GoogleTest programs in turn and print their results as TAP.
 # Fails if one fails. Works with busybox.
 
+# shellcheck disable=SC2016 # awk's
 tap='
 /^\[==========\] Running / { print "TAP version 13"; print "1.." $3 }
 /^\[       OK \]/ { print "ok " ++n " " $4; next }
 /^\[  SKIPPED \] .*ms\)$/ { print "ok " ++n " " $4 " # SKIP"; next }
 /^\[  FAILED  \] .*ms\)$/ { print "not ok " ++n " " $4; next }
+/^$/ || /^Running main/ || /^\[( RUN      |----------|==========|  PASSED  )\]/ { next }
 { print "# " $0 }
 '
 

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+// What goes wrong before the module has a say.
+#include "gmem/device.h"
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <string>
+#include <type_traits>
+
+#include "absl/status/status.h"
+#include "gmem/guest_memory.h"
+#include "gmem/status.h"
+#include "gmem/types.h"
+#include "gmem/unique_fd.h"
+#include "gmem/vm.h"
+#include "gmem/window.h"
+
+namespace gmem {
+namespace {
+
+using ::testing::HasSubstr;
+
+template <typename T>
+constexpr bool kMoveOnly = std::is_nothrow_move_constructible_v<T> &&
+                           std::is_move_assignable_v<T> && !std::is_copy_constructible_v<T>;
+static_assert(kMoveOnly<Device> && kMoveOnly<GuestMemory> && kMoveOnly<Vm> && kMoveOnly<Window>);
+
+UniqueFd Memfd() { return UniqueFd(memfd_create("other", MFD_CLOEXEC)); }
+
+TEST(Device, OpenWithoutModule) {
+  const auto device = Device::Open("/nonexistent/gmem");
+  EXPECT_EQ(device.status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(GetErrno(device.status()), ENOENT);
+  EXPECT_THAT(std::string(device.status().message()),
+              HasSubstr("can't open /nonexistent/gmem: load the module gmem"));
+}
+
+TEST(Device, OpenWhatIsNoDevice) {
+  EXPECT_EQ(GetErrno(Device::Open("/tmp").status()), EISDIR);
+  const auto device = Device::Open("/dev/null");
+  EXPECT_EQ(GetErrno(device.status()), EINVAL) << device.status();
+  EXPECT_THAT(std::string(device.status().message()), HasSubstr("is not /dev/gmem"));
+}
+
+TEST(Device, AdoptErrors) {
+  EXPECT_EQ(GetErrno(Device::Adopt(UniqueFd()).status()), EBADF);
+  EXPECT_EQ(GetErrno(Device::Adopt(Memfd()).status()), EINVAL);
+}
+
+TEST(GuestMemory, AdoptErrors) {
+  EXPECT_EQ(GetErrno(GuestMemory::Adopt(UniqueFd()).status()), EBADF);
+  const auto memory = GuestMemory::Adopt(Memfd());
+  EXPECT_EQ(GetErrno(memory.status()), EINVAL);
+  EXPECT_THAT(std::string(memory.status().message()), HasSubstr("is not a guestmem"));
+}
+
+TEST(GuestMemory, IsGuestMemory) {
+  EXPECT_FALSE(GuestMemory::IsGuestMemory(-1));
+  EXPECT_FALSE(GuestMemory::IsGuestMemory(Memfd().get()));
+}
+
+TEST(Vm, AdoptErrors) {
+  EXPECT_EQ(GetErrno(Vm::Adopt(UniqueFd()).status()), EBADF);
+  const auto vm = Vm::Adopt(Memfd());
+  EXPECT_EQ(GetErrno(vm.status()), EINVAL);
+  EXPECT_THAT(std::string(vm.status().message()), HasSubstr("is not a VM"));
+}
+
+TEST(Vm, AdoptClosesWhatItRefuses) {
+  UniqueFd fd = Memfd();
+  const int raw = fd.get();
+  EXPECT_FALSE(Vm::Adopt(std::move(fd)).ok());
+  EXPECT_EQ(fcntl(raw, F_GETFD), -1);
+}
+
+}  // namespace
+}  // namespace gmem
