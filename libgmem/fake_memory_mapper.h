@@ -11,10 +11,10 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/types/span.h"
 #include "gmem/mapping.h"
 #include "gmem/types.h"
+#include "mutex.h"
 #include "region_mapper.h"
 
 namespace gmem {
@@ -32,13 +32,13 @@ namespace internal __attribute__((visibility("hidden"))) {
 
     // Let the next Map() or Unmap() that finds its arguments right fail with @status.
     void FailNext(absl::Status status) ABSL_LOCKS_EXCLUDED(mutex_) {
-      absl::MutexLock lock(&mutex_);
+      MutexLock lock(&mutex_);
       next_status_ = std::move(status);
     }
 
     // How many pieces are mapped now.
     size_t piece_count() const ABSL_LOCKS_EXCLUDED(mutex_) {
-      absl::MutexLock lock(&mutex_);
+      MutexLock lock(&mutex_);
       return piece_count_;
     }
 

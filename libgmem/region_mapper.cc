@@ -7,9 +7,9 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/mutex.h"
 #include "gmem/memory_mapper.h"
 #include "gmem/types.h"
+#include "mutex.h"
 #include "status_util.h"
 
 namespace gmem::internal {
@@ -54,7 +54,7 @@ RegionMapper::Pieces::const_iterator RegionMapper::FindFirst(ByteOffset offset) 
 absl::Status RegionMapper::Map(const Piece& piece) {
   GMEM_RETURN_IF_ERROR(Check(piece));
 
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   const auto next = FindFirst(piece.offset);
   if (next != pieces_.end() && next->Overlaps(piece.range())) {
     return CheckError(EEXIST, absl::StrCat(ToString(piece.range()), " overlaps ", ToString(*next),
@@ -70,7 +70,7 @@ absl::Status RegionMapper::Map(const Piece& piece) {
 }
 
 absl::Status RegionMapper::Unmap(ByteRange range) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   const auto piece = FindFirst(range.start);
   if (piece == pieces_.end() || *piece != range) {
     std::string message =
@@ -84,7 +84,7 @@ absl::Status RegionMapper::Unmap(ByteRange range) {
 }
 
 absl::Status RegionMapper::UnmapAll() {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   absl::Status first_error;
   const auto gone = [this, &first_error](const ByteRange& piece) {
     mutex_.AssertHeld();

@@ -8,9 +8,9 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
-#include "absl/synchronization/mutex.h"
 #include "gmem/memory_mapper.h"
 #include "gmem/types.h"
+#include "mutex.h"
 
 namespace gmem {
 namespace internal __attribute__((visibility("hidden"))) {
@@ -37,7 +37,7 @@ namespace internal __attribute__((visibility("hidden"))) {
 
     // A leaf for users of the library: no method calls them back with it held. Guards what
     // a derived class keeps, too.
-    mutable absl::Mutex mutex_;
+    mutable Mutex mutex_;
 
    private:
     using Pieces = std::vector<ByteRange>;
