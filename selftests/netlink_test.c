@@ -636,4 +636,37 @@ TEST_F(netlink, vm_gone_in_dump)
 	EXPECT_GT(1000, closing.nr);
 }
 
+/* Where there is one guestmem at most, it takes its filesystem with it. */
+TEST(last_mem)
+{
+	struct ids *ids = calloc(1, sizeof(*ids));
+	struct client c;
+	int i, seen = 0, mem;
+	pid_t pid;
+
+	ASSERT_EQ(0, client_open(&c));
+	pid = fork();
+	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (;;) {
+			mem = new_mem(64 * PAGE, 0);
+			if (mem < 0 || mem_alloc(mem, 0, 0, 64 * PAGE))
+				_exit(1);
+			close(mem);
+		}
+	}
+	for (i = 0; i < (int)scaled(3000); i++) {
+		ids->nr = 0;
+		ASSERT_EQ(0, request_dump(&c, GMEM_CMD_MEM_GET, add_mem_id,
+					  ids));
+		seen += ids->nr;
+	}
+	EXPECT_EQ(0, waitpid(pid, NULL, WNOHANG));
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	EXPECT_LT(0, seen);
+	client_close(&c);
+	free(ids);
+}
+
 TEST_HARNESS_MAIN
