@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The guest's only program: the first process of its Linux. Takes commands from
+ * the serial console, a line each, and touches guest memory as they say:
+ *
+ *   read ADDRESS           print the 32-bit word there
+ *   write ADDRESS VALUE    set it
+ *   count ADDRESS          count it up in the background, for good
+ *   poweroff
+ *
+ * Addresses are physical. What Linux doesn't use as RAM is reached through
+ * /dev/mem; of RAM, one page of this program, whose address it prints at its start.
+ * Every answer is one line, "guest: ...".
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/reboot.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+#include <termios.h>
+#include <unistd.h>
+
+#define PAGE 4096ul
+
+static volatile uint8_t *own_page;
+static uint64_t own_address;
+
+static void die(const char *what)
+{
+	printf("guest: %s: %s\n", what, strerror(errno));
+	tcdrain(STDOUT_FILENO);
+	reboot(RB_AUTOBOOT);
+}
+
+/* A page of RAM that stays where it is, and its physical address. */
+static void get_own_page(void)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY);
+	uint64_t entry = 0;
+
+	own_page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
+			MAP_SHARED | MAP_ANONYMOUS | MAP_LOCKED | MAP_POPULATE, -1, 0);
+	if (own_page == MAP_FAILED)
+		die("mmap");
+	if (fd < 0 || pread(fd, &entry, sizeof(entry),
+			    (off_t)((uintptr_t)own_page / PAGE * sizeof(entry))) != sizeof(entry))
+		die("/proc/self/pagemap");
+	close(fd);
+	/* Bits 0 to 54 are the page frame number, bit 63 says that there is one. */
+	if (!(entry >> 63))
+		die("no page");
+	own_address = (entry & ((1ull << 55) - 1)) * PAGE;
+}
+
+static volatile uint32_t *at(uint64_t address)
+{
+	static int fd = -1;
+	void *page;
+
+	if (address / PAGE == own_address / PAGE)
+		return (volatile uint32_t *)(own_page + address % PAGE);
+	if (fd < 0)
+		fd = open("/dev/mem", O_RDWR);
+	if (fd < 0)
+		die("/dev/mem");
+	page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+		    (off_t)(address & ~(PAGE - 1)));
+	if (page == MAP_FAILED)
+		die("mmap of /dev/mem");
+	return (volatile uint32_t *)((uint8_t *)page + address % PAGE);
+}
+
+static void count(uint64_t address)
+{
+	volatile uint32_t *word = at(address);
+
+	if (fork())
+		return;
+	for (;;)
+		++*word;
+}
+
+static void command(const char *line)
+{
+	uint64_t address;
+	uint32_t value;
+
+	if (sscanf(line, "read %" SCNx64, &address) == 1) {
+		printf("guest: %#" PRIx64 " holds %" PRIu32 "\n", address, *at(address));
+	} else if (sscanf(line, "write %" SCNx64 " %" SCNu32, &address, &value) == 2) {
+		*at(address) = value;
+		printf("guest: wrote %" PRIu32 " to %#" PRIx64 "\n", value, address);
+	} else if (sscanf(line, "count %" SCNx64, &address) == 1) {
+		count(address);
+		printf("guest: counting at %#" PRIx64 "\n", address);
+	} else if (!strcmp(line, "poweroff\n")) {
+		printf("guest: bye\n");
+		tcdrain(STDOUT_FILENO);
+		reboot(RB_AUTOBOOT);
+	} else {
+		printf("guest: what?\n");
+	}
+}
+
+int main(void)
+{
+	struct utsname name;
+	struct termios tty;
+	char line[80];
+
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	mkdir("/proc", 0555);
+	if (mount("none", "/proc", "proc", 0, NULL) || mount("none", "/dev", "devtmpfs", 0, NULL))
+		die("mount");
+	/* No echo, no line feed made two. */
+	if (!tcgetattr(STDIN_FILENO, &tty)) {
+		tty.c_lflag &= ~(tcflag_t)ECHO;
+		tty.c_oflag &= ~(tcflag_t)ONLCR;
+		tcsetattr(STDIN_FILENO, TCSANOW, &tty);
+	}
+	get_own_page();
+	uname(&name);
+	printf("guest: %s %s is up\n", name.sysname, name.release);
+	printf("guest: page %#" PRIx64 "\n", own_address);
+	while (fgets(line, sizeof(line), stdin))
+		command(line);
+	die("console");
+}

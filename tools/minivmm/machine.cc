@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "machine.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+
+namespace minivmm {
+
+namespace {
+
+constexpr int kStopSignal = SIGUSR1;
+
+// What a PC has at these ports.
+constexpr uint16_t kSerialPort = 0x3f8;
+constexpr uint32_t kSerialInterrupt = 4;
+constexpr uint16_t kKeyboardControl = 0x64;
+constexpr uint8_t kKeyboardResetCpu = 0xfe;
+constexpr uint16_t kClockData = 0x71;
+constexpr uint32_t kNothingThere = 0xff;
+
+// KVM wants three pages of guest addresses for itself on Intel, outside memslots.
+constexpr uint64_t kTssAddress = 0xfffbd000;
+
+constexpr uint32_t kMsrMtrrDefaultType = 0x2ff;
+constexpr uint64_t kMtrrEnabledWriteBack = 1 << 11 | 6;
+// CPUID leaf 1.
+constexpr uint32_t kCpuidTscDeadline = 1u << 24, kCpuidHypervisor = 1u << 31;  // ECX
+constexpr uint32_t kCpuidApicId = 0xff000000;                                  // EBX
+
+absl::Status Failed(absl::string_view what) { return absl::ErrnoToStatus(errno, what); }
+
+// KVM's structs that end in an array have another size and layout in C++ with the
+// headers of Linux 6.1: an empty struct in them takes room. So here they are as in C,
+// with the ioctl numbers that belong to them.
+struct CpuidTable {
+  uint32_t nr_entries, padding;
+  kvm_cpuid_entry2 entries[256];
+};
+struct OneMsr {
+  uint32_t nr_entries, padding;
+  kvm_msr_entry entry;
+};
+constexpr size_t kArrayHeader = sizeof(uint64_t);
+constexpr unsigned long kGetSupportedCpuid =
+    _IOC(_IOC_READ | _IOC_WRITE, KVMIO, 0x05, kArrayHeader);
+constexpr unsigned long kSetCpuid2 = _IOC(_IOC_WRITE, KVMIO, 0x90, kArrayHeader);
+constexpr unsigned long kSetMsrs = _IOC(_IOC_WRITE, KVMIO, 0x89, kArrayHeader);
+
+kvm_segment FlatSegment(uint16_t selector, uint8_t type) {
+  kvm_segment segment = {};
+  segment.limit = 0xffffffff;
+  segment.selector = selector;
+  segment.type = type;
+  segment.present = segment.db = segment.s = segment.g = 1;
+  return segment;
+}
+
+// Interrupts the calling thread's KVM_RUN now and then, as long as it lives.
+class Ticker {
+ public:
+  Ticker() {
+    sigevent event = {};
+    event.sigev_notify = SIGEV_THREAD_ID;
+    event.sigev_signo = kStopSignal;
+    event._sigev_un._tid = gettid();
+    created_ = timer_create(CLOCK_MONOTONIC, &event, &timer_) == 0;
+    if (created_) timer_settime(timer_, 0, &kInterval, nullptr);
+  }
+  ~Ticker() {
+    if (created_) timer_delete(timer_);
+  }
+
+ private:
+  static constexpr itimerspec kInterval = {.it_interval = {.tv_sec = 0, .tv_nsec = 200'000'000},
+                                           .it_value = {.tv_sec = 0, .tv_nsec = 200'000'000}};
+  timer_t timer_ = {};
+  bool created_ = false;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Machine>> Machine::Create(Options options) {
+  std::unique_ptr<Machine> machine(new Machine(std::move(options)));
+  absl::Status status = machine->SetUpVm();
+  if (status.ok()) status = machine->SetUpVcpu();
+  if (!status.ok()) return status;
+  return machine;
+}
+
+absl::Status Machine::SetUpVm() {
+  kvm_ = gmem::UniqueFd(open("/dev/kvm", O_RDWR | O_CLOEXEC));
+  if (!kvm_) return Failed("/dev/kvm");
+  vm_ = gmem::UniqueFd(ioctl(kvm_.get(), KVM_CREATE_VM, 0));
+  if (!vm_) return Failed("KVM_CREATE_VM");
+  if (ioctl(vm_.get(), KVM_SET_TSS_ADDR, kTssAddress)) return Failed("KVM_SET_TSS_ADDR");
+  if (ioctl(vm_.get(), KVM_CREATE_IRQCHIP, 0)) return Failed("KVM_CREATE_IRQCHIP");
+  kvm_pit_config pit = {};
+  if (ioctl(vm_.get(), KVM_CREATE_PIT2, &pit)) return Failed("KVM_CREATE_PIT2");
+
+  kvm_userspace_memory_region region = {};
+  region.memory_size = options_.memory.size();
+  region.userspace_addr = reinterpret_cast<uintptr_t>(options_.memory.data());
+  if (ioctl(vm_.get(), KVM_SET_USER_MEMORY_REGION, &region)) {
+    return Failed("KVM_SET_USER_MEMORY_REGION");
+  }
+
+  uart_ = std::make_unique<Uart>(options_.console, [vm = vm_.get()](bool level) {
+    kvm_irq_level irq = {};
+    irq.irq = kSerialInterrupt;
+    irq.level = level;
+    // Can't fail for a line of the chip made above.
+    ioctl(vm, KVM_IRQ_LINE, &irq);
+  });
+  return absl::OkStatus();
+}
+
+absl::Status Machine::SetUpVcpu() {
+  vcpu_ = gmem::UniqueFd(ioctl(vm_.get(), KVM_CREATE_VCPU, 0));
+  if (!vcpu_) return Failed("KVM_CREATE_VCPU");
+  int size = ioctl(kvm_.get(), KVM_GET_VCPU_MMAP_SIZE, 0);
+  if (size < 0) return Failed("KVM_GET_VCPU_MMAP_SIZE");
+  absl::StatusOr<gmem::Mapping> mapping = gmem::Mapping::OfFile(
+      vcpu_.get(),
+      {.offset = gmem::ByteOffset(0), .size = gmem::ByteSize(static_cast<uint64_t>(size))});
+  if (!mapping.ok()) return mapping.status();
+  run_mapping_ = *std::move(mapping);
+  run_ = reinterpret_cast<kvm_run*>(run_mapping_.data());
+
+  // The CPU is what KVM can do at its best; the TSC deadline timer, which KVM
+  // leaves to its user to announce, spares Linux the calibration of another.
+  auto cpuid = std::make_unique<CpuidTable>();
+  cpuid->nr_entries = std::size(cpuid->entries);
+  if (ioctl(kvm_.get(), kGetSupportedCpuid, cpuid.get())) return Failed("KVM_GET_SUPPORTED_CPUID");
+  if (ioctl(kvm_.get(), KVM_CHECK_EXTENSION, KVM_CAP_TSC_DEADLINE_TIMER) > 0) {
+    for (kvm_cpuid_entry2& entry : std::span(cpuid->entries, cpuid->nr_entries)) {
+      if (entry.function == 1) {
+        entry.ecx |= kCpuidTscDeadline | kCpuidHypervisor;
+        entry.ebx &= ~kCpuidApicId;
+      } else if (entry.function == 0xb || entry.function == 0x1f) {
+        entry.edx = 0;
+      }
+    }
+  }
+  if (ioctl(vcpu_.get(), kSetCpuid2, cpuid.get())) return Failed("KVM_SET_CPUID2");
+
+  // Memory is cached by default, as firmware sets it up: Linux refuses to map
+  // as cached what the MTRRs say isn't.
+  OneMsr msrs = {};
+  msrs.nr_entries = 1;
+  msrs.entry.index = kMsrMtrrDefaultType;
+  msrs.entry.data = kMtrrEnabledWriteBack;
+  if (ioctl(vcpu_.get(), kSetMsrs, &msrs) != 1) return Failed("KVM_SET_MSRS");
+  return absl::OkStatus();
+}
+
+absl::Status Machine::SetUpBoot(const BootState& boot) {
+  kvm_sregs sregs = {};
+  if (ioctl(vcpu_.get(), KVM_GET_SREGS, &sregs)) return Failed("KVM_GET_SREGS");
+  constexpr uint8_t kExecuteRead = 0xb, kReadWrite = 0x3;  // accessed
+  sregs.cs = FlatSegment(boot.code_selector, kExecuteRead);
+  sregs.ds = sregs.es = sregs.fs = sregs.gs = sregs.ss =
+      FlatSegment(boot.data_selector, kReadWrite);
+  sregs.gdt.base = boot.gdt;
+  sregs.gdt.limit = boot.gdt_limit;
+  sregs.cr0 |= 1;  // protected mode
+  if (ioctl(vcpu_.get(), KVM_SET_SREGS, &sregs)) return Failed("KVM_SET_SREGS");
+
+  kvm_regs regs = {};
+  regs.rip = boot.entry;
+  regs.rsi = boot.boot_params;
+  regs.rflags = 2;  // always set; no interrupts
+  if (ioctl(vcpu_.get(), KVM_SET_REGS, &regs)) return Failed("KVM_SET_REGS");
+  return absl::OkStatus();
+}
+
+uint32_t Machine::PortRead(uint16_t port) {
+  if (port >= kSerialPort && port < kSerialPort + Uart::kNrRegisters) {
+    return uart_->Read(port - kSerialPort);
+  }
+  // Never busy: Linux waits for these two.
+  if (port == kKeyboardControl || port == kClockData) return 0;
+  return kNothingThere;
+}
+
+bool Machine::PortAccess() {
+  uint8_t* data = run_mapping_.data() + run_->io.data_offset;
+  const uint16_t port = run_->io.port;
+  for (uint32_t i = 0; i < run_->io.count; ++i, data += run_->io.size) {
+    if (run_->io.direction == KVM_EXIT_IO_IN) {
+      std::memset(data, kNothingThere, run_->io.size);
+      *data = static_cast<uint8_t>(PortRead(port));
+    } else if (port >= kSerialPort && port < kSerialPort + Uart::kNrRegisters) {
+      uart_->Write(port - kSerialPort, *data);
+    } else if (port == kKeyboardControl && *data == kKeyboardResetCpu) {
+      return true;
+    }
+  }
+  return false;
+}
+
+absl::Status Machine::LookAtInterrupts() {
+  kvm_vcpu_events events = {};
+  if (ioctl(vcpu_.get(), KVM_GET_VCPU_EVENTS, &events)) return Failed("KVM_GET_VCPU_EVENTS");
+  if (ioctl(vcpu_.get(), KVM_SET_VCPU_EVENTS, &events)) return Failed("KVM_SET_VCPU_EVENTS");
+  return absl::OkStatus();
+}
+
+absl::Status Machine::Run() {
+  thread_ = pthread_self();
+  running_ = true;
+  Ticker ticker;
+  for (;;) {
+    if (stop_) return absl::CancelledError("the machine was stopped");
+    if (ioctl(vcpu_.get(), KVM_RUN, 0)) {
+      if (errno == EINTR) {
+        absl::Status status = LookAtInterrupts();
+        if (!status.ok()) return status;
+        continue;
+      }
+      if (errno != EFAULT) return Failed("KVM_RUN");
+      absl::Status status = options_.refused_access();
+      if (!status.ok()) return status;
+      continue;
+    }
+    switch (run_->exit_reason) {
+      case KVM_EXIT_IO:
+        if (PortAccess()) return absl::OkStatus();
+        break;
+      case KVM_EXIT_MMIO:
+        // Nothing is there: reads give all ones, as on a PC.
+        if (!run_->mmio.is_write) std::memset(run_->mmio.data, kNothingThere, run_->mmio.len);
+        break;
+      case KVM_EXIT_SHUTDOWN:
+        return absl::AbortedError("the guest's CPU met a triple fault");
+      default:
+        return absl::InternalError(
+            absl::StrFormat("KVM_RUN: exit reason %u isn't handled", run_->exit_reason));
+    }
+  }
+}
+
+void Machine::Stop() {
+  stop_ = true;
+  run_->immediate_exit = 1;
+  if (running_) pthread_kill(thread_, kStopSignal);
+}
+
+void Machine::InstallStopHandler() {
+  struct sigaction action = {};
+  action.sa_handler = [](int) {};
+  sigaction(kStopSignal, &action, nullptr);
+}
+
+}  // namespace minivmm
