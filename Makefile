@@ -3,12 +3,13 @@
 # gmem: see README.md. "make help" lists the targets.
 
 KDIR ?= /lib/modules/$(shell uname -r)/build
+PREFIX ?= /usr/local
 VM := selftests/vm
 
 # Kernels with BTF want pahole for modules, too; without it, leave BTF out.
 NO_BTF := $(if $(shell command -v pahole),,CONFIG_DEBUG_INFO_BTF_MODULES=)
 
-all: module selftests tools ## build module, tests and tools for KDIR (default: the running kernel)
+all: module library tools ## build module, library and tools for KDIR (default: the running kernel)
 
 module: ## build kernel/gmem.ko for KDIR
 	@[ -d "$(KDIR)" ] || { echo "gmem: no kernel headers in $(KDIR): install linux-headers or set KDIR=" >&2; exit 1; }
@@ -18,8 +19,13 @@ selftests: ## build the kselftests into build/selftests
 	@$(VM)/deps
 	@$(MAKE) --no-print-directory -C selftests OUT=$(CURDIR)/build/selftests KSELFTEST_DIR=$$($(VM)/harness) all
 
-tools: ## build the tools into build/tools
-	@$(MAKE) --no-print-directory -C tools OUT=$(CURDIR)/build/tools all
+library: ## build libgmem into build/libgmem
+	@$(VM)/deps
+	@$(MAKE) --no-print-directory -C libgmem OUT=$(CURDIR)/build/libgmem lib
+
+tools: library ## build the tools into build/tools
+	@$(MAKE) --no-print-directory -C tools OUT=$(CURDIR)/build/tools \
+		LIBGMEM=$(CURDIR)/build/libgmem all
 
 demo: ## boot a virtual machine and show lend, share, trim and reclaim under a KVM guest
 	@$(VM)/demo
@@ -39,10 +45,12 @@ vm: ## boot the tests' virtual machine with a shell
 style: ## checkpatch, sparse and shellcheck
 	@$(VM)/style
 
-install: module ## install module and udev rule below DESTDIR
+install: module library ## install module, udev rule, headers and library below DESTDIR and PREFIX
 	@$(MAKE) --no-print-directory -C $(KDIR) M=$(CURDIR)/kernel INSTALL_MOD_PATH=$(DESTDIR) modules_install
 	install -D -m 644 kernel/60-gmem.rules $(DESTDIR)/usr/lib/udev/rules.d/60-gmem.rules
-	install -D -m 644 uapi/linux/gmem.h $(DESTDIR)/usr/include/linux/gmem.h
+	install -D -m 644 uapi/linux/gmem_netlink.h $(DESTDIR)$(PREFIX)/include/linux/gmem_netlink.h
+	@$(MAKE) --no-print-directory -C libgmem OUT=$(CURDIR)/build/libgmem \
+		DESTDIR=$(DESTDIR) PREFIX=$(PREFIX) install
 
 clean: ## remove all that was built in this tree
 	@rm -rf build
@@ -55,4 +63,4 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | \
 		while IFS='|' read -r target text; do printf '  %-12s %s\n' "$$target" "$$text"; done
 
-.PHONY: all module selftests tools demo check check-debug bench vm style install clean clean-cache help
+.PHONY: all module library selftests tools demo check check-debug bench vm style install clean clean-cache help

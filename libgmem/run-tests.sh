@@ -8,7 +8,8 @@
 tap='
 /^\[==========\] Running / { print "TAP version 13"; print "1.." $3 }
 /^\[       OK \]/ { print "ok " ++n " " $4; next }
-/^\[  SKIPPED \] .*ms\)$/ { print "ok " ++n " " $4 " # SKIP"; next }
+/: Skipped$/ { getline why; next }
+/^\[  SKIPPED \] .*ms\)$/ { print "ok " ++n " " $4 " # SKIP " why; next }
 /^\[  FAILED  \] .*ms\)$/ { print "not ok " ++n " " $4; next }
 /^$/ || /^Running main/ || /^\[( RUN      |----------|==========|  PASSED  )\]/ { next }
 { print "# " $0 }
