@@ -48,7 +48,6 @@ style: ## checkpatch, sparse and shellcheck
 install: module library ## install module, udev rule, headers and library below DESTDIR and PREFIX
 	@$(MAKE) --no-print-directory -C $(KDIR) M=$(CURDIR)/kernel INSTALL_MOD_PATH=$(DESTDIR) modules_install
 	install -D -m 644 kernel/60-gmem.rules $(DESTDIR)/usr/lib/udev/rules.d/60-gmem.rules
-	install -D -m 644 uapi/linux/gmem_netlink.h $(DESTDIR)$(PREFIX)/include/linux/gmem_netlink.h
 	@$(MAKE) --no-print-directory -C libgmem OUT=$(CURDIR)/build/libgmem \
 		DESTDIR=$(DESTDIR) PREFIX=$(PREFIX) install
 

@@ -28,6 +28,7 @@ absl::StatusCode CodeOf(int error) {
       return absl::StatusCode::kUnimplemented;
     case EIO:
       return absl::StatusCode::kInternal;
+    case EBADMSG:
     case EHWPOISON:
       return absl::StatusCode::kDataLoss;
     case ENOMEM:

@@ -15,7 +15,7 @@ namespace gmem {
 /// How errno becomes a code: EINVAL is InvalidArgument, EOVERFLOW OutOfRange, ENOENT
 /// NotFound, EEXIST AlreadyExists, EACCES and EPERM PermissionDenied, EBUSY Unavailable
 /// (trying again may help), EOPNOTSUPP, ENOTTY and E2BIG Unimplemented, ENOMEM
-/// ResourceExhausted, EIO Internal, EHWPOISON DataLoss; others as
+/// ResourceExhausted, EIO Internal, EBADMSG and EHWPOISON DataLoss; others as
 /// absl::ErrnoToStatusCode() has them.
 std::optional<int> GetErrno(const absl::Status& status);
 

@@ -1,0 +1,359 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "gmem/monitor.h"
+
+#include <libmnl/libmnl.h>
+#include <linux/genetlink.h>
+#include <linux/gmem_netlink.h>
+#include <linux/netlink.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "gmem/device.h"
+#include "gmem/types.h"
+#include "monitor_message.h"
+#include "status_util.h"
+
+namespace gmem {
+namespace {
+
+using internal::Attributes;
+using internal::CheckError;
+using internal::ErrnoError;
+
+// The kernel fills up to 32 KiB of a dump into one datagram if the reader has room.
+constexpr size_t kBufferSize = 32 << 10;
+// ReadEvents() stops after the datagram that brings it to this many.
+constexpr size_t kEventsPerRead = 256;
+
+struct SocketCloser {
+  void operator()(mnl_socket* socket) const { mnl_socket_close(socket); }
+};
+using Socket = std::unique_ptr<mnl_socket, SocketCloser>;
+
+using Buffer = std::vector<uint8_t>;
+using Visit = absl::FunctionRef<absl::Status(const nlmsghdr&)>;
+
+absl::StatusOr<Socket> OpenSocket() {
+  Socket socket(mnl_socket_open2(NETLINK_GENERIC, SOCK_CLOEXEC));
+  if (socket == nullptr || mnl_socket_bind(socket.get(), 0, MNL_SOCKET_AUTOPID) != 0) {
+    return ErrnoError(errno, "can't open a netlink socket");
+  }
+  // Words beside the errno, and not the whole request. Without them it works, too.
+  int on = 1;
+  mnl_socket_setsockopt(socket.get(), NETLINK_EXT_ACK, &on, sizeof(on));
+  mnl_socket_setsockopt(socket.get(), NETLINK_CAP_ACK, &on, sizeof(on));
+  return socket;
+}
+
+// One datagram of the kernel's, or nothing if none is there (with MSG_DONTWAIT).
+// ENOBUFS: the socket had to drop some.
+absl::StatusOr<std::optional<absl::Span<const uint8_t>>> Receive(const Socket& socket,
+                                                                 Buffer& buffer, int flags) {
+  while (true) {
+    sockaddr_nl sender = {};
+    iovec part = {.iov_base = buffer.data(), .iov_len = buffer.size()};
+    msghdr header = {};
+    header.msg_name = &sender;
+    header.msg_namelen = sizeof(sender);
+    header.msg_iov = &part;
+    header.msg_iovlen = 1;
+    const ssize_t size = recvmsg(mnl_socket_get_fd(socket.get()), &header, flags);
+    if (size < 0) {
+      if (errno == EINTR) continue;
+      if (errno == EAGAIN) return std::nullopt;
+      return ErrnoError(errno, "can't receive from the netlink family gmem");
+    }
+    // A process may send to a socket, too.
+    if (header.msg_namelen != sizeof(sender) || sender.nl_pid != 0) continue;
+    if ((header.msg_flags & MSG_TRUNC) != 0) {
+      return CheckError(EBADMSG,
+                        absl::StrCat("a message of the netlink family gmem is longer than ",
+                                     ToString(ByteSize(buffer.size()))));
+    }
+    return absl::MakeConstSpan(buffer.data(), static_cast<size_t>(size));
+  }
+}
+
+// A request; room for one attribute or two.
+class Request {
+ public:
+  Request(uint16_t family, uint8_t command, uint16_t flags) {
+    nlmsghdr* const message = mnl_nlmsg_put_header(buffer_.data());
+    message->nlmsg_type = family;
+    message->nlmsg_flags = NLM_F_REQUEST | flags;
+    auto* const generic =
+        static_cast<genlmsghdr*>(mnl_nlmsg_put_extra_header(message, sizeof(genlmsghdr)));
+    generic->cmd = command;
+    generic->version = 1;
+  }
+
+  Request& Add(uint16_t type, uint32_t value) {
+    mnl_attr_put_u32(header(), type, value);
+    return *this;
+  }
+  Request& Add(uint16_t type, uint64_t value) {
+    mnl_attr_put_u64(header(), type, value);
+    return *this;
+  }
+  Request& Add(uint16_t type, const char* value) {
+    mnl_attr_put_strz(header(), type, value);
+    return *this;
+  }
+
+  nlmsghdr* header() { return reinterpret_cast<nlmsghdr*>(buffer_.data()); }
+
+ private:
+  alignas(nlmsghdr) std::array<uint8_t, 128> buffer_ = {};
+};
+
+}  // namespace
+
+struct __attribute__((visibility("hidden"))) Monitor::State {
+  Socket requests;
+  // Of its own, so that events can't get between the parts of an answer.
+  Socket events;
+  uint16_t family = 0;
+  uint32_t group = 0;
+  uint32_t sequence = 0;
+  internal::SequenceChecker checker;
+  Buffer buffer = Buffer(kBufferSize);
+
+  // Sends, and calls @visit for each message of the answer. @what completes "can't ...".
+  // Returns whether the answer is of one time.
+  absl::StatusOr<bool> Ask(Request& request, absl::string_view what, Visit visit);
+  // Again if the answer isn't of one time, with @restart before.
+  absl::Status Dump(Request& request, absl::string_view what, absl::FunctionRef<void()> restart,
+                    Visit visit);
+
+  absl::Status Resolve();
+
+  template <typename T>
+  absl::StatusOr<std::vector<T>> DumpAll(Request request, absl::string_view what,
+                                         absl::StatusOr<T> (*parse)(const nlmsghdr&));
+  template <typename T>
+  absl::StatusOr<T> AskOne(Request request, absl::string_view what,
+                           absl::StatusOr<T> (*parse)(const nlmsghdr&));
+};
+
+absl::StatusOr<bool> Monitor::State::Ask(Request& request, absl::string_view what, Visit visit) {
+  request.header()->nlmsg_seq = ++sequence;
+  if (mnl_socket_sendto(requests.get(), request.header(), request.header()->nlmsg_len) < 0) {
+    return ErrnoError(errno, absl::StrCat("can't ", what));
+  }
+  bool done = false;
+  bool consistent = true;
+  // What goes wrong with one message must not leave the rest of the answer in the socket.
+  absl::Status result;
+  while (!done) {
+    auto datagram = Receive(requests, buffer, 0);
+    if (!datagram.ok()) return std::move(datagram).status();
+    if (!*datagram) continue;
+    GMEM_RETURN_IF_ERROR(internal::ForEachMessage(**datagram, [&](const nlmsghdr& message) {
+      // The rest of an answer that an error cut short.
+      if (message.nlmsg_seq != sequence) return absl::OkStatus();
+      if ((message.nlmsg_flags & NLM_F_DUMP_INTR) != 0) consistent = false;
+      if (message.nlmsg_type == NLMSG_ERROR || message.nlmsg_type == NLMSG_DONE) {
+        done = true;
+        result.Update(internal::ParseResult(message, what));
+      } else if (message.nlmsg_type >= NLMSG_MIN_TYPE && result.ok()) {
+        result.Update(visit(message));
+      }
+      return absl::OkStatus();
+    }));
+  }
+  if (!result.ok()) return result;
+  return consistent;
+}
+
+absl::Status Monitor::State::Dump(Request& request, absl::string_view what,
+                                  absl::FunctionRef<void()> restart, Visit visit) {
+  for (int i = 0; i < kMaxDumps; ++i) {
+    restart();
+    GMEM_ASSIGN_OR_RETURN(const bool consistent, Ask(request, what, visit));
+    if (consistent) return absl::OkStatus();
+  }
+  return CheckError(EAGAIN, absl::StrCat("can't ", what, ": the list changed during each of ",
+                                         kMaxDumps, " tries; try again"));
+}
+
+template <typename T>
+absl::StatusOr<std::vector<T>> Monitor::State::DumpAll(
+    Request request, absl::string_view what, absl::StatusOr<T> (*parse)(const nlmsghdr&)) {
+  std::vector<T> result;
+  GMEM_RETURN_IF_ERROR(Dump(
+      request, what, [&] { result.clear(); },
+      [&](const nlmsghdr& message) -> absl::Status {
+        GMEM_ASSIGN_OR_RETURN(T value, parse(message));
+        result.push_back(std::move(value));
+        return absl::OkStatus();
+      }));
+  return result;
+}
+
+template <typename T>
+absl::StatusOr<T> Monitor::State::AskOne(Request request, absl::string_view what,
+                                         absl::StatusOr<T> (*parse)(const nlmsghdr&)) {
+  std::optional<T> result;
+  const auto consistent = Ask(request, what, [&](const nlmsghdr& message) -> absl::Status {
+    GMEM_ASSIGN_OR_RETURN(result, parse(message));
+    return absl::OkStatus();
+  });
+  GMEM_RETURN_IF_ERROR(consistent.status());
+  if (!result) return CheckError(EBADMSG, absl::StrCat("can't ", what, ": no answer came"));
+  return *std::move(result);
+}
+
+absl::Status Monitor::State::Resolve() {
+  Request request(GENL_ID_CTRL, CTRL_CMD_GETFAMILY, NLM_F_ACK);
+  request.Add(CTRL_ATTR_FAMILY_NAME, GMEM_FAMILY_NAME);
+  const auto parse = [this](const nlmsghdr& message) -> absl::Status {
+    GMEM_ASSIGN_OR_RETURN(const Attributes attributes, Attributes::OfMessage(message));
+    GMEM_ASSIGN_OR_RETURN(family, attributes.U16(CTRL_ATTR_FAMILY_ID, "family-id"));
+    return attributes.ForEachNested(
+        CTRL_ATTR_MCAST_GROUPS, "mcast-groups", [this](const Attributes& entry) -> absl::Status {
+          GMEM_ASSIGN_OR_RETURN(const auto name, entry.String(CTRL_ATTR_MCAST_GRP_NAME, "name"));
+          GMEM_ASSIGN_OR_RETURN(const auto id, entry.U32(CTRL_ATTR_MCAST_GRP_ID, "id"));
+          if (name == GMEM_MCGRP_EVENTS) group = id;
+          return absl::OkStatus();
+        });
+  };
+  const absl::Status status = Ask(request, "find the netlink family gmem", parse).status();
+  if (GetErrno(status) == ENOENT) {
+    return CheckError(ENOENT,
+                      "there is no netlink family gmem: load the module gmem, and be in the host's "
+                      "initial network namespace");
+  }
+  GMEM_RETURN_IF_ERROR(status);
+  if (group == 0) return CheckError(EBADMSG, "the netlink family gmem has no group of events");
+  return absl::OkStatus();
+}
+
+Monitor::Monitor(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Monitor::Monitor(Monitor&&) noexcept = default;
+Monitor& Monitor::operator=(Monitor&&) noexcept = default;
+Monitor::~Monitor() = default;
+
+absl::StatusOr<Monitor> Monitor::Open() {
+  auto state = std::make_unique<State>();
+  GMEM_ASSIGN_OR_RETURN(state->requests, OpenSocket());
+  GMEM_RETURN_IF_ERROR(state->Resolve());
+  return Monitor(std::move(state));
+}
+
+absl::StatusOr<std::vector<VmState>> Monitor::Vms() {
+  return state_->DumpAll(Request(state_->family, GMEM_CMD_VM_GET, NLM_F_DUMP), "list VMs",
+                         internal::ParseVm);
+}
+
+absl::StatusOr<std::vector<VmBinding>> Monitor::Bindings() {
+  return state_->DumpAll(Request(state_->family, GMEM_CMD_BINDING_GET, NLM_F_DUMP), "list bindings",
+                         internal::ParseBinding);
+}
+
+absl::StatusOr<std::vector<VmBinding>> Monitor::Bindings(uint32_t vm_id) {
+  return state_->DumpAll(
+      Request(state_->family, GMEM_CMD_BINDING_GET, NLM_F_DUMP).Add(GMEM_A_BINDING_VM_ID, vm_id),
+      absl::StrCat("list the bindings of VM ", vm_id), internal::ParseBinding);
+}
+
+absl::StatusOr<std::vector<GuestMemoryState>> Monitor::GuestMemories() {
+  return state_->DumpAll(Request(state_->family, GMEM_CMD_MEM_GET, NLM_F_DUMP), "list guestmems",
+                         internal::ParseGuestMemory);
+}
+
+absl::StatusOr<VmState> Monitor::FindVm(uint32_t vm_id) {
+  return state_->AskOne(
+      Request(state_->family, GMEM_CMD_VM_GET, NLM_F_ACK).Add(GMEM_A_VM_ID, vm_id),
+      absl::StrCat("describe VM ", vm_id), internal::ParseVm);
+}
+
+absl::StatusOr<GuestMemoryState> Monitor::FindGuestMemory(uint64_t memory_id) {
+  return state_->AskOne(
+      Request(state_->family, GMEM_CMD_MEM_GET, NLM_F_ACK).Add(GMEM_A_MEM_ID, memory_id),
+      absl::StrCat("describe guestmem ", memory_id), internal::ParseGuestMemory);
+}
+
+absl::StatusOr<DeviceStats> Monitor::Stats() {
+  return state_->AskOne(Request(state_->family, GMEM_CMD_STATS_GET, NLM_F_ACK),
+                        "read the module's counters", internal::ParseStats);
+}
+
+absl::Status Monitor::Subscribe(ByteSize buffer) {
+  if (state_->events != nullptr) {
+    return absl::FailedPreconditionError("Subscribe() was called before on this Monitor");
+  }
+  GMEM_ASSIGN_OR_RETURN(Socket socket, OpenSocket());
+  // The kernel doubles it, for its own needs; who may join may do this, too, unless
+  // CAP_NET_ADMIN was dropped: then the system's limit holds.
+  const int size =
+      static_cast<int>(std::min<uint64_t>(buffer.value(), std::numeric_limits<int>::max() / 2));
+  const int fd = mnl_socket_get_fd(socket.get());
+  if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size)) != 0 &&
+      setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size)) != 0) {
+    return ErrnoError(errno, absl::StrCat("can't give the socket a buffer of ", ToString(buffer)));
+  }
+  if (mnl_socket_setsockopt(socket.get(), NETLINK_ADD_MEMBERSHIP, &state_->group,
+                            sizeof(state_->group)) != 0) {
+    const int error = errno;
+    return ErrnoError(error, error == EPERM ? "can't join the group of events: CAP_SYS_ADMIN is "
+                                              "needed in the initial user namespace"
+                                            : "can't join the group of events");
+  }
+  state_->events = std::move(socket);
+  return absl::OkStatus();
+}
+
+int Monitor::fd() const {
+  return state_->events == nullptr ? -1 : mnl_socket_get_fd(state_->events.get());
+}
+
+absl::StatusOr<std::vector<Event>> Monitor::ReadEvents() {
+  if (state_->events == nullptr) {
+    return absl::FailedPreconditionError("ReadEvents() needs Subscribe() before");
+  }
+  std::vector<Event> result;
+  while (result.size() < kEventsPerRead) {
+    auto datagram = Receive(state_->events, state_->buffer, MSG_DONTWAIT);
+    if (GetErrno(datagram.status()) == ENOBUFS) {
+      result.push_back({.type = EventType::kGap});
+      continue;
+    }
+    absl::Status status = datagram.status();
+    if (status.ok()) {
+      if (!*datagram) break;
+      status = internal::ForEachMessage(**datagram, [&](const nlmsghdr& message) -> absl::Status {
+        if (message.nlmsg_type != state_->family) return absl::OkStatus();
+        GMEM_ASSIGN_OR_RETURN(Event event, internal::ParseEvent(message));
+        if (const uint64_t lost = state_->checker.CountLost(event.sequence); lost != 0) {
+          result.push_back({.type = EventType::kGap, .lost = lost});
+        }
+        result.push_back(std::move(event));
+        return absl::OkStatus();
+      });
+    }
+    if (!status.ok()) {
+      // What was read before isn't lost for that: the gap in the numbers will show what is.
+      if (result.empty()) return status;
+      break;
+    }
+  }
+  return result;
+}
+
+}  // namespace gmem
