@@ -42,8 +42,11 @@ absl::StatusCode CodeOf(int error) {
 
 std::optional<int> GetErrno(const absl::Status& status) {
   const auto payload = status.GetPayload(kErrnoUrl);
+  if (!payload) return std::nullopt;
+  std::string text;
+  absl::CopyCordToString(*payload, &text);
   int error = 0;
-  if (!payload || !absl::SimpleAtoi(std::string(*payload), &error)) return std::nullopt;
+  if (!absl::SimpleAtoi(text, &error)) return std::nullopt;
   return error;
 }
 
