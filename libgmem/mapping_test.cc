@@ -56,7 +56,7 @@ TEST(Mapping, MoveAndReset) {
   uint8_t* const address = reserved->data();
   Mapping a = *std::move(reserved);
   Mapping b = std::move(a);
-  EXPECT_EQ(a.data(), nullptr);  // NOLINT(bugprone-use-after-move): specified
+  EXPECT_EQ(a.data(), nullptr);  // NOLINT(bugprone-use-after-move,clang-analyzer-cplusplus.Move)
   EXPECT_EQ(b.data(), address);
   Mapping& same = b;
   b = std::move(same);

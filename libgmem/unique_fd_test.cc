@@ -36,7 +36,7 @@ TEST(UniqueFd, MoveLeavesNothingBehind) {
   const int raw = OpenNull();
   UniqueFd a(raw);
   UniqueFd b(std::move(a));
-  EXPECT_FALSE(a.is_valid());  // NOLINT(bugprone-use-after-move): specified
+  EXPECT_FALSE(a.is_valid());  // NOLINT(bugprone-use-after-move,clang-analyzer-cplusplus.Move)
   EXPECT_EQ(b.get(), raw);
 
   const int other = OpenNull();
