@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// The subcommands. Each returns an error, or the status to exit with.
+#ifndef GMEMCTL_COMMANDS_H_
+#define GMEMCTL_COMMANDS_H_
+
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+
+namespace gmemctl {
+
+// What is left of the command line behind the subcommand.
+using Arguments = absl::Span<char* const>;
+
+// Exit statuses; gmemctl.8 documents them.
+constexpr int kExitUsage = 1;
+constexpr int kExitFailed = 2;
+constexpr int kExitCantRun = 126;
+constexpr int kExitNotFound = 127;
+
+struct Command {
+  absl::string_view name;
+  absl::string_view arguments;
+  absl::string_view summary;
+  std::vector<absl::string_view> flags;
+  absl::StatusOr<int> (*run)(Arguments arguments);
+};
+
+absl::StatusOr<int> RunInfo(Arguments arguments);
+absl::StatusOr<int> RunList(Arguments arguments);
+absl::StatusOr<int> RunStats(Arguments arguments);
+absl::StatusOr<int> RunMonitor(Arguments arguments);
+absl::StatusOr<int> RunTop(Arguments arguments);
+absl::StatusOr<int> RunMap(Arguments arguments);
+absl::StatusOr<int> RunExec(Arguments arguments);
+absl::StatusOr<int> RunReclaim(Arguments arguments);
+
+}  // namespace gmemctl
+
+#endif  // GMEMCTL_COMMANDS_H_

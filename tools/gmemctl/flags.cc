@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "flags.h"
+
+#include <cstdint>
+#include <limits>
+#include <string>
+
+#include "absl/flags/flag.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
+#include "absl/time/time.h"
+
+ABSL_FLAG(bool, j, false, "print JSON");
+ABSL_FLAG(bool, json, false, "the same as -j");
+ABSL_FLAG(bool, p, false, "print JSON for humans, on many lines");
+ABSL_FLAG(bool, pretty, false, "the same as -p");
+ABSL_FLAG(bool, openmetrics, false, "print OpenMetrics text");
+ABSL_FLAG(std::string, output, "",
+          "write to this file instead; it is replaced as a whole or not at all");
+ABSL_FLAG(uint64_t, count, 0, "end after so many lines; 0: never");
+ABSL_FLAG(uint32_t, vm, 0, "number of the VM, as \"gmemctl list\" shows it");
+ABSL_FLAG(int32_t, pid, 0, "a process that has the VM open; with --fd");
+ABSL_FLAG(int32_t, fd, -1, "number of the descriptor");
+ABSL_FLAG(gmemctl::Address, address, {}, "guest address where the range begins; default: 0");
+ABSL_FLAG(gmemctl::Size, size, {}, "bytes; K, M, G and T stand for powers of 1024");
+ABSL_FLAG(bool, hugepages, false, "back the memory with huge pages");
+ABSL_FLAG(std::string, name, "", "also list the descriptor under this name in $GMEM_FDS");
+ABSL_FLAG(std::string, svg, "", "write an SVG picture to this file");
+ABSL_FLAG(uint32_t, width, 64, "characters in a row of the picture, 8 to 1024");
+ABSL_FLAG(absl::Duration, interval, absl::Seconds(2), "time between two tables: 500ms, 2s, 1m");
+ABSL_FLAG(uint64_t, iterations, 0,
+          "end after so many tables; 0: never on a terminal, else after the first");
+
+namespace gmemctl {
+namespace {
+
+bool ParseBytes(absl::string_view text, uint64_t* bytes, std::string* error) {
+  absl::string_view digits = absl::StripSuffix(text, "iB");
+  int shift = 0;
+  if (!digits.empty() && !absl::StartsWith(digits, "0x")) {
+    const size_t unit = absl::string_view("KMGT").find(digits.back());
+    if (unit != absl::string_view::npos) {
+      shift = 10 * (static_cast<int>(unit) + 1);
+      digits.remove_suffix(1);
+    }
+  }
+  uint64_t value = 0;
+  const bool is_hex = absl::StartsWith(digits, "0x");
+  if (!(is_hex ? absl::SimpleHexAtoi(digits, &value) : absl::SimpleAtoi(digits, &value)) ||
+      (digits.size() != text.size() && shift == 0)) {
+    *error = "it needs a number, 0x and a hexadecimal number, or a number and one of K, M, G, T";
+    return false;
+  }
+  if (value > std::numeric_limits<uint64_t>::max() >> shift) {
+    *error = "it doesn't fit into 64 bits";
+    return false;
+  }
+  *bytes = value << shift;
+  return true;
+}
+
+}  // namespace
+
+// Abseil reads each default back, so "not given" must have a text.
+bool AbslParseFlag(absl::string_view text, Size* size, std::string* error) {
+  if (text.empty()) return true;
+  if (!ParseBytes(text, &size->bytes, error)) return false;
+  if (size->bytes == 0) *error = "it must be more than 0";
+  return size->bytes != 0;
+}
+
+std::string AbslUnparseFlag(const Size& size) {
+  return size.bytes == 0 ? "" : absl::StrCat(size.bytes);
+}
+
+bool AbslParseFlag(absl::string_view text, Address* address, std::string* error) {
+  uint64_t value = 0;
+  if (text.empty()) return true;
+  if (!ParseBytes(text, &value, error)) return false;
+  address->value = value;
+  return true;
+}
+
+std::string AbslUnparseFlag(const Address& address) {
+  return address.value ? absl::StrCat("0x", absl::Hex(*address.value)) : "";
+}
+
+}  // namespace gmemctl

@@ -1,0 +1,184 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Each subcommand of gmemctl against real VMs, as TAP. Runs where gmem.ko is loaded, as
+# root, in a folder with gmemctl and gmemctl-testbed; busybox will do.
+
+n=0
+failed=0
+dir=$(mktemp -d)
+result() {
+	n=$((n + 1))
+	if [ "$1" = 0 ]; then
+		echo "ok $n $2"
+	else
+		echo "not ok $n $2"
+		for file in "$dir/out" "$dir/err"; do sed 's/^/# /' "$file"; done
+		failed=1
+	fi
+}
+
+# run WORDS...: what it prints goes into files
+run() {
+	"$@" >"$dir/out" 2>"$dir/err"
+}
+
+# fails STATUS TEXT WORDS...: exits so, and the error begins with our name and has the text
+fails() {
+	want=$1 text=$2
+	shift 2
+	run "$@"
+	[ $? = "$want" ] && grep -q "^gmemctl: .*$text" "$dir/err"
+}
+
+# value POINTER TEXT: the JSON in the output has that there
+value() {
+	[ "$(./gmemctl-testbed json "$1" <"$dir/out")" = "$2" ]
+}
+
+# wait_for WORDS...: until the command succeeds, 10 seconds at most
+wait_for() {
+	for _ in $(seq 100); do
+		"$@" && return
+		sleep 0.1
+	done
+}
+
+has() {
+	grep -qe "$1" "$dir/out"
+}
+
+echo "TAP version 13"
+echo "1..43"
+
+run ./gmemctl help && has "usage: gmemctl SUBCOMMAND"
+result $? "help"
+status=0
+for command in info list stats monitor top map exec reclaim; do
+	run ./gmemctl $command --help && has "usage: gmemctl $command" || status=1
+done
+result $status "--help of each subcommand"
+fails 1 "subcommand is missing" ./gmemctl
+result $? "no subcommand"
+fails 1 'no subcommand "nonsense"' ./gmemctl nonsense
+result $? "unknown subcommand"
+fails 1 "info takes no flag size" ./gmemctl info --size 4K
+result $? "another subcommand's flag"
+fails 1 'takes no argument: "more"' ./gmemctl list more
+result $? "surplus argument"
+! run ./gmemctl list --nonsense
+result $? "unknown flag"
+
+run ./gmemctl info && has "provider window: 52 bits"
+result $? "info"
+run ./gmemctl info -j && value /abi_version 1 && value /page_size 4096
+result $? "info -j"
+run ./gmemctl -p info && value /abi_version 1 && [ "$(wc -l <"$dir/out")" -gt 5 ]
+result $? "info -p is for humans"
+
+# A VM, with its input held open.
+mkfifo "$dir/hold"
+./gmemctl-testbed vm <"$dir/hold" >"$dir/vm" &
+bed=$!
+exec 9>"$dir/hold"
+wait_for test -s "$dir/vm"
+read -r vm_fd mem_fd <"$dir/vm"
+
+run ./gmemctl list -j && value /vms/0/comm gmemctl-testbed && value /vms/0/pid $bed
+result $? "list -j: the VM"
+id=$(./gmemctl-testbed json /vms/0/id <"$dir/out")
+value /vms/0/lent_pages 4 && value /vms/0/bindings/0/guest_addr 65536 &&
+	value /vms/0/bindings/0/mode lend && value /vms/0/bindings/1/mode share &&
+	value /vms/0/bindings/1/access rwx
+result $? "list -j: bindings"
+value /guestmems/0/pages/lent 4 && value /guestmems/0/pages/shared 4 &&
+	value /guestmems/0/pages/host 2 && value /guestmems/0/pages/absent 22
+result $? "list -j: pages by state"
+run ./gmemctl list && has "^vm $id: window, policy allow" &&
+	has "0x000000010000-0x00000001ffff lend  rwx guestmem"
+result $? "list"
+run ./gmemctl list --vm "$id" -j && value /vms/0/id "$id"
+result $? "list --vm"
+fails 2 "describe VM 4711: no such VM" ./gmemctl list --vm 4711
+result $? "list of a VM that isn't there"
+
+run ./gmemctl stats && has "^lent_pages *4$"
+result $? "stats"
+run ./gmemctl stats -j && value /lent_pages 4 && value /vms 1
+result $? "stats -j"
+run ./gmemctl stats --openmetrics && has "^# TYPE gmem_lends counter" &&
+	has "^gmem_vm_lent_pages{vm=\"$id\",pid=\"$bed\",comm=\"gmemctl-testbed\"} 4$" &&
+	[ "$(tail -n 1 "$dir/out")" = "# EOF" ]
+result $? "stats --openmetrics"
+run ./gmemctl stats --openmetrics --output "$dir/gmem.prom" &&
+	[ "$(tail -n 1 "$dir/gmem.prom")" = "# EOF" ] && [ "$(echo "$dir"/*prom*)" = "$dir/gmem.prom" ]
+result $? "stats --openmetrics into a file"
+fails 2 "/nowhere/gmem.prom" ./gmemctl stats --openmetrics --output /nowhere/gmem.prom
+result $? "stats into a folder that isn't there"
+fails 1 "goes with --openmetrics" ./gmemctl stats --output "$dir/x"
+result $? "stats --output alone"
+
+run ./gmemctl map && has "guestmem .* offset 0x0" && has "0x000000010000  ####........--..$" &&
+	has "0x000000100000  ====" && has "hole"
+result $? "map"
+run ./gmemctl map --vm "$id" -j && value /cell_size 4096 && value /pieces/0/kind hole &&
+	value /pieces/1/cells "####........--.." && value /pieces/1/pages/lent 4 &&
+	value /pieces/3/cells "===="
+result $? "map -j"
+run ./gmemctl map --svg "$dir/map.svg" && grep -q "</svg>" "$dir/map.svg" &&
+	grep -q "<title>lent</title>" "$dir/map.svg"
+result $? "map --svg"
+fails 1 "width 5 is not within" ./gmemctl map --width 5
+result $? "map too narrow"
+
+run ./gmemctl top && has "gmemctl-testbed" && [ "$(grep -c PROVIDER "$dir/out")" = 1 ]
+result $? "top ends without a terminal"
+run ./gmemctl top --iterations 3 --interval 50ms && [ "$(grep -c PROVIDER "$dir/out")" = 3 ]
+result $? "top --iterations"
+run ./gmemctl top -j --iterations 2 --interval 50ms &&
+	[ "$(./gmemctl-testbed jsonlines <"$dir/out")" = 2 ]
+result $? "top -j"
+
+timeout 60 ./gmemctl monitor -j --count 3 >"$dir/events" 2>"$dir/waiting" &
+watcher=$!
+wait_for grep -q waiting "$dir/waiting"
+run ./gmemctl reclaim --vm "$id" --address 0x10000 --size 4K -j && value /reclaimed_pages 1
+result $? "reclaim a page by number"
+run ./gmemctl reclaim --pid $bed --fd "$vm_fd" && has "^3 pages taken back"
+result $? "reclaim all by process and descriptor"
+run ./gmemctl exec --size 64K -- true
+result $? "exec"
+wait $watcher
+cp "$dir/events" "$dir/out"
+result $? "monitor --count"
+[ "$(./gmemctl-testbed jsonlines <"$dir/events")" = 3 ]
+result $? "monitor -j prints a JSON line for each"
+head -n 1 "$dir/events" >"$dir/out"
+value /event reclaim && value /cause host && value /vm_id "$id" && value /guest_addr 65536
+result $? "monitor -j: what happened"
+fails 1 "which VM" ./gmemctl reclaim
+result $? "reclaim of no VM"
+fails 1 "is not a VM" ./gmemctl reclaim --pid $bed --fd "$mem_fd"
+result $? "reclaim of a guestmem"
+fails 2 "VM 4711 open" ./gmemctl reclaim --vm 4711
+result $? "reclaim of a VM that isn't there"
+
+# shellcheck disable=SC2016 # for the inner shell
+run ./gmemctl exec --size 256M --fd 10 --name ram0 -- \
+	sh -c 'echo $GMEM_FD $GMEM_FDS {} $(stat -L -c %s /proc/self/fd/{})' &&
+	has "^10 10=ram0 10 268435456$"
+result $? "exec hands the descriptor over"
+run ./gmemctl exec --size 2M --hugepages -- sh -c 'exit 7'
+[ $? = 7 ] && ! run ./gmemctl exec --size 1M --hugepages -- true
+result $? "exec --hugepages, and the command's own status"
+fails 127 "can't run /nowhere/command" ./gmemctl exec --size 4K -- /nowhere/command
+result $? "exec of what isn't there"
+fails 1 "needs --size" ./gmemctl exec -- true
+result $? "exec without a size"
+
+exec 9>&-
+wait $bed
+run ./gmemctl list && [ ! -s "$dir/out" ]
+result $? "nothing is left"
+
+rm -rf "$dir"
+exit $failed

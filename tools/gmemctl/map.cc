@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+// gmemctl map: a guest address space, in a terminal or as SVG.
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <iostream>
+#include <string>
+
+#include "absl/flags/flag.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "commands.h"
+#include "flags.h"
+#include "gmem/monitor.h"
+#include "nlohmann/json.hpp"
+#include "output.h"
+#include "picture.h"
+
+namespace gmemctl {
+namespace {
+
+void PrintPicture(const Picture& picture, size_t width) {
+  std::cout << absl::StreamFormat("vm %d (%s, %s[%d]); a character is %s:", picture.vm.id,
+                                  picture.vm.provider, Printable(picture.vm.command),
+                                  picture.vm.pid, ToString(picture.cell_size));
+  for (size_t i = 0; i < kNrCellStates; ++i) {
+    const CellStyle& style = StyleOf(static_cast<CellState>(i));
+    std::cout << " " << style.character << " " << style.name;
+  }
+  std::cout << "\n";
+  for (const Piece& piece : picture.pieces) {
+    if (!piece.binding) {
+      std::cout << absl::StreamFormat("%#014x  hole, %s\n", piece.range.start.value(),
+                                      ToString(piece.range.size));
+      continue;
+    }
+    std::cout << absl::StreamFormat("%#014x  %s, %s, guestmem %d offset %s\n",
+                                    piece.range.start.value(), ModeName(piece.binding->mode),
+                                    ToString(piece.range.size), piece.binding->memory_id,
+                                    ToString(piece.binding->offset));
+    for (size_t i = 0; i < piece.cells.size(); i += width) {
+      std::string row;
+      for (size_t k = i; k < std::min(piece.cells.size(), i + width); ++k) {
+        row += StyleOf(piece.cells[k]).character;
+      }
+      std::cout << absl::StreamFormat(
+          "%#014x  %s\n", piece.range.start.value() + i * picture.cell_size.value(), row);
+    }
+  }
+}
+
+Json PictureJson(const Picture& picture) {
+  Json pieces = Json::array();
+  for (const Piece& piece : picture.pieces) {
+    Json json = {{"kind", piece.binding ? "binding" : "hole"},
+                 {"guest_addr", piece.range.start.value()},
+                 {"length", piece.range.size.value()}};
+    if (piece.binding) {
+      json.update(ToJson(*piece.binding));
+      if (piece.pages) json["pages"] = ToJson(*piece.pages);
+      std::string cells;
+      for (const CellState state : piece.cells) cells += StyleOf(state).character;
+      json["cells"] = cells;
+    }
+    pieces.push_back(json);
+  }
+  return {{"vm", ToJson(picture.vm)}, {"cell_size", picture.cell_size.value()}, {"pieces", pieces}};
+}
+
+}  // namespace
+
+absl::StatusOr<int> RunMap(Arguments /*arguments*/) {
+  const size_t width = absl::GetFlag(FLAGS_width);
+  if (width < 8 || width > 1024) {
+    return absl::InvalidArgumentError(absl::StrCat("--width ", width, " is not within 8 to 1024"));
+  }
+  auto monitor = gmem::Monitor::Open();
+  if (!monitor.ok()) return monitor.status();
+  uint32_t vm_id = absl::GetFlag(FLAGS_vm);
+  if (vm_id == 0) {
+    const auto vms = monitor->Vms();
+    if (!vms.ok()) return vms.status();
+    if (vms->size() != 1) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "there are ", vms->size(), " VMs: say which with --vm; \"gmemctl list\" shows them"));
+    }
+    vm_id = vms->front().id;
+  }
+  const auto picture = TakePicture(*monitor, vm_id, width);
+  if (!picture.ok()) return picture.status();
+  if (const std::string file = absl::GetFlag(FLAGS_svg); !file.empty()) {
+    if (absl::Status status = WriteFileAtomically(file, ToSvg(*picture, width)); !status.ok()) {
+      return status;
+    }
+    if (!WantsJson()) return 0;
+  }
+  if (WantsJson()) {
+    PrintJson(PictureJson(*picture));
+  } else {
+    PrintPicture(*picture, width);
+  }
+  return 0;
+}
+
+}  // namespace gmemctl

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "output.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <iostream>
+#include <string>
+
+#include "absl/flags/flag.h"
+#include "absl/status/status.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "flags.h"
+#include "gmem/monitor.h"
+#include "gmem/unique_fd.h"
+#include "nlohmann/json.hpp"
+
+namespace gmemctl {
+namespace {
+
+bool WantsPretty() { return absl::GetFlag(FLAGS_p) || absl::GetFlag(FLAGS_pretty); }
+
+absl::Status WriteAll(int fd, absl::string_view contents) {
+  while (!contents.empty()) {
+    const ssize_t written = write(fd, contents.data(), contents.size());
+    if (written < 0) return absl::ErrnoToStatus(errno, "");
+    contents.remove_prefix(static_cast<size_t>(written));
+  }
+  // Readable by the exporter, and on disk before it takes the old one's place.
+  if (fchmod(fd, 0644) != 0 || fsync(fd) != 0) return absl::ErrnoToStatus(errno, "");
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+bool WantsJson() { return absl::GetFlag(FLAGS_j) || absl::GetFlag(FLAGS_json) || WantsPretty(); }
+
+void PrintJson(const Json& value) {
+  // A process may call itself what isn't UTF-8.
+  std::cout << value.dump(WantsPretty() ? 4 : -1, ' ', false, Json::error_handler_t::replace)
+            << std::endl;
+}
+
+std::string Printable(absl::string_view text) { return absl::CHexEscape(text); }
+
+absl::string_view ModeName(gmem::MapMode mode) {
+  return mode == gmem::MapMode::kShare ? "share" : "lend";
+}
+
+std::string PermissionText(bool read, bool write, bool execute) {
+  return {read ? 'r' : '-', write ? 'w' : '-', execute ? 'x' : '-'};
+}
+
+absl::Status WriteFileAtomically(const std::string& path, absl::string_view contents) {
+  std::string temporary = absl::StrCat(path, ".XXXXXX");
+  gmem::UniqueFd fd(mkostemp(temporary.data(), O_CLOEXEC));
+  if (!fd) {
+    return absl::ErrnoToStatus(errno, absl::StrCat("can't create a file beside ", path));
+  }
+  absl::Status status = WriteAll(fd.get(), contents);
+  if (status.ok() && rename(temporary.c_str(), path.c_str()) != 0) {
+    status = absl::ErrnoToStatus(errno, "");
+  }
+  if (!status.ok()) {
+    unlink(temporary.c_str());
+    return absl::Status(status.code(), absl::StrCat("can't write ", path, status.message()));
+  }
+  return absl::OkStatus();
+}
+
+Json ToJson(const gmem::VmState& vm) {
+  return {{"id", vm.id},
+          {"provider", vm.provider},
+          {"policy", std::string(gmem::ToString(vm.policy))},
+          {"guest_addr_bits", vm.guest_address_bits},
+          {"pid", vm.pid},
+          {"comm", vm.command},
+          {"bindings", vm.bindings},
+          {"lent_pages", vm.lent_pages},
+          {"refused", vm.refused}};
+}
+
+Json ToJson(const gmem::Binding& binding) {
+  return {{"guest_addr", binding.range.start.value()},
+          {"length", binding.range.size.value()},
+          {"mem_id", binding.memory_id},
+          {"offset", binding.offset.value()},
+          {"mode", std::string(ModeName(binding.mode))},
+          {"access", PermissionText(binding.read, binding.write, binding.execute)}};
+}
+
+Json ToJson(const gmem::PageCounts& pages) {
+  return {{"absent", pages.absent},
+          {"host", pages.host},
+          {"lent", pages.lent},
+          {"shared", pages.shared},
+          {"leaked", pages.leaked}};
+}
+
+Json ToJson(const gmem::GuestMemoryState& memory) {
+  return {{"id", memory.id},
+          {"size", memory.size.value()},
+          {"page_size", memory.page_size.value()},
+          {"pages", ToJson(memory.pages)}};
+}
+
+Json ToJson(const gmem::DeviceStats& stats) {
+  return {{"vms", stats.vms},
+          {"mems", stats.guest_memories},
+          {"bindings", stats.bindings},
+          {"lent_pages", stats.lent_pages},
+          {"leaked_pages", stats.leaked_pages},
+          {"lends", stats.lends},
+          {"reclaims", stats.reclaims},
+          {"refused", stats.refused}};
+}
+
+Json ToJson(const gmem::Event& event) {
+  Json json = {{"event", std::string(gmem::ToString(event.type))}};
+  if (event.sequence != 0) json["seq"] = event.sequence;
+  if (event.vm_id != 0) json["vm_id"] = event.vm_id;
+  if (event.guest_address) json["guest_addr"] = event.guest_address->value();
+  if (event.size.value() != 0) json["length"] = event.size.value();
+  if (event.memory_id) json["mem_id"] = *event.memory_id;
+  if (event.offset) json["offset"] = event.offset->value();
+  if (event.access) {
+    if (event.access->mode != gmem::MapMode::kDefault) {
+      json["mode"] = std::string(ModeName(event.access->mode));
+    }
+    json["access"] = PermissionText(event.access->read, event.access->write, event.access->execute);
+  }
+  if (event.cause) json["cause"] = std::string(gmem::ToString(*event.cause));
+  if (event.error != 0) {
+    const char* const name = strerrorname_np(event.error);
+    json["error"] = name != nullptr ? std::string(name) : std::to_string(event.error);
+  }
+  if (event.reason) json["reason"] = std::string(gmem::ToString(*event.reason));
+  if (event.count != 0) json["count"] = event.count;
+  if (event.type == gmem::EventType::kGap || event.type == gmem::EventType::kOverrun) {
+    json["lost"] = event.lost;
+  }
+  return json;
+}
+
+}  // namespace gmemctl

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// How subcommands print.
+#ifndef GMEMCTL_OUTPUT_H_
+#define GMEMCTL_OUTPUT_H_
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "gmem/monitor.h"
+#include "gmem/vm.h"
+#include "nlohmann/json_fwd.hpp"
+
+namespace gmemctl {
+
+using Json = nlohmann::ordered_json;
+
+// Did the user ask for JSON (-j, -p)?
+bool WantsJson();
+
+// Prints one value and a newline, and flushes; on many lines with -p.
+void PrintJson(const Json& value);
+
+// What a process calls itself, with what a terminal would obey made harmless.
+std::string Printable(absl::string_view text);
+
+// "lend", "share"; "rwx", "r-x".
+absl::string_view ModeName(gmem::MapMode mode);
+std::string PermissionText(bool read, bool write, bool execute);
+
+// Replaces a file by one with these contents; on failure the old one is as it was.
+absl::Status WriteFileAtomically(const std::string& path, absl::string_view contents);
+
+Json ToJson(const gmem::VmState& vm);
+Json ToJson(const gmem::Binding& binding);
+Json ToJson(const gmem::GuestMemoryState& memory);
+Json ToJson(const gmem::PageCounts& pages);
+Json ToJson(const gmem::DeviceStats& stats);
+Json ToJson(const gmem::Event& event);
+
+}  // namespace gmemctl
+
+#endif  // GMEMCTL_OUTPUT_H_

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "picture.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "find.h"
+#include "gmem/guest_memory.h"
+#include "gmem/monitor.h"
+#include "gmem/types.h"
+
+namespace gmemctl {
+namespace {
+
+constexpr uint64_t kMaxRows = 16;
+
+CellState StateOf(const gmem::PageCounts& pages) {
+  // The first wins a draw: what is out of use or with the guest matters more.
+  const std::array<std::pair<uint64_t, CellState>, 5> counts = {{
+      {pages.leaked, CellState::kLeaked},
+      {pages.lent, CellState::kLent},
+      {pages.shared, CellState::kShared},
+      {pages.host, CellState::kHost},
+      {pages.absent, CellState::kAbsent},
+  }};
+  return std::max_element(counts.begin(), counts.end(),
+                          [](const auto& a, const auto& b) { return a.first < b.first; })
+      ->second;
+}
+
+gmem::ByteSize ChooseCellSize(const std::vector<gmem::VmBinding>& bindings, size_t width) {
+  uint64_t largest = 0;
+  for (const gmem::VmBinding& binding : bindings) {
+    largest = std::max(largest, binding.binding.range.size.value());
+  }
+  auto size = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  while (size < largest && largest / size > width * kMaxRows) size *= 2;
+  return gmem::ByteSize(size);
+}
+
+Piece MakePiece(const gmem::Binding& binding, const std::optional<gmem::GuestMemory>& memory,
+                gmem::ByteSize cell_size) {
+  Piece piece = {.range = binding.range, .binding = binding, .cells = {}, .pages = {}};
+  gmem::PageCounts total;
+  bool known = memory.has_value();
+  for (uint64_t at = 0; at < binding.range.size.value(); at += cell_size.value()) {
+    const gmem::ByteSize size(std::min(cell_size.value(), binding.range.size.value() - at));
+    CellState state = CellState::kUnknown;
+    if (memory) {
+      const auto pages = memory->Query({binding.offset + gmem::ByteSize(at), size});
+      if (pages.ok()) {
+        state = StateOf(*pages);
+        total.absent += pages->absent;
+        total.host += pages->host;
+        total.lent += pages->lent;
+        total.shared += pages->shared;
+        total.leaked += pages->leaked;
+      } else {
+        known = false;
+      }
+    }
+    piece.cells.push_back(state);
+  }
+  if (known) piece.pages = total;
+  return piece;
+}
+
+}  // namespace
+
+const CellStyle& StyleOf(CellState state) {
+  static constexpr CellStyle kStyles[kNrCellStates] = {
+      {'.', "absent", "#eeeeee"}, {'-', "host", "#9ecae1"},   {'#', "lent", "#e6550d"},
+      {'=', "shared", "#74c476"}, {'!', "leaked", "#000000"}, {'?', "unknown", "#bcbddc"},
+  };
+  return kStyles[static_cast<size_t>(state)];
+}
+
+absl::StatusOr<Picture> TakePicture(gmem::Monitor& monitor, uint32_t vm_id, size_t width) {
+  Picture picture;
+  const auto vm = monitor.FindVm(vm_id);
+  if (!vm.ok()) return vm.status();
+  picture.vm = *vm;
+  const auto bindings = monitor.Bindings(vm_id);
+  if (!bindings.ok()) return bindings.status();
+  picture.cell_size = ChooseCellSize(*bindings, width);
+
+  std::map<uint64_t, std::optional<gmem::GuestMemory>> memories;
+  gmem::GuestAddress at;
+  for (const gmem::VmBinding& item : *bindings) {
+    const gmem::Binding& binding = item.binding;
+    const auto [memory, is_new] = memories.try_emplace(binding.memory_id);
+    if (is_new) {
+      if (auto found = FindGuestMemory(binding.memory_id); found.ok()) {
+        memory->second.emplace(*std::move(found));
+      }
+    }
+    if (binding.range.start > at) {
+      picture.pieces.push_back(
+          {.range = {at, binding.range.start - at}, .binding = {}, .cells = {}, .pages = {}});
+    }
+    picture.pieces.push_back(MakePiece(binding, memory->second, picture.cell_size));
+    at = binding.range.end();
+  }
+  const gmem::GuestAddress end(uint64_t{1} << std::clamp(vm->guest_address_bits, 12, 63));
+  if (end > at)
+    picture.pieces.push_back({.range = {at, end - at}, .binding = {}, .cells = {}, .pages = {}});
+  return picture;
+}
+
+}  // namespace gmemctl

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// A guest address space as pieces that a picture can show.
+#ifndef GMEMCTL_PICTURE_H_
+#define GMEMCTL_PICTURE_H_
+
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "gmem/guest_memory.h"
+#include "gmem/monitor.h"
+#include "gmem/types.h"
+
+namespace gmemctl {
+
+// Of what a cell shows, the state of most of its pages.
+enum class CellState { kAbsent, kHost, kLent, kShared, kLeaked, kUnknown };
+inline constexpr size_t kNrCellStates = 6;
+
+struct CellStyle {
+  char character;
+  const char* name;
+  const char* colour;
+};
+const CellStyle& StyleOf(CellState state);
+
+// A binding with its cells, or the hole between two.
+struct Piece {
+  gmem::GuestRange range;
+  // Empty for a hole.
+  std::optional<gmem::Binding> binding;
+  std::vector<CellState> cells;
+  // All pages of the binding by state; nothing if no process has the guestmem open.
+  std::optional<gmem::PageCounts> pages;
+};
+
+struct Picture {
+  gmem::VmState vm;
+  // What one cell stands for: a power of two, and at least a page.
+  gmem::ByteSize cell_size;
+  std::vector<Piece> pieces;
+};
+
+// Cells are chosen so that the largest binding fills at most 16 rows of @width.
+absl::StatusOr<Picture> TakePicture(gmem::Monitor& monitor, uint32_t vm_id, size_t width);
+
+// An SVG document.
+std::string ToSvg(const Picture& picture, size_t width);
+
+}  // namespace gmemctl
+
+#endif  // GMEMCTL_PICTURE_H_

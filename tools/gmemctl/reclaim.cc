@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+// gmemctl reclaim: take lent pages back, on behalf of the VM's owner.
+#include <cstdint>
+#include <iostream>
+#include <utility>
+
+#include "absl/flags/flag.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "commands.h"
+#include "find.h"
+#include "flags.h"
+#include "gmem/types.h"
+#include "gmem/unique_fd.h"
+#include "gmem/vm.h"
+#include "nlohmann/json.hpp"
+#include "output.h"
+
+namespace gmemctl {
+namespace {
+
+absl::StatusOr<gmem::Vm> OpenVm() {
+  const uint32_t id = absl::GetFlag(FLAGS_vm);
+  const int pid = absl::GetFlag(FLAGS_pid);
+  const int fd = absl::GetFlag(FLAGS_fd);
+  if ((id != 0) == (pid != 0) || (pid != 0) != (fd >= 0)) {
+    return absl::InvalidArgumentError("which VM? It needs --vm, or --pid and --fd");
+  }
+  if (id != 0) return FindVm(id);
+  absl::StatusOr<gmem::UniqueFd> taken = TakeFd(pid, fd);
+  if (!taken.ok()) return taken.status();
+  absl::StatusOr<gmem::Vm> vm = gmem::Vm::Adopt(*std::move(taken));
+  if (vm.ok()) return vm;
+  return absl::InvalidArgumentError(
+      absl::StrCat("descriptor ", fd, " of process ", pid, " is not a VM"));
+}
+
+}  // namespace
+
+absl::StatusOr<int> RunReclaim(Arguments /*arguments*/) {
+  const absl::StatusOr<gmem::Vm> vm = OpenVm();
+  if (!vm.ok()) return vm.status();
+  const gmem::GuestAddress start(absl::GetFlag(FLAGS_address).value.value_or(0));
+  gmem::ByteSize size(absl::GetFlag(FLAGS_size).bytes);
+  if (size.value() == 0) {
+    // To the end of the address space.
+    const gmem::GuestAddress end(uint64_t{1} << vm->GuestAddressBits());
+    if (start >= end) {
+      return absl::InvalidArgumentError(absl::StrCat("--address ", ToString(start),
+                                                     " is beyond the VM's address space of ",
+                                                     vm->GuestAddressBits(), " bits"));
+    }
+    size = end - start;
+  }
+  uint64_t pages = 0;
+  const absl::Status status = vm->Reclaim({start, size}, &pages);
+  // Also on failure: so many came back.
+  if (WantsJson()) {
+    PrintJson({{"reclaimed_pages", pages}});
+  } else {
+    std::cout << pages << " pages taken back\n";
+  }
+  if (!status.ok()) return status;
+  return 0;
+}
+
+}  // namespace gmemctl

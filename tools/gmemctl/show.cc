@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+// gmemctl info, list, stats: how things are.
+#include <algorithm>
+#include <cstdint>
+#include <iostream>
+#include <string>
+#include <vector>
+
+#include "absl/flags/flag.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "commands.h"
+#include "flags.h"
+#include "gmem/device.h"
+#include "gmem/monitor.h"
+#include "nlohmann/json.hpp"
+#include "output.h"
+
+namespace gmemctl {
+namespace {
+
+// The combinations that a provider can enforce: "rwx r-x".
+std::string AccessText(const gmem::ProviderInfo& provider) {
+  std::string text;
+  for (unsigned bits = 1; bits < 8; ++bits) {
+    const bool read = (bits & 1) != 0;
+    const bool write = (bits & 2) != 0;
+    const bool execute = (bits & 4) != 0;
+    if (!provider.CanEnforce(read, write, execute)) continue;
+    absl::StrAppend(&text, text.empty() ? "" : " ", PermissionText(read, write, execute));
+  }
+  return text;
+}
+
+Json BindingsOf(const std::vector<gmem::VmBinding>& bindings, uint32_t vm_id) {
+  Json result = Json::array();
+  for (const gmem::VmBinding& binding : bindings) {
+    if (binding.vm_id == vm_id) result.push_back(ToJson(binding.binding));
+  }
+  return result;
+}
+
+void PrintVm(const gmem::VmState& vm, const std::vector<gmem::VmBinding>& bindings) {
+  std::cout << absl::StreamFormat(
+      "vm %d: %s, policy %s, %d bits, by %s[%d]: %d bindings, %d pages lent, %d accesses refused\n",
+      vm.id, vm.provider, gmem::ToString(vm.policy), vm.guest_address_bits, Printable(vm.command),
+      vm.pid, vm.bindings, vm.lent_pages, vm.refused);
+  for (const gmem::VmBinding& item : bindings) {
+    const gmem::Binding& binding = item.binding;
+    if (item.vm_id != vm.id) continue;
+    std::cout << absl::StreamFormat("  %#014x-%#014x %-5s %s guestmem %d offset %#x\n",
+                                    binding.range.start.value(), binding.range.end().value() - 1,
+                                    ModeName(binding.mode),
+                                    PermissionText(binding.read, binding.write, binding.execute),
+                                    binding.memory_id, binding.offset.value());
+  }
+}
+
+void PrintMemory(const gmem::GuestMemoryState& memory) {
+  std::cout << absl::StreamFormat(
+      "guestmem %d: %s in pages of %s: %d absent, %d host, %d lent, %d shared, %d leaked\n",
+      memory.id, ToString(memory.size), ToString(memory.page_size), memory.pages.absent,
+      memory.pages.host, memory.pages.lent, memory.pages.shared, memory.pages.leaked);
+}
+
+// A label's value, as the format wants it.
+std::string Label(absl::string_view text) {
+  std::string result;
+  for (const char c : Printable(text)) {
+    if (c == '\\' || c == '"') result += '\\';
+    result += c;
+  }
+  return result;
+}
+
+void AppendMetric(std::string* out, absl::string_view name, absl::string_view type,
+                  absl::string_view help, uint64_t value) {
+  absl::StrAppend(out, "# TYPE ", name, " ", type, "\n# HELP ", name, " ", help, "\n", name,
+                  type == "counter" ? "_total " : " ", value, "\n");
+}
+
+std::string OpenMetrics(const gmem::DeviceStats& stats, const std::vector<gmem::VmState>& vms) {
+  std::string out;
+  AppendMetric(&out, "gmem_vms", "gauge", "VMs that exist.", stats.vms);
+  AppendMetric(&out, "gmem_guestmems", "gauge", "Guestmems that exist.", stats.guest_memories);
+  AppendMetric(&out, "gmem_bindings", "gauge", "Bindings that exist.", stats.bindings);
+  AppendMetric(&out, "gmem_lent_pages", "gauge", "Pages lent now.", stats.lent_pages);
+  AppendMetric(&out, "gmem_leaked_pages", "gauge", "Pages out of use until the host reboots.",
+               stats.leaked_pages);
+  AppendMetric(&out, "gmem_lends", "counter", "Pages lent.", stats.lends);
+  AppendMetric(&out, "gmem_reclaims", "counter", "Pages taken back.", stats.reclaims);
+  AppendMetric(&out, "gmem_refused", "counter", "Guest accesses refused.", stats.refused);
+
+  const auto per_vm = [&](absl::string_view name, absl::string_view type, absl::string_view help,
+                          uint64_t gmem::VmState::*member) {
+    absl::StrAppend(&out, "# TYPE ", name, " ", type, "\n# HELP ", name, " ", help, "\n");
+    for (const gmem::VmState& vm : vms) {
+      absl::StrAppend(&out, name, type == "counter" ? "_total" : "", "{vm=\"", vm.id, "\",pid=\"",
+                      vm.pid, "\",comm=\"", Label(vm.command), "\"} ", vm.*member, "\n");
+    }
+  };
+  per_vm("gmem_vm_bindings", "gauge", "Bindings of the VM.", &gmem::VmState::bindings);
+  per_vm("gmem_vm_lent_pages", "gauge", "Pages lent to the VM now.", &gmem::VmState::lent_pages);
+  per_vm("gmem_vm_refused", "counter", "Accesses of the VM refused.", &gmem::VmState::refused);
+  return absl::StrCat(out, "# EOF\n");
+}
+
+}  // namespace
+
+absl::StatusOr<int> RunInfo(Arguments /*arguments*/) {
+  const auto device = gmem::Device::Open();
+  if (!device.ok()) return device.status();
+  const auto info = device->Info();
+  if (!info.ok()) return info.status();
+  if (WantsJson()) {
+    Json providers = Json::array();
+    for (const gmem::ProviderInfo& provider : info->providers) {
+      providers.push_back({{"name", provider.name},
+                           {"guest_addr_bits", provider.max_guest_address_bits},
+                           {"windows", provider.has_windows},
+                           {"share_many", provider.can_share_many},
+                           {"access", AccessText(provider)}});
+    }
+    PrintJson({{"abi_version", info->abi_version},
+               {"page_size", info->page_size.value()},
+               {"huge_page_size", info->huge_page_size.value()},
+               {"providers", providers}});
+    return 0;
+  }
+  std::cout << "ABI version " << info->abi_version << ", pages of " << info->page_size
+            << ", huge pages: "
+            << (info->huge_page_size.value() == 0 ? "none" : ToString(info->huge_page_size))
+            << "\n";
+  for (const gmem::ProviderInfo& provider : info->providers) {
+    std::cout << absl::StreamFormat(
+        "provider %s: %d bits of guest addresses, %s, shared pages in %s, access %s\n",
+        provider.name, provider.max_guest_address_bits,
+        provider.has_windows ? "windows" : "no windows",
+        provider.can_share_many ? "many bindings" : "one binding", AccessText(provider));
+  }
+  return 0;
+}
+
+absl::StatusOr<int> RunList(Arguments /*arguments*/) {
+  auto monitor = gmem::Monitor::Open();
+  if (!monitor.ok()) return monitor.status();
+  const uint32_t only = absl::GetFlag(FLAGS_vm);
+  std::vector<gmem::VmState> vms;
+  if (only != 0) {
+    const auto vm = monitor->FindVm(only);
+    if (!vm.ok()) return vm.status();
+    vms.push_back(*vm);
+  } else {
+    auto all = monitor->Vms();
+    if (!all.ok()) return all.status();
+    vms = *std::move(all);
+  }
+  const auto bindings = only != 0 ? monitor->Bindings(only) : monitor->Bindings();
+  if (!bindings.ok()) return bindings.status();
+  auto memories = monitor->GuestMemories();
+  if (!memories.ok()) return memories.status();
+  if (only != 0) {
+    // Of one VM: what it holds.
+    const auto is_foreign = [&](const gmem::GuestMemoryState& memory) {
+      return std::none_of(bindings->begin(), bindings->end(), [&](const gmem::VmBinding& binding) {
+        return binding.binding.memory_id == memory.id;
+      });
+    };
+    memories->erase(std::remove_if(memories->begin(), memories->end(), is_foreign),
+                    memories->end());
+  }
+
+  if (!WantsJson()) {
+    for (const gmem::VmState& vm : vms) PrintVm(vm, *bindings);
+    for (const gmem::GuestMemoryState& memory : *memories) PrintMemory(memory);
+    return 0;
+  }
+  Json json = {{"vms", Json::array()}, {"guestmems", Json::array()}};
+  for (const gmem::VmState& vm : vms) {
+    Json entry = ToJson(vm);
+    entry["bindings"] = BindingsOf(*bindings, vm.id);
+    json["vms"].push_back(entry);
+  }
+  for (const gmem::GuestMemoryState& memory : *memories) {
+    json["guestmems"].push_back(ToJson(memory));
+  }
+  PrintJson(json);
+  return 0;
+}
+
+absl::StatusOr<int> RunStats(Arguments /*arguments*/) {
+  const std::string output = absl::GetFlag(FLAGS_output);
+  if (!absl::GetFlag(FLAGS_openmetrics)) {
+    if (!output.empty()) {
+      return absl::InvalidArgumentError("--output goes with --openmetrics; else redirect");
+    }
+    // The device tells them to everybody who may use it.
+    const auto device = gmem::Device::Open();
+    if (!device.ok()) return device.status();
+    const auto stats = device->Stats();
+    if (!stats.ok()) return stats.status();
+    const Json json = ToJson(*stats);
+    if (WantsJson()) {
+      PrintJson(json);
+      return 0;
+    }
+    for (const auto& [name, value] : json.items()) {
+      std::cout << absl::StreamFormat("%-12s %d\n", name, value.get<uint64_t>());
+    }
+    return 0;
+  }
+  auto monitor = gmem::Monitor::Open();
+  if (!monitor.ok()) return monitor.status();
+  const auto stats = monitor->Stats();
+  if (!stats.ok()) return stats.status();
+  const auto vms = monitor->Vms();
+  if (!vms.ok()) return vms.status();
+  const std::string text = OpenMetrics(*stats, *vms);
+  if (output.empty()) {
+    std::cout << text;
+    return 0;
+  }
+  if (absl::Status status = WriteFileAtomically(output, text); !status.ok()) return status;
+  return 0;
+}
+
+}  // namespace gmemctl

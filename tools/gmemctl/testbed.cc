@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+// What gmemctl-test.sh needs where there is only busybox:
+//   gmemctl-testbed vm           a VM to look at, until standard input ends; prints
+//                                "VM-DESCRIPTOR MEMORY-DESCRIPTOR"
+//   gmemctl-testbed json POINTER the value there of the JSON on standard input
+//   gmemctl-testbed jsonlines    how many lines standard input has, each a JSON value
+#include <unistd.h>
+
+#include <cstdint>
+#include <exception>
+#include <iostream>
+#include <iterator>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "gmem/device.h"
+#include "gmem/guest_memory.h"
+#include "gmem/types.h"
+#include "gmem/vm.h"
+#include "nlohmann/json.hpp"
+
+namespace {
+
+constexpr gmem::ByteSize kPage = gmem::KiB(4);
+
+int Fail(const absl::Status& status) {
+  std::cerr << "gmemctl-testbed: " << status.message() << "\n";
+  return 1;
+}
+
+// 16 pages lent at 0x10000, of which 4 the guest has, and 4 shared at 0x100000, which the
+// guest has used.
+int HoldVm() {
+  const auto device = gmem::Device::Open();
+  if (!device.ok()) return Fail(device.status());
+  const auto vm = device->CreateVm();
+  if (!vm.ok()) return Fail(vm.status());
+  const auto memory = device->CreateGuestMemory(32 * kPage);
+  if (!memory.ok()) return Fail(memory.status());
+  absl::Status status =
+      vm->Map(*memory, {.guest_address = gmem::GuestAddress(0x10000), .size = 16 * kPage});
+  status.Update(vm->Map(*memory, {.guest_address = gmem::GuestAddress(0x100000),
+                                  .offset = gmem::ByteOffset(0x14000),
+                                  .size = 4 * kPage,
+                                  .mode = gmem::MapMode::kShare}));
+  status.Update(memory->Allocate({gmem::ByteOffset(0xc000), 2 * kPage}));
+  status.Update(vm->Populate({gmem::GuestAddress(0x10000), 4 * kPage}));
+  status.Update(vm->Populate({gmem::GuestAddress(0x100000), 4 * kPage}));
+  if (!status.ok()) return Fail(status);
+  std::cout << vm->fd() << " " << memory->fd() << std::endl;
+  char byte = 0;
+  while (read(STDIN_FILENO, &byte, 1) > 0) {
+  }
+  return 0;
+}
+
+int PrintValue(const char* pointer) {
+  const nlohmann::json json = nlohmann::json::parse(std::cin);
+  const nlohmann::json& value = json.at(nlohmann::json::json_pointer(pointer));
+  std::cout << (value.is_string() ? value.get<std::string>() : value.dump()) << "\n";
+  return 0;
+}
+
+int CountLines() {
+  int lines = 0;
+  for (std::string line; std::getline(std::cin, line); ++lines) {
+    if (nlohmann::json::parse(line).is_null()) return 1;
+  }
+  std::cout << lines << "\n";
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const absl::string_view word = argc > 1 ? argv[1] : "";
+  try {
+    if (word == "vm") return HoldVm();
+    if (word == "json" && argc > 2) return PrintValue(argv[2]);
+    if (word == "jsonlines") return CountLines();
+  } catch (const std::exception& error) {
+    std::cerr << "gmemctl-testbed: " << error.what() << "\n";
+    return 1;
+  }
+  std::cerr << "usage: gmemctl-testbed vm | json POINTER | jsonlines\n";
+  return 1;
+}

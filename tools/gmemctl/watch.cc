@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+// gmemctl monitor, top: how things change.
+#include <poll.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdint>
+#include <iostream>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/flags/flag.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "commands.h"
+#include "flags.h"
+#include "gmem/monitor.h"
+#include "nlohmann/json.hpp"
+#include "output.h"
+
+namespace gmemctl {
+namespace {
+
+// "lend vm 3 0x40000000..0x40000fff guestmem 12 offset 0x0"
+std::string EventText(const gmem::Event& event) {
+  std::string text(gmem::ToString(event.type));
+  if (event.type == gmem::EventType::kGap || event.type == gmem::EventType::kOverrun) {
+    absl::StrAppend(&text, " lost ",
+                    event.lost == 0 ? std::string("events") : std::to_string(event.lost));
+    return text;
+  }
+  if (event.vm_id != 0) absl::StrAppend(&text, " vm ", event.vm_id);
+  if (event.guest_address) {
+    absl::StrAppend(&text, " ", ToString(gmem::GuestRange{*event.guest_address, event.size}));
+  }
+  if (event.memory_id) absl::StrAppend(&text, " guestmem ", *event.memory_id);
+  if (event.offset) absl::StrAppend(&text, " offset ", ToString(*event.offset));
+  const Json json = ToJson(event);
+  for (const char* const key : {"mode", "access", "cause", "reason", "error", "count"}) {
+    if (!json.contains(key)) continue;
+    const Json& value = json[key];
+    absl::StrAppend(&text, " ", key, " ",
+                    value.is_string() ? value.get<std::string>() : value.dump());
+  }
+  return text;
+}
+
+struct Sample {
+  absl::Time time;
+  gmem::DeviceStats stats;
+  std::vector<gmem::VmState> vms;
+};
+
+absl::StatusOr<Sample> TakeSample(gmem::Monitor& monitor) {
+  Sample sample = {.time = absl::Now(), .stats = {}, .vms = {}};
+  auto stats = monitor.Stats();
+  if (!stats.ok()) return stats.status();
+  auto vms = monitor.Vms();
+  if (!vms.ok()) return vms.status();
+  sample.stats = *stats;
+  sample.vms = *std::move(vms);
+  std::stable_sort(
+      sample.vms.begin(), sample.vms.end(),
+      [](const gmem::VmState& a, const gmem::VmState& b) { return a.lent_pages > b.lent_pages; });
+  return sample;
+}
+
+double Rate(uint64_t now, uint64_t before, absl::Duration elapsed) {
+  return elapsed <= absl::ZeroDuration()
+             ? 0.0
+             : static_cast<double>(now - before) / absl::ToDoubleSeconds(elapsed);
+}
+
+void PrintTable(const Sample& sample, const Sample& before) {
+  const absl::Duration elapsed = sample.time - before.time;
+  std::cout << absl::StreamFormat(
+      "%d VMs, %d guestmems, %d pages lent, %d leaked; per second: %.0f lent, %.0f taken back, "
+      "%.0f refused\n",
+      sample.stats.vms, sample.stats.guest_memories, sample.stats.lent_pages,
+      sample.stats.leaked_pages, Rate(sample.stats.lends, before.stats.lends, elapsed),
+      Rate(sample.stats.reclaims, before.stats.reclaims, elapsed),
+      Rate(sample.stats.refused, before.stats.refused, elapsed));
+  std::cout << absl::StreamFormat("%6s %10s %-10s %-6s %8s %12s %10s %s\n", "VM", "PID", "PROVIDER",
+                                  "POLICY", "BINDINGS", "LENT PAGES", "REFUSED", "COMMAND");
+  for (const gmem::VmState& vm : sample.vms) {
+    std::cout << absl::StreamFormat("%6d %10d %-10s %-6s %8d %12d %10d %s\n", vm.id, vm.pid,
+                                    vm.provider, gmem::ToString(vm.policy), vm.bindings,
+                                    vm.lent_pages, vm.refused, Printable(vm.command));
+  }
+  std::cout.flush();
+}
+
+}  // namespace
+
+absl::StatusOr<int> RunMonitor(Arguments /*arguments*/) {
+  auto monitor = gmem::Monitor::Open();
+  if (!monitor.ok()) return monitor.status();
+  if (absl::Status status = monitor->Subscribe(); !status.ok()) return status;
+  const uint64_t limit = absl::GetFlag(FLAGS_count);
+  uint64_t printed = 0;
+  // For who waits until all that comes will be seen.
+  std::cerr << "gmemctl: waiting for events\n";
+  while (true) {
+    pollfd poll_fd = {.fd = monitor->fd(), .events = POLLIN, .revents = 0};
+    if (poll(&poll_fd, 1, -1) < 0 && errno != EINTR) {
+      return absl::ErrnoToStatus(errno, "can't wait for events");
+    }
+    const auto events = monitor->ReadEvents();
+    if (!events.ok()) return events.status();
+    for (const gmem::Event& event : *events) {
+      if (WantsJson()) {
+        PrintJson(ToJson(event));
+      } else {
+        std::cout << EventText(event) << std::endl;
+      }
+      if (!std::cout) return absl::DataLossError("can't write to standard output");
+      if (++printed == limit) return 0;
+    }
+  }
+}
+
+absl::StatusOr<int> RunTop(Arguments /*arguments*/) {
+  const absl::Duration interval = absl::GetFlag(FLAGS_interval);
+  if (interval < absl::Milliseconds(10)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--interval ", absl::FormatDuration(interval), " is below 10ms"));
+  }
+  auto monitor = gmem::Monitor::Open();
+  if (!monitor.ok()) return monitor.status();
+  const bool is_terminal = isatty(STDOUT_FILENO) != 0 && !WantsJson();
+  uint64_t iterations = absl::GetFlag(FLAGS_iterations);
+  if (iterations == 0 && !is_terminal) iterations = 1;
+  auto before = TakeSample(*monitor);
+  if (!before.ok()) return before.status();
+  for (uint64_t i = 1;; ++i) {
+    auto sample = TakeSample(*monitor);
+    if (!sample.ok()) return sample.status();
+    if (WantsJson()) {
+      Json vms = Json::array();
+      for (const gmem::VmState& vm : sample->vms) vms.push_back(ToJson(vm));
+      PrintJson({{"stats", ToJson(sample->stats)}, {"vms", vms}});
+    } else {
+      // Home, and clear to the end: nothing to restore when a signal ends us.
+      if (is_terminal) std::cout << "\x1b[H\x1b[2J";
+      PrintTable(*sample, *before);
+    }
+    if (!std::cout) return absl::DataLossError("can't write to standard output");
+    if (i == iterations) return 0;
+    absl::SleepFor(interval);
+    before = std::move(sample);
+  }
+}
+
+}  // namespace gmemctl
