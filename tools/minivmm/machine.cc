@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "machine.h"
 
-#include <fcntl.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <time.h>
@@ -9,9 +8,11 @@
 
 #include <cerrno>
 #include <cstring>
+#include <span>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "status_macros.h"
 
 namespace minivmm {
 
@@ -89,31 +90,22 @@ class Ticker {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Machine>> Machine::Create(Options options) {
-  std::unique_ptr<Machine> machine(new Machine(std::move(options)));
-  absl::Status status = machine->SetUpVm();
-  if (status.ok()) status = machine->SetUpVcpu();
-  if (!status.ok()) return status;
+  MINIVMM_ASSIGN_OR_RETURN(gmem::UniqueFd kvm, gmem::kvm::OpenDevice());
+  MINIVMM_ASSIGN_OR_RETURN(gmem::kvm::Vm vm, gmem::kvm::Vm::Create(kvm.get()));
+  std::unique_ptr<Machine> machine(new Machine(std::move(options), std::move(kvm), std::move(vm)));
+  MINIVMM_RETURN_IF_ERROR(machine->SetUpVm());
+  MINIVMM_RETURN_IF_ERROR(machine->SetUpVcpu());
   return machine;
 }
 
 absl::Status Machine::SetUpVm() {
-  kvm_ = gmem::UniqueFd(open("/dev/kvm", O_RDWR | O_CLOEXEC));
-  if (!kvm_) return Failed("/dev/kvm");
-  vm_ = gmem::UniqueFd(ioctl(kvm_.get(), KVM_CREATE_VM, 0));
-  if (!vm_) return Failed("KVM_CREATE_VM");
-  if (ioctl(vm_.get(), KVM_SET_TSS_ADDR, kTssAddress)) return Failed("KVM_SET_TSS_ADDR");
-  if (ioctl(vm_.get(), KVM_CREATE_IRQCHIP, 0)) return Failed("KVM_CREATE_IRQCHIP");
+  if (ioctl(vm_.fd(), KVM_SET_TSS_ADDR, kTssAddress)) return Failed("KVM_SET_TSS_ADDR");
+  if (ioctl(vm_.fd(), KVM_CREATE_IRQCHIP, 0)) return Failed("KVM_CREATE_IRQCHIP");
   kvm_pit_config pit = {};
-  if (ioctl(vm_.get(), KVM_CREATE_PIT2, &pit)) return Failed("KVM_CREATE_PIT2");
+  if (ioctl(vm_.fd(), KVM_CREATE_PIT2, &pit)) return Failed("KVM_CREATE_PIT2");
+  MINIVMM_ASSIGN_OR_RETURN(memslot_, vm_.AddMemslot({.host = options_.memory}));
 
-  kvm_userspace_memory_region region = {};
-  region.memory_size = options_.memory.size();
-  region.userspace_addr = reinterpret_cast<uintptr_t>(options_.memory.data());
-  if (ioctl(vm_.get(), KVM_SET_USER_MEMORY_REGION, &region)) {
-    return Failed("KVM_SET_USER_MEMORY_REGION");
-  }
-
-  uart_ = std::make_unique<Uart>(options_.console, [vm = vm_.get()](bool level) {
+  uart_ = std::make_unique<Uart>(options_.console, [vm = vm_.fd()](bool level) {
     kvm_irq_level irq = {};
     irq.irq = kSerialInterrupt;
     irq.level = level;
@@ -124,15 +116,14 @@ absl::Status Machine::SetUpVm() {
 }
 
 absl::Status Machine::SetUpVcpu() {
-  vcpu_ = gmem::UniqueFd(ioctl(vm_.get(), KVM_CREATE_VCPU, 0));
+  vcpu_ = gmem::UniqueFd(ioctl(vm_.fd(), KVM_CREATE_VCPU, 0));
   if (!vcpu_) return Failed("KVM_CREATE_VCPU");
   int size = ioctl(kvm_.get(), KVM_GET_VCPU_MMAP_SIZE, 0);
   if (size < 0) return Failed("KVM_GET_VCPU_MMAP_SIZE");
-  absl::StatusOr<gmem::Mapping> mapping = gmem::Mapping::OfFile(
-      vcpu_.get(),
-      {.offset = gmem::ByteOffset(0), .size = gmem::ByteSize(static_cast<uint64_t>(size))});
-  if (!mapping.ok()) return mapping.status();
-  run_mapping_ = *std::move(mapping);
+  MINIVMM_ASSIGN_OR_RETURN(
+      run_mapping_,
+      gmem::Mapping::OfFile(vcpu_.get(), {.offset = gmem::ByteOffset(0),
+                                          .size = gmem::ByteSize(static_cast<uint64_t>(size))}));
   run_ = reinterpret_cast<kvm_run*>(run_mapping_.data());
 
   // The CPU is what KVM can do at its best; the TSC deadline timer, which KVM

@@ -11,11 +11,14 @@
 #include <atomic>
 #include <functional>
 #include <memory>
-#include <span>
 #include <string_view>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "gmem/kvm/memslot.h"
+#include "gmem/kvm/vm.h"
 #include "gmem/mapping.h"
 #include "gmem/unique_fd.h"
 #include "linux_boot.h"
@@ -27,7 +30,7 @@ class Machine {
  public:
   struct Options {
     // Guest memory from guest address 0 on: one memslot. It outlives the machine.
-    std::span<uint8_t> memory;
+    absl::Span<uint8_t> memory;
     // Gets each byte that the guest sends through its serial port. Called by the
     // thread in Run().
     std::function<void(char)> console;
@@ -55,7 +58,8 @@ class Machine {
   void Type(std::string_view text) { uart_->Receive(text); }
 
  private:
-  explicit Machine(Options options) : options_(std::move(options)) {}
+  Machine(Options options, gmem::UniqueFd kvm, gmem::kvm::Vm vm)
+      : options_(std::move(options)), kvm_(std::move(kvm)), vm_(std::move(vm)) {}
   absl::Status SetUpVm();
   absl::Status SetUpVcpu();
   // Makes KVM look for interrupts to inject. Nested in QEMU's emulated SVM, KVM was seen
@@ -66,7 +70,10 @@ class Machine {
   uint32_t PortRead(uint16_t port);
 
   const Options options_;
-  gmem::UniqueFd kvm_, vm_, vcpu_;
+  const gmem::UniqueFd kvm_;
+  const gmem::kvm::Vm vm_;
+  gmem::kvm::Memslot memslot_;
+  gmem::UniqueFd vcpu_;
   gmem::Mapping run_mapping_;
   kvm_run* run_ = nullptr;
   std::unique_ptr<Uart> uart_;
