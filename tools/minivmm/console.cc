@@ -32,8 +32,7 @@ void Console::Print(absl::string_view line) {
   PrintLocked("", line);
 }
 
-absl::StatusOr<std::string> Console::Expect(absl::string_view prefix, absl::Duration timeout) {
-  const absl::Time deadline = absl::Now() + timeout;
+absl::StatusOr<std::string> Console::Expect(absl::string_view prefix) {
   absl::MutexLock guard(&lock_);
   for (;;) {
     while (!lines_.empty()) {
@@ -47,10 +46,7 @@ absl::StatusOr<std::string> Console::Expect(absl::string_view prefix, absl::Dura
     }
     auto progress = [this]()
                         ABSL_SHARED_LOCKS_REQUIRED(lock_) { return closed_ || !lines_.empty(); };
-    if (!lock_.AwaitWithDeadline(absl::Condition(&progress), deadline)) {
-      return absl::DeadlineExceededError(absl::StrCat("the guest printed no \"", prefix,
-                                                      "\" within ", absl::FormatDuration(timeout)));
-    }
+    lock_.Await(absl::Condition(&progress));
   }
 }
 

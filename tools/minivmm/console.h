@@ -14,7 +14,6 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
-#include "absl/time/time.h"
 
 namespace minivmm {
 
@@ -34,9 +33,9 @@ class Console {
   void Print(absl::string_view line);
 
   // The first line of the guest, of those that nobody has waited for yet, that begins
-  // with @prefix; earlier ones are forgotten. DeadlineExceeded if it doesn't come, or
-  // why the guest can't print any more.
-  absl::StatusOr<std::string> Expect(absl::string_view prefix, absl::Duration timeout);
+  // with @prefix; earlier ones are forgotten. Waits until Close(), and then says why the
+  // guest can't print it any more.
+  absl::StatusOr<std::string> Expect(absl::string_view prefix);
 
   // The guest has ended and prints no more.
   void Close(const absl::Status& why);

@@ -17,8 +17,6 @@ namespace minivmm {
 
 namespace {
 
-constexpr absl::Duration kAnswerTime = absl::Seconds(60);
-
 absl::StatusOr<gmem::Mapping> MapWholeFile(const std::string& path) {
   gmem::UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
   struct stat info = {};
@@ -67,10 +65,11 @@ absl::Status Guest::Load(const Options& options) {
   MINIVMM_ASSIGN_OR_RETURN(
       BootState boot, LoadLinux(Bytes(host_).first(ram_.value()), Bytes(kernel), Bytes(initramfs),
                                 options.command_line));
-  MINIVMM_ASSIGN_OR_RETURN(
-      machine_, Machine::Create({.memory = {window_.data(), window_.size()},
-                                 .console = [this](char byte) { console_->Put(byte); },
-                                 .refused_access = [this] { return OnRefusedAccess(); }}));
+  MINIVMM_ASSIGN_OR_RETURN(machine_,
+                           Machine::Create({.memory = {window_.data(), window_.size()},
+                                            .console = [this](char byte) { console_->Put(byte); },
+                                            .refused_access = [this] { return OnRefusedAccess(); },
+                                            .time_limit = options.time_limit}));
   return machine_->SetUpBoot(boot);
 }
 
@@ -149,7 +148,7 @@ absl::StatusOr<gmem::Fault> Guest::WaitForDemand(absl::Duration timeout) {
 absl::StatusOr<std::string> Guest::Command(const std::string& line) {
   console_->Print(absl::StrCat("  typed | ", line));
   machine_->Type(line + "\n");
-  return console_->Expect("guest:", kAnswerTime);
+  return console_->Expect("guest:");
 }
 
 }  // namespace minivmm

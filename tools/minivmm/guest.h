@@ -33,6 +33,8 @@ class Guest {
     // Linux's RAM, lent from the start, from guest address 0 on. Behind it lies the
     // pool, of which Linux knows nothing and nothing is bound yet.
     gmem::ByteSize ram = {}, pool = {};
+    // How long the guest runs at most: who waits for it waits no longer.
+    absl::Duration time_limit = absl::InfiniteDuration();
   };
 
   // Loads Linux, but doesn't start it. @console and @device must outlive the guest.

@@ -12,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
 #include "status_macros.h"
 
 namespace minivmm {
@@ -74,11 +75,14 @@ class Ticker {
     event.sigev_signo = kStopSignal;
     event._sigev_un._tid = gettid();
     created_ = timer_create(CLOCK_MONOTONIC, &event, &timer_) == 0;
+    // Can't fail for a timer just made.
     if (created_) timer_settime(timer_, 0, &kInterval, nullptr);
   }
   ~Ticker() {
     if (created_) timer_delete(timer_);
   }
+
+  bool Runs() const { return created_; }
 
  private:
   static constexpr itimerspec kInterval = {.it_interval = {.tv_sec = 0, .tv_nsec = 200'000'000},
@@ -205,12 +209,32 @@ absl::Status Machine::LookAtInterrupts() {
   return absl::OkStatus();
 }
 
+std::string Machine::DescribeCpu() const {
+  constexpr uint64_t kInterruptsOn = 1 << 9;
+  kvm_regs regs = {};
+  kvm_irqchip chip = {};
+  chip.chip_id = KVM_IRQCHIP_PIC_MASTER;
+  if (ioctl(vcpu_.get(), KVM_GET_REGS, &regs) || ioctl(vm_.fd(), KVM_GET_IRQCHIP, &chip)) {
+    return absl::StrCat("in an unknown state: ", std::strerror(errno));
+  }
+  return absl::StrFormat("at %#x, interrupts %s, 8259: requested %#x, masked %#x, in service %#x",
+                         regs.rip, regs.rflags & kInterruptsOn ? "on" : "off", chip.chip.pic.irr,
+                         chip.chip.pic.imr, chip.chip.pic.isr);
+}
+
 absl::Status Machine::Run() {
+  const absl::Time end = absl::Now() + options_.time_limit;
   thread_ = pthread_self();
   running_ = true;
   Ticker ticker;
+  if (!ticker.Runs()) return Failed("timer_create");
   for (;;) {
     if (stop_) return absl::CancelledError("the machine was stopped");
+    if (absl::Now() > end) {
+      return absl::DeadlineExceededError(absl::StrCat("the guest still runs after ",
+                                                      absl::FormatDuration(options_.time_limit),
+                                                      ", its CPU is ", DescribeCpu()));
+    }
     if (ioctl(vcpu_.get(), KVM_RUN, 0)) {
       if (errno == EINTR) {
         absl::Status status = LookAtInterrupts();

@@ -11,11 +11,13 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <string>
 #include <string_view>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "gmem/kvm/memslot.h"
 #include "gmem/kvm/vm.h"
@@ -37,6 +39,8 @@ class Machine {
     // KVM_RUN failed with EFAULT: the guest touched memory that isn't there. OK
     // lets it try again, an error ends Run(). Called by the thread in Run().
     std::function<absl::Status()> refused_access;
+    // How long Run() lasts at most.
+    absl::Duration time_limit = absl::InfiniteDuration();
   };
 
   // NotFound, PermissionDenied, ...: /dev/kvm doesn't work, with its errno's text.
@@ -45,8 +49,8 @@ class Machine {
   // Makes the CPU begin as the boot protocol demands. Before the first Run().
   absl::Status SetUpBoot(const BootState& boot);
 
-  // Runs the guest until it powers off (OK) or can't go on. Cancelled after Stop().
-  // One thread at a time.
+  // Runs the guest until it powers off (OK) or can't go on. Cancelled after Stop(),
+  // DeadlineExceeded at the time limit, with what the CPU was about. Once.
   absl::Status Run();
 
   // Makes Run() return. From any thread; the process must have a handler for
@@ -65,6 +69,8 @@ class Machine {
   // Makes KVM look for interrupts to inject. Nested in QEMU's emulated SVM, KVM was seen
   // to leave an interrupt pending in the 8259 for good, and the guest without a console.
   absl::Status LookAtInterrupts();
+  // "at 0x..., interrupts off, ...", for messages.
+  std::string DescribeCpu() const;
   // One KVM_EXIT_IO. True if the guest has turned the machine off.
   bool PortAccess();
   uint32_t PortRead(uint16_t port);

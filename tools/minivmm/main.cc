@@ -30,7 +30,7 @@ using gmem::GuestRange;
 using gmem::MapMode;
 
 constexpr gmem::ByteSize kRam = gmem::MiB(128), kPool = gmem::MiB(4), kPage = gmem::KiB(4);
-constexpr absl::Duration kBootTime = absl::Minutes(2), kDemandTime = absl::Seconds(60);
+constexpr absl::Duration kTimeLimit = absl::Minutes(3), kDemandTime = absl::Seconds(60);
 
 // Linux is to use the serial console, and spare itself what this machine hasn't got
 // and what takes long in an emulated one. It ends by a reset through the keyboard
@@ -146,7 +146,7 @@ absl::Status Demo::Boot(const Guest::Options& options) {
         absl::StrCat("loaded by the host: ", loaded.host, " pages, all mapped here, none lent"));
 
   guest_->Start();
-  MINIVMM_ASSIGN_OR_RETURN(std::string line, console_.Expect("guest: page ", kBootTime));
+  MINIVMM_ASSIGN_OR_RETURN(std::string line, console_.Expect("guest: page "));
   uint64_t own_page = 0;
   if (!absl::SimpleHexAtoi(line.substr(line.rfind(' ') + 1), &own_page) ||
       own_page >= kRam.value()) {
@@ -285,7 +285,8 @@ int Main(int argc, char** argv) {
        .initramfs = argv[2],
        .command_line = absl::StrCat(kCommandLine, " ", absl::StrJoin(argv + 3, argv + argc, " ")),
        .ram = kRam,
-       .pool = kPool});
+       .pool = kPool,
+       .time_limit = kTimeLimit});
   if (!status.ok()) std::fprintf(stderr, "minivmm: %s\n", status.ToString().c_str());
   const bool passed = status.ok() && demo.Failures() == 0;
   std::printf("\n%s\n", passed ? "All checks passed." : "SOME CHECKS FAILED");
