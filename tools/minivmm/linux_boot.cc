@@ -3,6 +3,7 @@
 
 #include <asm/bootparam.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstring>
 
@@ -19,6 +20,7 @@ constexpr uint32_t kBootParams = 0x7000;
 constexpr uint32_t kCommandLine = 0x20000;
 constexpr uint32_t kLowEnd = 0x9fc00;  // where a BIOS's data would begin
 constexpr uint32_t kHighStart = 0x100000;
+constexpr uint64_t kProtectedModeEnd = uint64_t{1} << 32;
 
 // Offsets and values of the setup header.
 constexpr size_t kSetupHeader = 0x1f1;
@@ -65,10 +67,15 @@ absl::StatusOr<BootState> LoadLinux(std::span<uint8_t> ram, std::span<const uint
   if (kernel.size() <= setup_size) {
     return absl::InvalidArgumentError("the kernel ends within its own setup code");
   }
-  if (command_line.size() > header->cmdline_size) {
+  const uint32_t command_line_max = std::min(header->cmdline_size, kLowEnd - kCommandLine - 1);
+  if (command_line.size() > command_line_max) {
     return absl::InvalidArgumentError(absl::StrCat("the command line has ", command_line.size(),
-                                                   " bytes, the kernel takes ",
-                                                   header->cmdline_size));
+                                                   " bytes, the kernel takes ", command_line_max));
+  }
+  if (header->pref_address >= kProtectedModeEnd) {
+    return absl::InvalidArgumentError(absl::StrCat("the kernel wants to be at 0x",
+                                                   absl::Hex(header->pref_address),
+                                                   ", which its 32-bit entry can't reach"));
   }
   std::span<const uint8_t> image = kernel.subspan(setup_size);
   // The image unpacks itself where it prefers to be; the initramfs must lie

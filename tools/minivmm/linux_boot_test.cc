@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "linux_boot.h"
+
+#include <asm/bootparam.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+namespace minivmm {
+namespace {
+
+using testing::Each;
+using testing::HasSubstr;
+
+constexpr size_t kSetupHeader = 0x1f1, kSector = 512, kImageSize = 5000;
+constexpr size_t kHighStart = 1 << 20, kRamSize = 4 << 20;
+constexpr uint8_t kSetupSectors = 3, kImageByte = 0xa5, kInitramfsByte = 0x5a;
+
+// A bzImage of which only the header is real.
+class LinuxBootTest : public testing::Test {
+ protected:
+  LinuxBootTest() {
+    header_.setup_sects = kSetupSectors;
+    header_.header = 0x53726448;
+    header_.version = 0x020f;
+    header_.loadflags = LOADED_HIGH;
+    header_.relocatable_kernel = 1;
+    header_.cmdline_size = 2047;
+    header_.initrd_addr_max = 0x7fffffff;
+    header_.pref_address = kHighStart;
+    header_.init_size = 1 << 20;
+  }
+
+  std::vector<uint8_t> Kernel(size_t setup_sectors = kSetupSectors) const {
+    std::vector<uint8_t> kernel((setup_sectors + 1) * kSector);
+    std::memcpy(&kernel[kSetupHeader], &header_, sizeof(header_));
+    // The header's end, as the offset of a jump over it.
+    kernel[0x201] = kSetupHeader + sizeof(header_) - 0x202;
+    kernel.resize(kernel.size() + kImageSize, kImageByte);
+    return kernel;
+  }
+
+  absl::StatusOr<BootState> Load(const std::vector<uint8_t>& kernel) {
+    return LoadLinux(ram_, kernel, initramfs_, command_line_);
+  }
+
+  // What is refused leaves guest memory as it was.
+  void ExpectRefused(const std::vector<uint8_t>& kernel, absl::StatusCode code,
+                     const std::string& message) {
+    const absl::Status status = Load(kernel).status();
+    EXPECT_EQ(status.code(), code) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr(message));
+    EXPECT_THAT(ram_, Each(0));
+  }
+  void ExpectRefused(absl::StatusCode code, const std::string& message) {
+    ExpectRefused(Kernel(), code, message);
+  }
+
+  setup_header header_ = {};
+  std::vector<uint8_t> ram_ = std::vector<uint8_t>(kRamSize);
+  std::vector<uint8_t> initramfs_ = std::vector<uint8_t>(10000, kInitramfsByte);
+  std::string command_line_ = "quiet";
+};
+
+TEST_F(LinuxBootTest, PutsEverythingInItsPlace) {
+  const absl::StatusOr<BootState> boot = Load(Kernel());
+  ASSERT_TRUE(boot.ok()) << boot.status();
+  EXPECT_EQ(boot->entry, kHighStart);
+  EXPECT_THAT(std::vector(&ram_[kHighStart], &ram_[kHighStart + kImageSize]), Each(kImageByte));
+  EXPECT_EQ(ram_[kHighStart + kImageSize], 0);
+
+  boot_params params;
+  std::memcpy(&params, &ram_[boot->boot_params], sizeof(params));
+  EXPECT_EQ(params.hdr.header, header_.header);
+  EXPECT_EQ(params.hdr.type_of_loader, 0xff);
+  EXPECT_STREQ(reinterpret_cast<char*>(&ram_[params.hdr.cmd_line_ptr]), "quiet");
+
+  const uint32_t start = params.hdr.ramdisk_image;
+  ASSERT_EQ(params.hdr.ramdisk_size, initramfs_.size());
+  EXPECT_EQ(start % 4096, 0U);
+  ASSERT_LE(start + initramfs_.size(), kRamSize);
+  EXPECT_THAT(std::vector(&ram_[start], &ram_[start] + initramfs_.size()), Each(kInitramfsByte));
+
+  ASSERT_EQ(params.e820_entries, 2);
+  EXPECT_EQ(params.e820_table[0].addr, 0U);
+  EXPECT_EQ(params.e820_table[1].addr, kHighStart);
+  EXPECT_EQ(params.e820_table[1].addr + params.e820_table[1].size, kRamSize);
+}
+
+TEST_F(LinuxBootTest, NoInitramfs) {
+  initramfs_.clear();
+  EXPECT_TRUE(Load(Kernel()).ok());
+}
+
+TEST_F(LinuxBootTest, SetupSizeZeroMeansFourSectors) {
+  header_.setup_sects = 0;
+  ASSERT_TRUE(Load(Kernel(4)).ok());
+  EXPECT_EQ(ram_[kHighStart], kImageByte);
+  EXPECT_EQ(ram_[kHighStart + kImageSize - 1], kImageByte);
+}
+
+TEST_F(LinuxBootTest, NotABzImage) {
+  constexpr char kMessage[] = "isn't a relocatable bzImage of boot protocol 2.10 or later";
+  const setup_header good = header_;
+  header_.header ^= 1;
+  ExpectRefused(absl::StatusCode::kInvalidArgument, kMessage);
+  header_ = good;
+  header_.version = 0x0209;
+  ExpectRefused(absl::StatusCode::kInvalidArgument, kMessage);
+  header_ = good;
+  header_.loadflags = 0;
+  ExpectRefused(absl::StatusCode::kInvalidArgument, kMessage);
+  header_ = good;
+  header_.relocatable_kernel = 0;
+  ExpectRefused(absl::StatusCode::kInvalidArgument, kMessage);
+}
+
+TEST_F(LinuxBootTest, CutShort) {
+  const std::vector<uint8_t> kernel = Kernel();
+  for (size_t size = 0; size <= (kSetupSectors + 1) * kSector; ++size) {
+    const bool has_header = size >= kSetupHeader + sizeof(header_);
+    const absl::Status status =
+        Load({kernel.begin(), kernel.begin() + static_cast<ptrdiff_t>(size)}).status();
+    ASSERT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << size;
+    ASSERT_THAT(std::string(status.message()),
+                HasSubstr(has_header ? "ends within its own setup code" : "too short"))
+        << size;
+  }
+  header_.setup_sects = 255;
+  ExpectRefused(absl::StatusCode::kInvalidArgument, "ends within its own setup code");
+}
+
+TEST_F(LinuxBootTest, HeaderThatSaysItIsLonger) {
+  std::vector<uint8_t> kernel = Kernel();
+  kernel[0x201] = 0xff;
+  EXPECT_TRUE(Load(kernel).ok());
+}
+
+TEST_F(LinuxBootTest, CommandLine) {
+  command_line_.assign(header_.cmdline_size, 'x');
+  EXPECT_TRUE(Load(Kernel()).ok());
+  ram_.assign(ram_.size(), 0);
+  command_line_ += 'x';
+  ExpectRefused(absl::StatusCode::kInvalidArgument, "has 2048 bytes, the kernel takes 2047");
+  // What the kernel takes need not fit below what a BIOS would keep.
+  header_.cmdline_size = std::numeric_limits<uint32_t>::max();
+  command_line_.assign(600 << 10, 'x');
+  ExpectRefused(absl::StatusCode::kInvalidArgument, "has 614400 bytes");
+}
+
+TEST_F(LinuxBootTest, TooLittleRam) {
+  header_.init_size = kRamSize - kHighStart - 10000 - 4096;
+  EXPECT_TRUE(Load(Kernel()).ok());
+  ram_.assign(ram_.size(), 0);
+  ++header_.init_size;
+  ExpectRefused(absl::StatusCode::kResourceExhausted, "need between 4194305 and");
+  ram_.clear();
+  ExpectRefused(absl::StatusCode::kResourceExhausted, "not 0");
+}
+
+TEST_F(LinuxBootTest, TooMuchRam) {
+  header_.initrd_addr_max = kRamSize - 1;
+  EXPECT_TRUE(Load(Kernel()).ok());
+  ram_.assign(ram_.size(), 0);
+  --header_.initrd_addr_max;
+  ExpectRefused(absl::StatusCode::kResourceExhausted, "and 4194303 bytes of RAM, not 4194304");
+}
+
+TEST_F(LinuxBootTest, PreferredAddressBeyondAllMemory) {
+  for (uint64_t address : {uint64_t{1} << 32, std::numeric_limits<uint64_t>::max(),
+                           std::numeric_limits<uint64_t>::max() - header_.init_size + 1}) {
+    header_.pref_address = address;
+    ExpectRefused(absl::StatusCode::kInvalidArgument, "wants to be at");
+  }
+}
+
+// Whatever the header says, nothing outside of guest memory and the kernel is touched;
+// AddressSanitizer sees it.
+TEST_F(LinuxBootTest, AnyHeader) {
+  std::mt19937 random(1);
+  const std::vector<uint8_t> good = Kernel();
+  int loaded = 0;
+  for (int i = 0; i < 20000; ++i) {
+    std::vector<uint8_t> kernel = good;
+    for (int bytes = 1 + static_cast<int>(random() % 3); bytes > 0; --bytes) {
+      kernel[kSetupHeader + random() % sizeof(header_)] = static_cast<uint8_t>(random());
+    }
+    loaded += Load(kernel).ok();
+  }
+  EXPECT_GT(loaded, 0);
+  EXPECT_LT(loaded, 20000);
+}
+
+}  // namespace
+}  // namespace minivmm
