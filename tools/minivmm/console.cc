@@ -9,6 +9,13 @@
 
 namespace minivmm {
 
+namespace {
+
+// A guest may print whatever it likes, and take no more memory for it.
+constexpr size_t kMaxLine = 1000, kMaxLines = 1000;
+
+}  // namespace
+
 void Console::PrintLocked(absl::string_view source, absl::string_view line) {
   for (const std::string& event : events_()) absl::PrintF("  gmem  | %s\n", event);
   absl::PrintF("%s%s\n", source, line);
@@ -18,11 +25,10 @@ void Console::PrintLocked(absl::string_view source, absl::string_view line) {
 void Console::Put(char byte) {
   absl::MutexLock guard(&lock_);
   if (byte == '\r') return;
-  if (byte != '\n') {
-    line_ += byte;
-    return;
-  }
+  if (byte != '\n') line_ += byte;
+  if (byte != '\n' && line_.size() < kMaxLine) return;
   PrintLocked("  guest | ", line_);
+  if (lines_.size() == kMaxLines) lines_.pop_front();
   lines_.push_back(std::move(line_));
   line_.clear();
 }
