@@ -42,6 +42,9 @@ bench: ## measure, in a virtual machine, against KVM's own ways
 vm: ## boot the tests' virtual machine with a shell
 	@$(VM)/shell
 
+docs: ## make the API reference of libgmem, with doxygen
+	@$(MAKE) --no-print-directory -C libgmem OUT=$(CURDIR)/build/libgmem docs
+
 style: ## checkpatch, sparse and shellcheck
 	@$(VM)/style
 
@@ -62,4 +65,4 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | \
 		while IFS='|' read -r target text; do printf '  %-12s %s\n' "$$target" "$$text"; done
 
-.PHONY: all module library selftests tools demo check check-debug bench vm style install clean clean-cache help
+.PHONY: all module library selftests tools demo check check-debug bench vm docs style install clean clean-cache help
