@@ -48,7 +48,7 @@ has() {
 }
 
 echo "TAP version 13"
-echo "1..43"
+echo "1..44"
 
 run ./gmemctl help && has "usage: gmemctl SUBCOMMAND"
 result $? "help"
@@ -127,6 +127,8 @@ result $? "map -j"
 run ./gmemctl map --svg "$dir/map.svg" && grep -q "</svg>" "$dir/map.svg" &&
 	grep -q "<title>lent</title>" "$dir/map.svg"
 result $? "map --svg"
+run ./gmemctl map && has "^0x000000000000  hole, 64 KiB$"
+result $? "map: the hole at address 0"
 fails 1 "width 5 is not within" ./gmemctl map --width 5
 result $? "map too narrow"
 

@@ -32,11 +32,11 @@ void PrintPicture(const Picture& picture, size_t width) {
   std::cout << "\n";
   for (const Piece& piece : picture.pieces) {
     if (!piece.binding) {
-      std::cout << absl::StreamFormat("%#014x  hole, %s\n", piece.range.start.value(),
+      std::cout << absl::StreamFormat("0x%012x  hole, %s\n", piece.range.start.value(),
                                       ToString(piece.range.size));
       continue;
     }
-    std::cout << absl::StreamFormat("%#014x  %s, %s, guestmem %d offset %s\n",
+    std::cout << absl::StreamFormat("0x%012x  %s, %s, guestmem %d offset %s\n",
                                     piece.range.start.value(), ModeName(piece.binding->mode),
                                     ToString(piece.range.size), piece.binding->memory_id,
                                     ToString(piece.binding->offset));
@@ -46,7 +46,7 @@ void PrintPicture(const Picture& picture, size_t width) {
         row += StyleOf(piece.cells[k]).character;
       }
       std::cout << absl::StreamFormat(
-          "%#014x  %s\n", piece.range.start.value() + i * picture.cell_size.value(), row);
+          "0x%012x  %s\n", piece.range.start.value() + i * picture.cell_size.value(), row);
     }
   }
 }

@@ -51,7 +51,7 @@ void PrintVm(const gmem::VmState& vm, const std::vector<gmem::VmBinding>& bindin
   for (const gmem::VmBinding& item : bindings) {
     const gmem::Binding& binding = item.binding;
     if (item.vm_id != vm.id) continue;
-    std::cout << absl::StreamFormat("  %#014x-%#014x %-5s %s guestmem %d offset %#x\n",
+    std::cout << absl::StreamFormat("  0x%012x-0x%012x %-5s %s guestmem %d offset 0x%x\n",
                                     binding.range.start.value(), binding.range.end().value() - 1,
                                     ModeName(binding.mode),
                                     PermissionText(binding.read, binding.write, binding.execute),
