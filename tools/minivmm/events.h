@@ -1,29 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0
-// What gmem did, as lines for the user: from the module's counters.
+// What gmem did, as lines for the user: from the events that its netlink family sends.
 #ifndef GMEM_TOOLS_MINIVMM_EVENTS_H_
 #define GMEM_TOOLS_MINIVMM_EVENTS_H_
 
-#include <optional>
 #include <string>
 #include <vector>
 
-#include "gmem/device.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "gmem/monitor.h"
 
 namespace minivmm {
 
-// Thread-compatible.
-class CounterEvents {
- public:
-  // @device must outlive this.
-  explicit CounterEvents(const gmem::Device* device) : device_(device) {}
+// A line for each event, but events of one kind that follow each other share one: a
+// guest that boots takes thousands of pages, one at a time.
+std::vector<std::string> Describe(absl::Span<const gmem::Event> events);
 
-  // What has changed since the last call; nothing at the first, or if the counters
-  // can't be had.
+// The events of this host's gmem, ours and others'.
+//
+// Thread-compatible.
+class Events {
+ public:
+  // Errors are gmem::Monitor's: PermissionDenied for who isn't the host's operator.
+  static absl::StatusOr<Events> Subscribe();
+
+  // What has happened since the last call. Waits some milliseconds for what is under
+  // way, so that an event stands before what it brought about.
   std::vector<std::string> Take();
 
  private:
-  const gmem::Device* device_;
-  std::optional<gmem::DeviceStats> last_;
+  explicit Events(gmem::Monitor monitor) : monitor_(std::move(monitor)) {}
+
+  gmem::Monitor monitor_;
 };
 
 }  // namespace minivmm
