@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+// A ring that a guest fills and a back-end process empties, in memory that both share.
+// Documentation/libgmem/share-ring.rst goes through it.
+#include <sys/eventfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdint>
+#include <cstdio>
+#include <new>
+
+#include "gmem/device.h"
+#include "gmem/window.h"
+#include "or_die.h"
+
+constexpr uint32_t kSlots = 64;
+
+// As it lies in memory. Zeroes are an empty ring.
+struct Ring {
+  std::atomic<uint32_t> head;  // how many the guest has put in
+  std::atomic<uint32_t> tail;  // how many the back-end has taken out
+  uint32_t slots[kSlots];
+};
+static_assert(std::atomic<uint32_t>::is_always_lock_free);
+
+constexpr gmem::GuestAddress kRing(0x100000);
+constexpr gmem::ByteSize kRingSize = gmem::KiB(4);
+
+// A process of its own, which gets the ring's memory and nothing else of the guest's.
+int BackEnd(gmem::UniqueFd ring_fd, int kick) {
+  const gmem::GuestMemory memory = OrDie(gmem::GuestMemory::Adopt(std::move(ring_fd)));
+  const gmem::Mapping mapping = OrDie(memory.Map());
+  auto* ring = reinterpret_cast<Ring*>(mapping.data());
+  for (uint32_t tail = 0;;) {
+    uint64_t kicks;
+    OrDie(read(kick, &kicks, sizeof(kicks)), "eventfd");
+    // The guest can write anything here, at any time: look once, and check.
+    const uint32_t head = ring->head.load(std::memory_order_acquire);
+    if (head - tail > kSlots) Die(absl::DataLossError("the guest broke the ring"));
+    for (; tail != head; ++tail) {
+      const uint32_t message = ring->slots[tail % kSlots];
+      if (message == 0) return 0;
+      std::printf("back-end: %u\n", message);
+    }
+    ring->tail.store(tail, std::memory_order_release);
+  }
+}
+
+// The guest's side of the ring.
+void Put(Ring* ring, uint32_t message) {
+  const uint32_t head = ring->head.load(std::memory_order_relaxed);
+  while (head - ring->tail.load(std::memory_order_acquire) == kSlots) {
+  }
+  ring->slots[head % kSlots] = message;
+  ring->head.store(head + 1, std::memory_order_release);
+}
+
+int main() {
+  const gmem::Device device = OrDie(gmem::Device::Open());
+  const gmem::GuestMemory ram = OrDie(device.CreateGuestMemory(gmem::MiB(1)));
+  const gmem::GuestMemory ring_memory = OrDie(device.CreateGuestMemory(kRingSize));
+
+  // The RAM is lent; behind it, the ring is shared.
+  const gmem::Vm vm = OrDie(device.CreateVm());
+  OrDie(vm.Map(ram, {.size = ram.size(), .mode = gmem::MapMode::kLend}));
+  OrDie(vm.Map(ring_memory,
+               {.guest_address = kRing, .size = kRingSize, .mode = gmem::MapMode::kShare}));
+
+  const gmem::UniqueFd kick(OrDie(eventfd(0, EFD_CLOEXEC), "eventfd"));
+  const pid_t back_end = OrDie(fork(), "fork");
+  if (back_end == 0) return BackEnd(OrDie(gmem::UniqueFd::Duplicate(ring_memory.fd())), kick.get());
+
+  // This process plays the guest: a touch of a window counts as the guest's.
+  const gmem::Window window = OrDie(gmem::Window::Create(vm, {.size = gmem::MiB(2)}));
+  auto* ring = reinterpret_cast<Ring*>(window.HostMemory({kRing, kRingSize}).data());
+  for (const uint32_t message : {17u, 42u, 0u}) Put(ring, message);
+  constexpr uint64_t kOne = 1;
+  OrDie(write(kick.get(), &kOne, sizeof(kOne)), "eventfd");
+
+  int status = 0;
+  OrDie(waitpid(back_end, &status, 0), "waitpid");
+  const gmem::PageCounts counts = OrDie(ring_memory.Query());
+  std::printf("back-end's exit status: %d\n", status);
+  std::printf("ring's pages: lent %d, shared %d\n", static_cast<int>(counts.lent),
+              static_cast<int>(counts.shared));
+}
