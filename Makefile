@@ -48,11 +48,13 @@ docs: ## make the API reference of libgmem, with doxygen
 style: ## checkpatch, sparse and shellcheck
 	@$(VM)/style
 
-install: module library ## install module, udev rule, headers and library below DESTDIR and PREFIX
+install: module library tools ## install module, udev rule, headers, library and gmemctl below DESTDIR and PREFIX
 	@$(MAKE) --no-print-directory -C $(KDIR) M=$(CURDIR)/kernel INSTALL_MOD_PATH=$(DESTDIR) modules_install
 	install -D -m 644 kernel/60-gmem.rules $(DESTDIR)/usr/lib/udev/rules.d/60-gmem.rules
 	@$(MAKE) --no-print-directory -C libgmem OUT=$(CURDIR)/build/libgmem \
 		DESTDIR=$(DESTDIR) PREFIX=$(PREFIX) install
+	@$(MAKE) --no-print-directory -C tools OUT=$(CURDIR)/build/tools \
+		LIBGMEM=$(CURDIR)/build/libgmem DESTDIR=$(DESTDIR) PREFIX=$(PREFIX) install
 
 clean: ## remove all that was built in this tree
 	@rm -rf build
