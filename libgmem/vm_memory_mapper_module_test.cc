@@ -92,7 +92,7 @@ TEST_F(VmMemoryMapperTest, GuestMemoryIsBoundShared) {
 
 TEST_F(VmMemoryMapperTest, OtherFilesAreMapped) {
   const uint8_t mark = 9;
-  ASSERT_EQ(pwrite(file_.get(), &mark, 1, 2 * 4096), 1);
+  ASSERT_EQ(pwrite(file_.get(), &mark, 1, 8192), 1);
   ASSERT_THAT(mapper_->Map(Piece(file_.get(), 2, 3)), IsOk());
   EXPECT_EQ(Peek(At(2)), mark);
   EXPECT_TRUE(Poke(At(3), 1));

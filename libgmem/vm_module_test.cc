@@ -20,7 +20,6 @@ namespace gmem {
 namespace {
 
 using namespace testing_module;  // NOLINT(google-build-using-namespace): tests' own words
-using ::testing::HasSubstr;
 
 constexpr GuestAddress kBase(0x40000000);
 
