@@ -45,6 +45,13 @@ vm: ## boot the tests' virtual machine with a shell
 docs: ## make the API reference of libgmem, with doxygen
 	@$(MAKE) --no-print-directory -C libgmem OUT=$(CURDIR)/build/libgmem docs
 
+coverage: ## run the library's tests, in a virtual machine, too, and print the lines they reach
+	@$(VM)/deps
+	@$(MAKE) --no-print-directory -C libgmem OUT=$(CURDIR)/build/libgmem coverage
+
+tidy: ## clang-tidy over the library (package clang-tidy)
+	@$(MAKE) --no-print-directory -C libgmem OUT=$(CURDIR)/build/libgmem tidy
+
 style: ## checkpatch, sparse and shellcheck
 	@$(VM)/style
 
@@ -67,4 +74,4 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | \
 		while IFS='|' read -r target text; do printf '  %-12s %s\n' "$$target" "$$text"; done
 
-.PHONY: all module library selftests tools demo check check-debug bench vm docs style install clean clean-cache help
+.PHONY: all module library selftests tools demo check check-debug bench vm docs coverage tidy style install clean clean-cache help

@@ -54,7 +54,7 @@ absl::StatusOr<Capabilities> Capabilities::Query(int vm_fd) {
         errno, absl::StrCat("can't ask KVM about descriptor ", vm_fd,
                             errno == EIO ? ", a VM that another process made" : ", not a VM"));
   }
-  const auto check = [vm_fd](unsigned long capability) {
+  const auto check = [vm_fd](int capability) {
     return static_cast<uint32_t>(std::max(0, ioctl(vm_fd, KVM_CHECK_EXTENSION, capability)));
   };
 
