@@ -377,6 +377,7 @@ int gmem_binding_unmap(struct gmem_vm *vm, unsigned long first,
 	}
 
 	mas_store_prealloc(&mas, NULL);
+	gmem_binding_changed(vm, 0);
 	for (b = list; b; b = next) {
 		next = b->unmap_next;
 		gmem_binding_clip(b, first, last, &cut_first, &cut_last);

@@ -135,12 +135,13 @@ int gmem_mem_count(struct gmem_mem *mem, pgoff_t first, pgoff_t last,
 {
 	XA_STATE(xas, &mem->inode.i_mapping->i_pages, first);
 	u64 lent = 0, shared = 0, leaked = 0, present = 0;
+	pgoff_t next = first;
 	struct folio *folio;
 	int err = 0;
 
 	rcu_read_lock();
 	xas_for_each(&xas, folio, last) {
-		pgoff_t entry_first;
+		pgoff_t entry_first, entry_last;
 		u64 nr;
 
 		if (xas_retry(&xas, folio) || xa_is_value(folio))
@@ -148,7 +149,12 @@ int gmem_mem_count(struct gmem_mem *mem, pgoff_t first, pgoff_t last,
 		/* By the entry alone: the folio may go at any time. */
 		nr = 1UL << xas_get_order(&xas);
 		entry_first = round_down(xas.xa_index, nr);
-		nr = min(entry_first + nr - 1, last) - max(entry_first, first) + 1;
+		entry_last = min(entry_first + nr - 1, last);
+		/* When it is split meanwhile, parts of it come up again. */
+		if (entry_last < next)
+			continue;
+		nr = entry_last - max(entry_first, next) + 1;
+		next = entry_last + 1;
 		present += nr;
 		if (xas_get_mark(&xas, GMEM_FOLIO_LEAKED))
 			leaked += nr;
@@ -157,7 +163,7 @@ int gmem_mem_count(struct gmem_mem *mem, pgoff_t first, pgoff_t last,
 		else if (xas_get_mark(&xas, GMEM_FOLIO_SHARED))
 			shared += nr;
 		if (need_resched()) {
-			xas_pause(&xas);
+			xas_set(&xas, next);
 			cond_resched_rcu();
 			if (fatal_signal_pending(current)) {
 				err = -EINTR;
@@ -306,6 +312,8 @@ static struct inode *gmem_mem_alloc_inode(struct super_block *sb)
 	mem = alloc_inode_sb(sb, gmem_mem_cache, GFP_KERNEL);
 	if (!mem)
 		return NULL;
+	/* destroy_inode looks at it even if the inode doesn't come about. */
+	mem->inode.i_mode = 0;
 	mem->order = 0;
 	mem->exclusive = RB_ROOT_CACHED;
 	mem->shared = RB_ROOT_CACHED;

@@ -11,12 +11,14 @@
  * the place where they are missing. When the socket of a receiver is full, the
  * receiver gets ENOBUFS and sees a gap in the sequence numbers.
  */
+#include <linux/capability.h>
 #include <linux/jiffies.h>
 #include <linux/minmax.h>
 #include <linux/mm.h>
 #include <linux/spinlock.h>
 #include <linux/workqueue.h>
 #include <net/genetlink.h>
+#include <net/sock.h>
 
 #include "event.h"
 #include "netlink.h"
@@ -278,6 +280,17 @@ static unsigned int gmem_notify_take(struct gmem_notify_queue *q,
 	return nr;
 }
 
+/*
+ * The group's capability is asked for at joining, and somebody may have joined the
+ * number before the family had it.
+ */
+static int gmem_notify_filter(struct sock *sk, struct sk_buff *skb, void *data)
+{
+	const struct file *file = sk->sk_socket ? sk->sk_socket->file : NULL;
+
+	return !file || !file_ns_capable(file, &init_user_ns, CAP_SYS_ADMIN);
+}
+
 static void gmem_notify_work_fn(struct work_struct *work)
 {
 	struct gmem_notify_queue *q = &gmem_notify_queue;
@@ -296,8 +309,10 @@ static void gmem_notify_work_fn(struct work_struct *work)
 		for (i = 0; i < nr; i++)
 			gmem_notify_put_msg(skb, &gmem_notify_batch[i]);
 		/* A receiver that can't take it learns so from its socket. */
-		genlmsg_multicast_netns(&gmem_nl_family, &init_net, skb, 0, 0,
-					GFP_KERNEL);
+		genlmsg_multicast_netns_filtered(&gmem_nl_family, &init_net,
+						 skb, 0, 0, GFP_KERNEL,
+						 gmem_notify_filter, NULL);
+		cond_resched();
 	}
 }
 
