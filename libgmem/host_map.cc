@@ -2,6 +2,7 @@
 #include "host_map.h"
 
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include <cerrno>
 #include <cstdint>
@@ -29,6 +30,21 @@ absl::Status MapOver(absl::Span<uint8_t> addresses, int fd, ByteOffset offset,
   }
   mapping->Release();
   return absl::OkStatus();
+}
+
+absl::Status CheckFileReaches(int fd, ByteOffset offset, ByteSize size) {
+  struct stat stat = {};
+  if (fstat(fd, &stat) != 0) return ErrnoError(errno, absl::StrCat("can't map descriptor ", fd));
+  // Devices and the like have no size to go by.
+  if (!S_ISREG(stat.st_mode)) return absl::OkStatus();
+
+  const uint64_t mask = HostPageSize().value() - 1;
+  const ByteOffset end((static_cast<uint64_t>(stat.st_size) + mask) & ~mask);
+  if (offset + size <= end) return absl::OkStatus();
+  return CheckError(EINVAL,
+                    absl::StrCat(ToString(size), " from offset ", ToString(offset),
+                                 " of descriptor ", fd, " reach beyond its file, of ",
+                                 ToString(ByteSize(static_cast<uint64_t>(stat.st_size)))));
 }
 
 absl::Status ReserveOver(absl::Span<uint8_t> addresses) {

@@ -22,6 +22,11 @@ namespace internal __attribute__((visibility("hidden"))) {
   absl::Status MapOver(absl::Span<uint8_t> addresses, int fd, ByteOffset offset,
                        MemoryAccess access);
 
+  // InvalidArgument if the range lies beyond the last page of the file. Such pages of a
+  // mapping are SIGBUS, which KVM can't tell from pages that take time to read: it may
+  // wait for them for ever.
+  absl::Status CheckFileReaches(int fd, ByteOffset offset, ByteSize size);
+
   // Make @addresses inaccessible: what Mapping::Reserve() gives.
   absl::Status ReserveOver(absl::Span<uint8_t> addresses);
 

@@ -89,6 +89,19 @@ absl::Status ParseServiceManagers(FdTable::Environment environment, std::vector<
   return absl::OkStatus();
 }
 
+// exec() keeps the process ID: with our own variable there, the service manager's says
+// what the program before this one was given. What that one kept is in ours, and what it
+// didn't keep is closed.
+void AddManagers(std::vector<Named> managers, std::vector<Named>& found) {
+  const size_t own = found.size();
+  for (Named& named : managers) {
+    const auto same_fd = [&named](const Named& other) { return other.fd == named.fd; };
+    const bool kept = std::any_of(found.begin(), found.begin() + static_cast<ptrdiff_t>(own), same_fd);
+    if (own > 0 && (kept || fcntl(named.fd, F_GETFD) < 0)) continue;
+    found.push_back(std::move(named));
+  }
+}
+
 // Nothing is closed or changed before all of them were looked at.
 absl::Status CheckOpen(const std::vector<Named>& found) {
   std::vector<int> numbers;
@@ -119,8 +132,10 @@ absl::Status SetFlag(int fd, bool close_on_exec) {
 
 absl::StatusOr<FdTable> FdTable::Inherit(Environment environment) {
   std::vector<Named> found;
-  GMEM_RETURN_IF_ERROR(ParseServiceManagers(environment, found));
   if (const char* const own = environment(kVariable)) GMEM_RETURN_IF_ERROR(ParseOwn(own, found));
+  std::vector<Named> managers;
+  GMEM_RETURN_IF_ERROR(ParseServiceManagers(environment, managers));
+  AddManagers(std::move(managers), found);
   GMEM_RETURN_IF_ERROR(CheckOpen(found));
 
   FdTable table;

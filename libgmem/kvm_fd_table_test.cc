@@ -221,5 +221,33 @@ TEST(KvmFdTableTest, InheritsFromTheServiceManager) {
   EXPECT_EQ(status, 0);
 }
 
+// exec() keeps the process ID, so LISTEN_PID still fits, whatever became of its descriptors.
+TEST(KvmFdTableTest, HandedOnByAProgramThatTheServiceManagerRan) {
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    const UniqueFd file = NewFile("");
+    dup2(file.get(), 4);
+    close(3);
+    const std::string pid = absl::StrCat(getpid());
+    const auto inherit = [&pid] {
+      return Inherit({{"LISTEN_PID", pid},
+                      {"LISTEN_FDS", "2"},
+                      {"LISTEN_FDNAMES", "x:old"},
+                      {"GMEM_FDS", "4=ram"}});
+    };
+    auto kept = inherit();
+    bool ok = kept.ok() && kept->size() == 1 && kept->Find("ram") == 4;
+    if (ok) (void)kept->Take("ram")->release();
+    dup2(4, 3);
+    auto both = inherit();
+    ok = ok && both.ok() && both->size() == 2 && both->Find("ram") == 4 && both->Find("x") == 3;
+    _exit(ok ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+}
+
 }  // namespace
 }  // namespace gmem::kvm

@@ -1,7 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <sys/stat.h>
-
-#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -10,7 +7,6 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/str_cat.h"
 #include "gmem/kvm/memory_mapper.h"
 #include "gmem/kvm/memslot.h"
 #include "gmem/kvm/vm.h"
@@ -26,25 +22,6 @@ namespace {
 
 constexpr ByteSize kHugePage = MiB(2);
 
-// Pages of a mapping that lie behind the end of the file are SIGBUS. KVM can't tell
-// that from a page that takes time to read, and may wait for it for ever.
-absl::Status CheckFileReaches(const gmem::MemoryMapper::Piece& piece, ByteSize page_size) {
-  struct stat stat = {};
-  if (fstat(piece.fd, &stat) != 0) {
-    return internal::ErrnoError(errno, absl::StrCat("can't map descriptor ", piece.fd));
-  }
-  // Devices and the like have no size to go by.
-  if (!S_ISREG(stat.st_mode)) return absl::OkStatus();
-
-  const uint64_t mask = page_size.value() - 1;
-  const ByteOffset end((static_cast<uint64_t>(stat.st_size) + mask) & ~mask);
-  if (piece.fd_offset + piece.size <= end) return absl::OkStatus();
-  return internal::CheckError(
-      EINVAL, absl::StrCat(ToString(piece.size), " from offset ", ToString(piece.fd_offset),
-                           " of descriptor ", piece.fd, " reach beyond its file, of ",
-                           ToString(ByteSize(static_cast<uint64_t>(stat.st_size)))));
-}
-
 class RegionOverKvm final : public internal::RegionMapper {
  public:
   RegionOverKvm(Mapping memory, Memslot slot, size_t max_pieces)
@@ -54,7 +31,7 @@ class RegionOverKvm final : public internal::RegionMapper {
 
  private:
   absl::Status DoMap(const Piece& piece) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    GMEM_RETURN_IF_ERROR(CheckFileReaches(piece, page_size()));
+    GMEM_RETURN_IF_ERROR(internal::CheckFileReaches(piece.fd, piece.fd_offset, piece.size));
     return internal::MapOver(memory_.span(piece.range()), piece.fd, piece.fd_offset, piece.access);
   }
   absl::Status DoUnmap(ByteRange range) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {

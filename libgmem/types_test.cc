@@ -36,6 +36,13 @@ TEST(Types, RangeContains) {
   EXPECT_FALSE(kRange.Contains({GuestAddress(0), KiB(8)}));
 }
 
+TEST(Types, EmptyRangeOverlapsNothing) {
+  constexpr GuestRange kRange = {GuestAddress(0), KiB(8)};
+  constexpr GuestRange kEmpty = {GuestAddress(0x1000), ByteSize(0)};
+  EXPECT_FALSE(kEmpty.Overlaps(kRange));
+  EXPECT_FALSE(kRange.Overlaps(kEmpty));
+}
+
 TEST(Types, RangeThatWrapsContainsAndOverlapsNothing) {
   constexpr GuestRange kWrapping = {GuestAddress(0x2000), ByteSize(kMax - 0x1000)};
   constexpr GuestRange kRange = {GuestAddress(0), GiB(1)};

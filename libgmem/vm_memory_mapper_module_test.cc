@@ -102,6 +102,15 @@ TEST_F(VmMemoryMapperTest, OtherFilesAreMapped) {
   EXPECT_EQ(window_->vm().Faults()->faults.back().reason, FaultReason::kUnbound);
 }
 
+TEST_F(VmMemoryMapperTest, NothingBeyondTheEndOfAFile) {
+  const UniqueFd small(memfd_create("small", MFD_CLOEXEC));
+  ASSERT_EQ(ftruncate(small.get(), 4097), 0);
+  EXPECT_THAT(mapper_->Map(Piece(small.get(), 0, 3)), FailsWith(EINVAL, "beyond its file"));
+  EXPECT_EQ(Peek(At(0)), std::nullopt);
+  EXPECT_THAT(mapper_->Map(Piece(small.get(), 0, 2)), IsOk());
+  EXPECT_EQ(Peek(At(1)), 0);
+}
+
 TEST_F(VmMemoryMapperTest, ReadOnlyPieces) {
   for (const int fd : {memory_->fd(), file_.get()}) {
     ASSERT_THAT(mapper_->Map(Piece(fd, 0, 1, MemoryAccess::kReadOnly)), IsOk());

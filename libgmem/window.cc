@@ -72,16 +72,12 @@ std::optional<GuestAddress> Window::ToGuest(const void* address) const {
 absl::Status Window::Show(GuestRange range, MemoryAccess access) const {
   if (range.size == ByteSize(0)) return absl::OkStatus();
 
-  const absl::Span<uint8_t> host = HostMemory(range);
-  const int prot = access == MemoryAccess::kReadWrite ? PROT_READ | PROT_WRITE : PROT_READ;
-  if (mmap(host.data(), host.size(), prot, MAP_SHARED | MAP_FIXED, vm_.fd(),
-           static_cast<off_t>(range.start.value())) != MAP_FAILED) {
-    return absl::OkStatus();
-  }
+  // Not mmap() over it: when that fails, there may be a gap, open to another thread.
+  const absl::Status status =
+      internal::MapOver(HostMemory(range), vm_.fd(), ByteOffset(range.start.value()), access);
+  if (status.ok()) return status;
 
-  const int error = errno;
-  // The kernel may have left a gap: fill it before another thread's mmap() does.
-  internal::ReserveOver(host).IgnoreError();
+  const int error = GetErrno(status).value_or(EIO);
   if (error == ENODEV) {
     return internal::ErrnoError(error,
                                 "the VM's provider has no windows: see ProviderInfo::has_windows");
@@ -106,7 +102,8 @@ absl::Status Window::Refresh(GuestRange range) const {
   GuestAddress done = range.start;
   absl::Status status;
   const auto show_binding = [this, &range, &done, &status](const Binding& binding) {
-    const GuestAddress start = std::max(binding.range.start, range.start);
+    // After a change meanwhile, one may begin before the end of the last.
+    const GuestAddress start = std::max(binding.range.start, done);
     const GuestAddress end = std::min(binding.range.end(), range.end());
     const MemoryAccess access = binding.write ? access_ : MemoryAccess::kReadOnly;
     status = Show({done, start - done}, access_);

@@ -87,7 +87,8 @@ struct Range {
 
   /// Have the two a byte in common? False if either isn't valid.
   constexpr bool Overlaps(const Range& other) const {
-    return IsValid() && other.IsValid() && start < other.end() && other.start < end();
+    return IsValid() && other.IsValid() && start < other.end() && other.start < end() &&
+           size.value() > 0 && other.size.value() > 0;
   }
 
   friend constexpr bool operator==(const Range& a, const Range& b) = default;

@@ -24,8 +24,9 @@ namespace gmem {
 /// Vm::Faults() says where. After Vm::Map() or Vm::Unmap(), Refresh() brings the window
 /// up to date; KVM follows by itself. (See "DOC: Windows" in linux/gmem.h.)
 ///
-/// A window keeps its VM alive. A child process doesn't inherit it. Moving the object
-/// leaves the addresses where they are.
+/// A window keeps its VM alive. Moving the object leaves the addresses where they are.
+/// A child process has the object, but not the mapping: after a fork() without exec(),
+/// the child must neither use nor destroy it, or it hits what it has there by then.
 ///
 /// Thread-safe: every const method; but let the same thread, or one lock, do both
 /// Map()/Unmap() and Refresh() of a range: a Refresh() that meets a change may leave

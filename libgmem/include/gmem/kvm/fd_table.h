@@ -43,7 +43,11 @@ class FdTable {
   /// The descriptors that this program was started with: `FdTable::Inherit(getenv)`, once,
   /// before anything else is opened. They are close-on-exec from here on. Variables that
   /// the service manager meant for another process (LISTEN_PID) are none of ours. Several
-  /// may have one name if they come from the service manager.
+  /// may have one name if they come from the service manager. What it gave to a program
+  /// that then ran this one by exec() counts as that program has handed it on.
+  ///
+  /// Other programs that this one starts inherit $GMEM_FDS, but not the descriptors: they
+  /// must not see it. Call unsetenv(FdTable::kVariable) once this has returned.
   ///
   /// InvalidArgument, and no descriptor touched, if a variable isn't what it should be or
   /// names a descriptor that isn't open or is standard input, output or error.
