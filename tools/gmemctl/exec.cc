@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -13,6 +14,7 @@
 #include "absl/flags/flag.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "commands.h"
@@ -53,9 +55,11 @@ absl::Status SetVariables(int fd, const std::string& name) {
   }
   if (name.empty()) return absl::OkStatus();
   // As gmem::kvm::FdTable reads it.
-  if (name.size() > 255 || name.find_first_of(":\n") != std::string::npos) {
+  const auto wrong = [](char c) { return c < ' ' || c >= 0x7f || c == ':'; };
+  if (name.size() > 255 || std::any_of(name.begin(), name.end(), wrong)) {
     return absl::InvalidArgumentError(
-        absl::StrCat("--name \"", name, "\" has a colon, a newline or more than 255 characters"));
+        absl::StrCat("--name \"", absl::CHexEscape(name),
+                     "\" is not up to 255 printable ASCII characters without a colon"));
   }
   const char* const others = getenv("GMEM_FDS");
   const std::string entry = absl::StrCat(fd, "=", name);
@@ -75,10 +79,12 @@ absl::StatusOr<int> RunExec(Arguments arguments) {
   if (arguments.empty()) {
     return absl::InvalidArgumentError("exec needs a command: gmemctl exec --size 256M -- COMMAND");
   }
-  const auto device = gmem::Device::Open();
+  auto device = gmem::Device::Open();
   if (!device.ok()) return device.status();
   const auto memory =
       device->CreateGuestMemory(size, {.huge_pages = absl::GetFlag(FLAGS_hugepages)});
+  // Its number may be the one that is asked for.
+  device = absl::CancelledError();
   if (!memory.ok()) return memory.status();
   const auto fd = MakeInheritable(*memory, absl::GetFlag(FLAGS_fd));
   if (!fd.ok()) return fd.status();

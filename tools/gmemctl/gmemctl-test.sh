@@ -48,7 +48,7 @@ has() {
 }
 
 echo "TAP version 13"
-echo "1..44"
+echo "1..45"
 
 run ./gmemctl help && has "usage: gmemctl SUBCOMMAND"
 result $? "help"
@@ -169,6 +169,10 @@ run ./gmemctl exec --size 256M --fd 10 --name ram0 -- \
 	sh -c 'echo $GMEM_FD $GMEM_FDS {} $(stat -L -c %s /proc/self/fd/{})' &&
 	has "^10 10=ram0 10 268435456$"
 result $? "exec hands the descriptor over"
+# shellcheck disable=SC2016 # for the inner shell
+run ./gmemctl exec --size 4K --fd 3 -- sh -c 'echo $GMEM_FD' && has "^3$" &&
+	fails 1 "printable" ./gmemctl exec --size 4K --name "$(printf 'a\tb')" -- true
+result $? "exec as descriptor 3, and not by any name"
 run ./gmemctl exec --size 2M --hugepages -- sh -c 'exit 7'
 [ $? = 7 ] && ! run ./gmemctl exec --size 1M --hugepages -- true
 result $? "exec --hugepages, and the command's own status"

@@ -74,8 +74,9 @@ absl::Status Guest::Load(const Options& options) {
 }
 
 Guest::~Guest() {
-  if (machine_) machine_->Stop();
-  if (cpu_.joinable()) cpu_.join();
+  if (!cpu_.joinable()) return;
+  machine_->Stop();
+  cpu_.join();
 }
 
 void Guest::Start() {
@@ -118,14 +119,18 @@ absl::Status Guest::OnRefusedAccess() {
     return absl::InternalError("KVM_RUN failed with EFAULT, but no access was refused");
   }
   for (const gmem::Fault& fault : report.faults) {
+    // With an interrupt chip in the kernel, KVM tries these again by itself.
+    if (fault.reason == gmem::FaultReason::kPinned) continue;
     const gmem::GuestRange page = {fault.page, memory_.page_size()};
     // Another fault of this report may have been about the same page.
     MINIVMM_ASSIGN_OR_RETURN(std::vector<gmem::Binding> bound, vm_.Query(page));
-    if (!bound.empty()) {
+    const bool changed = fault.reason == gmem::FaultReason::kUnbound ||
+                         fault.reason == gmem::FaultReason::kStale;
+    if (changed && !bound.empty()) {
       MINIVMM_RETURN_IF_ERROR(window_.Refresh(page));
       continue;
     }
-    if (fault.reason != gmem::FaultReason::kUnbound) {
+    if (!changed) {
       return absl::InternalError(absl::StrCat("the guest's access to ", gmem::ToString(fault.page),
                                               " was refused: reason ",
                                               static_cast<uint32_t>(fault.reason)));
