@@ -410,13 +410,13 @@ void gmem_lend_finish_reclaim(struct gmem_binding *b, pgoff_t first,
 			       NULL);
 }
 
-static int gmem_lend_walk_file(struct gmem_mem *mem, pgoff_t first,
-			       pgoff_t last, gmem_lend_step step,
-			       enum gmem_reclaim_reason reason)
+/* The first step, whatever the binding. */
+static int gmem_lend_begin_file(struct gmem_mem *mem, pgoff_t first,
+				pgoff_t last, enum gmem_reclaim_reason reason)
 {
 	const struct gmem_lend_walk walk = {
 		.mem = mem,
-		.step = step,
+		.step = gmem_lend_begin_folio,
 		.reason = reason,
 	};
 	int err;
@@ -429,19 +429,22 @@ static int gmem_lend_walk_file(struct gmem_mem *mem, pgoff_t first,
 
 int gmem_lend_reclaim_file(struct gmem_mem *mem, pgoff_t first, pgoff_t last)
 {
+	const struct gmem_lend_walk finish = {
+		.mem = mem,
+		.step = gmem_lend_finish_folio,
+		.reason = GMEM_RECLAIM_PUNCH,
+	};
 	int err;
 
-	err = gmem_lend_walk_file(mem, first, last, gmem_lend_begin_folio,
-				  GMEM_RECLAIM_PUNCH);
+	err = gmem_lend_begin_file(mem, first, last, GMEM_RECLAIM_PUNCH);
 	if (err)
 		return err;
-	return gmem_lend_walk_file(mem, first, last, gmem_lend_finish_folio,
-				   GMEM_RECLAIM_PUNCH);
+	/* What is shared has no end of its own: the mark goes with the folio. */
+	return gmem_lend_walk(&finish, first, last, GMEM_FOLIO_LENT);
 }
 
 void gmem_lend_poison(struct gmem_mem *mem)
 {
 	/* What a provider refuses to give back is out of reach there, too. */
-	gmem_lend_walk_file(mem, 0, ULONG_MAX, gmem_lend_begin_folio,
-			    GMEM_RECLAIM_POISON);
+	gmem_lend_begin_file(mem, 0, ULONG_MAX, GMEM_RECLAIM_POISON);
 }
