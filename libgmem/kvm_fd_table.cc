@@ -40,14 +40,25 @@ absl::Status Malformed(absl::string_view variable, absl::string_view value,
   return internal::CheckError(EINVAL, absl::StrCat("$", variable, " is \"", value, "\": ", what));
 }
 
-// "5=ram0:6=ram1"
+// "PID:5=ram0:6=ram1"; nothing if that is another process.
 absl::Status ParseOwn(absl::string_view value, std::vector<Named>& found) {
-  for (const absl::string_view entry : absl::StrSplit(value, ':', absl::SkipEmpty())) {
+  if (value.empty()) return absl::OkStatus();
+  const std::pair<absl::string_view, absl::string_view> pid_and_list =
+      absl::StrSplit(value, absl::MaxSplits(':', 1));
+  pid_t pid = 0;
+  if (!absl::SimpleAtoi(pid_and_list.first, &pid)) {
+    return Malformed(FdTable::kVariable, value, "it doesn't begin with a process ID and ':'");
+  }
+  if (pid != getpid()) return absl::OkStatus();
+
+  for (const absl::string_view entry :
+       absl::StrSplit(pid_and_list.second, ':', absl::SkipEmpty())) {
     const std::pair<absl::string_view, absl::string_view> parts =
         absl::StrSplit(entry, absl::MaxSplits('=', 1));
     int fd = -1;
     if (!absl::SimpleAtoi(parts.first, &fd) || fd < 0) {
-      return Malformed(FdTable::kVariable, value, "it needs NUMBER=NAME, separated by ':'");
+      return Malformed(FdTable::kVariable, value,
+                       "behind the process ID it needs NUMBER=NAME, separated by ':'");
     }
     GMEM_RETURN_IF_ERROR(internal::CheckFdName(parts.second));
     found.push_back({std::string(parts.second), fd});
@@ -81,8 +92,11 @@ absl::Status ParseServiceManagers(FdTable::Environment environment, std::vector<
     }
   }
   for (int i = 0; i < count; ++i) {
+    std::string name = names_text ? std::move(names[static_cast<size_t>(i)]) : "";
     // What sd_listen_fds_with_names() calls one without a name.
-    found.push_back({names_text ? names[static_cast<size_t>(i)] : "unknown", kFirstFd + i});
+    if (name.empty()) name = "unknown";
+    GMEM_RETURN_IF_ERROR(internal::CheckFdName(name));
+    found.push_back({std::move(name), kFirstFd + i});
     // No more than there can be; the first that isn't open tells.
     if (fcntl(kFirstFd + i, F_GETFD) < 0) break;
   }
@@ -96,7 +110,8 @@ void AddManagers(std::vector<Named> managers, std::vector<Named>& found) {
   const size_t own = found.size();
   for (Named& named : managers) {
     const auto same_fd = [&named](const Named& other) { return other.fd == named.fd; };
-    const bool kept = std::any_of(found.begin(), found.begin() + static_cast<ptrdiff_t>(own), same_fd);
+    const bool kept =
+        std::any_of(found.begin(), found.begin() + static_cast<ptrdiff_t>(own), same_fd);
     if (own > 0 && (kept || fcntl(named.fd, F_GETFD) < 0)) continue;
     found.push_back(std::move(named));
   }
@@ -144,11 +159,14 @@ absl::StatusOr<FdTable> FdTable::Inherit(Environment environment) {
   return table;
 }
 
-absl::Status FdTable::Save(absl::string_view name, int fd) {
+absl::Status FdTable::CheckNew(absl::string_view name) const {
   GMEM_RETURN_IF_ERROR(internal::CheckFdName(name));
-  if (Find(name) >= 0) {
-    return internal::CheckError(EEXIST, absl::StrCat("\"", name, "\" is saved already"));
-  }
+  if (Find(name) < 0) return absl::OkStatus();
+  return internal::CheckError(EEXIST, absl::StrCat("\"", name, "\" is saved already"));
+}
+
+absl::Status FdTable::Save(absl::string_view name, int fd) {
+  GMEM_RETURN_IF_ERROR(CheckNew(name));
   GMEM_ASSIGN_OR_RETURN(UniqueFd copy, UniqueFd::Duplicate(fd));
   if (copy.get() < kFirstFd) {
     // The program has closed its standard ones, which the next may not know.
@@ -158,6 +176,19 @@ absl::Status FdTable::Save(absl::string_view name, int fd) {
     }
   }
   entries_.emplace_back(std::string(name), std::move(copy));
+  return absl::OkStatus();
+}
+
+absl::Status FdTable::Adopt(absl::string_view name, UniqueFd fd) {
+  GMEM_RETURN_IF_ERROR(CheckNew(name));
+  if (fd && fd.get() < kFirstFd) {
+    return internal::CheckError(
+        EINVAL, absl::StrCat("descriptor ", fd.get(), ", to be kept as \"", name,
+                             "\", is standard input, output or error: take one from ", kFirstFd,
+                             " on, or Save() a duplicate"));
+  }
+  GMEM_RETURN_IF_ERROR(SetFlag(fd.get(), true));
+  entries_.emplace_back(std::string(name), std::move(fd));
   return absl::OkStatus();
 }
 
@@ -185,11 +216,14 @@ absl::Status FdTable::SetCloseOnExec(bool on) {
 }
 
 absl::StatusOr<std::string> FdTable::PrepareExec() {
-  GMEM_RETURN_IF_ERROR(SetCloseOnExec(false));
+  if (absl::Status status = SetCloseOnExec(false); !status.ok()) {
+    CancelExec().IgnoreError();
+    return status;
+  }
   const auto format = [](std::string* out, const Entry& entry) {
     absl::StrAppend(out, entry.second.get(), "=", entry.first);
   };
-  return absl::StrCat(kVariable, "=", absl::StrJoin(entries_, ":", format));
+  return absl::StrCat(kVariable, "=", getpid(), ":", absl::StrJoin(entries_, ":", format));
 }
 
 absl::Status FdTable::CancelExec() { return SetCloseOnExec(true); }

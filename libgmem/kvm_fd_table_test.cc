@@ -107,8 +107,8 @@ TEST(KvmFdTableTest, InheritsWhatWasPrepared) {
   ASSERT_TRUE(table.Save("ram0", one.get()).ok());
   ASSERT_TRUE(table.Save("a=b", two.get()).ok());
   const std::string variable = *table.PrepareExec();
-  ASSERT_EQ(variable,
-            absl::StrCat("GMEM_FDS=", table.Find("ram0"), "=ram0:", table.Find("a=b"), "=a=b"));
+  ASSERT_EQ(variable, absl::StrCat("GMEM_FDS=", getpid(), ":", table.Find("ram0"),
+                                   "=ram0:", table.Find("a=b"), "=a=b"));
   EXPECT_EQ(fcntl(table.Find("ram0"), F_GETFD), 0);
   EXPECT_EQ(fcntl(table.Find("a=b"), F_GETFD), 0);
 
@@ -139,13 +139,15 @@ TEST(KvmFdTableTest, SurvivesExec) {
   ASSERT_EQ(pipe2(ends.data(), O_CLOEXEC), 0);
   const UniqueFd in(ends[0]);
   UniqueFd out(ends[1]);
-  std::string variable = *table.PrepareExec();
   const pid_t child = fork();
   ASSERT_GE(child, 0);
   if (child == 0) {
     dup2(out.get(), STDOUT_FILENO);
+    std::string variable = *table.PrepareExec();
     char* const environment[] = {variable.data(), nullptr};
-    execle("/bin/sh", "sh", "-c", "cat /dev/fd/${GMEM_FDS%%=*}; echo \" ${GMEM_FDS#*=}\"", nullptr,
+    // $$ is the shell's own process ID.
+    execle("/bin/sh", "sh", "-c",
+           "list=${GMEM_FDS#$$:}; cat /dev/fd/${list%%=*}; echo \" ${list#*=}\"", nullptr,
            environment);
     _exit(127);
   }
@@ -171,8 +173,85 @@ TEST(KvmFdTableTest, NothingToInherit) {
       Inherit({{"LISTEN_PID", absl::StrCat(getpid())}, {"LISTEN_FDS", "0"}, {"LISTEN_FDNAMES", ""}})
           ->size(),
       0);
+  EXPECT_EQ(Inherit({{"GMEM_FDS", absl::StrCat(getpid(), ":")}})->size(), 0);
   // Meant for the process that started this one.
   EXPECT_EQ(Inherit({{"LISTEN_PID", "1"}, {"LISTEN_FDS", "2"}})->size(), 0);
+}
+
+// A child has the variable from its parent, and other descriptors under these numbers.
+TEST(KvmFdTableTest, WhatWasForAnotherProcessIsLeftAlone) {
+  UniqueFd file(fcntl(NewFile("").get(), F_DUPFD, 3));
+  FdTable table;
+  const int fd = file.get();
+  ASSERT_TRUE(table.Adopt("ram", std::move(file)).ok());
+  const std::string variable = table.PrepareExec()->substr(sizeof("GMEM_FDS"));
+  ASSERT_EQ(fcntl(fd, F_GETFD), 0);
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    bool ok = false;
+    {
+      const auto inherited = Inherit({{"GMEM_FDS", variable}});
+      ok = inherited.ok() && inherited->size() == 0;
+    }
+    _exit(ok && fcntl(fd, F_GETFD) == 0 ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+}
+
+TEST(KvmFdTableTest, AdoptsUnderTheSameNumber) {
+  UniqueFd file(fcntl(NewFile("").get(), F_DUPFD, 3));
+  const int fd = file.get();
+  FdTable table;
+  ASSERT_TRUE(table.Adopt("ram", std::move(file)).ok());
+  EXPECT_EQ(table.Find("ram"), fd);
+  EXPECT_EQ(fcntl(fd, F_GETFD), FD_CLOEXEC);
+  EXPECT_EQ(*table.PrepareExec(), absl::StrCat("GMEM_FDS=", getpid(), ":", fd, "=ram"));
+}
+
+TEST(KvmFdTableTest, WhatCantBeAdoptedIsClosed) {
+  FdTable table;
+  ASSERT_TRUE(table.Adopt("ram", NewFile("")).ok());
+  for (const auto& [name, error] : {std::pair("ram", EEXIST), std::pair("a:b", EINVAL)}) {
+    UniqueFd file = NewFile("");
+    const int fd = file.get();
+    EXPECT_EQ(GetErrno(table.Adopt(name, std::move(file))), error);
+    EXPECT_EQ(fcntl(fd, F_GETFD), -1) << name;
+  }
+  EXPECT_EQ(GetErrno(table.Adopt("none", UniqueFd())), EBADF);
+  EXPECT_EQ(table.size(), 1);
+}
+
+// In a child, which can do without its standard input.
+TEST(KvmFdTableTest, StandardDescriptorsArentAdopted) {
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    dup2(NewFile("").get(), STDIN_FILENO);
+    FdTable table;
+    const absl::Status status = table.Adopt("in", UniqueFd(STDIN_FILENO));
+    _exit(GetErrno(status) == EINVAL && Message(status).find("descriptor 0,") == 0 ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+}
+
+TEST(KvmFdTableTest, FailedPreparationLeavesNothingInheritable) {
+  UniqueFd first = NewFile("");
+  UniqueFd second = NewFile("");
+  const int first_fd = first.get();
+  const int second_fd = second.get();
+  FdTable table;
+  ASSERT_TRUE(table.Adopt("first", std::move(first)).ok());
+  ASSERT_TRUE(table.Adopt("second", std::move(second)).ok());
+  // Somebody closes what isn't theirs.
+  ASSERT_EQ(close(second_fd), 0);
+  EXPECT_EQ(GetErrno(table.PrepareExec().status()), EBADF);
+  EXPECT_EQ(fcntl(first_fd, F_GETFD), FD_CLOEXEC);
+  (void)table.Take("second")->release();
 }
 
 TEST(KvmFdTableTest, VariablesThatCantBe) {
@@ -182,7 +261,13 @@ TEST(KvmFdTableTest, VariablesThatCantBe) {
        {std::string("ram"), std::string("=ram"), std::string("x=ram"), std::string("-1=ram"), fd,
         fd + "=", fd + "=ram:" + fd + "=rom", std::string("0=ram"), std::string("1048576=ram"),
         std::string("99999999999=ram")}) {
-    EXPECT_EQ(GetErrno(Inherit({{"GMEM_FDS", value}}).status()), EINVAL) << value;
+    const std::string variable = absl::StrCat(getpid(), ":", value);
+    EXPECT_EQ(GetErrno(Inherit({{"GMEM_FDS", variable}}).status()), EINVAL) << variable;
+  }
+  for (const std::string& value :
+       {fd + "=ram", std::string("ram"), std::string(":"), ":" + fd + "=ram"}) {
+    const absl::Status status = Inherit({{"GMEM_FDS", value}}).status();
+    EXPECT_THAT(Message(status), HasSubstr("process ID")) << value;
   }
   EXPECT_EQ(fcntl(file.get(), F_GETFD), FD_CLOEXEC) << "was closed";
 
@@ -212,8 +297,11 @@ TEST(KvmFdTableTest, InheritsFromTheServiceManager) {
               fcntl(4, F_GETFD) == FD_CLOEXEC && Inode(named->Find("ram")) == inode;
     (void)named->Take("x")->release();
     (void)named->Take("ram")->release();
-    const auto unnamed = Inherit({{"LISTEN_PID", pid}, {"LISTEN_FDS", "1"}});
+    auto unnamed = Inherit({{"LISTEN_PID", pid}, {"LISTEN_FDS", "1"}});
     ok = ok && unnamed.ok() && unnamed->Find("unknown") == 3;
+    (void)unnamed->Take("unknown")->release();
+    auto empty = Inherit({{"LISTEN_PID", pid}, {"LISTEN_FDS", "2"}, {"LISTEN_FDNAMES", ":ram"}});
+    ok = ok && empty.ok() && empty->Find("unknown") == 3 && empty->Find("ram") == 4;
     _exit(ok ? 0 : 1);
   }
   int status = 0;
@@ -234,7 +322,7 @@ TEST(KvmFdTableTest, HandedOnByAProgramThatTheServiceManagerRan) {
       return Inherit({{"LISTEN_PID", pid},
                       {"LISTEN_FDS", "2"},
                       {"LISTEN_FDNAMES", "x:old"},
-                      {"GMEM_FDS", "4=ram"}});
+                      {"GMEM_FDS", pid + ":4=ram"}});
     };
     auto kept = inherit();
     bool ok = kept.ok() && kept->size() == 1 && kept->Find("ram") == 4;

@@ -3,72 +3,69 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <iostream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/flags/flag.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "commands.h"
 #include "flags.h"
 #include "gmem/device.h"
 #include "gmem/guest_memory.h"
+#include "gmem/kvm/fd_table.h"
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
 
 namespace gmemctl {
 namespace {
 
-// The descriptor that the command is to have: not close-on-exec, under the number asked for.
-absl::StatusOr<int> MakeInheritable(const gmem::GuestMemory& memory, int wanted) {
-  if (wanted < 0) {
-    // Away from standard input, output and error.
-    const int fd = fcntl(memory.fd(), F_DUPFD, 3);
-    if (fd < 0) return absl::ErrnoToStatus(errno, "can't duplicate the guestmem's descriptor");
-    return fd;
-  }
-  if (wanted < 3) {
+// The first that isn't standard input, output or error.
+constexpr int kFirstFd = 3;
+
+// The descriptor under the number that the command is to find it by; close-on-exec still.
+absl::StatusOr<gmem::UniqueFd> WithNumber(gmem::UniqueFd fd, int wanted) {
+  if (wanted >= 0 && wanted < kFirstFd) {
     return absl::InvalidArgumentError(absl::StrCat(
         "--fd ", wanted, " is standard input, output or error: take a number from 3 on"));
   }
-  if (wanted != memory.fd() && fcntl(wanted, F_GETFD) >= 0) {
+  if (fd.get() >= kFirstFd && (wanted < 0 || wanted == fd.get())) return fd;
+  if (wanted >= 0 && fcntl(wanted, F_GETFD) >= 0) {
     return absl::AlreadyExistsError(
         absl::StrCat("--fd ", wanted, " is open already: take another number"));
   }
-  const bool ok =
-      wanted == memory.fd() ? fcntl(wanted, F_SETFD, 0) == 0 : dup2(memory.fd(), wanted) >= 0;
-  if (!ok) return absl::ErrnoToStatus(errno, absl::StrCat("can't use --fd ", wanted));
-  return wanted;
+  gmem::UniqueFd moved(wanted < 0 ? fcntl(fd.get(), F_DUPFD_CLOEXEC, kFirstFd)
+                                  : dup3(fd.get(), wanted, O_CLOEXEC));
+  if (moved) return moved;
+  return absl::ErrnoToStatus(errno, wanted < 0
+                                        ? "can't duplicate the guestmem's descriptor"
+                                        : absl::StrCat("can't give the guestmem --fd ", wanted));
 }
 
-absl::Status SetVariables(int fd, const std::string& name) {
-  if (setenv("GMEM_FD", absl::StrCat(fd).c_str(), 1) != 0) {
-    return absl::ErrnoToStatus(errno, "can't set $GMEM_FD");
+absl::Status SetVariable(const char* name, const std::string& value) {
+  if (setenv(name, value.c_str(), 1) == 0) return absl::OkStatus();
+  return absl::ErrnoToStatus(errno, absl::StrCat("can't set $", name));
+}
+
+// Hands @fd on to the next program, and what this one was given itself.
+absl::Status PrepareNamed(gmem::kvm::FdTable& table, const std::string& name, gmem::UniqueFd fd) {
+  if (absl::Status status = table.Adopt(name, std::move(fd)); !status.ok()) {
+    if (!absl::IsInvalidArgument(status)) return status;
+    // What a user wrote, not what a call said: another exit status.
+    return absl::InvalidArgumentError(absl::StrCat("--name: ", status.message()));
   }
-  if (name.empty()) return absl::OkStatus();
-  // As gmem::kvm::FdTable reads it.
-  const auto wrong = [](char c) { return c < ' ' || c >= 0x7f || c == ':'; };
-  if (name.size() > 255 || std::any_of(name.begin(), name.end(), wrong)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--name \"", absl::CHexEscape(name),
-                     "\" is not up to 255 printable ASCII characters without a colon"));
-  }
-  const char* const others = getenv("GMEM_FDS");
-  const std::string entry = absl::StrCat(fd, "=", name);
-  const std::string all =
-      others == nullptr || *others == '\0' ? entry : absl::StrCat(others, ":", entry);
-  if (setenv("GMEM_FDS", all.c_str(), 1) != 0) {
-    return absl::ErrnoToStatus(errno, "can't set $GMEM_FDS");
-  }
-  return absl::OkStatus();
+  const auto variable = table.PrepareExec();
+  if (!variable.ok()) return variable.status();
+  // Behind the name and '='.
+  return SetVariable(gmem::kvm::FdTable::kVariable,
+                     variable->substr(sizeof(gmem::kvm::FdTable::kVariable)));
 }
 
 }  // namespace
@@ -79,22 +76,32 @@ absl::StatusOr<int> RunExec(Arguments arguments) {
   if (arguments.empty()) {
     return absl::InvalidArgumentError("exec needs a command: gmemctl exec --size 256M -- COMMAND");
   }
+  const std::string name = absl::GetFlag(FLAGS_name);
+  absl::StatusOr<gmem::kvm::FdTable> table = gmem::kvm::FdTable();
+  if (!name.empty()) table = gmem::kvm::FdTable::Inherit(getenv);
+  if (!table.ok()) return table.status();
+
   auto device = gmem::Device::Open();
   if (!device.ok()) return device.status();
-  const auto memory =
-      device->CreateGuestMemory(size, {.huge_pages = absl::GetFlag(FLAGS_hugepages)});
+  auto memory = device->CreateGuestMemory(size, {.huge_pages = absl::GetFlag(FLAGS_hugepages)});
   // Its number may be the one that is asked for.
   device = absl::CancelledError();
   if (!memory.ok()) return memory.status();
-  const auto fd = MakeInheritable(*memory, absl::GetFlag(FLAGS_fd));
-  if (!fd.ok()) return fd.status();
-  if (absl::Status status = SetVariables(*fd, absl::GetFlag(FLAGS_name)); !status.ok()) {
+  auto numbered = WithNumber((*std::move(memory)).Release(), absl::GetFlag(FLAGS_fd));
+  if (!numbered.ok()) return numbered.status();
+  const int fd = numbered->get();
+  if (name.empty()) {
+    if (fcntl(fd, F_SETFD, 0) != 0) {
+      return absl::ErrnoToStatus(errno, "can't let the command inherit the guestmem");
+    }
+  } else if (absl::Status status = PrepareNamed(*table, name, *std::move(numbered)); !status.ok()) {
     return status;
   }
+  if (absl::Status status = SetVariable("GMEM_FD", absl::StrCat(fd)); !status.ok()) return status;
 
   std::vector<std::string> words;
   for (const char* const argument : arguments) {
-    words.push_back(absl::StrReplaceAll(argument, {{"{}", absl::StrCat(*fd)}}));
+    words.push_back(absl::StrReplaceAll(argument, {{"{}", absl::StrCat(fd)}}));
   }
   std::vector<char*> argv;
   for (std::string& word : words) argv.push_back(word.data());

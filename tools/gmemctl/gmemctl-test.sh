@@ -166,13 +166,20 @@ result $? "reclaim of a VM that isn't there"
 
 # shellcheck disable=SC2016 # for the inner shell
 run ./gmemctl exec --size 256M --fd 10 --name ram0 -- \
-	sh -c 'echo $GMEM_FD $GMEM_FDS {} $(stat -L -c %s /proc/self/fd/{})' &&
+	sh -c 'echo $GMEM_FD ${GMEM_FDS#$$:} {} $(stat -L -c %s /proc/self/fd/{})' &&
 	has "^10 10=ram0 10 268435456$"
 result $? "exec hands the descriptor over"
 # shellcheck disable=SC2016 # for the inner shell
 run ./gmemctl exec --size 4K --fd 3 -- sh -c 'echo $GMEM_FD' && has "^3$" &&
 	fails 1 "printable" ./gmemctl exec --size 4K --name "$(printf 'a\tb')" -- true
 result $? "exec as descriptor 3, and not by any name"
+# shellcheck disable=SC2016 # for the inner shell
+run ./gmemctl exec --size 4K --fd 10 --name ram0 -- \
+	./gmemctl exec --size 4K --fd 11 --name ram1 -- sh -c 'echo ${GMEM_FDS#$$:}' &&
+	has "^10=ram0:11=ram1$" &&
+	fails 2 "saved already" ./gmemctl exec --size 4K --name ram0 -- \
+		./gmemctl exec --size 4K --name ram0 -- true
+result $? "exec within exec hands both on"
 run ./gmemctl exec --size 2M --hugepages -- sh -c 'exit 7'
 [ $? = 7 ] && ! run ./gmemctl exec --size 1M --hugepages -- true
 result $? "exec --hugepages, and the command's own status"

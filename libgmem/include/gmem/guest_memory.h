@@ -81,6 +81,9 @@ class GuestMemory {
   /// that is only to read. Needs /proc.
   absl::StatusOr<UniqueFd> Reopen(MemoryAccess access) const;
 
+  /// Gives the descriptor away.
+  [[nodiscard]] UniqueFd Release() && { return std::move(fd_); }
+
  private:
   GuestMemory(UniqueFd fd, ByteSize size, ByteSize page_size, uint64_t id)
       : fd_(std::move(fd)), size_(size), page_size_(page_size), id_(id) {}

@@ -46,8 +46,8 @@ class FdTable {
   /// may have one name if they come from the service manager. What it gave to a program
   /// that then ran this one by exec() counts as that program has handed it on.
   ///
-  /// Other programs that this one starts inherit $GMEM_FDS, but not the descriptors: they
-  /// must not see it. Call unsetenv(FdTable::kVariable) once this has returned.
+  /// $GMEM_FDS says, too, which process it is for: that of this program's children is none
+  /// of theirs, although they inherit it.
   ///
   /// InvalidArgument, and no descriptor touched, if a variable isn't what it should be or
   /// names a descriptor that isn't open or is standard input, output or error.
@@ -55,6 +55,11 @@ class FdTable {
 
   /// Keeps a duplicate of @p fd. AlreadyExists (EEXIST), InvalidArgument: the name.
   absl::Status Save(absl::string_view name, int fd);
+
+  /// Keeps @p fd itself, under the number that it has; it is close-on-exec from here on.
+  /// AlreadyExists (EEXIST); InvalidArgument: the name, or @p fd is standard input, output
+  /// or error; FailedPrecondition (EBADF): it isn't open. On an error it is closed.
+  absl::Status Adopt(absl::string_view name, UniqueFd fd);
 
   /// The (first) descriptor of that name, still the table's; -1 if there is none.
   int Find(absl::string_view name) const;
@@ -65,8 +70,10 @@ class FdTable {
   size_t size() const { return entries_.size(); }
 
   /// Lets all descriptors survive exec(), and gives the string for its environment:
-  /// "GMEM_FDS=5=ram0:6=ram1". Call it right before exec(): another thread's fork() and
-  /// exec() would take them along, too.
+  /// "GMEM_FDS=PID:5=ram0:6=ram1". Call it right before exec(): another thread's fork() and
+  /// exec() would take them along, too. And in the process that calls exec(), which keeps
+  /// its number, the PID: what the new program's children do with the variable is ignored.
+  /// On an error, all are close-on-exec, as after CancelExec().
   absl::StatusOr<std::string> PrepareExec();
 
   /// After an exec() that failed: close-on-exec again.
@@ -75,6 +82,7 @@ class FdTable {
  private:
   using Entry = std::pair<std::string, UniqueFd>;
 
+  absl::Status CheckNew(absl::string_view name) const;
   absl::Status SetCloseOnExec(bool on);
 
   std::vector<Entry> entries_;
