@@ -10,50 +10,51 @@
 #include "gmem/unique_fd.h"
 #include "kvm_abi.h"
 
-namespace gmem {
-namespace internal __attribute__((visibility("hidden"))) {
+// Not for the shared library's users to link with.
+#pragma GCC visibility push(hidden)
+namespace gmem::internal {
 
-  // Answers ioctl() on the descriptors that NewVm() gave, and keeps what it was told. A
-  // test program has an ioctl() of its own for that, which hands all others to the kernel.
-  // A guest_memfd is a memfd. Thread-compatible.
-  class FakeKvm {
-   public:
-    // A KVM as in Linux 6.18, in a VM without private memory.
-    FakeKvm();
-    ~FakeKvm();
-    FakeKvm(const FakeKvm&) = delete;
-    FakeKvm& operator=(const FakeKvm&) = delete;
+// Answers ioctl() on the descriptors that NewVm() gave, and keeps what it was told. A
+// test program has an ioctl() of its own for that, which hands all others to the kernel.
+// A guest_memfd is a memfd. Thread-compatible.
+class FakeKvm {
+ public:
+  // A KVM as in Linux 6.18, in a VM without private memory.
+  FakeKvm();
+  ~FakeKvm();
+  FakeKvm(const FakeKvm&) = delete;
+  FakeKvm& operator=(const FakeKvm&) = delete;
 
-    UniqueFd NewVm();
+  UniqueFd NewVm();
 
-    void SetCapability(int capability, int value) { capabilities_[capability] = value; }
-    // Let the next such call fail.
-    void FailNext(unsigned long request, int error) { failures_[request] = error; }
+  void SetCapability(int capability, int value) { capabilities_[capability] = value; }
+  // Let the next such call fail.
+  void FailNext(unsigned long request, int error) { failures_[request] = error; }
 
-    // By number.
-    const std::map<uint32_t, kvm_userspace_memory_region2>& memslots() const { return memslots_; }
-    const std::vector<kvm_memory_attributes>& attributes() const { return attributes_; }
-    const kvm_create_guest_memfd& last_create() const { return last_create_; }
-    // The calls that came, in their order.
-    const std::vector<unsigned long>& requests() const { return requests_; }
+  // By number.
+  const std::map<uint32_t, kvm_userspace_memory_region2>& memslots() const { return memslots_; }
+  const std::vector<kvm_memory_attributes>& attributes() const { return attributes_; }
+  const kvm_create_guest_memfd& last_create() const { return last_create_; }
+  // The calls that came, in their order.
+  const std::vector<unsigned long>& requests() const { return requests_; }
 
-    // What ioctl() returns: 0 or more, or -errno.
-    int Call(unsigned long request, void* argument);
+  // What ioctl() returns: 0 or more, or -errno.
+  int Call(unsigned long request, void* argument);
 
-   private:
-    int CreateGuestMemfd(const kvm_create_guest_memfd& create);
-    int SetRegion(const kvm_userspace_memory_region2& region);
+ private:
+  int CreateGuestMemfd(const kvm_create_guest_memfd& create);
+  int SetRegion(const kvm_userspace_memory_region2& region);
 
-    std::vector<int> vms_;
-    std::map<int, int> capabilities_;
-    std::map<unsigned long, int> failures_;
-    std::map<uint32_t, kvm_userspace_memory_region2> memslots_;
-    std::vector<kvm_memory_attributes> attributes_;
-    std::vector<unsigned long> requests_;
-    kvm_create_guest_memfd last_create_ = {};
-  };
+  std::vector<int> vms_;
+  std::map<int, int> capabilities_;
+  std::map<unsigned long, int> failures_;
+  std::map<uint32_t, kvm_userspace_memory_region2> memslots_;
+  std::vector<kvm_memory_attributes> attributes_;
+  std::vector<unsigned long> requests_;
+  kvm_create_guest_memfd last_create_ = {};
+};
 
-}  // namespace )
-}  // namespace gmem
+}  // namespace gmem::internal
+#pragma GCC visibility pop
 
 #endif  // GMEM_FAKE_KVM_H_

@@ -17,43 +17,44 @@
 #include "mutex.h"
 #include "region_mapper.h"
 
-namespace gmem {
-namespace internal __attribute__((visibility("hidden"))) {
+// Not for the shared library's users to link with.
+#pragma GCC visibility push(hidden)
+namespace gmem::internal {
 
-  // Maps for real, so that a test sees in memory() what a guest would. Thread-safe.
-  class FakeMemoryMapper final : public RegionMapper {
-   public:
-    static constexpr size_t kMaxPieces = 64;
+// Maps for real, so that a test sees in memory() what a guest would. Thread-safe.
+class FakeMemoryMapper final : public RegionMapper {
+ public:
+  static constexpr size_t kMaxPieces = 64;
 
-    static absl::StatusOr<std::unique_ptr<FakeMemoryMapper>> Create(ByteSize size);
+  static absl::StatusOr<std::unique_ptr<FakeMemoryMapper>> Create(ByteSize size);
 
-    // The region as the guest sees it: touching what isn't mapped raises SIGSEGV.
-    absl::Span<uint8_t> memory() const { return memory_.span(); }
+  // The region as the guest sees it: touching what isn't mapped raises SIGSEGV.
+  absl::Span<uint8_t> memory() const { return memory_.span(); }
 
-    // Let the next Map() or Unmap() that finds its arguments right fail with @status.
-    void FailNext(absl::Status status) ABSL_LOCKS_EXCLUDED(mutex_) {
-      MutexLock lock(&mutex_);
-      next_status_ = std::move(status);
-    }
+  // Let the next Map() or Unmap() that finds its arguments right fail with @status.
+  void FailNext(absl::Status status) ABSL_LOCKS_EXCLUDED(mutex_) {
+    MutexLock lock(&mutex_);
+    next_status_ = std::move(status);
+  }
 
-    // How many pieces are mapped now.
-    size_t piece_count() const ABSL_LOCKS_EXCLUDED(mutex_) {
-      MutexLock lock(&mutex_);
-      return piece_count_;
-    }
+  // How many pieces are mapped now.
+  size_t piece_count() const ABSL_LOCKS_EXCLUDED(mutex_) {
+    MutexLock lock(&mutex_);
+    return piece_count_;
+  }
 
-   private:
-    explicit FakeMemoryMapper(Mapping memory);
+ private:
+  explicit FakeMemoryMapper(Mapping memory);
 
-    absl::Status DoMap(const Piece& piece) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-    absl::Status DoUnmap(ByteRange range) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status DoMap(const Piece& piece) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status DoUnmap(ByteRange range) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
-    const Mapping memory_;
-    absl::Status next_status_ ABSL_GUARDED_BY(mutex_);
-    size_t piece_count_ ABSL_GUARDED_BY(mutex_) = 0;
-  };
+  const Mapping memory_;
+  absl::Status next_status_ ABSL_GUARDED_BY(mutex_);
+  size_t piece_count_ ABSL_GUARDED_BY(mutex_) = 0;
+};
 
-}  // namespace )
-}  // namespace gmem
+}  // namespace gmem::internal
+#pragma GCC visibility pop
 
 #endif  // GMEM_FAKE_MEMORY_MAPPER_H_

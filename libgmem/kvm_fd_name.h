@@ -13,21 +13,22 @@
 #include "absl/strings/string_view.h"
 #include "status_util.h"
 
-namespace gmem {
-namespace internal __attribute__((visibility("hidden"))) {
+// Not for the shared library's users to link with.
+#pragma GCC visibility push(hidden)
+namespace gmem::internal {
 
-  inline constexpr size_t kMaxFdName = 255;
+inline constexpr size_t kMaxFdName = 255;
 
-  inline absl::Status CheckFdName(absl::string_view name) {
-    const bool printable = std::all_of(name.begin(), name.end(),
-                                       [](char c) { return c >= ' ' && c < 0x7f && c != ':'; });
-    if (printable && !name.empty() && name.size() <= kMaxFdName) return absl::OkStatus();
-    return CheckError(EINVAL, absl::StrCat("\"", absl::CHexEscape(name.substr(0, kMaxFdName)),
-                                           "\" can't name a descriptor: 1 to ", kMaxFdName,
-                                           " printable ASCII characters, without ':'"));
-  }
+inline absl::Status CheckFdName(absl::string_view name) {
+  const bool printable = std::all_of(name.begin(), name.end(),
+                                     [](char c) { return c >= ' ' && c < 0x7f && c != ':'; });
+  if (printable && !name.empty() && name.size() <= kMaxFdName) return absl::OkStatus();
+  return CheckError(EINVAL, absl::StrCat("\"", absl::CHexEscape(name.substr(0, kMaxFdName)),
+                                         "\" can't name a descriptor: 1 to ", kMaxFdName,
+                                         " printable ASCII characters, without ':'"));
+}
 
-}  // namespace )
-}  // namespace gmem
+}  // namespace gmem::internal
+#pragma GCC visibility pop
 
 #endif  // GMEM_KVM_FD_NAME_H_

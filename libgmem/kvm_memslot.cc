@@ -16,7 +16,6 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "absl/synchronization/mutex.h"
 #include "gmem/kvm/guest_memfd.h"
 #include "gmem/kvm/memslot.h"
 #include "gmem/kvm/vm.h"
@@ -25,13 +24,14 @@
 #include "gmem/unique_fd.h"
 #include "kvm_abi.h"
 #include "kvm_vm_state.h"
+#include "mutex.h"
 #include "status_util.h"
 
 namespace gmem::kvm {
 namespace {
 
 absl::StatusOr<uint32_t> TakeNumber(VmState& vm) ABSL_LOCKS_EXCLUDED(vm.mutex) {
-  absl::MutexLock lock(&vm.mutex);
+  const internal::MutexLock lock(&vm.mutex);
   const auto free = std::find(vm.in_use.begin(), vm.in_use.end(), false);
   const auto number = static_cast<uint32_t>(free - vm.in_use.begin());
   if (number + uint64_t{vm.first_memslot} >= vm.capabilities.max_memslots) {
@@ -48,7 +48,7 @@ absl::StatusOr<uint32_t> TakeNumber(VmState& vm) ABSL_LOCKS_EXCLUDED(vm.mutex) {
 }
 
 void ReturnNumber(VmState& vm, uint32_t id) ABSL_LOCKS_EXCLUDED(vm.mutex) {
-  absl::MutexLock lock(&vm.mutex);
+  const internal::MutexLock lock(&vm.mutex);
   vm.in_use[id - vm.first_memslot] = false;
 }
 

@@ -9,14 +9,14 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
-#include "absl/synchronization/mutex.h"
 #include "gmem/kvm/capabilities.h"
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
+#include "mutex.h"
 
 namespace gmem::kvm {
 
-struct VmState {
+struct __attribute__((visibility("hidden"))) VmState {
   VmState(UniqueFd vm_fd, const Capabilities& caps, uint32_t first_slot)
       : fd(std::move(vm_fd)), capabilities(caps), first_memslot(first_slot) {}
 
@@ -25,20 +25,21 @@ struct VmState {
   const uint32_t first_memslot;
 
   // A leaf: nothing is called with it held.
-  absl::Mutex mutex;
+  internal::Mutex mutex;
   // [n] tells whether memslot first_memslot + n is in use. As long as it has to be.
   std::vector<bool> in_use ABSL_GUARDED_BY(mutex);
 };
 
 }  // namespace gmem::kvm
 
-namespace gmem {
-namespace internal __attribute__((visibility("hidden"))) {
+// Not for the shared library's users to link with.
+#pragma GCC visibility push(hidden)
+namespace gmem::internal {
 
-  // KVM_SET_MEMORY_ATTRIBUTES, after all checks. On an error nothing has changed.
-  absl::Status SetMemoryAttributes(const kvm::VmState& vm, GuestRange range, uint64_t attributes);
+// KVM_SET_MEMORY_ATTRIBUTES, after all checks. On an error nothing has changed.
+absl::Status SetMemoryAttributes(const kvm::VmState& vm, GuestRange range, uint64_t attributes);
 
-}  // namespace )
-}  // namespace gmem
+}  // namespace gmem::internal
+#pragma GCC visibility pop
 
 #endif  // GMEM_KVM_VM_STATE_H_

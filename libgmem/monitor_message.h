@@ -18,66 +18,67 @@
 #include "gmem/device.h"
 #include "gmem/monitor.h"
 
-namespace gmem {
-namespace internal __attribute__((visibility("hidden"))) {
+// Not for the shared library's users to link with.
+#pragma GCC visibility push(hidden)
+namespace gmem::internal {
 
-  // Calls @visit for each message of a datagram that begins at an address aligned for
-  // nlmsghdr; each lies within it, whole. Stops at the first error.
-  absl::Status ForEachMessage(absl::Span<const uint8_t> datagram,
-                              absl::FunctionRef<absl::Status(const nlmsghdr&)> visit);
+// Calls @visit for each message of a datagram that begins at an address aligned for
+// nlmsghdr; each lies within it, whole. Stops at the first error.
+absl::Status ForEachMessage(absl::Span<const uint8_t> datagram,
+                            absl::FunctionRef<absl::Status(const nlmsghdr&)> visit);
 
-  // The attributes of a set, numbered from 1.
-  class Attributes {
-   public:
-    static constexpr size_t kMax = 16;
+// The attributes of a set, numbered from 1.
+class Attributes {
+ public:
+  static constexpr size_t kMax = 16;
 
-    // Of a message with a generic netlink header. Types above kMax are passed over.
-    static absl::StatusOr<Attributes> OfMessage(const nlmsghdr& message);
-    // Of the @size bytes from @data on.
-    static absl::StatusOr<Attributes> OfBytes(const void* data, size_t size);
+  // Of a message with a generic netlink header. Types above kMax are passed over.
+  static absl::StatusOr<Attributes> OfMessage(const nlmsghdr& message);
+  // Of the @size bytes from @data on.
+  static absl::StatusOr<Attributes> OfBytes(const void* data, size_t size);
 
-    bool Has(uint16_t type) const { return table_[type] != nullptr; }
+  bool Has(uint16_t type) const { return table_[type] != nullptr; }
 
-    // @name is the one that the specification has, for the error.
-    absl::StatusOr<uint16_t> U16(uint16_t type, absl::string_view name) const;
-    absl::StatusOr<uint32_t> U32(uint16_t type, absl::string_view name) const;
-    absl::StatusOr<uint64_t> U64(uint16_t type, absl::string_view name) const;
-    // Ended by NUL.
-    absl::StatusOr<std::string> String(uint16_t type, absl::string_view name) const;
-    // Each attribute in an array of sets.
-    absl::Status ForEachNested(uint16_t type, absl::string_view name,
-                               absl::FunctionRef<absl::Status(const Attributes&)> visit) const;
+  // @name is the one that the specification has, for the error.
+  absl::StatusOr<uint16_t> U16(uint16_t type, absl::string_view name) const;
+  absl::StatusOr<uint32_t> U32(uint16_t type, absl::string_view name) const;
+  absl::StatusOr<uint64_t> U64(uint16_t type, absl::string_view name) const;
+  // Ended by NUL.
+  absl::StatusOr<std::string> String(uint16_t type, absl::string_view name) const;
+  // Each attribute in an array of sets.
+  absl::Status ForEachNested(uint16_t type, absl::string_view name,
+                             absl::FunctionRef<absl::Status(const Attributes&)> visit) const;
 
-   private:
-    const nlattr* table_[kMax + 1] = {};
-  };
+ private:
+  const nlattr* table_[kMax + 1] = {};
+};
 
-  // The error that NLMSG_ERROR, or NLMSG_DONE after a dump that failed, carries; OK for 0.
-  absl::Status ParseResult(const nlmsghdr& message, absl::string_view request);
+// The error that NLMSG_ERROR, or NLMSG_DONE after a dump that failed, carries; OK for 0.
+absl::Status ParseResult(const nlmsghdr& message, absl::string_view request);
 
-  absl::StatusOr<VmState> ParseVm(const nlmsghdr& message);
-  absl::StatusOr<VmBinding> ParseBinding(const nlmsghdr& message);
-  absl::StatusOr<GuestMemoryState> ParseGuestMemory(const nlmsghdr& message);
-  absl::StatusOr<DeviceStats> ParseStats(const nlmsghdr& message);
-  absl::StatusOr<Event> ParseEvent(const nlmsghdr& message);
+absl::StatusOr<VmState> ParseVm(const nlmsghdr& message);
+absl::StatusOr<VmBinding> ParseBinding(const nlmsghdr& message);
+absl::StatusOr<GuestMemoryState> ParseGuestMemory(const nlmsghdr& message);
+absl::StatusOr<DeviceStats> ParseStats(const nlmsghdr& message);
+absl::StatusOr<Event> ParseEvent(const nlmsghdr& message);
 
-  // Finds losses in the numbers of events.
-  class SequenceChecker {
-   public:
-    // How many messages are missing before the one numbered @sequence.
-    uint64_t CountLost(uint64_t sequence) {
-      // A lower number than expected: the module was loaded anew.
-      const uint64_t lost = last_ != 0 && sequence > last_ ? sequence - last_ - 1 : 0;
-      last_ = sequence;
-      return lost;
-    }
+// Finds losses in the numbers of events.
+class SequenceChecker {
+ public:
+  // How many messages are missing before the one numbered @sequence.
+  uint64_t CountLost(uint64_t sequence) {
+    // A lower number than expected: the module was loaded anew.
+    const uint64_t lost = last_ != 0 && sequence > last_ ? sequence - last_ - 1 : 0;
+    last_ = sequence;
+    return lost;
+  }
 
-   private:
-    // 0: none has come; which is the first depends on when the socket joined.
-    uint64_t last_ = 0;
-  };
+ private:
+  // 0: none has come; which is the first depends on when the socket joined.
+  uint64_t last_ = 0;
+};
 
-}  // namespace )
-}  // namespace gmem
+}  // namespace gmem::internal
+#pragma GCC visibility pop
 
 #endif  // GMEM_MONITOR_MESSAGE_H_

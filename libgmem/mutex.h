@@ -9,8 +9,9 @@
 
 #include "absl/base/thread_annotations.h"
 
-namespace gmem {
-namespace internal __attribute__((visibility("hidden"))) {
+// Not for the shared library's users to link with.
+#pragma GCC visibility push(hidden)
+namespace gmem::internal {
 
 class ABSL_LOCKABLE Mutex {
  public:
@@ -36,7 +37,7 @@ class ABSL_SCOPED_LOCKABLE MutexLock {
   Mutex* const mutex_;
 };
 
-}  // namespace internal
-}  // namespace gmem
+}  // namespace gmem::internal
+#pragma GCC visibility pop
 
 #endif  // GMEM_MUTEX_H_

@@ -9,25 +9,26 @@
 #include "absl/strings/string_view.h"
 #include "gmem/types.h"
 
-namespace gmem {
-namespace internal __attribute__((visibility("hidden"))) {
+// Not for the shared library's users to link with.
+#pragma GCC visibility push(hidden)
+namespace gmem::internal {
 
-  // The rules of a call for one range of it.
-  struct RangeRules {
-    // What the call names the start: "guest_addr", "offset".
-    absl::string_view start_name;
-    ByteSize page_size;
-    // Whose page size that is: "guestmem", "host".
-    absl::string_view page_owner;
-    // Places from here on don't exist, as @limit_name says. 0: no limit is known.
-    uint64_t limit = 0;
-    std::string limit_name = {};
-  };
+// The rules of a call for one range of it.
+struct RangeRules {
+  // What the call names the start: "guest_addr", "offset".
+  absl::string_view start_name;
+  ByteSize page_size;
+  // Whose page size that is: "guestmem", "host".
+  absl::string_view page_owner;
+  // Places from here on don't exist, as @limit_name says. 0: no limit is known.
+  uint64_t limit = 0;
+  std::string limit_name = {};
+};
 
-  // Which rule the range breaks, in words, with the values; empty if none.
-  std::string FindRangeError(const RangeRules& rules, uint64_t start, ByteSize size);
+// Which rule the range breaks, in words, with the values; empty if none.
+std::string FindRangeError(const RangeRules& rules, uint64_t start, ByteSize size);
 
-}  // namespace )
-}  // namespace gmem
+}  // namespace gmem::internal
+#pragma GCC visibility pop
 
 #endif  // GMEM_RANGE_ERROR_H_

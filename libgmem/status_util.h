@@ -10,19 +10,20 @@
 #include "absl/strings/string_view.h"
 #include "gmem/status.h"
 
-namespace gmem {
-namespace internal __attribute__((visibility("hidden"))) {
+// Not for the shared library's users to link with.
+#pragma GCC visibility push(hidden)
+namespace gmem::internal {
 
-  // An error with the code that belongs to @error, the text "MESSAGE: <strerror> [errno
-  // name]" and the errno for GetErrno(). The message names the values and what to do.
-  absl::Status ErrnoError(int error, absl::string_view message);
+// An error with the code that belongs to @error, the text "MESSAGE: <strerror> [errno
+// name]" and the errno for GetErrno(). The message names the values and what to do.
+absl::Status ErrnoError(int error, absl::string_view message);
 
-  // The same without the text of the errno, for what the library itself found wrong: the
-  // message says it better.
-  absl::Status CheckError(int error, absl::string_view message);
+// The same without the text of the errno, for what the library itself found wrong: the
+// message says it better.
+absl::Status CheckError(int error, absl::string_view message);
 
-}  // namespace )
-}  // namespace gmem
+}  // namespace gmem::internal
+#pragma GCC visibility pop
 
 #define GMEM_RETURN_IF_ERROR(expr)                              \
   do {                                                          \

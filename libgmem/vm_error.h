@@ -9,18 +9,19 @@
 #include "gmem/types.h"
 #include "gmem/vm.h"
 
-namespace gmem {
-namespace internal __attribute__((visibility("hidden"))) {
+// Not for the shared library's users to link with.
+#pragma GCC visibility push(hidden)
+namespace gmem::internal {
 
-  absl::Status MapError(const Vm& vm, int guest_memory_fd, const MapOptions& options, int error);
-  absl::Status UnmapExactError(const Vm& vm, int guest_memory_fd, const MapOptions& options,
-                               int error);
+absl::Status MapError(const Vm& vm, int guest_memory_fd, const MapOptions& options, int error);
+absl::Status UnmapExactError(const Vm& vm, int guest_memory_fd, const MapOptions& options,
+                             int error);
 
-  // Of a call that takes nothing but a range. @progress says how far it came.
-  absl::Status VmRangeError(const Vm& vm, absl::string_view verb, GuestRange range, int error,
-                            absl::string_view progress);
+// Of a call that takes nothing but a range. @progress says how far it came.
+absl::Status VmRangeError(const Vm& vm, absl::string_view verb, GuestRange range, int error,
+                          absl::string_view progress);
 
-}  // namespace )
-}  // namespace gmem
+}  // namespace gmem::internal
+#pragma GCC visibility pop
 
 #endif  // GMEM_VM_ERROR_H_
