@@ -29,10 +29,11 @@ namespace {
 constexpr ByteSize kHugePageSize = MiB(2);
 
 absl::Status CheckRange(GuestRange range) {
-  const std::string wrong = internal::FindRangeError(
+  std::string wrong = internal::FindRangeError(
       {.start_name = "guest_addr", .page_size = HostPageSize(), .page_owner = "host"},
       range.start.value(), range.size);
   if (wrong.empty() && range.IsValid()) return absl::OkStatus();
+  if (wrong.empty()) wrong = absl::StrCat(ToString(range), " ends beyond every address space");
   return internal::CheckError(range.IsValid() ? EINVAL : EOVERFLOW,
                               absl::StrCat("not a range for a window: ", wrong));
 }
@@ -113,7 +114,6 @@ absl::Status Window::Refresh(GuestRange range) const {
   };
   const absl::Status query_status = vm_.ForEachBinding(range, show_binding);
   if (status.ok() && query_status.ok()) return Show({done, range.end() - done}, access_);
-  internal::ReserveOver(HostMemory({done, range.end() - done})).IgnoreError();
   return status.ok() ? query_status : status;
 }
 

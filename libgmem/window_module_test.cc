@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstdint>
 #include <limits>
+#include <thread>
 #include <utility>
+#include <vector>
 
+#include "absl/status/status.h"
 #include "gmem/guest_memory.h"
 #include "gmem/mapping.h"
 #include "gmem/types.h"
@@ -113,6 +118,72 @@ TEST_F(WindowTest, RefreshAcrossBindingsHolesAndPermissions) {
   EXPECT_TRUE(Poke(At(*window, 10), 1));
 }
 
+TEST_F(WindowTest, RefreshThatFailsLeavesWhatIsThere) {
+  const GuestMemory memory = NewMemory(4 * kPage);
+  const Vm vm = NewVm();
+  ASSERT_THAT(vm.Map(memory, {.guest_address = kBase, .size = 4 * kPage}), IsOk());
+  auto window = NewWindow(vm);
+  ASSERT_THAT(window, IsOk());
+  EXPECT_TRUE(Poke(At(*window, 3), 3));
+  ASSERT_THAT(vm.Unmap(Pages(1, 1)), IsOk());
+
+  rlimit old = {};
+  ASSERT_EQ(getrlimit(RLIMIT_AS, &old), 0);
+  const rlimit nothing = {.rlim_cur = 0, .rlim_max = old.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_AS, &nothing), 0);
+  const absl::Status status = window->Refresh();
+  ASSERT_EQ(setrlimit(RLIMIT_AS, &old), 0);
+  EXPECT_THAT(status, FailsWith(ENOMEM, "can't map a window"));
+
+  EXPECT_EQ(Peek(At(*window, 3)), 3);
+  EXPECT_EQ(Peek(At(*window, 1)), std::nullopt);
+  EXPECT_THAT(window->Refresh(), IsOk());
+  EXPECT_EQ(Peek(At(*window, 3)), 3);
+}
+
+// Each thread binds and unbinds pages of its own and shows them; one refreshes all.
+TEST_F(WindowTest, ManyThreads) {
+  constexpr uint64_t kNrThreads = 3;
+  constexpr uint64_t kEach = 5;
+  static_assert(kNrThreads * kEach <= kNrPages);
+  const GuestMemory memory = NewMemory(kNrPages * kPage);
+  const Vm vm = NewVm();
+  auto window = NewWindow(vm);
+  ASSERT_THAT(window, IsOk());
+
+  std::atomic<uint64_t> running = kNrThreads;
+  std::vector<std::thread> threads;
+  for (uint64_t thread = 0; thread < kNrThreads; ++thread) {
+    threads.emplace_back([&, thread] {
+      for (uint64_t i = 0; i < 200; ++i) {
+        const uint64_t first = thread * kEach + i % kEach;
+        const GuestRange range = Pages(first, kEach - i % kEach);
+        EXPECT_THAT(vm.Map(memory, {.guest_address = range.start,
+                                    .offset = ByteOffset((first * kPage).value()),
+                                    .size = range.size}),
+                    IsOk());
+        EXPECT_THAT(window->Refresh(range), IsOk());
+        // Another's Refresh() may have shown what it saw before.
+        vm.Populate(range).IgnoreError();
+        if (i == 199) break;
+        EXPECT_THAT(vm.Unmap(range), IsOk());
+        EXPECT_THAT(window->Refresh(range), IsOk());
+      }
+      --running;
+    });
+  }
+  while (running > 0) EXPECT_THAT(window->Refresh(), IsOk());
+  for (std::thread& thread : threads) thread.join();
+
+  ASSERT_THAT(window->Refresh(), IsOk());
+  for (uint64_t page = 0; page < kNrPages; ++page) {
+    const auto bound = vm.Query(Pages(page, 1));
+    ASSERT_THAT(bound, IsOk());
+    EXPECT_EQ(Poke(At(*window, page), 1), !bound->empty()) << page;
+  }
+  EXPECT_EQ(vm.Query()->size(), kNrThreads);
+}
+
 TEST_F(WindowTest, ReadOnly) {
   const GuestMemory memory = NewMemory(kPage);
   const Vm vm = NewVm();
@@ -156,6 +227,9 @@ TEST_F(WindowTest, Errors) {
   EXPECT_THAT(
       Window::Create(vm, {GuestAddress(std::numeric_limits<uint64_t>::max() - 0xfff), 2 * kPage}),
       FailsWith(EOVERFLOW, "doesn't fit 64 bits"));
+  EXPECT_THAT(
+      Window::Create(vm, {GuestAddress(std::numeric_limits<uint64_t>::max() - 0xfff), kPage}),
+      FailsWith(EOVERFLOW, "ends beyond every address space"));
   EXPECT_THAT(Window::Create(vm, {GuestAddress(0), ByteSize(uint64_t{1} << 50)}),
               FailsWith(ENOMEM, "1048576 GiB"));
   EXPECT_THAT(Window::Create(NewVm({.provider = "mock"}), Pages(0, 1)),

@@ -62,8 +62,9 @@ class Window {
   std::optional<GuestAddress> ToGuest(const void* address) const;
 
   /// Shows @p range, which lies in the window, as it is bound now. Allocates no memory
-  /// unless it fails. On failure, no part of the range shows anything that is not bound
-  /// there; call again.
+  /// unless it fails. On failure, say ResourceExhausted (ENOMEM) at the limit of mappings,
+  /// the range is up to date to some place and behind it as it was: what is still bound as
+  /// the window shows it can be used, a touch of anything else is refused. Call again.
   absl::Status Refresh(GuestRange range) const;
   absl::Status Refresh() const { return Refresh(range_); }
 
