@@ -4,6 +4,8 @@
 #include <fcntl.h>
 #include <linux/gmem.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -16,6 +18,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "gmem/guest_memory.h"
@@ -30,6 +33,9 @@ namespace {
 
 using internal::CheckError;
 using internal::ErrnoError;
+
+// MISC_MAJOR of linux/major.h.
+constexpr unsigned int kMiscMajor = 10;
 
 // 0 or an errno.
 int GetInfo(int fd, uint32_t provider_index, gmem_info* info) {
@@ -54,6 +60,21 @@ std::string JoinNames(const std::vector<ProviderInfo>& providers) {
   });
 }
 
+// Why EINVAL.
+std::string FindVmMistake(const VmOptions& options, const std::vector<ProviderInfo>& providers) {
+  const auto provider =
+      std::find_if(providers.begin(), providers.end(), [&options](const ProviderInfo& candidate) {
+        return options.provider.empty() || candidate.name == options.provider;
+      });
+  const int bits = options.guest_address_bits;
+  if (provider != providers.end() && (bits < 0 || bits > provider->max_guest_address_bits)) {
+    return absl::StrCat("guest_address_bits ", bits, " is not within the ",
+                        provider->max_guest_address_bits, " of provider \"", provider->name, "\"");
+  }
+  return absl::StrCat("guest_address_bits ", bits, " or reclaim policy ",
+                      static_cast<int>(options.policy), " is wrong");
+}
+
 }  // namespace
 
 absl::StatusOr<Device> Device::Open(const char* path) {
@@ -72,14 +93,20 @@ absl::StatusOr<Device> Device::Open(const char* path) {
 }
 
 absl::StatusOr<Device> Device::Adopt(UniqueFd fd) {
-  gmem_info info;
-  if (const int error = GetInfo(fd.get(), 0, &info); error != 0) {
-    if (error != ENOTTY) {
-      return ErrnoError(error, absl::StrCat("can't use descriptor ", fd.get()));
-    }
-    return CheckError(EINVAL, absl::StrCat("descriptor ", fd.get(), " is not ", kPath));
+  struct stat stat = {};
+  int error = fstat(fd.get(), &stat) == 0 ? 0 : errno;
+  if (error == 0) {
+    // The descriptor may be a stranger's: only what can be ours is asked by ioctl(), which
+    // may mean anything elsewhere.
+    const bool misc = S_ISCHR(stat.st_mode) && major(stat.st_rdev) == kMiscMajor;
+    gmem_info info;
+    error = misc ? GetInfo(fd.get(), 0, &info) : ENOTTY;
   }
-  return Device(std::move(fd));
+  if (error == 0) return Device(std::move(fd));
+  if (error != ENOTTY) {
+    return ErrnoError(error, absl::StrCat("can't use descriptor ", fd.get()));
+  }
+  return CheckError(EINVAL, absl::StrCat("descriptor ", fd.get(), " is not ", kPath));
 }
 
 absl::StatusOr<DeviceInfo> Device::Info() const {
@@ -123,13 +150,13 @@ absl::StatusOr<Vm> Device::CreateVm(const VmOptions& options) const {
     return CheckError(EOPNOTSUPP,
                       absl::StrCat("no provider has a name as long as \"", options.provider, "\""));
   }
+  if (options.provider.find('\0') != std::string::npos) {
+    return CheckError(
+        EINVAL, absl::StrCat("no provider is called \"", absl::CHexEscape(options.provider), "\""));
+  }
   std::copy(options.provider.begin(), options.provider.end(), create.provider_name);
 
-  // The old call does the same and works on hosts that have only that.
-  const bool all_default = options.provider.empty() && options.policy == ReclaimPolicy::kAllow &&
-                           options.guest_address_bits == 0;
-  UniqueFd fd(all_default ? ioctl(fd_.get(), GMEM_CREATE_VM, 0)
-                          : ioctl(fd_.get(), GMEM_VM_CREATE, &create));
+  UniqueFd fd(ioctl(fd_.get(), GMEM_VM_CREATE, &create));
   if (fd) return Vm(std::move(fd));
 
   const int error = errno;
@@ -139,10 +166,11 @@ absl::StatusOr<Vm> Device::CreateVm(const VmOptions& options) const {
   }
   if (error == EOPNOTSUPP || error == EINVAL) {
     const absl::StatusOr<DeviceInfo> info = Info();
-    if (info.ok()) absl::StrAppend(&message, "; this host has: ", JoinNames(info->providers));
-    if (error == EINVAL) {
-      absl::StrAppend(&message, "; guest_address_bits ", options.guest_address_bits,
-                      " or the policy is wrong");
+    if (info.ok() && error == EOPNOTSUPP) {
+      absl::StrAppend(&message, "; this host has: ", JoinNames(info->providers));
+    }
+    if (info.ok() && error == EINVAL) {
+      absl::StrAppend(&message, "; ", FindVmMistake(options, info->providers));
     }
   }
   return ErrnoError(error, message);

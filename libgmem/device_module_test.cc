@@ -71,7 +71,11 @@ TEST_F(DeviceTest, CreateVmErrors) {
   EXPECT_THAT(device().CreateVm({.provider = "a name longer than any"}),
               FailsWith(EOPNOTSUPP, "a name longer than any"));
   EXPECT_THAT(device().CreateVm({.guest_address_bits = 60}),
-              FailsWith(EINVAL, "guest_address_bits 60"));
+              FailsWith(EINVAL, "guest_address_bits 60 is not within the 52 of provider"));
+  EXPECT_THAT(device().CreateVm({.provider = "mock", .guest_address_bits = -1}),
+              FailsWith(EINVAL, "guest_address_bits -1 is not within"));
+  EXPECT_THAT(device().CreateVm({.provider = std::string("window\0x", 8)}),
+              FailsWith(EINVAL, "window\\x00x"));
   EXPECT_THAT(device().CreateVm({.policy = static_cast<ReclaimPolicy>(9)}),
               FailsWith(EINVAL, "policy"));
 }

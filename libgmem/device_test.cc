@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -27,8 +28,8 @@ namespace {
 using ::testing::HasSubstr;
 
 template <typename T>
-constexpr bool kMoveOnly = std::is_nothrow_move_constructible_v<T> &&
-                           std::is_move_assignable_v<T> && !std::is_copy_constructible_v<T>;
+constexpr bool kMoveOnly = std::is_nothrow_move_constructible_v<T>&& std::is_move_assignable_v<T> &&
+                           !std::is_copy_constructible_v<T>;
 static_assert(kMoveOnly<Device> && kMoveOnly<GuestMemory> && kMoveOnly<Vm> && kMoveOnly<Window>);
 
 UniqueFd Memfd() { return UniqueFd(memfd_create("other", MFD_CLOEXEC)); }
@@ -51,6 +52,8 @@ TEST(Device, OpenWhatIsNoDevice) {
 TEST(Device, AdoptErrors) {
   EXPECT_EQ(GetErrno(Device::Adopt(UniqueFd()).status()), EBADF);
   EXPECT_EQ(GetErrno(Device::Adopt(Memfd()).status()), EINVAL);
+  // A terminal's is another device, and takes calls of its own.
+  EXPECT_EQ(GetErrno(Device::Open("/dev/ptmx").status()), EINVAL);
 }
 
 TEST(GuestMemory, AdoptErrors) {
@@ -70,6 +73,8 @@ TEST(Vm, AdoptErrors) {
   const auto vm = Vm::Adopt(Memfd());
   EXPECT_EQ(GetErrno(vm.status()), EINVAL);
   EXPECT_THAT(std::string(vm.status().message()), HasSubstr("is not a VM"));
+  // An anonymous file as a VM's.
+  EXPECT_EQ(GetErrno(Vm::Adopt(UniqueFd(eventfd(0, EFD_CLOEXEC))).status()), EINVAL);
 }
 
 TEST(Vm, AdoptClosesWhatItRefuses) {

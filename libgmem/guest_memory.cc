@@ -18,6 +18,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "fallocate.h"
 #include "gmem/mapping.h"
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
@@ -77,11 +78,8 @@ absl::StatusOr<Mapping> GuestMemory::Map(ByteRange range, MemoryAccess access) c
 absl::Status GuestMemory::Fallocate(ByteRange range, int mode, absl::string_view verb) const {
   int error = range.IsValid() ? EINVAL : EOVERFLOW;
   if (FitsFile(range)) {
-    if (fallocate(fd_.get(), mode, static_cast<off_t>(range.start.value()),
-                  static_cast<off_t>(range.size.value())) == 0) {
-      return absl::OkStatus();
-    }
-    error = errno;
+    error = internal::FallocateInChunks(fd_.get(), mode, range);
+    if (error == 0) return absl::OkStatus();
   }
 
   const std::string what = absl::StrCat("can't ", verb, " ", ToString(range), " of guestmem");
@@ -133,6 +131,11 @@ absl::StatusOr<PageCounts> GuestMemory::Query(ByteRange range) const {
                     .lent = query.lent,
                     .shared = query.shared,
                     .leaked = query.leaked};
+}
+
+absl::StatusOr<GuestMemory> GuestMemory::Duplicate() const {
+  GMEM_ASSIGN_OR_RETURN(UniqueFd fd, fd_.Duplicate());
+  return GuestMemory(std::move(fd), size_, page_size_, id_);
 }
 
 absl::StatusOr<UniqueFd> GuestMemory::Reopen(MemoryAccess access) const {

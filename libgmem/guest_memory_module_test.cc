@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/time.h>
 
 #include <cerrno>
 #include <cstdint>
 #include <limits>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "gmem/guest_memory.h"
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
@@ -91,6 +95,43 @@ TEST_F(GuestMemoryTest, ReadOnlyDescriptor) {
   EXPECT_THAT(reader->Map(MemoryAccess::kReadOnly), IsOk());
   EXPECT_THAT(reader->Allocate({ByteOffset(0), kPage}), FailsWith(EBADF, "for writing"));
   EXPECT_THAT(memory.Reopen(MemoryAccess::kReadWrite), IsOk());
+}
+
+TEST_F(GuestMemoryTest, WriteOnlyDescriptor) {
+  const GuestMemory memory = NewMemory(kPage);
+  const UniqueFd fd(
+      open(absl::StrCat("/proc/self/fd/", memory.fd()).c_str(), O_WRONLY | O_CLOEXEC));
+  ASSERT_TRUE(fd);
+  EXPECT_THAT(NewVm().Map(fd.get(), {.size = kPage, .write = false}),
+              FailsWith(EACCES, "isn't open for reading"));
+}
+
+TEST_F(GuestMemoryTest, DuplicateAndRelease) {
+  GuestMemory memory = NewMemory(2 * kPage);
+  auto other = memory.Duplicate();
+  ASSERT_THAT(other, IsOk());
+  EXPECT_NE(other->fd(), memory.fd());
+  EXPECT_EQ(other->id(), memory.id());
+  EXPECT_EQ(other->size(), 2 * kPage);
+  EXPECT_EQ(other->page_size(), kPage);
+  const int raw = memory.fd();
+  const UniqueFd released = std::move(memory).Release();
+  EXPECT_EQ(released.get(), raw);
+  EXPECT_TRUE(GuestMemory::IsGuestMemory(raw));
+}
+
+// More than is allocated at a time, under a signal every millisecond.
+TEST_F(GuestMemoryTest, AllocateUnderSignals) {
+  struct sigaction action = {};
+  action.sa_handler = [](int) {};
+  ASSERT_EQ(sigaction(SIGALRM, &action, nullptr), 0);
+  const itimerval often = {.it_interval = {0, 1000}, .it_value = {0, 1000}};
+  const GuestMemory memory = NewMemory(MiB(130));
+  ASSERT_EQ(setitimer(ITIMER_REAL, &often, nullptr), 0);
+  EXPECT_THAT(memory.Allocate({ByteOffset(0), MiB(130)}), IsOk());
+  const itimerval never = {};
+  ASSERT_EQ(setitimer(ITIMER_REAL, &never, nullptr), 0);
+  EXPECT_EQ(*memory.Query(), (PageCounts{.host = MiB(130).value() / kPage.value()}));
 }
 
 TEST_F(GuestMemoryTest, PunchIsRefusedByPolicy) {

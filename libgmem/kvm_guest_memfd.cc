@@ -15,6 +15,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "fallocate.h"
 #include "gmem/kvm/capabilities.h"
 #include "gmem/kvm/guest_memfd.h"
 #include "gmem/mapping.h"
@@ -93,15 +94,7 @@ absl::StatusOr<Mapping> GuestMemfd::Map(ByteRange range, MemoryAccess access) co
 
 absl::Status GuestMemfd::Fallocate(int mode, ByteRange range, const char* what) const {
   GMEM_RETURN_IF_ERROR(CheckRange(range));
-  int error = 0;
-  do {
-    // A signal makes the kernel stop on the way; what was done needs no time again.
-    error =
-        fallocate(fd_.get(), mode | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(range.start.value()),
-                  static_cast<off_t>(range.size.value())) == 0
-            ? 0
-            : errno;
-  } while (error == EINTR);
+  const int error = internal::FallocateInChunks(fd_.get(), mode | FALLOC_FL_KEEP_SIZE, range);
   if (error == 0) return absl::OkStatus();
   return internal::ErrnoError(
       error, absl::StrCat("can't ", what, " ", ToString(range), " of the guest_memfd"));

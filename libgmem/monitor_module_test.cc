@@ -83,6 +83,7 @@ TEST_F(MonitorTest, ListsWhatThereIs) {
   EXPECT_EQ(state.bindings, 2U);
   EXPECT_EQ(state.lent_pages, 1U);
   EXPECT_EQ(state.refused, 0U);
+  EXPECT_EQ(*vm.Id(), state.id);
   const auto found = monitor.FindVm(state.id);
   ASSERT_THAT(found, IsOk());
   EXPECT_EQ(found->lent_pages, 1U);

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "gmem/vm.h"
 
+#include <fcntl.h>
 #include <linux/gmem.h>
+#include <linux/magic.h>
 #include <sys/ioctl.h>
+#include <sys/vfs.h>
+#include <unistd.h>
 
 #include <array>
 #include <cerrno>
@@ -16,8 +20,11 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
 #include "gmem/guest_memory.h"
 #include "gmem/mapping.h"
 #include "gmem/types.h"
@@ -100,19 +107,40 @@ int ProbeAddress(int vm_fd, uint64_t address) {
 }  // namespace
 
 absl::StatusOr<Vm> Vm::Adopt(UniqueFd fd) {
-  if (const int error = ProbeAddress(fd.get(), 0); error != 0) {
-    if (error != ENOTTY) {
-      return ErrnoError(error, absl::StrCat("can't adopt descriptor ", fd.get()));
-    }
-    return CheckError(EINVAL, absl::StrCat("descriptor ", fd.get(),
-                                           " is not a VM: pass one that Device::CreateVm() made"));
+  struct statfs fs = {};
+  int error = fstatfs(fd.get(), &fs) == 0 ? 0 : errno;
+  // The descriptor may be a stranger's: only what can be ours is asked by ioctl(), which may
+  // mean anything to a device.
+  if (error == 0) {
+    error = fs.f_type == ANON_INODE_FS_MAGIC ? ProbeAddress(fd.get(), 0) : ENOTTY;
   }
-  return Vm(std::move(fd));
+  if (error == 0) return Vm(std::move(fd));
+  if (error != ENOTTY) {
+    return ErrnoError(error, absl::StrCat("can't adopt descriptor ", fd.get()));
+  }
+  return CheckError(EINVAL, absl::StrCat("descriptor ", fd.get(),
+                                         " is not a VM: pass one that Device::CreateVm() made"));
 }
 
 absl::StatusOr<Vm> Vm::Duplicate() const {
   GMEM_ASSIGN_OR_RETURN(UniqueFd fd, fd_.Duplicate());
   return Vm(std::move(fd));
+}
+
+absl::StatusOr<uint32_t> Vm::Id() const {
+  const std::string path = absl::StrCat("/proc/self/fdinfo/", fd_.get());
+  const UniqueFd info(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  std::array<char, 512> text;
+  const ssize_t length = info ? read(info.get(), text.data(), text.size()) : -1;
+  if (length < 0) return ErrnoError(errno, absl::StrCat("can't read ", path));
+
+  constexpr absl::string_view kKey = "gmem-vm:";
+  for (absl::string_view line :
+       absl::StrSplit(absl::string_view(text.data(), static_cast<size_t>(length)), '\n')) {
+    uint32_t id = 0;
+    if (absl::ConsumePrefix(&line, kKey) && absl::SimpleAtoi(line, &id)) return id;
+  }
+  return CheckError(EBADMSG, absl::StrCat(path, " doesn't say \"", kKey, "\" and a number"));
 }
 
 int Vm::GuestAddressBits() const {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vm_error.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 
 #include <cerrno>
@@ -67,6 +68,11 @@ std::string FindMapMistake(const Vm& vm, int fd, const MapOptions& options) {
   return wrong;
 }
 
+bool IsOpenForReading(int fd) {
+  const int flags = fcntl(fd, F_GETFL);
+  return flags >= 0 && (flags & O_ACCMODE) != O_WRONLY;
+}
+
 // What EEXIST is about.
 std::string FindOverlap(const Vm& vm, GuestRange range) {
   std::string overlap;
@@ -104,7 +110,10 @@ absl::Status MapError(const Vm& vm, int guest_memory_fd, const MapOptions& optio
                                             "; ProviderInfo::CanEnforce() tells what it can"));
     case EACCES:
       return ErrnoError(error, absl::StrCat(what, ": descriptor ", guest_memory_fd,
-                                            " isn't open for writing: map without write"));
+                                            IsOpenForReading(guest_memory_fd)
+                                                ? " isn't open for writing: map without write"
+                                                : " isn't open for reading, which all access "
+                                                  "needs: GuestMemory::Reopen() it"));
     case EBADF:
       return ErrnoError(error, absl::StrCat(what, ": guestmem descriptor ", guest_memory_fd));
     default:
@@ -134,7 +143,7 @@ absl::Status VmRangeError(const Vm& vm, absl::string_view verb, GuestRange range
           "it begins or ends inside a huge page of a binding: extend it to multiples of that "
           "guestmem's page size";
     }
-    return CheckError(error, absl::StrCat(what, ": ", wrong));
+    if (!wrong.empty()) return CheckError(error, absl::StrCat(what, ": ", wrong));
   }
   if (error == ENOENT) absl::StrAppend(&what, ": a part of it is unbound, Map() it first");
   if (error == EACCES) absl::StrAppend(&what, ": the VM's policy is ReclaimPolicy::kDeny");

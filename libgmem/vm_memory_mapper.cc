@@ -38,8 +38,7 @@ class VmMemoryMapper final : public internal::RegionMapper {
   absl::Status DoMap(const Piece& piece) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     const GuestRange guest = ToGuest(piece.range());
     if (!GuestMemory::IsGuestMemory(piece.fd)) {
-      GMEM_RETURN_IF_ERROR(
-          internal::CheckFileReaches(piece.fd, piece.fd_offset, piece.size));
+      GMEM_RETURN_IF_ERROR(internal::CheckFileReaches(piece.fd, piece.fd_offset, piece.size));
       return internal::MapOver(window_->HostMemory(guest), piece.fd, piece.fd_offset, piece.access);
     }
 

@@ -226,6 +226,22 @@ TEST_F(VmTest, AdoptAndDuplicate) {
   EXPECT_EQ(third->Query()->size(), 1U);
 }
 
+TEST_F(VmTest, IdIsTheMonitors) {
+  const Vm vm = NewVm();
+  const auto id = vm.Id();
+  ASSERT_THAT(id, IsOk());
+  EXPECT_EQ(*vm.Duplicate()->Id(), *id);
+  EXPECT_NE(*NewVm().Id(), *id);
+}
+
+TEST_F(VmTest, Release) {
+  Vm vm = NewVm();
+  const int raw = vm.fd();
+  UniqueFd fd = std::move(vm).Release();
+  EXPECT_EQ(fd.get(), raw);
+  EXPECT_THAT(Vm::Adopt(std::move(fd)), IsOk());
+}
+
 TEST_F(VmTest, ProviderThatRefusesToGiveBack) {
   const GuestMemory memory = NewMemory(4 * kPage);
   const Vm vm = NewVm({.provider = "mock"});

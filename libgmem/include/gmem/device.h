@@ -95,8 +95,8 @@ class Device {
   absl::StatusOr<DeviceInfo> Info() const;
   absl::StatusOr<DeviceStats> Stats() const;
 
-  /// Unimplemented (EOPNOTSUPP) if the host has no such provider, InvalidArgument for an
-  /// address width beyond the provider's.
+  /// Unimplemented (EOPNOTSUPP) if the host has no such provider, InvalidArgument (EINVAL)
+  /// for an address width beyond the provider's.
   absl::StatusOr<Vm> CreateVm(const VmOptions& options = {}) const;
 
   /// Guest memory of @p size bytes, a multiple of the page size, fixed for its life. Takes
@@ -104,6 +104,9 @@ class Device {
   /// Unimplemented (EOPNOTSUPP) if there are no huge pages and @p options asks for some.
   absl::StatusOr<GuestMemory> CreateGuestMemory(ByteSize size,
                                                 const GuestMemoryOptions& options = {}) const;
+
+  /// Gives the descriptor away.
+  [[nodiscard]] UniqueFd Release() && { return std::move(fd_); }
 
  private:
   explicit Device(UniqueFd fd) : fd_(std::move(fd)) {}

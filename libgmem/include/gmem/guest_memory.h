@@ -34,8 +34,9 @@ struct PageCounts {
 /// Device::CreateGuestMemory(); lives as long as a descriptor, a mapping or a binding
 /// refers to it.
 ///
-/// Ranges are multiples of page_size() and lie within size(), else InvalidArgument
-/// (EINVAL).
+/// Ranges lie within size() and are multiples of page_size(), of Map() and Query() of the
+/// host's page size; else InvalidArgument (EINVAL), or OutOfRange (EOVERFLOW) for a sum that
+/// wraps.
 ///
 /// Thread-safe: every const method.
 class GuestMemory {
@@ -63,8 +64,8 @@ class GuestMemory {
     return Map({ByteOffset(0), size_}, access);
   }
 
-  /// Puts memory behind every page of the range that has none. ResourceExhausted
-  /// (ENOMEM) if there isn't enough, Unavailable (EINTR) if a signal came.
+  /// Puts memory behind every page of the range that has none, and goes on after signals.
+  /// ResourceExhausted (ENOMEM) if there isn't enough; what was allocated until then stays.
   absl::Status Allocate(ByteRange range) const;
 
   /// Frees the range; it reads as zeroes afterwards. Lent pages are taken back first; if
@@ -72,10 +73,12 @@ class GuestMemory {
   /// if the provider refuses.
   absl::Status PunchHole(ByteRange range) const;
 
-  /// Counts the pages of a range. Here, multiples of the host's page size will do, and
-  /// what lies beyond the end is absent.
+  /// Counts the pages of a range. What lies beyond the end is absent.
   absl::StatusOr<PageCounts> Query(ByteRange range) const;
   absl::StatusOr<PageCounts> Query() const { return Query({ByteOffset(0), size_}); }
+
+  /// Another owner of the same memory.
+  absl::StatusOr<GuestMemory> Duplicate() const;
 
   /// Another descriptor, close-on-exec; one without write access to hand to a process
   /// that is only to read. Needs /proc.

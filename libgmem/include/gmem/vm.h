@@ -137,6 +137,13 @@ class Vm {
   /// Another owner of the same VM.
   absl::StatusOr<Vm> Duplicate() const;
 
+  /// Gives the descriptor away.
+  [[nodiscard]] UniqueFd Release() && { return std::move(fd_); }
+
+  /// The number by which the host's operator knows this VM: VmState::id, Event::vm_id.
+  /// Needs /proc.
+  absl::StatusOr<uint32_t> Id() const;
+
   /// The width of the guest address space. Asks the kernel; 0 if it doesn't tell.
   int GuestAddressBits() const;
 
@@ -166,7 +173,7 @@ class Vm {
 
   /// Calls @p visit for each binding that touches @p range, in ascending order, each
   /// whole, until it returns false. It may call other methods. What changes meanwhile is
-  /// seen or not; what doesn't is seen once.
+  /// seen or not, and may overlap what was seen before it; what doesn't is seen once.
   absl::Status ForEachBinding(GuestRange range,
                               absl::FunctionRef<bool(const Binding&)> visit) const;
 

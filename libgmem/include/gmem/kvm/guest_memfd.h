@@ -26,7 +26,8 @@ class Vm;
 class GuestMemfd {
  public:
   /// Takes over a guest_memfd that this or another process made, with the kind and size
-  /// it was made with. InvalidArgument if @p fd is something else.
+  /// it was made with. InvalidArgument if @p fd is something else, as far as one can tell:
+  /// kShared and kGuestOnly look alike. Needs /proc.
   ///
   /// In another process than the one that made its VM, the file can be mapped if it is
   /// kShared, and the mapping be the host memory of a memslot of another VM. A memslot
@@ -47,7 +48,8 @@ class GuestMemfd {
   absl::StatusOr<Mapping> Map(ByteRange range,
                               MemoryAccess access = MemoryAccess::kReadWrite) const;
 
-  /// Allocates a range ahead of use, according to its NUMA policy if it has one.
+  /// Allocates a range ahead of use, according to its NUMA policy if it has one, and goes on
+  /// after signals.
   /// ResourceExhausted if there is no memory; what was allocated until then stays.
   absl::Status Allocate(ByteRange range) const;
 

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "fallocate.h"
+
+#include <fcntl.h>
+#include <linux/falloc.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "gmem/types.h"
+
+namespace gmem::internal {
+namespace {
+
+// A multiple of every page size, and walked in less time than lies between two signals.
+constexpr ByteSize kChunk = MiB(64);
+
+int FallocateOnce(int fd, int mode, ByteRange range) {
+  int error = 0;
+  do {
+    error = fallocate(fd, mode, static_cast<off_t>(range.start.value()),
+                      static_cast<off_t>(range.size.value())) == 0
+                ? 0
+                : errno;
+  } while (error == EINTR);
+  return error;
+}
+
+}  // namespace
+
+int FallocateInChunks(int fd, int mode, ByteRange range) {
+  if ((mode & FALLOC_FL_PUNCH_HOLE) != 0) return FallocateOnce(fd, mode, range);
+  ByteRange rest = range;
+  int error = 0;
+  do {
+    const ByteRange chunk = {rest.start, std::min(rest.size, kChunk)};
+    error = FallocateOnce(fd, mode, chunk);
+    rest = {chunk.end(), ByteSize(rest.size.value() - chunk.size.value())};
+  } while (error == 0 && rest.size > ByteSize(0));
+  return error;
+}
+
+}  // namespace gmem::internal
