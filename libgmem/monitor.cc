@@ -130,6 +130,9 @@ struct __attribute__((visibility("hidden"))) Monitor::State {
   Socket events;
   uint16_t family = 0;
   uint32_t group = 0;
+  // Of nlctrl, the family of families: which come and go.
+  uint32_t notify_group = 0;
+  bool gone = false;
   uint32_t sequence = 0;
   internal::SequenceChecker checker;
   Buffer buffer = Buffer(kBufferSize);
@@ -141,7 +144,11 @@ struct __attribute__((visibility("hidden"))) Monitor::State {
   absl::Status Dump(Request& request, absl::string_view what, absl::FunctionRef<void()> restart,
                     Visit visit);
 
-  absl::Status Resolve();
+  // Learns the numbers of a family, and of one group of it.
+  absl::Status Resolve(const char* family_name, absl::string_view group_name, uint16_t& id,
+                       uint32_t& group_id);
+  absl::Status ResolveAll();
+  absl::Status ReadMessage(const nlmsghdr& message, std::vector<Event>& result);
 
   template <typename T>
   absl::StatusOr<std::vector<T>> DumpAll(Request request, absl::string_view what,
@@ -219,29 +226,39 @@ absl::StatusOr<T> Monitor::State::AskOne(Request request, absl::string_view what
   return *std::move(result);
 }
 
-absl::Status Monitor::State::Resolve() {
+absl::Status Monitor::State::Resolve(const char* family_name, absl::string_view group_name,
+                                     uint16_t& id, uint32_t& group_id) {
   Request request(GENL_ID_CTRL, CTRL_CMD_GETFAMILY, NLM_F_ACK);
-  request.Add(CTRL_ATTR_FAMILY_NAME, GMEM_FAMILY_NAME);
-  const auto parse = [this](const nlmsghdr& message) -> absl::Status {
+  request.Add(CTRL_ATTR_FAMILY_NAME, family_name);
+  group_id = 0;
+  const auto parse = [&](const nlmsghdr& message) -> absl::Status {
     GMEM_ASSIGN_OR_RETURN(const Attributes attributes, Attributes::OfMessage(message));
-    GMEM_ASSIGN_OR_RETURN(family, attributes.U16(CTRL_ATTR_FAMILY_ID, "family-id"));
+    GMEM_ASSIGN_OR_RETURN(id, attributes.U16(CTRL_ATTR_FAMILY_ID, "family-id"));
     return attributes.ForEachNested(
-        CTRL_ATTR_MCAST_GROUPS, "mcast-groups", [this](const Attributes& entry) -> absl::Status {
+        CTRL_ATTR_MCAST_GROUPS, "mcast-groups", [&](const Attributes& entry) -> absl::Status {
           GMEM_ASSIGN_OR_RETURN(const auto name, entry.String(CTRL_ATTR_MCAST_GRP_NAME, "name"));
-          GMEM_ASSIGN_OR_RETURN(const auto id, entry.U32(CTRL_ATTR_MCAST_GRP_ID, "id"));
-          if (name == GMEM_MCGRP_EVENTS) group = id;
+          GMEM_ASSIGN_OR_RETURN(const auto number, entry.U32(CTRL_ATTR_MCAST_GRP_ID, "id"));
+          if (name == group_name) group_id = number;
           return absl::OkStatus();
         });
   };
-  const absl::Status status = Ask(request, "find the netlink family gmem", parse).status();
+  GMEM_RETURN_IF_ERROR(
+      Ask(request, absl::StrCat("find the netlink family ", family_name), parse).status());
+  if (group_id != 0) return absl::OkStatus();
+  return CheckError(EBADMSG, absl::StrCat("the netlink family ", family_name, " has no group \"",
+                                          group_name, "\""));
+}
+
+absl::Status Monitor::State::ResolveAll() {
+  uint16_t nlctrl = 0;
+  GMEM_RETURN_IF_ERROR(Resolve("nlctrl", "notify", nlctrl, notify_group));
+  const absl::Status status = Resolve(GMEM_FAMILY_NAME, GMEM_MCGRP_EVENTS, family, group);
   if (GetErrno(status) == ENOENT) {
     return CheckError(ENOENT,
                       "there is no netlink family gmem: load the module gmem, and be in the host's "
                       "initial network namespace");
   }
-  GMEM_RETURN_IF_ERROR(status);
-  if (group == 0) return CheckError(EBADMSG, "the netlink family gmem has no group of events");
-  return absl::OkStatus();
+  return status;
 }
 
 Monitor::Monitor(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -252,7 +269,7 @@ Monitor::~Monitor() = default;
 absl::StatusOr<Monitor> Monitor::Open() {
   auto state = std::make_unique<State>();
   GMEM_ASSIGN_OR_RETURN(state->requests, OpenSocket());
-  GMEM_RETURN_IF_ERROR(state->Resolve());
+  GMEM_RETURN_IF_ERROR(state->ResolveAll());
   return Monitor(std::move(state));
 }
 
@@ -308,6 +325,11 @@ absl::Status Monitor::Subscribe(ByteSize buffer) {
       setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size)) != 0) {
     return ErrnoError(errno, absl::StrCat("can't give the socket a buffer of ", ToString(buffer)));
   }
+  // Before the group of events: what ends that mustn't be missed.
+  if (mnl_socket_setsockopt(socket.get(), NETLINK_ADD_MEMBERSHIP, &state_->notify_group,
+                            sizeof(state_->notify_group)) != 0) {
+    return ErrnoError(errno, "can't join the group \"notify\" of the netlink family nlctrl");
+  }
   if (mnl_socket_setsockopt(socket.get(), NETLINK_ADD_MEMBERSHIP, &state_->group,
                             sizeof(state_->group)) != 0) {
     const int error = errno;
@@ -323,12 +345,24 @@ int Monitor::fd() const {
   return state_->events == nullptr ? -1 : mnl_socket_get_fd(state_->events.get());
 }
 
+absl::Status Monitor::State::ReadMessage(const nlmsghdr& message, std::vector<Event>& result) {
+  GMEM_ASSIGN_OR_RETURN(const bool end, internal::IsEndOfFamily(message, family));
+  if (end) gone = true;
+  if (message.nlmsg_type != family || gone) return absl::OkStatus();
+  GMEM_ASSIGN_OR_RETURN(Event event, internal::ParseEvent(message));
+  if (const uint64_t lost = checker.CountLost(event.sequence); lost != 0) {
+    result.push_back({.type = EventType::kGap, .lost = lost});
+  }
+  result.push_back(std::move(event));
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::vector<Event>> Monitor::ReadEvents() {
   if (state_->events == nullptr) {
     return absl::FailedPreconditionError("ReadEvents() needs Subscribe() before");
   }
   std::vector<Event> result;
-  while (result.size() < kEventsPerRead) {
+  while (result.size() < kEventsPerRead && !state_->gone) {
     auto datagram = Receive(state_->events, state_->buffer, MSG_DONTWAIT);
     if (GetErrno(datagram.status()) == ENOBUFS) {
       result.push_back({.type = EventType::kGap});
@@ -337,14 +371,8 @@ absl::StatusOr<std::vector<Event>> Monitor::ReadEvents() {
     absl::Status status = datagram.status();
     if (status.ok()) {
       if (!*datagram) break;
-      status = internal::ForEachMessage(**datagram, [&](const nlmsghdr& message) -> absl::Status {
-        if (message.nlmsg_type != state_->family) return absl::OkStatus();
-        GMEM_ASSIGN_OR_RETURN(Event event, internal::ParseEvent(message));
-        if (const uint64_t lost = state_->checker.CountLost(event.sequence); lost != 0) {
-          result.push_back({.type = EventType::kGap, .lost = lost});
-        }
-        result.push_back(std::move(event));
-        return absl::OkStatus();
+      status = internal::ForEachMessage(**datagram, [&](const nlmsghdr& message) {
+        return state_->ReadMessage(message, result);
       });
     }
     if (!status.ok()) {
@@ -352,6 +380,10 @@ absl::StatusOr<std::vector<Event>> Monitor::ReadEvents() {
       if (result.empty()) return status;
       break;
     }
+  }
+  if (state_->gone && result.empty()) {
+    return CheckError(
+        ESHUTDOWN, "the module gmem was unloaded, so no more events come: Open() a Monitor anew");
   }
   return result;
 }

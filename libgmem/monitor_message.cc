@@ -321,4 +321,13 @@ absl::StatusOr<Event> ParseEvent(const nlmsghdr& message) {
   return event;
 }
 
+absl::StatusOr<bool> IsEndOfFamily(const nlmsghdr& message, uint16_t family) {
+  if (message.nlmsg_type != GENL_ID_CTRL) return false;
+  GMEM_ASSIGN_OR_RETURN(const Attributes attributes, Attributes::OfMessage(message));
+  const auto* const generic = static_cast<const genlmsghdr*>(mnl_nlmsg_get_payload(&message));
+  if (generic->cmd != CTRL_CMD_DELFAMILY) return false;
+  GMEM_ASSIGN_OR_RETURN(const uint16_t id, attributes.U16(CTRL_ATTR_FAMILY_ID, "family-id"));
+  return id == family;
+}
+
 }  // namespace gmem::internal

@@ -62,12 +62,15 @@ absl::StatusOr<GuestMemoryState> ParseGuestMemory(const nlmsghdr& message);
 absl::StatusOr<DeviceStats> ParseStats(const nlmsghdr& message);
 absl::StatusOr<Event> ParseEvent(const nlmsghdr& message);
 
+// Does nlctrl say that this family is gone?
+absl::StatusOr<bool> IsEndOfFamily(const nlmsghdr& message, uint16_t family);
+
 // Finds losses in the numbers of events.
 class SequenceChecker {
  public:
   // How many messages are missing before the one numbered @sequence.
   uint64_t CountLost(uint64_t sequence) {
-    // A lower number than expected: the module was loaded anew.
+    // A lower number can't come, but the kernel is not trusted to count.
     const uint64_t lost = last_ != 0 && sequence > last_ ? sequence - last_ - 1 : 0;
     last_ = sequence;
     return lost;

@@ -43,6 +43,10 @@ class Message {
     generic->cmd = command;
   }
 
+  Message& U16(uint16_t type, uint16_t value) {
+    mnl_attr_put_u16(header(), type, value);
+    return *this;
+  }
   Message& U32(uint16_t type, uint32_t value) {
     mnl_attr_put_u32(header(), type, value);
     return *this;
@@ -348,6 +352,20 @@ TEST(MonitorMessageTest, LossesShowInNumbers) {
   // A module that was loaded anew.
   EXPECT_EQ(checker.CountLost(1), 0U);
   EXPECT_EQ(checker.CountLost(2), 0U);
+}
+
+TEST(MonitorMessageTest, EndOfTheFamily) {
+  const auto is_end = [](uint8_t command, uint16_t type, uint16_t family) {
+    return *IsEndOfFamily(
+        AsMessage(Message(command, type).U16(CTRL_ATTR_FAMILY_ID, family).bytes()), kFamily);
+  };
+  EXPECT_TRUE(is_end(CTRL_CMD_DELFAMILY, GENL_ID_CTRL, kFamily));
+  EXPECT_FALSE(is_end(CTRL_CMD_DELFAMILY, GENL_ID_CTRL, kFamily + 1));
+  EXPECT_FALSE(is_end(CTRL_CMD_NEWFAMILY, GENL_ID_CTRL, kFamily));
+  // An event, whose commands have other meanings.
+  EXPECT_FALSE(is_end(CTRL_CMD_DELFAMILY, kFamily, kFamily));
+  Message without_family(CTRL_CMD_DELFAMILY, GENL_ID_CTRL);
+  EXPECT_EQ(GetErrno(IsEndOfFamily(AsMessage(without_family.bytes()), kFamily).status()), EBADMSG);
 }
 
 }  // namespace

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <sched.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -19,6 +21,7 @@
 #include "gmem/monitor.h"
 #include "gmem/status.h"
 #include "gmem/types.h"
+#include "gmem/unique_fd.h"
 #include "gmem/vm.h"
 #include "gmem/window.h"
 #include "testing_module.h"
@@ -259,6 +262,40 @@ TEST_F(MonitorTest, FullSocketIsReported) {
     expected = event.sequence + 1;
   }
   EXPECT_GT(lost, 0U);
+}
+
+// Not a MonitorTest, which has the device open.
+TEST(MonitorReloadTest, SaysThatTheModuleWasUnloaded) {
+  // Where selftests/vm/run puts it.
+  const UniqueFd file(open("/modules/gmem.ko", O_RDONLY | O_CLOEXEC));
+  ASSERT_TRUE(file);
+  auto monitor = Monitor::Open();
+  ASSERT_THAT(monitor, IsOk());
+  ASSERT_THAT(monitor->Subscribe(), IsOk());
+  { const auto memory = Device::Open()->CreateGuestMemory(kPage); }
+  // The memory goes after its last descriptor, a little later.
+  int error = EAGAIN;
+  for (int i = 0; i < 100 && error != 0; ++i) {
+    usleep(10000);
+    error = syscall(SYS_delete_module, "gmem", O_NONBLOCK) == 0 ? 0 : errno;
+  }
+  ASSERT_EQ(error, 0);
+  ASSERT_EQ(syscall(SYS_finit_module, file.get(), "", 0), 0);
+
+  pollfd poll_fd = {.fd = monitor->fd(), .events = POLLIN, .revents = 0};
+  ASSERT_EQ(poll(&poll_fd, 1, 1000), 1);
+  // What came before isn't lost.
+  const auto events = monitor->ReadEvents();
+  ASSERT_THAT(events, IsOk());
+  ASSERT_FALSE(events->empty());
+  EXPECT_EQ(events->front().type, EventType::kMemoryCreated);
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_THAT(monitor->ReadEvents(), FailsWith(ESHUTDOWN, "Open() a Monitor anew"));
+  }
+  auto anew = Monitor::Open();
+  ASSERT_THAT(anew, IsOk());
+  ASSERT_THAT(anew->Subscribe(), IsOk());
+  EXPECT_THAT(anew->Stats(), IsOk());
 }
 
 TEST_F(MonitorTest, NeedsRights) {

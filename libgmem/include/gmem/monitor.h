@@ -134,7 +134,7 @@ struct Event {
 };
 
 /// The names that the specification of the netlink family has: "vm-created",
-/// "reclaim-refused"; "unknown" for what this library doesn't know.
+/// "reclaim-refused"; "unknown" for what this library doesn't know. Thread-safe.
 absl::string_view ToString(EventType type);
 absl::string_view ToString(ReclaimCause cause);
 absl::string_view ToString(FaultReason reason);
@@ -151,7 +151,13 @@ absl::string_view ToString(ReclaimPolicy policy);
 /// To follow the state: Subscribe(), then ask, then apply the events that came
 /// meanwhile. After kGap or kOverrun, ask again.
 ///
-/// Move-only. Thread-compatible.
+/// Move-only.
+///
+/// @par Thread safety
+/// Thread-safe: Open(), fd().\n
+/// Needs exclusive access: Vms(), Bindings(), GuestMemories(), FindVm(), FindGuestMemory(),
+/// Stats(), Subscribe(), ReadEvents(), moving, destroying. Several threads have a Monitor
+/// each. fd() needs a Subscribe() that has returned.
 class Monitor {
  public:
   /// NotFound (ENOENT) if the module isn't loaded or the calling process isn't in the
@@ -190,6 +196,9 @@ class Monitor {
   /// What has come, in order, without waiting; empty if nothing has. At most some
   /// hundred at a time: what is left keeps fd() readable. Losses stand at their place
   /// among the events, as kGap and kOverrun. FailedPrecondition before Subscribe().
+  ///
+  /// FailedPrecondition (ESHUTDOWN), now and ever after, if the module was unloaded: no events come
+  /// from one that is loaded anew. Open() another Monitor then.
   absl::StatusOr<std::vector<Event>> ReadEvents();
 
  private:
