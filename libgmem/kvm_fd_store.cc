@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -29,6 +30,14 @@
 #include "status_util.h"
 
 namespace gmem::kvm {
+namespace {
+
+absl::Status NoAnswer(absl::Duration timeout) {
+  return absl::DeadlineExceededError(
+      absl::StrCat("the service manager didn't answer in ", absl::FormatDuration(timeout)));
+}
+
+}  // namespace
 
 absl::StatusOr<FdStore> FdStore::Open(const char* notify_socket) {
   if (!notify_socket) {
@@ -55,7 +64,7 @@ absl::StatusOr<FdStore> FdStore::Open(const char* notify_socket) {
   return FdStore(std::move(socket), std::move(address));
 }
 
-absl::Status FdStore::Send(absl::string_view message, int fd) const {
+absl::Status FdStore::Send(int socket, absl::string_view message, int fd) const {
   sockaddr_un to = {};
   to.sun_family = AF_UNIX;
   std::memcpy(to.sun_path, address_.data(), address_.size());
@@ -79,7 +88,7 @@ absl::Status FdStore::Send(absl::string_view message, int fd) const {
 
   ssize_t sent = 0;
   do {
-    sent = sendmsg(socket_.get(), &header, MSG_NOSIGNAL);
+    sent = sendmsg(socket, &header, MSG_NOSIGNAL);
   } while (sent < 0 && errno == EINTR);
   if (sent >= 0) return absl::OkStatus();
   return internal::ErrnoError(errno, "can't send to the service manager");
@@ -88,12 +97,12 @@ absl::Status FdStore::Send(absl::string_view message, int fd) const {
 absl::Status FdStore::Store(absl::string_view name, int fd) const {
   GMEM_RETURN_IF_ERROR(internal::CheckFdName(name));
   if (fd < 0) return internal::CheckError(EBADF, absl::StrCat("descriptor ", fd, " can't be kept"));
-  return Send(absl::StrCat("FDSTORE=1\nFDNAME=", name), fd);
+  return Send(socket_.get(), absl::StrCat("FDSTORE=1\nFDNAME=", name), fd);
 }
 
 absl::Status FdStore::Remove(absl::string_view name) const {
   GMEM_RETURN_IF_ERROR(internal::CheckFdName(name));
-  return Send(absl::StrCat("FDSTOREREMOVE=1\nFDNAME=", name), -1);
+  return Send(socket_.get(), absl::StrCat("FDSTOREREMOVE=1\nFDNAME=", name), -1);
 }
 
 // The manager gets one end of a pipe, in its turn, and closes it: that is the answer.
@@ -102,10 +111,21 @@ absl::Status FdStore::Sync(absl::Duration timeout) const {
   if (pipe2(ends.data(), O_CLOEXEC) != 0) return internal::ErrnoError(errno, "can't make a pipe");
   const UniqueFd in(ends[0]);
   UniqueFd out(ends[1]);
-  GMEM_RETURN_IF_ERROR(Send("BARRIER=1", out.get()));
+  const absl::Time deadline = absl::Now() + timeout;
+  // The manager's queue may be full. A socket of its own, since other threads' Store() has
+  // no time limit.
+  const UniqueFd socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  if (!socket) return internal::ErrnoError(errno, "can't make a socket");
+  // 0 would be for ever.
+  const timeval limit = absl::ToTimeval(std::max(timeout, absl::Microseconds(1)));
+  if (setsockopt(socket.get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) != 0) {
+    return internal::ErrnoError(errno, "can't limit the time for sending");
+  }
+  const absl::Status sent = Send(socket.get(), "BARRIER=1", out.get());
+  if (GetErrno(sent) == EAGAIN) return NoAnswer(timeout);
+  GMEM_RETURN_IF_ERROR(sent);
   out.reset();
 
-  const absl::Time deadline = absl::Now() + timeout;
   for (;;) {
     const int64_t left = absl::ToInt64Milliseconds(
         absl::Ceil(std::max(deadline - absl::Now(), absl::ZeroDuration()), absl::Milliseconds(1)));
@@ -114,8 +134,7 @@ absl::Status FdStore::Sync(absl::Duration timeout) const {
     if (ready > 0) return absl::OkStatus();
     if (ready < 0 && errno != EINTR) return internal::ErrnoError(errno, "can't wait for a pipe");
     if (ready == 0 && absl::Now() >= deadline) {
-      return absl::DeadlineExceededError(
-          absl::StrCat("the service manager didn't answer in ", absl::FormatDuration(timeout)));
+      return NoAnswer(timeout);
     }
   }
 }

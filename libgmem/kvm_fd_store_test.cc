@@ -132,6 +132,22 @@ TEST(KvmFdStoreTest, SyncGivesUp) {
   EXPECT_EQ(store->Sync(absl::ZeroDuration()).code(), absl::StatusCode::kDeadlineExceeded);
 }
 
+// A manager that reads nothing, with a queue that is full.
+TEST(KvmFdStoreTest, SyncGivesUpBeforeItCanSend) {
+  const std::string address = AbstractAddress();
+  const FakeManager manager(address);
+  const UniqueFd filler(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  sockaddr_un to = {};
+  to.sun_family = AF_UNIX;
+  std::memcpy(to.sun_path + 1, address.data() + 1, address.size() - 1);
+  const auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + address.size());
+  while (sendto(filler.get(), "x", 1, 0, reinterpret_cast<const sockaddr*>(&to), length) == 1) {
+  }
+  ASSERT_EQ(errno, EAGAIN);
+  const auto store = FdStore::Open(address.c_str());
+  EXPECT_EQ(store->Sync(absl::Milliseconds(20)).code(), absl::StatusCode::kDeadlineExceeded);
+}
+
 TEST(KvmFdStoreTest, AddressesThatCantBe) {
   EXPECT_EQ(FdStore::Open(nullptr).status().code(), absl::StatusCode::kFailedPrecondition);
   for (const char* address : {"", "@", "relative", "vsock:2:1234"}) {

@@ -61,7 +61,8 @@ absl::Status ParseOwn(absl::string_view value, std::vector<Named>& found) {
                        "behind the process ID it needs NUMBER=NAME, separated by ':'");
     }
     GMEM_RETURN_IF_ERROR(internal::CheckFdName(parts.second));
-    found.push_back({std::string(parts.second), fd});
+    std::string name(parts.second);
+    found.push_back({std::move(name), fd});
   }
   return absl::OkStatus();
 }
@@ -175,7 +176,7 @@ absl::Status FdTable::Save(absl::string_view name, int fd) {
       return internal::ErrnoError(errno, absl::StrCat("can't duplicate descriptor ", fd));
     }
   }
-  entries_.emplace_back(std::string(name), std::move(copy));
+  entries_.emplace_back(name, std::move(copy));
   return absl::OkStatus();
 }
 
@@ -188,7 +189,7 @@ absl::Status FdTable::Adopt(absl::string_view name, UniqueFd fd) {
                              " on, or Save() a duplicate"));
   }
   GMEM_RETURN_IF_ERROR(SetFlag(fd.get(), true));
-  entries_.emplace_back(std::string(name), std::move(fd));
+  entries_.emplace_back(name, std::move(fd));
   return absl::OkStatus();
 }
 

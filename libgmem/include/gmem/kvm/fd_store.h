@@ -21,7 +21,11 @@ namespace gmem::kvm {
 /// The manager doesn't answer. It drops what it doesn't like (over the limit of the unit,
 /// NotifyAccess= too narrow) and tells its journal; Sync() waits until it has looked.
 ///
-/// Move-only. Thread-safe, but for moving it.
+/// Move-only.
+///
+/// @par Thread safety
+/// Thread-safe: Open(), Store(), Remove(), Sync().\n
+/// Needs exclusive access: moving, destroying.
 class FdStore {
  public:
   /// @p notify_socket is the value of $NOTIFY_SOCKET: a path, or a name that begins with
@@ -44,7 +48,7 @@ class FdStore {
   FdStore(UniqueFd socket, std::string address)
       : socket_(std::move(socket)), address_(std::move(address)) {}
 
-  absl::Status Send(absl::string_view message, int fd) const;
+  absl::Status Send(int socket, absl::string_view message, int fd) const;
 
   UniqueFd socket_;
   // sockaddr_un::sun_path, as long as it counts.

@@ -29,7 +29,13 @@ namespace gmem::kvm {
 /// in the process that made it, before exec(). GuestMemfd::Adopt() says what the new
 /// program can do with it.
 ///
-/// Move-only. Thread-compatible.
+/// Move-only.
+///
+/// @par Thread safety
+/// Thread-safe: Find(), size().\n
+/// Needs exclusive access: Save(), Adopt(), Take(), PrepareExec(), CancelExec(), moving,
+/// destroying.\n
+/// Inherit() needs a process in which no other thread opens or closes descriptors yet.
 class FdTable {
  public:
   /// The variable that PrepareExec() sets.
