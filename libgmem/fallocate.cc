@@ -12,8 +12,8 @@
 namespace gmem::internal {
 namespace {
 
-// A multiple of every page size, and walked in less time than lies between two signals.
-constexpr ByteSize kChunk = MiB(64);
+// Walked in less time than lies between two signals, in a virtual machine, too.
+constexpr ByteSize kChunk = MiB(2);
 
 int FallocateOnce(int fd, int mode, ByteRange range) {
   int error = 0;
@@ -28,12 +28,14 @@ int FallocateOnce(int fd, int mode, ByteRange range) {
 
 }  // namespace
 
-int FallocateInChunks(int fd, int mode, ByteRange range) {
+int FallocateInChunks(int fd, int mode, ByteRange range, ByteSize page_size) {
   if ((mode & FALLOC_FL_PUNCH_HOLE) != 0) return FallocateOnce(fd, mode, range);
+  // Of powers of two, the greater is a multiple of the other.
+  const ByteSize most = std::max(kChunk, page_size);
   ByteRange rest = range;
   int error = 0;
   do {
-    const ByteRange chunk = {rest.start, std::min(rest.size, kChunk)};
+    const ByteRange chunk = {rest.start, std::min(rest.size, most)};
     error = FallocateOnce(fd, mode, chunk);
     rest = {chunk.end(), ByteSize(rest.size.value() - chunk.size.value())};
   } while (error == 0 && rest.size > ByteSize(0));

@@ -9,12 +9,13 @@
 #pragma GCC visibility push(hidden)
 namespace gmem::internal {
 
-// Calls fallocate() for @range, whose end fits off_t; returns 0 or an errno, never EINTR.
+// Calls fallocate() for @range, whose end fits off_t, of a file whose pages are of
+// @page_size; returns 0 or an errno, never EINTR.
 //
 // A signal makes the kernel stop an allocation on the way, and the next try walks past all
 // that is there: of a large range under a periodic signal, none would come to its end. So
 // allocate piece by piece. A punch is one call: it frees all of the range or nothing.
-int FallocateInChunks(int fd, int mode, ByteRange range);
+int FallocateInChunks(int fd, int mode, ByteRange range, ByteSize page_size);
 
 }  // namespace gmem::internal
 #pragma GCC visibility pop

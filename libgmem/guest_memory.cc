@@ -78,7 +78,7 @@ absl::StatusOr<Mapping> GuestMemory::Map(ByteRange range, MemoryAccess access) c
 absl::Status GuestMemory::Fallocate(ByteRange range, int mode, absl::string_view verb) const {
   int error = range.IsValid() ? EINVAL : EOVERFLOW;
   if (FitsFile(range)) {
-    error = internal::FallocateInChunks(fd_.get(), mode, range);
+    error = internal::FallocateInChunks(fd_.get(), mode, range, page_size_);
     if (error == 0) return absl::OkStatus();
   }
 

@@ -120,18 +120,18 @@ TEST_F(GuestMemoryTest, DuplicateAndRelease) {
   EXPECT_TRUE(GuestMemory::IsGuestMemory(raw));
 }
 
-// More than is allocated at a time, under a signal every millisecond.
+// More than is allocated at a time, under a signal every 4 ms.
 TEST_F(GuestMemoryTest, AllocateUnderSignals) {
   struct sigaction action = {};
   action.sa_handler = [](int) {};
   ASSERT_EQ(sigaction(SIGALRM, &action, nullptr), 0);
-  const itimerval often = {.it_interval = {0, 1000}, .it_value = {0, 1000}};
-  const GuestMemory memory = NewMemory(MiB(130));
+  const itimerval often = {.it_interval = {0, 4000}, .it_value = {0, 4000}};
+  const GuestMemory memory = NewMemory(MiB(66));
   ASSERT_EQ(setitimer(ITIMER_REAL, &often, nullptr), 0);
-  EXPECT_THAT(memory.Allocate({ByteOffset(0), MiB(130)}), IsOk());
+  EXPECT_THAT(memory.Allocate({ByteOffset(0), MiB(66)}), IsOk());
   const itimerval never = {};
   ASSERT_EQ(setitimer(ITIMER_REAL, &never, nullptr), 0);
-  EXPECT_EQ(*memory.Query(), (PageCounts{.host = MiB(130).value() / kPage.value()}));
+  EXPECT_EQ(*memory.Query(), (PageCounts{.host = MiB(66).value() / kPage.value()}));
 }
 
 TEST_F(GuestMemoryTest, PunchIsRefusedByPolicy) {

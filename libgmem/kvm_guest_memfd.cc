@@ -94,7 +94,8 @@ absl::StatusOr<Mapping> GuestMemfd::Map(ByteRange range, MemoryAccess access) co
 
 absl::Status GuestMemfd::Fallocate(int mode, ByteRange range, const char* what) const {
   GMEM_RETURN_IF_ERROR(CheckRange(range));
-  const int error = internal::FallocateInChunks(fd_.get(), mode | FALLOC_FL_KEEP_SIZE, range);
+  const int error =
+      internal::FallocateInChunks(fd_.get(), mode | FALLOC_FL_KEEP_SIZE, range, HostPageSize());
   if (error == 0) return absl::OkStatus();
   return internal::ErrnoError(
       error, absl::StrCat("can't ", what, " ", ToString(range), " of the guest_memfd"));

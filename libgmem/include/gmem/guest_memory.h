@@ -38,7 +38,11 @@ struct PageCounts {
 /// host's page size; else InvalidArgument (EINVAL), or OutOfRange (EOVERFLOW) for a sum that
 /// wraps.
 ///
-/// Thread-safe: every const method.
+/// @par Thread safety
+/// Thread-safe: Adopt(), IsGuestMemory(), fd(), size(), page_size(), id(), Map(),
+/// Allocate(), PunchHole(), Query(), Duplicate(), Reopen(). The kernel orders calls on one
+/// range.\n
+/// Needs exclusive access: Release(), moving, destroying.
 class GuestMemory {
  public:
   /// Takes over a descriptor that came from elsewhere, a socket say. InvalidArgument

@@ -22,7 +22,12 @@ class Vm;
 /// The file keeps the VM alive in the kernel. The other way round, it is Memslot that
 /// keeps the file open, KVM doesn't.
 ///
-/// Move-only. Thread-compatible: const methods may run at the same time.
+/// Move-only.
+///
+/// @par Thread safety
+/// Thread-safe: Adopt(), fd(), kind(), size(), range(), Map(), Allocate(), Discard(). The
+/// kernel orders calls on one range.\n
+/// Needs exclusive access: Release(), moving, destroying.
 class GuestMemfd {
  public:
   /// Takes over a guest_memfd that this or another process made, with the kind and size
