@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -29,6 +30,13 @@ class RegionOverKvm final : public internal::RegionMapper {
         memory_(std::move(memory)),
         slot_(std::move(slot)) {}
 
+  ~RegionOverKvm() override {
+    // The guest must never have a memslot over addresses that are others' by then. In a
+    // process that didn't make the VM, it has none.
+    const absl::Status status = slot_.Remove();
+    if (!status.ok() && GetErrno(status) != EIO) memory_.Release();
+  }
+
  private:
   absl::Status DoMap(const Piece& piece) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     GMEM_RETURN_IF_ERROR(internal::CheckFileReaches(piece.fd, piece.fd_offset, piece.size));
@@ -38,15 +46,15 @@ class RegionOverKvm final : public internal::RegionMapper {
     return internal::ReserveOver(memory_.span(range));
   }
 
-  const Mapping memory_;
-  // Goes first: the guest has no memslot over addresses that are others' by then.
-  const Memslot slot_;
+  Mapping memory_;
+  Memslot slot_;
 };
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<gmem::MemoryMapper>> NewMemoryMapper(
     const Vm& vm, GuestRange range, const MemoryMapperOptions& options) {
+  GMEM_RETURN_IF_ERROR(internal::RegionMapper::CheckMaxPieces(options.max_pieces));
   // KVM uses a huge page where guest and host addresses are aligned to one alike.
   const bool huge = IsAligned(range.start, kHugePage) && range.size >= kHugePage;
   GMEM_ASSIGN_OR_RETURN(Mapping memory,

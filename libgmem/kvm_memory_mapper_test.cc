@@ -56,6 +56,24 @@ class KvmMemoryMapperTest : public ::testing::Test {
   UniqueFd file_ = NewFile(4 * kPage);
 };
 
+// The guest could still reach what is mapped there next. (Another try may work by then.)
+TEST_F(KvmMemoryMapperTest, KeepsItsAddressesIfRemovingTheMemslotFails) {
+  auto mapper = NewMemoryMapper(vm_, kRegion);
+  ASSERT_TRUE(mapper.ok()) << mapper.status();
+  uint8_t* const host = HostAddress(0);
+  kvm_.FailNext(KVM_SET_USER_MEMORY_REGION2, ENOMEM);
+  mapper->reset();
+  EXPECT_EQ(msync(host, kRegion.size.value(), MS_ASYNC), 0);
+  munmap(host, kRegion.size.value());
+}
+
+TEST_F(KvmMemoryMapperTest, BoundsItsPieces) {
+  for (const size_t count : {size_t{0}, size_t{1} << 21, SIZE_MAX}) {
+    EXPECT_EQ(GetErrno(NewMemoryMapper(vm_, kRegion, {.max_pieces = count}).status()), EINVAL);
+  }
+  EXPECT_TRUE(kvm_.memslots().empty());
+}
+
 TEST_F(KvmMemoryMapperTest, IsOneMemslot) {
   auto mapper = NewMemoryMapper(vm_, kRegion);
   ASSERT_TRUE(mapper.ok()) << mapper.status();

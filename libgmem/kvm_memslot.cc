@@ -176,13 +176,26 @@ Memslot& Memslot::operator=(Memslot&& other) noexcept {
   return *this;
 }
 
-void Memslot::Reset() {
-  if (!vm_) return;
+absl::Status Memslot::Remove() {
+  if (!vm_) return absl::OkStatus();
   kvm_userspace_memory_region2 region = {};
   region.slot = id_;
-  // A size of 0 removes. That fails in a process that didn't make the VM, where the
-  // memslot isn't ours to remove, and where nothing else can be done with it either.
-  if (SetRegion(*vm_, region) == 0) ReturnNumber(*vm_, id_);
+  // A size of 0 removes.
+  if (SetRegion(*vm_, region) != 0) {
+    const int error = errno;
+    return internal::ErrnoError(
+        error,
+        absl::StrCat("can't remove the memslot at ", ToString(range_),
+                     error == EIO ? ": another process made the VM" : ": it is still there"));
+  }
+  ReturnNumber(*vm_, id_);
+  vm_.reset();
+  guest_memfd_.reset();
+  return absl::OkStatus();
+}
+
+void Memslot::Reset() {
+  Remove().IgnoreError();
   vm_.reset();
   guest_memfd_.reset();
 }
@@ -204,14 +217,14 @@ absl::Status Memslot::CheckConversion(GuestRange range) const {
 
 // The other half's pages go only after KVM's change of mind: before it, the guest could
 // still be using them.
-absl::Status Memslot::Lend(GuestRange range) const {
+absl::Status Memslot::Lend(GuestRange range) {
   GMEM_RETURN_IF_ERROR(CheckConversion(range));
   GMEM_RETURN_IF_ERROR(internal::SetMemoryAttributes(*vm_, range, KVM_MEMORY_ATTRIBUTE_PRIVATE));
   if (guest_memfd_->kind() != GuestMemfdKind::kPrivate) return absl::OkStatus();
   return WithPrefix("lent, but ", DiscardHost(range));
 }
 
-absl::Status Memslot::Share(GuestRange range) const {
+absl::Status Memslot::Share(GuestRange range) {
   GMEM_RETURN_IF_ERROR(CheckConversion(range));
   GMEM_RETURN_IF_ERROR(internal::SetMemoryAttributes(*vm_, range, 0));
   if (guest_memfd_->kind() != GuestMemfdKind::kPrivate) return absl::OkStatus();

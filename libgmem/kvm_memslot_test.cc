@@ -128,6 +128,31 @@ TEST_F(KvmMemslotTest, MovesWithItsOwner) {
   b.Reset();
 }
 
+TEST_F(KvmMemslotTest, RemovalThatFailsCanBeTriedAgain) {
+  const Vm vm = NewVm();
+  Memslot slot = *vm.AddMemslot({.guest_address = kBase, .host = host_.span()});
+  kvm_.FailNext(KVM_SET_USER_MEMORY_REGION2, ENOMEM);
+  const absl::Status status = slot.Remove();
+  EXPECT_EQ(GetErrno(status), ENOMEM);
+  EXPECT_THAT(Message(status), HasSubstr("still there"));
+  EXPECT_TRUE(slot.is_valid());
+  EXPECT_EQ(kvm_.memslots().size(), 1);
+  EXPECT_TRUE(slot.Remove().ok());
+  EXPECT_FALSE(slot.is_valid());
+  EXPECT_TRUE(kvm_.memslots().empty());
+  EXPECT_TRUE(slot.Remove().ok());
+}
+
+TEST_F(KvmMemslotTest, ANumberThatIsStillInUseIsntUsedAgain) {
+  const Vm vm = NewVm();
+  const auto half = host_.span().first(kPage);
+  Memslot slot = *vm.AddMemslot({.guest_address = kBase, .host = half});
+  kvm_.FailNext(KVM_SET_USER_MEMORY_REGION2, ENOMEM);
+  slot.Reset();
+  EXPECT_FALSE(slot.is_valid());
+  EXPECT_EQ(vm.AddMemslot({.guest_address = GuestAddress(0), .host = half})->id(), 1);
+}
+
 TEST_F(KvmMemslotTest, OutlivesItsVm) {
   std::optional<Vm> vm = NewVm();
   Memslot slot = *vm->AddMemslot({.guest_address = kBase, .host = host_.span()});
@@ -224,7 +249,7 @@ class KvmConversionTest : public KvmMemslotTest {
 };
 
 TEST_F(KvmConversionTest, LendFreesTheHostsHalf) {
-  const Memslot slot = MakeSlot(host_half_.span(), memfd_);
+  Memslot slot = MakeSlot(host_half_.span(), memfd_);
   const GuestRange range = {kBase + KiB(4), KiB(8)};
   ASSERT_TRUE(slot.Lend(range).ok());
   ASSERT_EQ(kvm_.attributes().size(), 1);
@@ -236,7 +261,7 @@ TEST_F(KvmConversionTest, LendFreesTheHostsHalf) {
 }
 
 TEST_F(KvmConversionTest, ShareFreesTheGuestsHalf) {
-  const Memslot slot = MakeSlot(host_half_.span().first(2 * kPage), memfd_, ByteOffset(kPage));
+  Memslot slot = MakeSlot(host_half_.span().first(2 * kPage), memfd_, ByteOffset(kPage));
   const Mapping guest_half = *Mapping::OfFile(memfd_.fd(), {.size = KiB(64)});
   for (uint64_t page = 0; page < 4; ++page) guest_half.data()[page * kPage] = 1;
   ASSERT_TRUE(slot.Share({kBase + KiB(4), KiB(4)}).ok());
@@ -253,7 +278,7 @@ TEST_F(KvmConversionTest, LendFreesPrivateHostMemory) {
   ASSERT_NE(anonymous, MAP_FAILED);
   auto* const bytes = static_cast<uint8_t*>(anonymous);
   bytes[0] = bytes[kPage] = 7;
-  const Memslot slot = MakeSlot({bytes, 65536}, memfd_);
+  Memslot slot = MakeSlot({bytes, 65536}, memfd_);
   ASSERT_TRUE(slot.Lend({kBase, KiB(4)}).ok());
   EXPECT_EQ(bytes[0], 0);
   EXPECT_EQ(bytes[kPage], 7);
@@ -263,7 +288,7 @@ TEST_F(KvmConversionTest, LendFreesPrivateHostMemory) {
 TEST_F(KvmConversionTest, OneMemoryForBothKeepsItsContent) {
   const GuestMemfd memfd = *vm_.CreateGuestMemfd(KiB(64), GuestMemfdKind::kGuestOnly);
   ASSERT_TRUE(memfd.Allocate(memfd.range()).ok());
-  const Memslot slot = MakeSlot(host_half_.span(), memfd);
+  Memslot slot = MakeSlot(host_half_.span(), memfd);
   ASSERT_TRUE(slot.Lend({kBase, KiB(64)}).ok());
   ASSERT_TRUE(slot.Share({kBase, KiB(64)}).ok());
   EXPECT_EQ(kvm_.attributes().size(), 2);
@@ -272,7 +297,7 @@ TEST_F(KvmConversionTest, OneMemoryForBothKeepsItsContent) {
 }
 
 TEST_F(KvmConversionTest, KvmsRefusalChangesNothing) {
-  const Memslot slot = MakeSlot(host_half_.span(), memfd_);
+  Memslot slot = MakeSlot(host_half_.span(), memfd_);
   kvm_.FailNext(KVM_SET_MEMORY_ATTRIBUTES, ENOMEM);
   EXPECT_EQ(GetErrno(slot.Lend({kBase, KiB(4)})), ENOMEM);
   kvm_.FailNext(KVM_SET_MEMORY_ATTRIBUTES, ENOMEM);
@@ -283,10 +308,10 @@ TEST_F(KvmConversionTest, KvmsRefusalChangesNothing) {
 
 // Locked memory can't be freed; the lending is done all the same, and the error says so.
 TEST_F(KvmConversionTest, SaysWhenTheHostsHalfStays) {
-  void* const locked = mmap(nullptr, kPage, PROT_READ | PROT_WRITE,
-                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_LOCKED, -1, 0);
+  void* const locked =
+      mmap(nullptr, kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_LOCKED, -1, 0);
   ASSERT_NE(locked, MAP_FAILED);
-  const Memslot slot = MakeSlot({static_cast<uint8_t*>(locked), kPage}, memfd_);
+  Memslot slot = MakeSlot({static_cast<uint8_t*>(locked), kPage}, memfd_);
   const absl::Status status = slot.Lend({kBase, KiB(4)});
   EXPECT_THAT(Message(status), StartsWith("lent, but can't free the host's half"));
   EXPECT_EQ(GetErrno(status), EINVAL);
@@ -295,8 +320,8 @@ TEST_F(KvmConversionTest, SaysWhenTheHostsHalfStays) {
 }
 
 TEST_F(KvmConversionTest, RangesThatCantBe) {
-  const Memslot slot = MakeSlot(host_half_.span(), memfd_);
-  const Memslot plain = *vm_.AddMemslot({.host = host_half_.span()});
+  Memslot slot = MakeSlot(host_half_.span(), memfd_);
+  Memslot plain = *vm_.AddMemslot({.host = host_half_.span()});
   EXPECT_EQ(plain.Lend({GuestAddress(0), KiB(4)}).code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_EQ(Memslot().Share({kBase, KiB(4)}).code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_EQ(GetErrno(slot.Lend({kBase, KiB(68)})), EINVAL);

@@ -84,6 +84,25 @@ int Bind(const Mapping& mapping, const KernelPolicy& policy) {
   return BindOnce(mapping, policy);
 }
 
+// The kernel drops nodes that it can't use and takes the rest of the set.
+absl::Status CheckNodes(const NumaPolicy& policy) {
+  KernelPolicy allowed;
+  if (policy.nodes.empty()) return absl::OkStatus();
+  if (syscall(SYS_get_mempolicy, nullptr, allowed.nodes.data(), kMaxNodeArgument, nullptr,
+              MPOL_F_MEMS_ALLOWED) != 0) {
+    return internal::ErrnoError(errno == ENOSYS ? EOPNOTSUPP : errno,
+                                "can't ask for the NUMA nodes of this host");
+  }
+  for (const int node : policy.nodes) {
+    const auto bit = static_cast<size_t>(node);
+    if ((allowed.nodes[bit / kBitsPerWord] >> (bit % kBitsPerWord) & 1) != 0) continue;
+    return internal::CheckError(
+        EINVAL, absl::StrCat("NUMA node ", node,
+                             " is not there, has no memory, or isn't for this process to use"));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<KernelPolicy> Get(const Mapping& mapping) {
   KernelPolicy policy;
   if (syscall(SYS_get_mempolicy, &policy.mode, policy.nodes.data(), kMaxNodeArgument,
@@ -101,6 +120,7 @@ absl::Status SetNumaPolicy(int fd, ByteRange range, const NumaPolicy& policy) {
     return internal::CheckError(
         EINVAL, absl::StrCat("a NUMA policy is for whole pages, not ", ToString(range.size)));
   }
+  GMEM_RETURN_IF_ERROR(CheckNodes(policy));
   // One mapping to set it through, another to see whether the file has taken it: a file
   // that keeps none leaves it with the first mapping, where it dies.
   GMEM_ASSIGN_OR_RETURN(const Mapping setter,

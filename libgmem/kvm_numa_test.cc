@@ -74,6 +74,7 @@ TEST_F(KvmNumaTest, PoliciesThatCantBe) {
       {.mode = NumaMode::kBind, .nodes = {1024}},
       // No machine that runs this has so many.
       {.mode = NumaMode::kBind, .nodes = {1023}},
+      {.mode = NumaMode::kInterleave, .nodes = {0, 1023}},
   };
   for (const NumaPolicy& policy : bad) {
     const absl::Status status = SetNumaPolicy(file_.get(), kSecond, policy);

@@ -19,6 +19,14 @@ RegionMapper::RegionMapper(ByteSize size, ByteSize page_size, size_t max_pieces)
   pieces_.reserve(max_pieces);
 }
 
+absl::Status RegionMapper::CheckMaxPieces(size_t max_pieces) {
+  // 16 MiB of memory; the kernel's limit of mappings (vm.max_map_count) is 65,530 at first.
+  constexpr size_t kMost = 1 << 20;
+  if (max_pieces >= 1 && max_pieces <= kMost) return absl::OkStatus();
+  return CheckError(EINVAL,
+                    absl::StrCat("max_pieces ", max_pieces, " is not within 1 and ", kMost));
+}
+
 absl::Status RegionMapper::Check(const Piece& piece) const {
   const auto aligned = [this](auto value) { return IsAligned(value, page_size_); };
 

@@ -24,6 +24,9 @@ class RegionMapper : public MemoryMapper {
   // peers, and each costs the process one of its (65,530, usually) mappings.
   RegionMapper(ByteSize size, ByteSize page_size, size_t max_pieces);
 
+  // InvalidArgument for what no process can have: room for all pieces is made beforehand.
+  static absl::Status CheckMaxPieces(size_t max_pieces);
+
   ByteSize size() const final { return size_; }
   ByteSize page_size() const final { return page_size_; }
   absl::Status Map(const Piece& piece) final ABSL_LOCKS_EXCLUDED(mutex_);

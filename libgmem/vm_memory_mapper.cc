@@ -88,6 +88,7 @@ absl::StatusOr<std::unique_ptr<MemoryMapper>> NewVmMemoryMapper(
   if (window->access() != MemoryAccess::kReadWrite) {
     return internal::CheckError(EACCES, "the window is read-only: create it with kReadWrite");
   }
+  GMEM_RETURN_IF_ERROR(internal::RegionMapper::CheckMaxPieces(options.max_pieces));
   std::string bound;
   GMEM_RETURN_IF_ERROR(window->vm().ForEachBinding(range, [&bound](const Binding& binding) {
     bound = ToString(binding.range);

@@ -14,7 +14,7 @@ namespace gmem {
 
 struct VmMemoryMapperOptions {
   /// How many pieces may be mapped at a time. Each takes one of the process's mappings,
-  /// of which the kernel allows 65,530 by default.
+  /// of which the kernel allows 65,530 by default. 1 to 1,048,576, else InvalidArgument.
   size_t max_pieces = 1024;
 };
 
@@ -25,6 +25,8 @@ struct VmMemoryMapperOptions {
 /// Errors: AlreadyExists (EEXIST) if something is bound in @p range, InvalidArgument if
 /// it doesn't lie in the window. While the mapper lives, nobody else binds anything
 /// there or refreshes the window there. When it goes, it unmaps what is left.
+///
+/// Thread-safe.
 absl::StatusOr<std::unique_ptr<MemoryMapper>> NewVmMemoryMapper(
     const Window* window, GuestRange range, const VmMemoryMapperOptions& options = {});
 

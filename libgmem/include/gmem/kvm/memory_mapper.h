@@ -14,7 +14,7 @@ namespace gmem::kvm {
 
 struct MemoryMapperOptions {
   /// How many pieces may be mapped at a time. Each takes one of the process's mappings,
-  /// of which the kernel allows 65,530 by default.
+  /// of which the kernel allows 65,530 by default. 1 to 1,048,576, else InvalidArgument.
   size_t max_pieces = 1024;
 };
 
@@ -33,6 +33,8 @@ struct MemoryMapperOptions {
 /// controller. Where the owner isn't trusted, take files sealed with F_SEAL_SHRINK.
 ///
 /// When the mapper goes, the memslot and all pieces go with it. Keeps the VM open.
+///
+/// Thread-safe.
 absl::StatusOr<std::unique_ptr<gmem::MemoryMapper>> NewMemoryMapper(
     const Vm& vm, GuestRange range, const MemoryMapperOptions& options = {});
 

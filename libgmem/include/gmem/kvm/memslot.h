@@ -39,7 +39,12 @@ struct MemslotOptions {
 /// The owner of one of a VM's memslots: removes it at the end of its life, after which
 /// the guest's accesses there are MMIO exits. Keeps the VM's descriptor open.
 ///
-/// Move-only. Thread-compatible; several memslots may be used at the same time.
+/// Move-only. Before its host memory goes, it must: destroy it first.
+///
+/// @par Thread safety
+/// Thread-safe: id(), range(), is_valid().\n
+/// Needs exclusive access: Lend(), Share(), Remove(), Reset(), moving, destroying. Several
+/// memslots, of one VM too, may be used at the same time.
 class Memslot {
  public:
   /// Owns nothing.
@@ -53,7 +58,14 @@ class Memslot {
   GuestRange range() const { return range_; }
   bool is_valid() const { return vm_ != nullptr; }
 
-  /// Removes the memslot. Of no effect if there is none.
+  /// Removes the memslot. Of no effect if there is none. On an error, ResourceExhausted
+  /// (ENOMEM) in a full memory cgroup say, it is still there, the guest can still reach the
+  /// host memory, and is_valid(). Internal (EIO): another process made the VM.
+  absl::Status Remove();
+
+  /// The same, and lets go of it in any case, as destroying does. Where removing fails, the
+  /// guest can reach the host memory's addresses as long as the VM lives, whatever they are
+  /// used for: Remove() before they are unmapped, and look.
   void Reset();
 
   /// Lends a range to the guest: makes it private (see Vm::SetPrivate()). With a kPrivate
@@ -62,11 +74,11 @@ class Memslot {
   ///
   /// FailedPrecondition: the slot has no guest_memfd. Unimplemented: the VM has no
   /// private memory. An error that begins with "lent, but" concerns the freeing alone.
-  absl::Status Lend(GuestRange range) const;
+  absl::Status Lend(GuestRange range);
 
   /// Shares a range with the host again, the other way round. "shared, but": the guest's
   /// half could not be freed.
-  absl::Status Share(GuestRange range) const;
+  absl::Status Share(GuestRange range);
 
  private:
   friend class Vm;

@@ -35,7 +35,9 @@ struct NumaPolicy {
 /// can be mapped from Linux 6.19 on. Elsewhere mbind(2) would be obeyed by one mapping in
 /// one process only, and not by the guest: Unimplemented (EOPNOTSUPP), so is a host
 /// without NUMA. InvalidArgument: a node that the host doesn't have or this process may
-/// not use, a mode without its nodes.
+/// not use, a mode without its nodes; nothing has changed then.
+///
+/// Thread-safe.
 absl::Status SetNumaPolicy(int fd, ByteRange range, const NumaPolicy& policy);
 
 }  // namespace gmem::kvm
