@@ -77,7 +77,9 @@ struct GuestMemoryOptions {
 
 /// /dev/gmem: where VMs and guest memory come from.
 ///
-/// Thread-safe: every const method.
+/// @par Thread safety
+/// Thread-safe: Open(), Adopt(), fd(), Info(), Stats(), CreateVm(), CreateGuestMemory().\n
+/// Needs exclusive access: Release(), moving, destroying.
 class Device {
  public:
   static constexpr char kPath[] = "/dev/gmem";

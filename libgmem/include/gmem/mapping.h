@@ -15,14 +15,16 @@ namespace gmem {
 /// What may be done to memory through a mapping or a binding of it.
 enum class MemoryAccess { kReadOnly, kReadWrite };
 
-/// The page size of the host, in bytes.
+/// The page size of the host, in bytes. Thread-safe.
 ByteSize HostPageSize();
 
 /// The owner of a memory mapping of this process: unmaps it at the end of its life.
 /// Move-only; moving leaves the memory where it is.
 ///
-/// Thread-compatible: const methods may run at the same time. What threads do to the
-/// memory itself is theirs to order.
+/// @par Thread safety
+/// Thread-safe: OfFile(), Reserve(), data(), size(), span(). What threads do to the memory
+/// itself is theirs to order.\n
+/// Needs exclusive access: Reset(), Release(), moving, destroying.
 class Mapping {
  public:
   struct FileOptions {

@@ -22,7 +22,9 @@ namespace gmem {
 /// - A call that fails has changed nothing.
 /// - When a call returns, its effect is there for the guest.
 ///
-/// Thread-safe, every method of every implementation.
+/// @par Thread safety
+/// Of every implementation. Thread-safe: size(), page_size(), Map(), Unmap(), UnmapAll().\n
+/// Needs exclusive access: destroying.
 class MemoryMapper {
  public:
   /// What to map where. Use designated initialisers.

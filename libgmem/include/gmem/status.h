@@ -17,6 +17,8 @@ namespace gmem {
 /// (trying again may help), EOPNOTSUPP, ENOTTY and E2BIG Unimplemented, ENOMEM
 /// ResourceExhausted, EIO Internal, EBADMSG and EHWPOISON DataLoss; others as
 /// absl::ErrnoToStatusCode() has them.
+///
+/// Thread-safe.
 std::optional<int> GetErrno(const absl::Status& status);
 
 }  // namespace gmem

@@ -10,7 +10,9 @@ namespace gmem {
 
 /// The owner of a file descriptor: closes it at the end of its life. Move-only.
 ///
-/// Thread-compatible: const methods may run at the same time.
+/// @par Thread safety
+/// Thread-safe: get(), is_valid(), operator bool(), Duplicate().\n
+/// Needs exclusive access: release(), reset(), moving, destroying.
 class UniqueFd {
  public:
   /// Owns nothing.

@@ -123,9 +123,14 @@ struct FaultReport {
 /// OutOfRange (EOVERFLOW). A call that fails has changed nothing, but for Reclaim() and
 /// Populate(), which say how far they came.
 ///
-/// Thread-safe: every const method; the kernel orders changes to one VM. Map(),
-/// Unmap(), UnmapExact(), Reclaim(), Populate() and ForEachBinding() allocate no memory
-/// unless they fail.
+/// Map(), Unmap(), UnmapExact(), Reclaim(), Populate() and ForEachBinding() allocate no
+/// memory unless they fail.
+///
+/// @par Thread safety
+/// Thread-safe: Adopt(), fd(), Duplicate(), Id(), GuestAddressBits(), Map(), Unmap(),
+/// UnmapExact(), ForEachBinding(), Query(), Reclaim(), Populate(), Faults(), SetPolicy(). The
+/// kernel orders changes to one VM.\n
+/// Needs exclusive access: Release(), moving, destroying.
 class Vm {
  public:
   /// Takes over a descriptor that came from elsewhere, a VMM that restarts, say.

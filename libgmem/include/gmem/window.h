@@ -28,9 +28,11 @@ namespace gmem {
 /// A child process has the object, but not the mapping: after a fork() without exec(),
 /// the child must neither use nor destroy it, or it hits what it has there by then.
 ///
-/// Thread-safe: every const method; but let the same thread, or one lock, do both
-/// Map()/Unmap() and Refresh() of a range: a Refresh() that meets a change may leave
-/// the older state behind.
+/// @par Thread safety
+/// Thread-safe: Create(), vm(), range(), access(), data(), size(), HostMemory(), ToGuest(),
+/// Refresh(). But let the same thread, or one lock, do both Map()/Unmap() and Refresh() of a
+/// range: a Refresh() that meets a change may leave the older state behind.\n
+/// Needs exclusive access: moving, destroying.
 class Window {
  public:
   struct Options {

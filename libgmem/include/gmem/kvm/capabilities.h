@@ -24,10 +24,14 @@ enum class GuestMemfdKind {
   kPrivate,
 };
 
-/// For messages: "kShared".
+/// For messages: "kShared". Thread-safe.
 const char* ToString(GuestMemfdKind kind);
 
 /// What a VM's KVM offers of what this part of the library uses. A plain value.
+///
+/// @par Thread safety
+/// Thread-safe: Query(), has_private_memory(), CheckGuestMemfd(), CheckPrivateMemory().\n
+/// Needs exclusive access: assigning, to it or its members.
 struct Capabilities {
   /// KVM_SET_USER_MEMORY_REGION2. Linux 6.8.
   bool user_memory_region2 = false;

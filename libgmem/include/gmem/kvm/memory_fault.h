@@ -27,7 +27,7 @@ struct MemoryFault {
   friend bool operator==(const MemoryFault& a, const MemoryFault& b) = default;
 };
 
-/// For messages: "private access to 0x1000..0x1fff".
+/// For messages: "private access to 0x1000..0x1fff". Thread-safe.
 std::string ToString(const MemoryFault& fault);
 
 /// What a KVM_RUN that failed tells of a memory fault; nothing if it failed for another
@@ -38,6 +38,8 @@ std::string ToString(const MemoryFault& fault);
 /// the other kind. An EFAULT because host memory isn't accessible, as in the holes of a
 /// MemoryMapper's region, comes without an address, and is nothing here: the access can
 /// be tried again by another KVM_RUN once something is mapped.
+///
+/// Thread-safe; @p run is the vCPU's own, whose KVM_RUN writes it.
 std::optional<MemoryFault> DecodeMemoryFault(const kvm_run& run, int run_errno);
 
 }  // namespace gmem::kvm

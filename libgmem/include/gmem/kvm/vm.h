@@ -24,7 +24,7 @@ inline constexpr uint64_t kDefaultVm = 0;
 inline constexpr uint64_t kSoftwareProtectedVm = 1;
 
 /// Opens KVM's device. NotFound if the host has none, Unimplemented if it speaks another
-/// version of the API than 12, the only one there is.
+/// version of the API than 12, the only one there is. Thread-safe.
 absl::StatusOr<UniqueFd> OpenDevice(const std::string& path = "/dev/kvm");
 
 /// The memory side of a KVM virtual machine. vCPUs and devices are the VMM's business:
@@ -33,7 +33,12 @@ absl::StatusOr<UniqueFd> OpenDevice(const std::string& path = "/dev/kvm");
 /// KVM serves a VM only in the process that made it: after fork() or exec(), or in a
 /// process that was sent the descriptor, its calls fail with EIO.
 ///
-/// Move-only. Thread-safe, but for moving it.
+/// Move-only.
+///
+/// @par Thread safety
+/// Thread-safe: Create(), Adopt(), fd(), capabilities(), CreateGuestMemfd(), AddMemslot(),
+/// SetPrivate(), SetShared().\n
+/// Needs exclusive access: moving, destroying.
 class Vm {
  public:
   /// Creates a VM. @p device_fd is of OpenDevice(), and may be closed afterwards.
@@ -51,7 +56,8 @@ class Vm {
   const Capabilities& capabilities() const;
 
   /// Creates a guest_memfd. @p size is a multiple of the page size and not 0, else
-  /// InvalidArgument; Unimplemented (EOPNOTSUPP) if this VM can't have that kind.
+  /// InvalidArgument; Unimplemented (EOPNOTSUPP) if this VM can't have that kind. KVM can't
+  /// make it close-on-exec at once: another thread's fork() and exec() may take it along.
   absl::StatusOr<GuestMemfd> CreateGuestMemfd(ByteSize size,
                                               GuestMemfdKind kind = GuestMemfdKind::kShared) const;
 
