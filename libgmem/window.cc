@@ -76,7 +76,7 @@ absl::Status Window::Show(GuestRange range, MemoryAccess access) const {
   // Not mmap() over it: when that fails, there may be a gap, open to another thread.
   const absl::Status status =
       internal::MapOver(HostMemory(range), vm_.fd(), ByteOffset(range.start.value()), access);
-  if (status.ok()) return status;
+  if (status.ok()) return absl::OkStatus();
 
   const int error = GetErrno(status).value_or(EIO);
   if (error == ENODEV) {
