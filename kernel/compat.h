@@ -5,6 +5,8 @@
 
 #include <linux/pagemap.h>
 #include <linux/version.h>
+/* For struct folio_batch, whose own header changed its name. */
+#include <linux/writeback.h>
 
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 12, 0)
 #error "gmem needs Linux 6.12 or later"

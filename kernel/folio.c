@@ -3,7 +3,6 @@
 #include <linux/highmem.h>
 #include <linux/mm.h>
 #include <linux/mutex.h>
-#include <linux/pagevec.h>
 #include <linux/sched/signal.h>
 
 #include "compat.h"

@@ -347,12 +347,18 @@ static void gmem_mem_destroy_inode(struct inode *inode)
 	gmem_stat_add(GMEM_STAT_MEMS, -1);
 }
 
+/* A guestmem without users isn't kept. */
+static int gmem_mem_drop_inode(struct inode *inode)
+{
+	return 1;
+}
+
 static const struct super_operations gmem_sops = {
 	.alloc_inode = gmem_mem_alloc_inode,
 	.evict_inode = gmem_mem_evict_inode,
 	.destroy_inode = gmem_mem_destroy_inode,
 	.free_inode = gmem_mem_free_inode,
-	.drop_inode = generic_delete_inode,
+	.drop_inode = gmem_mem_drop_inode,
 	.statfs = simple_statfs,
 };
 

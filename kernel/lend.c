@@ -24,10 +24,10 @@
  */
 #include <linux/delay.h>
 #include <linux/mm.h>
-#include <linux/pagevec.h>
 #include <linux/sched/signal.h>
 
 #include "binding.h"
+#include "compat.h"
 #include "event.h"
 #include "folio.h"
 #include "guestmem.h"
