@@ -128,55 +128,34 @@ static const struct file_operations gmem_debugfs_vms_fops = {
 	.release = seq_release_private,
 };
 
-/* A reader of "guestmems" is at a number. Between start and stop it holds the inode. */
+/* A reader of "guestmems" is at the one that it has a description of. */
 static void *gmem_debugfs_mems_start(struct seq_file *seq, loff_t *pos)
 {
-	u64 *id = seq->private;
-	struct gmem_mem *mem;
+	struct gmem_mem_info *at = seq->private;
 
-	if (!*pos)
-		*id = 0;
-	mem = gmem_registry_get_next_mem(*id);
-	if (mem)
-		*id = mem->inode.i_ino;
-	return mem;
+	return gmem_registry_next_mem(*pos ? at->id : 0, at) ? at : NULL;
 }
 
 static void *gmem_debugfs_mems_next(struct seq_file *seq, void *v, loff_t *pos)
 {
-	struct gmem_mem *mem = v;
-	u64 *id = seq->private;
+	struct gmem_mem_info *at = v;
 
 	++*pos;
-	gmem_registry_put_mem(mem);
-	mem = gmem_registry_get_next_mem(++*id);
-	if (mem)
-		*id = mem->inode.i_ino;
-	return mem;
+	at->id++;
+	return gmem_registry_next_mem(at->id, at) ? at : NULL;
 }
 
 static void gmem_debugfs_mems_stop(struct seq_file *seq, void *v)
 {
-	struct gmem_mem *mem = v;
-
-	if (mem)
-		gmem_registry_put_mem(mem);
 }
 
 static int gmem_debugfs_mems_show(struct seq_file *seq, void *v)
 {
-	struct gmem_mem *mem = v;
-	loff_t size = i_size_read(&mem->inode);
-	struct gmem_mem_query count;
-	int err;
+	const struct gmem_mem_info *at = v;
 
-	err = gmem_mem_count(mem, 0, (size >> PAGE_SHIFT) - 1, &count);
-	if (err)
-		return err;
-	seq_printf(seq, "guestmem %llu: %lld KiB, pages of %lu KiB: %llu absent, %llu host, %llu lent, %llu shared, %llu leaked\n",
-		   (u64)mem->inode.i_ino, size >> 10,
-		   (PAGE_SIZE << mem->order) >> 10, count.absent, count.host,
-		   count.lent, count.shared, count.leaked);
+	seq_printf(seq, "guestmem %llu: %llu KiB, pages of %llu KiB: %llu absent, %llu host, %llu lent, %llu shared, %llu leaked\n",
+		   at->id, at->size >> 10, at->page_size >> 10, at->absent,
+		   at->host, at->lent, at->shared, at->leaked);
 	return 0;
 }
 
@@ -189,7 +168,8 @@ static const struct seq_operations gmem_debugfs_mems_ops = {
 
 static int gmem_debugfs_mems_open(struct inode *inode, struct file *file)
 {
-	return seq_open_private(file, &gmem_debugfs_mems_ops, sizeof(u64));
+	return seq_open_private(file, &gmem_debugfs_mems_ops,
+				sizeof(struct gmem_mem_info));
 }
 
 static const struct file_operations gmem_debugfs_mems_fops = {

@@ -9,6 +9,74 @@
 #include "folio.h"
 #include "guestmem.h"
 
+/* Count the @nr pages of an entry among those of its state. */
+static void gmem_folio_count(struct gmem_mem *mem, struct xa_state *xas,
+			     long nr)
+{
+	unsigned long *count;
+
+	if (xas_get_mark(xas, GMEM_FOLIO_LEAKED))
+		count = &mem->nr_leaked;
+	else if (xas_get_mark(xas, GMEM_FOLIO_LENT))
+		count = &mem->nr_lent;
+	else if (xas_get_mark(xas, GMEM_FOLIO_SHARED))
+		count = &mem->nr_shared;
+	else
+		return;
+	WRITE_ONCE(*count, *count + nr);
+}
+
+static void gmem_folio_change(struct folio *folio, xa_mark_t state, bool on)
+{
+	XA_STATE(xas, &folio->mapping->i_pages, folio->index);
+	struct gmem_mem *mem = gmem_mem(folio->mapping->host);
+
+	xas_lock_irq(&xas);
+	xas_load(&xas);
+	gmem_folio_count(mem, &xas, -folio_nr_pages(folio));
+	if (on)
+		xas_set_mark(&xas, state);
+	else
+		xas_clear_mark(&xas, state);
+	gmem_folio_count(mem, &xas, folio_nr_pages(folio));
+	xas_unlock_irq(&xas);
+}
+
+void gmem_folio_set(struct folio *folio, xa_mark_t state)
+{
+	gmem_folio_change(folio, state, true);
+}
+
+void gmem_folio_clear(struct folio *folio, xa_mark_t state)
+{
+	gmem_folio_change(folio, state, false);
+}
+
+static void gmem_folio_forget_state(struct gmem_mem *mem, pgoff_t first,
+				    pgoff_t last, xa_mark_t state)
+{
+	struct folio_batch batch;
+	unsigned int i;
+
+	folio_batch_init(&batch);
+	while (filemap_get_folios_tag(mem->inode.i_mapping, &first, last, state,
+				      &batch)) {
+		for (i = 0; i < folio_batch_count(&batch); i++) {
+			folio_lock(batch.folios[i]);
+			gmem_folio_clear(batch.folios[i], state);
+			folio_unlock(batch.folios[i]);
+		}
+		folio_batch_release(&batch);
+		cond_resched();
+	}
+}
+
+void gmem_folio_forget(struct gmem_mem *mem, pgoff_t first, pgoff_t last)
+{
+	gmem_folio_forget_state(mem, first, last, GMEM_FOLIO_SHARED);
+	gmem_folio_forget_state(mem, first, last, GMEM_FOLIO_LEAKED);
+}
+
 static struct mutex *gmem_index_mutex(struct gmem_mem *mem, pgoff_t index)
 {
 	return &mem->index_locks[hash_long(index >> mem->order,

@@ -27,23 +27,15 @@ static inline bool gmem_folio_is(struct folio *folio, xa_mark_t state)
 	return xa_get_mark(&folio->mapping->i_pages, folio->index, state);
 }
 
-static inline void gmem_folio_set(struct folio *folio, xa_mark_t state)
-{
-	struct xarray *pages = &folio->mapping->i_pages;
+/* Folio lock. They keep the guestmem's counts, too. */
+void gmem_folio_set(struct folio *folio, xa_mark_t state);
+void gmem_folio_clear(struct folio *folio, xa_mark_t state);
 
-	xa_lock_irq(pages);
-	__xa_set_mark(pages, folio->index, state);
-	xa_unlock_irq(pages);
-}
-
-static inline void gmem_folio_clear(struct folio *folio, xa_mark_t state)
-{
-	struct xarray *pages = &folio->mapping->i_pages;
-
-	xa_lock_irq(pages);
-	__xa_clear_mark(pages, folio->index, state);
-	xa_unlock_irq(pages);
-}
+/*
+ * The folios of [@first, @last] are about to leave the file, and none is lent.
+ * Invalidate lock held for writing.
+ */
+void gmem_folio_forget(struct gmem_mem *mem, pgoff_t first, pgoff_t last);
 
 /*
  * One user at a time looks up the folio at @index and decides about it: between

@@ -95,6 +95,7 @@ static int gmem_mem_punch(struct gmem_mem *mem, pgoff_t first, pgoff_t last)
 	filemap_invalidate_lock(mapping);
 	err = gmem_lend_reclaim_file(mem, first, last);
 	if (!err) {
+		gmem_folio_forget(mem, first, last);
 		/* Truncation doesn't look for the traces of broken pages. */
 		unmap_mapping_pages(mapping, first, last - first + 1, true);
 		truncate_inode_pages_range(mapping, (loff_t)first << PAGE_SHIFT,
@@ -130,8 +131,28 @@ static long gmem_mem_fallocate(struct file *file, int mode, loff_t offset,
 	return err;
 }
 
-int gmem_mem_count(struct gmem_mem *mem, pgoff_t first, pgoff_t last,
-		   struct gmem_mem_query *count)
+void gmem_mem_peek(const struct gmem_mem *mem, struct gmem_mem_info *info)
+{
+	loff_t size = i_size_read(&mem->inode);
+	u64 present = READ_ONCE(mem->inode.i_data.nrpages);
+
+	/* Read one after the other: what moves meanwhile mustn't count twice. */
+	present = min_t(u64, present, size >> PAGE_SHIFT);
+	info->absent = (size >> PAGE_SHIFT) - present;
+	info->leaked = min_t(u64, READ_ONCE(mem->nr_leaked), present);
+	present -= info->leaked;
+	info->lent = min_t(u64, READ_ONCE(mem->nr_lent), present);
+	present -= info->lent;
+	info->shared = min_t(u64, READ_ONCE(mem->nr_shared), present);
+	info->host = present - info->shared;
+	info->id = mem->inode.i_ino;
+	info->size = size;
+	info->page_size = PAGE_SIZE << mem->order;
+}
+
+/* Invalidate lock, so that no folio goes meanwhile. */
+static int gmem_mem_count(struct gmem_mem *mem, pgoff_t first, pgoff_t last,
+			  struct gmem_mem_query *count)
 {
 	XA_STATE(xas, &mem->inode.i_mapping->i_pages, first);
 	u64 lent = 0, shared = 0, leaked = 0, present = 0;
@@ -197,7 +218,6 @@ static int gmem_mem_query_call(void *obj, void *arg)
 	if (last >= i_size_read(inode) >> PAGE_SHIFT)
 		return -EINVAL;
 
-	/* No folio goes meanwhile. */
 	filemap_invalidate_lock_shared(mapping);
 	err = gmem_mem_count(gmem_mem(inode), first, last, query);
 	filemap_invalidate_unlock_shared(mapping);
@@ -315,6 +335,9 @@ static struct inode *gmem_mem_alloc_inode(struct super_block *sb)
 	/* destroy_inode looks at it even if the inode doesn't come about. */
 	mem->inode.i_mode = 0;
 	mem->order = 0;
+	mem->nr_lent = 0;
+	mem->nr_shared = 0;
+	mem->nr_leaked = 0;
 	mem->exclusive = RB_ROOT_CACHED;
 	mem->shared = RB_ROOT_CACHED;
 	INIT_WORK(&mem->poison_work, gmem_mem_poison_work);

@@ -22,9 +22,14 @@ struct vfsmount;
  *	inode; written under gmem_vm.lock, too.
  * @index_locks: see folio.h; an index uses that of its hash
  * @poison_work: takes broken pages away from their guests
+ * @nr_lent: base pages in that state
+ * @nr_shared: the same
+ * @nr_leaked: the same. Written under the lock of the page cache's XArray;
+ *	READ_ONCE() by others.
  *
  * Lifetime: as long as descriptors, mappings, windows or bindings refer to it.
- * So when the inode is evicted, no page is lent or shared any more.
+ * So when the inode is evicted, no page is lent or shared any more. Readers under
+ * RCU may see it for longer.
  */
 struct gmem_mem {
 	struct inode inode;
@@ -33,6 +38,31 @@ struct gmem_mem {
 	struct rb_root_cached shared;
 	struct mutex index_locks[1 << GMEM_INDEX_LOCK_BITS];
 	struct work_struct poison_work;
+	unsigned long nr_lent;
+	unsigned long nr_shared;
+	unsigned long nr_leaked;
+};
+
+/**
+ * struct gmem_mem_info - a guestmem as seen from outside
+ * @id: number of its inode
+ * @size: in bytes
+ * @page_size: the same
+ * @absent: base pages without memory; from here on, they sum up to @size
+ * @host: those that are the host's alone
+ * @lent: as in &struct gmem_mem_query
+ * @shared: the same
+ * @leaked: the same
+ */
+struct gmem_mem_info {
+	u64 id;
+	u64 size;
+	u64 page_size;
+	u64 absent;
+	u64 host;
+	u64 lent;
+	u64 shared;
+	u64 leaked;
 };
 
 static inline struct gmem_mem *gmem_mem(struct inode *inode)
@@ -54,12 +84,8 @@ unsigned int gmem_mem_huge_order(void);
 /* The guestmem behind a descriptor, referenced; -EBADF or -EINVAL. */
 struct file *gmem_mem_file_get(int fd);
 
-/*
- * Count pages by state into the five last members of @count; they sum up to the
- * range whatever changes meanwhile. -EINTR on a fatal signal.
- */
-int gmem_mem_count(struct gmem_mem *mem, pgoff_t first, pgoff_t last,
-		   struct gmem_mem_query *count);
+/* What is known without a look at the pages. RCU is enough to keep @mem. */
+void gmem_mem_peek(const struct gmem_mem *mem, struct gmem_mem_info *info);
 
 /* A new file that stands for the guestmem, with operations of its own. */
 struct file *gmem_mem_file_create(struct inode *inode, struct vfsmount *mnt,

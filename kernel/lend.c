@@ -439,7 +439,7 @@ int gmem_lend_reclaim_file(struct gmem_mem *mem, pgoff_t first, pgoff_t last)
 	err = gmem_lend_begin_file(mem, first, last, GMEM_RECLAIM_PUNCH);
 	if (err)
 		return err;
-	/* What is shared has no end of its own: the mark goes with the folio. */
+	/* What is shared has no end of its own. */
 	return gmem_lend_walk(&finish, first, last, GMEM_FOLIO_LENT);
 }
 

@@ -330,96 +330,65 @@ static int gmem_nl_binding_get_dumpit(struct sk_buff *skb,
 
 /* ---- guestmems ---- */
 
-static int gmem_nl_put_mem(struct sk_buff *skb, const struct gmem_mem *mem,
-			   const struct gmem_mem_query *count)
+static int gmem_nl_put_mem(struct sk_buff *skb,
+			   const struct gmem_mem_info *info)
 {
-	if (nla_put_u64_64bit(skb, GMEM_A_MEM_ID, mem->inode.i_ino,
+	if (nla_put_u64_64bit(skb, GMEM_A_MEM_ID, info->id, GMEM_A_MEM_PAD) ||
+	    nla_put_u64_64bit(skb, GMEM_A_MEM_SIZE, info->size,
 			      GMEM_A_MEM_PAD) ||
-	    nla_put_u64_64bit(skb, GMEM_A_MEM_SIZE, i_size_read(&mem->inode),
+	    nla_put_u64_64bit(skb, GMEM_A_MEM_PAGE_SIZE, info->page_size,
 			      GMEM_A_MEM_PAD) ||
-	    nla_put_u64_64bit(skb, GMEM_A_MEM_PAGE_SIZE, PAGE_SIZE << mem->order,
+	    nla_put_u64_64bit(skb, GMEM_A_MEM_ABSENT, info->absent,
 			      GMEM_A_MEM_PAD) ||
-	    nla_put_u64_64bit(skb, GMEM_A_MEM_ABSENT, count->absent,
+	    nla_put_u64_64bit(skb, GMEM_A_MEM_HOST, info->host,
 			      GMEM_A_MEM_PAD) ||
-	    nla_put_u64_64bit(skb, GMEM_A_MEM_HOST, count->host,
+	    nla_put_u64_64bit(skb, GMEM_A_MEM_LENT, info->lent,
 			      GMEM_A_MEM_PAD) ||
-	    nla_put_u64_64bit(skb, GMEM_A_MEM_LENT, count->lent,
+	    nla_put_u64_64bit(skb, GMEM_A_MEM_SHARED, info->shared,
 			      GMEM_A_MEM_PAD) ||
-	    nla_put_u64_64bit(skb, GMEM_A_MEM_SHARED, count->shared,
-			      GMEM_A_MEM_PAD) ||
-	    nla_put_u64_64bit(skb, GMEM_A_MEM_LEAKED, count->leaked,
+	    nla_put_u64_64bit(skb, GMEM_A_MEM_LEAKED, info->leaked,
 			      GMEM_A_MEM_PAD))
 		return -EMSGSIZE;
 	return 0;
 }
 
-static int gmem_nl_count_mem(struct gmem_mem *mem, struct gmem_mem_query *count)
-{
-	return gmem_mem_count(mem, 0,
-			      (i_size_read(&mem->inode) >> PAGE_SHIFT) - 1,
-			      count);
-}
-
 static int gmem_nl_mem_get_doit(struct sk_buff *skb, struct genl_info *info)
 {
-	struct gmem_mem_query count;
+	struct gmem_mem_info mem;
 	struct sk_buff *reply;
-	struct gmem_mem *mem;
 	void *hdr;
-	int err;
+	u64 id;
 
 	if (GENL_REQ_ATTR_CHECK(info, GMEM_A_MEM_ID))
 		return -EINVAL;
-	mem = gmem_registry_get_mem(nla_get_u64(info->attrs[GMEM_A_MEM_ID]));
-	if (!mem) {
+	id = nla_get_u64(info->attrs[GMEM_A_MEM_ID]);
+	if (!gmem_registry_next_mem(id, &mem) || mem.id != id) {
 		NL_SET_ERR_MSG_ATTR(info->extack, info->attrs[GMEM_A_MEM_ID],
 				    "no such guestmem");
 		return -ENOENT;
 	}
-
-	err = -ENOMEM;
 	reply = gmem_nl_reply_new(info, &hdr);
-	if (reply) {
-		err = gmem_nl_count_mem(mem, &count);
-		if (!err)
-			err = gmem_nl_put_mem(reply, mem, &count);
-		err = gmem_nl_reply(reply, info, hdr, err);
-	}
-	gmem_registry_put_mem(mem);
-	return err;
-}
-
-static int gmem_nl_dump_mem(struct sk_buff *skb, struct netlink_callback *cb,
-			    struct gmem_mem *mem)
-{
-	struct gmem_mem_query count;
-	void *hdr;
-	int err;
-
-	/* First: counting is the work. */
-	hdr = gmem_nl_dump_put(skb, cb, GMEM_CMD_MEM_GET);
-	if (!hdr)
-		return -EMSGSIZE;
-	err = gmem_nl_count_mem(mem, &count);
-	if (!err)
-		err = gmem_nl_put_mem(skb, mem, &count);
-	return gmem_nl_dump_end(skb, hdr, err);
+	if (!reply)
+		return -ENOMEM;
+	return gmem_nl_reply(reply, info, hdr, gmem_nl_put_mem(reply, &mem));
 }
 
 static int gmem_nl_mem_get_dumpit(struct sk_buff *skb,
 				  struct netlink_callback *cb)
 {
 	struct gmem_nl_dump *dump = gmem_nl_dump(cb);
-	struct gmem_mem *mem;
+	struct gmem_mem_info mem;
 	int err = 0;
+	void *hdr;
 
 	gmem_nl_set_generation(cb, gmem_registry_mems_generation());
-	while (!err && (mem = gmem_registry_get_next_mem(dump->id))) {
-		err = gmem_nl_dump_mem(skb, cb, mem);
+	while (!err && gmem_registry_next_mem(dump->id, &mem)) {
+		hdr = gmem_nl_dump_put(skb, cb, GMEM_CMD_MEM_GET);
+		err = hdr ? gmem_nl_dump_end(skb, hdr,
+					     gmem_nl_put_mem(skb, &mem)) :
+			    -EMSGSIZE;
 		if (!err)
-			dump->id = (u64)mem->inode.i_ino + 1;
-		/* Its end, if it was only waiting for us. */
-		gmem_registry_put_mem(mem);
+			dump->id = mem.id + 1;
 	}
 	return gmem_nl_dump_result(skb, err);
 }

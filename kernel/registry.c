@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <linux/atomic.h>
 #include <linux/fs.h>
+#include <linux/rcupdate.h>
 #include <linux/rwsem.h>
 #include <linux/xarray.h>
 
@@ -94,55 +95,15 @@ void gmem_registry_remove_mem(struct gmem_mem *mem)
 	atomic_inc(&gmem_registry_mems_gen);
 }
 
-/*
- * The superblock goes with the last file, whoever else holds an inode, so hold both.
- * Inodes and superblocks are freed after a grace period.
- */
-static bool gmem_registry_try_get(struct gmem_mem *mem)
-{
-	struct super_block *sb = mem->inode.i_sb;
-
-	if (!atomic_inc_not_zero(&sb->s_active))
-		return false;
-	if (igrab(&mem->inode))
-		return true;
-	/* Its file was there a moment ago, and may have been the last. */
-	rcu_read_unlock();
-	deactivate_super(sb);
-	rcu_read_lock();
-	return false;
-}
-
-void gmem_registry_put_mem(struct gmem_mem *mem)
-{
-	struct super_block *sb = mem->inode.i_sb;
-
-	iput(&mem->inode);
-	deactivate_super(sb);
-}
-
-struct gmem_mem *gmem_registry_get_next_mem(u64 id)
+bool gmem_registry_next_mem(u64 id, struct gmem_mem_info *info)
 {
 	unsigned long index = id;
 	struct gmem_mem *mem;
 
 	rcu_read_lock();
 	mem = xa_find(&gmem_registry_mems, &index, ULONG_MAX, XA_PRESENT);
-	while (mem && !gmem_registry_try_get(mem))
-		mem = xa_find_after(&gmem_registry_mems, &index, ULONG_MAX,
-				    XA_PRESENT);
-	rcu_read_unlock();
-	return mem;
-}
-
-struct gmem_mem *gmem_registry_get_mem(u64 id)
-{
-	struct gmem_mem *mem;
-
-	rcu_read_lock();
-	mem = xa_load(&gmem_registry_mems, id);
-	if (mem && !gmem_registry_try_get(mem))
-		mem = NULL;
+	if (mem)
+		gmem_mem_peek(mem, info);
 	rcu_read_unlock();
 	return mem;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * Which VMs and guestmems there are, for those who look from outside: netlink and
- * debugfs. What they hold keeps no VM or guestmem from ending, nor anybody waiting.
+ * debugfs. They keep no guestmem from ending, and no VM for long.
  */
 #ifndef _GMEM_REGISTRY_H
 #define _GMEM_REGISTRY_H
@@ -9,6 +9,7 @@
 #include <linux/types.h>
 
 struct gmem_mem;
+struct gmem_mem_info;
 struct gmem_vm;
 
 /*
@@ -30,11 +31,8 @@ struct gmem_vm *gmem_registry_find_vm(u32 id);
 int gmem_registry_add_mem(struct gmem_mem *mem);
 /* Once it has no user; RCU readers may still see it. */
 void gmem_registry_remove_mem(struct gmem_mem *mem);
-/* The first one whose number is @id or higher, held, or NULL. */
-struct gmem_mem *gmem_registry_get_next_mem(u64 id);
-struct gmem_mem *gmem_registry_get_mem(u64 id);
-/* Let go of it: the work of its end, if it was only waiting for that. May sleep. */
-void gmem_registry_put_mem(struct gmem_mem *mem);
+/* Describe the first one whose number is @id or higher; false if there is none. */
+bool gmem_registry_next_mem(u64 id, struct gmem_mem_info *info);
 
 /* Change with every VM, guestmem or binding that comes or goes. */
 u32 gmem_registry_vms_generation(void);

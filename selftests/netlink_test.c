@@ -347,6 +347,67 @@ TEST_F(netlink, mem_get)
 	free(ids);
 }
 
+/* Does the family say what a look at every page says? */
+static bool counts_agree(struct client *c, int mem)
+{
+	struct gmem_mem_query kept = {}, counted = {};
+
+	return !get_mem(c, mem, &kept) &&
+	       !query_mem(mem, 0, kept.length, &counted) &&
+	       kept.absent == counted.absent && kept.host == counted.host &&
+	       kept.lent == counted.lent && kept.shared == counted.shared &&
+	       kept.leaked == counted.leaked;
+}
+
+static void change_counts(struct __test_metadata *_metadata, struct client *c,
+			  __u64 unit, __u64 flags)
+{
+	int vm = new_vm("window", GMEM_POLICY_ALLOW);
+	int mem = new_mem(8 * unit, flags);
+
+	ASSERT_LE(0, mem);
+	EXPECT_TRUE(counts_agree(c, mem));
+	ASSERT_EQ(0, map_mem(vm, 0, mem, 0, 3 * unit, LEND | RWX));
+	ASSERT_EQ(0, map_mem(vm, 4 * unit, mem, 3 * unit, 3 * unit,
+			     SHARE | RWX));
+	ASSERT_EQ(0, map_mem(vm, 8 * unit, mem, 3 * unit, 2 * unit,
+			     SHARE | RWX));
+	ASSERT_EQ(0, populate_range(vm, 0, 3 * unit, NULL));
+	ASSERT_EQ(0, populate_range(vm, 4 * unit, 3 * unit, NULL));
+	EXPECT_TRUE(counts_agree(c, mem));
+	ASSERT_EQ(0, reclaim_range(vm, 0, unit, NULL));
+	EXPECT_TRUE(counts_agree(c, mem));
+	/* A hole in what is lent, and in what two bindings share. */
+	ASSERT_EQ(0, mem_alloc(mem, PUNCH, 2 * unit, 2 * unit));
+	EXPECT_TRUE(counts_agree(c, mem));
+	ASSERT_EQ(0, unmap_range(vm, 4 * unit, 2 * unit, NULL));
+	EXPECT_TRUE(counts_agree(c, mem));
+	ASSERT_EQ(0, unmap_range(vm, 0, 16 * unit, NULL));
+	EXPECT_TRUE(counts_agree(c, mem));
+
+	if (have_provider("mock")) {
+		int mock = new_vm("mock", GMEM_POLICY_ALLOW);
+
+		ASSERT_EQ(0, map_mem(mock, 0, mem, 0, 2 * unit, LEND | RWX));
+		ASSERT_EQ(0, populate_range(mock, 0, 2 * unit, NULL));
+		ASSERT_EQ(0, mock_fail(mock, GMEM_TEST_RECLAIM, 1, 1));
+		close(mock);
+		EXPECT_TRUE(counts_agree(c, mem));
+		ASSERT_EQ(0, mem_alloc(mem, PUNCH, 0, unit));
+		EXPECT_TRUE(counts_agree(c, mem));
+	}
+	close(vm);
+	close(mem);
+}
+
+TEST_F(netlink, mem_counts)
+{
+	change_counts(_metadata, &self->c, PAGE, 0);
+	if (have_huge())
+		change_counts(_metadata, &self->c, HUGE_PAGE,
+			      GMEM_MEM_ALLOW_HUGEPAGE);
+}
+
 static void get_stats_info(struct nlattr **attrs, void *arg)
 {
 	struct gmem_stats *s = arg;
@@ -636,7 +697,7 @@ TEST_F(netlink, vm_gone_in_dump)
 	EXPECT_GT(1000, closing.nr);
 }
 
-/* Where there is one guestmem at most, it takes its filesystem with it. */
+/* Where there is one guestmem at most, it takes its filesystem with it: under a reader. */
 TEST(last_mem)
 {
 	struct ids *ids = calloc(1, sizeof(*ids));
