@@ -87,14 +87,17 @@ static void gmem_binding_changed(struct gmem_vm *vm, long nr)
 
 	gmem_stat_add(GMEM_STAT_BINDINGS, nr);
 	atomic_long_add(nr, &vm->nr_bindings);
-	/* Who sees an old generation later looks at the tree again. */
+	/*
+	 * Who sees the new generation sees the new tree; who saw the old one looks
+	 * again later. Pairs with the readers' acquire.
+	 */
 	smp_store_release(&vm->generation, vm->generation + 1);
-	atomic_inc(&gmem_bindings_gen);
+	atomic_inc_return_release(&gmem_bindings_gen);
 }
 
 u32 gmem_bindings_generation(void)
 {
-	return atomic_read(&gmem_bindings_gen);
+	return atomic_read_acquire(&gmem_bindings_gen);
 }
 
 bool gmem_binding_peek(struct gmem_vm *vm, unsigned long gfn,

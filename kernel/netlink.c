@@ -285,7 +285,8 @@ static int gmem_nl_dump_vm_bindings(struct sk_buff *skb,
 		cb->seq = 0;
 		return 0;
 	}
-	gmem_nl_set_generation(cb, READ_ONCE(vm->generation));
+	/* Pairs with the release behind a change of the tree. */
+	gmem_nl_set_generation(cb, smp_load_acquire(&vm->generation));
 	return gmem_nl_dump_bindings(skb, cb, vm);
 }
 

@@ -17,6 +17,7 @@ static DECLARE_RWSEM(gmem_registry_rwsem);
 
 static DEFINE_XARRAY_FLAGS(gmem_registry_vms, XA_FLAGS_ALLOC | XA_FLAGS_ACCOUNT);
 static u32 gmem_registry_next_vm_id;
+/* Generations: release behind a change, acquire before a look. */
 static atomic_t gmem_registry_vms_gen;
 
 static DEFINE_XARRAY_FLAGS(gmem_registry_mems,
@@ -36,7 +37,7 @@ int gmem_registry_add_vm(struct gmem_vm *vm)
 	if (err < 0)
 		return err;
 	xa_store(&gmem_registry_vms, vm->id, vm, GFP_KERNEL);
-	atomic_inc(&gmem_registry_vms_gen);
+	atomic_inc_return_release(&gmem_registry_vms_gen);
 	return 0;
 }
 
@@ -44,7 +45,7 @@ void gmem_registry_remove_vm(struct gmem_vm *vm)
 {
 	down_write(&gmem_registry_rwsem);
 	xa_erase(&gmem_registry_vms, vm->id);
-	atomic_inc(&gmem_registry_vms_gen);
+	atomic_inc_return_release(&gmem_registry_vms_gen);
 	up_write(&gmem_registry_rwsem);
 }
 
@@ -85,14 +86,14 @@ int gmem_registry_add_mem(struct gmem_mem *mem)
 		return err;
 	mem->inode.i_ino = ino;
 	xa_store(&gmem_registry_mems, ino, mem, GFP_KERNEL);
-	atomic_inc(&gmem_registry_mems_gen);
+	atomic_inc_return_release(&gmem_registry_mems_gen);
 	return 0;
 }
 
 void gmem_registry_remove_mem(struct gmem_mem *mem)
 {
 	xa_erase(&gmem_registry_mems, mem->inode.i_ino);
-	atomic_inc(&gmem_registry_mems_gen);
+	atomic_inc_return_release(&gmem_registry_mems_gen);
 }
 
 bool gmem_registry_next_mem(u64 id, struct gmem_mem_info *info)
@@ -110,10 +111,10 @@ bool gmem_registry_next_mem(u64 id, struct gmem_mem_info *info)
 
 u32 gmem_registry_vms_generation(void)
 {
-	return atomic_read(&gmem_registry_vms_gen);
+	return atomic_read_acquire(&gmem_registry_vms_gen);
 }
 
 u32 gmem_registry_mems_generation(void)
 {
-	return atomic_read(&gmem_registry_mems_gen);
+	return atomic_read_acquire(&gmem_registry_mems_gen);
 }
