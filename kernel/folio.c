@@ -170,13 +170,17 @@ bool gmem_folio_pinned(struct folio *folio)
 	/*
 	 * A folio off the LRU is on its way there, or was taken off for a while:
 	 * whoever does that holds one reference, and sets the flag before they drop
-	 * it. So the count includes it if the flag is off before and after.
+	 * it. So the count includes it if the flag is off before and after, unless the
+	 * flag was on in between; then the count changes, too.
 	 */
 	smp_rmb(); /* the flag, then the count */
 	refs = folio_ref_count(folio);
 	smp_rmb(); /* the count, then the flag */
-	if (off_lru && !folio_test_lru(folio))
-		expected++;
+	if (off_lru && !folio_test_lru(folio)) {
+		smp_rmb(); /* the flag, then the count again */
+		if (folio_ref_count(folio) == refs)
+			expected++;
+	}
 	return refs > expected;
 }
 
