@@ -428,6 +428,8 @@ static struct inode *gmem_mem_inode_create(u64 size, unsigned int order)
 	mapping_set_unevictable(inode->i_mapping);
 	mapping_set_inaccessible(inode->i_mapping);
 	simple_inode_init_ts(inode);
+	/* No name leads to it: with the last file, inotify lets go of it. */
+	clear_nlink(inode);
 
 	gmem_mem(inode)->order = order;
 	gmem_stat_add(GMEM_STAT_MEMS, 1);
