@@ -87,10 +87,11 @@ static int gmem_debugfs_vms_show(struct seq_file *seq, void *v)
 	struct gmem_vm *vm = at->vm;
 
 	if (!at->in_vm) {
-		seq_printf(seq, "vm %u: %s, policy %s, %u bits, by %s[%d]: %ld bindings, %ld pages lent, %llu accesses refused\n",
+		seq_printf(seq, "vm %u: %s, policy %s, %u bits, by %*pE[%d]: %ld bindings, %ld pages lent, %llu accesses refused\n",
 			   vm->id, vm->provider->name,
 			   gmem_debugfs_policies[READ_ONCE(vm->policy)],
-			   gmem_vm_guest_addr_bits(vm), vm->comm, vm->pid,
+			   gmem_vm_guest_addr_bits(vm), (int)strlen(vm->comm),
+			   vm->comm, vm->pid,
 			   atomic_long_read(&vm->nr_bindings),
 			   atomic_long_read(&vm->lent_pages),
 			   gmem_fault_count(&vm->faults));
