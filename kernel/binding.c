@@ -171,6 +171,28 @@ struct gmem_binding *gmem_binding_of_page(struct gmem_mem *mem, pgoff_t index,
 	return b;
 }
 
+bool gmem_binding_alone(const struct gmem_binding *b, pgoff_t *first,
+			pgoff_t *last)
+{
+	struct gmem_binding *other;
+
+	/* Of an exclusive binding's pages, this tree has none. In order of @first. */
+	other = gmem_index_iter_first(&b->mem->shared, *first, *last);
+	while (other) {
+		if (other != b && other->first > *first) {
+			*last = other->first - 1;
+			return true;
+		}
+		if (other != b && other->last >= *last)
+			return false;
+		if (other != b)
+			*first = other->last + 1;
+		other = gmem_index_iter_next(other, *first, *last);
+		cond_resched();
+	}
+	return true;
+}
+
 /* Does a binding of the same pages rule this one out? */
 static bool gmem_binding_excluded(const struct gmem_binding *b)
 {

@@ -84,6 +84,12 @@ struct gmem_binding *gmem_binding_next(struct gmem_vm *vm, unsigned long *gfn,
  */
 struct gmem_binding *gmem_binding_of_page(struct gmem_mem *mem, pgoff_t index,
 					  struct gmem_binding *prev);
+/*
+ * Narrow [*first, *last], part of @b, to the first part that no other binding holds;
+ * false if there is none. Invalidate lock.
+ */
+bool gmem_binding_alone(const struct gmem_binding *b, pgoff_t *first,
+			pgoff_t *last);
 /* May other bindings hold the same pages? No for all that are lent. */
 bool gmem_binding_exclusive(const struct gmem_binding *b);
 

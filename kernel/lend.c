@@ -186,18 +186,7 @@ static void gmem_lend_finish_lent(struct gmem_binding *b, struct folio *folio,
 	atomic_long_sub(folio_nr_pages(folio), &b->vm->lent_pages);
 }
 
-static void gmem_lend_finish_shared(struct gmem_binding *b, struct folio *folio)
-{
-	struct gmem_binding *other;
-
-	other = gmem_binding_of_page(b->mem, folio->index, NULL);
-	if (other == b)
-		other = gmem_binding_of_page(b->mem, folio->index, b);
-	if (!other)
-		gmem_folio_clear(folio, GMEM_FOLIO_SHARED);
-}
-
-/* Second step: the folio is the host's. */
+/* Second step: the folio is the host's. No other binding holds it. */
 static int gmem_lend_finish_folio(struct gmem_binding *b, struct folio *folio,
 				  enum gmem_reclaim_reason reason)
 {
@@ -206,22 +195,30 @@ static int gmem_lend_finish_folio(struct gmem_binding *b, struct folio *folio,
 	if (gmem_binding_lent(b))
 		gmem_lend_finish_lent(b, folio, reason);
 	else
-		gmem_lend_finish_shared(b, folio);
+		gmem_folio_clear(folio, GMEM_FOLIO_SHARED);
 	return 0;
 }
 
-/* Both at once. The end of a VM can't fail: what isn't given back is leaked. */
+/* First step at the end of a VM. It can't fail: what isn't given back is leaked. */
+static int gmem_lend_end_folio(struct gmem_binding *b, struct folio *folio,
+			       enum gmem_reclaim_reason reason)
+{
+	if (gmem_lend_begin_folio(b, folio, reason))
+		gmem_lend_leak(b, folio);
+	return 0;
+}
+
+/* Both at once, for what is lent. */
 static int gmem_lend_reclaim_folio(struct gmem_binding *b, struct folio *folio,
 				   enum gmem_reclaim_reason reason)
 {
 	int err;
 
-	err = gmem_lend_begin_folio(b, folio, reason);
-	if (err && reason != GMEM_RECLAIM_TEARDOWN)
-		return err;
-	if (err)
-		gmem_lend_leak(b, folio);
-	return gmem_lend_finish_folio(b, folio, reason);
+	if (reason == GMEM_RECLAIM_TEARDOWN)
+		err = gmem_lend_end_folio(b, folio, reason);
+	else
+		err = gmem_lend_begin_folio(b, folio, reason);
+	return err ?: gmem_lend_finish_folio(b, folio, reason);
 }
 
 static int gmem_lend_host_access(struct gmem_mem *mem, struct folio *folio)
@@ -384,12 +381,42 @@ static void gmem_lend_announce(struct gmem_binding *b, pgoff_t first,
 		provider->reclaim_begin(mapping, first, last);
 }
 
+/*
+ * What several bindings share is shared until the last of them goes: leave out what
+ * others hold, or the end of N bindings of M pages would cost N * M.
+ */
+static void gmem_lend_finish_shared(struct gmem_binding *b, pgoff_t first,
+				    pgoff_t last,
+				    enum gmem_reclaim_reason reason)
+{
+	pgoff_t alone_last = last;
+
+	while (first <= last && gmem_binding_alone(b, &first, &alone_last)) {
+		gmem_lend_walk_binding(b, first, alone_last,
+				       gmem_lend_finish_folio, reason, NULL);
+		first = alone_last + 1;
+		alone_last = last;
+	}
+}
+
+static void gmem_lend_end_shared(struct gmem_binding *b, pgoff_t first,
+				 pgoff_t last)
+{
+	if (!b->vm->provider->ends_with_vm)
+		gmem_lend_walk_binding(b, first, last, gmem_lend_end_folio,
+				       GMEM_RECLAIM_TEARDOWN, NULL);
+	gmem_lend_finish_shared(b, first, last, GMEM_RECLAIM_TEARDOWN);
+}
+
 int gmem_lend_reclaim_range(struct gmem_binding *b, pgoff_t first, pgoff_t last,
 			    enum gmem_reclaim_reason reason, u64 *nr)
 {
-	/* A page that the host shares is the host's already. */
-	if (reason == GMEM_RECLAIM_HOST && !gmem_binding_lent(b))
+	if (!gmem_binding_lent(b)) {
+		/* A page that the host shares is the host's already. */
+		if (reason == GMEM_RECLAIM_TEARDOWN)
+			gmem_lend_end_shared(b, first, last);
 		return 0;
+	}
 	gmem_lend_announce(b, first, last, reason);
 	return gmem_lend_walk_binding(b, first, last, gmem_lend_reclaim_folio,
 				      reason, nr);
@@ -406,8 +433,11 @@ int gmem_lend_begin_reclaim(struct gmem_binding *b, pgoff_t first, pgoff_t last,
 void gmem_lend_finish_reclaim(struct gmem_binding *b, pgoff_t first,
 			      pgoff_t last, enum gmem_reclaim_reason reason)
 {
-	gmem_lend_walk_binding(b, first, last, gmem_lend_finish_folio, reason,
-			       NULL);
+	if (gmem_binding_lent(b))
+		gmem_lend_walk_binding(b, first, last, gmem_lend_finish_folio,
+				       reason, NULL);
+	else
+		gmem_lend_finish_shared(b, first, last, reason);
 }
 
 /* The first step, whatever the binding. */

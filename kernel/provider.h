@@ -14,6 +14,8 @@ struct gmem_vm;
  * @flags: bits of &enum gmem_provider_flags
  * @max_guest_addr_bits: widest guest address space, in bits
  * @map_access: as in &struct gmem_info
+ * @ends_with_vm: a VM that goes has no guest that could reach anything, so what it
+ *	shares need not be taken back
  * @vm_init: optional; sets up gmem_vm.provider_data
  * @vm_release: optional; undoes @vm_init. No page is provided any more.
  * @provide: let the guest reach @folio, whose first page is @gfn, with the ALLOW
@@ -35,6 +37,7 @@ struct gmem_provider {
 	u32 flags;
 	u32 max_guest_addr_bits;
 	u32 map_access;
+	bool ends_with_vm;
 	int (*vm_init)(struct gmem_vm *vm);
 	void (*vm_release)(struct gmem_vm *vm);
 	int (*provide)(struct gmem_vm *vm, unsigned long gfn,

@@ -233,6 +233,8 @@ const struct gmem_provider gmem_window_provider = {
 	.map_access = BIT(GMEM_ACCESS_READ | GMEM_ACCESS_EXEC) |
 		      BIT(GMEM_ACCESS_READ | GMEM_ACCESS_WRITE |
 			  GMEM_ACCESS_EXEC),
+	/* Windows hold the VM. */
+	.ends_with_vm = true,
 	.provide = gmem_window_provide,
 	.reclaim = gmem_window_reclaim,
 	.reclaim_begin = gmem_window_reclaim_begin,

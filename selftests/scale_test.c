@@ -172,4 +172,27 @@ TEST_F(scale, b24_a_thousand_lives)
 	EXPECT_LT(before - after, (long)(lives * 20 + 8192));
 }
 
+/* The end of N bindings of the same M pages doesn't cost N * M. */
+TEST(shares_of_the_same_pages)
+{
+	const unsigned long n = scaled(2000);
+	int vm = new_vm("window", GMEM_POLICY_ALLOW);
+	int mem = new_mem(n * PAGE, 0);
+	unsigned long i;
+	double start;
+
+	/* Each begins in another place, and the last half-way. */
+	for (i = 0; i < n; i++)
+		ASSERT_EQ(0, map_mem(vm, i * n * PAGE, mem, i / 2 * PAGE,
+				     (n - i / 2) * PAGE, SHARE | RWX));
+	ASSERT_EQ(0, populate_range(vm, 0, n * PAGE, NULL));
+	start = now();
+	close(vm);
+	/* On a slow machine, 2 us for each pair would be 8 s. */
+	EXPECT_GT(2, now() - start);
+	EXPECT_EQ('h', page_state(mem, 0));
+	EXPECT_EQ('h', page_state(mem, (n - 1) * PAGE));
+	close(mem);
+}
+
 TEST_HARNESS_MAIN
