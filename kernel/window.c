@@ -13,12 +13,13 @@
  * arm64 KVM up to 7.1 derives the block size from vm_pgoff as if that were a
  * physical address, and allows no dirty log; memory failure doesn't find it.
  *
- * Where nothing is bound, the window is a mapping of the VM file that never maps
+ * Where nothing is bound, the window is a mapping of a file that never maps
  * anything. It has VM_IO: for other mappings, KVM with an in-kernel interrupt
  * controller takes a failing fault for one that needs I/O, and retries instead of
  * telling the VMM. Windows onto bindings can't have VM_IO: KVM then looks for the
  * page after the fault, and fails if it has just been taken back.
  */
+#include <linux/anon_inodes.h>
 #include <linux/bits.h>
 #include <linux/file.h>
 #include <linux/fs.h>
@@ -61,7 +62,8 @@ static u32 gmem_window_access(const struct vm_fault *vmf)
 
 static vm_fault_t gmem_window_hole_fault(struct vm_fault *vmf)
 {
-	struct gmem_vm *vm = vmf->vma->vm_file->private_data;
+	struct file *vm_file = vmf->vma->vm_file->private_data;
+	struct gmem_vm *vm = vm_file->private_data;
 	bool bound;
 
 	rcu_read_lock();
@@ -140,6 +142,39 @@ static const struct file_operations gmem_window_fops = {
 	.release = gmem_window_release,
 };
 
+static int gmem_window_hole_release(struct inode *inode, struct file *file)
+{
+	fput(file->private_data);
+	return 0;
+}
+
+/*
+ * Without mmap, too: with that of the VM's file, remap_file_pages() would turn it
+ * into a window onto another part of the guest, without the VM's descriptor.
+ */
+static const struct file_operations gmem_window_hole_fops = {
+	.owner = THIS_MODULE,
+	.release = gmem_window_hole_release,
+};
+
+/* Turn a new mapping of the VM file into one that never maps anything. */
+static int gmem_window_onto_nothing(struct vm_area_struct *vma)
+{
+	struct file *file;
+
+	file = anon_inode_getfile("[gmem-window]", &gmem_window_hole_fops,
+				  vma->vm_file, O_RDWR);
+	if (IS_ERR(file))
+		return PTR_ERR(file);
+	get_file(vma->vm_file);
+
+	vm_flags_set(vma, VM_IO);
+	vma->vm_ops = &gmem_window_hole_vm_ops;
+	vma_set_file(vma, file);
+	fput(file);
+	return 0;
+}
+
 /* Turn a new mapping of the VM file into one of the guestmem that is bound. */
 static int gmem_window_onto(struct vm_area_struct *vma, struct gmem_binding *b)
 {
@@ -192,12 +227,10 @@ int gmem_window_mmap(struct file *file, struct vm_area_struct *vma)
 		return -EINTR;
 	b = gmem_binding_next(vm, &gfn, last);
 	if (b && gmem_binding_gfn(b, b->first) <= vma->vm_pgoff &&
-	    gmem_binding_gfn(b, b->last) >= last) {
+	    gmem_binding_gfn(b, b->last) >= last)
 		err = gmem_window_onto(vma, b);
-	} else {
-		vm_flags_set(vma, VM_IO);
-		vma->vm_ops = &gmem_window_hole_vm_ops;
-	}
+	else
+		err = gmem_window_onto_nothing(vma);
 	mutex_unlock(&vm->lock);
 	return err;
 }

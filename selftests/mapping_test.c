@@ -325,6 +325,22 @@ TEST_F(mapping, window_cant_be_moved_in_the_file)
 	munmap(window, self->unit);
 }
 
+/* Nor does one that shows nothing become one that shows something. */
+TEST_F(mapping, hole_cant_be_moved_in_the_guest)
+{
+	__u8 *hole;
+
+	BIND(1, 1, LEND | RWX);
+	hole = WINDOW(4, 1);
+	ASSERT_NE(MAP_FAILED, hole);
+	ASSERT_EQ(-1, remap_file_pages(hole, self->unit, 0,
+				       (GPA + self->unit) / PAGE, 0));
+	EXPECT_EQ(ENODEV, errno);
+	EXPECT_NE(0, touch_read(hole));
+	EXPECT_EQ(GMEM_FAULT_UNBOUND, last_reason(self->vm));
+	munmap(hole, self->unit);
+}
+
 /* A child has the guestmem, but no window. */
 TEST_F(mapping, fork)
 {
