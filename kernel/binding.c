@@ -149,7 +149,7 @@ struct gmem_binding *gmem_binding_next(struct gmem_vm *vm, unsigned long *gfn,
 bool gmem_binding_exclusive(const struct gmem_binding *b)
 {
 	return gmem_binding_lent(b) ||
-	       !(b->vm->provider->flags & GMEM_PROVIDER_SHARE_MULTI);
+	       !gmem_provider_shares_again(b->vm->provider);
 }
 
 static struct rb_root_cached *gmem_binding_index_of(struct gmem_binding *b)

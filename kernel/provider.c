@@ -54,3 +54,8 @@ bool gmem_provider_can(const struct gmem_provider *provider, u32 map_flags)
 		combination |= GMEM_ACCESS_EXEC;
 	return provider->map_access & BIT(combination);
 }
+
+bool gmem_provider_shares_again(const struct gmem_provider *provider)
+{
+	return provider->flags & GMEM_PROVIDER_SHARE_MULTI;
+}

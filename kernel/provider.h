@@ -56,5 +56,7 @@ u32 gmem_nr_providers(void);
 
 /* Can it enforce the ALLOW bits of @map_flags exactly? */
 bool gmem_provider_can(const struct gmem_provider *provider, u32 map_flags);
+/* Can it share pages that it, or another that can, shares already? */
+bool gmem_provider_shares_again(const struct gmem_provider *provider);
 
 #endif /* _GMEM_PROVIDER_H */
