@@ -33,6 +33,7 @@
 
 static void gmem_notify_work_fn(struct work_struct *work);
 static DECLARE_DELAYED_WORK(gmem_notify_work, gmem_notify_work_fn);
+static struct workqueue_struct *gmem_notify_wq;
 
 /**
  * struct gmem_notify_queue - events that are yet to be sent
@@ -172,11 +173,10 @@ void gmem_notify(const struct gmem_event_record *rec)
 		if (!gmem_notify_extend(q, rec))
 			gmem_notify_append(q, rec);
 		if (q->nr < GMEM_NOTIFY_CAPACITY / 2)
-			queue_delayed_work(system_unbound_wq, &gmem_notify_work,
+			queue_delayed_work(gmem_notify_wq, &gmem_notify_work,
 					   GMEM_NOTIFY_DELAY);
 		else
-			mod_delayed_work(system_unbound_wq, &gmem_notify_work,
-					 0);
+			mod_delayed_work(gmem_notify_wq, &gmem_notify_work, 0);
 	}
 	spin_unlock(&q->lock);
 }
@@ -301,7 +301,7 @@ static void gmem_notify_work_fn(struct work_struct *work)
 		skb = nlmsg_new(nr * gmem_notify_msg_size(), GFP_KERNEL);
 		if (!skb) {
 			/* They wait in the ring; if it gets full, it says so. */
-			queue_delayed_work(system_unbound_wq, &gmem_notify_work,
+			queue_delayed_work(gmem_notify_wq, &gmem_notify_work,
 					   GMEM_NOTIFY_DELAY);
 			return;
 		}
@@ -324,7 +324,7 @@ void gmem_notify_hold(bool hold)
 	spin_lock(&q->lock);
 	q->hold = hold;
 	if (q->on && !hold)
-		mod_delayed_work(system_unbound_wq, &gmem_notify_work, 0);
+		mod_delayed_work(gmem_notify_wq, &gmem_notify_work, 0);
 	spin_unlock(&q->lock);
 }
 #endif
@@ -336,6 +336,11 @@ int gmem_notify_init(void)
 	q->ring = kvcalloc(GMEM_NOTIFY_CAPACITY, sizeof(*q->ring), GFP_KERNEL);
 	if (!q->ring)
 		return -ENOMEM;
+	gmem_notify_wq = alloc_workqueue("gmem_notify", WQ_UNBOUND, 0);
+	if (!gmem_notify_wq) {
+		kvfree(q->ring);
+		return -ENOMEM;
+	}
 	WRITE_ONCE(q->on, true);
 	return 0;
 }
@@ -349,5 +354,6 @@ void gmem_notify_exit(void)
 	WRITE_ONCE(q->on, false);
 	spin_unlock(&q->lock);
 	cancel_delayed_work_sync(&gmem_notify_work);
+	destroy_workqueue(gmem_notify_wq);
 	kvfree(q->ring);
 }
