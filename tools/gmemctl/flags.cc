@@ -17,6 +17,7 @@ ABSL_FLAG(bool, j, false, "print JSON");
 ABSL_FLAG(bool, json, false, "the same as -j");
 ABSL_FLAG(bool, p, false, "print JSON for humans, on many lines");
 ABSL_FLAG(bool, pretty, false, "the same as -p");
+ABSL_FLAG(bool, prometheus, false, "print Prometheus's text format, which node exporter reads");
 ABSL_FLAG(bool, openmetrics, false, "print OpenMetrics text");
 ABSL_FLAG(std::string, output, "",
           "write to this file instead; it is replaced as a whole or not at all");

@@ -33,6 +33,7 @@ ABSL_DECLARE_FLAG(bool, j);
 ABSL_DECLARE_FLAG(bool, json);
 ABSL_DECLARE_FLAG(bool, p);
 ABSL_DECLARE_FLAG(bool, pretty);
+ABSL_DECLARE_FLAG(bool, prometheus);
 ABSL_DECLARE_FLAG(bool, openmetrics);
 ABSL_DECLARE_FLAG(std::string, output);
 ABSL_DECLARE_FLAG(uint64_t, count);

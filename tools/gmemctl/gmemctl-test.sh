@@ -41,6 +41,7 @@ wait_for() {
 		"$@" && return
 		sleep 0.1
 	done
+	return 1
 }
 
 has() {
@@ -48,7 +49,7 @@ has() {
 }
 
 echo "TAP version 13"
-echo "1..45"
+echo "1..47"
 
 run ./gmemctl help && has "usage: gmemctl SUBCOMMAND"
 result $? "help"
@@ -109,12 +110,15 @@ run ./gmemctl stats --openmetrics && has "^# TYPE gmem_lends counter" &&
 	has "^gmem_vm_lent_pages{vm=\"$id\",pid=\"$bed\",comm=\"gmemctl-testbed\"} 4$" &&
 	[ "$(tail -n 1 "$dir/out")" = "# EOF" ]
 result $? "stats --openmetrics"
-run ./gmemctl stats --openmetrics --output "$dir/gmem.prom" &&
-	[ "$(tail -n 1 "$dir/gmem.prom")" = "# EOF" ] && [ "$(echo "$dir"/*prom*)" = "$dir/gmem.prom" ]
-result $? "stats --openmetrics into a file"
-fails 2 "/nowhere/gmem.prom" ./gmemctl stats --openmetrics --output /nowhere/gmem.prom
+run ./gmemctl stats --prometheus --output "$dir/gmem.prom" &&
+	grep -q "^# TYPE gmem_lends_total counter" "$dir/gmem.prom" &&
+	[ "$(echo "$dir"/*prom*)" = "$dir/gmem.prom" ]
+result $? "stats --prometheus into a file"
+fails 1 "take one of them" ./gmemctl stats --prometheus --openmetrics
+result $? "stats in two formats"
+fails 2 "/nowhere/gmem.prom" ./gmemctl stats --prometheus --output /nowhere/gmem.prom
 result $? "stats into a folder that isn't there"
-fails 1 "goes with --openmetrics" ./gmemctl stats --output "$dir/x"
+fails 1 "goes with --prometheus or --openmetrics" ./gmemctl stats --output "$dir/x"
 result $? "stats --output alone"
 
 run ./gmemctl map && has "guestmem .* offset 0x0" && has "0x000000010000  ####........--..$" &&
@@ -139,13 +143,21 @@ result $? "top --iterations"
 run ./gmemctl top -j --iterations 2 --interval 50ms &&
 	[ "$(./gmemctl-testbed jsonlines <"$dir/out")" = 2 ]
 result $? "top -j"
+# A page comes back within an interval of a second or, on a slow machine, more.
+run ./gmemctl top -j --iterations 1 --interval 1s &
+sleep 0.5
+./gmemctl reclaim --vm "$id" --address 0x13000 --size 4K >"$dir/reclaimed"
+wait $!
+rate=$(./gmemctl-testbed json /per_second/reclaims <"$dir/out")
+awk -v rate="$rate" 'BEGIN { exit !(rate > 0 && rate <= 1) }' && value /per_second/lends 0.0
+result $? "top: rates"
 
 timeout 60 ./gmemctl monitor -j --count 3 >"$dir/events" 2>"$dir/waiting" &
 watcher=$!
 wait_for grep -q waiting "$dir/waiting"
 run ./gmemctl reclaim --vm "$id" --address 0x10000 --size 4K -j && value /reclaimed_pages 1
 result $? "reclaim a page by number"
-run ./gmemctl reclaim --pid $bed --fd "$vm_fd" && has "^3 pages taken back"
+run ./gmemctl reclaim --pid $bed --fd "$vm_fd" && has "^2 pages taken back"
 result $? "reclaim all by process and descriptor"
 run ./gmemctl exec --size 64K -- true
 result $? "exec"
@@ -188,6 +200,21 @@ result $? "exec of what isn't there"
 fails 1 "needs --size" ./gmemctl exec -- true
 result $? "exec without a size"
 
+exec 9>&-
+wait $bed
+
+# For metrics-test.py, which needs more than busybox; once without a VM, once with one of
+# a bad name.
+for format in prometheus openmetrics; do
+	./gmemctl stats --$format | sed "s/^/# $format: /"
+done
+./gmemctl-testbed vm 'a"\ b' <"$dir/hold" >"$dir/vm2" &
+bed=$!
+exec 9>"$dir/hold"
+wait_for test -s "$dir/vm2"
+for format in prometheus openmetrics; do
+	./gmemctl stats --$format | sed "s/^/# $format, VM: /"
+done
 exec 9>&-
 wait $bed
 run ./gmemctl list && [ ! -s "$dir/out" ]

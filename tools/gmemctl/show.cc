@@ -9,13 +9,13 @@
 #include "absl/flags/flag.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "commands.h"
 #include "flags.h"
 #include "gmem/device.h"
 #include "gmem/monitor.h"
+#include "metrics.h"
 #include "nlohmann/json.hpp"
 #include "output.h"
 
@@ -64,48 +64,6 @@ void PrintMemory(const gmem::GuestMemoryState& memory) {
       "guestmem %d: %s in pages of %s: %d absent, %d host, %d lent, %d shared, %d leaked\n",
       memory.id, ToString(memory.size), ToString(memory.page_size), memory.pages.absent,
       memory.pages.host, memory.pages.lent, memory.pages.shared, memory.pages.leaked);
-}
-
-// A label's value, as the format wants it.
-std::string Label(absl::string_view text) {
-  std::string result;
-  for (const char c : Printable(text)) {
-    if (c == '\\' || c == '"') result += '\\';
-    result += c;
-  }
-  return result;
-}
-
-void AppendMetric(std::string* out, absl::string_view name, absl::string_view type,
-                  absl::string_view help, uint64_t value) {
-  absl::StrAppend(out, "# TYPE ", name, " ", type, "\n# HELP ", name, " ", help, "\n", name,
-                  type == "counter" ? "_total " : " ", value, "\n");
-}
-
-std::string OpenMetrics(const gmem::DeviceStats& stats, const std::vector<gmem::VmState>& vms) {
-  std::string out;
-  AppendMetric(&out, "gmem_vms", "gauge", "VMs that exist.", stats.vms);
-  AppendMetric(&out, "gmem_guestmems", "gauge", "Guestmems that exist.", stats.guest_memories);
-  AppendMetric(&out, "gmem_bindings", "gauge", "Bindings that exist.", stats.bindings);
-  AppendMetric(&out, "gmem_lent_pages", "gauge", "Pages lent now.", stats.lent_pages);
-  AppendMetric(&out, "gmem_leaked_pages", "gauge", "Pages out of use until the host reboots.",
-               stats.leaked_pages);
-  AppendMetric(&out, "gmem_lends", "counter", "Pages lent.", stats.lends);
-  AppendMetric(&out, "gmem_reclaims", "counter", "Pages taken back.", stats.reclaims);
-  AppendMetric(&out, "gmem_refused", "counter", "Guest accesses refused.", stats.refused);
-
-  const auto per_vm = [&](absl::string_view name, absl::string_view type, absl::string_view help,
-                          uint64_t gmem::VmState::*member) {
-    absl::StrAppend(&out, "# TYPE ", name, " ", type, "\n# HELP ", name, " ", help, "\n");
-    for (const gmem::VmState& vm : vms) {
-      absl::StrAppend(&out, name, type == "counter" ? "_total" : "", "{vm=\"", vm.id, "\",pid=\"",
-                      vm.pid, "\",comm=\"", Label(vm.command), "\"} ", vm.*member, "\n");
-    }
-  };
-  per_vm("gmem_vm_bindings", "gauge", "Bindings of the VM.", &gmem::VmState::bindings);
-  per_vm("gmem_vm_lent_pages", "gauge", "Pages lent to the VM now.", &gmem::VmState::lent_pages);
-  per_vm("gmem_vm_refused", "counter", "Accesses of the VM refused.", &gmem::VmState::refused);
-  return absl::StrCat(out, "# EOF\n");
 }
 
 }  // namespace
@@ -193,9 +151,15 @@ absl::StatusOr<int> RunList(Arguments /*arguments*/) {
 
 absl::StatusOr<int> RunStats(Arguments /*arguments*/) {
   const std::string output = absl::GetFlag(FLAGS_output);
-  if (!absl::GetFlag(FLAGS_openmetrics)) {
+  const bool prometheus = absl::GetFlag(FLAGS_prometheus);
+  const bool open_metrics = absl::GetFlag(FLAGS_openmetrics);
+  if (prometheus + open_metrics + WantsJson() > 1) {
+    return absl::InvalidArgumentError("--prometheus, --openmetrics and JSON: take one of them");
+  }
+  if (!prometheus && !open_metrics) {
     if (!output.empty()) {
-      return absl::InvalidArgumentError("--output goes with --openmetrics; else redirect");
+      return absl::InvalidArgumentError(
+          "--output goes with --prometheus or --openmetrics; else redirect");
     }
     // The device tells them to everybody who may use it.
     const auto device = gmem::Device::Open();
@@ -218,7 +182,8 @@ absl::StatusOr<int> RunStats(Arguments /*arguments*/) {
   if (!stats.ok()) return stats.status();
   const auto vms = monitor->Vms();
   if (!vms.ok()) return vms.status();
-  const std::string text = OpenMetrics(*stats, *vms);
+  const std::string text = MetricsText(
+      prometheus ? MetricsFormat::kPrometheus : MetricsFormat::kOpenMetrics, *stats, *vms);
   if (output.empty()) {
     std::cout << text;
     return 0;

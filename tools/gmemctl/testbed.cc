@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // What gmemctl-test.sh needs where there is only busybox:
-//   gmemctl-testbed vm           a VM to look at, until standard input ends; prints
+//   gmemctl-testbed vm [COMM]    a VM to look at, until standard input ends, of a process
+//                                that calls itself so; prints
 //                                "VM-DESCRIPTOR MEMORY-DESCRIPTOR"
 //   gmemctl-testbed json POINTER the value there of the JSON on standard input
 //   gmemctl-testbed jsonlines    how many lines standard input has, each a JSON value
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <cstdint>
@@ -76,13 +78,16 @@ int CountLines() {
 int main(int argc, char** argv) {
   const absl::string_view word = argc > 1 ? argv[1] : "";
   try {
-    if (word == "vm") return HoldVm();
+    if (word == "vm") {
+      if (argc > 2) prctl(PR_SET_NAME, argv[2]);
+      return HoldVm();
+    }
     if (word == "json" && argc > 2) return PrintValue(argv[2]);
     if (word == "jsonlines") return CountLines();
   } catch (const std::exception& error) {
     std::cerr << "gmemctl-testbed: " << error.what() << "\n";
     return 1;
   }
-  std::cerr << "usage: gmemctl-testbed vm | json POINTER | jsonlines\n";
+  std::cerr << "usage: gmemctl-testbed vm [COMM] | json POINTER | jsonlines\n";
   return 1;
 }

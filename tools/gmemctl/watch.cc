@@ -5,10 +5,12 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstdint>
 #include <iostream>
-#include <map>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/flags/flag.h"
@@ -51,14 +53,17 @@ std::string EventText(const gmem::Event& event) {
   return text;
 }
 
+// A step of the wall clock would make rates wrong.
+using Clock = std::chrono::steady_clock;
+
 struct Sample {
-  absl::Time time;
+  Clock::time_point time;
   gmem::DeviceStats stats;
   std::vector<gmem::VmState> vms;
 };
 
 absl::StatusOr<Sample> TakeSample(gmem::Monitor& monitor) {
-  Sample sample = {.time = absl::Now(), .stats = {}, .vms = {}};
+  Sample sample = {.time = Clock::now(), .stats = {}, .vms = {}};
   auto stats = monitor.Stats();
   if (!stats.ok()) return stats.status();
   auto vms = monitor.Vms();
@@ -71,21 +76,43 @@ absl::StatusOr<Sample> TakeSample(gmem::Monitor& monitor) {
   return sample;
 }
 
-double Rate(uint64_t now, uint64_t before, absl::Duration elapsed) {
-  return elapsed <= absl::ZeroDuration()
-             ? 0.0
-             : static_cast<double>(now - before) / absl::ToDoubleSeconds(elapsed);
+// Per second, of the module's counters.
+struct Rates {
+  double lends, reclaims, refused;
+};
+
+Rates RatesBetween(const Sample& before, const Sample& now) {
+  const std::chrono::duration<double> elapsed = now.time - before.time;
+  const auto rate = [&](uint64_t gmem::DeviceStats::*counter) {
+    const uint64_t from = before.stats.*counter, to = now.stats.*counter;
+    // Fewer than before: the module was loaded anew.
+    return to < from ? 0.0 : static_cast<double>(to - from) / elapsed.count();
+  };
+  return {.lends = rate(&gmem::DeviceStats::lends),
+          .reclaims = rate(&gmem::DeviceStats::reclaims),
+          .refused = rate(&gmem::DeviceStats::refused)};
 }
 
-void PrintTable(const Sample& sample, const Sample& before) {
-  const absl::Duration elapsed = sample.time - before.time;
-  std::cout << absl::StreamFormat(
-      "%d VMs, %d guestmems, %d pages lent, %d leaked; per second: %.0f lent, %.0f taken back, "
-      "%.0f refused\n",
-      sample.stats.vms, sample.stats.guest_memories, sample.stats.lent_pages,
-      sample.stats.leaked_pages, Rate(sample.stats.lends, before.stats.lends, elapsed),
-      Rate(sample.stats.reclaims, before.stats.reclaims, elapsed),
-      Rate(sample.stats.refused, before.stats.refused, elapsed));
+Json SampleJson(const Sample& sample, const std::optional<Rates>& rates) {
+  Json vms = Json::array();
+  for (const gmem::VmState& vm : sample.vms) vms.push_back(ToJson(vm));
+  Json json = {{"stats", ToJson(sample.stats)}, {"vms", vms}};
+  if (rates) {
+    json["per_second"] = {
+        {"lends", rates->lends}, {"reclaims", rates->reclaims}, {"refused", rates->refused}};
+  }
+  return json;
+}
+
+void PrintTable(const Sample& sample, const std::optional<Rates>& rates) {
+  std::cout << absl::StreamFormat("%d VMs, %d guestmems, %d pages lent, %d leaked",
+                                  sample.stats.vms, sample.stats.guest_memories,
+                                  sample.stats.lent_pages, sample.stats.leaked_pages);
+  if (rates) {
+    std::cout << absl::StreamFormat("; per second: %.0f lent, %.0f taken back, %.0f refused",
+                                    rates->lends, rates->reclaims, rates->refused);
+  }
+  std::cout << "\n";
   std::cout << absl::StreamFormat("%6s %10s %-10s %-6s %8s %12s %10s %s\n", "VM", "PID", "PROVIDER",
                                   "POLICY", "BINDINGS", "LENT PAGES", "REFUSED", "COMMAND");
   for (const gmem::VmState& vm : sample.vms) {
@@ -136,24 +163,30 @@ absl::StatusOr<int> RunTop(Arguments /*arguments*/) {
   const bool is_terminal = isatty(STDOUT_FILENO) != 0 && !WantsJson();
   uint64_t iterations = absl::GetFlag(FLAGS_iterations);
   if (iterations == 0 && !is_terminal) iterations = 1;
-  auto before = TakeSample(*monitor);
-  if (!before.ok()) return before.status();
+  // A person wants to see something at once; a program, tables that are complete.
+  std::optional<Sample> before;
+  if (!is_terminal) {
+    auto first = TakeSample(*monitor);
+    if (!first.ok()) return first.status();
+    before = *std::move(first);
+    absl::SleepFor(interval);
+  }
   for (uint64_t i = 1;; ++i) {
     auto sample = TakeSample(*monitor);
     if (!sample.ok()) return sample.status();
+    std::optional<Rates> rates;
+    if (before) rates = RatesBetween(*before, *sample);
     if (WantsJson()) {
-      Json vms = Json::array();
-      for (const gmem::VmState& vm : sample->vms) vms.push_back(ToJson(vm));
-      PrintJson({{"stats", ToJson(sample->stats)}, {"vms", vms}});
+      PrintJson(SampleJson(*sample, rates));
     } else {
       // Home, and clear to the end: nothing to restore when a signal ends us.
       if (is_terminal) std::cout << "\x1b[H\x1b[2J";
-      PrintTable(*sample, *before);
+      PrintTable(*sample, rates);
     }
     if (!std::cout) return absl::DataLossError("can't write to standard output");
     if (i == iterations) return 0;
     absl::SleepFor(interval);
-    before = std::move(sample);
+    before = *std::move(sample);
   }
 }
 

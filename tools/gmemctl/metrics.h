@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+// The module's counters as text for monitoring systems.
+#ifndef GMEMCTL_METRICS_H_
+#define GMEMCTL_METRICS_H_
+
+#include <string>
+#include <vector>
+
+#include "gmem/device.h"
+#include "gmem/monitor.h"
+
+namespace gmemctl {
+
+// The two differ in how a counter is called: in OpenMetrics, counter "x" has the sample
+// "x_total"; in Prometheus's text format, the one that node exporter reads, the counter
+// itself is "x_total". No text with counters is right in both.
+enum class MetricsFormat {
+  kPrometheus,   // version 0.0.4
+  kOpenMetrics,  // version 1.0
+};
+
+std::string MetricsText(MetricsFormat format, const gmem::DeviceStats& stats,
+                        const std::vector<gmem::VmState>& vms);
+
+}  // namespace gmemctl
+
+#endif  // GMEMCTL_METRICS_H_
