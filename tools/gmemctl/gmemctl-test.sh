@@ -49,7 +49,7 @@ has() {
 }
 
 echo "TAP version 13"
-echo "1..47"
+echo "1..48"
 
 run ./gmemctl help && has "usage: gmemctl SUBCOMMAND"
 result $? "help"
@@ -62,6 +62,8 @@ fails 1 "subcommand is missing" ./gmemctl
 result $? "no subcommand"
 fails 1 'no subcommand "nonsense"' ./gmemctl nonsense
 result $? "unknown subcommand"
+fails 1 'no subcommand "nonsense"' ./gmemctl help nonsense
+result $? "help on what isn't there"
 fails 1 "info takes no flag size" ./gmemctl info --size 4K
 result $? "another subcommand's flag"
 fails 1 'takes no argument: "more"' ./gmemctl list more

@@ -2,6 +2,7 @@
 // gmemctl: finds the subcommand, checks that the flags are its own, runs it.
 #include <algorithm>
 #include <iostream>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -83,21 +84,32 @@ void PrintHelp(const Command& command) {
   }
 }
 
-// Abseil's own help lists every flag of the program; ours, those of one subcommand.
-bool HandleHelp(const std::vector<absl::string_view>& words) {
+int NoSuchCommand(absl::string_view name) {
+  std::cerr << "gmemctl: there is no subcommand \"" << name
+            << "\": \"gmemctl help\" lists them\n";
+  return kExitUsage;
+}
+
+// The status to exit with, if help was asked for. Abseil's own lists every flag of the
+// program; ours, those of one subcommand.
+std::optional<int> HandleHelp(const std::vector<absl::string_view>& words) {
   const auto end = std::find(words.begin(), words.end(), "--");
   const bool asked = std::any_of(words.begin(), end, [](absl::string_view word) {
     return word == "--help" || word == "-help" || word == "-h";
   });
-  if (!asked && (words.empty() || words[0] != "help")) return false;
-  for (auto word = words.begin(); word != end; ++word) {
-    if (const Command* const command = FindCommand(*word)) {
-      PrintHelp(*command);
-      return true;
-    }
+  const bool is_help = !words.empty() && words[0] == "help";
+  if (!asked && !is_help) return std::nullopt;
+  const auto name = std::find_if(words.begin() + (is_help ? 1 : 0), end, [](absl::string_view word) {
+    return !absl::StartsWith(word, "-");
+  });
+  if (name == end) {
+    PrintOverview(std::cout);
+    return 0;
   }
-  PrintOverview(std::cout);
-  return true;
+  const Command* const command = FindCommand(*name);
+  if (command == nullptr) return NoSuchCommand(*name);
+  PrintHelp(*command);
+  return 0;
 }
 
 absl::Status CheckFlags(const Command& command) {
@@ -117,7 +129,7 @@ absl::Status CheckFlags(const Command& command) {
 }
 
 int Main(int argc, char** argv) {
-  if (HandleHelp({argv + 1, argv + argc})) return 0;
+  if (const auto status = HandleHelp({argv + 1, argv + argc})) return *status;
   const std::vector<char*> words = absl::ParseCommandLine(argc, argv);
   if (words.size() < 2) {
     std::cerr << "gmemctl: a subcommand is missing\n";
@@ -125,11 +137,7 @@ int Main(int argc, char** argv) {
     return kExitUsage;
   }
   const Command* const command = FindCommand(words[1]);
-  if (command == nullptr) {
-    std::cerr << "gmemctl: there is no subcommand \"" << words[1]
-              << "\": \"gmemctl help\" lists them\n";
-    return kExitUsage;
-  }
+  if (command == nullptr) return NoSuchCommand(words[1]);
   const Arguments arguments(words.data() + 2, words.size() - 2);
   absl::Status status = CheckFlags(*command);
   if (status.ok() && command->arguments.empty() && !arguments.empty()) {

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -30,6 +31,7 @@ bool WantsPretty() { return absl::GetFlag(FLAGS_p) || absl::GetFlag(FLAGS_pretty
 absl::Status WriteAll(int fd, absl::string_view contents) {
   while (!contents.empty()) {
     const ssize_t written = write(fd, contents.data(), contents.size());
+    if (written < 0 && errno == EINTR) continue;
     if (written < 0) return absl::ErrnoToStatus(errno, "");
     contents.remove_prefix(static_cast<size_t>(written));
   }
@@ -37,6 +39,22 @@ absl::Status WriteAll(int fd, absl::string_view contents) {
   if (fchmod(fd, 0644) != 0 || fsync(fd) != 0) return absl::ErrnoToStatus(errno, "");
   return absl::OkStatus();
 }
+
+// Keeps signals that end a process waiting, as long as it lives.
+class SignalsWait {
+ public:
+  SignalsWait() {
+    sigset_t all;
+    sigfillset(&all);
+    sigprocmask(SIG_BLOCK, &all, &before_);
+  }
+  ~SignalsWait() { sigprocmask(SIG_SETMASK, &before_, nullptr); }
+  SignalsWait(const SignalsWait&) = delete;
+  SignalsWait& operator=(const SignalsWait&) = delete;
+
+ private:
+  sigset_t before_ = {};
+};
 
 }  // namespace
 
@@ -59,6 +77,8 @@ std::string PermissionText(bool read, bool write, bool execute) {
 }
 
 absl::Status WriteFileAtomically(const std::string& path, absl::string_view contents) {
+  // An interrupted program would leave its temporary file behind.
+  const SignalsWait signals_wait;
   std::string temporary = absl::StrCat(path, ".XXXXXX");
   gmem::UniqueFd fd(mkostemp(temporary.data(), O_CLOEXEC));
   if (!fd) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // gmemctl reclaim: take lent pages back, on behalf of the VM's owner.
+#include <algorithm>
 #include <cstdint>
 #include <iostream>
 #include <utility>
@@ -45,11 +46,13 @@ absl::StatusOr<int> RunReclaim(Arguments /*arguments*/) {
   gmem::ByteSize size(absl::GetFlag(FLAGS_size).bytes);
   if (size.value() == 0) {
     // To the end of the address space.
-    const gmem::GuestAddress end(uint64_t{1} << vm->GuestAddressBits());
+    const int bits = vm->GuestAddressBits();
+    if (bits == 0) return absl::InternalError("the VM doesn't tell its width: give --size");
+    const gmem::GuestAddress end(uint64_t{1} << std::clamp(bits, 12, 63));
     if (start >= end) {
       return absl::InvalidArgumentError(absl::StrCat("--address ", ToString(start),
-                                                     " is beyond the VM's address space of ",
-                                                     vm->GuestAddressBits(), " bits"));
+                                                     " is beyond the VM's address space of ", bits,
+                                                     " bits"));
     }
     size = end - start;
   }
