@@ -4,74 +4,99 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <string>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/ascii.h"
-#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
+#include "absl/types/span.h"
 
 namespace gmemctl {
 namespace {
 
 namespace fs = std::filesystem;
 
-// Does a file of /proc/PID/fdinfo name this thing?
-bool Names(const fs::path& path, absl::string_view key, uint64_t id) {
+constexpr absl::string_view kVmKey = "gmem-vm:", kMemoryKey = "gmem-mem:";
+
+// The number behind @key in a file of /proc/PID/fdinfo, if it has one.
+std::optional<uint64_t> ReadId(const fs::path& path, absl::string_view key) {
   std::ifstream file(path);
   std::string line;
   while (std::getline(file, line)) {
     absl::string_view rest = line;
     uint64_t number = 0;
     if (absl::ConsumePrefix(&rest, key) &&
-        absl::SimpleAtoi(absl::StripAsciiWhitespace(rest), &number) && number == id) {
-      return true;
+        absl::SimpleAtoi(absl::StripAsciiWhitespace(rest), &number)) {
+      return number;
     }
   }
-  return false;
+  return std::nullopt;
 }
 
-// What ends while we look, or isn't ours to see, is passed over.
-template <typename Object>
-absl::StatusOr<Object> Find(absl::string_view key, uint64_t id, absl::string_view what,
-                            bool (*is_it)(const Object& object, uint64_t id)) {
-  absl::Status why;
-  std::error_code ignored;
-  for (fs::directory_iterator process("/proc", ignored), end; process != end;
-       process.increment(ignored)) {
-    pid_t pid = 0;
-    if (!absl::SimpleAtoi(process->path().filename().string(), &pid)) continue;
-    std::error_code gone;
-    for (fs::directory_iterator entry(process->path() / "fdinfo", gone);
-         !gone && entry != fs::directory_iterator(); entry.increment(gone)) {
-      int number = -1;
-      if (!Names(entry->path(), key, id) ||
-          !absl::SimpleAtoi(entry->path().filename().string(), &number)) {
-        continue;
+std::string CommandOf(pid_t pid) {
+  std::ifstream file(absl::StrCat("/proc/", pid, "/comm"));
+  std::string name;
+  std::getline(file, name);
+  return name;
+}
+
+// Numbers of a folder's entries, sorted; those that aren't numbers are passed over, and
+// so is what ends while we look, or isn't ours to see.
+std::vector<int> NumbersIn(const fs::path& folder) {
+  std::vector<int> numbers;
+  std::error_code error;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end;
+       entry.increment(error)) {
+    int number = 0;
+    if (absl::SimpleAtoi(entry->path().filename().string(), &number)) numbers.push_back(number);
+  }
+  std::sort(numbers.begin(), numbers.end());
+  return numbers;
+}
+
+HoldersById FindHolders(absl::string_view key) {
+  HoldersById found;
+  for (const pid_t pid : NumbersIn("/proc")) {
+    const fs::path folder = absl::StrCat("/proc/", pid, "/fdinfo");
+    for (const int fd : NumbersIn(folder)) {
+      if (const auto id = ReadId(folder / std::to_string(fd), key)) {
+        found[*id].push_back({.pid = pid, .fd = fd, .command = CommandOf(pid)});
       }
-      absl::StatusOr<gmem::UniqueFd> fd = TakeFd(pid, number);
-      if (!fd.ok()) {
-        why = fd.status();
-        continue;
-      }
-      absl::StatusOr<Object> object = Object::Adopt(*std::move(fd));
-      // It may be another file by now.
-      if (object.ok() && is_it(*object, id)) return object;
     }
   }
-  if (!why.ok()) return why;
-  return absl::NotFoundError(absl::StrCat("no process that you may look into has ", what, " ", id,
-                                          " open: run gmemctl as root, see \"gmemctl list\""));
+  return found;
+}
+
+template <typename Object>
+absl::StatusOr<Object> Take(absl::Span<const Holder> holders, absl::string_view key, uint64_t id,
+                            absl::string_view what) {
+  absl::Status why = absl::NotFoundError(
+      absl::StrCat("no process that you may look into has ", what, " ", id,
+                   " open: run gmemctl as root, see \"gmemctl list\""));
+  for (const Holder& holder : holders) {
+    absl::StatusOr<gmem::UniqueFd> fd = TakeFd(holder.pid, holder.fd);
+    if (!fd.ok()) {
+      why = fd.status();
+      continue;
+    }
+    // It may be another file by now.
+    if (ReadId(absl::StrCat("/proc/self/fdinfo/", fd->get()), key) != id) continue;
+    return Object::Adopt(*std::move(fd));
+  }
+  return why;
 }
 
 }  // namespace
@@ -88,16 +113,16 @@ absl::StatusOr<gmem::UniqueFd> TakeFd(pid_t pid, int fd) {
   return result;
 }
 
+HoldersById FindVmHolders() { return FindHolders(kVmKey); }
+HoldersById FindMemoryHolders() { return FindHolders(kMemoryKey); }
+
 absl::StatusOr<gmem::Vm> FindVm(uint32_t vm_id) {
-  return Find<gmem::Vm>("gmem-vm:", vm_id, "VM", [](const gmem::Vm& vm, uint64_t id) {
-    return Names(absl::StrCat("/proc/self/fdinfo/", vm.fd()), "gmem-vm:", id);
-  });
+  return Take<gmem::Vm>(FindVmHolders()[vm_id], kVmKey, vm_id, "VM");
 }
 
-absl::StatusOr<gmem::GuestMemory> FindGuestMemory(uint64_t memory_id) {
-  return Find<gmem::GuestMemory>(
-      "gmem-mem:", memory_id, "guestmem",
-      [](const gmem::GuestMemory& memory, uint64_t id) { return memory.id() == id; });
+absl::StatusOr<gmem::GuestMemory> TakeGuestMemory(absl::Span<const Holder> holders,
+                                                  uint64_t memory_id) {
+  return Take<gmem::GuestMemory>(holders, kMemoryKey, memory_id, "guestmem");
 }
 
 }  // namespace gmemctl

@@ -124,15 +124,20 @@ fails 1 "goes with --prometheus or --openmetrics" ./gmemctl stats --output "$dir
 result $? "stats --output alone"
 
 run ./gmemctl map && has "guestmem .* offset 0x0" && has "0x000000010000  ####........--..$" &&
-	has "0x000000100000  ====" && has "hole"
+	has "0x000000100000  ====" && has "hole" &&
+	has "^  vm $id: gmemctl-testbed\[$bed\]: $vm_fd$" &&
+	has "^  guestmem [0-9]*: gmemctl-testbed\[$bed\]: $mem_fd$"
 result $? "map"
 run ./gmemctl map --vm "$id" -j && value /cell_size 4096 && value /pieces/0/kind hole &&
 	value /pieces/1/cells "####........--.." && value /pieces/1/pages/lent 4 &&
-	value /pieces/3/cells "===="
+	value /pieces/3/cells "====" && value /vm_holders/0/pid $bed &&
+	value /guestmems/0/holders/0/fd "$mem_fd"
 result $? "map -j"
 run ./gmemctl map --svg "$dir/map.svg" && grep -q "</svg>" "$dir/map.svg" &&
 	grep -q "<title>lent</title>" "$dir/map.svg"
 result $? "map --svg"
+# To look at: "sed -n 's/^# svg: //p'".
+sed 's/^/# svg: /' "$dir/map.svg"
 run ./gmemctl map && has "^0x000000000000  hole, 64 KiB$"
 result $? "map: the hole at address 0"
 fails 1 "width 5 is not within" ./gmemctl map --width 5

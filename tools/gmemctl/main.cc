@@ -30,7 +30,7 @@ const std::vector<Command>& Commands() {
        RunList},
       {"stats",
        "",
-       "counters of the module",
+       "counters of the module, also for Prometheus",
        {"prometheus", "openmetrics", "output", "j", "p"},
        RunStats},
       {"monitor", "", "what happens, a line for each event", {"count", "j", "p"}, RunMonitor},
@@ -41,7 +41,7 @@ const std::vector<Command>& Commands() {
        RunTop},
       {"map",
        "",
-       "a picture of a VM's guest address space",
+       "a picture of a VM's guest address space, and who holds what",
        {"vm", "width", "svg", "j", "p"},
        RunMap},
       {"exec",
@@ -70,7 +70,7 @@ void PrintOverview(std::ostream& out) {
   for (const Command& command : Commands()) {
     out << absl::StrFormat("  %-8s %s\n", command.name, command.summary);
   }
-  out << "\n\"gmemctl SUBCOMMAND --help\" lists flags; gmemctl(8) says more.\n";
+  out << "\n\"gmemctl SUBCOMMAND --help\" lists flags; gmemctl-SUBCOMMAND(8) says more.\n";
 }
 
 void PrintHelp(const Command& command) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <iostream>
 #include <string>
+#include <vector>
 
 #include "absl/flags/flag.h"
 #include "absl/status/status.h"
@@ -12,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "commands.h"
+#include "find.h"
 #include "flags.h"
 #include "gmem/monitor.h"
 #include "nlohmann/json.hpp"
@@ -49,6 +51,19 @@ void PrintPicture(const Picture& picture, size_t width) {
           "0x%012x  %s\n", piece.range.start.value() + i * picture.cell_size.value(), row);
     }
   }
+  std::cout << "open, by descriptors of processes:\n"
+            << absl::StreamFormat("  vm %d: %s\n", picture.vm.id, HoldersText(picture.vm_holders));
+  for (const auto& [id, holders] : picture.memory_holders) {
+    std::cout << absl::StreamFormat("  guestmem %d: %s\n", id, HoldersText(holders));
+  }
+}
+
+Json HoldersJson(const std::vector<Holder>& holders) {
+  Json json = Json::array();
+  for (const Holder& holder : holders) {
+    json.push_back({{"pid", holder.pid}, {"comm", holder.command}, {"fd", holder.fd}});
+  }
+  return json;
 }
 
 Json PictureJson(const Picture& picture) {
@@ -66,7 +81,15 @@ Json PictureJson(const Picture& picture) {
     }
     pieces.push_back(json);
   }
-  return {{"vm", ToJson(picture.vm)}, {"cell_size", picture.cell_size.value()}, {"pieces", pieces}};
+  Json memories = Json::array();
+  for (const auto& [id, holders] : picture.memory_holders) {
+    memories.push_back({{"id", id}, {"holders", HoldersJson(holders)}});
+  }
+  return {{"vm", ToJson(picture.vm)},
+          {"vm_holders", HoldersJson(picture.vm_holders)},
+          {"guestmems", memories},
+          {"cell_size", picture.cell_size.value()},
+          {"pieces", pieces}};
 }
 
 }  // namespace

@@ -14,10 +14,12 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
 #include "find.h"
 #include "gmem/guest_memory.h"
 #include "gmem/monitor.h"
 #include "gmem/types.h"
+#include "output.h"
 
 namespace gmemctl {
 namespace {
@@ -85,6 +87,21 @@ const CellStyle& StyleOf(CellState state) {
   return kStyles[static_cast<size_t>(state)];
 }
 
+std::string HoldersText(const std::vector<Holder>& holders) {
+  if (holders.empty()) return "no process that may be looked into";
+  std::string text;
+  pid_t last = 0;
+  for (const Holder& holder : holders) {
+    if (holder.pid != last) {
+      absl::StrAppend(&text, text.empty() ? "" : ", ", Printable(holder.command), "[", holder.pid,
+                      "]:");
+    }
+    absl::StrAppend(&text, " ", holder.fd);
+    last = holder.pid;
+  }
+  return text;
+}
+
 absl::StatusOr<Picture> TakePicture(gmem::Monitor& monitor, uint32_t vm_id, size_t width) {
   Picture picture;
   const auto vm = monitor.FindVm(vm_id);
@@ -94,13 +111,17 @@ absl::StatusOr<Picture> TakePicture(gmem::Monitor& monitor, uint32_t vm_id, size
   if (!bindings.ok()) return bindings.status();
   picture.cell_size = ChooseCellSize(*bindings, width);
 
+  picture.vm_holders = FindVmHolders()[vm_id];
+  HoldersById holders = FindMemoryHolders();
   std::map<uint64_t, std::optional<gmem::GuestMemory>> memories;
   gmem::GuestAddress at;
   for (const gmem::VmBinding& item : *bindings) {
     const gmem::Binding& binding = item.binding;
     const auto [memory, is_new] = memories.try_emplace(binding.memory_id);
     if (is_new) {
-      if (auto found = FindGuestMemory(binding.memory_id); found.ok()) {
+      std::vector<Holder>& its = picture.memory_holders[binding.memory_id];
+      its = std::move(holders[binding.memory_id]);
+      if (auto found = TakeGuestMemory(its, binding.memory_id); found.ok()) {
         memory->second.emplace(*std::move(found));
       }
     }

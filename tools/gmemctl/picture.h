@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "find.h"
 #include "gmem/guest_memory.h"
 #include "gmem/monitor.h"
 #include "gmem/types.h"
@@ -41,7 +42,13 @@ struct Picture {
   // What one cell stands for: a power of two, and at least a page.
   gmem::ByteSize cell_size;
   std::vector<Piece> pieces;
+  // Who has the VM open, and the guestmems that are bound.
+  std::vector<Holder> vm_holders;
+  HoldersById memory_holders;
 };
+
+// "qemu[123]: 5 6, backend[200]: 7": descriptors by process.
+std::string HoldersText(const std::vector<Holder>& holders);
 
 // Cells are chosen so that the largest binding fills at most 16 rows of @width.
 absl::StatusOr<Picture> TakePicture(gmem::Monitor& monitor, uint32_t vm_id, size_t width);

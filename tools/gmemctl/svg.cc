@@ -2,10 +2,12 @@
 #include <algorithm>
 #include <cstddef>
 #include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_replace.h"
+#include "find.h"
 #include "output.h"
 #include "picture.h"
 
@@ -75,6 +77,15 @@ std::string ToSvg(const Picture& picture, size_t width) {
     y += kLine / 3;
     AppendCells(&body, piece, y, width);
     y += (piece.cells.size() + width - 1) / width * kCell;
+  }
+  y += kLine;
+  const auto append_holders = [&](const std::string& what, const std::vector<Holder>& holders) {
+    y += kLine;
+    AppendText(&body, kLeft, y, absl::StrCat(what, " open in ", HoldersText(holders)));
+  };
+  append_holders(absl::StrCat("VM ", picture.vm.id), picture.vm_holders);
+  for (const auto& [id, holders] : picture.memory_holders) {
+    append_holders(absl::StrCat("guestmem ", id), holders);
   }
   const size_t total = std::max<size_t>(2 * kLeft + width * kCell, 620);
   return absl::StrFormat(

@@ -1,0 +1,41 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# The manual pages, as TAP: mandoc finds nothing wrong, and there is one for each
+# subcommand, which names its flags.
+# Usage: man-test.sh GMEMCTL
+gmemctl=$(realpath "$1")
+cd "$(dirname "$0")" || exit
+n=0
+failed=0
+# result STATUS NAME OUTPUT
+result() {
+	n=$((n + 1))
+	if [ "$1" = 0 ]; then
+		echo "ok $n $2"
+	else
+		echo "not ok $n $2"
+		echo "$3" | sed 's/^/# /'
+		failed=1
+	fi
+}
+
+echo "TAP version 13"
+for page in man/*.8 ../minivmm/minivmm.1; do
+	# Of pages elsewhere it knows nothing here.
+	found=$(mandoc -T lint -W style "$page" 2>&1 | grep -v ': referenced manual not found: \|mandoc.db')
+	[ -z "$found" ]
+	result $? "$(basename "$page") is well-formed" "$found"
+done
+for command in $("$gmemctl" help | sed -n 's/^  \([a-z]*\) .*/\1/p'); do
+	missing=$("$gmemctl" help "$command" | sed -n 's/^  \(-[-a-z]*\) .*/\1/p' |
+		while read -r flag; do
+			mandoc -T ascii "man/gmemctl-$command.8" 2>&1 | col -b |
+				grep -qe "$flag" || echo "$flag is missing"
+		done)
+	[ -z "$missing" ]
+	result $? "gmemctl-$command.8 has each flag" "$missing"
+	mandoc -T ascii man/gmemctl.8 | col -b | grep -q "gmemctl-$command(8)"
+	result $? "gmemctl.8 names $command" "it isn't there"
+done
+echo "1..$n"
+exit $failed
