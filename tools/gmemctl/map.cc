@@ -35,7 +35,7 @@ void PrintPicture(const Picture& picture, size_t width) {
   for (const Piece& piece : picture.pieces) {
     if (!piece.binding) {
       std::cout << absl::StreamFormat("0x%012x  hole, %s\n", piece.range.start.value(),
-                                      ToString(piece.range.size));
+                                      HoleText(picture, piece));
       continue;
     }
     std::cout << absl::StreamFormat("0x%012x  %s, %s, guestmem %d offset %s\n",

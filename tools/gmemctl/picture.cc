@@ -81,10 +81,14 @@ Piece MakePiece(const gmem::Binding& binding, const std::optional<gmem::GuestMem
 
 const CellStyle& StyleOf(CellState state) {
   static constexpr CellStyle kStyles[kNrCellStates] = {
-      {'.', "absent", "#eeeeee"}, {'-', "host", "#9ecae1"},   {'#', "lent", "#e6550d"},
+      {'.', "absent", "#dddddd"}, {'-', "host", "#9ecae1"},   {'#', "lent", "#e6550d"},
       {'=', "shared", "#74c476"}, {'!', "leaked", "#000000"}, {'?', "unknown", "#bcbddc"},
   };
   return kStyles[static_cast<size_t>(state)];
+}
+
+std::string HoleText(const Picture& picture, const Piece& hole) {
+  return &hole == &picture.pieces.back() ? "to the end" : ToString(hole.range.size);
 }
 
 std::string HoldersText(const std::vector<Holder>& holders) {

@@ -47,6 +47,9 @@ struct Picture {
   HoldersById memory_holders;
 };
 
+// How large a hole is: "896 KiB"; of the last one, that it goes to the end.
+std::string HoleText(const Picture& picture, const Piece& hole);
+
 // "qemu[123]: 5 6, backend[200]: 7": descriptors by process.
 std::string HoldersText(const std::vector<Holder>& holders);
 

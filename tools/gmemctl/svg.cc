@@ -17,6 +17,9 @@ namespace {
 constexpr size_t kCell = 10;
 constexpr size_t kLeft = 20;
 constexpr size_t kLine = 18;
+constexpr size_t kLegend = 90;
+// Of a monospaced font of 12 pixels, generously.
+constexpr size_t kCharacter = 8;
 
 std::string Escape(absl::string_view text) {
   return absl::StrReplaceAll(text, {{"&", "&amp;"}, {"<", "&lt;"}, {">", "&gt;"}});
@@ -52,48 +55,49 @@ void AppendCells(std::string* out, const Piece& piece, size_t top, size_t column
 std::string ToSvg(const Picture& picture, size_t width) {
   std::string body;
   size_t y = 2 * kLine;
-  AppendText(
-      &body, kLeft, y,
+  size_t right = kLeft + std::max(width * kCell, kNrCellStates * kLegend);
+  const auto append_line = [&](const std::string& text) {
+    AppendText(&body, kLeft, y, text);
+    right = std::max(right, kLeft + text.size() * kCharacter);
+  };
+  append_line(
       absl::StrFormat("VM %d (%s, %s[%d]); a cell is %s", picture.vm.id, picture.vm.provider,
                       Printable(picture.vm.command), picture.vm.pid, ToString(picture.cell_size)));
   y += kLine;
   for (size_t i = 0; i < kNrCellStates; ++i) {
     const CellStyle& style = StyleOf(static_cast<CellState>(i));
-    AppendBox(&body, kLeft + i * 90, y - kCell, kCell, kCell, style.colour, style.name);
-    AppendText(&body, kLeft + i * 90 + 14, y, style.name);
+    AppendBox(&body, kLeft + i * kLegend, y - kCell, kCell, kCell, style.colour, style.name);
+    AppendText(&body, kLeft + i * kLegend + 14, y, style.name);
   }
   y += kLine;
   for (const Piece& piece : picture.pieces) {
     y += kLine;
     if (!piece.binding) {
-      AppendText(&body, kLeft, y,
-                 absl::StrCat(ToString(piece.range), " hole, ", ToString(piece.range.size)));
+      append_line(absl::StrCat(ToString(piece.range), " hole, ", HoleText(picture, piece)));
       continue;
     }
-    AppendText(&body, kLeft, y,
-               absl::StrFormat("%s %s %s guestmem %d offset %s", ToString(piece.range),
-                               ModeName(piece.binding->mode), ToString(piece.range.size),
-                               piece.binding->memory_id, ToString(piece.binding->offset)));
+    append_line(absl::StrFormat("%s %s %s guestmem %d offset %s", ToString(piece.range),
+                                ModeName(piece.binding->mode), ToString(piece.range.size),
+                                piece.binding->memory_id, ToString(piece.binding->offset)));
     y += kLine / 3;
     AppendCells(&body, piece, y, width);
-    y += (piece.cells.size() + width - 1) / width * kCell;
+    y += (piece.cells.size() + width - 1) / width * kCell + kLine / 3;
   }
   y += kLine;
   const auto append_holders = [&](const std::string& what, const std::vector<Holder>& holders) {
     y += kLine;
-    AppendText(&body, kLeft, y, absl::StrCat(what, " open in ", HoldersText(holders)));
+    append_line(absl::StrCat(what, " open in ", HoldersText(holders)));
   };
   append_holders(absl::StrCat("VM ", picture.vm.id), picture.vm_holders);
   for (const auto& [id, holders] : picture.memory_holders) {
     append_holders(absl::StrCat("guestmem ", id), holders);
   }
-  const size_t total = std::max<size_t>(2 * kLeft + width * kCell, 620);
   return absl::StrFormat(
       "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
       "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" "
-      "font-family=\"monospace\" font-size=\"12\" stroke-width=\"0\">\n"
+      "font-family=\"monospace\" font-size=\"12\">\n"
       "<rect width=\"100%%\" height=\"100%%\" fill=\"#ffffff\"/>\n%s</svg>\n",
-      total, y + 2 * kLine, body);
+      right + kLeft, y + 2 * kLine, body);
 }
 
 }  // namespace gmemctl
