@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The first VM: a guest of a few instructions, on memory that is lent to it.
-// Documentation/libgmem/first-vm.rst goes through it.
+// A guest of a few instructions, on memory lent to it: see Documentation/libgmem/first-vm.rst.
 #include <linux/kvm.h>
 #include <sys/ioctl.h>
 
-#include <cstdint>
 #include <cstdio>
 #include <cstring>
 
@@ -14,17 +12,10 @@
 #include "or_die.h"
 
 constexpr gmem::GuestAddress kStart(0x1000), kResult(0x2000);
-
 // Real mode: print the text, write 42 to kResult, halt.
-constexpr uint8_t kGuestCode[] =
-    "\xbe\x12\x10"          // 1000  mov si, 0x1012
-    "\xac"                  // 1003  lodsb
-    "\x84\xc0"              // 1004  test al, al
-    "\x74\x04"              // 1006  jz 0x100c
-    "\xe6\xe9"              // 1008  out 0xe9, al
-    "\xeb\xf7"              // 100a  jmp 0x1003
-    "\xc6\x06\x00\x20\x2a"  // 100c  mov byte [0x2000], 42
-    "\xf4"                  // 1011  hlt
+constexpr char kGuestCode[] =  // mov si, 0x1012; 1: lodsb; test al, al; jz 2; out 0xe9, al; jmp 1
+    "\xbe\x12\x10\xac\x84\xc0\x74\x04\xe6\xe9\xeb\xf7"
+    "\xc6\x06\x00\x20\x2a\xf4"  // 2: mov byte [0x2000], 42; hlt
     "Hello from the guest!\n";
 
 int main() {
@@ -42,30 +33,24 @@ int main() {
   const gmem::Window window = OrDie(gmem::Window::Create(vm, {.size = gmem::MiB(1)}));
   const gmem::UniqueFd kvm = OrDie(gmem::kvm::OpenDevice());
   const gmem::kvm::Vm kvm_vm = OrDie(gmem::kvm::Vm::Create(kvm.get()));
-  const gmem::kvm::Memslot memslot =
-      OrDie(kvm_vm.AddMemslot({.host = window.HostMemory(window.range())}));
+  const auto memslot = OrDie(kvm_vm.AddMemslot({.host = window.HostMemory(window.range())}));
 
   // A vCPU in real mode, at the guest's first instruction.
   const gmem::UniqueFd vcpu(OrDie(ioctl(kvm_vm.fd(), KVM_CREATE_VCPU, 0), "KVM_CREATE_VCPU"));
-  const int run_size = OrDie(ioctl(kvm.get(), KVM_GET_VCPU_MMAP_SIZE, 0), "KVM_GET_VCPU_MMAP_SIZE");
-  const gmem::Mapping run_mapping = OrDie(
-      gmem::Mapping::OfFile(vcpu.get(), {.size = gmem::ByteSize(static_cast<uint64_t>(run_size))}));
-  const auto* run = reinterpret_cast<const kvm_run*>(run_mapping.data());
+  const gmem::ByteSize run_size(OrDie(ioctl(kvm.get(), KVM_GET_VCPU_MMAP_SIZE, 0), "kvm_run"));
+  const gmem::Mapping shared = OrDie(gmem::Mapping::OfFile(vcpu.get(), {.size = run_size}));
+  const auto* run = reinterpret_cast<const kvm_run*>(shared.data());
   kvm_sregs sregs;
   OrDie(ioctl(vcpu.get(), KVM_GET_SREGS, &sregs), "KVM_GET_SREGS");
   sregs.cs.base = sregs.cs.selector = 0;
   OrDie(ioctl(vcpu.get(), KVM_SET_SREGS, &sregs), "KVM_SET_SREGS");
   kvm_regs regs = {};
   regs.rip = kStart.value();
-  regs.rflags = 2;
   OrDie(ioctl(vcpu.get(), KVM_SET_REGS, &regs), "KVM_SET_REGS");
 
   // Run it, and print what it sends, until it halts.
-  for (;;) {
-    OrDie(ioctl(vcpu.get(), KVM_RUN, 0), "KVM_RUN");
-    if (run->exit_reason != KVM_EXIT_IO) break;
-    std::putchar(run_mapping.data()[run->io.data_offset]);
-  }
+  while (OrDie(ioctl(vcpu.get(), KVM_RUN, 0), "KVM_RUN") == 0 && run->exit_reason == KVM_EXIT_IO)
+    std::putchar(shared.data()[run->io.data_offset]);
   if (run->exit_reason != KVM_EXIT_HLT) Die(absl::InternalError("the guest didn't halt"));
 
   // The guest has what it used; the host's touch takes a page back.
