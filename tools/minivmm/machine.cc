@@ -19,7 +19,7 @@ namespace minivmm {
 
 namespace {
 
-constexpr int kStopSignal = SIGUSR1;
+constexpr int kTickSignal = SIGUSR1;
 
 // What a PC has at these ports.
 constexpr uint16_t kSerialPort = 0x3f8;
@@ -72,7 +72,7 @@ class Ticker {
   Ticker() {
     sigevent event = {};
     event.sigev_notify = SIGEV_THREAD_ID;
-    event.sigev_signo = kStopSignal;
+    event.sigev_signo = kTickSignal;
     event._sigev_un._tid = gettid();
     created_ = timer_create(CLOCK_MONOTONIC, &event, &timer_) == 0;
     // Can't fail for a timer just made.
@@ -224,8 +224,6 @@ std::string Machine::DescribeCpu() const {
 
 absl::Status Machine::Run() {
   const absl::Time end = absl::Now() + options_.time_limit;
-  thread_ = pthread_self();
-  running_ = true;
   Ticker ticker;
   if (!ticker.Runs()) return Failed("timer_create");
   for (;;) {
@@ -263,16 +261,10 @@ absl::Status Machine::Run() {
   }
 }
 
-void Machine::Stop() {
-  stop_ = true;
-  run_->immediate_exit = 1;
-  if (running_) pthread_kill(thread_, kStopSignal);
-}
-
-void Machine::InstallStopHandler() {
+void Machine::InstallTickHandler() {
   struct sigaction action = {};
   action.sa_handler = [](int) {};
-  sigaction(kStopSignal, &action, nullptr);
+  sigaction(kTickSignal, &action, nullptr);
 }
 
 }  // namespace minivmm

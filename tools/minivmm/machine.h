@@ -6,7 +6,6 @@
 #define GMEM_TOOLS_MINIVMM_MACHINE_H_
 
 #include <linux/kvm.h>
-#include <pthread.h>
 
 #include <atomic>
 #include <functional>
@@ -53,10 +52,12 @@ class Machine {
   // DeadlineExceeded at the time limit, with what the CPU was about. Once.
   absl::Status Run();
 
-  // Makes Run() return. From any thread; the process must have a handler for
-  // kStopSignal that does nothing (InstallStopHandler()).
-  void Stop();
-  static void InstallStopHandler();
+  // Makes Run() return soon. From any thread.
+  void Stop() { stop_ = true; }
+
+  // Run() has the kernel send it a signal several times a second, so that KVM_RUN
+  // returns: the process must have a handler for it, which does nothing.
+  static void InstallTickHandler();
 
   // Types at the serial console. From any thread.
   void Type(std::string_view text) { uart_->Receive(text); }
@@ -84,8 +85,6 @@ class Machine {
   kvm_run* run_ = nullptr;
   std::unique_ptr<Uart> uart_;
   std::atomic<bool> stop_ = false;
-  std::atomic<bool> running_ = false;
-  pthread_t thread_ = {};
 };
 
 }  // namespace minivmm

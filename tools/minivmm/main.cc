@@ -43,14 +43,19 @@ constexpr char kCommandLine[] =
 // How often to look whether the guest's program has counted on.
 constexpr int kCountTries = 20;
 
-sigjmp_buf touch_env;
+thread_local sigjmp_buf touch_env;
 
 void OnSigbus(int) { siglongjmp(touch_env, 1); }
 
-// The word at @address, or nothing if reading it raised SIGBUS.
+// Touch the word at @address, as a host. Nothing, or false, if that raised SIGBUS.
 std::optional<uint32_t> Peek(const volatile uint32_t* address) {
   if (sigsetjmp(touch_env, 1)) return std::nullopt;
   return *address;
+}
+bool Poke(volatile uint32_t* address, uint32_t value) {
+  if (sigsetjmp(touch_env, 1)) return false;
+  *address = value;
+  return true;
 }
 
 // How many pages of the mapping does this process have page table entries for?
@@ -208,14 +213,14 @@ absl::Status Demo::Share() {
   const GuestRange range = {guest_->pool(), gmem::MiB(1)};
   MINIVMM_RETURN_IF_ERROR(guest_->Unplug(range).status());
   MINIVMM_RETURN_IF_ERROR(guest_->Plug(range, MapMode::kShare));
-  volatile uint32_t* word = HostWord(range.start);
+  volatile uint32_t* const word = HostWord(range.start);
 
   MINIVMM_RETURN_IF_ERROR(GuestWrite(range.start, 42));
   std::optional<uint32_t> seen = Peek(word);
   Check(seen == 42u, "the host reads 42, which the guest wrote");
-  *word = 43;
+  const bool written = Poke(word, 43);
   MINIVMM_ASSIGN_OR_RETURN(uint32_t value, GuestRead(range.start));
-  Check(value == 43, absl::StrCat("the guest reads ", value, ", the host wrote 43"));
+  Check(written && value == 43, absl::StrCat("the guest reads ", value, ", the host wrote 43"));
   MINIVMM_ASSIGN_OR_RETURN(gmem::PageCounts pages, Count(range.start));
   Check(pages.shared == 1, "MEM_QUERY: shared");
   return absl::OkStatus();
@@ -279,7 +284,7 @@ int Main(int argc, char** argv) {
   struct sigaction action = {};
   action.sa_handler = OnSigbus;
   sigaction(SIGBUS, &action, nullptr);
-  Machine::InstallStopHandler();
+  Machine::InstallTickHandler();
 
   absl::StatusOr<gmem::Device> device = gmem::Device::Open();
   if (!device.ok()) {
