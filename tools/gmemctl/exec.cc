@@ -104,6 +104,7 @@ absl::StatusOr<int> RunExec(Arguments arguments) {
     words.push_back(absl::StrReplaceAll(argument, {{"{}", absl::StrCat(fd)}}));
   }
   std::vector<char*> argv;
+  argv.reserve(words.size() + 1);
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
   execvp(argv[0], argv.data());
