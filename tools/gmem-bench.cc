@@ -42,8 +42,9 @@ class Samples {
     values_.push_back(Microseconds(begin) / per);
   }
   double Median() {
-    std::nth_element(values_.begin(), values_.begin() + values_.size() / 2, values_.end());
-    return values_[values_.size() / 2];
+    const auto middle = values_.begin() + static_cast<ptrdiff_t>(values_.size() / 2);
+    std::nth_element(values_.begin(), middle, values_.end());
+    return *middle;
   }
   double Min() const { return *std::min_element(values_.begin(), values_.end()); }
   double Max() const { return *std::max_element(values_.begin(), values_.end()); }
@@ -305,7 +306,7 @@ class ConvertBench {
  private:
   static constexpr uint64_t kTheirPage = 0x10000;
 
-  void SetPrivate(bool to_private) {
+  void SetPrivate(bool to_private) const {
     kvm_memory_attributes attributes = {};
     attributes.address = kTheirPage;
     attributes.size = kPage;

@@ -54,7 +54,7 @@ int Peek(const volatile uint8_t* address) {
 bool Mapped(const void* address) {
   Fd pagemap(open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC), "/proc/self/pagemap");
   uint64_t entry = 0;
-  off_t where = static_cast<off_t>(reinterpret_cast<uintptr_t>(address) / kPage * sizeof(entry));
+  const auto where = static_cast<off_t>(reinterpret_cast<uintptr_t>(address) / kPage * sizeof(entry));
   if (pread(pagemap.get(), &entry, sizeof(entry), where) != sizeof(entry)) {
     Die("/proc/self/pagemap", errno);
   }
@@ -215,7 +215,7 @@ void Demo::TrimUnderRunningGuest() {
   Check(pages == 128 && QueryVm(vm_).size() == 3, "cut 512 KiB out of the middle: split in two");
   counts("after");
 
-  pages = Unbind(vm_, kLentPage, kPage);
+  Unbind(vm_, kLentPage, kPage);
   Refresh(kLentPage, kPage);
   vcpu.join();
   gmem_fault_info fault = LastFault(vm_);

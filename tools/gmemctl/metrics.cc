@@ -49,7 +49,7 @@ class Writer {
   void Begin(absl::string_view name, absl::string_view sample, absl::string_view type,
              absl::string_view help) {
     absl::StrAppend(&text_, "# HELP ", name, " ", help, "\n# TYPE ", name, " ", type, "\n");
-    sample_ = std::string(sample);
+    sample_.assign(sample.data(), sample.size());
   }
 
   const MetricsFormat format_;

@@ -137,8 +137,9 @@ absl::StatusOr<Picture> TakePicture(gmem::Monitor& monitor, uint32_t vm_id, size
     at = binding.range.end();
   }
   const gmem::GuestAddress end(uint64_t{1} << std::clamp(vm->guest_address_bits, 12, 63));
-  if (end > at)
+  if (end > at) {
     picture.pieces.push_back({.range = {at, end - at}, .binding = {}, .cells = {}, .pages = {}});
+  }
   return picture;
 }
 
