@@ -70,6 +70,7 @@ int FakeKvm::SetRegion(const kvm_userspace_memory_region2& region) {
   return 0;
 }
 
+// NOLINTNEXTLINE(google-runtime-int): as ioctl() has it.
 int FakeKvm::Call(unsigned long request, void* argument) {
   requests_.push_back(request);
   if (const auto failure = failures_.find(request); failure != failures_.end()) {
@@ -104,7 +105,7 @@ int FakeKvm::Call(unsigned long request, void* argument) {
 
 }  // namespace gmem::internal
 
-// In place of the C library's.
+// In place of the C library's. NOLINTNEXTLINE(google-runtime-int)
 extern "C" int ioctl(int fd, unsigned long request, ...) noexcept {
   va_list args;
   va_start(args, request);

@@ -21,13 +21,16 @@
 namespace gmem::kvm {
 namespace {
 
+// The system calls' own, in which node masks are made.
+using Word = unsigned long;  // NOLINT(google-runtime-int)
+
 constexpr int kMaxNodes = 1024;
-constexpr size_t kBitsPerWord = sizeof(unsigned long) * CHAR_BIT;
+constexpr size_t kBitsPerWord = sizeof(Word) * CHAR_BIT;
 
 // As the system calls have it.
 struct KernelPolicy {
   int mode = MPOL_DEFAULT;
-  std::array<unsigned long, kMaxNodes / kBitsPerWord> nodes = {};
+  std::array<Word, kMaxNodes / kBitsPerWord> nodes = {};
 
   friend bool operator==(const KernelPolicy& a, const KernelPolicy& b) = default;
 };
@@ -61,16 +64,16 @@ absl::StatusOr<KernelPolicy> ToKernel(const NumaPolicy& policy) {
       return internal::CheckError(EINVAL, absl::StrCat("no host has a NUMA node ", node));
     }
     result.nodes[static_cast<size_t>(node) / kBitsPerWord] |=
-        1UL << (static_cast<size_t>(node) % kBitsPerWord);
+        Word{1} << (static_cast<size_t>(node) % kBitsPerWord);
   }
   return result;
 }
 
 // The kernel reads one bit less than it is told.
-constexpr unsigned long kMaxNodeArgument = kMaxNodes + 1;
+constexpr Word kMaxNodeArgument = kMaxNodes + 1;
 
 int BindOnce(const Mapping& mapping, const KernelPolicy& policy) {
-  const long result = syscall(SYS_mbind, mapping.data(), mapping.size(), policy.mode,
+  const auto result = syscall(SYS_mbind, mapping.data(), mapping.size(), policy.mode,
                               policy.nodes.data(), kMaxNodeArgument, 0);
   return result == 0 ? 0 : errno;
 }

@@ -252,7 +252,7 @@ absl::Status Monitor::State::Resolve(const char* family_name, absl::string_view 
 absl::Status Monitor::State::ResolveAll() {
   uint16_t nlctrl = 0;
   GMEM_RETURN_IF_ERROR(Resolve("nlctrl", "notify", nlctrl, notify_group));
-  const absl::Status status = Resolve(GMEM_FAMILY_NAME, GMEM_MCGRP_EVENTS, family, group);
+  absl::Status status = Resolve(GMEM_FAMILY_NAME, GMEM_MCGRP_EVENTS, family, group);
   if (GetErrno(status) == ENOENT) {
     return CheckError(ENOENT,
                       "there is no netlink family gmem: load the module gmem, and be in the host's "
@@ -349,11 +349,11 @@ absl::Status Monitor::State::ReadMessage(const nlmsghdr& message, std::vector<Ev
   GMEM_ASSIGN_OR_RETURN(const bool end, internal::IsEndOfFamily(message, family));
   if (end) gone = true;
   if (message.nlmsg_type != family || gone) return absl::OkStatus();
-  GMEM_ASSIGN_OR_RETURN(Event event, internal::ParseEvent(message));
+  GMEM_ASSIGN_OR_RETURN(const Event event, internal::ParseEvent(message));
   if (const uint64_t lost = checker.CountLost(event.sequence); lost != 0) {
     result.push_back({.type = EventType::kGap, .lost = lost});
   }
-  result.push_back(std::move(event));
+  result.push_back(event);
   return absl::OkStatus();
 }
 
