@@ -1,0 +1,343 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "gmem/vhost/connection.h"
+
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "gmem/unique_fd.h"
+#include "gmem/vhost/message.h"
+#include "gmem/vhost/protocol.h"
+#include "status_util.h"
+
+namespace gmem::vhost {
+namespace {
+
+using internal::CheckError;
+using internal::ErrnoError;
+
+// How long to wait before the next try to connect.
+constexpr absl::Duration kConnectPause = absl::Milliseconds(10);
+
+using Control = std::array<char, CMSG_SPACE(kMaxFds * sizeof(int))>;
+
+bool IsFull(int error) { return error == EAGAIN || error == EWOULDBLOCK; }
+
+absl::Status PeerGone() { return CheckError(ECONNRESET, "the peer has closed the connection"); }
+
+absl::Status SocketError(int error, const char* what) {
+  if (error == EPIPE || error == ECONNRESET) return PeerGone();
+  return ErrnoError(error, what);
+}
+
+absl::Status CheckUnixStream(int fd) {
+  int domain = 0;
+  int type = 0;
+  socklen_t size = sizeof(domain);
+  if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) != 0) {
+    return ErrnoError(errno, absl::StrCat("descriptor ", fd, " is no socket"));
+  }
+  size = sizeof(type);
+  if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) != 0 || domain != AF_UNIX ||
+      type != SOCK_STREAM) {
+    return CheckError(EINVAL, absl::StrCat("descriptor ", fd, " is no Unix stream socket"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status MakeNonBlocking(int fd) {
+  const int flags = fcntl(fd, F_GETFL);
+  if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0) {
+    return ErrnoError(errno, absl::StrCat("can't make descriptor ", fd, " non-blocking"));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<sockaddr_un> AddressOf(const std::string& path) {
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  if (path.empty() || path.size() >= sizeof(address.sun_path) ||
+      path.find('\0') != std::string::npos) {
+    return CheckError(EINVAL, absl::StrCat("\"", path, "\" is no path for a socket: 1 to ",
+                                           sizeof(address.sun_path) - 1, " bytes are"));
+  }
+  path.copy(address.sun_path, path.size());
+  return address;
+}
+
+absl::StatusOr<UniqueFd> NewSocket() {
+  UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!socket) return ErrnoError(errno, "can't make a socket");
+  return socket;
+}
+
+// sockaddr_un is one of sockaddr's kinds, as the system has them.
+const sockaddr* Generic(const sockaddr_un& address) {
+  return reinterpret_cast<const sockaddr*>(&address);
+}
+
+int ConnectTo(int fd, const sockaddr_un& address) {
+  return connect(fd, Generic(address), sizeof(address)) == 0 ? 0 : errno;
+}
+
+// Takes the descriptors that came with what @header describes into @fds.
+void TakeFds(msghdr& header, FdList& fds) {
+  for (cmsghdr* cmsg = CMSG_FIRSTHDR(&header); cmsg != nullptr; cmsg = CMSG_NXTHDR(&header, cmsg)) {
+    if (cmsg->cmsg_level != SOL_SOCKET || cmsg->cmsg_type != SCM_RIGHTS) continue;
+    const size_t count = (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (size_t i = 0; i < count; i++) {
+      int fd = -1;
+      std::memcpy(&fd, CMSG_DATA(cmsg) + i * sizeof(int), sizeof(fd));
+      fds.Add(UniqueFd(fd));
+    }
+  }
+}
+
+// The number of bytes, 0 if there are none now. Descriptors go into @fds, if that isn't
+// null; what has no place is never received.
+absl::StatusOr<size_t> ReceiveSome(int socket, absl::Span<uint8_t> into, FdList* fds) {
+  alignas(cmsghdr) Control control;
+  iovec iov = {.iov_base = into.data(), .iov_len = into.size()};
+  msghdr header = {};
+  header.msg_iov = &iov;
+  header.msg_iovlen = 1;
+  if (fds != nullptr) {
+    header.msg_control = control.data();
+    header.msg_controllen = control.size();
+  }
+  ssize_t got = 0;
+  do {
+    got = recvmsg(socket, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  } while (got < 0 && errno == EINTR);
+  if (got < 0) {
+    if (IsFull(errno)) return 0;
+    return SocketError(errno, "can't receive");
+  }
+  if (fds != nullptr) TakeFds(header, *fds);
+  if ((header.msg_flags & MSG_CTRUNC) != 0) {
+    return CheckError(EBADMSG, fds != nullptr
+                                   ? absl::StrCat("more than ", kMaxFds, " descriptors at once")
+                                   : "descriptors in the middle of a message");
+  }
+  if (got == 0) return PeerGone();
+  return static_cast<size_t>(got);
+}
+
+}  // namespace
+
+absl::StatusOr<Connection> Connection::Adopt(UniqueFd socket) {
+  GMEM_RETURN_IF_ERROR(CheckUnixStream(socket.get()));
+  GMEM_RETURN_IF_ERROR(MakeNonBlocking(socket.get()));
+  return Connection(std::move(socket));
+}
+
+absl::StatusOr<Connection> Connection::Connect(const std::string& path, absl::Duration timeout) {
+  GMEM_ASSIGN_OR_RETURN(const sockaddr_un address, AddressOf(path));
+  const absl::Time deadline = absl::Now() + timeout;
+  while (true) {
+    GMEM_ASSIGN_OR_RETURN(UniqueFd socket, NewSocket());
+    const int error = ConnectTo(socket.get(), address);
+    if (error == 0) return Connection(std::move(socket));
+    // EAGAIN: the listener's queue is full.
+    const bool may_come = error == ENOENT || error == ECONNREFUSED || IsFull(error);
+    if (!may_come || absl::Now() + kConnectPause > deadline) {
+      return ErrnoError(error, absl::StrCat("can't connect to ", path));
+    }
+    absl::SleepFor(kConnectPause);
+  }
+}
+
+absl::StatusOr<std::pair<Connection, UniqueFd>> Connection::Pair() {
+  std::array<int, 2> fds;
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds.data()) != 0) {
+    return ErrnoError(errno, "can't make a pair of sockets");
+  }
+  UniqueFd other(fds[1]);
+  return std::make_pair(Connection(UniqueFd(fds[0])), std::move(other));
+}
+
+absl::StatusOr<bool> Connection::Send(uint32_t request, uint32_t flags,
+                                      absl::Span<const uint8_t> payload,
+                                      absl::Span<const int> fds) {
+  if (!is_connected()) return CheckError(ENOTCONN, "not connected");
+  if (payload.size() > kMaxPayloadSize || fds.size() > kMaxFds) {
+    return CheckError(
+        EINVAL, absl::StrCat("a message has at most ", kMaxPayloadSize, " bytes and ", kMaxFds,
+                             " descriptors, not ", payload.size(), " and ", fds.size()));
+  }
+  GMEM_RETURN_IF_ERROR(Flush());
+  if (has_unsent()) return false;
+
+  MessageHeader start = {
+      .request = request, .flags = flags, .size = static_cast<uint32_t>(payload.size())};
+  std::array<iovec, 2> iov = {
+      iovec{.iov_base = &start, .iov_len = sizeof(start)},
+      // sendmsg() only reads it.
+      iovec{.iov_base = const_cast<uint8_t*>(payload.data()), .iov_len = payload.size()}};
+  alignas(cmsghdr) Control control = {};
+  msghdr header = {};
+  header.msg_iov = iov.data();
+  header.msg_iovlen = iov.size();
+  if (!fds.empty()) {
+    header.msg_control = control.data();
+    header.msg_controllen = CMSG_SPACE(fds.size() * sizeof(int));
+    cmsghdr* const cmsg = CMSG_FIRSTHDR(&header);
+    cmsg->cmsg_level = SOL_SOCKET;
+    cmsg->cmsg_type = SCM_RIGHTS;
+    cmsg->cmsg_len = CMSG_LEN(fds.size() * sizeof(int));
+    std::memcpy(CMSG_DATA(cmsg), fds.data(), fds.size() * sizeof(int));
+  }
+  ssize_t sent = 0;
+  do {
+    sent = sendmsg(socket_.get(), &header, MSG_DONTWAIT | MSG_NOSIGNAL);
+  } while (sent < 0 && errno == EINTR);
+  if (sent < 0) {
+    if (IsFull(errno)) return false;
+    return SocketError(errno, "can't send");
+  }
+  const size_t total = sizeof(start) + payload.size();
+  if (static_cast<size_t>(sent) < total) {
+    unsent_.resize(total);
+    std::memcpy(unsent_.data(), &start, sizeof(start));
+    std::memcpy(unsent_.data() + sizeof(start), payload.data(), payload.size());
+    unsent_begin_ = static_cast<size_t>(sent);
+  }
+  return true;
+}
+
+absl::Status Connection::Flush() {
+  while (has_unsent()) {
+    const ssize_t sent = send(socket_.get(), unsent_.data() + unsent_begin_,
+                              unsent_.size() - unsent_begin_, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent < 0) {
+      if (errno == EINTR) continue;
+      if (IsFull(errno)) return absl::OkStatus();
+      return SocketError(errno, "can't send");
+    }
+    unsent_begin_ += static_cast<size_t>(sent);
+  }
+  unsent_.clear();
+  unsent_begin_ = 0;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<bool> Connection::Receive(Message& message) {
+  if (!is_connected()) return CheckError(ENOTCONN, "not connected");
+  if (received_ == 0) message.fds.Clear();
+  if (received_ < sizeof(MessageHeader)) {
+    GMEM_ASSIGN_OR_RETURN(const bool whole, ReceiveHeader(message));
+    if (!whole) return false;
+  }
+  GMEM_ASSIGN_OR_RETURN(const bool whole, ReceivePayload(message));
+  if (whole) received_ = 0;
+  return whole;
+}
+
+absl::StatusOr<bool> Connection::ReceiveHeader(Message& message) {
+  while (received_ < sizeof(MessageHeader)) {
+    uint8_t* const header = reinterpret_cast<uint8_t*>(&message.header);
+    // Descriptors come with the first byte.
+    GMEM_ASSIGN_OR_RETURN(
+        const size_t got,
+        ReceiveSome(socket_.get(), {header + received_, sizeof(MessageHeader) - received_},
+                    received_ == 0 ? &message.fds : nullptr));
+    if (got == 0) return false;
+    received_ += got;
+  }
+  if (message.header.size > kMaxPayloadSize) {
+    return CheckError(
+        EBADMSG, absl::StrCat("message ", message.header.request, " announces a payload of ",
+                              message.header.size, " bytes; the largest has ", kMaxPayloadSize));
+  }
+  return true;
+}
+
+absl::StatusOr<bool> Connection::ReceivePayload(Message& message) {
+  const size_t end = sizeof(MessageHeader) + message.header.size;
+  while (received_ < end) {
+    uint8_t* const payload = message.payload.data() + (received_ - sizeof(MessageHeader));
+    GMEM_ASSIGN_OR_RETURN(const size_t got,
+                          ReceiveSome(socket_.get(), {payload, end - received_}, nullptr));
+    if (got == 0) return false;
+    received_ += got;
+  }
+  return true;
+}
+
+absl::StatusOr<Listener> Listener::Create(const std::string& path) {
+  GMEM_ASSIGN_OR_RETURN(const sockaddr_un address, AddressOf(path));
+  GMEM_ASSIGN_OR_RETURN(UniqueFd socket, NewSocket());
+  int error = bind(socket.get(), Generic(address), sizeof(address)) == 0 ? 0 : errno;
+  if (error == EADDRINUSE) {
+    // Left over, if it is a socket and nobody answers.
+    GMEM_ASSIGN_OR_RETURN(const UniqueFd probe, NewSocket());
+    if (ConnectTo(probe.get(), address) == ECONNREFUSED && unlink(path.c_str()) == 0) {
+      error = bind(socket.get(), Generic(address), sizeof(address)) == 0 ? 0 : errno;
+    }
+  }
+  if (error != 0) return ErrnoError(error, absl::StrCat("can't listen at ", path));
+  Listener listener(std::move(socket), path);
+  if (listen(listener.fd(), SOMAXCONN) != 0) {
+    return ErrnoError(errno, absl::StrCat("can't listen at ", path));
+  }
+  return listener;
+}
+
+absl::StatusOr<Listener> Listener::Adopt(UniqueFd socket) {
+  GMEM_RETURN_IF_ERROR(CheckUnixStream(socket.get()));
+  GMEM_RETURN_IF_ERROR(MakeNonBlocking(socket.get()));
+  int listens = 0;
+  socklen_t size = sizeof(listens);
+  if (getsockopt(socket.get(), SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) != 0 || listens == 0) {
+    return CheckError(EINVAL, absl::StrCat("descriptor ", socket.get(), " doesn't listen"));
+  }
+  return Listener(std::move(socket), {});
+}
+
+Listener& Listener::operator=(Listener&& other) noexcept {
+  if (this != &other) {
+    Remove();
+    socket_ = std::move(other.socket_);
+    path_ = std::exchange(other.path_, {});
+  }
+  return *this;
+}
+
+Listener::~Listener() { Remove(); }
+
+void Listener::Remove() {
+  if (!path_.empty()) unlink(path_.c_str());
+}
+
+absl::StatusOr<std::optional<Connection>> Listener::Accept() {
+  while (true) {
+    UniqueFd socket(accept4(fd(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    if (!socket) {
+      if (IsFull(errno)) return std::nullopt;
+      // The peer was gone before we came.
+      if (errno == EINTR || errno == ECONNABORTED) continue;
+      return ErrnoError(errno, "can't accept a connection");
+    }
+    GMEM_ASSIGN_OR_RETURN(Connection connection, Connection::Adopt(std::move(socket)));
+    return std::optional<Connection>(std::move(connection));
+  }
+}
+
+}  // namespace gmem::vhost

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "gmem/vhost/requester.h"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "gmem/unique_fd.h"
+#include "gmem/vhost/message.h"
+#include "gmem/vhost/protocol.h"
+#include "status_util.h"
+
+namespace gmem::vhost {
+namespace {
+
+using internal::CheckError;
+
+// An acknowledgement that isn't 0. Some peers send an errno, positive or negative.
+absl::Status Refusal(const Format& format, uint64_t ack) {
+  constexpr uint64_t kMaxErrno = 4095;
+  const uint64_t error = ack > kMaxErrno ? 0 - ack : ack;
+  const char* const name = error <= kMaxErrno ? strerrorname_np(static_cast<int>(error)) : nullptr;
+  return CheckError(EIO,
+                    absl::StrCat("the peer refused ", format.name, ": ", static_cast<int64_t>(ack),
+                                 name == nullptr ? "" : absl::StrCat(" (", name, "?)")));
+}
+
+}  // namespace
+
+absl::Time Requester::next_deadline() const {
+  // Those that wait were started later.
+  if (nr_outstanding_ > 0) return outstanding_[first_].deadline;
+  if (!queue_.empty()) return queue_.front().deadline;
+  return absl::InfiniteFuture();
+}
+
+void Requester::StartFormat(uint32_t request, const Format& format,
+                            absl::Span<const uint8_t> payload, absl::Span<const int> fds, Done done,
+                            bool want_ack) {
+  if (!status_.ok()) {
+    done(status_);
+    return;
+  }
+  const absl::Time deadline = absl::Now() + timeout_;
+  if (queue_.empty()) {
+    const absl::StatusOr<bool> sent =
+        TrySend(request, format, payload, fds, want_ack, deadline, done);
+    if (!sent.ok()) {
+      done(sent.status());
+      Close(sent.status());
+      return;
+    }
+    if (*sent) return;
+  }
+  const absl::Status status = Enqueue(request, format, payload, fds, want_ack, deadline, done);
+  if (!status.ok()) done(status);
+}
+
+absl::StatusOr<bool> Requester::TrySend(uint32_t request, const Format& format,
+                                        absl::Span<const uint8_t> payload,
+                                        absl::Span<const int> fds, bool want_ack,
+                                        absl::Time deadline, Done& done) {
+  const bool is_ack = !format.has_reply && want_ack && reply_ack_;
+  const bool is_answered = format.has_reply || is_ack;
+  if (is_answered && nr_outstanding_ == kMaxOutstanding) return false;
+  GMEM_ASSIGN_OR_RETURN(
+      const bool sent,
+      connection_.Send(request, kVersion | (is_ack ? kFlagNeedReply : 0), payload, fds));
+  if (!sent) return false;
+  if (!is_answered) {
+    done(nullptr);
+    return true;
+  }
+  outstanding_[(first_ + nr_outstanding_++) % kMaxOutstanding] = {.request = request,
+                                                                  .format = &format,
+                                                                  .is_ack = is_ack,
+                                                                  .deadline = deadline,
+                                                                  .done = std::move(done)};
+  return true;
+}
+
+absl::Status Requester::Enqueue(uint32_t request, const Format& format,
+                                absl::Span<const uint8_t> payload, absl::Span<const int> fds,
+                                bool want_ack, absl::Time deadline, Done& done) {
+  if (queue_.size() == kMaxQueued) {
+    return CheckError(ENOMEM, absl::StrCat(kMaxQueued, " requests wait for the peer: wait, too"));
+  }
+  Queued queued = {.request = request,
+                   .format = &format,
+                   .payload = {payload.begin(), payload.end()},
+                   .fds = {},
+                   .want_ack = want_ack,
+                   .deadline = deadline,
+                   .done = nullptr};
+  for (const int fd : fds) {
+    GMEM_ASSIGN_OR_RETURN(UniqueFd copy, UniqueFd::Duplicate(fd));
+    queued.fds.Add(std::move(copy));
+  }
+  queued.done = std::move(done);
+  queue_.push_back(std::move(queued));
+  return absl::OkStatus();
+}
+
+absl::Status Requester::SendQueued() {
+  while (!queue_.empty()) {
+    Queued& next = queue_.front();
+    std::array<int, kMaxFds> fds;
+    for (size_t i = 0; i < next.fds.size(); i++) fds[i] = next.fds.get(i);
+    // The callback may start further requests, which go behind this one.
+    GMEM_ASSIGN_OR_RETURN(const bool sent, TrySend(next.request, *next.format, next.payload,
+                                                   absl::MakeConstSpan(fds.data(), next.fds.size()),
+                                                   next.want_ack, next.deadline, next.done));
+    if (!sent) break;
+    queue_.pop_front();
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Requester::HandleReply() {
+  if (nr_outstanding_ == 0) {
+    return CheckError(EBADMSG, absl::StrCat("message ", message_.header.request,
+                                            " came unasked on a channel for replies"));
+  }
+  Outstanding& oldest = outstanding_[first_];
+  GMEM_RETURN_IF_ERROR(CheckReply(message_, oldest.request, *oldest.format, oldest.is_ack));
+  Outstanding request = std::exchange(oldest, Outstanding());
+  first_ = (first_ + 1) % kMaxOutstanding;
+  nr_outstanding_--;
+  if (request.is_ack) {
+    const auto ack = FromBytes<uint64_t>(message_.bytes());
+    if (ack != 0) {
+      request.done(Refusal(*request.format, ack));
+      return absl::OkStatus();
+    }
+  }
+  request.done(&message_);
+  return absl::OkStatus();
+}
+
+absl::Status Requester::Advance(absl::Time now) {
+  GMEM_RETURN_IF_ERROR(connection_.Flush());
+  while (true) {
+    // A callback may have closed the channel.
+    if (!status_.ok()) return status_;
+    GMEM_ASSIGN_OR_RETURN(const bool received, connection_.Receive(message_));
+    if (!received) break;
+    GMEM_RETURN_IF_ERROR(HandleReply());
+  }
+  GMEM_RETURN_IF_ERROR(SendQueued());
+  if (now < next_deadline()) return absl::OkStatus();
+  const Format& late = nr_outstanding_ > 0 ? *outstanding_[first_].format : *queue_.front().format;
+  return CheckError(
+      ETIMEDOUT, absl::StrCat("no answer to ", late.name, " in ", absl::FormatDuration(timeout_)));
+}
+
+absl::Status Requester::Process(absl::Time now) {
+  if (!status_.ok()) return status_;
+  const absl::Status status = Advance(now);
+  if (!status.ok()) Close(status);
+  return status_;
+}
+
+void Requester::Close(absl::Status status) {
+  if (!status_.ok()) return;
+  status_ = std::move(status);
+  connection_.Close();
+  while (nr_outstanding_ > 0) {
+    Done done = std::move(outstanding_[first_].done);
+    first_ = (first_ + 1) % kMaxOutstanding;
+    nr_outstanding_--;
+    done(status_);
+  }
+  while (!queue_.empty()) {
+    Done done = std::move(queue_.front().done);
+    queue_.pop_front();
+    done(status_);
+  }
+}
+
+}  // namespace gmem::vhost
