@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -286,9 +287,11 @@ absl::StatusOr<Listener> Listener::Create(const std::string& path) {
   GMEM_ASSIGN_OR_RETURN(UniqueFd socket, NewSocket());
   int error = bind(socket.get(), Generic(address), sizeof(address)) == 0 ? 0 : errno;
   if (error == EADDRINUSE) {
-    // Left over, if it is a socket and nobody answers.
+    // Left over, if it is a socket and nobody answers. Nobody answers at a file, either.
+    struct stat state = {};
     GMEM_ASSIGN_OR_RETURN(const UniqueFd probe, NewSocket());
-    if (ConnectTo(probe.get(), address) == ECONNREFUSED && unlink(path.c_str()) == 0) {
+    if (lstat(path.c_str(), &state) == 0 && S_ISSOCK(state.st_mode) &&
+        ConnectTo(probe.get(), address) == ECONNREFUSED && unlink(path.c_str()) == 0) {
       error = bind(socket.get(), Generic(address), sizeof(address)) == 0 ? 0 : errno;
     }
   }

@@ -52,40 +52,38 @@ void Requester::StartFormat(uint32_t request, const Format& format,
   }
   const absl::Time deadline = absl::Now() + timeout_;
   if (queue_.empty()) {
-    const absl::StatusOr<bool> sent =
+    const absl::StatusOr<Sent> sent =
         TrySend(request, format, payload, fds, want_ack, deadline, done);
     if (!sent.ok()) {
-      done(sent.status());
       Close(sent.status());
+      done(sent.status());
       return;
     }
-    if (*sent) return;
+    if (*sent == Sent::kDone) done(nullptr);
+    if (*sent != Sent::kNot) return;
   }
   const absl::Status status = Enqueue(request, format, payload, fds, want_ack, deadline, done);
   if (!status.ok()) done(status);
 }
 
-absl::StatusOr<bool> Requester::TrySend(uint32_t request, const Format& format,
-                                        absl::Span<const uint8_t> payload,
-                                        absl::Span<const int> fds, bool want_ack,
-                                        absl::Time deadline, Done& done) {
+absl::StatusOr<Requester::Sent> Requester::TrySend(uint32_t request, const Format& format,
+                                                   absl::Span<const uint8_t> payload,
+                                                   absl::Span<const int> fds, bool want_ack,
+                                                   absl::Time deadline, Done& done) {
   const bool is_ack = !format.has_reply && want_ack && reply_ack_;
   const bool is_answered = format.has_reply || is_ack;
-  if (is_answered && nr_outstanding_ == kMaxOutstanding) return false;
+  if (is_answered && nr_outstanding_ == kMaxOutstanding) return Sent::kNot;
   GMEM_ASSIGN_OR_RETURN(
       const bool sent,
       connection_.Send(request, kVersion | (is_ack ? kFlagNeedReply : 0), payload, fds));
-  if (!sent) return false;
-  if (!is_answered) {
-    done(nullptr);
-    return true;
-  }
+  if (!sent) return Sent::kNot;
+  if (!is_answered) return Sent::kDone;
   outstanding_[(first_ + nr_outstanding_++) % kMaxOutstanding] = {.request = request,
                                                                   .format = &format,
                                                                   .is_ack = is_ack,
                                                                   .deadline = deadline,
                                                                   .done = std::move(done)};
-  return true;
+  return Sent::kAwaitsAnswer;
 }
 
 absl::Status Requester::Enqueue(uint32_t request, const Format& format,
@@ -115,12 +113,14 @@ absl::Status Requester::SendQueued() {
     Queued& next = queue_.front();
     std::array<int, kMaxFds> fds;
     for (size_t i = 0; i < next.fds.size(); i++) fds[i] = next.fds.get(i);
-    // The callback may start further requests, which go behind this one.
-    GMEM_ASSIGN_OR_RETURN(const bool sent, TrySend(next.request, *next.format, next.payload,
+    GMEM_ASSIGN_OR_RETURN(const Sent sent, TrySend(next.request, *next.format, next.payload,
                                                    absl::MakeConstSpan(fds.data(), next.fds.size()),
                                                    next.want_ack, next.deadline, next.done));
-    if (!sent) break;
+    if (sent == Sent::kNot) break;
+    Done done = std::move(next.done);
     queue_.pop_front();
+    // May start further requests, or close the channel.
+    if (sent == Sent::kDone) done(nullptr);
   }
   return absl::OkStatus();
 }
@@ -156,6 +156,7 @@ absl::Status Requester::Advance(absl::Time now) {
     GMEM_RETURN_IF_ERROR(HandleReply());
   }
   GMEM_RETURN_IF_ERROR(SendQueued());
+  if (!status_.ok()) return status_;
   if (now < next_deadline()) return absl::OkStatus();
   const Format& late = nr_outstanding_ > 0 ? *outstanding_[first_].format : *queue_.front().format;
   return CheckError(

@@ -34,7 +34,7 @@ class Connection {
   Connection() = default;
 
   /// Takes over a connected Unix stream socket, and makes it non-blocking.
-  /// InvalidArgument (EINVAL) if it isn't one.
+  /// InvalidArgument (EINVAL) or the system's error if it isn't one.
   static absl::StatusOr<Connection> Adopt(UniqueFd socket);
 
   /// Connects to a listening socket by its path. While there is none (ENOENT,

@@ -104,8 +104,12 @@ class Requester {
     Done done;
   };
 
-  // False if it has to wait; then, and on an error, @done stays.
-  absl::StatusOr<bool> TrySend(uint32_t request, const Format& format,
+  enum class Sent {
+    kNot,           // It has to wait.
+    kAwaitsAnswer,  // Then @done is taken; otherwise it stays.
+    kDone,          // Nothing will come back.
+  };
+  absl::StatusOr<Sent> TrySend(uint32_t request, const Format& format,
                                absl::Span<const uint8_t> payload, absl::Span<const int> fds,
                                bool want_ack, absl::Time deadline, Done& done);
   absl::Status Enqueue(uint32_t request, const Format& format, absl::Span<const uint8_t> payload,
