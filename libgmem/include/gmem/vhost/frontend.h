@@ -1,0 +1,430 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef GMEM_VHOST_FRONTEND_H_
+#define GMEM_VHOST_FRONTEND_H_
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "gmem/mapping.h"
+#include "gmem/types.h"
+#include "gmem/unique_fd.h"
+#include "gmem/vhost/connection.h"
+#include "gmem/vhost/dirty_log.h"
+#include "gmem/vhost/memory_table.h"
+#include "gmem/vhost/message.h"
+#include "gmem/vhost/postcopy.h"
+#include "gmem/vhost/protocol.h"
+#include "gmem/vhost/requester.h"
+#include "gmem/vhost/responder.h"
+#include "gmem/vhost/shared_objects.h"
+#include "gmem/vhost/shmem.h"
+
+namespace gmem::vhost {
+
+/// What SET_VRING_* say of a virtqueue. Use designated initialisers.
+struct VringSetup {
+  /// Entries; not 0.
+  uint32_t size = 0;
+  /// Where the back-end goes on: for a split virtqueue the index in the available ring;
+  /// for a packed one bits 0-14 the available, 16-30 the used ring's, 15 and 31 the wrap
+  /// counters.
+  uint32_t base = 0;
+  /// User addresses of regions in the memory table, or what the features say instead:
+  /// see VringAddress. `index` is set by the call.
+  VringAddress address = {};
+  /// Eventfds, borrowed for the call. Without a kick fd the back-end is told in-band, if
+  /// ProtocolFeature::kInbandNotifications is negotiated, else it polls.
+  int kick_fd = -1;
+  int call_fd = -1;
+  int err_fd = -1;
+  /// Enable it, too?
+  bool enable = true;
+};
+
+/// The front-end of a vhost-user device: what a VMM has, or whoever plays the driver.
+///
+///     auto frontend = *Frontend::Create(*Connection::Connect(path), {}, &handler);
+///     frontend->Negotiate();                     // protocol features, back-end channel
+///     frontend->SetFeatures(frontend->features() & mine);
+///     frontend->SetMemory(regions);
+///     frontend->StartVring(0, {.size = 256, .address = ..., .kick_fd = ..., ...});
+///     frontend->DriverOk();
+///
+/// Two ways to use it, which mix. Start() is asynchronous: the owner's loop calls
+/// Process() when fd() is readable, and when next_deadline() has come. Call(), and all
+/// methods with names, wait for their own answer, and serve both channels meanwhile: a
+/// back-end may send a request of its own and wait for that before it answers. They wait
+/// at most Options::timeout, don't run the owner's loop, and are refused with
+/// FailedPrecondition inside of a callback (Handler, or a request's `done`); Start() isn't,
+/// and its request goes behind those under way.
+///
+/// Errors: Unavailable (ECONNRESET) the back-end is gone; DataLoss (EBADMSG) it broke the
+/// protocol; DeadlineExceeded (ETIMEDOUT) it is too slow: after each of these three the
+/// connection is over, see status(). Internal (EIO) it refused. Unimplemented
+/// (EOPNOTSUPP) the protocol feature for that isn't negotiated: nothing was sent.
+///
+/// When the connection is over, for whatever reason, the shared memory regions and the
+/// host notifiers are unmapped; Reconnect() brings all else back. The same for the
+/// destructor.
+///
+/// Thread-compatible, together with the Handler, the ShmemRegions and the SharedObjects.
+class Frontend {
+ public:
+  /// What the back-end asks for by itself. A status that isn't OK refuses. Called from
+  /// inside Process(), Call() and all that wait. What isn't overridden is refused, unless
+  /// it says otherwise.
+  class Handler {
+   public:
+    virtual ~Handler() = default;
+    /// The configuration space has changed. Not refused by default.
+    virtual absl::Status OnConfigChange() { return absl::OkStatus(); }
+    /// A translation is missing (kMiss) or was refused (kAccessFail). Answer a miss with
+    /// Start<FrontendRequest::kIotlbMsg>(), now or later.
+    virtual absl::Status OnIotlb(const IotlbMessage& message);
+    /// The back-end has used buffers: an interrupt for the guest, in-band.
+    virtual absl::Status OnVringCall(unsigned index);
+    /// The virtqueue is broken, in-band.
+    virtual absl::Status OnVringErr(unsigned index);
+    /// The virtqueue's doorbell is @p page of this process from now on (one host page),
+    /// which the VMM may map into the guest; null: no more. The old page goes when this
+    /// returns. Null can't be refused.
+    virtual absl::Status OnHostNotifier(unsigned index, uint8_t* page);
+    /// The connection is over; all is unmapped. Reconnect() later, not from here.
+    virtual void OnDisconnect(const absl::Status& why);
+
+   protected:
+    Handler() = default;
+    Handler(const Handler&) = default;
+    Handler& operator=(const Handler&) = default;
+  };
+
+  /// All that this library knows to use. kXenMmap isn't among them.
+  static constexpr uint64_t kKnownProtocolFeatures =
+      ((uint64_t{1} << 23) - 1) & ~Bit(ProtocolFeature::kXenMmap);
+  /// Without those that change what a VMM must do: addresses are user addresses, and a
+  /// virtqueue that stops has no requests in flight.
+  static constexpr uint64_t kDefaultProtocolFeatures = kKnownProtocolFeatures &
+                                                       ~Bit(ProtocolFeature::kGpaAddresses) &
+                                                       ~Bit(ProtocolFeature::kGetVringBaseInflight);
+
+  struct Options {
+    /// How long the back-end may take for an answer.
+    absl::Duration timeout = kDefaultTimeout;
+    /// Which to negotiate, of those that the back-end offers.
+    uint64_t protocol_features = kDefaultProtocolFeatures;
+    /// Makes the shared memory regions. Without it, kShmemMap isn't negotiated.
+    ShmemFactory shmem_factory = nullptr;
+    /// Shared by the VM's devices; outlives the front-end. Without it, kSharedObject isn't
+    /// negotiated.
+    SharedObjects* shared_objects = nullptr;
+  };
+
+  /// @p handler outlives the front-end; null refuses what has no default. Sends nothing.
+  static absl::StatusOr<std::unique_ptr<Frontend>> Create(Connection connection, Options options,
+                                                          Handler* handler = nullptr);
+  Frontend(const Frontend&) = delete;
+  Frontend& operator=(const Frontend&) = delete;
+  ~Frontend();
+
+  // --- Running ---
+
+  /// For epoll: readable when Process() has something to do.
+  int fd() const { return epoll_.get(); }
+  /// When Process() is due at the latest; InfiniteFuture() if nothing is under way.
+  absl::Time next_deadline() const;
+  /// Does what can be done now, never blocks. At most kMaxRequestsAtOnce of the back-end's
+  /// requests, so that it can't keep the caller's loop for itself. The connection's error,
+  /// if it has one.
+  static constexpr int kMaxRequestsAtOnce = 64;
+  absl::Status Process(absl::Time now = absl::Now());
+  /// OK, or why the connection is over.
+  const absl::Status& status() const { return main_->status(); }
+  /// OK while the back-end channel works, or isn't there. Its end alone ends no connection,
+  /// but unmaps all: who mapped can't unmap any more.
+  const absl::Status& backend_channel_status() const { return backend_status_; }
+  /// The back-end's requests that were refused, if only by silence.
+  uint64_t nr_refused() const { return nr_refused_; }
+  /// Ends the connection: what is under way is told Cancelled. Inside of a callback, ends
+  /// it right afterwards.
+  void Close();
+
+  /// Goes on with a back-end that has started again: negotiates the same features, sends
+  /// the memory table, the log, the in-flight buffer and the virtqueues that were started,
+  /// with the base that their used rings say (a packed one: the last base; the back-end
+  /// knows from the in-flight buffer). FailedPrecondition if the new back-end offers less
+  /// than the old one. On failure the connection is over; try again with another one.
+  absl::Status Reconnect(Connection connection);
+
+  // --- Any request ---
+
+  /// Starts a request, see Requester::Start(). Leaves alone what the methods with names
+  /// remember for Reconnect().
+  template <FrontendRequest kRequest>
+  void Start(const typename RequestTraits<kRequest>::Payload& payload, absl::Span<const int> fds,
+             Requester::Done done, bool want_ack = true) {
+    StartFormat(static_cast<uint32_t>(kRequest), *FindFormat(kRequest), AsBytes(payload), fds,
+                std::move(done), want_ack);
+  }
+
+  /// What to wait for, if a request has no reply of its own.
+  enum class Confirm {
+    /// Nothing: it is sent.
+    kNo,
+    /// The acknowledgement, if kReplyAck is negotiated.
+    kIfAcked,
+    /// Without kReplyAck, the answer to a GET_FEATURES sent behind it: the back-end has
+    /// dealt with the request, but whether it failed isn't known.
+    kAlways,
+  };
+  /// Sends a request and waits. Descriptors that come with the reply go to @p reply_fds,
+  /// if given, else are closed.
+  template <FrontendRequest kRequest>
+  absl::StatusOr<typename RequestTraits<kRequest>::Reply> Call(
+      const typename RequestTraits<kRequest>::Payload& payload = {}, absl::Span<const int> fds = {},
+      Confirm confirm = Confirm::kIfAcked, FdList* reply_fds = nullptr) {
+    using Reply = typename RequestTraits<kRequest>::Reply;
+    Reply reply = {};
+    const absl::Status status =
+        CallFormat(static_cast<uint32_t>(kRequest), *FindFormat(kRequest), AsBytes(payload), fds,
+                   confirm, [&reply, reply_fds](Message& message) {
+                     if (FindFormat(kRequest)->has_reply) reply = FromBytes<Reply>(message.bytes());
+                     if (reply_fds != nullptr) *reply_fds = std::move(message.fds);
+                   });
+    if (!status.ok()) return status;
+    return reply;
+  }
+
+  // --- Negotiation ---
+
+  /// Agrees with the back-end on the protocol's features, becomes its owner, opens the
+  /// back-end channel and makes the shared memory regions. Once for a connection.
+  /// A feature isn't taken without those it needs: kBackendReq for kBackendSendFd,
+  /// kBackendReq and kReplyAck for kInbandNotifications, kBackendReq and kBackendSendFd for
+  /// kHostNotifier and kShmemMap, kBackendReq for kSharedObject, kInflightShmfd for
+  /// kGetVringBaseInflight.
+  absl::Status Negotiate();
+  bool Has(ProtocolFeature feature) const { return (protocol_features_ & Bit(feature)) != 0; }
+  uint64_t protocol_features() const { return protocol_features_; }
+  /// The virtio features that the device offers, without kProtocolFeatures, and without
+  /// kIommuPlatform unless kBackendReq and kReplyAck are negotiated.
+  uint64_t features() const;
+  /// Those that were set last.
+  uint64_t acked_features() const { return acked_features_; }
+  /// Sets what driver and VMM agreed on, a part of features(), else InvalidArgument. With
+  /// kStatus, then says FEATURES_OK, and FailedPrecondition if the device doesn't keep it.
+  absl::Status SetFeatures(uint64_t features);
+  /// How many virtqueues (of a network device: pairs) the back-end has; 1 without kMq.
+  uint64_t queue_num() const { return queue_num_; }
+
+  // --- Device ---
+
+  /// @p size bytes from @p offset of the configuration space.
+  absl::StatusOr<std::string> GetConfig(uint32_t offset, uint32_t size);
+  /// @p flags: kConfigWritable or kConfigMigration.
+  absl::Status SetConfig(uint32_t offset, absl::string_view bytes,
+                         uint32_t flags = kConfigWritable);
+  absl::StatusOr<uint8_t> GetStatus();
+  absl::Status SetStatus(uint8_t status);
+  /// Adds ACKNOWLEDGE, DRIVER and DRIVER_OK to the status. Does nothing without kStatus.
+  absl::Status DriverOk();
+  /// Resets the device, by RESET_DEVICE, status 0 or both, as negotiated. The virtqueues
+  /// are forgotten, shared memory and host notifiers unmapped; the memory table stays.
+  absl::Status ResetDevice();
+  absl::Status SetMtu(uint16_t mtu);
+  absl::Status SendRarp(const std::array<uint8_t, 6>& mac);
+  /// A socket on which the back-end talks to the display.
+  absl::Status SetGpuSocket(int socket);
+  absl::Status SendIotlb(const IotlbMessage& message);
+  /// The session's number. Internal (EIO) if the back-end has none for us.
+  absl::StatusOr<int64_t> CreateCryptoSession(const CryptoSession& session);
+  absl::Status CloseCryptoSession(int64_t session);
+  /// Says how the device's state is to be moved: kSave, the back-end writes to @p fd,
+  /// kLoad, it reads from there. If it prefers a descriptor of its own, that is returned,
+  /// else one that isn't valid. All virtqueues are stopped.
+  absl::StatusOr<UniqueFd> SetDeviceStateFd(TransferDirection direction, int fd);
+  /// After the end of the state was read, or written and closed: did it work?
+  absl::Status CheckDeviceState();
+  /// An object that the back-end has put into the SharedObjects.
+  absl::StatusOr<UniqueFd> GetSharedObject(const Uuid& uuid);
+
+  // --- Virtqueues. Indices are below kMaxQueues, else InvalidArgument. ---
+
+  /// SET_VRING_NUM, _BASE, _ADDR, _ERR, _CALL, _KICK and _ENABLE, in this order.
+  absl::Status StartVring(unsigned index, const VringSetup& setup);
+  absl::Status SetVringNum(unsigned index, uint32_t size);
+  absl::Status SetVringBase(unsigned index, uint32_t base);
+  absl::Status SetVringAddr(const VringAddress& address);
+  /// A descriptor below 0 is none.
+  absl::Status SetVringKick(unsigned index, int fd);
+  absl::Status SetVringCall(unsigned index, int fd);
+  absl::Status SetVringErr(unsigned index, int fd);
+  absl::Status SetVringEnable(unsigned index, bool enable);
+  absl::Status SetVringEndian(unsigned index, bool big_endian);
+  /// Stops the virtqueue and forgets it; returns its base. Its host notifier is gone.
+  absl::StatusOr<uint32_t> GetVringBase(unsigned index);
+  /// Tells the back-end that there are buffers: by the kick fd, or in-band.
+  absl::Status Kick(unsigned index);
+
+  // --- Memory ---
+
+  /// Tells the back-end of the guest's memory, all of it: a whole table of at most
+  /// kMaxTableRegions, or with kConfigureMemSlots only what has changed, for up to
+  /// max_memory_slots() regions. ResourceExhausted beyond that: nothing was sent. If it
+  /// fails halfway, memory() is what the back-end has; a further call goes on from there.
+  absl::Status SetMemory(absl::Span<const GuestRegion> regions);
+  size_t max_memory_slots() const { return max_slots_; }
+  /// What the back-end has acknowledged.
+  absl::Span<const SharedRegion> memory() const { return memory_; }
+
+  /// The in-flight buffer, in which the back-end remembers requests across its restart. The
+  /// back-end makes one, which it gets back at Reconnect().
+  absl::Status StartInflight(uint16_t nr_queues, uint16_t queue_size);
+  /// The same with one that comes from elsewhere, a migration for example.
+  absl::Status SetInflight(const InflightArea& area, int fd);
+  /// -1 if there is none.
+  int inflight_fd() const { return inflight_fd_.get(); }
+  const InflightArea& inflight_area() const { return inflight_area_; }
+
+  /// Lets the back-end log what it writes, to guest memory and to used rings. Those
+  /// virtqueues are logged whose address says where: VringAddress::log.
+  absl::Status StartLog(const DirtyLog& log);
+  absl::Status StopLog();
+
+  /// Postcopy migration: announces it, says that the source has stopped, and ends it.
+  /// Between the two latter, SetMemory() learns where the back-end has its memory.
+  absl::Status PostcopyAdvise();
+  absl::Status PostcopyListen();
+  absl::Status PostcopyEnd();
+  /// The back-end's faults, to use with memory(); null but between Advise and End.
+  const Faults* faults() const { return faults_ ? &*faults_ : nullptr; }
+
+  ShmemRegions& shmem() { return shmem_; }
+
+ private:
+  // What Reconnect() has to say of a virtqueue.
+  struct Vring {
+    std::optional<uint32_t> size, base;
+    std::optional<VringAddress> address;
+    std::optional<UniqueFd> kick, call, err;
+    std::optional<bool> enabled, big_endian;
+  };
+  // A lookup that waits for another back-end.
+  struct Lookup {
+    Frontend* owner = nullptr;
+    bool is_done = false;
+    absl::Status status;
+    UniqueFd fd;
+  };
+
+  Frontend(Options options, Handler* handler);
+
+  void StartFormat(uint32_t request, const Format& format, absl::Span<const uint8_t> payload,
+                   absl::Span<const int> fds, Requester::Done done, bool want_ack);
+  absl::Status CallFormat(uint32_t request, const Format& format, absl::Span<const uint8_t> payload,
+                          absl::Span<const int> fds, Confirm confirm,
+                          absl::FunctionRef<void(Message&)> take_reply);
+  absl::Status CallOnce(uint32_t request, const Format& format, absl::Span<const uint8_t> payload,
+                        absl::Span<const int> fds, bool want_ack,
+                        absl::FunctionRef<void(Message&)> take_reply);
+  // Sends and waits for a request that has no reply.
+  template <FrontendRequest kRequest>
+  absl::Status Do(const typename RequestTraits<kRequest>::Payload& payload = {},
+                  absl::Span<const int> fds = {}, Confirm confirm = Confirm::kIfAcked) {
+    return Call<kRequest>(payload, fds, confirm).status();
+  }
+  absl::Status Need(ProtocolFeature feature, absl::string_view what) const;
+
+  // Channels.
+  absl::Status Attach(Connection connection);
+  absl::Status Wait();
+  void Watch();
+  void CheckEnd();
+  void ProcessBackend();
+  void ServeOwner(absl::Time now);
+  void EndBackendChannel(absl::Status why);
+  void UnmapAll();
+
+  // The back-end's requests.
+  absl::Status Handle(Message& message);
+  absl::Status HandleHostNotifier(Message& message);
+  void StartLookup(const Uuid& uuid);
+  absl::Status FinishLookup();
+
+  // Negotiation.
+  absl::Status NegotiateProtocol(std::optional<uint64_t> exactly);
+  absl::Status OpenBackendChannel();
+  absl::Status SendFeatures(uint64_t features);
+  absl::Status AddStatus(uint8_t bits);
+
+  // Virtqueues.
+  absl::StatusOr<Vring*> At(unsigned index);
+  template <FrontendRequest kRequest>
+  absl::Status SetVringFd(unsigned index, int fd, std::optional<UniqueFd> Vring::*member);
+  void RemoveNotifier(unsigned index);
+  uint32_t ResumeBase(const Vring& vring) const;
+  absl::Status ResumeVring(unsigned index, Vring vring);
+
+  // Memory.
+  absl::Status SendTable(std::vector<SharedRegion> regions);
+  absl::Status SendDifference(std::vector<SharedRegion> regions);
+  absl::Status AddRegion(SharedRegion region);
+  absl::Status SetShared(std::vector<SharedRegion> regions);
+  absl::Status ResumeAll(const std::vector<SharedRegion>& regions);
+  absl::Status SendLog();
+
+  Options options_;
+  Handler* handler_;
+  UniqueFd epoll_;
+  std::unique_ptr<Requester> main_;
+  std::unique_ptr<Responder> backend_;
+  absl::Status backend_status_;
+  // What epoll_ waits for.
+  uint32_t main_events_ = 0;
+  uint32_t backend_events_ = 0;
+  // A callback runs, or Process(), which may call one.
+  bool is_busy_ = false;
+  bool wants_close_ = false;
+  bool has_ended_ = false;
+  uint64_t nr_refused_ = 0;
+
+  uint64_t offered_features_ = 0;
+  uint64_t acked_features_ = 0;
+  uint64_t protocol_features_ = 0;
+  bool is_negotiated_ = false;
+  bool has_features_ = false;
+  bool is_driver_ok_ = false;
+  uint64_t queue_num_ = 1;
+  size_t max_slots_ = kMaxTableRegions;
+  // What a back-end said once; a later one may not say less.
+  size_t min_slots_ = 0;
+
+  std::map<unsigned, Vring> vrings_;
+  std::map<unsigned, Mapping> notifiers_;
+  std::vector<SharedRegion> memory_;
+  InflightArea inflight_area_ = {};
+  UniqueFd inflight_fd_;
+  LogArea log_area_ = {};
+  UniqueFd log_fd_;
+  bool is_postcopy_ = false;
+  std::optional<Faults> faults_;
+  ShmemRegions shmem_;
+  std::shared_ptr<Lookup> lookup_;
+};
+
+}  // namespace gmem::vhost
+
+#endif  // GMEM_VHOST_FRONTEND_H_
