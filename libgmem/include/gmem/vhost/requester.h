@@ -52,7 +52,10 @@ class Requester {
   bool reply_ack() const { return reply_ack_; }
 
   int fd() const { return connection_.fd(); }
-  bool wants_write() const { return connection_.has_unsent() || !queue_.empty(); }
+  /// Does the socket keep something from being sent? What waits for replies doesn't count.
+  bool wants_write() const {
+    return connection_.has_unsent() || (!queue_.empty() && nr_outstanding_ < kMaxOutstanding);
+  }
   /// InfiniteFuture() if nothing is under way.
   absl::Time next_deadline() const;
   /// Is all answered that was started?
