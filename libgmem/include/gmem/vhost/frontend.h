@@ -24,6 +24,7 @@
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/connection.h"
 #include "gmem/vhost/dirty_log.h"
+#include "gmem/vhost/frontend_handler.h"
 #include "gmem/vhost/memory_table.h"
 #include "gmem/vhost/message.h"
 #include "gmem/vhost/postcopy.h"
@@ -34,26 +35,6 @@
 #include "gmem/vhost/shmem.h"
 
 namespace gmem::vhost {
-
-/// What SET_VRING_* say of a virtqueue. Use designated initialisers.
-struct VringSetup {
-  /// Entries; not 0.
-  uint32_t size = 0;
-  /// Where the back-end goes on: for a split virtqueue the index in the available ring;
-  /// for a packed one bits 0-14 the available, 16-30 the used ring's, 15 and 31 the wrap
-  /// counters.
-  uint32_t base = 0;
-  /// User addresses of regions in the memory table, or what the features say instead:
-  /// see VringAddress. `index` is set by the call.
-  VringAddress address = {};
-  /// Eventfds, borrowed for the call. Without a kick fd the back-end is told in-band, if
-  /// ProtocolFeature::kInbandNotifications is negotiated, else it polls.
-  int kick_fd = -1;
-  int call_fd = -1;
-  int err_fd = -1;
-  /// Enable it, too?
-  bool enable = true;
-};
 
 /// The front-end of a vhost-user device: what a VMM has, or whoever plays the driver.
 ///
@@ -84,33 +65,7 @@ struct VringSetup {
 /// Thread-compatible, together with the Handler, the ShmemRegions and the SharedObjects.
 class Frontend {
  public:
-  /// What the back-end asks for by itself. A status that isn't OK refuses. Called from
-  /// inside Process(), Call() and all that wait. What isn't overridden is refused, unless
-  /// it says otherwise.
-  class Handler {
-   public:
-    virtual ~Handler() = default;
-    /// The configuration space has changed. Not refused by default.
-    virtual absl::Status OnConfigChange() { return absl::OkStatus(); }
-    /// A translation is missing (kMiss) or was refused (kAccessFail). Answer a miss with
-    /// Start<FrontendRequest::kIotlbMsg>(), now or later.
-    virtual absl::Status OnIotlb(const IotlbMessage& message);
-    /// The back-end has used buffers: an interrupt for the guest, in-band.
-    virtual absl::Status OnVringCall(unsigned index);
-    /// The virtqueue is broken, in-band.
-    virtual absl::Status OnVringErr(unsigned index);
-    /// The virtqueue's doorbell is @p page of this process from now on (one host page),
-    /// which the VMM may map into the guest; null: no more. The old page goes when this
-    /// returns. Null can't be refused.
-    virtual absl::Status OnHostNotifier(unsigned index, uint8_t* page);
-    /// The connection is over; all is unmapped. Reconnect() later, not from here.
-    virtual void OnDisconnect(const absl::Status& why);
-
-   protected:
-    Handler() = default;
-    Handler(const Handler&) = default;
-    Handler& operator=(const Handler&) = default;
-  };
+  using Handler = FrontendHandler;
 
   /// All that this library knows to use. kXenMmap isn't among them.
   static constexpr uint64_t kKnownProtocolFeatures =
@@ -322,10 +277,20 @@ class Frontend {
     std::optional<UniqueFd> kick, call, err;
     std::optional<bool> enabled, big_endian;
   };
+  // What Reconnect() has to say.
+  struct Remembered {
+    std::vector<SharedRegion> memory;
+    std::map<unsigned, Vring> vrings;
+    uint64_t features = 0;
+    bool has_features = false;
+    bool is_driver_ok = false;
+  };
   // A lookup that waits for another back-end.
   struct Lookup {
+    // Null when nobody waits any more.
+    Frontend* waiter = nullptr;
+    // Null when it has answered.
     Frontend* owner = nullptr;
-    bool is_done = false;
     absl::Status status;
     UniqueFd fd;
   };
@@ -348,46 +313,58 @@ class Frontend {
   }
   absl::Status Need(ProtocolFeature feature, absl::string_view what) const;
 
-  // Channels.
+  // Channels. Settle() ends whatever may have changed them.
   absl::Status Attach(Connection connection);
-  absl::Status Wait();
-  void Watch();
+  void ProcessReady(absl::Time now, bool main_ready, bool backend_ready);
+  void Wait();
+  void Settle();
   void CheckEnd();
+  void Watch();
+  void Watch(int fd, uint32_t& watched, uint32_t events);
   void ProcessBackend();
-  void ServeOwner(absl::Time now);
   void EndBackendChannel(absl::Status why);
-  void UnmapAll();
+  absl::Status UnmapAll();
 
   // The back-end's requests.
+  absl::Status Answer(const Responder::Request& request);
   absl::Status Handle(Message& message);
+  absl::Status HandleVring(const Message& message);
   absl::Status HandleHostNotifier(Message& message);
-  void StartLookup(const Uuid& uuid);
+  absl::Status HandleObject(const Message& message);
+  absl::Status HandleShmem(const Message& message);
+  absl::Status StartLookup(const Uuid& uuid);
   absl::Status FinishLookup();
+  void DropLookup();
+  absl::Status RemoveNotifier(unsigned index);
 
   // Negotiation.
   absl::Status NegotiateProtocol(std::optional<uint64_t> exactly);
+  absl::Status AskLimits();
   absl::Status OpenBackendChannel();
   absl::Status SendFeatures(uint64_t features);
   absl::Status AddStatus(uint8_t bits);
+  absl::Status ForgetDevice();
 
   // Virtqueues.
-  absl::StatusOr<Vring*> At(unsigned index);
   template <FrontendRequest kRequest>
   absl::Status SetVringFd(unsigned index, int fd, std::optional<UniqueFd> Vring::*member);
-  void RemoveNotifier(unsigned index);
+  absl::Status SendVringAddr(VringAddress address);
   uint32_t ResumeBase(const Vring& vring) const;
-  absl::Status ResumeVring(unsigned index, Vring vring);
+  absl::Status ResumeVring(unsigned index, const Vring& vring);
 
   // Memory.
+  absl::Status SetShared(std::vector<SharedRegion> regions);
   absl::Status SendTable(std::vector<SharedRegion> regions);
   absl::Status SendDifference(std::vector<SharedRegion> regions);
   absl::Status AddRegion(SharedRegion region);
-  absl::Status SetShared(std::vector<SharedRegion> regions);
-  absl::Status ResumeAll(const std::vector<SharedRegion>& regions);
-  absl::Status SendLog();
+  absl::Status AcknowledgeClients(FrontendRequest request);
+  absl::Status SendLog(bool enable);
+  absl::Status Resume(const Remembered& remembered);
 
   Options options_;
-  Handler* handler_;
+  // In the place of a null one.
+  Handler no_handler_;
+  Handler* const handler_;
   UniqueFd epoll_;
   std::unique_ptr<Requester> main_;
   std::unique_ptr<Responder> backend_;
@@ -404,6 +381,8 @@ class Frontend {
   uint64_t offered_features_ = 0;
   uint64_t acked_features_ = 0;
   uint64_t protocol_features_ = 0;
+  // With the first back-end.
+  std::optional<uint64_t> agreed_;
   bool is_negotiated_ = false;
   bool has_features_ = false;
   bool is_driver_ok_ = false;

@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0
+// The front-end's two channels, and who waits for them.
+#include "gmem/vhost/frontend.h"
+
+#include <poll.h>
+#include <sys/epoll.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <climits>
+#include <cstdint>
+#include <memory>
+#include <utility>
+
+#include "absl/functional/function_ref.h"
+#include "absl/memory/memory.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "gmem/unique_fd.h"
+#include "gmem/vhost/connection.h"
+#include "gmem/vhost/message.h"
+#include "gmem/vhost/protocol.h"
+#include "gmem/vhost/requester.h"
+#include "status_util.h"
+
+namespace gmem::vhost {
+namespace {
+
+// For epoll_wait(): not earlier, or the last millisecond would be spent spinning.
+int ToMilliseconds(absl::Duration duration) {
+  const int64_t rounded_up = absl::ToInt64Milliseconds(absl::Ceil(duration, absl::Milliseconds(1)));
+  return static_cast<int>(std::clamp<int64_t>(rounded_up, 0, INT_MAX));
+}
+
+}  // namespace
+
+Frontend::Frontend(Options options, Handler* handler)
+    : options_(std::move(options)),
+      handler_(handler == nullptr ? &no_handler_ : handler),
+      shmem_(std::move(options_.shmem_factory)) {}
+
+absl::StatusOr<std::unique_ptr<Frontend>> Frontend::Create(Connection connection, Options options,
+                                                           Handler* handler) {
+  if (options.shmem_factory == nullptr) {
+    options.protocol_features &= ~Bit(ProtocolFeature::kShmemMap);
+  }
+  if (options.shared_objects == nullptr) {
+    options.protocol_features &= ~Bit(ProtocolFeature::kSharedObject);
+  }
+  auto frontend = absl::WrapUnique(new Frontend(std::move(options), handler));
+  frontend->epoll_ = UniqueFd(epoll_create1(EPOLL_CLOEXEC));
+  if (!frontend->epoll_) return internal::ErrnoError(errno, "can't make an epoll descriptor");
+  GMEM_RETURN_IF_ERROR(frontend->Attach(std::move(connection)));
+  return frontend;
+}
+
+Frontend::~Frontend() {
+  is_busy_ = true;
+  // Nobody is there any more to be told of the end; the guest's view is cleared.
+  if (main_ != nullptr) main_->Close(absl::CancelledError("the front-end is going"));
+  EndBackendChannel(absl::OkStatus());
+}
+
+absl::Status Frontend::Attach(Connection connection) {
+  if (!connection.is_connected()) return internal::CheckError(ENOTCONN, "not connected");
+  main_ = std::make_unique<Requester>(std::move(connection), options_.timeout);
+  main_events_ = 0;
+  backend_status_ = absl::OkStatus();
+  wants_close_ = false;
+  has_ended_ = false;
+  Watch();
+  return absl::OkStatus();
+}
+
+absl::Time Frontend::next_deadline() const { return main_->next_deadline(); }
+
+void Frontend::Watch(int fd, uint32_t& watched, uint32_t events) {
+  if (events == watched) return;
+  epoll_event event = {};
+  event.events = events;
+  event.data.fd = fd;
+  // Can fail only for want of memory; Wait() has its deadlines then.
+  if (epoll_ctl(epoll_.get(), watched == 0 ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, fd, &event) == 0) {
+    watched = events;
+  }
+}
+
+void Frontend::Watch() {
+  if (main_->status().ok()) {
+    Watch(main_->fd(), main_events_, EPOLLIN | (main_->wants_write() ? EPOLLOUT : 0u));
+  }
+  if (backend_ != nullptr) {
+    // A request is taken when the one before is answered. Edges only, while it isn't: what
+    // waits there mustn't wake anybody.
+    uint32_t events = backend_->wants_write() ? EPOLLOUT : EPOLLIN;
+    if (lookup_ != nullptr) events = EPOLLIN | EPOLLET;
+    Watch(backend_->fd(), backend_events_, events);
+  }
+}
+
+void Frontend::Wait() {
+  Watch();
+  std::array<epoll_event, 2> events;
+  absl::Time deadline = main_->next_deadline();
+  Frontend* const owner = lookup_ == nullptr ? nullptr : lookup_->owner;
+  int count = 0;
+  if (owner == nullptr || owner == this) {
+    count = epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()),
+                       ToMilliseconds(deadline - absl::Now()));
+  } else {
+    // Our back-end waits for another one's object, perhaps before it answers us.
+    std::array<pollfd, 2> polled = {pollfd{.fd = epoll_.get(), .events = POLLIN, .revents = 0},
+                                    pollfd{.fd = owner->fd(), .events = POLLIN, .revents = 0}};
+    deadline = std::min(deadline, owner->next_deadline());
+    poll(polled.data(), polled.size(), ToMilliseconds(deadline - absl::Now()));
+    is_busy_ = true;
+    if (!owner->is_busy_) owner->Process().IgnoreError();
+    is_busy_ = false;
+    count = epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), 0);
+  }
+
+  bool main_ready = false;
+  bool backend_ready = lookup_ != nullptr;
+  for (int i = 0; i < count; i++) {
+    const int fd = events[static_cast<size_t>(i)].data.fd;
+    main_ready |= fd == main_->fd();
+    backend_ready |= fd != main_->fd();
+  }
+  ProcessReady(absl::Now(), main_ready, backend_ready);
+}
+
+void Frontend::ProcessReady(absl::Time now, bool main_ready, bool backend_ready) {
+  is_busy_ = true;
+  if (main_ready || now >= main_->next_deadline()) main_->Process(now).IgnoreError();
+  if (backend_ready || lookup_ != nullptr) ProcessBackend();
+  is_busy_ = false;
+  Settle();
+}
+
+absl::Status Frontend::Process(absl::Time now) {
+  if (is_busy_) return absl::FailedPreconditionError("Process() was called from a callback");
+  ProcessReady(now, /*main_ready=*/true, /*backend_ready=*/true);
+  return status();
+}
+
+void Frontend::Settle() {
+  CheckEnd();
+  Watch();
+}
+
+void Frontend::CheckEnd() {
+  is_busy_ = true;
+  if (wants_close_) main_->Close(absl::CancelledError("the connection was closed"));
+  if (!main_->status().ok() && !has_ended_) {
+    has_ended_ = true;
+    EndBackendChannel(main_->status());
+    faults_.reset();
+    is_postcopy_ = false;
+    is_negotiated_ = false;
+    handler_->OnDisconnect(main_->status());
+  }
+  is_busy_ = false;
+}
+
+void Frontend::Close() {
+  wants_close_ = true;
+  if (!is_busy_) Settle();
+}
+
+void Frontend::EndBackendChannel(absl::Status why) {
+  DropLookup();
+  backend_.reset();
+  backend_events_ = 0;
+  backend_status_ = std::move(why);
+  UnmapAll().IgnoreError();
+  if (options_.shared_objects != nullptr) options_.shared_objects->RemoveAll(this);
+}
+
+absl::Status Frontend::UnmapAll() {
+  while (!notifiers_.empty()) RemoveNotifier(notifiers_.begin()->first).IgnoreError();
+  return shmem_.UnmapAll();
+}
+
+void Frontend::StartFormat(uint32_t request, const Format& format,
+                           absl::Span<const uint8_t> payload, absl::Span<const int> fds,
+                           Requester::Done done, bool want_ack) {
+  if (is_busy_) {
+    main_->StartFormat(request, format, payload, fds, std::move(done), want_ack);
+    return;
+  }
+  is_busy_ = true;
+  main_->StartFormat(request, format, payload, fds, std::move(done), want_ack);
+  is_busy_ = false;
+  Settle();
+}
+
+absl::Status Frontend::CallFormat(uint32_t request, const Format& format,
+                                  absl::Span<const uint8_t> payload, absl::Span<const int> fds,
+                                  Confirm confirm, absl::FunctionRef<void(Message&)> take_reply) {
+  if (confirm != Confirm::kAlways || format.has_reply || main_->reply_ack()) {
+    return CallOnce(request, format, payload, fds, confirm != Confirm::kNo, take_reply);
+  }
+  GMEM_RETURN_IF_ERROR(CallOnce(request, format, payload, fds, /*want_ack=*/false, take_reply));
+  return Call<FrontendRequest::kGetFeatures>().status();
+}
+
+absl::Status Frontend::CallOnce(uint32_t request, const Format& format,
+                                absl::Span<const uint8_t> payload, absl::Span<const int> fds,
+                                bool want_ack, absl::FunctionRef<void(Message&)> take_reply) {
+  if (is_busy_) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        format.name, " would wait, inside of a callback: use Start(), or wait until it is over"));
+  }
+  struct Waiter {
+    absl::FunctionRef<void(Message&)> take_reply;
+    bool is_done = false;
+    absl::Status status;
+  } waiter = {.take_reply = take_reply, .is_done = false, .status = {}};
+  StartFormat(
+      request, format, payload, fds,
+      [&waiter](absl::StatusOr<Message*> reply) {
+        waiter.is_done = true;
+        waiter.status = reply.status();
+        if (reply.ok() && *reply != nullptr) waiter.take_reply(**reply);
+      },
+      want_ack);
+  // Ends: what is under way has a deadline, and the channel's end ends it, too.
+  while (!waiter.is_done) Wait();
+  return waiter.status;
+}
+
+absl::Status Frontend::Need(ProtocolFeature feature, absl::string_view what) const {
+  if (Has(feature)) return absl::OkStatus();
+  return internal::CheckError(
+      EOPNOTSUPP, absl::StrCat(what, " needs protocol feature ", static_cast<unsigned>(feature),
+                               ", which isn't negotiated"));
+}
+
+}  // namespace gmem::vhost

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "gmem/vhost/memory_table.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
+#include "gmem/types.h"
+#include "gmem/unique_fd.h"
+#include "gmem/vhost/protocol.h"
+#include "status_util.h"
+
+namespace gmem::vhost {
+namespace {
+
+using internal::CheckError;
+
+GuestRange GuestRangeOf(const GuestRegion& region) { return {region.guest_address, region.size}; }
+
+// User addresses, as a range of numbers.
+ByteRange UserRangeOf(const GuestRegion& region) {
+  return {ByteOffset(region.user_address), region.size};
+}
+
+absl::Status CheckRegion(const GuestRegion& region) {
+  const std::string where = ToString(GuestRangeOf(region));
+  if (region.size == ByteSize(0)) {
+    return CheckError(EINVAL, absl::StrCat("the region at ", ToString(region.guest_address),
+                                           " is empty: leave it out"));
+  }
+  if (!GuestRangeOf(region).IsValid() || !UserRangeOf(region).IsValid() ||
+      !CheckedAdd(region.offset, region.size)) {
+    return CheckError(EINVAL, absl::StrCat("the region of ", ToString(region.size), " at ",
+                                           ToString(region.guest_address), ", user address 0x",
+                                           absl::Hex(region.user_address), ", file offset ",
+                                           ToString(region.offset), ": a sum wraps"));
+  }
+  if (region.fd < 0) {
+    return CheckError(EINVAL, absl::StrCat("the region ", where, " has no descriptor: ",
+                                           "only memory in a file can be shared"));
+  }
+  return absl::OkStatus();
+}
+
+// @range_of: by which addresses.
+template <typename RangeOf>
+absl::Status CheckOverlap(absl::Span<const GuestRegion> regions, RangeOf range_of,
+                          absl::string_view kind) {
+  std::vector<const GuestRegion*> sorted;
+  sorted.reserve(regions.size());
+  for (const GuestRegion& region : regions) sorted.push_back(&region);
+  std::sort(sorted.begin(), sorted.end(), [&](const GuestRegion* a, const GuestRegion* b) {
+    return range_of(*a).start < range_of(*b).start;
+  });
+  for (size_t i = 1; i < sorted.size(); i++) {
+    if (!range_of(*sorted[i - 1]).Overlaps(range_of(*sorted[i]))) continue;
+    return CheckError(EINVAL,
+                      absl::StrCat("the ", kind, " addresses ", ToString(range_of(*sorted[i - 1])),
+                                   " and ", ToString(range_of(*sorted[i])), " overlap"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status CheckRegions(absl::Span<const GuestRegion> regions, size_t max_regions) {
+  if (regions.size() > max_regions) {
+    return CheckError(ENOSPC, absl::StrCat(regions.size(), " regions of memory, but the back-end ",
+                                           "takes ", max_regions, ": join some"));
+  }
+  for (const GuestRegion& region : regions) GMEM_RETURN_IF_ERROR(CheckRegion(region));
+  GMEM_RETURN_IF_ERROR(CheckOverlap(regions, GuestRangeOf, "guest"));
+  return CheckOverlap(regions, UserRangeOf, "user");
+}
+
+absl::StatusOr<SharedRegion> SharedRegion::Of(const GuestRegion& region) {
+  struct stat stat = {};
+  if (fstat(region.fd, &stat) != 0) {
+    return internal::ErrnoError(errno, absl::StrCat("can't share ", ToString(GuestRangeOf(region)),
+                                                    " of descriptor ", region.fd));
+  }
+  SharedRegion shared;
+  shared.wire = {.guest_address = region.guest_address.value(),
+                 .size = region.size.value(),
+                 .user_address = region.user_address,
+                 .mmap_offset = region.offset.value()};
+  GMEM_ASSIGN_OR_RETURN(shared.fd, UniqueFd::Duplicate(region.fd));
+  shared.device = stat.st_dev;
+  shared.inode = stat.st_ino;
+  return shared;
+}
+
+TableDifference Compare(absl::Span<const SharedRegion> from, absl::Span<const SharedRegion> to) {
+  TableDifference difference;
+  std::vector<bool> stays(from.size());
+  for (size_t i = 0; i < to.size(); i++) {
+    // Most tables change at one place: what stays is found where it was, or next to it.
+    size_t found = from.size();
+    for (size_t step = 0; step < from.size() && found == from.size(); step++) {
+      const size_t place = (i + step) % from.size();
+      if (!stays[place] && from[place].Is(to[i])) found = place;
+    }
+    if (found == from.size()) {
+      difference.additions.push_back(i);
+    } else {
+      stays[found] = true;
+    }
+  }
+  for (size_t i = from.size(); i-- > 0;) {
+    if (!stays[i]) difference.removals.push_back(i);
+  }
+  return difference;
+}
+
+}  // namespace gmem::vhost

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "gmem/vhost/postcopy.h"
+
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <climits>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "gmem/mapping.h"
+#include "gmem/types.h"
+#include "gmem/unique_fd.h"
+#include "gmem/vhost/memory_table.h"
+#include "status_util.h"
+
+namespace gmem::vhost {
+namespace {
+
+using internal::CheckError;
+using internal::ErrnoError;
+
+// A read from anything else could block, or take what isn't ours.
+bool IsUserfaultfd(int fd) {
+  std::array<char, PATH_MAX> link;
+  const ssize_t size =
+      readlink(absl::StrCat("/proc/self/fd/", fd).c_str(), link.data(), link.size());
+  return size > 0 &&
+         absl::string_view(link.data(), static_cast<size_t>(size)) == "anon_inode:[userfaultfd]";
+}
+
+// The guest address of what @region has at @client_address of the back-end.
+std::optional<GuestAddress> Translate(const SharedRegion& region, uint64_t client_address) {
+  if (!region.client_address || client_address < *region.client_address) return std::nullopt;
+  const uint64_t offset = client_address - *region.client_address;
+  if (offset >= region.wire.size) return std::nullopt;
+  return GuestAddress(region.wire.guest_address + offset);
+}
+
+}  // namespace
+
+absl::StatusOr<Faults> Faults::Adopt(UniqueFd userfaultfd) {
+  if (!IsUserfaultfd(userfaultfd.get())) {
+    return CheckError(EINVAL, absl::StrCat("descriptor ", userfaultfd.get(), " is no userfaultfd"));
+  }
+  const int flags = fcntl(userfaultfd.get(), F_GETFL);
+  if (flags < 0 || fcntl(userfaultfd.get(), F_SETFL, flags | O_NONBLOCK) != 0) {
+    return ErrnoError(errno, "can't make a userfaultfd non-blocking");
+  }
+  return Faults(std::move(userfaultfd));
+}
+
+absl::StatusOr<std::optional<Faults::Fault>> Faults::Next(
+    absl::Span<const SharedRegion> regions) const {
+  while (true) {
+    uffd_msg message;
+    const ssize_t got = read(fd(), &message, sizeof(message));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0 && errno == EAGAIN) return std::nullopt;
+    if (got != sizeof(message)) {
+      return ErrnoError(got < 0 ? errno : EIO, "can't read a userfaultfd");
+    }
+    // A child's userfaultfd, which comes as ours.
+    if (message.event == UFFD_EVENT_FORK) UniqueFd(static_cast<int>(message.arg.fork.ufd)).reset();
+    if (message.event != UFFD_EVENT_PAGEFAULT) continue;
+
+    const uint64_t address = message.arg.pagefault.address & ~(HostPageSize().value() - 1);
+    for (const SharedRegion& region : regions) {
+      const std::optional<GuestAddress> guest_address = Translate(region, address);
+      if (!guest_address) continue;
+      return Fault{.client_address = address,
+                   .guest_address = *guest_address,
+                   .write = (message.arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WRITE) != 0};
+    }
+    return CheckError(ENOENT, absl::StrCat("the back-end waits at its address 0x",
+                                           absl::Hex(address), ", where it has no guest memory"));
+  }
+}
+
+absl::Status Faults::Wake(absl::Span<const SharedRegion> regions, GuestRange range) const {
+  for (const SharedRegion& region : regions) {
+    if (!region.client_address) continue;
+    const GuestAddress start(std::max(range.start.value(), region.wire.guest_address));
+    const GuestAddress end(
+        std::min(range.end().value(), region.wire.guest_address + region.wire.size));
+    if (start >= end) continue;
+    uffdio_range wake = {
+        .start = *region.client_address + (start.value() - region.wire.guest_address),
+        .len = (end - start).value()};
+    // ENOENT: not registered, so nobody waits.
+    if (ioctl(fd(), UFFDIO_WAKE, &wake) != 0 && errno != ENOENT) {
+      return ErrnoError(errno, absl::StrCat("can't wake who waits for ",
+                                            ToString(GuestRange{start, end - start})));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace gmem::vhost
