@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef GMEM_VHOST_DEVICE_H_
+#define GMEM_VHOST_DEVICE_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "gmem/unique_fd.h"
+#include "gmem/vhost/protocol.h"
+#include "gmem/vhost/virtqueue.h"
+
+namespace gmem::vhost {
+
+class Backend;
+
+/// What a device author writes; Backend does the rest. One device serves one front-end at
+/// a time, and the next when that is gone. All calls come from inside of
+/// Backend::Process(); none may destroy the backend.
+///
+/// What a method is told by the front-end is untrusted beyond what is said here. Methods
+/// that a device doesn't need have defaults.
+class Device {
+ public:
+  Device() = default;
+  Device(const Device&) = delete;
+  Device& operator=(const Device&) = delete;
+  virtual ~Device() = default;
+
+  /// Bits of the virtio features that are the device's own. Those of the rings and of the
+  /// protocol are added: the library does them for every device.
+  virtual uint64_t features() const = 0;
+  /// 1 to kMaxQueues.
+  virtual uint16_t nr_queues() const = 0;
+
+  /// Protocol features that the device has beyond those that the library does for every
+  /// device, or finds in the methods below: kNetMtu, kRarp, kCryptoSession, kHostNotifier,
+  /// kSharedObject, kDeviceState.
+  virtual uint64_t protocol_features() const { return 0; }
+
+  /// There may be chains to Pop(). Called after a kick, and again while there are more;
+  /// it may leave some for the next call. Chains may be kept, and pushed later, from the
+  /// same thread; then queue.Notify() must follow. An error is told the front-end, and
+  /// the virtqueue is not served until it is started again.
+  virtual absl::Status HandleQueue(Backend& backend, Virtqueue& queue) = 0;
+
+  /// The driver's choice of features().
+  virtual void SetFeatures(uint64_t /*features*/) {}
+
+  /// Bytes of the configuration space: 0 to kMaxConfigSize.
+  virtual uint32_t config_size() const { return 0; }
+  /// Fills @p to, all of which lies in the configuration space.
+  virtual absl::Status ReadConfig(uint32_t offset, absl::Span<uint8_t> to);
+  /// @p flags is kConfigWritable or kConfigMigration; the bytes lie in the configuration
+  /// space.
+  virtual absl::Status WriteConfig(uint32_t offset, absl::Span<const uint8_t> from, uint32_t flags);
+
+  /// A virtqueue begins to work.
+  virtual void QueueStarted(Backend& /*backend*/, Virtqueue& /*queue*/) {}
+  /// A virtqueue is to stop: push what is in flight, soon. The front-end waits for that.
+  virtual void QueueStopping(Backend& /*backend*/, Virtqueue& /*queue*/) {}
+  /// A virtqueue is gone: no chain of it may be touched any more, pushed or not.
+  virtual void QueueStopped(uint16_t /*index*/) {}
+
+  /// The driver, or the front-end, resets the device. All virtqueues have stopped, and all
+  /// shared memory is unmapped.
+  virtual void Reset() {}
+  /// Bits of DeviceStatus.
+  virtual void SetStatus(uint8_t /*status*/) {}
+
+  /// A front-end has come, and one has gone; in between, @p backend may be used.
+  virtual void Connected(Backend& /*backend*/) {}
+  virtual void Disconnected() {}
+  /// The front-end can be asked now: Backend's requests work from here on.
+  virtual void ChannelOpened(Backend& /*backend*/) {}
+
+  /// Sizes of the shared memory regions, by shmid: multiples of the page size, 0 for
+  /// none. Always the same. kShmemMap is offered if there are some.
+  virtual std::vector<uint64_t> shmem_sizes() const { return {}; }
+
+  /// With ProtocolFeature::kDeviceState: what a device of the same kind needs to go on
+  /// elsewhere. All virtqueues have stopped. What is loaded is untrusted.
+  virtual absl::StatusOr<std::string> SaveState();
+  virtual absl::Status LoadState(absl::string_view state);
+
+  /// With kNetMtu, kRarp (the MAC address is in the low 6 bytes), kCryptoSession.
+  virtual absl::Status SetMtu(uint64_t mtu);
+  virtual absl::Status SendRarp(uint64_t mac_address);
+  virtual absl::StatusOr<int64_t> CreateCryptoSession(const CryptoSession& session);
+  virtual absl::Status CloseCryptoSession(uint64_t session_id);
+  /// With kSharedObject: another device asks for what this one has added.
+  virtual absl::StatusOr<UniqueFd> GetSharedObject(const Uuid& uuid);
+  /// For vhost-user-gpu.
+  virtual absl::Status SetGpuSocket(UniqueFd socket);
+};
+
+}  // namespace gmem::vhost
+
+#endif  // GMEM_VHOST_DEVICE_H_

@@ -1,0 +1,343 @@
+// SPDX-License-Identifier: Apache-2.0
+// Virtqueues: from what the front-end says of them to a device that serves them.
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "gmem/unique_fd.h"
+#include "gmem/vhost/backend.h"
+#include "gmem/vhost/guest_memory_map.h"
+#include "gmem/vhost/message.h"
+#include "gmem/vhost/protocol.h"
+#include "gmem/vhost/virtqueue.h"
+#include "status_util.h"
+#include "vhost/backend_events.h"
+
+namespace gmem::vhost {
+namespace {
+
+using internal::CheckError;
+using internal::ErrnoError;
+
+// An eventfd's counter, or a byte of a pipe, is taken. The front-end has the same file,
+// and may have taken it before: that mustn't block.
+absl::Status Drain(int fd) {
+  uint64_t value = 0;
+  const iovec iov = {.iov_base = &value, .iov_len = sizeof(value)};
+  if (preadv2(fd, &iov, 1, -1, RWF_NOWAIT) >= 0 || errno == EAGAIN) return absl::OkStatus();
+  return ErrnoError(errno, "can't read a virtqueue's kick");
+}
+
+void Signal(int fd) {
+  const uint64_t one = 1;
+  // Full says the same: there is something.
+  [[maybe_unused]] const ssize_t written = write(fd, &one, sizeof(one));
+}
+
+}  // namespace
+
+absl::StatusOr<Backend::Vring*> Backend::FindVring(uint32_t index) {
+  // All 32 bits of it (CVE-2020-10723).
+  if (index < vrings_.size()) return &vrings_[index];
+  return CheckError(EINVAL,
+                    absl::StrCat("there is no virtqueue ", index, ", only ", vrings_.size()));
+}
+
+absl::StatusOr<Backend::Vring*> Backend::FindStoppedVring(uint32_t index) {
+  GMEM_ASSIGN_OR_RETURN(Vring* const vring, FindVring(index));
+  if (!vring->queue) return vring;
+  return CheckError(EBUSY,
+                    absl::StrCat("virtqueue ", index, " works: stop it first (GET_VRING_BASE)"));
+}
+
+absl::Status Backend::SetVringFd(FrontendRequest request, uint64_t number, UniqueFd fd) {
+  const size_t index = number & kVringIndexMask;
+  GMEM_ASSIGN_OR_RETURN(Vring* const vring, FindVring(static_cast<uint32_t>(index)));
+  if (fd) {
+    const int flags = fcntl(fd.get(), F_GETFL);
+    if (flags < 0 || fcntl(fd.get(), F_SETFL, flags | O_NONBLOCK) != 0) {
+      return ErrnoError(errno, "can't use a virtqueue's descriptor");
+    }
+  }
+  if (request == FrontendRequest::kSetVringCall) {
+    vring->call = std::move(fd);
+    // What was pushed before was told nobody.
+    if (vring->queue && vring->call) Signal(vring->call.get());
+    return absl::OkStatus();
+  }
+  if (request == FrontendRequest::kSetVringErr) {
+    vring->error = std::move(fd);
+    return absl::OkStatus();
+  }
+  if (fd) GMEM_RETURN_IF_ERROR(Watch(fd.get(), kKickToken + index, EPOLLIN, /*is_new=*/true));
+  Unwatch(vring->kick.get());
+  vring->kick = std::move(fd);
+  vring->is_polled = !vring->kick;
+  return absl::OkStatus();
+}
+
+absl::Status Backend::SetVringAddress(const VringAddress& address) {
+  GMEM_ASSIGN_OR_RETURN(Vring* const vring, FindVring(address.index));
+  if ((address.flags & ~kVringLog) != 0) {
+    return CheckError(EINVAL, absl::StrCat("SET_VRING_ADDR with flags 0x", absl::Hex(address.flags),
+                                           ": only 1 is known"));
+  }
+  const std::optional<VringAddress> old = std::exchange(vring->address, address);
+  // What isn't there can't become it; but with an IOTLB it may still be told.
+  if (!has_feature(VirtioFeature::kIommuPlatform) && vring->size > 0 && memory_.size() > 0 &&
+      !FindRing(address.index)) {
+    vring->address = old;
+    return CheckError(
+        EINVAL, absl::StrCat("SET_VRING_ADDR: virtqueue ", address.index, " at 0x",
+                             absl::Hex(address.descriptor), ", 0x", absl::Hex(address.available),
+                             " and 0x", absl::Hex(address.used), " isn't all in memory"));
+  }
+  if (vring->queue) MoveRings();
+  UpdateLogs();
+  return absl::OkStatus();
+}
+
+Virtqueue::Options Backend::OptionsOf(size_t index) const {
+  return {.index = static_cast<uint16_t>(index),
+          .size = vrings_[index].size,
+          .is_packed = has_feature(VirtioFeature::kRingPacked),
+          .has_indirect = has_feature(VirtioFeature::kIndirectDesc),
+          .has_event_idx = has_feature(VirtioFeature::kEventIdx)};
+}
+
+GuestSpan Backend::FindRingPart(size_t index, uint64_t address, uint64_t size) {
+  if (!has_feature(VirtioFeature::kIommuPlatform)) {
+    return has_feature(ProtocolFeature::kGpaAddresses) ? memory_.FromGuest(address, size)
+                                                       : memory_.FromUser(address, size);
+  }
+  // The IOTLB's pages must lie one behind the other here, too.
+  constexpr size_t kMaxPieces = 512;
+  std::array<GuestSpan, kMaxPieces> pieces;
+  size_t count = 0;
+  uint64_t failed_at = 0;
+  const GuestMemoryMap::Result result = memory_.Translate(address, size, GuestAccess::kWrite,
+                                                          absl::MakeSpan(pieces), count, failed_at);
+  if (result == GuestMemoryMap::Result::kMiss) {
+    AskForMiss(index, failed_at, kIotlbRead | kIotlbWrite);
+  }
+  if (result != GuestMemoryMap::Result::kOk || count == 0) return {};
+  for (size_t i = 1; i < count; i++) {
+    if (pieces[i].data() != pieces[i - 1].data() + pieces[i - 1].size()) return {};
+  }
+  return {pieces[0].data(), size};
+}
+
+std::optional<Virtqueue::Memory> Backend::FindRing(size_t index) {
+  const Vring& vring = vrings_[index];
+  if (!vring.address) return std::nullopt;
+  const Virtqueue::Sizes sizes = Virtqueue::SizesOf(OptionsOf(index));
+  const Virtqueue::Memory ring = {
+      .descriptors = FindRingPart(index, vring.address->descriptor, sizes.descriptors),
+      .used = FindRingPart(index, vring.address->used, sizes.used),
+      .available = FindRingPart(index, vring.address->available, sizes.available)};
+  if (ring.descriptors.empty() || ring.used.empty() || ring.available.empty()) {
+    return std::nullopt;
+  }
+  return ring;
+}
+
+absl::Status Backend::Kick(size_t index) {
+  Vring& vring = vrings_[index];
+  if (!vring.kick) return absl::OkStatus();
+  const absl::Status status = Drain(vring.kick.get());
+  if (!status.ok()) {
+    // It would be ready for ever.
+    Unwatch(vring.kick.get());
+    vring.kick.reset();
+    FailQueue(index);
+    return absl::OkStatus();
+  }
+  vring.is_pending = true;
+  vring.is_missing = false;
+  return absl::OkStatus();
+}
+
+absl::Status Backend::StartQueue(size_t index) {
+  Vring& vring = vrings_[index];
+  if (vring.queue || vring.has_failed) return absl::OkStatus();
+  const std::optional<Virtqueue::Memory> ring = FindRing(index);
+  // Not yet: the front-end hasn't said all, or the IOTLB has to be asked.
+  if (!ring || vring.size == 0) return absl::OkStatus();
+  GMEM_ASSIGN_OR_RETURN(Virtqueue queue,
+                        Virtqueue::Create(memory_, OptionsOf(index), *ring, vring.base));
+  if (inflight_.is_valid()) {
+    const GuestSpan region = inflight_.queue(index);
+    if (region.empty() || vring.size > inflight_.area().queue_size) {
+      return CheckError(EINVAL, absl::StrCat("virtqueue ", index, " of ", vring.size,
+                                             " entries has no place in an inflight buffer for ",
+                                             inflight_.area().nr_queues, " queues of ",
+                                             inflight_.area().queue_size));
+    }
+    GMEM_RETURN_IF_ERROR(queue.TrackInflight(region));
+  }
+  vring.queue.emplace(std::move(queue));
+  vring.queue->set_call([this, index] { Call(index); });
+  UpdateLogs();
+  device_.QueueStarted(*this, *vring.queue);
+  return absl::OkStatus();
+}
+
+void Backend::StopQueue(size_t index) {
+  Vring& vring = vrings_[index];
+  vring.has_failed = vring.is_pending = vring.is_missing = false;
+  if (!vring.queue) return;
+  vring.base = vring.queue->base();
+  vring.queue.reset();
+  device_.QueueStopped(static_cast<uint16_t>(index));
+}
+
+absl::Status Backend::GetVringBase(uint32_t index) {
+  GMEM_ASSIGN_OR_RETURN(Vring* const vring, FindVring(index));
+  base_asked_ = index;
+  if (vring->queue && vring->queue->in_flight() > 0) {
+    device_.QueueStopping(*this, *vring->queue);
+  }
+  return AnswerVringBase();
+}
+
+absl::Status Backend::AnswerVringBase() {
+  const uint32_t index = *base_asked_;
+  Vring& vring = vrings_[index];
+  // What is in flight in a queue that has failed, may never be pushed.
+  if (vring.queue && vring.queue->in_flight() > 0 && !vring.has_failed) return absl::OkStatus();
+  base_asked_.reset();
+  StopQueue(index);
+  Unwatch(vring.kick.get());
+  vring.kick.reset();
+  vring.is_polled = false;
+  const VringState state = {.index = index, .num = vring.base};
+  return responder_.Reply(AsBytes(state));
+}
+
+void Backend::ServeQueues() {
+  for (size_t i = 0; i < vrings_.size(); i++) {
+    Vring& vring = vrings_[i];
+    if (vring.is_polled) vring.is_pending = true;
+    if (!vring.is_pending || !vring.is_enabled || vring.has_failed || base_asked_ == i) continue;
+    if (!StartQueue(i).ok()) {
+      FailQueue(i);
+      continue;
+    }
+    if (vring.queue) ServeQueue(i);
+  }
+}
+
+void Backend::ServeQueue(size_t index) {
+  Vring& vring = vrings_[index];
+  Virtqueue& queue = *vring.queue;
+  vring.is_pending = false;
+  queue.DisableKicks();
+  const absl::Status status = device_.HandleQueue(*this, queue);
+  queue.Notify();
+  if (!status.ok() || !queue.status().ok()) {
+    FailQueue(index);
+    return;
+  }
+  if (queue.miss()) {
+    AskForMiss(index, queue.miss()->address, static_cast<uint8_t>(queue.miss()->access));
+    return;
+  }
+  if (queue.EnableKicks() && !vring.is_polled) {
+    vring.is_pending = true;
+    Wake();
+  }
+}
+
+// The driver's fault, or the device's: it is told, and has to start the queue again.
+void Backend::FailQueue(size_t index) {
+  Vring& vring = vrings_[index];
+  vring.has_failed = true;
+  vring.is_pending = false;
+  device_status_ |= static_cast<uint8_t>(DeviceStatus::kNeedsReset);
+  if (vring.error) {
+    Signal(vring.error.get());
+  } else if (has_feature(ProtocolFeature::kInbandNotifications) && has_channel()) {
+    channel_->Start<BackendRequest::kVringErr>({.index = static_cast<uint32_t>(index), .num = 0},
+                                               {}, [](const absl::StatusOr<Message*>&) {});
+  }
+}
+
+void Backend::Call(size_t index) {
+  Vring& vring = vrings_[index];
+  if (log_fd_ && has_feature(VirtioFeature::kLogAll)) Signal(log_fd_.get());
+  if (vring.call) {
+    Signal(vring.call.get());
+  } else if (has_feature(ProtocolFeature::kInbandNotifications) && has_channel()) {
+    channel_->Start<BackendRequest::kVringCall>({.index = static_cast<uint32_t>(index), .num = 0},
+                                                {}, [](const absl::StatusOr<Message*>&) {});
+  }
+  // A device that pushes from elsewhere may have been waited for.
+  if (base_asked_ == index) Wake();
+}
+
+// After the memory table or the IOTLB have changed.
+void Backend::MoveRings() {
+  for (size_t i = 0; i < vrings_.size(); i++) {
+    Vring& vring = vrings_[i];
+    if (vring.is_missing) {
+      vring.is_missing = false;
+      vring.is_pending = true;
+      Wake();
+    }
+    if (!vring.queue) continue;
+    const bool was_reachable = vring.queue->is_reachable();
+    if (!vring.queue->Move(FindRing(i)).ok()) FailQueue(i);
+    if (was_reachable || !vring.queue->is_reachable()) continue;
+    vring.queue->Notify();
+    vring.is_pending = true;
+    Wake();
+  }
+}
+
+void Backend::UpdateLogs() {
+  const bool is_logging = has_feature(VirtioFeature::kLogAll) && log_.is_valid();
+  for (Vring& vring : vrings_) {
+    if (!vring.queue) continue;
+    vring.queue->set_log(is_logging ? &log_ : nullptr, (vring.address->flags & kVringLog) != 0,
+                         vring.address->log);
+  }
+}
+
+void Backend::AskForMiss(size_t index, uint64_t iova, uint8_t permissions) {
+  Vring& vring = vrings_[index];
+  // One at a time: an update, or a kick, makes it try again.
+  if (vring.is_missing || !has_channel()) return;
+  vring.is_missing = true;
+  const IotlbMessage miss = {.iova = iova,
+                             .size = 0,
+                             .user_address = 0,
+                             .permissions = permissions,
+                             .type = IotlbType::kMiss,
+                             .padding = {}};
+  channel_->Start<BackendRequest::kIotlbMsg>(miss, {}, [](const absl::StatusOr<Message*>&) {});
+}
+
+bool Backend::has_started() const {
+  return std::any_of(vrings_.begin(), vrings_.end(),
+                     [](const Vring& vring) { return vring.queue.has_value(); });
+}
+
+size_t Backend::nr_in_flight() const {
+  size_t count = 0;
+  for (const Vring& vring : vrings_) count += vring.queue ? vring.queue->in_flight() : 0;
+  return count;
+}
+
+}  // namespace gmem::vhost

@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "block_device.h"
+
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <linux/virtio_blk.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
+#include "gmem/unique_fd.h"
+#include "gmem/vhost/chain.h"
+#include "gmem/vhost/virtqueue.h"
+
+namespace {
+
+using gmem::vhost::Chain;
+using gmem::vhost::GuestSpan;
+
+constexpr uint64_t kSectorSize = 512;
+// Of one discard request, and sectors of one of its ranges.
+constexpr uint32_t kMaxDiscardRanges = 32;
+constexpr uint32_t kMaxDiscardSectors = 1 << 22;
+// Data descriptors of one request: with header and status, what a chain may have.
+constexpr uint32_t kMaxSegments = 126;
+// Requests of one call: other queues, and the front-end, are to be served, too.
+constexpr int kBatch = 64;
+constexpr char kId[VIRTIO_BLK_ID_BYTES] = "gmem-vhost-blk";
+
+constexpr uint64_t Feature(unsigned bit) { return uint64_t{1} << bit; }
+
+// What preadv() and pwritev() take.
+class IoVector {
+ public:
+  // Up to @size bytes from @offset on.
+  IoVector(absl::Span<const GuestSpan> spans, uint64_t offset, uint64_t size) {
+    for (const GuestSpan span : spans) {
+      if (size == 0 || count_ == entries_.size()) break;
+      if (offset >= span.size()) {
+        offset -= span.size();
+        continue;
+      }
+      const size_t piece = std::min<uint64_t>(span.size() - offset, size);
+      entries_[count_++] = {.iov_base = span.data() + offset, .iov_len = piece};
+      size -= piece;
+      offset = 0;
+    }
+  }
+  const iovec* data() const { return entries_.data(); }
+  int count() const { return static_cast<int>(count_); }
+
+ private:
+  std::array<iovec, 256> entries_;
+  size_t count_ = 0;
+};
+
+}  // namespace
+
+absl::StatusOr<BlockDevice> BlockDevice::Open(const std::string& path, const Options& options) {
+  gmem::UniqueFd file(open(path.c_str(), (options.is_read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC));
+  if (!file) return absl::ErrnoToStatus(errno, absl::StrCat("can't open ", path));
+  const off_t end = lseek(file.get(), 0, SEEK_END);
+  if (end < 0) return absl::ErrnoToStatus(errno, absl::StrCat(path, " has no size"));
+  const uint64_t size = static_cast<uint64_t>(end) / kSectorSize * kSectorSize;
+  if (size == 0) {
+    return absl::InvalidArgumentError(absl::StrCat(path, " has less than a sector (512 bytes)"));
+  }
+  return BlockDevice(std::move(file), size, options);
+}
+
+BlockDevice::BlockDevice(BlockDevice&& other) noexcept
+    : file_(std::move(other.file_)), size_(other.size_), options_(other.options_) {}
+
+uint64_t BlockDevice::features() const {
+  const uint64_t features = Feature(VIRTIO_BLK_F_SEG_MAX) | Feature(VIRTIO_BLK_F_BLK_SIZE) |
+                            Feature(VIRTIO_BLK_F_FLUSH) | Feature(VIRTIO_BLK_F_MQ);
+  return features | (options_.is_read_only
+                         ? Feature(VIRTIO_BLK_F_RO)
+                         : Feature(VIRTIO_BLK_F_DISCARD) | Feature(VIRTIO_BLK_F_WRITE_ZEROES));
+}
+
+absl::Status BlockDevice::ReadConfig(uint32_t offset, absl::Span<uint8_t> to) {
+  virtio_blk_config config = {};
+  config.capacity = size_ / kSectorSize;
+  config.seg_max = kMaxSegments;
+  config.blk_size = kSectorSize;
+  config.num_queues = options_.nr_queues;
+  config.max_discard_sectors = config.max_write_zeroes_sectors = kMaxDiscardSectors;
+  config.max_discard_seg = config.max_write_zeroes_seg = kMaxDiscardRanges;
+  config.discard_sector_alignment = 1;
+  config.write_zeroes_may_unmap = 1;
+  std::memcpy(to.data(), reinterpret_cast<const uint8_t*>(&config) + offset, to.size());
+  return absl::OkStatus();
+}
+
+absl::Status BlockDevice::HandleQueue(gmem::vhost::Backend& /*backend*/,
+                                      gmem::vhost::Virtqueue& queue) {
+  for (int i = 0; i < kBatch; i++) {
+    const absl::StatusOr<bool> popped = queue.Pop(chain_);
+    if (!popped.ok()) return popped.status();
+    if (!*popped) break;
+    // Without a place for the status there is nobody to tell.
+    if (chain_.writable_size() == 0) {
+      return absl::DataLossError("a request without a byte for its status");
+    }
+    const Outcome outcome = Do(chain_);
+    const uint64_t at = chain_.writable_size() - 1;
+    chain_.Write(at, &outcome.status, 1);
+    // What lies between isn't written, but the driver looks at the status only.
+    queue.Push(chain_, outcome.written == at ? at + 1 : std::max<uint64_t>(outcome.written, 1));
+  }
+  return absl::OkStatus();
+}
+
+BlockDevice::Outcome BlockDevice::Do(const Chain& chain) {
+  virtio_blk_outhdr header;
+  if (!chain.ReadStruct(0, header)) return {.status = VIRTIO_BLK_S_IOERR};
+  switch (header.type) {
+    case VIRTIO_BLK_T_IN:
+      return Transfer(chain, header.sector, /*is_write=*/false);
+    case VIRTIO_BLK_T_OUT:
+      return Transfer(chain, header.sector, /*is_write=*/true);
+    case VIRTIO_BLK_T_FLUSH:
+      return Flush();
+    case VIRTIO_BLK_T_GET_ID:
+      return GetId(chain);
+    case VIRTIO_BLK_T_DISCARD:
+      return Discard(chain, /*is_zeroing=*/false);
+    case VIRTIO_BLK_T_WRITE_ZEROES:
+      return Discard(chain, /*is_zeroing=*/true);
+    default:
+      return {.status = VIRTIO_BLK_S_UNSUPP};
+  }
+}
+
+bool BlockDevice::IsInFile(uint64_t sector, uint64_t size) const {
+  return sector <= size_ / kSectorSize && size <= size_ - sector * kSectorSize;
+}
+
+BlockDevice::Outcome BlockDevice::Transfer(const Chain& chain, uint64_t sector, bool is_write) {
+  // Without the header, or the status: both are there.
+  const uint64_t first = is_write ? sizeof(virtio_blk_outhdr) : 0;
+  const uint64_t size = is_write ? chain.readable_size() - first : chain.writable_size() - 1;
+  if (size % kSectorSize != 0 || !IsInFile(sector, size) || (is_write && options_.is_read_only)) {
+    return {.status = VIRTIO_BLK_S_IOERR};
+  }
+  uint64_t done = 0;
+  while (done < size) {
+    const IoVector vector(is_write ? chain.readable() : chain.writable(), first + done,
+                          size - done);
+    const auto at = static_cast<off_t>(sector * kSectorSize + done);
+    const ssize_t moved = is_write ? pwritev(file_.get(), vector.data(), vector.count(), at)
+                                   : preadv(file_.get(), vector.data(), vector.count(), at);
+    if (moved < 0 && errno == EINTR) continue;
+    if (moved <= 0) return {.status = VIRTIO_BLK_S_IOERR, .written = is_write ? 0 : done};
+    done += static_cast<uint64_t>(moved);
+  }
+  return {.written = is_write ? 0 : done};
+}
+
+BlockDevice::Outcome BlockDevice::Flush() const {
+  if (fdatasync(file_.get()) != 0) return {.status = VIRTIO_BLK_S_IOERR};
+  return {};
+}
+
+BlockDevice::Outcome BlockDevice::GetId(const Chain& chain) const {
+  if (chain.writable_size() < sizeof(kId) + 1) return {.status = VIRTIO_BLK_S_IOERR};
+  return {.written = chain.Write(0, kId, sizeof(kId))};
+}
+
+BlockDevice::Outcome BlockDevice::Discard(const Chain& chain, bool is_zeroing) {
+  const uint64_t size = chain.readable_size() - sizeof(virtio_blk_outhdr);
+  virtio_blk_discard_write_zeroes range;
+  if (size == 0 || size % sizeof(range) != 0 || size / sizeof(range) > kMaxDiscardRanges ||
+      options_.is_read_only) {
+    return {.status = VIRTIO_BLK_S_IOERR};
+  }
+  for (uint64_t done = 0; done < size; done += sizeof(range)) {
+    if (!chain.ReadStruct(sizeof(virtio_blk_outhdr) + done, range)) {
+      return {.status = VIRTIO_BLK_S_IOERR};
+    }
+    const Outcome outcome = DiscardRange(range, is_zeroing);
+    if (outcome.status != VIRTIO_BLK_S_OK) return outcome;
+  }
+  return {};
+}
+
+BlockDevice::Outcome BlockDevice::DiscardRange(const virtio_blk_discard_write_zeroes& range,
+                                               bool is_zeroing) {
+  const uint32_t known = is_zeroing ? VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP : 0;
+  if ((range.flags & ~known) != 0) return {.status = VIRTIO_BLK_S_UNSUPP};
+  const uint64_t size = range.num_sectors * kSectorSize;
+  if (range.num_sectors > kMaxDiscardSectors || !IsInFile(range.sector, size)) {
+    return {.status = VIRTIO_BLK_S_IOERR};
+  }
+  if (size == 0) return {};
+  const bool may_unmap = !is_zeroing || (range.flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP) != 0;
+  const auto at = static_cast<off_t>(range.sector * kSectorSize);
+  const int mode = FALLOC_FL_KEEP_SIZE | (may_unmap ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE);
+  if (fallocate(file_.get(), mode, at, static_cast<off_t>(size)) == 0) return {};
+  // A discard is a hint; zeroes must be there, whatever the file system can do.
+  if (!is_zeroing) return {};
+  constexpr size_t kPiece = 65536;
+  const std::array<uint8_t, kPiece> zeroes = {};
+  for (uint64_t done = 0; done < size;) {
+    const ssize_t written =
+        pwrite(file_.get(), zeroes.data(), std::min<uint64_t>(kPiece, size - done),
+               at + static_cast<off_t>(done));
+    if (written < 0 && errno == EINTR) continue;
+    if (written <= 0) return {.status = VIRTIO_BLK_S_IOERR};
+    done += static_cast<uint64_t>(written);
+  }
+  return {};
+}

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef GMEM_TOOLS_VHOST_BLOCK_DEVICE_H_
+#define GMEM_TOOLS_VHOST_BLOCK_DEVICE_H_
+
+#include <linux/virtio_blk.h>
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "gmem/unique_fd.h"
+#include "gmem/vhost/backend.h"
+#include "gmem/vhost/chain.h"
+#include "gmem/vhost/device.h"
+#include "gmem/vhost/virtqueue.h"
+
+// A virtio block device (virtio 1.3, 5.2) on a file or a block device of the host. Requests
+// are done one after the other, when they come.
+class BlockDevice : public gmem::vhost::Device {
+ public:
+  struct Options {
+    bool is_read_only = false;
+    uint16_t nr_queues = 4;
+  };
+
+  static absl::StatusOr<BlockDevice> Open(const std::string& path, const Options& options);
+  BlockDevice(BlockDevice&& other) noexcept;
+
+  uint64_t features() const override;
+  uint16_t nr_queues() const override { return options_.nr_queues; }
+  uint32_t config_size() const override { return sizeof(virtio_blk_config); }
+  absl::Status ReadConfig(uint32_t offset, absl::Span<uint8_t> to) override;
+  absl::Status HandleQueue(gmem::vhost::Backend& backend, gmem::vhost::Virtqueue& queue) override;
+
+ private:
+  // What a request did: its status byte, and the bytes written for the driver before it.
+  struct Outcome {
+    uint8_t status = VIRTIO_BLK_S_OK;
+    uint64_t written = 0;
+  };
+
+  BlockDevice(gmem::UniqueFd file, uint64_t size, const Options& options)
+      : file_(std::move(file)), size_(size), options_(options) {}
+
+  Outcome Do(const gmem::vhost::Chain& chain);
+  Outcome Transfer(const gmem::vhost::Chain& chain, uint64_t sector, bool is_write);
+  Outcome Flush() const;
+  Outcome GetId(const gmem::vhost::Chain& chain) const;
+  Outcome Discard(const gmem::vhost::Chain& chain, bool is_zeroing);
+  Outcome DiscardRange(const virtio_blk_discard_write_zeroes& range, bool is_zeroing);
+  bool IsInFile(uint64_t sector, uint64_t size) const;
+
+  gmem::UniqueFd file_;
+  // Bytes: whole sectors.
+  uint64_t size_;
+  Options options_;
+  gmem::vhost::Chain chain_;
+};
+
+#endif  // GMEM_TOOLS_VHOST_BLOCK_DEVICE_H_

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef GMEM_TOOLS_VHOST_SERVE_H_
+#define GMEM_TOOLS_VHOST_SERVE_H_
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "gmem/vhost/device.h"
+
+// Serves front-ends at a socket until SIGINT or SIGTERM; says on stderr why a session
+// ended, if that wasn't the front-end's leaving.
+absl::Status Serve(const std::string& socket, gmem::vhost::Device& device);
+
+#endif  // GMEM_TOOLS_VHOST_SERVE_H_
