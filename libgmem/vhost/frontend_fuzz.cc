@@ -143,8 +143,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   gmem::vhost::SharedObjects objects;
   Frontend::Options options;
   options.timeout = gmem::vhost::kTimeout;
-  options.shmem_factory =
-      [](uint8_t, gmem::ByteSize region) -> absl::StatusOr<gmem::vhost::ShmemRegion> {
+  options.shmem_factory = [](uint8_t,
+                             gmem::ByteSize region) -> absl::StatusOr<gmem::vhost::ShmemRegion> {
     // As any VMM, not more than it has addresses for.
     if (region > gmem::MiB(64)) return absl::ResourceExhaustedError("too large");
     return gmem::vhost::NewHostRegion(region);

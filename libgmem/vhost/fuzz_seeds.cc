@@ -122,13 +122,13 @@ std::string Life(uint64_t features) {
   const VringState queue = {.index = 0, .num = 16};
   const VringState on = {.index = 0, .num = 1};
   const VringState base = {.index = 0, .num = 0};
-  return absl::StrCat(
-      Ask<R::kGetFeatures>({}), Ask<R::kGetProtocolFeatures>({}),
-      Ask<R::kSetProtocolFeatures>(features & 0x7fffff), Ask<R::kSetOwner>({}),
-      Ask<R::kGetQueueNum>({}), Ask<R::kGetMaxMemSlots>({}), Ask<R::kSetFeatures>(features),
-      Ask<R::kGetConfig>(config), Ask<R::kSetConfig>(config), Ask<R::kGetShmemConfig>({}),
-      Ask<R::kSetMemTable>(table, 1), Ask<R::kGetInflightFd>(inflight),
-      Ask<R::kSetLogBase>({.mmap_size = kPage, .mmap_offset = 0}, 1)) +
+  return absl::StrCat(Ask<R::kGetFeatures>({}), Ask<R::kGetProtocolFeatures>({}),
+                      Ask<R::kSetProtocolFeatures>(features & 0x7fffff), Ask<R::kSetOwner>({}),
+                      Ask<R::kGetQueueNum>({}), Ask<R::kGetMaxMemSlots>({}),
+                      Ask<R::kSetFeatures>(features), Ask<R::kGetConfig>(config),
+                      Ask<R::kSetConfig>(config), Ask<R::kGetShmemConfig>({}),
+                      Ask<R::kSetMemTable>(table, 1), Ask<R::kGetInflightFd>(inflight),
+                      Ask<R::kSetLogBase>({.mmap_size = kPage, .mmap_offset = 0}, 1)) +
          absl::StrCat(Ask<R::kSetVringNum>(queue), Ask<R::kSetVringBase>(base),
                       Ask<R::kSetVringAddr>(address), Ask<R::kSetVringCall>(kVringNoFd),
                       Ask<R::kSetVringKick>(kVringNoFd), Ask<R::kSetVringEnable>(on),

@@ -41,8 +41,7 @@ struct Options {
 };
 
 uint8_t* MapGuest(int fd) {
-  void* const memory =
-      mmap(nullptr, 2 * kRegionSize, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  void* const memory = mmap(nullptr, 2 * kRegionSize, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   if (memory == MAP_FAILED) abort();
   return static_cast<uint8_t*>(memory);
 }

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+// libFuzzer: a back-end whose front-end says anything, in any order.
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "gmem/unique_fd.h"
+#include "gmem/vhost/backend.h"
+#include "gmem/vhost/chain.h"
+#include "gmem/vhost/connection.h"
+#include "gmem/vhost/device.h"
+#include "gmem/vhost/protocol.h"
+#include "gmem/vhost/virtqueue.h"
+#include "vhost/testing_fuzz.h"
+
+namespace gmem::vhost {
+namespace {
+
+// A device that uses all there is.
+class FuzzDevice : public Device {
+ public:
+  uint64_t features() const override { return 0xff; }
+  uint64_t protocol_features() const override {
+    return Bit(ProtocolFeature::kNetMtu) | Bit(ProtocolFeature::kRarp) |
+           Bit(ProtocolFeature::kCryptoSession) | Bit(ProtocolFeature::kHostNotifier) |
+           Bit(ProtocolFeature::kSharedObject) | Bit(ProtocolFeature::kDeviceState);
+  }
+  uint16_t nr_queues() const override { return 2; }
+  uint32_t config_size() const override { return 64; }
+  std::vector<uint64_t> shmem_sizes() const override { return {0, 0x10000}; }
+
+  absl::Status HandleQueue(Backend& backend, Virtqueue& queue) override {
+    Chain chain;
+    for (int i = 0; i < 4; i++) {
+      const absl::StatusOr<bool> popped = queue.Pop(chain);
+      if (!popped.ok()) return popped.status();
+      if (!*popped) break;
+      std::array<uint8_t, 64> bytes;
+      chain.Read(0, bytes.data(), bytes.size());
+      queue.Push(chain, chain.Write(0, bytes.data(), bytes.size()));
+    }
+    queue.Notify();
+    backend.ConfigChanged([](const absl::Status&) {});
+    backend.ShmemMap(
+        {.shmid = 1, .padding = {}, .fd_offset = 0, .shm_offset = 0, .len = 0x1000, .flags = 0},
+        testing::SharedMemory(), [](const absl::Status&) {});
+    return absl::OkStatus();
+  }
+  absl::Status ReadConfig(uint32_t offset, absl::Span<uint8_t> to) override {
+    std::copy_n(config_.begin() + offset, to.size(), to.begin());
+    return absl::OkStatus();
+  }
+  absl::Status WriteConfig(uint32_t offset, absl::Span<const uint8_t> from,
+                           uint32_t /*flags*/) override {
+    std::copy(from.begin(), from.end(), config_.begin() + offset);
+    return absl::OkStatus();
+  }
+  absl::StatusOr<std::string> SaveState() override {
+    return std::string(config_.begin(), config_.end());
+  }
+  absl::Status LoadState(absl::string_view /*state*/) override { return absl::OkStatus(); }
+
+ private:
+  std::array<uint8_t, 64> config_ = {};
+};
+
+// Takes what the back-end answers, and keeps its channel.
+void Drain(int socket) {
+  std::array<uint8_t, 4096> bytes;
+  while (recv(socket, bytes.data(), bytes.size(), MSG_DONTWAIT) > 0) {
+  }
+}
+
+}  // namespace
+}  // namespace gmem::vhost
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  using gmem::vhost::Backend;
+  using gmem::vhost::Connection;
+  namespace fuzz = gmem::vhost::testing;
+  auto pair = Connection::Pair();
+  if (!pair.ok()) abort();
+  gmem::vhost::FuzzDevice device;
+  auto backend = Backend::Create(std::move(pair->first), device);
+  if (!backend.ok()) abort();
+  fuzz::Records records({data, size});
+  while (const auto record = records.Next()) {
+    if (!fuzz::SendRecord(pair->second.get(), *record)) break;
+    // Twice: what was taken may have made more to do.
+    (*backend)->Process().IgnoreError();
+    if (!(*backend)->Process().ok()) break;
+    gmem::vhost::Drain(pair->second.get());
+  }
+  return 0;
+}
