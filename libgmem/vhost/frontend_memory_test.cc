@@ -262,7 +262,10 @@ TEST_F(MemoryTest, LogStartsAndStops) {
   StartNegotiated({.features = Bit(VirtioFeature::kProtocolFeatures) | kLog,
                    .protocol_features = kAck | Bit(ProtocolFeature::kLogShmfd)});
   ASSERT_TRUE(frontend_->SetFeatures(0).ok());
-  ASSERT_TRUE(frontend_->SetVringAddr({.index = 1, .used = 0x1000, .log = 0x5000}).ok());
+  VringAddress address = {};
+  address.index = 1;
+  address.log = 0x5000;
+  ASSERT_TRUE(frontend_->SetVringAddr(address).ok());
   EXPECT_EQ(backend_->Last(Request::kSetVringAddr).As<VringAddress>().flags, 0u);
   backend_->TakeRequests();
 

@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: Apache-2.0
+// Back-ends that answer wrongly, late, in halves, or not at all.
+#include <fcntl.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "gmem/status.h"
+#include "gmem/vhost/frontend.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "vhost/testing_frontend.h"
+
+namespace gmem::vhost {
+namespace {
+
+using testing::CountOpenFds;
+using ::testing::ElementsAre;
+using testing::FakeBackend;
+using testing::FrontendTest;
+using ::testing::HasSubstr;
+using testing::MakeFile;
+using Request = FrontendRequest;
+
+constexpr uint64_t kOffered = (uint64_t{1} << 23) - 1;
+
+std::string Bytes(uint32_t request, uint32_t flags, const std::string& payload) {
+  const MessageHeader header = {
+      .request = request, .flags = flags, .size = static_cast<uint32_t>(payload.size())};
+  return std::string(reinterpret_cast<const char*>(&header), sizeof(header)) + payload;
+}
+
+class ChannelTest : public FrontendTest {
+ protected:
+  // A back-end whose answer to GET_STATUS is @handler's.
+  void StartWith(FakeBackend::Handler handler, absl::Duration timeout = absl::Seconds(5)) {
+    FakeBackend::Options options = {.protocol_features = kOffered};
+    options.handlers[Request::kGetStatus] = std::move(handler);
+    Frontend::Options mine = AllOptions();
+    mine.timeout = timeout;
+    StartNegotiated(std::move(options), std::move(mine));
+  }
+};
+
+TEST_F(ChannelTest, WrongReplies) {
+  const std::string u64(8, '\0');
+  constexpr uint32_t kStatus = 40;
+  const std::vector<std::string> wrong = {
+      Bytes(39, 5, u64),                           // another request's
+      Bytes(kStatus, 1, u64),                      // no reply
+      Bytes(kStatus, 6, u64),                      // another version
+      Bytes(kStatus, 0x15, u64),                   // a flag that nobody knows
+      Bytes(kStatus, 5, ""),                       // short
+      Bytes(kStatus, 5, u64 + u64),                // long
+      Bytes(kStatus, 5, std::string(2056, '\0')),  // as long as it gets
+      Bytes(kStatus, 5, u64).substr(0, 8) + std::string("\xff\xff\xff\xff", 4),
+  };
+  for (size_t i = 0; i < wrong.size(); i++) {
+    StartWith([&](FakeBackend& b, Message&) { b.SendRaw(wrong[i]); });
+    const absl::Status status = frontend_->GetStatus().status();
+    EXPECT_EQ(GetErrno(status), EBADMSG) << i << ": " << status;
+    EXPECT_EQ(frontend_->status(), status);
+    EXPECT_THAT(handler_.Take(), ElementsAre("end"));
+  }
+}
+
+TEST_F(ChannelTest, ReplyThatNobodyAskedFor) {
+  StartWith([](FakeBackend& b, Message& message) {
+    b.Answer(message);
+    b.Answer(message);
+  });
+  EXPECT_TRUE(frontend_->GetStatus().ok());
+  while (frontend_->Process().ok()) {
+  }
+  EXPECT_EQ(GetErrno(frontend_->status()), EBADMSG);
+}
+
+TEST_F(ChannelTest, RefusalIsNoEnd) {
+  FakeBackend::Options options = {.protocol_features = kOffered};
+  options.handlers[Request::kNetSetMtu] = [](FakeBackend& b, Message& message) {
+    b.Reply(message, AsBytes(uint64_t{22}));
+  };
+  StartNegotiated(std::move(options));
+  const absl::Status status = frontend_->SetMtu(1);
+  EXPECT_EQ(GetErrno(status), EIO);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("NET_SET_MTU"));
+  EXPECT_TRUE(frontend_->GetStatus().ok());
+}
+
+TEST_F(ChannelTest, SurplusDescriptorsAreClosed) {
+  const UniqueFd file = MakeFile(ByteSize(4096));
+  for (const size_t count : {1u, 8u, 9u, 253u}) {
+    StartWith([&](FakeBackend& b, Message&) {
+      b.SendRaw(Bytes(40, 5, std::string(8, '\0')), std::vector<int>(count, file.get()));
+    });
+    EXPECT_EQ(GetErrno(frontend_->GetStatus().status()), EBADMSG) << count;
+    // The back-end's end, too.
+    backend_.reset();
+    frontend_.reset();
+    const size_t before = CountOpenFds();
+    StartWith([](FakeBackend& b, Message& message) { b.Answer(message); });
+    backend_.reset();
+    frontend_.reset();
+    EXPECT_EQ(CountOpenFds(), before) << count;
+  }
+}
+
+TEST_F(ChannelTest, Timeouts) {
+  StartWith([](FakeBackend&, Message&) {}, absl::Milliseconds(50));
+  const absl::Time start = absl::Now();
+  EXPECT_EQ(GetErrno(frontend_->GetStatus().status()), ETIMEDOUT);
+  EXPECT_LT(absl::Now() - start, absl::Seconds(2));
+  EXPECT_EQ(GetErrno(frontend_->status()), ETIMEDOUT);
+  // One that never ends its message, and one that asks us all the time.
+  StartWith([](FakeBackend& b, Message&) { b.SendRaw("abc"); }, absl::Milliseconds(50));
+  EXPECT_EQ(GetErrno(frontend_->GetStatus().status()), ETIMEDOUT);
+  StartWith(
+      [](FakeBackend& b, Message&) {
+        const absl::Time until = absl::Now() + absl::Milliseconds(200);
+        while (absl::Now() < until) b.Ask(BackendRequest::kConfigChangeMsg, {});
+      },
+      absl::Milliseconds(50));
+  EXPECT_EQ(GetErrno(frontend_->GetStatus().status()), ETIMEDOUT);
+}
+
+// An owner's loop that never calls anything that waits.
+TEST_F(ChannelTest, AsynchronousWithDeadline) {
+  StartWith([](FakeBackend&, Message&) {}, absl::Milliseconds(30));
+  absl::Status status;
+  EXPECT_EQ(frontend_->next_deadline(), absl::InfiniteFuture());
+  frontend_->Start<Request::kGetStatus>(
+      {}, {}, [&](absl::StatusOr<Message*> reply) { status = reply.status(); });
+  EXPECT_LE(frontend_->next_deadline(), absl::Now() + absl::Milliseconds(30));
+  EXPECT_TRUE(frontend_->Process().ok());
+  EXPECT_FALSE(frontend_->Process(absl::Now() + absl::Seconds(1)).ok());
+  EXPECT_EQ(GetErrno(status), ETIMEDOUT);
+}
+
+TEST_F(ChannelTest, FdTellsWhenToProcess) {
+  StartWith([](FakeBackend& b, Message& message) { b.Answer(message); });
+  const auto is_ready = [this](int timeout) {
+    pollfd polled = {.fd = frontend_->fd(), .events = POLLIN, .revents = 0};
+    return poll(&polled, 1, timeout) == 1;
+  };
+  EXPECT_FALSE(is_ready(0));
+  int done = 0;
+  // More than fit under way at a time.
+  for (int i = 0; i < 100; i++) {
+    frontend_->Start<Request::kGetStatus>(
+        {}, {}, [&](absl::StatusOr<Message*> reply) { done += reply.ok(); });
+  }
+  while (done < 100) {
+    ASSERT_TRUE(is_ready(5000));
+    ASSERT_TRUE(frontend_->Process().ok());
+  }
+  EXPECT_FALSE(is_ready(0));
+  backend_->Post([](FakeBackend& b) { b.Send(BackendRequest::kConfigChangeMsg, {}); });
+  EXPECT_TRUE(is_ready(5000));
+  EXPECT_TRUE(frontend_->Process().ok());
+  EXPECT_THAT(handler_.Take(), ElementsAre("config"));
+}
+
+// Dies behind each byte of its answer.
+TEST_F(ChannelTest, DeathAtEachByte) {
+  const std::string answer = Bytes(40, 5, std::string(8, '\0'));
+  for (size_t n = 0; n < answer.size(); n++) {
+    StartWith([&](FakeBackend& b, Message&) {
+      b.SendRaw(answer.substr(0, n));
+      b.Close();
+    });
+    EXPECT_EQ(GetErrno(frontend_->GetStatus().status()), ECONNRESET) << n;
+    EXPECT_EQ(frontend_->shmem().nr_mappings(), 0u);
+  }
+}
+
+// The same bytes one by one are an answer.
+TEST_F(ChannelTest, ByteByByte) {
+  StartWith([&](FakeBackend& b, Message&) {
+    for (const char byte : Bytes(40, 5, std::string("\x0f\0\0\0\0\0\0\0", 8))) {
+      b.SendRaw(std::string(1, byte));
+      absl::SleepFor(absl::Milliseconds(1));
+    }
+  });
+  EXPECT_EQ(*frontend_->GetStatus(), 15);
+}
+
+// Garbage on the back-end channel ends that, at each length; the main channel stays.
+TEST_F(ChannelTest, HalfMessagesOnTheBackendChannel) {
+  const std::string huge = Bytes(9, 9, "").substr(0, 8) + std::string("\xff\xff\xff\x7f", 4);
+  StartWith([&](FakeBackend& b, Message& message) {
+    b.SendRawToBackendChannel(huge);
+    b.Answer(message);
+  });
+  EXPECT_TRUE(frontend_->GetStatus().ok());
+  while (frontend_->backend_channel_status().ok()) frontend_->Process().IgnoreError();
+  EXPECT_EQ(GetErrno(frontend_->backend_channel_status()), EBADMSG);
+  EXPECT_TRUE(frontend_->GetStatus().ok());
+
+  const UniqueFd file = MakeFile(ByteSize(4096));
+  const std::string map = Bytes(9, 9, std::string(40, '\0'));
+  for (size_t n = 0; n < map.size(); n++) {
+    StartWith([&](FakeBackend& b, Message& message) {
+      const int fd = file.get();
+      b.SendRawToBackendChannel(map.substr(0, n), {&fd, n == 0 ? 0u : 1u});
+      b.CloseBackendChannel();
+      b.Answer(message);
+    });
+    EXPECT_TRUE(frontend_->GetStatus().ok());
+    while (frontend_->backend_channel_status().ok()) frontend_->Process().IgnoreError();
+  }
+}
+
+TEST_F(ChannelTest, DescriptorsOnTheBackendChannelAreClosed) {
+  const UniqueFd file = MakeFile(ByteSize(4096));
+  StartWith([](FakeBackend& b, Message& message) { b.Answer(message); });
+  const size_t before = CountOpenFds();
+  OnBackend([&](FakeBackend& b) {
+    const std::vector<int> fds(8, file.get());
+    EXPECT_NE(b.Ask(BackendRequest::kConfigChangeMsg, {}, fds), 0u);
+    EXPECT_NE(b.Ask(BackendRequest(77), {}, fds), 0u);
+    EXPECT_EQ(b.Ask(BackendRequest::kConfigChangeMsg, {}), 0u);
+  });
+  EXPECT_EQ(CountOpenFds(), before);
+  OnBackend([&](FakeBackend& b) {
+    b.SendRawToBackendChannel(Bytes(2, 9, ""), std::vector<int>(253, file.get()));
+  });
+  while (frontend_->backend_channel_status().ok()) frontend_->Process().IgnoreError();
+  EXPECT_LE(CountOpenFds(), before);
+}
+
+// All that is under way is told.
+TEST_F(ChannelTest, CloseFromACallback) {
+  StartWith([](FakeBackend& b, Message& message) { b.Answer(message); });
+  std::vector<absl::Status> done;
+  for (int i = 0; i < 3; i++) {
+    frontend_->Start<Request::kGetStatus>({}, {}, [&](absl::StatusOr<Message*> reply) {
+      done.push_back(reply.status());
+      frontend_->Close();
+      EXPECT_TRUE(absl::IsFailedPrecondition(frontend_->Process()));
+      EXPECT_TRUE(absl::IsFailedPrecondition(frontend_->Reconnect(Connection())));
+    });
+  }
+  while (frontend_->Process().ok()) {
+  }
+  EXPECT_EQ(done.size(), 3u);
+  EXPECT_TRUE(absl::IsCancelled(frontend_->status()));
+  EXPECT_THAT(handler_.Take(), ElementsAre("end"));
+}
+
+TEST_F(ChannelTest, DestructionTellsWhatIsUnderWay) {
+  StartWith([](FakeBackend&, Message&) {});
+  absl::Status status;
+  frontend_->Start<Request::kGetStatus>(
+      {}, {}, [&](absl::StatusOr<Message*> reply) { status = reply.status(); });
+  frontend_.reset();
+  EXPECT_TRUE(absl::IsCancelled(status));
+}
+
+}  // namespace
+}  // namespace gmem::vhost

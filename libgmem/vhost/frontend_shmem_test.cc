@@ -1,0 +1,411 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a back-end asks of the front-end: shared memory, notifications, objects.
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "gmem/status.h"
+#include "gmem/vhost/frontend.h"
+#include "gmem/vhost/shmem.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "vhost/testing_frontend.h"
+
+namespace gmem::vhost {
+namespace {
+
+using testing::CountOpenFds;
+using ::testing::ElementsAre;
+using testing::FakeBackend;
+using testing::FrontendTest;
+using ::testing::IsEmpty;
+using testing::MakeFile;
+using Request = FrontendRequest;
+
+constexpr uint64_t kOffered = (uint64_t{1} << 23) - 1;
+constexpr uint64_t kPage = 4096;
+// No power of two (Q3), and an index that isn't 0.
+constexpr uint8_t kShmid = 3;
+constexpr uint64_t kRegionSize = 12 * kPage;
+
+class ShmemTest : public FrontendTest {
+ protected:
+  static FakeBackend::Options Backend() {
+    FakeBackend::Options options = {.protocol_features = kOffered};
+    options.shmem.nr_regions = 1;
+    options.shmem.sizes[kShmid] = kRegionSize;
+    return options;
+  }
+  void SetUp() override { StartNegotiated(Backend(), AllOptions()); }
+
+  static ShmemMapping At(uint64_t page, uint64_t pages = 1, uint64_t flags = kShmemMapRw) {
+    return {.shmid = kShmid,
+            .padding = {},
+            .fd_offset = 0,
+            .shm_offset = page * kPage,
+            .len = pages * kPage,
+            .flags = flags};
+  }
+  uint64_t Ask(BackendRequest request, const ShmemMapping& mapping, std::vector<int> fds = {}) {
+    uint64_t answer = 0;
+    OnBackend([&](FakeBackend& b) { answer = b.Ask(request, AsBytes(mapping), fds); });
+    return answer;
+  }
+  uint64_t Map(const ShmemMapping& mapping) { return Map(mapping, {file_.get()}); }
+  uint64_t Map(const ShmemMapping& mapping, std::vector<int> fds) {
+    return Ask(BackendRequest::kShmemMap, mapping, std::move(fds));
+  }
+  uint64_t Unmap(const ShmemMapping& mapping) { return Ask(BackendRequest::kShmemUnmap, mapping); }
+  uint8_t* Host(uint64_t page) {
+    return frontend_->shmem().HostAddress(kShmid, ByteOffset(page * kPage));
+  }
+
+  const UniqueFd file_ = MakeFile(MiB(1), "content");
+};
+
+// Before DRIVER_OK, too (Q1).
+TEST_F(ShmemTest, MapsAndUnmaps) {
+  EXPECT_EQ(frontend_->shmem().size(kShmid), ByteSize(kRegionSize));
+  EXPECT_EQ(Host(2), nullptr);
+  ASSERT_EQ(Map(At(2, 2)), 0u);
+  ASSERT_NE(Host(2), nullptr);
+  EXPECT_STREQ(reinterpret_cast<char*>(Host(2)), "content");
+  EXPECT_EQ(frontend_->shmem().HostAddress(kShmid, ByteOffset(2 * kPage + 5)), Host(2) + 5);
+  // Both ways.
+  *Host(3) = 'Z';
+  char byte = 0;
+  ASSERT_EQ(pread(file_.get(), &byte, 1, kPage), 1);
+  EXPECT_EQ(byte, 'Z');
+  EXPECT_EQ(Host(4), nullptr);
+  EXPECT_EQ(frontend_->shmem().Find(kShmid, ByteOffset(3 * kPage))->range.start,
+            ByteOffset(2 * kPage));
+
+  uint8_t* const was = Host(2);
+  ASSERT_EQ(Unmap(At(2, 2)), 0u);
+  EXPECT_EQ(Host(2), nullptr);
+  EXPECT_DEATH((void)*static_cast<volatile uint8_t*>(was), "");
+  EXPECT_EQ(frontend_->shmem().nr_mappings(), 0u);
+  EXPECT_EQ(frontend_->nr_refused(), 0u);
+}
+
+TEST_F(ShmemTest, WhatItRefuses) {
+  ASSERT_EQ(Map(At(4, 2)), 0u);
+  std::array<int, 2> pipe_fds;
+  ASSERT_EQ(pipe2(pipe_fds.data(), O_CLOEXEC), 0);
+  const UniqueFd out(pipe_fds[0]), in(pipe_fds[1]);
+  const UniqueFd small = MakeFile(ByteSize(kPage));
+  const size_t before = CountOpenFds();
+
+  ShmemMapping other_shmid = At(0), padding = At(0), file_offset = At(0), wraps = At(0),
+               length = At(0), offset = At(0);
+  other_shmid.shmid = 0;
+  padding.padding[6] = 1;
+  file_offset.fd_offset = 100;
+  wraps.fd_offset = ~uint64_t{0} & ~(kPage - 1);
+  length.len = 100;
+  offset.shm_offset = 100;
+  ShmemMapping huge = At(1);
+  huge.len = ~uint64_t{0} & ~(kPage - 1);
+  for (const ShmemMapping& bad : {other_shmid, padding, file_offset, wraps, length, offset, huge}) {
+    EXPECT_NE(Map(bad), 0u);
+  }
+  EXPECT_NE(Map(At(0, 0)), 0u);
+  EXPECT_NE(Map(At(0, 1, 2)), 0u);
+  EXPECT_NE(Map(At(12)), 0u);
+  EXPECT_NE(Map(At(11, 2)), 0u);
+  for (const uint64_t page : {3u, 4u, 5u}) EXPECT_EQ(Map(At(page, 2)), uint64_t{EEXIST}) << page;
+  EXPECT_NE(Map(At(0, 12)), 0u);
+  EXPECT_NE(Map(At(0), {}), 0u);
+  EXPECT_NE(Map(At(0), {file_.get(), file_.get()}), 0u);
+  EXPECT_NE(Map(At(0), {in.get()}), 0u);
+  EXPECT_NE(Map(At(0, 2), {small.get()}), 0u);
+  EXPECT_NE(Unmap(At(0)), 0u);
+  EXPECT_NE(Unmap(At(4)), 0u);
+  EXPECT_NE(Unmap(At(5)), 0u);
+  EXPECT_NE(Unmap(At(4, 3)), 0u);
+
+  // Nothing changed, nothing leaked, and the channel lives.
+  EXPECT_EQ(frontend_->shmem().nr_mappings(), 1u);
+  EXPECT_EQ(CountOpenFds(), before);
+  EXPECT_TRUE(frontend_->backend_channel_status().ok());
+  EXPECT_GT(frontend_->nr_refused(), 20u);
+  EXPECT_EQ(Map(At(0)), 0u);
+  EXPECT_EQ(Unmap(At(4, 2)), 0u);
+}
+
+// Q4: enforced, and a descriptor that can't be written to is enough.
+TEST_F(ShmemTest, ReadOnly) {
+  const UniqueFd readonly(
+      open(("/proc/self/fd/" + std::to_string(file_.get())).c_str(), O_RDONLY | O_CLOEXEC));
+  ASSERT_TRUE(readonly.is_valid());
+  ASSERT_EQ(Map(At(0, 1, 0), {readonly.get()}), 0u);
+  ASSERT_EQ(Map(At(1, 1, 0)), 0u);
+  EXPECT_NE(Map(At(2, 1, kShmemMapRw), {readonly.get()}), 0u);
+  EXPECT_STREQ(reinterpret_cast<char*>(Host(0)), "content");
+  EXPECT_DEATH(*static_cast<volatile uint8_t*>(Host(0)) = 1, "");
+  EXPECT_DEATH(*static_cast<volatile uint8_t*>(Host(1)) = 1, "");
+  EXPECT_EQ(frontend_->shmem().Find(kShmid, ByteOffset(0))->access, MemoryAccess::kReadOnly);
+}
+
+// Q1 and Q2: a reset unmaps, and what comes afterwards finds the region empty.
+TEST_F(ShmemTest, ResetUnmaps) {
+  for (const bool by_status : {false, true}) {
+    ASSERT_EQ(Map(At(1)), 0u);
+    ASSERT_TRUE((by_status ? frontend_->SetStatus(0) : frontend_->ResetDevice()).ok());
+    EXPECT_EQ(frontend_->shmem().nr_mappings(), 0u);
+    ASSERT_TRUE(frontend_->SetFeatures(0).ok());
+    ASSERT_TRUE(frontend_->DriverOk().ok());
+    EXPECT_NE(Unmap(At(1)), 0u);
+    EXPECT_EQ(Map(At(1)), 0u);
+    EXPECT_EQ(Unmap(At(1)), 0u);
+  }
+}
+
+// Q8.
+TEST_F(ShmemTest, DisconnectionUnmaps) {
+  ASSERT_EQ(Map(At(1)), 0u);
+  uint8_t* const was = Host(1);
+  backend_->Post([](FakeBackend& b) { b.Close(); });
+  while (frontend_->Process().ok()) {
+  }
+  EXPECT_EQ(GetErrno(frontend_->status()), ECONNRESET);
+  EXPECT_EQ(frontend_->shmem().nr_mappings(), 0u);
+  EXPECT_DEATH((void)*static_cast<volatile uint8_t*>(was), "");
+  EXPECT_THAT(handler_.Take(), ElementsAre("end"));
+  // Once, and for good.
+  EXPECT_FALSE(frontend_->Process().ok());
+  EXPECT_FALSE(frontend_->SetMtu(1).ok());
+  EXPECT_THAT(handler_.Take(), IsEmpty());
+
+  ASSERT_TRUE(frontend_->Reconnect(NewBackend(Backend())).ok());
+  EXPECT_EQ(Map(At(1)), 0u);
+  EXPECT_EQ(Host(1), was);
+}
+
+TEST_F(ShmemTest, SizesAreForGood) {
+  FakeBackend::Options other = Backend();
+  other.shmem.sizes[kShmid] += kPage;
+  EXPECT_TRUE(absl::IsFailedPrecondition(frontend_->Reconnect(NewBackend(std::move(other)))));
+  EXPECT_FALSE(frontend_->status().ok());
+  EXPECT_TRUE(frontend_->Reconnect(NewBackend(Backend())).ok());
+}
+
+TEST_F(ShmemTest, BadConfigurations) {
+  FakeBackend::Options uneven = Backend(), miscounted = Backend();
+  uneven.shmem.sizes[7] = 100;
+  uneven.shmem.nr_regions = 2;
+  miscounted.shmem.nr_regions = 2;
+  for (const FakeBackend::Options& options : {uneven, miscounted}) {
+    Start(options, AllOptions());
+    EXPECT_EQ(GetErrno(frontend_->Negotiate()), EBADMSG);
+  }
+}
+
+TEST_F(ShmemTest, EndOfTheBackendChannelUnmaps) {
+  ASSERT_EQ(Map(At(1)), 0u);
+  OnBackend([](FakeBackend& b) { b.CloseBackendChannel(); });
+  while (frontend_->backend_channel_status().ok()) frontend_->Process().IgnoreError();
+  EXPECT_EQ(frontend_->shmem().nr_mappings(), 0u);
+  EXPECT_TRUE(frontend_->SetMtu(1500).ok());
+}
+
+TEST_F(ShmemTest, ManyMappings) {
+  FakeBackend::Options options = Backend();
+  constexpr uint64_t kCount = 5000;
+  options.shmem.sizes[kShmid] = 2 * kCount * kPage;
+  StartNegotiated(std::move(options), AllOptions());
+  OnBackend([&](FakeBackend& b) {
+    const int fd = file_.get();
+    for (uint64_t i = 0; i < kCount; i++) {
+      ASSERT_EQ(b.Ask(BackendRequest::kShmemMap, AsBytes(At(2 * i)), {&fd, 1}), 0u) << i;
+    }
+  });
+  EXPECT_EQ(frontend_->shmem().nr_mappings(), kCount);
+  EXPECT_NE(Host(2 * (kCount - 1)), nullptr);
+  ASSERT_TRUE(frontend_->ResetDevice().ok());
+  EXPECT_EQ(frontend_->shmem().nr_mappings(), 0u);
+}
+
+// Q9: the back-end asks from inside of the handler of ours, and waits.
+TEST_F(ShmemTest, MapFromInsideOfAHandler) {
+  std::atomic<int> mapped = 0;
+  FakeBackend::Options options = Backend();
+  for (const Request request :
+       {Request::kSetVringEnable, Request::kGetVringBase, Request::kAddMemReg}) {
+    options.handlers[request] = [&](FakeBackend& b, Message& message) {
+      const int fd = file_.get();
+      if (b.Ask(BackendRequest::kShmemMap, AsBytes(At(1)), {&fd, 1}) == 0) mapped++;
+      if (b.Ask(BackendRequest::kShmemUnmap, AsBytes(At(1))) == 0) mapped++;
+      b.Answer(message);
+    };
+  }
+  StartNegotiated(std::move(options), AllOptions());
+  EXPECT_TRUE(frontend_->SetVringEnable(0, true).ok());
+  EXPECT_EQ(mapped, 2);
+  EXPECT_TRUE(frontend_->GetVringBase(0).ok());
+  EXPECT_EQ(mapped, 4);
+  EXPECT_TRUE(frontend_->SetMemory({{.size = KiB(4), .fd = file_.get()}}).ok());
+  EXPECT_EQ(mapped, 6);
+}
+
+TEST_F(ShmemTest, NotNegotiatedIsRefused) {
+  FakeBackend::Options options = Backend();
+  options.protocol_features &= ~Bit(ProtocolFeature::kShmemMap);
+  StartNegotiated(std::move(options), AllOptions());
+  EXPECT_EQ(Map(At(0)), uint64_t{EOPNOTSUPP});
+}
+
+class NotificationTest : public ShmemTest {
+ protected:
+  template <typename Payload>
+  uint64_t Tell(BackendRequest request, const Payload& payload, std::vector<int> fds = {}) {
+    uint64_t answer = 0;
+    OnBackend([&](FakeBackend& b) { answer = b.Ask(request, AsBytes(payload), fds); });
+    return answer;
+  }
+};
+
+TEST_F(NotificationTest, ReachTheHandler) {
+  EXPECT_EQ(Tell(BackendRequest::kConfigChangeMsg, Empty()), 0u);
+  EXPECT_EQ(Tell(BackendRequest::kVringCall, VringState{2, 0}), 0u);
+  EXPECT_EQ(Tell(BackendRequest::kVringErr, VringState{3, 0}), 0u);
+  IotlbMessage miss = {};
+  miss.iova = 7;
+  miss.type = IotlbType::kMiss;
+  EXPECT_EQ(Tell(BackendRequest::kIotlbMsg, miss), 0u);
+  EXPECT_THAT(handler_.Take(), ElementsAre("config", "call 2", "err 3", "iotlb 7"));
+  EXPECT_NE(Tell(BackendRequest::kVringCall, VringState{256, 0}), 0u);
+  handler_.then = [] { return absl::InternalError("no"); };
+  EXPECT_EQ(Tell(BackendRequest::kConfigChangeMsg, Empty()), uint64_t{EIO});
+}
+
+TEST_F(NotificationTest, UnknownAndMalformedAreCounted) {
+  OnBackend([](FakeBackend& b) {
+    EXPECT_NE(b.Ask(BackendRequest(99), {}), 0u);
+    EXPECT_NE(b.Ask(BackendRequest::kVringCall, AsBytes(uint32_t{1})), 0u);
+    EXPECT_NE(b.Ask(BackendRequest::kSharedObjectLookup, AsBytes(uint32_t{1})), 0u);
+    // No answer is due.
+    b.Send(BackendRequest(98), {}, {}, /*need_reply=*/false);
+    EXPECT_EQ(b.Ask(BackendRequest::kConfigChangeMsg, {}), 0u);
+  });
+  EXPECT_EQ(frontend_->nr_refused(), 4u);
+  EXPECT_TRUE(frontend_->backend_channel_status().ok());
+}
+
+// A reply is due to the front-end; the handler starts another request, which goes behind.
+TEST_F(NotificationTest, HandlersStartButDontWait) {
+  absl::Status inside, later = absl::UnknownError("not done");
+  handler_.then = [&] {
+    inside = frontend_->SetMtu(1);
+    frontend_->Start<Request::kNetSetMtu>(
+        2, {}, [&](absl::StatusOr<Message*> reply) { later = reply.status(); });
+    return absl::OkStatus();
+  };
+  FakeBackend::Options options = Backend();
+  options.handlers[Request::kSetVringEnable] = [](FakeBackend& b, Message& message) {
+    EXPECT_EQ(b.Ask(BackendRequest::kConfigChangeMsg, {}), 0u);
+    b.Answer(message);
+  };
+  StartNegotiated(std::move(options), AllOptions());
+  ASSERT_TRUE(frontend_->SetVringEnable(0, true).ok());
+  while (absl::IsUnknown(later)) ASSERT_TRUE(frontend_->Process().ok());
+  EXPECT_TRUE(absl::IsFailedPrecondition(inside));
+  EXPECT_TRUE(later.ok()) << later;
+  EXPECT_THAT(backend_->TakeRequests(), ElementsAre(Request::kSetVringEnable, Request::kNetSetMtu));
+}
+
+TEST_F(NotificationTest, HostNotifier) {
+  const auto area = [](uint64_t vring, uint64_t size, uint64_t offset) {
+    return VringArea{.vring = vring, .size = size, .offset = offset};
+  };
+  const auto request = BackendRequest::kVringHostNotifierMsg;
+  EXPECT_EQ(Tell(request, area(1, kPage, 0), {file_.get()}), 0u);
+  ASSERT_EQ(handler_.pages.size(), 1u);
+  EXPECT_STREQ(reinterpret_cast<char*>(handler_.pages[0]), "content");
+  // A new one replaces the old.
+  uint8_t* const old = handler_.pages[0];
+  EXPECT_EQ(Tell(request, area(1, kPage, kPage), {file_.get()}), 0u);
+  EXPECT_NE(handler_.pages[1], old);
+  EXPECT_DEATH((void)*static_cast<volatile uint8_t*>(old), "");
+  for (const VringArea& bad : {area(1, 2 * kPage, 0), area(1, 0, 0), area(1, kPage, 8),
+                               area(1, kPage, ~(kPage - 1)), area(1, kPage, 1 << 20)}) {
+    EXPECT_NE(Tell(request, bad, {file_.get()}), 0u);
+  }
+  EXPECT_THAT(handler_.Take(), ElementsAre("notifier 1", "notifier 1"));
+  // Goes with its virtqueue.
+  ASSERT_TRUE(frontend_->GetVringBase(1).ok());
+  EXPECT_THAT(handler_.Take(), ElementsAre("no notifier 1"));
+  EXPECT_NE(Tell(request, area(1 | kVringNoFd, 0, 0)), 0u);
+  EXPECT_EQ(Tell(request, area(2, kPage, 0), {file_.get()}), 0u);
+  EXPECT_EQ(Tell(request, area(2 | kVringNoFd, 0, 0)), 0u);
+  EXPECT_THAT(handler_.Take(), ElementsAre("notifier 2", "no notifier 2"));
+}
+
+TEST_F(NotificationTest, SharedObjects) {
+  const Uuid ours = {1}, theirs = {2}, none = {3};
+  ASSERT_TRUE(objects_.Add(ours, MakeFile(KiB(4), "vmm's")).ok());
+  EXPECT_EQ(Tell(BackendRequest::kSharedObjectAdd, theirs), 0u);
+  EXPECT_EQ(Tell(BackendRequest::kSharedObjectAdd, theirs), uint64_t{EEXIST});
+  EXPECT_EQ(Tell(BackendRequest::kSharedObjectRemove, ours), uint64_t{EACCES});
+  EXPECT_EQ(Tell(BackendRequest::kSharedObjectLookup, none), uint64_t{ENOENT});
+  OnBackend([&](FakeBackend& b) {
+    FdList fds;
+    EXPECT_EQ(b.Ask(BackendRequest::kSharedObjectLookup, AsBytes(ours), {}, &fds), 0u);
+    std::array<char, 5> content;
+    EXPECT_EQ(pread(fds.get(0), content.data(), 5, 0), 5);
+    EXPECT_EQ(std::string(content.data(), 5), "vmm's");
+  });
+  EXPECT_EQ(Tell(BackendRequest::kSharedObjectRemove, theirs), 0u);
+  EXPECT_EQ(Tell(BackendRequest::kSharedObjectAdd, theirs), 0u);
+  EXPECT_EQ(objects_.size(), 2u);
+  frontend_.reset();
+  EXPECT_EQ(objects_.size(), 1u);
+}
+
+// One back-end looks up what another one has, while its own front-end waits for it.
+TEST_F(NotificationTest, SharedObjectOfAnotherDevice) {
+  const Uuid uuid = {9};
+  auto pair = *Connection::Pair();
+  FakeBackend::Options exporter = {.protocol_features = kOffered};
+  exporter.handlers[Request::kGetSharedObject] = [this](FakeBackend& b, Message& message) {
+    const int fd = file_.get();
+    b.Reply(message, {}, {&fd, 1});
+  };
+  FakeBackend other(std::move(pair.second), std::move(exporter));
+  const auto owner = *Frontend::Create(std::move(pair.first), AllOptions());
+  ASSERT_TRUE(owner->Negotiate().ok());
+  ASSERT_TRUE(objects_.Add(uuid, owner.get()).ok());
+
+  FakeBackend::Options options = Backend();
+  options.handlers[Request::kSetVringEnable] = [&](FakeBackend& b, Message& message) {
+    FdList fds;
+    EXPECT_EQ(b.Ask(BackendRequest::kSharedObjectLookup, AsBytes(uuid), {}, &fds), 0u);
+    EXPECT_EQ(fds.size(), 1u);
+    b.Answer(message);
+  };
+  StartNegotiated(std::move(options), AllOptions());
+  EXPECT_TRUE(frontend_->SetVringEnable(0, true).ok());
+  // The same where each has its own loop.
+  std::atomic<bool> done = false;
+  backend_->Post([&](FakeBackend& b) {
+    FdList fds;
+    EXPECT_EQ(b.Ask(BackendRequest::kSharedObjectLookup, AsBytes(uuid), {}, &fds), 0u);
+    EXPECT_EQ(fds.size(), 1u);
+    done = true;
+  });
+  while (!done) {
+    frontend_->Process().IgnoreError();
+    owner->Process().IgnoreError();
+  }
+}
+
+}  // namespace
+}  // namespace gmem::vhost
