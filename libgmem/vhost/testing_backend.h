@@ -114,8 +114,8 @@ namespace testing __attribute__((visibility("hidden"))) {
     Connection channel_;
     UniqueFd wake_;
     bool is_closed_ = false;
-  // The thread has ended.
-  std::atomic<bool> is_over_ = false;
+    // The thread has ended.
+    std::atomic<bool> is_over_ = false;
     uint64_t acked_ = 0;
     uint64_t status_ = 0;
     Message message_;

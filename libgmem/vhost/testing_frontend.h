@@ -3,9 +3,11 @@
 #ifndef GMEM_VHOST_TESTING_FRONTEND_H_
 #define GMEM_VHOST_TESTING_FRONTEND_H_
 
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <functional>
@@ -62,6 +64,22 @@ namespace testing __attribute__((visibility("hidden"))) {
     EXPECT_EQ(ftruncate(fd.get(), static_cast<off_t>(size.value())), 0);
     EXPECT_EQ(pwrite(fd.get(), start.data(), start.size(), 0), static_cast<ssize_t>(start.size()));
     return fd;
+  }
+
+  // May this process touch @address? The kernel tries it for us: a pipe takes a byte from
+  // there, or puts one there.
+  inline bool CanRead(const uint8_t* address) {
+    std::array<int, 2> fds;
+    EXPECT_EQ(pipe2(fds.data(), O_CLOEXEC), 0);
+    const UniqueFd out(fds[0]), in(fds[1]);
+    return write(in.get(), address, 1) == 1;
+  }
+  inline bool CanWrite(uint8_t * address) {
+    std::array<int, 2> fds;
+    EXPECT_EQ(pipe2(fds.data(), O_CLOEXEC), 0);
+    const UniqueFd out(fds[0]), in(fds[1]);
+    EXPECT_EQ(write(in.get(), "w", 1), 1);
+    return read(out.get(), address, 1) == 1;
   }
 
   // A front-end with a fake back-end.
