@@ -161,7 +161,7 @@ absl::Status Backend::Kick(size_t index) {
     // It would be ready for ever.
     Unwatch(vring.kick.get());
     vring.kick.reset();
-    FailQueue(index);
+    FailQueue(index, status);
     return absl::OkStatus();
   }
   vring.is_pending = true;
@@ -231,8 +231,8 @@ void Backend::ServeQueues() {
     Vring& vring = vrings_[i];
     if (vring.is_polled) vring.is_pending = true;
     if (!vring.is_pending || !vring.is_enabled || vring.has_failed || base_asked_ == i) continue;
-    if (!StartQueue(i).ok()) {
-      FailQueue(i);
+    if (const absl::Status status = StartQueue(i); !status.ok()) {
+      FailQueue(i, status);
       continue;
     }
     if (vring.queue) ServeQueue(i);
@@ -247,7 +247,7 @@ void Backend::ServeQueue(size_t index) {
   const absl::Status status = device_.HandleQueue(*this, queue);
   queue.Notify();
   if (!status.ok() || !queue.status().ok()) {
-    FailQueue(index);
+    FailQueue(index, status.ok() ? queue.status() : status);
     return;
   }
   if (queue.miss()) {
@@ -261,11 +261,12 @@ void Backend::ServeQueue(size_t index) {
 }
 
 // The driver's fault, or the device's: it is told, and has to start the queue again.
-void Backend::FailQueue(size_t index) {
+void Backend::FailQueue(size_t index, const absl::Status& why) {
   Vring& vring = vrings_[index];
   vring.has_failed = true;
   vring.is_pending = false;
   device_status_ |= static_cast<uint8_t>(DeviceStatus::kNeedsReset);
+  device_.QueueFailed(static_cast<uint16_t>(index), why);
   if (vring.error) {
     Signal(vring.error.get());
   } else if (has_feature(ProtocolFeature::kInbandNotifications) && has_channel()) {
@@ -298,7 +299,9 @@ void Backend::MoveRings() {
     }
     if (!vring.queue) continue;
     const bool was_reachable = vring.queue->is_reachable();
-    if (!vring.queue->Move(FindRing(i)).ok()) FailQueue(i);
+    if (const absl::Status status = vring.queue->Move(FindRing(i)); !status.ok()) {
+      FailQueue(i, status);
+    }
     if (was_reachable || !vring.queue->is_reachable()) continue;
     vring.queue->Notify();
     vring.is_pending = true;

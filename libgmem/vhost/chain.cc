@@ -126,12 +126,14 @@ ChainBuilder::Outcome ChainBuilder::AddTable(uint64_t address, uint32_t length, 
   uint32_t index = 0;
   for (uint32_t i = 0; i < nr_entries; i++) {
     const SplitDescriptor& entry = table[index];
-    if ((entry.flags & kDescriptorIndirect) != 0) {
+    // In a packed ring's table the flags are last, behind an id.
+    const uint16_t flags = is_linked ? entry.flags : entry.next;
+    if ((flags & kDescriptorIndirect) != 0) {
       return Broken("an indirect table inside of an indirect table");
     }
-    const Outcome added = Add(entry.address, entry.length, (entry.flags & kDescriptorWrite) != 0);
+    const Outcome added = Add(entry.address, entry.length, (flags & kDescriptorWrite) != 0);
     if (added != Outcome::kOk) return added;
-    if (is_linked && (entry.flags & kDescriptorNext) == 0) return Outcome::kOk;
+    if (is_linked && (flags & kDescriptorNext) == 0) return Outcome::kOk;
     index = is_linked ? entry.next : index + 1;
     if (is_linked && index >= nr_entries) {
       return Broken(absl::StrCat("descriptor ", index, " of an indirect table of ", nr_entries));

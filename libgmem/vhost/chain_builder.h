@@ -20,7 +20,7 @@ namespace virtqueue_internal __attribute__((visibility("hidden"))) {
   inline constexpr uint16_t kDescriptorWrite = 2;
   inline constexpr uint16_t kDescriptorIndirect = 4;
 
-  // A descriptor of a split ring, and of every indirect table.
+  // A descriptor of a split ring.
   struct SplitDescriptor {
     uint64_t address;
     uint32_t length;

@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <iostream>
 #include <string>
 #include <utility>
 
@@ -122,6 +123,10 @@ absl::Status BlockDevice::HandleQueue(gmem::vhost::Backend& /*backend*/,
     queue.Push(chain_, outcome.written == at ? at + 1 : std::max<uint64_t>(outcome.written, 1));
   }
   return absl::OkStatus();
+}
+
+void BlockDevice::QueueFailed(uint16_t index, const absl::Status& why) {
+  std::cerr << "virtqueue " << index << " is not served any more: " << why.message() << "\n";
 }
 
 BlockDevice::Outcome BlockDevice::Do(const Chain& chain) {

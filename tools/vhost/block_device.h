@@ -33,6 +33,7 @@ class BlockDevice : public gmem::vhost::Device {
   uint32_t config_size() const override { return sizeof(virtio_blk_config); }
   absl::Status ReadConfig(uint32_t offset, absl::Span<uint8_t> to) override;
   absl::Status HandleQueue(gmem::vhost::Backend& backend, gmem::vhost::Virtqueue& queue) override;
+  void QueueFailed(uint16_t index, const absl::Status& why) override;
 
  private:
   // What a request did: its status byte, and the bytes written for the driver before it.

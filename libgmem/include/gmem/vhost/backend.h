@@ -176,7 +176,7 @@ class Backend {
   void StopQueue(size_t index);
   void ServeQueues();
   void ServeQueue(size_t index);
-  void FailQueue(size_t index);
+  void FailQueue(size_t index, const absl::Status& why);
   void Call(size_t index);
   void MoveRings();
   void UpdateLogs();

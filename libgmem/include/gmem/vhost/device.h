@@ -63,6 +63,9 @@ class Device {
   virtual void QueueStarted(Backend& /*backend*/, Virtqueue& /*queue*/) {}
   /// A virtqueue is to stop: push what is in flight, soon. The front-end waits for that.
   virtual void QueueStopping(Backend& /*backend*/, Virtqueue& /*queue*/) {}
+  /// A virtqueue isn't served any more, because of the driver, or of an error of
+  /// HandleQueue(); the front-end has been told.
+  virtual void QueueFailed(uint16_t /*index*/, const absl::Status& /*why*/) {}
   /// A virtqueue is gone: no chain of it may be touched any more, pushed or not.
   virtual void QueueStopped(uint16_t /*index*/) {}
 
