@@ -39,8 +39,9 @@ mirror() {
 	echo "$uri"
 }
 
-# own_apt SUITE COMMAND... : an apt command that sees one suite of the mirror and
-# keeps its state in the cache. Release files may be out of date on a mirror that
+# own_apt SUITE COMMAND... : an apt command that sees one suite of the mirror, or
+# several ("trixie-backports+trixie"), and no package of the machine's, and keeps its
+# state in the cache. Release files may be out of date on a mirror that
 # lags; their signatures are checked all the same. One at a time per suite.
 own_apt() {
 	local suite=$1 dir=$cache/apt/$1
@@ -54,11 +55,15 @@ own_apt() {
 }
 
 own_apt_config() {
-	local suite=$1 dir=$2
+	local dir=$2 mirror suite
+	mirror=$(mirror)
 	: >"$dir/status"
-	cat >"$dir/sources.list" <<-EOF
-		deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $(mirror) $suite main
-	EOF
+	: >"$dir/sources.list"
+	for suite in ${1//+/ }; do
+		cat >>"$dir/sources.list" <<-EOF
+			deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main
+		EOF
+	done
 	cat >"$dir/apt.conf" <<-EOF
 		Dir::State "$dir";
 		Dir::State::status "$dir/status";
