@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: Apache-2.0
+// qemu-storage-daemon's vhost-user-blk export, driven through its virtqueues.
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "block_client.h"
+#include "gmem/vhost/protocol.h"
+#include "peer.h"
+#include "session.h"
+#include "vhost/testing_driver_ring.h"
+
+namespace gmem::vhost::testing {
+namespace {
+
+using Result = BlockClient::Result;
+using Type = BlockClient::Type;
+
+constexpr uint64_t kImageSize = 16 << 20;
+constexpr size_t kBlock = 4096;
+constexpr uint64_t kSectorsPerBlock = kBlock / BlockClient::kSectorSize;
+constexpr size_t kDepth = 32;
+constexpr uint32_t kQueues = 2;
+
+// VIRTIO_BLK_F_FLUSH and VIRTIO_BLK_F_MQ.
+constexpr uint64_t kFlushFeature = 1 << 9;
+constexpr uint64_t kMqFeature = 1 << 12;
+
+// What is in a block depends on where it is and who wrote it, so that none can be
+// taken for another.
+std::vector<uint8_t> Pattern(uint64_t block, uint64_t writer) {
+  std::vector<uint8_t> bytes(kBlock);
+  uint64_t state = block * 1000003 + writer + 1;
+  for (uint8_t& byte : bytes) {
+    state = state * 6364136223846793005 + 1442695040888963407;
+    byte = static_cast<uint8_t>(state >> 56);
+  }
+  return bytes;
+}
+
+class QsdTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    std::ofstream(image()).close();
+    ASSERT_EQ(truncate(image().c_str(), kImageSize), 0);
+    auto memory = DriverMemory::Create(4 << 20);
+    ASSERT_TRUE(memory.ok()) << memory.status();
+    memory_ = *std::move(memory);
+    for (uint32_t i = 0; i < kQueues; i++) {
+      auto client = BlockClient::Create(*memory_, 128, kDepth, kBlock);
+      ASSERT_TRUE(client.ok()) << client.status();
+      queues_.push_back(*std::move(client));
+    }
+  }
+
+  std::string image() const { return scratch_.path("disk"); }
+
+  void StartDaemon() {
+    auto peer = Peer::StartPackaged(
+        {"qemu-storage-daemon", "--blockdev", "driver=file,node-name=f,filename=" + image(),
+         "--export",
+         "type=vhost-user-blk,id=e,node-name=f,addr.type=unix,writable=on,num-queues=2,addr.path=" +
+             scratch_.path("socket")});
+    ASSERT_TRUE(peer.ok()) << peer.status();
+    peer_ = *std::move(peer);
+  }
+
+  void Connect() {
+    auto session = Session::Connect(scratch_.path("socket"), kFlushFeature | kMqFeature,
+                                    Bit(ProtocolFeature::kMq) | Bit(ProtocolFeature::kConfig));
+    ASSERT_TRUE(session.ok()) << session.status();
+    session_ = *std::move(session);
+    EXPECT_TRUE(session_->features() & Bit(VirtioFeature::kVersion1));
+    EXPECT_TRUE(session_->protocol_features() & Bit(ProtocolFeature::kReplyAck));
+  }
+
+  void StartQueues() {
+    ASSERT_EQ(session_->SetMemory(*memory_), absl::OkStatus());
+    for (uint32_t i = 0; i < kQueues; i++) {
+      DriverRing& ring = queues_[i].ring();
+      ASSERT_EQ(session_->StartQueue(i, ring, ring.used_index()), absl::OkStatus());
+    }
+  }
+
+  void Write(uint32_t queue, uint64_t block, uint64_t writer) {
+    const auto bytes = Pattern(block, writer);
+    std::copy(bytes.begin(), bytes.end(), queues_[queue].data(0).begin());
+    auto result = queues_[queue].Do(Type::kWrite, block * kSectorsPerBlock, kBlock);
+    ASSERT_TRUE(result.ok()) << result.status();
+    EXPECT_EQ(*result, Result::kOk);
+  }
+
+  void ExpectRead(uint32_t queue, uint64_t block, const std::vector<uint8_t>& expected) {
+    absl::Span<uint8_t> data = queues_[queue].data(0);
+    std::fill(data.begin(), data.end(), 0xee);
+    auto result = queues_[queue].Do(Type::kRead, block * kSectorsPerBlock, kBlock);
+    ASSERT_TRUE(result.ok()) << result.status();
+    EXPECT_EQ(*result, Result::kOk);
+    EXPECT_TRUE(std::equal(expected.begin(), expected.end(), data.begin())) << "block " << block;
+  }
+
+  void ExpectInImage(uint64_t block, const std::vector<uint8_t>& expected) {
+    std::ifstream file(image(), std::ios::binary);
+    std::vector<uint8_t> bytes(kBlock);
+    file.seekg(static_cast<std::streamoff>(block * kBlock));
+    file.read(reinterpret_cast<char*>(bytes.data()), kBlock);
+    EXPECT_EQ(file.gcount(), kBlock);
+    EXPECT_EQ(bytes, expected) << "block " << block;
+  }
+
+  ScratchFolder scratch_;
+  std::optional<Peer> peer_;
+  std::unique_ptr<DriverMemory> memory_;
+  std::vector<BlockClient> queues_;
+  std::unique_ptr<Session> session_;
+};
+
+TEST_F(QsdTest, DescribesItself) {
+  StartDaemon();
+  ASSERT_NO_FATAL_FAILURE(Connect());
+  const auto queues = session_->Call<FrontendRequest::kGetQueueNum>();
+  ASSERT_TRUE(queues.ok()) << queues.status();
+  EXPECT_EQ(*queues, kQueues);
+  const auto slots = session_->Call<FrontendRequest::kGetMaxMemSlots>();
+  ASSERT_TRUE(slots.ok()) << slots.status();
+  EXPECT_GE(*slots, kMaxTableRegions);
+  const auto config = session_->GetConfig(0, 8);
+  ASSERT_TRUE(config.ok()) << config.status();
+  uint64_t sectors = 0;
+  std::memcpy(&sectors, config->bytes.data(), sizeof(sectors));
+  EXPECT_EQ(sectors, kImageSize / BlockClient::kSectorSize);
+}
+
+TEST_F(QsdTest, WritesAndReads) {
+  StartDaemon();
+  ASSERT_NO_FATAL_FAILURE(Connect());
+  ASSERT_NO_FATAL_FAILURE(StartQueues());
+  const uint64_t last = kImageSize / kBlock - 1;
+  for (const uint64_t block : {uint64_t{0}, uint64_t{1}, uint64_t{777}, last}) {
+    ASSERT_NO_FATAL_FAILURE(Write(block % kQueues, block, 1));
+  }
+  for (uint32_t queue = 0; queue < kQueues; queue++) {
+    const auto flushed = queues_[queue].Do(Type::kFlush, 0, 0);
+    ASSERT_TRUE(flushed.ok()) << flushed.status();
+    EXPECT_EQ(*flushed, Result::kOk);
+  }
+  for (const uint64_t block : {uint64_t{0}, uint64_t{1}, uint64_t{777}, last}) {
+    // By the other queue than it was written by.
+    ExpectRead((block + 1) % kQueues, block, Pattern(block, 1));
+    ExpectInImage(block, Pattern(block, 1));
+  }
+  ExpectRead(0, 2, std::vector<uint8_t>(kBlock));
+}
+
+TEST_F(QsdTest, SaysItsName) {
+  StartDaemon();
+  ASSERT_NO_FATAL_FAILURE(Connect());
+  ASSERT_NO_FATAL_FAILURE(StartQueues());
+  const auto result = queues_[0].Do(Type::kGetId, 0, BlockClient::kIdSize);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(*result, Result::kOk);
+  EXPECT_STREQ(reinterpret_cast<const char*>(queues_[0].data(0).data()), "vhost_user_blk");
+}
+
+TEST_F(QsdTest, RefusesWhatIsBeyondTheDisk) {
+  StartDaemon();
+  ASSERT_NO_FATAL_FAILURE(Connect());
+  ASSERT_NO_FATAL_FAILURE(StartQueues());
+  const auto result = queues_[0].Do(Type::kRead, kImageSize / BlockClient::kSectorSize, kBlock);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(*result, Result::kIoError);
+}
+
+// The disk is written once, by many requests at a time, whose answers come in any order.
+TEST_F(QsdTest, ServesManyAtATime) {
+  StartDaemon();
+  ASSERT_NO_FATAL_FAILURE(Connect());
+  ASSERT_NO_FATAL_FAILURE(StartQueues());
+  const uint64_t blocks = kImageSize / kBlock;
+  for (uint64_t first = 0; first < blocks; first += kDepth * kQueues) {
+    for (uint32_t q = 0; q < kQueues; q++) {
+      for (size_t slot = 0; slot < kDepth; slot++) {
+        const uint64_t block = first + q * kDepth + slot;
+        const auto bytes = Pattern(block, 2);
+        std::copy(bytes.begin(), bytes.end(), queues_[q].data(slot).begin());
+        ASSERT_EQ(queues_[q].Start(slot, Type::kWrite, block * kSectorsPerBlock, kBlock),
+                  absl::OkStatus());
+      }
+      queues_[q].ring().Kick();
+    }
+    for (uint32_t q = 0; q < kQueues; q++) {
+      std::set<size_t> slots;
+      for (size_t i = 0; i < kDepth; i++) {
+        const auto done = queues_[q].Complete();
+        ASSERT_TRUE(done.ok()) << done.status();
+        EXPECT_EQ(done->second, Result::kOk);
+        slots.insert(done->first);
+      }
+      EXPECT_EQ(slots.size(), kDepth);
+    }
+  }
+  for (uint64_t block = 0; block < blocks; block++) ExpectInImage(block, Pattern(block, 2));
+}
+
+TEST_F(QsdTest, StopsAQueueAndGoesOn) {
+  StartDaemon();
+  ASSERT_NO_FATAL_FAILURE(Connect());
+  ASSERT_NO_FATAL_FAILURE(StartQueues());
+  for (uint64_t block = 0; block < 5; block++) ASSERT_NO_FATAL_FAILURE(Write(0, block, 3));
+  const auto base = session_->StopQueue(0);
+  ASSERT_TRUE(base.ok()) << base.status();
+  EXPECT_EQ(*base, 5);
+  ASSERT_EQ(session_->StartQueue(0, queues_[0].ring(), *base), absl::OkStatus());
+  ExpectRead(0, 4, Pattern(4, 3));
+}
+
+// The back-end is killed. What it had written is on the disk, and its successor goes on
+// with the same rings.
+TEST_F(QsdTest, ComesBackAfterItsDeath) {
+  StartDaemon();
+  ASSERT_NO_FATAL_FAILURE(Connect());
+  ASSERT_NO_FATAL_FAILURE(StartQueues());
+  for (uint64_t block = 0; block < 10; block++) {
+    ASSERT_NO_FATAL_FAILURE(Write(block % kQueues, block, 4));
+  }
+  peer_->Kill();
+  const auto features = session_->Call<FrontendRequest::kGetFeatures>();
+  EXPECT_EQ(features.status().code(), absl::StatusCode::kUnavailable) << features.status();
+
+  StartDaemon();
+  ASSERT_NO_FATAL_FAILURE(Connect());
+  ASSERT_NO_FATAL_FAILURE(StartQueues());
+  for (uint64_t block = 0; block < 10; block++) {
+    ExpectRead(block % kQueues, block, Pattern(block, 4));
+    ASSERT_NO_FATAL_FAILURE(Write(block % kQueues, block + 10, 5));
+  }
+  for (uint64_t block = 10; block < 20; block++) ExpectInImage(block, Pattern(block, 5));
+}
+
+}  // namespace
+}  // namespace gmem::vhost::testing
