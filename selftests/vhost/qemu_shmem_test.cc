@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the channels send, in the eyes of QEMU's front-end: a scripted back-end maps files
+// into the device's shared memory, and both sides look at them.
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "gmem/unique_fd.h"
+#include "gmem/vhost/connection.h"
+#include "gmem/vhost/protocol.h"
+#include "peer.h"
+#include "qtest.h"
+#include "scripted_backend.h"
+
+namespace gmem::vhost::testing {
+namespace {
+
+constexpr uint64_t kRegionSize = 4 << 20;
+constexpr uint8_t kShmid = 1;
+constexpr uint64_t kFileSize = 64 << 10;
+constexpr ShmemMapping kMapping = {.shmid = kShmid,
+                                   .padding = {},
+                                   .fd_offset = 4096,
+                                   .shm_offset = 1 << 20,
+                                   .len = 8192,
+                                   .flags = kShmemMapRw};
+
+class QemuShmemTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    auto listener = Listener::Create(scratch_.path("device"));
+    ASSERT_TRUE(listener.ok()) << listener.status();
+    listener_ = *std::move(listener);
+    backend_.emplace(&*listener_, ScriptedBackend::Options{.shmem_sizes = {0, kRegionSize}});
+    auto qemu = QemuDevice::Start(scratch_, scratch_.path("device"), [this] { backend_->Step(); });
+    ASSERT_TRUE(qemu.ok()) << qemu.status();
+    qemu_ = *std::move(qemu);
+    file_.reset(memfd_create("mapped", MFD_CLOEXEC));
+    ASSERT_EQ(ftruncate(file_.get(), kFileSize), 0);
+    ASSERT_TRUE(qemu_->regions().contains(kShmid));
+    EXPECT_EQ(qemu_->regions().at(kShmid).size, kRegionSize);
+  }
+
+  void Start() {
+    ASSERT_EQ(qemu_->StartDriver(), absl::OkStatus());
+    ASSERT_TRUE(backend_->StepUntil([this] { return backend_->is_enabled(1); }));
+    ASSERT_TRUE(backend_->has_backend_channel());
+  }
+
+  uint64_t GuestAddress(uint64_t offset) const {
+    return qemu_->regions().at(kShmid).address + offset;
+  }
+
+  ScratchFolder scratch_;
+  std::optional<Listener> listener_;
+  std::optional<ScriptedBackend> backend_;
+  std::unique_ptr<QemuDevice> qemu_;
+  UniqueFd file_;
+};
+
+TEST_F(QemuShmemTest, MapsAndUnmaps) {
+  ASSERT_NO_FATAL_FAILURE(Start());
+  const std::string ours = "from the device";
+  ASSERT_EQ(pwrite(file_.get(), ours.data(), ours.size(), 4096), ssize_t(ours.size()));
+  ASSERT_EQ(backend_->Map(kMapping, file_.get()), absl::OkStatus());
+
+  const auto seen = qemu_->qtest().ReadBytes(GuestAddress(kMapping.shm_offset), ours.size());
+  ASSERT_TRUE(seen.ok()) << seen.status();
+  EXPECT_EQ(std::string(seen->begin(), seen->end()), ours);
+  const std::string theirs = "from the guest";
+  const std::vector<uint8_t> bytes(theirs.begin(), theirs.end());
+  ASSERT_EQ(qemu_->qtest().WriteBytes(GuestAddress(kMapping.shm_offset + 4096), bytes),
+            absl::OkStatus());
+  std::string got(theirs.size(), '\0');
+  ASSERT_EQ(pread(file_.get(), got.data(), got.size(), 8192), ssize_t(got.size()));
+  EXPECT_EQ(got, theirs);
+
+  ASSERT_EQ(backend_->Unmap(kMapping), absl::OkStatus());
+  const auto after = qemu_->qtest().ReadBytes(GuestAddress(kMapping.shm_offset), ours.size());
+  ASSERT_TRUE(after.ok()) << after.status();
+  EXPECT_NE(std::string(after->begin(), after->end()), ours);
+}
+
+TEST_F(QemuShmemTest, TellsWhatWasRefused) {
+  ASSERT_NO_FATAL_FAILURE(Start());
+  ShmemMapping bad = kMapping;
+  bad.shm_offset = kRegionSize;
+  EXPECT_EQ(backend_->Map(bad, file_.get()).code(), absl::StatusCode::kInternal);
+  bad = kMapping;
+  bad.shmid = 7;
+  EXPECT_EQ(backend_->Map(bad, file_.get()).code(), absl::StatusCode::kInternal);
+  EXPECT_EQ(backend_->Unmap(kMapping).code(), absl::StatusCode::kInternal);
+  // The channel works on.
+  EXPECT_EQ(backend_->Map(kMapping, file_.get()), absl::OkStatus());
+  EXPECT_EQ(backend_->Map(kMapping, file_.get()).code(), absl::StatusCode::kInternal);
+}
+
+}  // namespace
+}  // namespace gmem::vhost::testing
