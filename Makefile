@@ -39,6 +39,9 @@ check-debug: ## run all tests, and the fail-nth sweep, on a kernel with KASAN, l
 bench: ## measure, in a virtual machine, against KVM's own ways
 	@$(VM)/bench
 
+bench-vhost: ## measure vhost-user against bare sockets, QEMU and qemu-storage-daemon
+	@selftests/vhost/bench
+
 vm: ## boot the tests' virtual machine with a shell
 	@$(VM)/shell
 
@@ -74,4 +77,4 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | \
 		while IFS='|' read -r target text; do printf '  %-12s %s\n' "$$target" "$$text"; done
 
-.PHONY: all module library selftests tools demo check check-debug bench vm docs coverage tidy style install clean clean-cache help
+.PHONY: all module library selftests tools demo check check-debug bench bench-vhost vm docs coverage tidy style install clean clean-cache help

@@ -2,7 +2,6 @@
 #include "peer.h"
 
 #include <signal.h>
-#include <spawn.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -16,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
@@ -36,22 +36,29 @@ ScratchFolder::~ScratchFolder() {
   std::filesystem::remove_all(path_, ignored);
 }
 
-absl::StatusOr<Peer> Peer::Start(std::vector<std::string> command) {
-  std::vector<char*> arguments;
-  for (std::string& argument : command) arguments.push_back(argument.data());
-  arguments.push_back(nullptr);
+absl::StatusOr<Peer> Peer::Fork(absl::FunctionRef<void()> work) {
   const pid_t parent = getpid();
   const pid_t pid = fork();
   if (pid < 0) return absl::ErrnoToStatus(errno, "can't fork");
   if (pid == 0) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    // TAP is on the standard output.
-    dup2(STDERR_FILENO, STDOUT_FILENO);
-    if (getppid() == parent) execvp(arguments[0], arguments.data());
-    perror(arguments[0]);
-    _exit(127);
+    if (getppid() == parent) work();
+    _exit(0);
   }
   return Peer(pid);
+}
+
+absl::StatusOr<Peer> Peer::Start(std::vector<std::string> command) {
+  std::vector<char*> arguments;
+  for (std::string& argument : command) arguments.push_back(argument.data());
+  arguments.push_back(nullptr);
+  return Fork([&arguments] {
+    // TAP is on the standard output.
+    dup2(STDERR_FILENO, STDOUT_FILENO);
+    execvp(arguments[0], arguments.data());
+    perror(arguments[0]);
+    _exit(127);
+  });
 }
 
 absl::StatusOr<Peer> Peer::StartPackaged(std::vector<std::string> command) {

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
@@ -35,6 +36,8 @@ class Peer {
   static absl::StatusOr<Peer> Start(std::vector<std::string> command);
   /// The same for one of selftests/vm/peers, which the environment's GMEM_PEERS names.
   static absl::StatusOr<Peer> StartPackaged(std::vector<std::string> command);
+  /// Runs @p work in a process of its own.
+  static absl::StatusOr<Peer> Fork(absl::FunctionRef<void()> work);
 
   Peer(Peer&& other) noexcept : pid_(std::exchange(other.pid_, -1)) {}
   Peer& operator=(Peer&& other) noexcept;

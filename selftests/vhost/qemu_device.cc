@@ -70,6 +70,8 @@ absl::StatusOr<std::unique_ptr<QemuDevice>> QemuDevice::Start(const ScratchFolde
            "qtest",
            "-qtest",
            absl::StrCat("unix:", control, ",server=on,wait=off"),
+           "-qtest-log",
+           "/dev/null",
            "-m",
            "256M",
            "-nodefaults",

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <unistd.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <memory>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "bench.h"
+#include "block_client.h"
+#include "gmem/vhost/protocol.h"
+#include "peer.h"
+#include "session.h"
+#include "vhost/testing_driver_ring.h"
+
+namespace gmem::vhost::testing {
+namespace {
+
+constexpr size_t kBlock = 4096;
+constexpr uint64_t kSectorsPerBlock = kBlock / BlockClient::kSectorSize;
+constexpr uint64_t kImageSize = 64 << 20;
+constexpr uint64_t kBlocks = kImageSize / kBlock;
+constexpr size_t kMaxDepth = 32;
+constexpr int kBatch = 4000;
+constexpr int kSamples = 15;
+
+template <typename T>
+T OrDie(absl::StatusOr<T> value) {
+  if (!value.ok()) {
+    std::fprintf(stderr, "%s\n", value.status().ToString().c_str());
+    exit(1);
+  }
+  return *std::move(value);
+}
+
+void OrDie(const absl::Status& status) { OrDie(status.ok() ? absl::StatusOr<int>(0) : status); }
+
+// A running device with one virtqueue.
+class Disk {
+ public:
+  Disk(Peer peer, const std::string& socket) : peer_(std::move(peer)) {
+    memory_ = OrDie(DriverMemory::Create(2 << 20));
+    client_ = OrDie(BlockClient::Create(*memory_, 128, kMaxDepth, kBlock));
+    session_ = OrDie(Session::Connect(socket, 0, Bit(ProtocolFeature::kConfig)));
+    OrDie(session_->SetMemory(*memory_));
+    OrDie(session_->StartQueue(0, client_->ring()));
+  }
+
+  // kBatch requests of a block each, @depth at a time, all over the disk.
+  void Run(BlockClient::Type type, size_t depth) {
+    int started = 0;
+    const auto start = [&](size_t slot) {
+      block_ = (block_ * 5 + 7919) % kBlocks;
+      OrDie(client_->Start(slot, type, block_ * kSectorsPerBlock, kBlock));
+      started++;
+    };
+    for (size_t slot = 0; slot < depth; slot++) start(slot);
+    client_->ring().Kick();
+    for (int done = 0; done < kBatch; done++) {
+      const auto [slot, result] = OrDie(client_->Complete());
+      if (result != BlockClient::Result::kOk) OrDie(absl::DataLossError("an I/O error"));
+      if (started == kBatch) continue;
+      start(slot);
+      client_->ring().Kick();
+    }
+  }
+
+ private:
+  Peer peer_;
+  std::unique_ptr<DriverMemory> memory_;
+  std::optional<BlockClient> client_;
+  std::unique_ptr<Session> session_;
+  uint64_t block_ = 1;
+};
+
+void MakeImage(const std::string& path) {
+  std::ofstream file(path, std::ios::binary);
+  const std::vector<char> zeros(1 << 20);
+  for (uint64_t done = 0; done < kImageSize; done += zeros.size()) {
+    file.write(zeros.data(), static_cast<std::streamsize>(zeros.size()));
+  }
+}
+
+}  // namespace
+
+void BenchBlock(const char* our_device) {
+  if (access(our_device, X_OK) != 0) {
+    NotMeasured("block requests", our_device);
+    return;
+  }
+  ScratchFolder scratch;
+  MakeImage(scratch.path("ours"));
+  MakeImage(scratch.path("theirs"));
+  Disk ours(OrDie(Peer::Start({our_device, "--socket=" + scratch.path("our-socket"),
+                               "--file=" + scratch.path("ours")})),
+            scratch.path("our-socket"));
+  Disk theirs(OrDie(Peer::StartPackaged(
+                  {"qemu-storage-daemon", "--blockdev",
+                   "driver=file,node-name=f,filename=" + scratch.path("theirs"), "--export",
+                   "type=vhost-user-blk,id=e,node-name=f,addr.type=unix,writable=on,addr.path=" +
+                       scratch.path("socket")})),
+              scratch.path("socket"));
+  using Type = BlockClient::Type;
+  for (const auto& [name, type, depth] :
+       {std::tuple{"4 KiB read, 1 at a time : qemu-storage-daemon", Type::kRead, size_t{1}},
+        std::tuple{"4 KiB read, 32 at a time : qemu-storage-daemon", Type::kRead, kMaxDepth},
+        std::tuple{"4 KiB write, 32 at a time : qemu-storage-daemon", Type::kWrite, kMaxDepth}}) {
+    Samples our_samples, their_samples;
+    for (int i = 0; i < kSamples; i++) {
+      our_samples.Time(
+          1, [&] { ours.Run(type, depth); }, kBatch);
+      their_samples.Time(
+          1, [&] { theirs.Run(type, depth); }, kBatch);
+    }
+    Row(name, our_samples, their_samples, kAtLeast, 1);
+  }
+}
+
+}  // namespace gmem::vhost::testing

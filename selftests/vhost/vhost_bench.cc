@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+// Measures the vhost-user part of the library against what else there is, each row as a
+// ratio of two things measured in one run, alternately, by their medians. Prints what it
+// measured, whether that meets the goal or not.
+//
+//   vhost_bench [PART]...    codec, heap, block; all if none is named
+//
+// The environment: GMEM_PEERS is the path of selftests/vm/peers, GMEM_TOOLS the folder of
+// gmem-vhost-blk.
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "bench.h"
+
+namespace {
+
+std::atomic<uint64_t> allocated = 0;
+
+}  // namespace
+
+// The C library's own, under the names by which it lets others replace them.
+extern "C" {
+void* __libc_malloc(size_t size);
+void* __libc_calloc(size_t count, size_t size);
+void* __libc_realloc(void* pointer, size_t size);
+
+void* malloc(size_t size) {
+  allocated += size;
+  return __libc_malloc(size);
+}
+
+void* calloc(size_t count, size_t size) {
+  allocated += count * size;
+  return __libc_calloc(count, size);
+}
+
+void* realloc(void* pointer, size_t size) {
+  allocated += size;
+  return __libc_realloc(pointer, size);
+}
+}
+
+namespace gmem::vhost::testing {
+namespace {
+
+void PrintGoal(double value, Direction direction, double goal) {
+  if (direction == kNoGoal) {
+    std::printf("\n");
+    return;
+  }
+  const bool is_met = direction == kAtMost ? value <= goal : value >= goal;
+  std::printf("  %s%5.2f %s\n", direction == kAtMost ? "<=" : ">=", goal,
+              is_met ? "met" : "MISSED");
+}
+
+}  // namespace
+
+uint64_t AllocatedBytes() { return allocated; }
+
+double Samples::Median() const {
+  std::vector<double> sorted = values_;
+  const auto middle = sorted.begin() + static_cast<ptrdiff_t>(sorted.size() / 2);
+  std::nth_element(sorted.begin(), middle, sorted.end());
+  return *middle;
+}
+
+void Header() {
+  std::printf("%-48s %10s %10s %7s  goal\n", "row (medians)", "gmem", "other", "ratio");
+}
+
+void Row(const char* name, const Samples& ours, const Samples& theirs, Direction direction,
+         double goal) {
+  const double mine = ours.Median();
+  const double other = theirs.Median();
+  const double ratio = direction == kAtLeast ? other / mine : mine / other;
+  std::printf("%-48s %8.2fus %8.2fus %6.2fx", name, mine, other, ratio);
+  PrintGoal(ratio, direction, goal);
+  std::fflush(stdout);
+}
+
+void Value(const char* name, double value, const char* unit, Direction direction, double goal) {
+  std::printf("%-48s %8.2f%-2s %18s", name, value, unit, "");
+  PrintGoal(value, direction, goal);
+  std::fflush(stdout);
+}
+
+void NotMeasured(const char* name, const char* why) {
+  std::printf("%-48s not measured: %s\n", name, why);
+}
+
+}  // namespace gmem::vhost::testing
+
+int main(int argc, char** argv) {
+  using namespace gmem::vhost::testing;  // NOLINT: one program's own parts
+  const std::vector<std::string_view> parts(argv + 1, argv + argc);
+  const auto wanted = [&parts](std::string_view part) {
+    return parts.empty() || std::find(parts.begin(), parts.end(), part) != parts.end();
+  };
+  const char* const tools = getenv("GMEM_TOOLS");
+  const std::string device = std::string(tools == nullptr ? "." : tools) + "/gmem-vhost-blk";
+  Header();
+  if (wanted("codec")) BenchCodec();
+  if (wanted("heap")) BenchAllocations();
+  if (wanted("block")) BenchBlock(device.c_str());
+  return 0;
+}
