@@ -48,6 +48,7 @@ uint64_t AllocatedBytes();
 // The parts.
 void BenchCodec();
 void BenchAllocations();
+void BenchShmem();
 void BenchBlock(const char* our_device);
 
 }  // namespace gmem::vhost::testing

@@ -17,7 +17,7 @@
 #include "absl/status/statusor.h"
 #include "bench.h"
 #include "block_client.h"
-#include "gmem/vhost/protocol.h"
+#include "gmem/vhost/frontend.h"
 #include "peer.h"
 #include "session.h"
 #include "vhost/testing_driver_ring.h"
@@ -50,9 +50,10 @@ class Disk {
   Disk(Peer peer, const std::string& socket) : peer_(std::move(peer)) {
     memory_ = OrDie(DriverMemory::Create(2 << 20));
     client_ = OrDie(BlockClient::Create(*memory_, 128, kMaxDepth, kBlock));
-    session_ = OrDie(Session::Connect(socket, 0, Bit(ProtocolFeature::kConfig)));
-    OrDie(session_->SetMemory(*memory_));
-    OrDie(session_->StartQueue(0, client_->ring()));
+    frontend_ = OrDie(ConnectFrontend(socket, 0));
+    OrDie(ShareMemory(*frontend_, *memory_));
+    OrDie(StartRing(*frontend_, 0, client_->ring()));
+    OrDie(frontend_->DriverOk());
   }
 
   // kBatch requests of a block each, @depth at a time, all over the disk.
@@ -78,7 +79,7 @@ class Disk {
   Peer peer_;
   std::unique_ptr<DriverMemory> memory_;
   std::optional<BlockClient> client_;
-  std::unique_ptr<Session> session_;
+  std::unique_ptr<Frontend> frontend_;
   uint64_t block_ = 1;
 };
 

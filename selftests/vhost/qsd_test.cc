@@ -20,6 +20,8 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "block_client.h"
+#include "gmem/vhost/connection.h"
+#include "gmem/vhost/frontend.h"
 #include "gmem/vhost/protocol.h"
 #include "peer.h"
 #include "session.h"
@@ -81,20 +83,19 @@ class QsdTest : public ::testing::Test {
   }
 
   void Connect() {
-    auto session = Session::Connect(scratch_.path("socket"), kFlushFeature | kMqFeature,
-                                    Bit(ProtocolFeature::kMq) | Bit(ProtocolFeature::kConfig));
-    ASSERT_TRUE(session.ok()) << session.status();
-    session_ = *std::move(session);
-    EXPECT_TRUE(session_->features() & Bit(VirtioFeature::kVersion1));
-    EXPECT_TRUE(session_->protocol_features() & Bit(ProtocolFeature::kReplyAck));
+    auto frontend = ConnectFrontend(scratch_.path("socket"), kFlushFeature | kMqFeature);
+    ASSERT_TRUE(frontend.ok()) << frontend.status();
+    frontend_ = *std::move(frontend);
+    EXPECT_TRUE(frontend_->acked_features() & Bit(VirtioFeature::kVersion1));
+    EXPECT_TRUE(frontend_->Has(ProtocolFeature::kReplyAck));
   }
 
   void StartQueues() {
-    ASSERT_EQ(session_->SetMemory(*memory_), absl::OkStatus());
+    ASSERT_EQ(ShareMemory(*frontend_, *memory_), absl::OkStatus());
     for (uint32_t i = 0; i < kQueues; i++) {
-      DriverRing& ring = queues_[i].ring();
-      ASSERT_EQ(session_->StartQueue(i, ring, ring.used_index()), absl::OkStatus());
+      ASSERT_EQ(StartRing(*frontend_, i, queues_[i].ring()), absl::OkStatus());
     }
+    ASSERT_EQ(frontend_->DriverOk(), absl::OkStatus());
   }
 
   void Write(uint32_t queue, uint64_t block, uint64_t writer) {
@@ -127,22 +128,19 @@ class QsdTest : public ::testing::Test {
   std::optional<Peer> peer_;
   std::unique_ptr<DriverMemory> memory_;
   std::vector<BlockClient> queues_;
-  std::unique_ptr<Session> session_;
+  std::unique_ptr<Frontend> frontend_;
 };
 
 TEST_F(QsdTest, DescribesItself) {
   StartDaemon();
   ASSERT_NO_FATAL_FAILURE(Connect());
-  const auto queues = session_->Call<FrontendRequest::kGetQueueNum>();
-  ASSERT_TRUE(queues.ok()) << queues.status();
-  EXPECT_EQ(*queues, kQueues);
-  const auto slots = session_->Call<FrontendRequest::kGetMaxMemSlots>();
-  ASSERT_TRUE(slots.ok()) << slots.status();
-  EXPECT_GE(*slots, kMaxTableRegions);
-  const auto config = session_->GetConfig(0, 8);
+  EXPECT_EQ(frontend_->queue_num(), kQueues);
+  EXPECT_GT(frontend_->max_memory_slots(), kMaxTableRegions);
+  const auto config = frontend_->GetConfig(0, 8);
   ASSERT_TRUE(config.ok()) << config.status();
   uint64_t sectors = 0;
-  std::memcpy(&sectors, config->bytes.data(), sizeof(sectors));
+  ASSERT_EQ(config->size(), sizeof(sectors));
+  std::memcpy(&sectors, config->data(), sizeof(sectors));
   EXPECT_EQ(sectors, kImageSize / BlockClient::kSectorSize);
 }
 
@@ -222,10 +220,11 @@ TEST_F(QsdTest, StopsAQueueAndGoesOn) {
   ASSERT_NO_FATAL_FAILURE(Connect());
   ASSERT_NO_FATAL_FAILURE(StartQueues());
   for (uint64_t block = 0; block < 5; block++) ASSERT_NO_FATAL_FAILURE(Write(0, block, 3));
-  const auto base = session_->StopQueue(0);
+  const auto base = frontend_->GetVringBase(0);
   ASSERT_TRUE(base.ok()) << base.status();
-  EXPECT_EQ(*base, 5);
-  ASSERT_EQ(session_->StartQueue(0, queues_[0].ring(), *base), absl::OkStatus());
+  EXPECT_EQ(*base, 5u);
+  ASSERT_EQ(StartRing(*frontend_, 0, queues_[0].ring(), static_cast<uint16_t>(*base)),
+            absl::OkStatus());
   ExpectRead(0, 4, Pattern(4, 3));
 }
 
@@ -239,12 +238,15 @@ TEST_F(QsdTest, ComesBackAfterItsDeath) {
     ASSERT_NO_FATAL_FAILURE(Write(block % kQueues, block, 4));
   }
   peer_->Kill();
-  const auto features = session_->Call<FrontendRequest::kGetFeatures>();
+  const auto features = frontend_->Call<FrontendRequest::kGetFeatures>();
   EXPECT_EQ(features.status().code(), absl::StatusCode::kUnavailable) << features.status();
+  EXPECT_EQ(frontend_->status().code(), absl::StatusCode::kUnavailable);
 
   StartDaemon();
-  ASSERT_NO_FATAL_FAILURE(Connect());
-  ASSERT_NO_FATAL_FAILURE(StartQueues());
+  auto connection = Connection::Connect(scratch_.path("socket"), kStartTimeout);
+  ASSERT_TRUE(connection.ok()) << connection.status();
+  // Memory, virtqueues, and where they were: the front-end remembers.
+  ASSERT_EQ(frontend_->Reconnect(*std::move(connection)), absl::OkStatus());
   for (uint64_t block = 0; block < 10; block++) {
     ExpectRead(block % kQueues, block, Pattern(block, 4));
     ASSERT_NO_FATAL_FAILURE(Write(block % kQueues, block + 10, 5));

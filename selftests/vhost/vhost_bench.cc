@@ -3,7 +3,7 @@
 // ratio of two things measured in one run, alternately, by their medians. Prints what it
 // measured, whether that meets the goal or not.
 //
-//   vhost_bench [PART]...    codec, heap, block; all if none is named
+//   vhost_bench [PART]...    codec, heap, shmem, block; all if none is named
 //
 // The environment: GMEM_PEERS is the path of selftests/vm/peers, GMEM_TOOLS the folder of
 // gmem-vhost-blk.
@@ -108,6 +108,7 @@ int main(int argc, char** argv) {
   Header();
   if (wanted("codec")) BenchCodec();
   if (wanted("heap")) BenchAllocations();
+  if (wanted("shmem")) BenchShmem();
   if (wanted("block")) BenchBlock(device.c_str());
   return 0;
 }

@@ -24,7 +24,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
-#include "gmem/vhost/protocol.h"
+#include "gmem/vhost/frontend.h"
 #include "peer.h"
 #include "session.h"
 #include "status_util.h"
@@ -127,18 +127,18 @@ class VirtiofsdTest : public ::testing::Test {
     auto memory = DriverMemory::Create(1 << 20);
     ASSERT_TRUE(memory.ok()) << memory.status();
     memory_ = *std::move(memory);
-    auto session = Session::Connect(scratch_.path("socket"), 0,
-                                    Bit(ProtocolFeature::kMq) | Bit(ProtocolFeature::kConfig));
-    ASSERT_TRUE(session.ok()) << session.status();
-    session_ = *std::move(session);
-    ASSERT_EQ(session_->SetMemory(*memory_), absl::OkStatus());
+    auto frontend = ConnectFrontend(scratch_.path("socket"), 0);
+    ASSERT_TRUE(frontend.ok()) << frontend.status();
+    frontend_ = *std::move(frontend);
+    ASSERT_EQ(ShareMemory(*frontend_, *memory_), absl::OkStatus());
     rings_.reserve(kQueues);
     for (uint32_t i = 0; i < kQueues; i++) {
       auto ring = DriverRing::Create(*memory_, 64);
       ASSERT_TRUE(ring.ok()) << ring.status();
       rings_.push_back(*std::move(ring));
-      ASSERT_EQ(session_->StartQueue(i, rings_[i]), absl::OkStatus());
+      ASSERT_EQ(StartRing(*frontend_, i, rings_[i]), absl::OkStatus());
     }
+    ASSERT_EQ(frontend_->DriverOk(), absl::OkStatus());
     auto client = FuseClient::Create(*memory_, &rings_[kRequestQueue]);
     ASSERT_TRUE(client.ok()) << client.status();
     client_ = *std::move(client);
@@ -162,14 +162,14 @@ class VirtiofsdTest : public ::testing::Test {
   std::optional<Peer> peer_;
   std::unique_ptr<DriverMemory> memory_;
   std::vector<DriverRing> rings_;
-  std::unique_ptr<Session> session_;
+  std::unique_ptr<Frontend> frontend_;
   std::optional<FuseClient> client_;
 };
 
 TEST_F(VirtiofsdTest, SaysItsTag) {
-  const auto config = session_->GetConfig(0, 40);
+  const auto config = frontend_->GetConfig(0, 40);
   ASSERT_TRUE(config.ok()) << config.status();
-  EXPECT_STREQ(reinterpret_cast<const char*>(config->bytes.data()), "gmem");
+  EXPECT_STREQ(config->c_str(), "gmem");
 }
 
 TEST_F(VirtiofsdTest, ReadsAFile) {
@@ -205,12 +205,12 @@ TEST_F(VirtiofsdTest, SaysThatAFileIsNotThere) {
 
 TEST_F(VirtiofsdTest, StopsItsQueues) {
   // INIT is the one request until now.
-  const auto base = session_->StopQueue(kRequestQueue);
+  const auto base = frontend_->GetVringBase(kRequestQueue);
   ASSERT_TRUE(base.ok()) << base.status();
-  EXPECT_EQ(*base, 1);
-  const auto idle = session_->StopQueue(0);
+  EXPECT_EQ(*base, 1u);
+  const auto idle = frontend_->GetVringBase(0);
   ASSERT_TRUE(idle.ok()) << idle.status();
-  EXPECT_EQ(*idle, 0);
+  EXPECT_EQ(*idle, 0u);
 }
 
 }  // namespace
