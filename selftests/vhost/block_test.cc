@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// qemu-storage-daemon's vhost-user-blk export, driven through its virtqueues.
+// Block devices, driven through their virtqueues: qemu-storage-daemon's vhost-user-blk
+// export, which others wrote, and gmem-vhost-blk, with the same tests.
 #include <gtest/gtest.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <iterator>
@@ -37,6 +40,7 @@ constexpr uint64_t kImageSize = 16 << 20;
 constexpr size_t kBlock = 4096;
 constexpr uint64_t kSectorsPerBlock = kBlock / BlockClient::kSectorSize;
 constexpr size_t kDepth = 32;
+constexpr uint16_t kQueueSize = 128;
 constexpr uint32_t kQueues = 2;
 
 // VIRTIO_BLK_F_FLUSH and VIRTIO_BLK_F_MQ.
@@ -55,7 +59,9 @@ std::vector<uint8_t> Pattern(uint64_t block, uint64_t writer) {
   return bytes;
 }
 
-class QsdTest : public ::testing::Test {
+enum class Device { kQemuStorageDaemon, kGmem };
+
+class BlockTest : public ::testing::TestWithParam<Device> {
  protected:
   void SetUp() override {
     std::ofstream(image()).close();
@@ -64,7 +70,7 @@ class QsdTest : public ::testing::Test {
     ASSERT_TRUE(memory.ok()) << memory.status();
     memory_ = *std::move(memory);
     for (uint32_t i = 0; i < kQueues; i++) {
-      auto client = BlockClient::Create(*memory_, 128, kDepth, kBlock);
+      auto client = BlockClient::Create(*memory_, kQueueSize, kDepth, kBlock);
       ASSERT_TRUE(client.ok()) << client.status();
       queues_.push_back(*std::move(client));
     }
@@ -72,14 +78,29 @@ class QsdTest : public ::testing::Test {
 
   std::string image() const { return scratch_.path("disk"); }
 
-  void StartDaemon() {
-    auto peer = Peer::StartPackaged(
-        {"qemu-storage-daemon", "--blockdev", "driver=file,node-name=f,filename=" + image(),
-         "--export",
-         "type=vhost-user-blk,id=e,node-name=f,addr.type=unix,writable=on,num-queues=2,addr.path=" +
-             scratch_.path("socket")});
+  void StartDevice() {
+    const std::string socket = scratch_.path("socket");
+    const char* const tools = getenv("GMEM_TOOLS");
+    auto peer =
+        GetParam() == Device::kGmem
+            ? Peer::Start({std::string(tools == nullptr ? "." : tools) + "/gmem-vhost-blk",
+                           "--queues=2", "--socket=" + socket, "--file=" + image()})
+            : Peer::StartPackaged({"qemu-storage-daemon", "--blockdev",
+                                   "driver=file,node-name=f,filename=" + image(), "--export",
+                                   "type=vhost-user-blk,id=e,node-name=f,addr.type=unix,"
+                                   "writable=on,num-queues=2,addr.path=" +
+                                       socket});
     ASSERT_TRUE(peer.ok()) << peer.status();
     peer_ = *std::move(peer);
+  }
+
+  // The one that was killed comes back, and the front-end remembers: memory, virtqueues,
+  // and where they were.
+  void Reconnect() {
+    StartDevice();
+    auto connection = Connection::Connect(scratch_.path("socket"), kStartTimeout);
+    ASSERT_TRUE(connection.ok()) << connection.status();
+    ASSERT_EQ(frontend_->Reconnect(*std::move(connection)), absl::OkStatus());
   }
 
   void Connect() {
@@ -131,8 +152,8 @@ class QsdTest : public ::testing::Test {
   std::unique_ptr<Frontend> frontend_;
 };
 
-TEST_F(QsdTest, DescribesItself) {
-  StartDaemon();
+TEST_P(BlockTest, DescribesItself) {
+  StartDevice();
   ASSERT_NO_FATAL_FAILURE(Connect());
   EXPECT_EQ(frontend_->queue_num(), kQueues);
   EXPECT_GT(frontend_->max_memory_slots(), kMaxTableRegions);
@@ -144,8 +165,8 @@ TEST_F(QsdTest, DescribesItself) {
   EXPECT_EQ(sectors, kImageSize / BlockClient::kSectorSize);
 }
 
-TEST_F(QsdTest, WritesAndReads) {
-  StartDaemon();
+TEST_P(BlockTest, WritesAndReads) {
+  StartDevice();
   ASSERT_NO_FATAL_FAILURE(Connect());
   ASSERT_NO_FATAL_FAILURE(StartQueues());
   const uint64_t last = kImageSize / kBlock - 1;
@@ -165,18 +186,19 @@ TEST_F(QsdTest, WritesAndReads) {
   ExpectRead(0, 2, std::vector<uint8_t>(kBlock));
 }
 
-TEST_F(QsdTest, SaysItsName) {
-  StartDaemon();
+TEST_P(BlockTest, SaysItsName) {
+  StartDevice();
   ASSERT_NO_FATAL_FAILURE(Connect());
   ASSERT_NO_FATAL_FAILURE(StartQueues());
   const auto result = queues_[0].Do(Type::kGetId, 0, BlockClient::kIdSize);
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_EQ(*result, Result::kOk);
-  EXPECT_STREQ(reinterpret_cast<const char*>(queues_[0].data(0).data()), "vhost_user_blk");
+  EXPECT_STREQ(reinterpret_cast<const char*>(queues_[0].data(0).data()),
+               GetParam() == Device::kGmem ? "gmem-vhost-blk" : "vhost_user_blk");
 }
 
-TEST_F(QsdTest, RefusesWhatIsBeyondTheDisk) {
-  StartDaemon();
+TEST_P(BlockTest, RefusesWhatIsBeyondTheDisk) {
+  StartDevice();
   ASSERT_NO_FATAL_FAILURE(Connect());
   ASSERT_NO_FATAL_FAILURE(StartQueues());
   const auto result = queues_[0].Do(Type::kRead, kImageSize / BlockClient::kSectorSize, kBlock);
@@ -185,8 +207,8 @@ TEST_F(QsdTest, RefusesWhatIsBeyondTheDisk) {
 }
 
 // The disk is written once, by many requests at a time, whose answers come in any order.
-TEST_F(QsdTest, ServesManyAtATime) {
-  StartDaemon();
+TEST_P(BlockTest, ServesManyAtATime) {
+  StartDevice();
   ASSERT_NO_FATAL_FAILURE(Connect());
   ASSERT_NO_FATAL_FAILURE(StartQueues());
   const uint64_t blocks = kImageSize / kBlock;
@@ -215,8 +237,8 @@ TEST_F(QsdTest, ServesManyAtATime) {
   for (uint64_t block = 0; block < blocks; block++) ExpectInImage(block, Pattern(block, 2));
 }
 
-TEST_F(QsdTest, StopsAQueueAndGoesOn) {
-  StartDaemon();
+TEST_P(BlockTest, StopsAQueueAndGoesOn) {
+  StartDevice();
   ASSERT_NO_FATAL_FAILURE(Connect());
   ASSERT_NO_FATAL_FAILURE(StartQueues());
   for (uint64_t block = 0; block < 5; block++) ASSERT_NO_FATAL_FAILURE(Write(0, block, 3));
@@ -230,8 +252,8 @@ TEST_F(QsdTest, StopsAQueueAndGoesOn) {
 
 // The back-end is killed. What it had written is on the disk, and its successor goes on
 // with the same rings.
-TEST_F(QsdTest, ComesBackAfterItsDeath) {
-  StartDaemon();
+TEST_P(BlockTest, ComesBackAfterItsDeath) {
+  StartDevice();
   ASSERT_NO_FATAL_FAILURE(Connect());
   ASSERT_NO_FATAL_FAILURE(StartQueues());
   for (uint64_t block = 0; block < 10; block++) {
@@ -242,17 +264,70 @@ TEST_F(QsdTest, ComesBackAfterItsDeath) {
   EXPECT_EQ(features.status().code(), absl::StatusCode::kUnavailable) << features.status();
   EXPECT_EQ(frontend_->status().code(), absl::StatusCode::kUnavailable);
 
-  StartDaemon();
-  auto connection = Connection::Connect(scratch_.path("socket"), kStartTimeout);
-  ASSERT_TRUE(connection.ok()) << connection.status();
-  // Memory, virtqueues, and where they were: the front-end remembers.
-  ASSERT_EQ(frontend_->Reconnect(*std::move(connection)), absl::OkStatus());
+  ASSERT_NO_FATAL_FAILURE(Reconnect());
   for (uint64_t block = 0; block < 10; block++) {
     ExpectRead(block % kQueues, block, Pattern(block, 4));
     ASSERT_NO_FATAL_FAILURE(Write(block % kQueues, block + 10, 5));
   }
   for (uint64_t block = 10; block < 20; block++) ExpectInImage(block, Pattern(block, 5));
 }
+
+INSTANTIATE_TEST_SUITE_P(Devices, BlockTest,
+                         ::testing::Values(Device::kQemuStorageDaemon, Device::kGmem),
+                         [](const ::testing::TestParamInfo<Device>& device) {
+                           return device.param == Device::kGmem ? "Gmem" : "QemuStorageDaemon";
+                         });
+
+// Only a device that remembers in the in-flight buffer what it had taken can do this.
+class RestartTest : public BlockTest {};
+
+// Killed with requests under way, again and again: each is answered once, and done.
+TEST_P(RestartTest, ResumesWhatWasUnderWay) {
+  StartDevice();
+  ASSERT_NO_FATAL_FAILURE(Connect());
+  ASSERT_EQ(frontend_->StartInflight(kQueues, kQueueSize), absl::OkStatus());
+  ASSERT_NO_FATAL_FAILURE(StartQueues());
+  int late = 0;
+  for (uint64_t round = 0; round < 20; round++) {
+    for (size_t slot = 0; slot < kDepth; slot++) {
+      for (uint32_t q = 0; q < kQueues; q++) {
+        const uint64_t block = q * kDepth + slot;
+        const auto bytes = Pattern(block, round);
+        std::copy(bytes.begin(), bytes.end(), queues_[q].data(slot).begin());
+        ASSERT_EQ(queues_[q].Start(slot, Type::kWrite, block * kSectorsPerBlock, kBlock),
+                  absl::OkStatus());
+      }
+    }
+    for (auto& queue : queues_) queue.ring().Kick();
+    // At another moment each time, when the device has done some, or taken some.
+    const auto moment = std::chrono::steady_clock::now() + std::chrono::microseconds(round * 10);
+    while (std::chrono::steady_clock::now() < moment) continue;
+    peer_->Kill();
+    for (auto& queue : queues_) {
+      late += static_cast<uint16_t>((round + 1) * kDepth) - queue.ring().used_index();
+    }
+    ASSERT_NO_FATAL_FAILURE(Reconnect());
+    for (auto& queue : queues_) {
+      std::set<size_t> slots;
+      for (size_t i = 0; i < kDepth; i++) {
+        const auto done = queue.Complete();
+        ASSERT_TRUE(done.ok()) << done.status() << " in round " << round;
+        EXPECT_EQ(done->second, Result::kOk);
+        slots.insert(done->first);
+      }
+      EXPECT_EQ(slots.size(), kDepth);
+    }
+    for (uint64_t block = 0; block < kQueues * kDepth; block++) {
+      ExpectInImage(block, Pattern(block, round));
+    }
+  }
+  // Else nothing was resumed.
+  EXPECT_GT(late, 0);
+  RecordProperty("late", late);
+}
+
+INSTANTIATE_TEST_SUITE_P(Devices, RestartTest, ::testing::Values(Device::kGmem),
+                         [](const ::testing::TestParamInfo<Device>&) { return "Gmem"; });
 
 }  // namespace
 }  // namespace gmem::vhost::testing
