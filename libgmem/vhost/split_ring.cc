@@ -4,8 +4,9 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
-#include <optional>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -38,7 +39,8 @@ namespace virtqueue_internal __attribute__((visibility("hidden"))) {
     SplitRing(const Virtqueue::Options& options, const Virtqueue::Memory& memory, uint32_t base)
         : Ring(options, memory),
           next_available_(static_cast<uint16_t>(base)),
-          next_used_(LoadAcquire<uint16_t>(memory_.used.data() + kIndex)) {}
+          next_used_(LoadAcquire<uint16_t>(memory_.used.data() + kIndex)),
+          notified_(next_used_) {}
 
     absl::Status TrackInflight(GuestSpan region) override;
     Popped Pop(ChainBuilder& builder) override;
@@ -72,8 +74,9 @@ namespace virtqueue_internal __attribute__((visibility("hidden"))) {
     // Free-running.
     uint16_t next_available_;
     uint16_t next_used_;
-    // Where the driver was told of used entries last; nothing: not yet.
-    std::optional<uint16_t> notified_;
+    // Where the driver was told of used entries last, and if it ever was.
+    uint16_t notified_;
+    bool was_notified_ = false;
     GuestSpan inflight_;
     uint64_t counter_ = 0;
     // Written to the region, and never read from there.
@@ -240,13 +243,13 @@ namespace virtqueue_internal __attribute__((visibility("hidden"))) {
 
   bool SplitRing::ShouldNotify() {
     FullFence();
-    const std::optional<uint16_t> old = notified_;
-    if (old == next_used_) return false;
-    notified_ = next_used_;
+    if (notified_ == next_used_) return false;
+    const uint16_t old = std::exchange(notified_, next_used_);
+    const bool is_first = !std::exchange(was_notified_, true);
     if (!options_.has_event_idx) {
       return (LoadAcquire<uint16_t>(memory_.available.data() + kFlags) & kNoNotify) == 0;
     }
-    return !old || PassedEvent(LoadAcquire<uint16_t>(UsedEvent()), next_used_, *old);
+    return is_first || PassedEvent(LoadAcquire<uint16_t>(UsedEvent()), next_used_, old);
   }
 
   void SplitRing::DisableKicks() {

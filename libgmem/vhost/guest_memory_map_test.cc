@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "gmem/vhost/guest_memory_map.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cerrno>
+#include <cstdint>
+
+#include "gmem/status.h"
+#include "gmem/vhost/dirty_marks.h"
+#include "gmem/vhost/inflight.h"
+#include "gmem/vhost/iotlb.h"
+#include "gmem/vhost/message.h"
+#include "gmem/vhost/protocol.h"
+#include "vhost/testing_ring.h"
+
+namespace gmem::vhost {
+namespace {
+
+using testing_ring::NewFile;
+
+constexpr uint64_t kMax = ~uint64_t{0};
+
+MemoryRegion Region(uint64_t guest, uint64_t size, uint64_t user = 0, uint64_t offset = 0) {
+  return {.guest_address = guest, .size = size, .user_address = user, .mmap_offset = offset};
+}
+
+TEST(GuestMemoryMapTest, FindsByEachAddress) {
+  const UniqueFd file = NewFile(0x4000);
+  GuestMemoryMap map;
+  ASSERT_TRUE(map.Add(Region(0x10000, 0x1000, 0x70000, 0x1000), file.get()).ok());
+  // Not whole pages.
+  ASSERT_TRUE(map.Add(Region(0x20000, 0x800, 0x50000, 0x2100), file.get()).ok());
+  ASSERT_EQ(pwrite(file.get(), "a", 1, 0x1010), 1);
+  ASSERT_EQ(pwrite(file.get(), "b", 1, 0x2110), 1);
+  EXPECT_EQ(map.FromGuest(0x10010, 1)[0], 'a');
+  EXPECT_EQ(map.FromUser(0x70010, 1)[0], 'a');
+  EXPECT_EQ(map.FromGuest(0x20010, 1)[0], 'b');
+  EXPECT_EQ(map.FromUser(0x50010, 1)[0], 'b');
+  EXPECT_EQ(map.ToGuest(map.FromUser(0x50010, 1).data()), 0x20010U);
+  EXPECT_EQ(map.guest_end(), 0x20800U);
+  EXPECT_TRUE(map.FromGuest(0xffff, 1).empty());
+  EXPECT_TRUE(map.FromGuest(0x10000, 0x1001).empty());
+  EXPECT_TRUE(map.FromGuest(0x10fff, kMax).empty());
+  EXPECT_TRUE(map.FromUser(0x50800, 1).empty());
+  EXPECT_EQ(map.ToGuest(nullptr), std::nullopt);
+}
+
+TEST(GuestMemoryMapTest, RefusesBadRegions) {
+  const UniqueFd file = NewFile(0x3000);
+  GuestMemoryMap map;
+  ASSERT_TRUE(map.Add(Region(0x10000, 0x2000), file.get()).ok());
+  const auto add = [&](const MemoryRegion& region) {
+    return GetErrno(map.Add(region, file.get()));
+  };
+  EXPECT_EQ(add(Region(0x20000, 0)), EINVAL);
+  EXPECT_EQ(add(Region(kMax - 0xfff, 0x2000)), EINVAL);
+  EXPECT_EQ(add(Region(0x20000, 0x2000, kMax - 0xfff)), EINVAL);
+  EXPECT_EQ(add(Region(0x20000, 0x2000, 0, kMax - 0xfff)), EINVAL);
+  EXPECT_EQ(add(Region(0x20000, 0x3001)), EINVAL) << "more than the file has";
+  EXPECT_EQ(add(Region(0x20000, 0x1000, 0, 0x2001)), EINVAL);
+  EXPECT_EQ(add(Region(0x20000, 0x1000, 0, uint64_t{1} << 62)), EINVAL);
+  EXPECT_EQ(add(Region(0x11fff, 0x1000)), EEXIST);
+  EXPECT_EQ(add(Region(0xf001, 0x1000)), EEXIST);
+  EXPECT_EQ(add(Region(0x10000, 0x2000)), EEXIST);
+  std::array<int, 2> pipe_fds;
+  ASSERT_EQ(pipe(pipe_fds.data()), 0);
+  const UniqueFd in(pipe_fds[0]);
+  const UniqueFd out(pipe_fds[1]);
+  EXPECT_FALSE(map.Add(Region(0x20000, 0x1000), in.get()).ok());
+  EXPECT_FALSE(map.Add(Region(0x20000, 0x1000), -1).ok());
+  EXPECT_EQ(map.size(), 1U);
+}
+
+TEST(GuestMemoryMapTest, RefusesMoreRegionsThanItSays) {
+  const UniqueFd file = NewFile(0x1000);
+  GuestMemoryMap map;
+  for (uint64_t i = 0; i < kMaxMemorySlots; i++) {
+    ASSERT_TRUE(map.Add(Region(0x1000 * i, 0x1000), file.get()).ok()) << i;
+  }
+  EXPECT_EQ(GetErrno(map.Add(Region(0x1000 * kMaxMemorySlots, 0x1000), file.get())), ENOSPC);
+  ASSERT_TRUE(map.Remove(Region(0x5000, 0x1000)).ok());
+  EXPECT_TRUE(map.FromGuest(0x5000, 1).empty());
+  EXPECT_TRUE(map.Add(Region(0x5000, 0x1000), file.get()).ok());
+}
+
+TEST(GuestMemoryMapTest, ReplacesAllOrNothing) {
+  const UniqueFd file = NewFile(0x1000);
+  const auto fds = [&file](size_t n) {
+    FdList list;
+    for (size_t i = 0; i < n; i++) list.Add(*file.Duplicate());
+    return list;
+  };
+  GuestMemoryMap map;
+  ASSERT_TRUE(map.Replace({Region(0x1000, 0x1000)}, fds(1)).ok());
+  EXPECT_EQ(GetErrno(map.Replace({Region(0x2000, 0x1000), Region(0x2000, 0x1000)}, fds(2))),
+            EEXIST);
+  EXPECT_EQ(GetErrno(map.Replace({Region(0x2000, 0x1000), Region(0x3000, 0x1000)}, fds(1))),
+            EINVAL);
+  EXPECT_EQ(map.FromGuest(0x1000, 0x1000).size(), 0x1000U);
+  ASSERT_TRUE(map.Replace({Region(0x2000, 0x1000)}, fds(1)).ok());
+  EXPECT_TRUE(map.FromGuest(0x1000, 1).empty());
+  EXPECT_EQ(map.FromGuest(0x2000, 0x1000).size(), 0x1000U);
+}
+
+TEST(GuestMemoryMapTest, KeepsWhatIsRemovedUntilNobodyUsesIt) {
+  const UniqueFd file = NewFile(0x1000);
+  GuestMemoryMap map;
+  ASSERT_TRUE(map.Add(Region(0x1000, 0x1000), file.get()).ok());
+  const GuestSpan memory = map.FromGuest(0x1000, 0x1000);
+  EXPECT_EQ(GetErrno(map.Remove(Region(0x1000, 0x800))), ENOENT);
+  ASSERT_TRUE(map.Remove(Region(0x1000, 0x1000)).ok());
+  memory[0] = 1;
+  map.DropRetired();
+  std::array<unsigned char, 1> resident;
+  EXPECT_EQ(mincore(memory.data(), 1, resident.data()), -1);
+}
+
+TEST(GuestMemoryMapTest, TranslatesAcrossRegionsAndNotHoles) {
+  const UniqueFd file = NewFile(0x1000);
+  GuestMemoryMap map;
+  ASSERT_TRUE(map.Add(Region(0x1000, 0x1000), file.get()).ok());
+  ASSERT_TRUE(map.Add(Region(0x2000, 0x1000), file.get()).ok());
+  ASSERT_TRUE(map.Add(Region(0x4000, 0x1000), file.get()).ok());
+  std::array<GuestSpan, 2> spans;
+  size_t count = 0;
+  uint64_t failed_at = 0;
+  const auto translate = [&](uint64_t address, uint64_t size) {
+    count = 0;
+    return map.Translate(address, size, GuestAccess::kRead, absl::MakeSpan(spans), count,
+                         failed_at);
+  };
+  EXPECT_EQ(translate(0x1800, 0x1000), GuestMemoryMap::Result::kOk);
+  EXPECT_EQ(count, 2U);
+  EXPECT_EQ(spans[0].size() + spans[1].size(), 0x1000U);
+  EXPECT_EQ(translate(0x2800, 0x1000), GuestMemoryMap::Result::kNotMemory);
+  EXPECT_EQ(failed_at, 0x3000U);
+  EXPECT_EQ(translate(0x4800, kMax - 0x4800), GuestMemoryMap::Result::kNotMemory);
+  EXPECT_EQ(translate(kMax, 2), GuestMemoryMap::Result::kNotMemory);
+  EXPECT_EQ(translate(0x1000, 0), GuestMemoryMap::Result::kOk);
+  EXPECT_EQ(count, 0U);
+}
+
+IotlbMessage Update(uint64_t iova, uint64_t size, uint64_t user) {
+  return {.iova = iova,
+          .size = size,
+          .user_address = user,
+          .permissions = kIotlbRead,
+          .type = IotlbType::kUpdate,
+          .padding = {}};
+}
+
+TEST(IotlbTest, TranslatesAndForgets) {
+  Iotlb iotlb;
+  ASSERT_TRUE(iotlb.Apply(Update(0x1000, 0x2000, 0x70000)).ok());
+  ASSERT_TRUE(iotlb.Apply(Update(kMax - 0xfff, 0x1000, 0x90000)).ok());
+  EXPECT_EQ(iotlb.Find(0x1800)->user_address, 0x70800U);
+  EXPECT_EQ(iotlb.Find(0x1800)->size, 0x1800U);
+  EXPECT_EQ(iotlb.Find(kMax)->size, 1U);
+  EXPECT_FALSE(iotlb.Find(0xfff));
+  EXPECT_FALSE(iotlb.Find(0x3000));
+  IotlbMessage invalidate = Update(0x2fff, 1, 0);
+  invalidate.type = IotlbType::kInvalidate;
+  ASSERT_TRUE(iotlb.Apply(invalidate).ok());
+  EXPECT_FALSE(iotlb.Find(0x1000));
+  EXPECT_TRUE(iotlb.Find(kMax));
+}
+
+TEST(IotlbTest, RefusesBadMessages) {
+  Iotlb iotlb;
+  EXPECT_EQ(GetErrno(iotlb.Apply(Update(0x1000, 0, 0))), EINVAL);
+  EXPECT_EQ(GetErrno(iotlb.Apply(Update(kMax, 2, 0))), EINVAL);
+  EXPECT_EQ(GetErrno(iotlb.Apply(Update(0, 2, kMax))), EINVAL);
+  IotlbMessage message = Update(0, 1, 0);
+  message.permissions = 4;
+  EXPECT_EQ(GetErrno(iotlb.Apply(message)), EINVAL);
+  message = Update(0, 1, 0);
+  message.type = IotlbType::kMiss;
+  EXPECT_EQ(GetErrno(iotlb.Apply(message)), EINVAL);
+  EXPECT_EQ(iotlb.size(), 0U);
+}
+
+// CVE-2026-74713.
+TEST(IotlbTest, IsBounded) {
+  Iotlb iotlb;
+  for (uint64_t i = 0; i < Iotlb::kMaxEntries + 10; i++) {
+    ASSERT_TRUE(iotlb.Apply(Update(0x1000 * i, 0x1000, 0)).ok());
+  }
+  EXPECT_EQ(iotlb.size(), Iotlb::kMaxEntries);
+  EXPECT_FALSE(iotlb.Find(0x9000)) << "the oldest went";
+  EXPECT_TRUE(iotlb.Find(0xa000));
+}
+
+// CVE-2020-10722.
+TEST(DirtyMarksTest, ChecksItsSize) {
+  const UniqueFd file = NewFile(0x2000);
+  const auto create = [&file](uint64_t size, uint64_t offset, uint64_t end) {
+    return GetErrno(
+        DirtyMarks::Create({.mmap_size = size, .mmap_offset = offset}, file.get(), end).status());
+  };
+  EXPECT_EQ(create(0x1000, 0, 0x8000000), std::nullopt);
+  EXPECT_EQ(create(0x1000, 0x10, 0), std::nullopt) << "not at a page";
+  EXPECT_EQ(create(0x1000, 0, 0x8000001), EINVAL);
+  EXPECT_EQ(create(0, 0, 0), EINVAL);
+  EXPECT_EQ(create(0x2001, 0, 0), EINVAL);
+  EXPECT_EQ(create(0x1000, 0x1001, 0), EINVAL);
+  EXPECT_EQ(create(0x1000, kMax - 0xfff, 0), EINVAL);
+  EXPECT_EQ(create(kMax, 1, 0), EINVAL);
+  EXPECT_EQ(create(uint64_t{1} << 61, 0, kMax), EINVAL);
+}
+
+TEST(DirtyMarksTest, MarksOnlyWhatHasABit) {
+  const UniqueFd file = NewFile(0x1000);
+  auto log = DirtyMarks::Create({.mmap_size = 1, .mmap_offset = 5}, file.get(), 0x8000);
+  ASSERT_TRUE(log.ok());
+  log->Mark(0x1fff, 2);
+  log->Mark(0x7000, kMax);
+  log->Mark(kMax, 5);
+  log->Mark(0, 0);
+  std::array<uint8_t, 8> bytes;
+  ASSERT_EQ(pread(file.get(), bytes.data(), bytes.size(), 0), 8);
+  EXPECT_THAT(bytes, ::testing::ElementsAre(0, 0, 0, 0, 0, 0x86, 0, 0));
+}
+
+// CVE-2021-3839.
+TEST(InflightBufferTest, ChecksItsCounts) {
+  EXPECT_EQ(GetErrno(InflightBuffer::Create(0, 8, false).status()), EINVAL);
+  EXPECT_EQ(GetErrno(InflightBuffer::Create(257, 8, false).status()), EINVAL);
+  EXPECT_EQ(GetErrno(InflightBuffer::Create(3, 8, false, 2).status()), EINVAL);
+  EXPECT_EQ(GetErrno(InflightBuffer::Create(1, 0, false).status()), EINVAL);
+  EXPECT_EQ(GetErrno(InflightBuffer::Create(1, 32769, false).status()), EINVAL);
+  auto buffer = InflightBuffer::Create(2, 8, true);
+  ASSERT_TRUE(buffer.ok());
+  EXPECT_FALSE(buffer->queue(1).empty());
+  EXPECT_TRUE(buffer->queue(2).empty());
+  const auto adopt = [&buffer](InflightArea area) {
+    return GetErrno(InflightBuffer::Adopt(area, *UniqueFd::Duplicate(buffer->fd()), true).status());
+  };
+  InflightArea area = buffer->area();
+  EXPECT_EQ(adopt(area), std::nullopt);
+  area.nr_queues = 3;
+  EXPECT_EQ(adopt(area), EINVAL);
+  area = buffer->area();
+  area.queue_size = 100;
+  EXPECT_EQ(adopt(area), EINVAL);
+  area = buffer->area();
+  area.mmap_offset = 4096;
+  EXPECT_EQ(adopt(area), EINVAL);
+  area = buffer->area();
+  area.mmap_size = kMax;
+  EXPECT_EQ(adopt(area), EINVAL);
+  area.mmap_size = area.mmap_offset = uint64_t{1} << 63;
+  EXPECT_EQ(adopt(area), EINVAL);
+}
+
+}  // namespace
+}  // namespace gmem::vhost

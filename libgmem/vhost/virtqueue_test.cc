@@ -1,0 +1,548 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "gmem/vhost/virtqueue.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "gmem/status.h"
+#include "gmem/vhost/chain.h"
+#include "gmem/vhost/dirty_marks.h"
+#include "gmem/vhost/guest_memory_map.h"
+#include "gmem/vhost/inflight.h"
+#include "gmem/vhost/iotlb.h"
+#include "vhost/testing_ring.h"
+
+namespace gmem::vhost {
+namespace {
+
+using namespace testing_ring;  // NOLINT(google-build-using-namespace): tests' own words
+
+constexpr uint16_t kSize = 8;
+constexpr uint64_t kData = TestGuest::kGuest + TestGuest::kData;
+constexpr uint64_t kTable = TestGuest::kGuest + TestGuest::kTable;
+
+// Both kinds of rings.
+class VirtqueueTest : public ::testing::TestWithParam<bool> {
+ protected:
+  VirtqueueTest() : ring_(guest_, kSize, GetParam()) {
+    EXPECT_TRUE(memory_.Add(guest_.region(), guest_.fd()).ok());
+    options_ = {.index = 3, .size = kSize, .is_packed = GetParam(), .has_indirect = true};
+  }
+
+  bool is_packed() const { return GetParam(); }
+
+  Virtqueue::Memory RingMemory() const {
+    const auto at = [this](uint64_t offset, uint64_t size) {
+      return memory_.FromGuest(TestGuest::kGuest + offset, size);
+    };
+    return {.descriptors = at(TestGuest::kDescriptors, 0x20000),
+            .used = at(TestGuest::kUsed, 0x10000),
+            .available = at(TestGuest::kAvailable, 0x10000)};
+  }
+
+  uint32_t FirstBase() const { return is_packed() ? 0x80008000 : 0; }
+
+  Virtqueue New() {
+    auto queue = Virtqueue::Create(memory_, options_, RingMemory(), FirstBase());
+    EXPECT_TRUE(queue.ok()) << queue.status();
+    return *std::move(queue);
+  }
+
+  void ExpectBroken(Virtqueue& queue, const std::string& why) {
+    const auto popped = queue.Pop(chain_);
+    ASSERT_FALSE(popped.ok()) << *popped;
+    EXPECT_EQ(GetErrno(popped.status()), EBADMSG);
+    EXPECT_THAT(std::string(popped.status().message()), ::testing::HasSubstr(why));
+    // It stays so.
+    EXPECT_FALSE(queue.Pop(chain_).ok());
+    EXPECT_FALSE(queue.status().ok());
+  }
+
+  TestGuest guest_;
+  GuestMemoryMap memory_;
+  TestRing ring_;
+  Virtqueue::Options options_;
+  Chain chain_;
+};
+
+TEST_P(VirtqueueTest, GivesChainsAndTakesThemBack) {
+  Virtqueue queue = New();
+  EXPECT_FALSE(*queue.Pop(chain_));
+  // Some laps, with chains of different lengths.
+  for (uint32_t i = 0; i < 50; i++) {
+    guest_.Put(TestGuest::kData, 1000 + i);
+    std::vector<Piece> pieces = {{kData, 2, 0}, {kData + 2, 2, 0}, {kData + 0x100, 6, kWrite}};
+    if (i % 3 == 0) pieces = {{kData, 4, 0}, {kData + 0x100, 6, kWrite}};
+    const uint16_t id = ring_.Add(pieces);
+    ASSERT_TRUE(*queue.Pop(chain_)) << i;
+    EXPECT_EQ(chain_.readable_size(), 4U);
+    EXPECT_EQ(chain_.writable_size(), 6U);
+    uint32_t value = 0;
+    ASSERT_TRUE(chain_.ReadStruct(0, value));
+    EXPECT_EQ(value, 1000 + i);
+    EXPECT_TRUE(chain_.WriteStruct(1, value));
+    EXPECT_FALSE(ring_.TakeUsed());
+    queue.Push(chain_, 5);
+    const std::optional<Used> used = ring_.TakeUsed();
+    ASSERT_TRUE(used);
+    EXPECT_EQ(used->id, id);
+    EXPECT_EQ(used->written, 5U);
+    EXPECT_EQ(guest_.Get<uint32_t>(TestGuest::kData + 0x101), 1000 + i);
+    EXPECT_EQ(queue.in_flight(), 0U);
+  }
+}
+
+TEST_P(VirtqueueTest, CompletesInAnyOrder) {
+  Virtqueue queue = New();
+  std::vector<Chain> chains(3);
+  std::vector<uint16_t> ids;
+  for (uint64_t i = 0; i < 3; i++) ids.push_back(ring_.Add({{kData + i, 1, kWrite}}));
+  for (Chain& chain : chains) ASSERT_TRUE(*queue.Pop(chain));
+  EXPECT_EQ(queue.in_flight(), 3U);
+  for (const size_t i : {2, 0, 1}) {
+    queue.Push(chains[i], 1);
+    EXPECT_EQ(ring_.TakeUsed()->id, ids[i]);
+  }
+}
+
+TEST_P(VirtqueueTest, FollowsIndirectTables) {
+  Virtqueue queue = New();
+  ring_.PutTable(0, {kData, 3, kNext}, 1);
+  ring_.PutTable(1, {kData + 0x10, 5, kWrite}, 0);
+  ring_.Add({{kTable, 32, kIndirect}});
+  ASSERT_TRUE(*queue.Pop(chain_));
+  EXPECT_EQ(chain_.readable_size(), 3U);
+  EXPECT_EQ(chain_.writable_size(), 5U);
+  EXPECT_EQ(chain_.writable()[0].data(), memory_.FromGuest(kData + 0x10, 1).data());
+}
+
+// CVE-2026-93683, CVE-2026-86848: what was checked is what is used.
+TEST_P(VirtqueueTest, IndirectTableThatChangesLaterHasNoEffect) {
+  Virtqueue queue = New();
+  ring_.PutTable(0, {kData, 3, kWrite}, 0);
+  ring_.Add({{kTable, 16, kIndirect}});
+  ASSERT_TRUE(*queue.Pop(chain_));
+  ring_.PutTable(0, {0xffffffffffff0000, 0xffffffff, kWrite}, 0);
+  EXPECT_EQ(chain_.Write(0, "abcd", 4), 3U);
+  EXPECT_EQ(std::string(reinterpret_cast<char*>(guest_.at(TestGuest::kData)), 3), "abc");
+}
+
+TEST_P(VirtqueueTest, RefusesBadIndirectTables) {
+  const auto expect_broken = [this](const Piece& piece, const std::string& why) {
+    TestGuest guest;
+    std::swap(guest, guest_);
+    memory_.Clear();
+    ASSERT_TRUE(memory_.Add(guest_.region(), guest_.fd()).ok());
+    Virtqueue queue = New();
+    TestRing ring(guest_, kSize, is_packed());
+    ring.PutTable(0, {kTable, 16, kIndirect}, 0);
+    ring.Add({piece});
+    ExpectBroken(queue, why);
+  };
+  expect_broken({kTable, 0, kIndirect}, "an indirect table of 0 bytes");
+  expect_broken({kTable, 15, kIndirect}, "an indirect table of 15 bytes");
+  expect_broken({kTable, 16 * 1025, kIndirect}, "an indirect table of 16400 bytes");
+  expect_broken({kTable, 0xfffffff0, kIndirect}, "an indirect table of");
+  expect_broken({kTable, 16, kIndirect}, "an indirect table inside");
+  expect_broken({TestGuest::kGuest + TestGuest::kSize - 16, 32, kIndirect}, "isn't the guest's");
+}
+
+TEST_P(VirtqueueTest, RefusesAnIndirectTableThatWasNotNegotiated) {
+  options_.has_indirect = false;
+  Virtqueue queue = New();
+  ring_.Add({{kTable, 16, kIndirect}});
+  ExpectBroken(queue, "wasn't negotiated");
+}
+
+TEST_P(VirtqueueTest, RefusesReadableBehindWritable) {
+  Virtqueue queue = New();
+  ring_.Add({{kData, 1, kWrite}, {kData, 1, 0}});
+  ExpectBroken(queue, "to read from follows");
+}
+
+// CVE-2018-1059: all of a buffer must be memory, whatever its first byte is.
+TEST_P(VirtqueueTest, RefusesWhatIsNotAllMemory) {
+  Virtqueue queue = New();
+  ring_.Add({{TestGuest::kGuest + TestGuest::kSize - 4, 8, kWrite}});
+  ExpectBroken(queue, "0x200000 isn't the guest's memory");
+}
+
+TEST_P(VirtqueueTest, RefusesAddressesThatWrap) {
+  Virtqueue queue = New();
+  ring_.Add({{0xfffffffffffffff0, 0x20, 0}});
+  ExpectBroken(queue, "isn't the guest's memory");
+}
+
+// CVE-2026-86566: a request that is shorter than its header.
+TEST_P(VirtqueueTest, ShortChainsReadShort) {
+  Virtqueue queue = New();
+  guest_.Put(TestGuest::kData, uint32_t{0x04030201});
+  ring_.Add({{kData, 3, 0}});
+  ASSERT_TRUE(*queue.Pop(chain_));
+  uint32_t value = 0;
+  EXPECT_FALSE(chain_.ReadStruct(0, value));
+  EXPECT_EQ(value, 0x030201U);
+  EXPECT_EQ(chain_.Read(3, &value, 1), 0U);
+  EXPECT_EQ(chain_.Read(~uint64_t{0}, &value, 1), 0U);
+  EXPECT_EQ(chain_.Write(0, &value, 1), 0U);
+  // No more than there is.
+  queue.Push(chain_, 1000);
+  EXPECT_EQ(ring_.TakeUsed()->written, 0U);
+}
+
+TEST_P(VirtqueueTest, CrossesRegions) {
+  const MemoryRegion more = {.guest_address = TestGuest::kGuest + TestGuest::kSize,
+                             .size = 0x1000,
+                             .user_address = 0x1000,
+                             .mmap_offset = 0};
+  ASSERT_TRUE(memory_.Add(more, NewFile(0x1000).get()).ok());
+  Virtqueue queue = New();
+  ring_.Add({{TestGuest::kGuest + TestGuest::kSize - 4, 8, kWrite}});
+  ASSERT_TRUE(*queue.Pop(chain_));
+  EXPECT_EQ(chain_.writable().size(), 2U);
+  EXPECT_EQ(chain_.Write(2, "abcdef", 6), 6U);
+  EXPECT_EQ(memory_.FromGuest(more.guest_address, 1)[0], 'c');
+}
+
+TEST_P(VirtqueueTest, RefusesMoreInFlightThanItHas) {
+  Virtqueue queue = New();
+  std::vector<Chain> chains(kSize + 1);
+  for (size_t i = 0; i < kSize; i++) {
+    ring_.Add({{kData, 1, kWrite}});
+    ASSERT_TRUE(*queue.Pop(chains[i]));
+  }
+  ring_.Add({{kData, 1, kWrite}});
+  ExpectBroken(queue, "");
+}
+
+TEST_P(VirtqueueTest, NotifiesAsTheDriverAsks) {
+  Virtqueue queue = New();
+  int calls = 0;
+  queue.set_call([&calls] { calls++; });
+  queue.Notify();
+  EXPECT_EQ(calls, 0) << "nothing was pushed";
+  const auto push = [&] {
+    ring_.Add({{kData, 1, kWrite}});
+    ASSERT_TRUE(*queue.Pop(chain_));
+    queue.Push(chain_, 1);
+    ASSERT_TRUE(ring_.TakeUsed());
+    queue.Notify();
+  };
+  push();
+  EXPECT_EQ(calls, 1);
+  // VRING_AVAIL_F_NO_INTERRUPT; RING_EVENT_FLAGS_DISABLE.
+  guest_.Put<uint16_t>(TestGuest::kAvailable + (is_packed() ? 2 : 0), 1);
+  push();
+  EXPECT_EQ(calls, 1);
+}
+
+TEST_P(VirtqueueTest, NotifiesAtTheEvent) {
+  options_.has_event_idx = true;
+  Virtqueue queue = New();
+  int calls = 0;
+  queue.set_call([&calls] { calls++; });
+  std::vector<int> calls_after;
+  // Wanted after the third, and, in the next lap, after the tenth.
+  for (uint16_t i = 0; i < 11; i++) {
+    const uint16_t wanted = i <= 2 ? 2 : 9;
+    if (is_packed()) {
+      guest_.Put<uint16_t>(TestGuest::kAvailable, wanted == 2 ? 2 | 0x8000 : 1);
+      guest_.Put<uint16_t>(TestGuest::kAvailable + 2, 2);
+    } else {
+      guest_.Put<uint16_t>(TestGuest::kAvailable + 4 + 2 * kSize, wanted);
+    }
+    ring_.Add({{kData, 1, kWrite}});
+    ASSERT_TRUE(*queue.Pop(chain_));
+    queue.Push(chain_, 1);
+    ASSERT_TRUE(ring_.TakeUsed());
+    queue.Notify();
+    calls_after.push_back(calls);
+  }
+  // The first always.
+  EXPECT_THAT(calls_after, ::testing::ElementsAre(1, 1, 2, 2, 2, 2, 2, 2, 2, 3, 3));
+}
+
+TEST_P(VirtqueueTest, SuppressesKicks) {
+  Virtqueue queue = New();
+  const uint64_t flags = TestGuest::kUsed + (is_packed() ? 2 : 0);
+  queue.DisableKicks();
+  EXPECT_EQ(guest_.Get<uint16_t>(flags), 1);
+  ring_.Add({{kData, 1, kWrite}});
+  EXPECT_TRUE(queue.EnableKicks()) << "one came meanwhile";
+  EXPECT_EQ(guest_.Get<uint16_t>(flags), 0);
+  ASSERT_TRUE(*queue.Pop(chain_));
+  EXPECT_FALSE(queue.EnableKicks());
+}
+
+TEST_P(VirtqueueTest, BaseGoesOn) {
+  uint32_t base = 0;
+  {
+    Virtqueue queue = New();
+    for (int i = 0; i < 11; i++) {
+      ring_.Add({{kData, 1, kWrite}});
+      ASSERT_TRUE(*queue.Pop(chain_));
+      queue.Push(chain_, 1);
+      ASSERT_TRUE(ring_.TakeUsed());
+    }
+    base = queue.base();
+    // The second lap.
+    EXPECT_EQ(base, is_packed() ? 0x00030003U : 11U);
+  }
+  auto queue = Virtqueue::Create(memory_, options_, RingMemory(), base);
+  ASSERT_TRUE(queue.ok());
+  EXPECT_FALSE(*queue->Pop(chain_));
+  ring_.Add({{kData, 1, kWrite}});
+  EXPECT_TRUE(*queue->Pop(chain_));
+}
+
+TEST_P(VirtqueueTest, RefusesBadOptions) {
+  const auto create = [this](uint32_t size, const Virtqueue::Memory& ring, uint32_t base) {
+    options_.size = size;
+    return Virtqueue::Create(memory_, options_, ring, base).status();
+  };
+  const Virtqueue::Memory ring = RingMemory();
+  EXPECT_EQ(GetErrno(create(0, ring, FirstBase())), EINVAL);
+  EXPECT_EQ(GetErrno(create(32769, ring, FirstBase())), EINVAL);
+  EXPECT_EQ(create(6, ring, FirstBase()).ok(), is_packed());
+  Virtqueue::Memory small = ring;
+  small.descriptors = small.descriptors.subspan(0, 16 * kSize - 1);
+  EXPECT_EQ(GetErrno(create(kSize, small, FirstBase())), EINVAL);
+  Virtqueue::Memory crooked = ring;
+  crooked.used.remove_prefix(1);
+  EXPECT_EQ(GetErrno(create(kSize, crooked, FirstBase())), EINVAL);
+  if (is_packed()) {
+    EXPECT_EQ(GetErrno(create(kSize, ring, kSize)), EINVAL);
+  }
+}
+
+TEST_P(VirtqueueTest, MarksWhatItWrote) {
+  const UniqueFd file = NewFile(4096);
+  auto log = DirtyMarks::Create({.mmap_size = 4096, .mmap_offset = 0}, file.get(), 0x200000);
+  ASSERT_TRUE(log.ok());
+  Virtqueue queue = New();
+  queue.set_log(&*log, /*log_ring=*/true, 0x500000);
+  ring_.Add({{kData, 1, 0}, {kData + 0x1ffe, 4, kWrite}});
+  ASSERT_TRUE(*queue.Pop(chain_));
+  queue.Push(chain_, 3);
+  std::vector<uint8_t> bits(4096);
+  ASSERT_EQ(pread(file.get(), bits.data(), bits.size(), 0), 4096);
+  std::set<size_t> pages;
+  for (size_t i = 0; i < bits.size() * 8; i++) {
+    if ((bits[i / 8] >> (i % 8) & 1) != 0) pages.insert(i);
+  }
+  EXPECT_THAT(pages, ::testing::ElementsAre(0x181, 0x182, 0x500));
+}
+
+TEST_P(VirtqueueTest, WaitsForTheIotlb) {
+  Virtqueue queue = New();
+  Iotlb iotlb;
+  memory_.set_iotlb(&iotlb);
+  ring_.Add({{0x5000, 0x1001, kWrite}});
+  EXPECT_FALSE(*queue.Pop(chain_));
+  ASSERT_TRUE(queue.miss());
+  EXPECT_EQ(queue.miss()->address, 0x5000U);
+  EXPECT_EQ(queue.miss()->access, GuestAccess::kWrite);
+  IotlbMessage message = {.iova = 0x5000,
+                          .size = 0x1000,
+                          .user_address = TestGuest::kUser + TestGuest::kData,
+                          .permissions = kIotlbRead,
+                          .type = IotlbType::kUpdate,
+                          .padding = {}};
+  ASSERT_TRUE(iotlb.Apply(message).ok());
+  EXPECT_FALSE(*queue.Pop(chain_)) << "it may only be read";
+  message.permissions = kIotlbRead | kIotlbWrite;
+  ASSERT_TRUE(iotlb.Apply(message).ok());
+  EXPECT_FALSE(*queue.Pop(chain_));
+  EXPECT_EQ(queue.miss()->address, 0x6000U);
+  message.iova = 0x6000;
+  ASSERT_TRUE(iotlb.Apply(message).ok());
+  ASSERT_TRUE(*queue.Pop(chain_));
+  EXPECT_FALSE(queue.miss());
+  EXPECT_EQ(chain_.writable_size(), 0x1001U);
+}
+
+TEST_P(VirtqueueTest, KeepsWhatIsPushedWhileTheRingIsAway) {
+  Virtqueue queue = New();
+  ring_.Add({{kData, 1, kWrite}});
+  ASSERT_TRUE(*queue.Pop(chain_));
+  ASSERT_TRUE(queue.Move(std::nullopt).ok());
+  queue.Push(chain_, 1);
+  EXPECT_FALSE(ring_.TakeUsed());
+  EXPECT_FALSE(*queue.Pop(chain_));
+  ASSERT_TRUE(queue.Move(RingMemory()).ok());
+  EXPECT_TRUE(ring_.TakeUsed());
+}
+
+// What a back-end had in flight when it died, the next one does, in the old order.
+TEST_P(VirtqueueTest, ResubmitsWhatWasInFlight) {
+  auto buffer = InflightBuffer::Create(1, kSize, is_packed());
+  ASSERT_TRUE(buffer.ok()) << buffer.status();
+  std::vector<uint16_t> ids;
+  {
+    Virtqueue queue = New();
+    ASSERT_TRUE(queue.TrackInflight(buffer->queue(0)).ok());
+    std::vector<Chain> chains(5);
+    for (uint64_t i = 0; i < 5; i++) {
+      ids.push_back(ring_.Add({{kData + i, 1, kWrite}}));
+      ASSERT_TRUE(*queue.Pop(chains[i]));
+    }
+    queue.Push(chains[3], 1);
+    queue.Push(chains[0], 1);
+  }
+  ids.push_back(ring_.Add({{kData + 5, 1, kWrite}}));
+  // A base that the front-end made up.
+  Virtqueue queue = New();
+  ASSERT_TRUE(queue.TrackInflight(buffer->queue(0)).ok());
+  std::vector<Chain> chains(4);
+  for (const size_t i : {0, 1, 2, 3}) {
+    ASSERT_TRUE(*queue.Pop(chains[i])) << i;
+    const size_t was = std::vector<size_t>{1, 2, 4, 5}[i];
+    EXPECT_EQ(chains[i].token().id, ids[was]);
+    EXPECT_EQ(chains[i].writable()[0].data(), memory_.FromGuest(kData + was, 1).data());
+  }
+  EXPECT_FALSE(*queue.Pop(chain_));
+  for (const Chain& chain : chains) queue.Push(chain, 1);
+  std::vector<uint32_t> used;
+  while (const std::optional<Used> next = ring_.TakeUsed()) used.push_back(next->id);
+  EXPECT_THAT(used, ::testing::ElementsAre(ids[3], ids[0], ids[1], ids[2], ids[4], ids[5]));
+}
+
+// A back-end dies between the ring's update and its own note of it.
+TEST_P(VirtqueueTest, DoesNothingTwiceAfterADeathWithinPush) {
+  auto buffer = InflightBuffer::Create(1, kSize, is_packed());
+  ASSERT_TRUE(buffer.ok());
+  const GuestSpan region = buffer->queue(0);
+  {
+    Virtqueue queue = New();
+    ASSERT_TRUE(queue.TrackInflight(region).ok());
+    ring_.Add({{kData, 1, kWrite}});
+    ASSERT_TRUE(*queue.Pop(chain_));
+    const std::vector<uint8_t> before(region.begin(), region.end());
+    queue.Push(chain_, 1);
+    const std::vector<uint8_t> after(region.begin(), region.end());
+    // Back to what it was, but for what is noted before the ring changes.
+    std::copy(before.begin(), before.end(), region.begin());
+    if (is_packed()) {
+      // free_head, used_index, used_wrap, and the next of the entry.
+      for (const size_t i : {12, 13, 16, 17, 20}) region[i] = after[i];
+      for (const size_t i : {34, 35}) region[i] = after[i];
+    } else {
+      for (const size_t i : {12, 13}) region[i] = after[i];
+    }
+  }
+  Virtqueue queue = New();
+  ASSERT_TRUE(queue.TrackInflight(region).ok());
+  EXPECT_FALSE(*queue.Pop(chain_));
+  ring_.Add({{kData + 1, 1, kWrite}});
+  ASSERT_TRUE(*queue.Pop(chain_));
+  EXPECT_EQ(chain_.writable()[0].data(), memory_.FromGuest(kData + 1, 1).data());
+}
+
+// CVE-2026-86565: a region whose table isn't the virtqueue's.
+TEST_P(VirtqueueTest, RefusesAnInflightRegionOfAnotherSize) {
+  auto buffer = InflightBuffer::Create(1, kSize / 2, is_packed());
+  ASSERT_TRUE(buffer.ok());
+  Virtqueue queue = New();
+  EXPECT_EQ(GetErrno(queue.TrackInflight(buffer->queue(0).subspan(0, 16))), EBADMSG);
+  EXPECT_EQ(GetErrno(queue.TrackInflight({})), EBADMSG);
+  auto right = InflightBuffer::Create(1, kSize, is_packed());
+  ASSERT_TRUE(queue.TrackInflight(right->queue(0)).ok());
+  // Its number of entries is the front-end's to change, too.
+  for (const uint16_t entries : {uint16_t{kSize / 2}, uint16_t{0xffff}}) {
+    std::memcpy(right->queue(0).data() + 10, &entries, sizeof(entries));
+    Virtqueue next = New();
+    EXPECT_EQ(GetErrno(next.TrackInflight(right->queue(0))), EBADMSG);
+  }
+}
+
+// CVE-2021-3839, and whatever else may stand in a region.
+TEST_P(VirtqueueTest, SurvivesAnyInflightRegion) {
+  auto buffer = InflightBuffer::Create(1, kSize, is_packed());
+  ASSERT_TRUE(buffer.ok());
+  const GuestSpan region = buffer->queue(0);
+  uint32_t random = 1;
+  for (int round = 0; round < 2000; round++) {
+    for (uint8_t& byte : region) {
+      random = random * 1664525 + 1013904223;
+      byte = static_cast<uint8_t>(random >> 24) % (round % 2 == 0 ? 10 : 256);
+    }
+    const uint16_t version[] = {1, kSize};
+    std::memcpy(region.data() + 8, version, sizeof(version));
+    Virtqueue queue = New();
+    if (!queue.TrackInflight(region).ok()) continue;
+    for (int i = 0; i < 20; i++) {
+      const auto popped = queue.Pop(chain_);
+      if (!popped.ok() || !*popped) break;
+      queue.Push(chain_, 1);
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Rings, VirtqueueTest, ::testing::Bool(),
+                         [](const auto& info) { return info.param ? "Packed" : "Split"; });
+
+class SplitTest : public VirtqueueTest {};
+
+// CVE-2026-86846.
+TEST_P(SplitTest, RefusesAnAvailableIndexTooFarAhead) {
+  Virtqueue queue = New();
+  ring_.SetAvailableIndex(kSize + 1);
+  ExpectBroken(queue, "available index 9");
+}
+
+TEST_P(SplitTest, RefusesIndicesBeyondTheTable) {
+  {
+    Virtqueue queue = New();
+    guest_.Put<uint16_t>(TestGuest::kAvailable + 4, kSize);
+    ring_.SetAvailableIndex(1);
+    ExpectBroken(queue, "descriptor 8 of 8");
+  }
+  Virtqueue queue = New();
+  guest_.Put<uint16_t>(TestGuest::kAvailable + 4, 0);
+  ring_.PutSplit(0, {kData, 1, kNext}, 0xffff);
+  ExpectBroken(queue, "descriptor 65535 of 8");
+}
+
+TEST_P(SplitTest, RefusesLoops) {
+  {
+    Virtqueue queue = New();
+    ring_.PutSplit(0, {kData, 1, kNext}, 0);
+    ring_.SetAvailableIndex(1);
+    ExpectBroken(queue, "a loop of descriptors");
+  }
+  Virtqueue queue = New();
+  ring_.PutTable(0, {kData, 1, kNext}, 0);
+  ring_.PutSplit(0, {kTable, 16, kIndirect}, 0);
+  ExpectBroken(queue, "a loop in an indirect table");
+}
+
+TEST_P(SplitTest, RefusesAChainBehindAnIndirectTable) {
+  Virtqueue queue = New();
+  ring_.Add({{kTable, 16, kIndirect}, {kData, 1, 0}});
+  ExpectBroken(queue, "goes on behind");
+}
+
+INSTANTIATE_TEST_SUITE_P(Rings, SplitTest, ::testing::Values(false));
+
+class PackedTest : public VirtqueueTest {};
+
+TEST_P(PackedTest, RefusesLoops) {
+  Virtqueue queue = New();
+  for (uint64_t i = 0; i < kSize; i++) {
+    guest_.Put<uint16_t>(TestGuest::kDescriptors + 16 * i + 14, kNext | 1 << 7);
+  }
+  ExpectBroken(queue, "a loop of descriptors");
+}
+
+INSTANTIATE_TEST_SUITE_P(Rings, PackedTest, ::testing::Values(true));
+
+}  // namespace
+}  // namespace gmem::vhost
