@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // gmem-vhost-blk: a virtio block device on a file, for a VMM that speaks vhost-user.
-#include <csignal>
 #include <cstdint>
 #include <iostream>
 #include <string>

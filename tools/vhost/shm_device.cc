@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "shm_device.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <iostream>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "gmem/mapping.h"
+#include "gmem/types.h"
+#include "gmem/unique_fd.h"
+#include "gmem/vhost/backend.h"
+#include "gmem/vhost/chain.h"
+#include "gmem/vhost/protocol.h"
+#include "gmem/vhost/virtqueue.h"
+#include "shm_protocol.h"
+
+namespace {
+
+uint64_t RoundUpToPage(uint64_t size) {
+  const uint64_t page = gmem::HostPageSize().value();
+  return (size + page - 1) / page * page;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<ShmDevice>> ShmDevice::Create(const std::vector<std::string>& files,
+                                                             const Options& options) {
+  std::unique_ptr<ShmDevice> device(new ShmDevice(options));
+  uint64_t end = 0;
+  for (const std::string& argument : files) {
+    File file = {.path = argument, .fd = {}, .size = 0, .shm_offset = end};
+    const size_t at = argument.rfind('@');
+    if (at != std::string::npos) {
+      file.path = argument.substr(0, at);
+      uint64_t& offset = file.shm_offset;
+      if (!absl::SimpleAtoi(argument.substr(at + 1), &offset) || offset != RoundUpToPage(offset)) {
+        return absl::InvalidArgumentError(
+            absl::StrCat(argument, ": behind the @ a multiple of the page size is due"));
+      }
+    }
+    file.fd.reset(open(file.path.c_str(), (options.is_read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC));
+    struct stat info = {};
+    if (!file.fd || fstat(file.fd.get(), &info) != 0) {
+      return absl::ErrnoToStatus(errno, absl::StrCat("can't open ", file.path));
+    }
+    // The last page of a file can be mapped, too.
+    file.size = RoundUpToPage(static_cast<uint64_t>(info.st_size));
+    if (file.size == 0 || file.shm_offset > options.size ||
+        file.size > options.size - file.shm_offset) {
+      return absl::InvalidArgumentError(absl::StrCat(file.path, ": ", file.size, " bytes at ",
+                                                     file.shm_offset, " don't fit the region of ",
+                                                     options.size, " bytes (see --size)"));
+    }
+    end = file.shm_offset + file.size;
+    device->files_.push_back(std::move(file));
+  }
+  return device;
+}
+
+std::vector<uint64_t> ShmDevice::shmem_sizes() const {
+  std::vector<uint64_t> sizes(options_.shmid + size_t{1});
+  sizes.back() = options_.size;
+  return sizes;
+}
+
+void ShmDevice::ChannelOpened(gmem::vhost::Backend& backend) {
+  if (!backend.has_feature(gmem::vhost::ProtocolFeature::kStatus)) MapAll();
+}
+
+// QEMU 11.1 dies of a mapping that comes before DRIVER_OK, or after a reset.
+void ShmDevice::SetStatus(uint8_t status) {
+  const bool is_driver_ok =
+      (status & static_cast<uint8_t>(gmem::vhost::DeviceStatus::kDriverOk)) != 0;
+  if (is_driver_ok && !is_driver_ok_) MapAll();
+  is_driver_ok_ = is_driver_ok;
+}
+
+void ShmDevice::MapAll() {
+  if (!options_.map_at_start) return;
+  for (const File& file : files_) {
+    const gmem::vhost::ShmemMapping mapping = {
+        .shmid = options_.shmid,
+        .padding = {},
+        .fd_offset = 0,
+        .shm_offset = file.shm_offset,
+        .len = file.size,
+        .flags = options_.is_read_only ? 0 : gmem::vhost::kShmemMapRw};
+    backend_->ShmemMap(mapping, file.fd.get(), [path = file.path](const absl::Status& status) {
+      if (!status.ok()) std::cerr << "can't map " << path << ": " << status.message() << "\n";
+    });
+  }
+}
+
+absl::Status ShmDevice::HandleQueue(gmem::vhost::Backend& backend, gmem::vhost::Virtqueue& queue) {
+  while (true) {
+    gmem::vhost::Chain chain;
+    const absl::StatusOr<bool> popped = queue.Pop(chain);
+    if (!popped.ok()) return popped.status();
+    if (!*popped) return absl::OkStatus();
+    const Number number = next_number_++;
+    pending_[number] = {.chain = std::move(chain), .queue = queue.index()};
+    Start(backend, number);
+  }
+}
+
+void ShmDevice::Start(gmem::vhost::Backend& backend, Number number) {
+  ShmRequest request;
+  if (!pending_[number].chain.ReadStruct(0, request) || request.flags > kShmWritable ||
+      request.padding != 0 || (request.op != kShmMap && request.op != kShmUnmap) ||
+      (request.op == kShmMap && request.file >= files_.size())) {
+    Answer(backend, number, kShmInvalid);
+    return;
+  }
+  const bool is_writable = (request.flags & kShmWritable) != 0 && request.op == kShmMap;
+  const gmem::vhost::ShmemMapping mapping = {
+      .shmid = options_.shmid,
+      .padding = {},
+      .fd_offset = request.op == kShmMap ? request.file_offset : 0,
+      .shm_offset = request.shm_offset,
+      .len = request.length,
+      .flags = is_writable ? gmem::vhost::kShmemMapRw : 0};
+  auto done = [this, &backend, number](const absl::Status& status) {
+    Answer(backend, number, status.ok() ? kShmOk : kShmRefused);
+  };
+  if (request.op == kShmMap) {
+    backend.ShmemMap(mapping, files_[request.file].fd.get(), std::move(done));
+  } else {
+    backend.ShmemUnmap(mapping, std::move(done));
+  }
+}
+
+void ShmDevice::Answer(gmem::vhost::Backend& backend, Number number, uint8_t answer) {
+  const auto pending = pending_.find(number);
+  if (pending == pending_.end()) return;
+  const gmem::vhost::Chain& chain = pending->second.chain;
+  gmem::vhost::Virtqueue* const queue = backend.queue(pending->second.queue);
+  queue->Push(chain, chain.Write(0, &answer, sizeof(answer)));
+  queue->Notify();
+  pending_.erase(pending);
+}
+
+void ShmDevice::QueueFailed(uint16_t index, const absl::Status& why) {
+  std::cerr << "virtqueue " << index << " is not served any more: " << why.message() << "\n";
+}
+
+void ShmDevice::QueueStopped(uint16_t index) {
+  std::erase_if(pending_, [index](const auto& entry) { return entry.second.queue == index; });
+}

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef GMEM_TOOLS_VHOST_SHM_DEVICE_H_
+#define GMEM_TOOLS_VHOST_SHM_DEVICE_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "gmem/unique_fd.h"
+#include "gmem/vhost/backend.h"
+#include "gmem/vhost/chain.h"
+#include "gmem/vhost/device.h"
+#include "gmem/vhost/protocol.h"
+#include "gmem/vhost/virtqueue.h"
+#include "shm_protocol.h"
+
+// A device with one shared memory region, that maps files into it: when the driver asks
+// (shm_protocol.h), or all of them at the start: when the driver is ready, or, where the
+// front-end doesn't tell of that, as soon as it can be asked.
+class ShmDevice : public gmem::vhost::Device {
+ public:
+  struct Options {
+    // The region's number and its size in bytes, of whole pages.
+    uint8_t shmid = 0;
+    uint64_t size = 0;
+    uint16_t nr_queues = 1;
+    bool map_at_start = false;
+    bool is_read_only = false;
+  };
+  // "PATH" or "PATH@OFFSET": where in the region it goes at the start.
+  static absl::StatusOr<std::unique_ptr<ShmDevice>> Create(const std::vector<std::string>& files,
+                                                           const Options& options);
+
+  uint64_t features() const override { return 0; }
+  uint16_t nr_queues() const override { return options_.nr_queues; }
+  std::vector<uint64_t> shmem_sizes() const override;
+  absl::Status HandleQueue(gmem::vhost::Backend& backend, gmem::vhost::Virtqueue& queue) override;
+  void Connected(gmem::vhost::Backend& backend) override { backend_ = &backend; }
+  void Disconnected() override { backend_ = nullptr; }
+  void ChannelOpened(gmem::vhost::Backend& backend) override;
+  void SetStatus(uint8_t status) override;
+  void QueueFailed(uint16_t index, const absl::Status& why) override;
+  void QueueStopped(uint16_t index) override;
+  void Reset() override { is_driver_ok_ = false; }
+
+ private:
+  struct File {
+    std::string path;
+    gmem::UniqueFd fd;
+    uint64_t size = 0;
+    uint64_t shm_offset = 0;
+  };
+  // A request that the front-end works on.
+  struct Pending {
+    gmem::vhost::Chain chain;
+    uint16_t queue = 0;
+  };
+  // By a number of its own: an answer that comes when its virtqueue has stopped finds
+  // nobody.
+  using Number = uint64_t;
+
+  explicit ShmDevice(const Options& options) : options_(options) {}
+  void Start(gmem::vhost::Backend& backend, Number number);
+  void Answer(gmem::vhost::Backend& backend, Number number, uint8_t answer);
+
+  void MapAll();
+
+  Options options_;
+  gmem::vhost::Backend* backend_ = nullptr;
+  bool is_driver_ok_ = false;
+  std::vector<File> files_;
+  std::map<Number, Pending> pending_;
+  Number next_number_ = 0;
+};
+
+#endif  // GMEM_TOOLS_VHOST_SHM_DEVICE_H_
