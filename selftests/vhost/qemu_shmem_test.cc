@@ -40,11 +40,15 @@ class QemuShmemTest : public ::testing::Test {
     ASSERT_TRUE(listener.ok()) << listener.status();
     listener_ = *std::move(listener);
     backend_.emplace(&*listener_, ScriptedBackend::Options{.shmem_sizes = {0, kRegionSize}});
+    file_.reset(memfd_create("mapped", MFD_CLOEXEC));
+    ASSERT_EQ(ftruncate(file_.get(), kFileSize), 0);
+    ASSERT_NO_FATAL_FAILURE(StartQemu());
+  }
+
+  void StartQemu() {
     auto qemu = QemuDevice::Start(scratch_, scratch_.path("device"), [this] { backend_->Step(); });
     ASSERT_TRUE(qemu.ok()) << qemu.status();
     qemu_ = *std::move(qemu);
-    file_.reset(memfd_create("mapped", MFD_CLOEXEC));
-    ASSERT_EQ(ftruncate(file_.get(), kFileSize), 0);
     ASSERT_TRUE(qemu_->regions().contains(kShmid));
     EXPECT_EQ(qemu_->regions().at(kShmid).size, kRegionSize);
   }
@@ -59,6 +63,26 @@ class QemuShmemTest : public ::testing::Test {
     return qemu_->regions().at(kShmid).address + offset;
   }
 
+  // Each side sees what the other writes.
+  void ExpectShared(const std::string& mark) {
+    const std::string ours = "device " + mark;
+    ASSERT_EQ(pwrite(file_.get(), ours.data(), ours.size(), 4096), ssize_t(ours.size()));
+    EXPECT_EQ(InGuest(kMapping.shm_offset, ours.size()), ours);
+    const std::string theirs = "guest " + mark;
+    const std::vector<uint8_t> bytes(theirs.begin(), theirs.end());
+    ASSERT_EQ(qemu_->qtest().WriteBytes(GuestAddress(kMapping.shm_offset + 4096), bytes),
+              absl::OkStatus());
+    std::string got(theirs.size(), '\0');
+    ASSERT_EQ(pread(file_.get(), got.data(), got.size(), 8192), ssize_t(got.size()));
+    EXPECT_EQ(got, theirs);
+  }
+
+  std::string InGuest(uint64_t offset, size_t size) {
+    const auto bytes = qemu_->qtest().ReadBytes(GuestAddress(offset), size);
+    EXPECT_TRUE(bytes.ok()) << bytes.status();
+    return bytes.ok() ? std::string(bytes->begin(), bytes->end()) : std::string();
+  }
+
   ScratchFolder scratch_;
   std::optional<Listener> listener_;
   std::optional<ScriptedBackend> backend_;
@@ -68,25 +92,38 @@ class QemuShmemTest : public ::testing::Test {
 
 TEST_F(QemuShmemTest, MapsAndUnmaps) {
   ASSERT_NO_FATAL_FAILURE(Start());
-  const std::string ours = "from the device";
-  ASSERT_EQ(pwrite(file_.get(), ours.data(), ours.size(), 4096), ssize_t(ours.size()));
   ASSERT_EQ(backend_->Map(kMapping, file_.get()), absl::OkStatus());
-
-  const auto seen = qemu_->qtest().ReadBytes(GuestAddress(kMapping.shm_offset), ours.size());
-  ASSERT_TRUE(seen.ok()) << seen.status();
-  EXPECT_EQ(std::string(seen->begin(), seen->end()), ours);
-  const std::string theirs = "from the guest";
-  const std::vector<uint8_t> bytes(theirs.begin(), theirs.end());
-  ASSERT_EQ(qemu_->qtest().WriteBytes(GuestAddress(kMapping.shm_offset + 4096), bytes),
-            absl::OkStatus());
-  std::string got(theirs.size(), '\0');
-  ASSERT_EQ(pread(file_.get(), got.data(), got.size(), 8192), ssize_t(got.size()));
-  EXPECT_EQ(got, theirs);
-
+  ASSERT_NO_FATAL_FAILURE(ExpectShared("first"));
   ASSERT_EQ(backend_->Unmap(kMapping), absl::OkStatus());
-  const auto after = qemu_->qtest().ReadBytes(GuestAddress(kMapping.shm_offset), ours.size());
-  ASSERT_TRUE(after.ok()) << after.status();
-  EXPECT_NE(std::string(after->begin(), after->end()), ours);
+  EXPECT_NE(InGuest(kMapping.shm_offset, 6), "device");
+}
+
+// QEMU doesn't survive a mapping that outlives the reset, so it is unmapped before.
+TEST_F(QemuShmemTest, MapsAgainAfterAReset) {
+  for (const char* const mark : {"first", "second", "third"}) {
+    ASSERT_NO_FATAL_FAILURE(Start());
+    ASSERT_EQ(backend_->Map(kMapping, file_.get()), absl::OkStatus());
+    ASSERT_NO_FATAL_FAILURE(ExpectShared(mark));
+    ASSERT_EQ(backend_->Unmap(kMapping), absl::OkStatus());
+    ASSERT_EQ(qemu_->Reset(), absl::OkStatus());
+    ASSERT_TRUE(backend_->StepUntil([this] { return !backend_->is_enabled(1); }));
+  }
+}
+
+// This device of QEMU's never connects again by itself, so another QEMU does.
+TEST_F(QemuShmemTest, MapsAgainForTheNextOne) {
+  ASSERT_NO_FATAL_FAILURE(Start());
+  ASSERT_EQ(backend_->Map(kMapping, file_.get()), absl::OkStatus());
+  ASSERT_NO_FATAL_FAILURE(ExpectShared("first"));
+  qemu_.reset();
+  ASSERT_TRUE(backend_->StepUntil([this] { return !backend_->is_connected(); }));
+  EXPECT_EQ(backend_->status().code(), absl::StatusCode::kUnavailable) << backend_->status();
+
+  ASSERT_NO_FATAL_FAILURE(StartQemu());
+  ASSERT_NO_FATAL_FAILURE(Start());
+  EXPECT_NE(InGuest(kMapping.shm_offset, 6), "device");
+  ASSERT_EQ(backend_->Map(kMapping, file_.get()), absl::OkStatus());
+  ASSERT_NO_FATAL_FAILURE(ExpectShared("second"));
 }
 
 TEST_F(QemuShmemTest, TellsWhatWasRefused) {
