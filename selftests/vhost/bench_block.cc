@@ -9,7 +9,6 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -111,18 +110,23 @@ void BenchBlock(const char* our_device) {
                        scratch.path("socket")})),
               scratch.path("socket"));
   using Type = BlockClient::Type;
-  for (const auto& [name, type, depth] :
-       {std::tuple{"4 KiB read, 1 at a time : qemu-storage-daemon", Type::kRead, size_t{1}},
-        std::tuple{"4 KiB read, 32 at a time : qemu-storage-daemon", Type::kRead, kMaxDepth},
-        std::tuple{"4 KiB write, 32 at a time : qemu-storage-daemon", Type::kWrite, kMaxDepth}}) {
+  struct Load {
+    const char* name;
+    Type type;
+    size_t depth;
+  };
+  for (const Load& load :
+       {Load{"4 KiB read, 1 at a time : qemu-storage-daemon", Type::kRead, 1},
+        Load{"4 KiB read, 32 : qemu-storage-daemon", Type::kRead, kMaxDepth},
+        Load{"4 KiB write, 32 : qemu-storage-daemon", Type::kWrite, kMaxDepth}}) {
     Samples our_samples, their_samples;
     for (int i = 0; i < kSamples; i++) {
       our_samples.Time(
-          1, [&] { ours.Run(type, depth); }, kBatch);
+          1, [&] { ours.Run(load.type, load.depth); }, kBatch);
       their_samples.Time(
-          1, [&] { theirs.Run(type, depth); }, kBatch);
+          1, [&] { theirs.Run(load.type, load.depth); }, kBatch);
     }
-    Row(name, our_samples, their_samples, kAtLeast, 1);
+    Row(load.name, our_samples, their_samples, kAtLeast, 1);
   }
 }
 

@@ -18,6 +18,7 @@
 #include "bench.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/connection.h"
+#include "gmem/vhost/frontend.h"
 #include "gmem/vhost/message.h"
 #include "gmem/vhost/protocol.h"
 #include "gmem/vhost/requester.h"
@@ -34,7 +35,7 @@ constexpr int kSamples = 25;
 constexpr ShmemMapping kMapping = {
     .shmid = 0, .padding = {}, .fd_offset = 0, .shm_offset = 0, .len = 4096, .flags = kShmemMapRw};
 
-std::optional<Peer> StartPeer(absl::FunctionRef<void()> work) {
+Peer StartPeer(absl::FunctionRef<void()> work) {
   auto peer = Peer::Fork(work);
   if (!peer.ok()) abort();
   return *std::move(peer);
@@ -137,23 +138,30 @@ void WaitFor(int fd) {
   poll(&ready, 1, -1);
 }
 
+// Starts a process that answers at the other end.
+std::pair<Connection, Peer> StartResponder(Responder::Side side) {
+  auto pair = Connection::Pair();
+  if (!pair.ok()) abort();
+  Peer peer = StartPeer([&pair, side] {
+    pair->first.Close();
+    auto connection = Connection::Adopt(std::move(pair->second));
+    if (!connection.ok()) return;
+    Responder responder(*std::move(connection), side);
+    responder.set_reply_ack(true);
+    do {
+      WaitFor(responder.fd());
+    } while (AnswerAll(responder).ok());
+  });
+  return {std::move(pair->first), std::move(peer)};
+}
+
 class ChannelPair {
  public:
   explicit ChannelPair(Responder::Side side) {
-    auto pair = Connection::Pair();
-    if (!pair.ok()) abort();
-    requester_.emplace(std::move(pair->first));
+    auto [connection, peer] = StartResponder(side);
+    requester_.emplace(std::move(connection));
     requester_->set_reply_ack(true);
-    peer_ = StartPeer([this, &pair, side] {
-      requester_->Close(absl::CancelledError());
-      auto connection = Connection::Adopt(std::move(pair->second));
-      if (!connection.ok()) return;
-      Responder responder(*std::move(connection), side);
-      responder.set_reply_ack(true);
-      do {
-        WaitFor(responder.fd());
-      } while (AnswerAll(responder).ok());
-    });
+    peer_ = std::move(peer);
   }
 
   template <auto kRequest>
@@ -184,10 +192,16 @@ void BenchCodec() {
   BarePair bare;
   ChannelPair main(Responder::Side::kFrontend);
   ChannelPair backend(Responder::Side::kBackend);
-  Samples bare_plain, bare_fd, features, map_unmap, bare_map_unmap;
+  auto [connection, peer] = StartResponder(Responder::Side::kFrontend);
+  auto frontend = Frontend::Create(std::move(connection), {});
+  if (!frontend.ok()) abort();
+  Samples bare_plain, bare_fd, features, waiting, map_unmap, bare_map_unmap;
   for (int sample = 0; sample < kSamples; sample++) {
     bare_plain.Time(kBatch, [&] { bare.RoundTrip(0, -1); });
     features.Time(kBatch, [&] { main.RoundTrip<FrontendRequest::kGetFeatures>({}, -1); });
+    waiting.Time(kBatch, [&] {
+      if (!(*frontend)->Call<FrontendRequest::kGetFeatures>().ok()) abort();
+    });
     bare_fd.Time(kBatch, [&] { bare.RoundTrip(sizeof(ShmemMapping), file.get()); });
     bare_map_unmap.Time(kBatch, [&] {
       bare.RoundTrip(sizeof(ShmemMapping), file.get());
@@ -200,6 +214,7 @@ void BenchCodec() {
   }
   Row("GET_FEATURES : bare ping-pong with one fd", features, bare_fd, kAtMost, 1.3);
   Row("GET_FEATURES : bare ping-pong without", features, bare_plain);
+  Row("GET_FEATURES by Frontend::Call() : the same", waiting, bare_plain);
   Row("SHMEM_MAP + UNMAP : bare, one fd with the first", map_unmap, bare_map_unmap, kAtMost, 1.3);
 }
 
