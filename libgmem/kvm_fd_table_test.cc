@@ -259,7 +259,7 @@ TEST(KvmFdTableTest, VariablesThatCantBe) {
   const std::string fd = absl::StrCat(file.get());
   for (const std::string& value :
        {std::string("ram"), std::string("=ram"), std::string("x=ram"), std::string("-1=ram"), fd,
-        fd + "=", fd + "=ram:" + fd + "=rom", std::string("0=ram"), std::string("1048576=ram"),
+        absl::StrCat(fd, "="), absl::StrCat(fd, "=ram:", fd, "=rom"), std::string("0=ram"), std::string("1048576=ram"),
         std::string("99999999999=ram")}) {
     const std::string variable = absl::StrCat(getpid(), ":", value);
     EXPECT_EQ(GetErrno(Inherit({{"GMEM_FDS", variable}}).status()), EINVAL) << variable;
