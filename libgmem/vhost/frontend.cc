@@ -207,7 +207,9 @@ absl::Status Frontend::CallFormat(uint32_t request, const Format& format,
     return CallOnce(request, format, payload, fds, confirm != Confirm::kNo, take_reply);
   }
   GMEM_RETURN_IF_ERROR(CallOnce(request, format, payload, fds, /*want_ack=*/false, take_reply));
-  return Call<FrontendRequest::kGetFeatures>().status();
+  return CallOnce(static_cast<uint32_t>(FrontendRequest::kGetFeatures),
+                  *FindFormat(FrontendRequest::kGetFeatures), {}, {}, /*want_ack=*/false,
+                  [](Message& /*features*/) {});
 }
 
 absl::Status Frontend::CallOnce(uint32_t request, const Format& format,

@@ -73,7 +73,7 @@ absl::Status Frontend::StartLog(const DirtyLog& log) {
   GMEM_ASSIGN_OR_RETURN(UniqueFd fd, UniqueFd::Duplicate(log.fd()));
   log_area_ = log.area();
   log_fd_ = std::move(fd);
-  const absl::Status status = SendLog(true);
+  absl::Status status = SendLog(true);
   if (!status.ok()) log_fd_.reset();
   return status;
 }
@@ -110,7 +110,7 @@ absl::Status Frontend::Reconnect(Connection connection) {
                            .features = acked_features_,
                            .has_features = has_features_,
                            .is_driver_ok = is_driver_ok_};
-  const absl::Status status = Resume(remembered);
+  absl::Status status = Resume(remembered);
   if (status.ok()) return absl::OkStatus();
 
   memory_ = std::move(remembered.memory);

@@ -182,7 +182,7 @@ absl::Status Frontend::Kick(unsigned index) {
   GMEM_RETURN_IF_ERROR(CheckIndex(index));
   GMEM_RETURN_IF_ERROR(Need(ProtocolFeature::kInbandNotifications, "a kick without a descriptor"));
   Start<FrontendRequest::kVringKick>(
-      {.index = index, .num = 0}, {}, [](absl::StatusOr<Message*> /*sent*/) {},
+      {.index = index, .num = 0}, {}, [](const absl::StatusOr<Message*>& /*sent*/) {},
       /*want_ack=*/false);
   return status();
 }
