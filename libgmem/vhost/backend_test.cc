@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "gmem/vhost/backend.h"
 
-#include <dirent.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <linux/userfaultfd.h>
@@ -31,23 +30,17 @@
 #include "gmem/vhost/protocol.h"
 #include "gmem/vhost/requester.h"
 #include "gmem/vhost/responder.h"
+#include "vhost/testing_scripted_frontend.h"
 #include "vhost/testing_ring.h"
 
 namespace gmem::vhost {
 namespace {
 
 using namespace testing_ring;  // NOLINT(google-build-using-namespace): tests' own words
-
-constexpr uint16_t kSize = 8;
-constexpr uint64_t kData = TestGuest::kGuest + TestGuest::kData;
-
-int CountFds() {
-  int count = 0;
-  DIR* const dir = opendir("/proc/self/fd");
-  while (readdir(dir) != nullptr) count++;
-  closedir(dir);
-  return count;
-}
+using testing_frontend::CountFds;
+using testing_frontend::FrontendTest;
+using testing_frontend::kData;
+using testing_frontend::kQueueSize;
 
 // Reverses what it reads, or, if it is to hold, keeps the chains.
 class TestDevice : public Device {
@@ -117,142 +110,12 @@ class TestDevice : public Device {
   std::function<void(Backend&)> in_handler;
 };
 
-class BackendTest : public ::testing::Test {
+class BackendTest : public FrontendTest {
  protected:
-  BackendTest() : fds_before_(CountFds()) { Connect(); }
-  ~BackendTest() override {
-    Disconnect();
-    EXPECT_EQ(CountFds(), fds_before_ + guest_fds_) << "descriptors leaked";
-  }
+  BackendTest() { Connect(device_); }
+  ~BackendTest() override { Disconnect(); }
 
-  void Connect() {
-    auto pair = Connection::Pair();
-    frontend_.emplace(std::move(pair->first));
-    auto backend = Backend::Create(*Connection::Adopt(std::move(pair->second)), device_);
-    ASSERT_TRUE(backend.ok()) << backend.status();
-    backend_ = *std::move(backend);
-  }
-  void Disconnect() {
-    backend_.reset();
-    frontend_.reset();
-    channel_.reset();
-    kick_.reset();
-    call_.reset();
-    error_.reset();
-  }
-
-  // Runs both sides until the answer is there, or the session over.
-  template <auto kRequest>
-  absl::StatusOr<typename RequestTraits<kRequest>::Reply> Ask(
-      const typename RequestTraits<kRequest>::Payload& payload = {},
-      absl::Span<const int> fds = {}) {
-    using Reply = typename RequestTraits<kRequest>::Reply;
-    std::optional<absl::StatusOr<Reply>> result;
-    frontend_->Start<kRequest>(payload, fds, [&](absl::StatusOr<Message*> reply) {
-      if (!reply.ok()) {
-        result.emplace(reply.status());
-        return;
-      }
-      if (*reply != nullptr) reply_fds_ = std::move((*reply)->fds);
-      result.emplace(*reply == nullptr ? Reply{} : FromBytes<Reply>((*reply)->bytes()));
-    });
-    for (int i = 0; i < 100 && !result; i++) Run();
-    if (!result) return absl::DeadlineExceededError("no answer");
-    // Without an answer, at least it has arrived.
-    Run();
-    return *std::move(result);
-  }
-  void Run() {
-    session_ = backend_->Process();
-    if (!session_.ok()) {
-      frontend_->Close(session_);
-      return;
-    }
-    frontend_->Process().IgnoreError();
-  }
-
-  void Negotiate(uint64_t features = 0, uint64_t protocol_features = kAll) {
-    ASSERT_TRUE(Ask<FrontendRequest::kSetProtocolFeatures>(protocol_features).ok());
-    frontend_->set_reply_ack((protocol_features & Bit(ProtocolFeature::kReplyAck)) != 0);
-    ASSERT_TRUE(Ask<FrontendRequest::kSetFeatures>(features |
-                                                   Bit(VirtioFeature::kProtocolFeatures) |
-                                                   Bit(VirtioFeature::kVersion1))
-                    .ok());
-  }
-  void SetTable() {
-    MemoryTable table = {.nr_regions = 1, .padding = 0, .regions = {guest_.region()}};
-    ASSERT_TRUE(Ask<FrontendRequest::kSetMemTable>(table, {guest_.fd()}).ok());
-  }
-  // Does all that makes a virtqueue work.
-  void StartQueue(uint32_t index = 0) {
-    kick_.reset(eventfd(0, EFD_NONBLOCK));
-    call_.reset(eventfd(0, EFD_NONBLOCK));
-    error_.reset(eventfd(0, EFD_NONBLOCK));
-    ASSERT_TRUE(Ask<FrontendRequest::kSetVringNum>({.index = index, .num = kSize}).ok());
-    ASSERT_TRUE(Ask<FrontendRequest::kSetVringBase>({.index = index, .num = 0}).ok());
-    ASSERT_TRUE(Ask<FrontendRequest::kSetVringAddr>(Address(index)).ok());
-    ASSERT_TRUE(Ask<FrontendRequest::kSetVringCall>(index, {call_.get()}).ok());
-    ASSERT_TRUE(Ask<FrontendRequest::kSetVringErr>(index, {error_.get()}).ok());
-    ASSERT_TRUE(Ask<FrontendRequest::kSetVringKick>(index, {kick_.get()}).ok());
-    ASSERT_TRUE(Ask<FrontendRequest::kSetVringEnable>({.index = index, .num = 1}).ok());
-  }
-  static VringAddress Address(uint32_t index) {
-    return {.index = index,
-            .flags = 0,
-            .descriptor = TestGuest::kUser + TestGuest::kDescriptors,
-            .used = TestGuest::kUser + TestGuest::kUsed,
-            .available = TestGuest::kUser + TestGuest::kAvailable,
-            .log = 0};
-  }
-  void Kick() const {
-    const uint64_t one = 1;
-    ASSERT_EQ(write(kick_.get(), &one, sizeof(one)), 8);
-  }
-  static bool Take(const UniqueFd& fd) {
-    uint64_t value = 0;
-    return read(fd.get(), &value, sizeof(value)) == 8;
-  }
-  void AddRequest() {
-    std::memcpy(guest_.at(TestGuest::kData), "abc", 3);
-    ring_.Add({{kData, 3, 0}, {kData + 0x100, 3, kWrite}});
-  }
-  void OpenChannel() {
-    auto pair = Connection::Pair();
-    ASSERT_TRUE(Ask<FrontendRequest::kSetBackendReqFd>({}, {pair->second.get()}).ok());
-    channel_.emplace(std::move(pair->first), Responder::Side::kBackend);
-    channel_->set_reply_ack(true);
-  }
-  // The next request of the back-end's.
-  Message* NextOfChannel() {
-    const auto next = channel_->Next();
-    return next.ok() && next->status.ok() ? next->message : nullptr;
-  }
-  template <typename T>
-  void ExpectRefused(const absl::StatusOr<T>& result) {
-    EXPECT_EQ(GetErrno(result.status()), EIO) << result.status();
-    EXPECT_TRUE(session_.ok()) << session_;
-  }
-
-  static constexpr uint64_t kAll =
-      0x7fffff & ~Bit(ProtocolFeature::kRarp) & ~Bit(ProtocolFeature::kCrossEndian) &
-      ~Bit(ProtocolFeature::kCryptoSession) & ~Bit(ProtocolFeature::kXenMmap) &
-      ~Bit(ProtocolFeature::kGetVringBaseInflight) & ~Bit(ProtocolFeature::kGpaAddresses) &
-      ~Bit(ProtocolFeature::kInbandNotifications);
-
-  const int fds_before_;
-  // The guest's memory is a file.
-  const int guest_fds_ = 1;
-  TestGuest guest_;
-  TestRing ring_{guest_, kSize, /*is_packed=*/false};
   TestDevice device_;
-  std::optional<Requester> frontend_;
-  std::unique_ptr<Backend> backend_;
-  std::optional<Responder> channel_;
-  absl::Status session_;
-  FdList reply_fds_;
-  UniqueFd kick_;
-  UniqueFd call_;
-  UniqueFd error_;
 };
 
 TEST_F(BackendTest, Negotiates) {
@@ -516,7 +379,7 @@ TEST_F(BackendTest, InflightBufferSurvivesABackend) {
   Negotiate();
   SetTable();
   InflightArea area = {
-      .mmap_size = 0, .mmap_offset = 0, .nr_queues = 100, .queue_size = kSize, .padding = 0};
+      .mmap_size = 0, .mmap_offset = 0, .nr_queues = 100, .queue_size = kQueueSize, .padding = 0};
   EXPECT_EQ(Ask<FrontendRequest::kGetInflightFd>(area)->mmap_size, 0U);
   EXPECT_TRUE(reply_fds_.empty());
   area.nr_queues = 2;
@@ -537,7 +400,7 @@ TEST_F(BackendTest, InflightBufferSurvivesABackend) {
   EXPECT_THAT(device_.log, ::testing::HasSubstr("stop0"));
   device_.held.clear();
   device_.hold = false;
-  Connect();
+  Connect(device_);
   Negotiate();
   SetTable();
   ASSERT_TRUE(Ask<FrontendRequest::kSetInflightFd>(area, {buffer.get()}).ok());

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+// A scripted front-end, for tests of back-ends and of devices.
+#ifndef GMEM_VHOST_TESTING_SCRIPTED_FRONTEND_H_
+#define GMEM_VHOST_TESTING_SCRIPTED_FRONTEND_H_
+
+#include <dirent.h>
+#include <gtest/gtest.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "gmem/status.h"
+#include "gmem/unique_fd.h"
+#include "gmem/vhost/backend.h"
+#include "gmem/vhost/connection.h"
+#include "gmem/vhost/device.h"
+#include "gmem/vhost/message.h"
+#include "gmem/vhost/protocol.h"
+#include "gmem/vhost/requester.h"
+#include "gmem/vhost/responder.h"
+#include "vhost/testing_ring.h"
+
+namespace gmem::vhost::testing_frontend {
+
+using testing_ring::kWrite;
+using testing_ring::TestGuest;
+using testing_ring::TestRing;
+
+inline constexpr uint16_t kQueueSize = 8;
+inline constexpr uint64_t kData = TestGuest::kGuest + TestGuest::kData;
+
+inline int CountFds() {
+  int count = 0;
+  DIR* const dir = opendir("/proc/self/fd");
+  while (readdir(dir) != nullptr) count++;
+  closedir(dir);
+  return count;
+}
+
+// A front-end that does what a test says, and the back-end that it talks to.
+class FrontendTest : public ::testing::Test {
+ protected:
+  FrontendTest() : fds_before_(CountFds()) {}
+  ~FrontendTest() override {
+    Disconnect();
+    EXPECT_EQ(CountFds(), fds_before_ + guest_fds_) << "descriptors leaked";
+  }
+
+  void Connect(Device& device) {
+    auto pair = Connection::Pair();
+    frontend_.emplace(std::move(pair->first));
+    auto backend = Backend::Create(*Connection::Adopt(std::move(pair->second)), device);
+    ASSERT_TRUE(backend.ok()) << backend.status();
+    backend_ = *std::move(backend);
+  }
+  void Disconnect() {
+    backend_.reset();
+    frontend_.reset();
+    channel_.reset();
+    kick_.reset();
+    call_.reset();
+    error_.reset();
+  }
+
+  // Runs both sides until the answer is there, or the session over.
+  template <auto kRequest>
+  absl::StatusOr<typename RequestTraits<kRequest>::Reply> Ask(
+      const typename RequestTraits<kRequest>::Payload& payload = {},
+      absl::Span<const int> fds = {}) {
+    using Reply = typename RequestTraits<kRequest>::Reply;
+    std::optional<absl::StatusOr<Reply>> result;
+    frontend_->Start<kRequest>(payload, fds, [&](absl::StatusOr<Message*> reply) {
+      if (!reply.ok()) {
+        result.emplace(reply.status());
+        return;
+      }
+      if (*reply != nullptr) reply_fds_ = std::move((*reply)->fds);
+      result.emplace(*reply == nullptr ? Reply{} : FromBytes<Reply>((*reply)->bytes()));
+    });
+    for (int i = 0; i < 100 && !result; i++) Run();
+    if (!result) return absl::DeadlineExceededError("no answer");
+    // Without an answer, at least it has arrived.
+    Run();
+    return *std::move(result);
+  }
+  void Run() {
+    session_ = backend_->Process();
+    if (!session_.ok()) {
+      frontend_->Close(session_);
+      return;
+    }
+    frontend_->Process().IgnoreError();
+  }
+
+  void Negotiate(uint64_t features = 0, uint64_t protocol_features = kAll) {
+    ASSERT_TRUE(Ask<FrontendRequest::kSetProtocolFeatures>(protocol_features).ok());
+    frontend_->set_reply_ack((protocol_features & Bit(ProtocolFeature::kReplyAck)) != 0);
+    ASSERT_TRUE(Ask<FrontendRequest::kSetFeatures>(features |
+                                                   Bit(VirtioFeature::kProtocolFeatures) |
+                                                   Bit(VirtioFeature::kVersion1))
+                    .ok());
+  }
+  void SetTable() {
+    MemoryTable table = {.nr_regions = 1, .padding = 0, .regions = {guest_.region()}};
+    ASSERT_TRUE(Ask<FrontendRequest::kSetMemTable>(table, {guest_.fd()}).ok());
+  }
+  // Does all that makes a virtqueue work.
+  void StartQueue(uint32_t index = 0) {
+    kick_.reset(eventfd(0, EFD_NONBLOCK));
+    call_.reset(eventfd(0, EFD_NONBLOCK));
+    error_.reset(eventfd(0, EFD_NONBLOCK));
+    ASSERT_TRUE(Ask<FrontendRequest::kSetVringNum>({.index = index, .num = kQueueSize}).ok());
+    ASSERT_TRUE(Ask<FrontendRequest::kSetVringBase>({.index = index, .num = 0}).ok());
+    ASSERT_TRUE(Ask<FrontendRequest::kSetVringAddr>(Address(index)).ok());
+    ASSERT_TRUE(Ask<FrontendRequest::kSetVringCall>(index, {call_.get()}).ok());
+    ASSERT_TRUE(Ask<FrontendRequest::kSetVringErr>(index, {error_.get()}).ok());
+    ASSERT_TRUE(Ask<FrontendRequest::kSetVringKick>(index, {kick_.get()}).ok());
+    ASSERT_TRUE(Ask<FrontendRequest::kSetVringEnable>({.index = index, .num = 1}).ok());
+  }
+  static VringAddress Address(uint32_t index) {
+    return {.index = index,
+            .flags = 0,
+            .descriptor = TestGuest::kUser + TestGuest::kDescriptors,
+            .used = TestGuest::kUser + TestGuest::kUsed,
+            .available = TestGuest::kUser + TestGuest::kAvailable,
+            .log = 0};
+  }
+  void Kick() const {
+    const uint64_t one = 1;
+    ASSERT_EQ(write(kick_.get(), &one, sizeof(one)), 8);
+  }
+  static bool Take(const UniqueFd& fd) {
+    uint64_t value = 0;
+    return read(fd.get(), &value, sizeof(value)) == 8;
+  }
+  void AddRequest() {
+    std::memcpy(guest_.at(TestGuest::kData), "abc", 3);
+    ring_.Add({{kData, 3, 0}, {kData + 0x100, 3, kWrite}});
+  }
+  void OpenChannel() {
+    auto pair = Connection::Pair();
+    ASSERT_TRUE(Ask<FrontendRequest::kSetBackendReqFd>({}, {pair->second.get()}).ok());
+    channel_.emplace(std::move(pair->first), Responder::Side::kBackend);
+    channel_->set_reply_ack(true);
+  }
+  // The next request of the back-end's.
+  Message* NextOfChannel() {
+    const auto next = channel_->Next();
+    return next.ok() && next->status.ok() ? next->message : nullptr;
+  }
+  template <typename T>
+  void ExpectRefused(const absl::StatusOr<T>& result) {
+    EXPECT_EQ(GetErrno(result.status()), EIO) << result.status();
+    EXPECT_TRUE(session_.ok()) << session_;
+  }
+
+  // All that a device may have by its methods.
+  static constexpr uint64_t kAll =
+      0x7fffff & ~Bit(ProtocolFeature::kRarp) & ~Bit(ProtocolFeature::kCrossEndian) &
+      ~Bit(ProtocolFeature::kCryptoSession) & ~Bit(ProtocolFeature::kXenMmap) &
+      ~Bit(ProtocolFeature::kGetVringBaseInflight) & ~Bit(ProtocolFeature::kGpaAddresses) &
+      ~Bit(ProtocolFeature::kInbandNotifications);
+
+  const int fds_before_;
+  // The guest's memory is a file.
+  const int guest_fds_ = 1;
+  TestGuest guest_;
+  TestRing ring_{guest_, kQueueSize, /*is_packed=*/false};
+  std::optional<Requester> frontend_;
+  std::unique_ptr<Backend> backend_;
+  std::optional<Responder> channel_;
+  absl::Status session_;
+  FdList reply_fds_;
+  UniqueFd kick_;
+  UniqueFd call_;
+  UniqueFd error_;
+};
+
+}  // namespace gmem::vhost::testing_frontend
+
+#endif  // GMEM_VHOST_TESTING_SCRIPTED_FRONTEND_H_
