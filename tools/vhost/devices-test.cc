@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: Apache-2.0
+// The devices, driven by a scripted front-end and a scripted driver.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <linux/virtio_blk.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <cstring>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "block_device.h"
+#include "gmem/vhost/message.h"
+#include "gmem/vhost/protocol.h"
+#include "shm_device.h"
+#include "shm_protocol.h"
+#include "vhost/testing_scripted_frontend.h"
+
+namespace {
+
+using gmem::vhost::FromBytes;
+using gmem::vhost::FrontendRequest;
+using gmem::vhost::Message;
+using gmem::vhost::ProtocolFeature;
+using gmem::vhost::ShmemMapping;
+using gmem::vhost::testing_frontend::FrontendTest;
+using gmem::vhost::testing_frontend::kData;
+using gmem::vhost::testing_ring::kWrite;
+using gmem::vhost::testing_ring::Piece;
+using gmem::vhost::testing_ring::TestGuest;
+
+constexpr uint64_t kFileSize = 1 << 20;
+
+class DevicesTest : public FrontendTest {
+ protected:
+  DevicesTest() : path_(std::filesystem::temp_directory_path() / "gmem-devices-test.XXXXXX") {
+    const int fd = mkstemp(path_.data());
+    EXPECT_GE(fd, 0);
+    EXPECT_EQ(ftruncate(fd, kFileSize), 0);
+    close(fd);
+  }
+  ~DevicesTest() override {
+    Disconnect();
+    unlink(path_.c_str());
+  }
+
+  void StartDevice(gmem::vhost::Device& device, uint64_t protocol_features) {
+    Connect(device);
+    Negotiate(device.features(), protocol_features);
+    SetTable();
+    StartQueue();
+  }
+  // One request of the driver's: what stands in @readable, and room for an answer.
+  std::optional<uint32_t> Request(const std::string& readable, uint32_t writable) {
+    std::memcpy(guest_.at(TestGuest::kData), readable.data(), readable.size());
+    std::memset(guest_.at(kAnswer), 0xee, writable);
+    std::vector<Piece> pieces = {{kData, static_cast<uint32_t>(readable.size()), 0},
+                                 {TestGuest::kGuest + kAnswer, writable, kWrite}};
+    if (writable == 0) pieces.pop_back();
+    ring_.Add(pieces);
+    Kick();
+    Run();
+    const auto used = ring_.TakeUsed();
+    if (!used) return std::nullopt;
+    return used->written;
+  }
+  std::string Answer(uint32_t size) const {
+    return {reinterpret_cast<const char*>(guest_.at(kAnswer)), size};
+  }
+
+  static constexpr uint64_t kAnswer = TestGuest::kData + 0x10000;
+  static constexpr uint64_t kBlkFeatures = gmem::vhost::Bit(ProtocolFeature::kReplyAck) |
+                                           gmem::vhost::Bit(ProtocolFeature::kConfig) |
+                                           gmem::vhost::Bit(ProtocolFeature::kMq);
+
+  std::string path_;
+};
+
+template <typename T>
+std::string Bytes(const T& value) {
+  return {reinterpret_cast<const char*>(&value), sizeof(value)};
+}
+
+std::string Header(uint32_t type, uint64_t sector = 0) {
+  return Bytes(virtio_blk_outhdr{.type = type, .ioprio = 0, .sector = sector});
+}
+
+class BlockDeviceTest : public DevicesTest {
+ protected:
+  void Start(bool is_read_only = false) {
+    device_ = std::make_unique<BlockDevice>(
+        *BlockDevice::Open(path_, {.is_read_only = is_read_only, .nr_queues = 2}));
+    StartDevice(*device_, kBlkFeatures);
+  }
+  // The status that it ends with.
+  int Status(const std::string& readable, uint32_t size = 0) {
+    if (!Request(readable, size + 1)) return -1;
+    return static_cast<uint8_t>(Answer(size + 1).back());
+  }
+  ~BlockDeviceTest() override {
+    Disconnect();
+    device_.reset();
+  }
+
+  std::unique_ptr<BlockDevice> device_;
+};
+
+TEST_F(BlockDeviceTest, Configuration) {
+  Start();
+  const auto reply = Ask<FrontendRequest::kGetConfig>(
+      {.offset = 0, .size = sizeof(virtio_blk_config), .flags = 0, .bytes = {}});
+  ASSERT_TRUE(reply.ok());
+  const auto config = FromBytes<virtio_blk_config>(reply->bytes);
+  EXPECT_EQ(config.capacity, kFileSize / 512);
+  EXPECT_EQ(config.num_queues, 2);
+}
+
+TEST_F(BlockDeviceTest, WritesAndReads) {
+  Start();
+  const std::string data(1024, 'x');
+  EXPECT_EQ(Status(Header(VIRTIO_BLK_T_OUT, 3) + data), VIRTIO_BLK_S_OK);
+  EXPECT_EQ(Status(Header(VIRTIO_BLK_T_FLUSH)), VIRTIO_BLK_S_OK);
+  std::string file(1024, 0);
+  const gmem::UniqueFd fd(open(path_.c_str(), O_RDONLY));
+  ASSERT_EQ(pread(fd.get(), file.data(), file.size(), 3 * 512), 1024);
+  EXPECT_EQ(file, data);
+  EXPECT_EQ(Request(Header(VIRTIO_BLK_T_IN, 4), 513), 513U);
+  EXPECT_EQ(Answer(513), std::string(512, 'x') + '\0');
+  EXPECT_EQ(Status(Header(VIRTIO_BLK_T_GET_ID), 20), VIRTIO_BLK_S_OK);
+  EXPECT_EQ(Answer(20).substr(0, 14), "gmem-vhost-blk");
+}
+
+TEST_F(BlockDeviceTest, RefusesWhatIsNotInTheFile) {
+  Start();
+  constexpr uint64_t kEnd = kFileSize / 512;
+  EXPECT_EQ(Status(Header(VIRTIO_BLK_T_IN, kEnd - 1), 512), VIRTIO_BLK_S_OK);
+  EXPECT_EQ(Status(Header(VIRTIO_BLK_T_IN, kEnd - 1), 1024), VIRTIO_BLK_S_IOERR);
+  EXPECT_EQ(Status(Header(VIRTIO_BLK_T_IN, kEnd), 512), VIRTIO_BLK_S_IOERR);
+  // Its bytes wrap around.
+  EXPECT_EQ(Status(Header(VIRTIO_BLK_T_IN, uint64_t{1} << 55), 512), VIRTIO_BLK_S_IOERR);
+  EXPECT_EQ(Status(Header(VIRTIO_BLK_T_IN, ~uint64_t{0}), 512), VIRTIO_BLK_S_IOERR);
+  EXPECT_EQ(Status(Header(VIRTIO_BLK_T_OUT, kEnd) + std::string(512, 'y')), VIRTIO_BLK_S_IOERR);
+  EXPECT_EQ(Status(Header(VIRTIO_BLK_T_IN, 0), 100), VIRTIO_BLK_S_IOERR) << "no whole sectors";
+  EXPECT_EQ(Status(Header(77)), VIRTIO_BLK_S_UNSUPP);
+}
+
+// CVE-2026-86566: lengths are what the driver gave, not what a request would have.
+TEST_F(BlockDeviceTest, SurvivesShortRequests) {
+  Start();
+  EXPECT_EQ(Status(Header(VIRTIO_BLK_T_OUT).substr(0, 15)), VIRTIO_BLK_S_IOERR);
+  EXPECT_EQ(Status(Header(VIRTIO_BLK_T_DISCARD) + "short"), VIRTIO_BLK_S_IOERR);
+  EXPECT_EQ(Status(Header(VIRTIO_BLK_T_GET_ID), 19), VIRTIO_BLK_S_IOERR);
+  // Nowhere to put a status: that breaks the queue, and no more.
+  EXPECT_EQ(Request(Header(VIRTIO_BLK_T_IN), 0), std::nullopt);
+  EXPECT_TRUE(Take(error_));
+  EXPECT_TRUE(session_.ok());
+}
+
+TEST_F(BlockDeviceTest, DiscardsAndZeroes) {
+  Start();
+  ASSERT_EQ(Status(Header(VIRTIO_BLK_T_OUT) + std::string(16384, 'x')), VIRTIO_BLK_S_OK);
+  const auto range = [](uint64_t sector, uint32_t count, uint32_t flags) {
+    return Bytes(
+        virtio_blk_discard_write_zeroes{.sector = sector, .num_sectors = count, .flags = flags});
+  };
+  const std::string zero = Header(VIRTIO_BLK_T_WRITE_ZEROES);
+  EXPECT_EQ(Status(zero + range(1, 2, 0) + range(8, 8, 1)), VIRTIO_BLK_S_OK);
+  EXPECT_EQ(Status(Header(VIRTIO_BLK_T_IN), 16384), VIRTIO_BLK_S_OK);
+  const std::string file = Answer(16384);
+  EXPECT_EQ(file.substr(0, 512), std::string(512, 'x'));
+  EXPECT_EQ(file.substr(512, 1024), std::string(1024, 0));
+  EXPECT_EQ(file.substr(1536, 512), std::string(512, 'x'));
+  EXPECT_EQ(file.substr(4096, 4096), std::string(4096, 0));
+  EXPECT_EQ(Status(Header(VIRTIO_BLK_T_DISCARD) + range(16, 8, 0)), VIRTIO_BLK_S_OK);
+  EXPECT_EQ(Status(Header(VIRTIO_BLK_T_DISCARD) + range(16, 8, 1)), VIRTIO_BLK_S_UNSUPP);
+  EXPECT_EQ(Status(zero + range(kFileSize / 512, 1, 0)), VIRTIO_BLK_S_IOERR);
+  EXPECT_EQ(Status(zero + range(~uint64_t{0}, 0xffffffff, 0)), VIRTIO_BLK_S_IOERR);
+}
+
+TEST_F(BlockDeviceTest, ReadOnlyIsReadOnly) {
+  Start(/*is_read_only=*/true);
+  EXPECT_NE(device_->features() & (1U << VIRTIO_BLK_F_RO), 0U);
+  EXPECT_EQ(Status(Header(VIRTIO_BLK_T_OUT) + std::string(512, 'x')), VIRTIO_BLK_S_IOERR);
+  EXPECT_EQ(Status(Header(VIRTIO_BLK_T_IN), 512), VIRTIO_BLK_S_OK);
+}
+
+class ShmDeviceTest : public DevicesTest {
+ protected:
+  void Start(bool map_at_start = false) {
+    auto device = ShmDevice::Create(
+        {path_ + "@65536"},
+        {.shmid = 2, .size = 4 * kFileSize, .nr_queues = 1, .map_at_start = map_at_start});
+    ASSERT_TRUE(device.ok()) << device.status();
+    device_ = *std::move(device);
+    StartDevice(*device_, kShmFeatures);
+    OpenChannel();
+  }
+  ~ShmDeviceTest() override {
+    Disconnect();
+    device_.reset();
+  }
+  // Starts a request; what the front-end is asked for, if it is.
+  Message* StartRequest(const ShmRequest& request) {
+    EXPECT_FALSE(Request(Bytes(request), 1)) << "answered before the front-end has";
+    return NextOfChannel();
+  }
+  int FinishRequest(const absl::Status& status) {
+    EXPECT_TRUE(channel_->Acknowledge(status).ok());
+    Run();
+    return ring_.TakeUsed() ? static_cast<uint8_t>(Answer(1)[0]) : -1;
+  }
+
+  static constexpr uint64_t kShmFeatures = gmem::vhost::Bit(ProtocolFeature::kReplyAck) |
+                                           gmem::vhost::Bit(ProtocolFeature::kBackendReq) |
+                                           gmem::vhost::Bit(ProtocolFeature::kBackendSendFd) |
+                                           gmem::vhost::Bit(ProtocolFeature::kStatus) |
+                                           gmem::vhost::Bit(ProtocolFeature::kShmemMap);
+  static constexpr ShmRequest kMap = {.op = kShmMap,
+                                      .file = 0,
+                                      .file_offset = 4096,
+                                      .shm_offset = 8192,
+                                      .length = 16384,
+                                      .flags = kShmWritable,
+                                      .padding = 0};
+
+  std::unique_ptr<ShmDevice> device_;
+};
+
+TEST_F(ShmDeviceTest, MapsAndUnmapsOnRequest) {
+  Start();
+  const auto config = Ask<FrontendRequest::kGetShmemConfig>();
+  EXPECT_EQ(config->nr_regions, 1U);
+  EXPECT_EQ(config->sizes[2], 4 * kFileSize);
+  Message* message = StartRequest(kMap);
+  ASSERT_NE(message, nullptr);
+  EXPECT_EQ(message->header.request, 9U);
+  auto mapping = FromBytes<ShmemMapping>(message->bytes());
+  EXPECT_EQ(mapping.shmid, 2);
+  EXPECT_EQ(mapping.fd_offset, 4096U);
+  EXPECT_EQ(mapping.shm_offset, 8192U);
+  EXPECT_EQ(mapping.len, 16384U);
+  EXPECT_EQ(mapping.flags, gmem::vhost::kShmemMapRw);
+  ASSERT_EQ(pwrite(message->fds.get(0), "file", 4, 0), 4);
+  EXPECT_EQ(FinishRequest(absl::OkStatus()), kShmOk);
+  ShmRequest request = kMap;
+  request.op = kShmUnmap;
+  message = StartRequest(request);
+  ASSERT_NE(message, nullptr);
+  EXPECT_EQ(message->header.request, 10U);
+  EXPECT_EQ(FinishRequest(absl::InternalError("no")), kShmRefused);
+}
+
+TEST_F(ShmDeviceTest, RefusesWhatIsNoRequest) {
+  Start();
+  const auto answer = [this](const std::string& request) {
+    return Request(request, 1) ? static_cast<uint8_t>(Answer(1)[0]) : -1;
+  };
+  EXPECT_EQ(answer(Bytes(kMap).substr(0, 39)), kShmInvalid);
+  ShmRequest request = kMap;
+  request.op = 3;
+  EXPECT_EQ(answer(Bytes(request)), kShmInvalid);
+  request = kMap;
+  request.file = 1;
+  EXPECT_EQ(answer(Bytes(request)), kShmInvalid);
+  request = kMap;
+  request.flags = 2;
+  EXPECT_EQ(answer(Bytes(request)), kShmInvalid);
+}
+
+TEST_F(ShmDeviceTest, AnswersThatComeAfterAResetFindNobody) {
+  Start();
+  ASSERT_NE(StartRequest(kMap), nullptr);
+  ASSERT_TRUE(Ask<FrontendRequest::kSetStatus>(0).ok());
+  EXPECT_EQ(FinishRequest(absl::OkStatus()), -1);
+  EXPECT_TRUE(session_.ok());
+}
+
+TEST_F(ShmDeviceTest, MapsAtTheStartOnceTheDriverIsReady) {
+  Start(/*map_at_start=*/true);
+  EXPECT_EQ(NextOfChannel(), nullptr);
+  for (int i = 0; i < 2; i++) {
+    ASSERT_TRUE(Ask<FrontendRequest::kSetStatus>(0xf).ok());
+    Message* const message = NextOfChannel();
+    ASSERT_NE(message, nullptr);
+    const auto mapping = FromBytes<ShmemMapping>(message->bytes());
+    EXPECT_EQ(mapping.shm_offset, 65536U);
+    EXPECT_EQ(mapping.len, kFileSize);
+    ASSERT_TRUE(channel_->Acknowledge(absl::OkStatus()).ok());
+    ASSERT_TRUE(Ask<FrontendRequest::kSetStatus>(0).ok());
+  }
+}
+
+TEST_F(ShmDeviceTest, ChecksItsFiles) {
+  const auto create = [](const std::string& file) {
+    return ShmDevice::Create({file}, {.size = kFileSize}).ok();
+  };
+  EXPECT_TRUE(create(path_));
+  EXPECT_FALSE(create(path_ + "@4096")) << "beyond the region's end";
+  EXPECT_FALSE(create(path_ + "@1"));
+  EXPECT_FALSE(create(path_ + "@x"));
+  EXPECT_FALSE(create("/nowhere"));
+}
+
+}  // namespace
