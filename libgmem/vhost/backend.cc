@@ -210,8 +210,9 @@ void Backend::Ask(ProtocolFeature feature, const typename RequestTraits<kRequest
     return;
   }
   channel_->Start<kRequest>(
-      payload, fds,
-      [done = std::move(done)](absl::StatusOr<Message*> reply) mutable { done(reply.status()); });
+      payload, fds, [done = std::move(done)](const absl::StatusOr<Message*>& reply) mutable {
+        done(reply.status());
+      });
   UpdateEvents();
 }
 
@@ -253,7 +254,7 @@ void Backend::LookUpSharedObject(const Uuid& uuid,
     return;
   }
   channel_->Start<BackendRequest::kSharedObjectLookup>(
-      uuid, {}, [done = std::move(done)](absl::StatusOr<Message*> reply) mutable {
+      uuid, {}, [done = std::move(done)](const absl::StatusOr<Message*>& reply) mutable {
         if (!reply.ok()) return done(reply.status());
         UniqueFd fd = (*reply)->fds.Take(0);
         if (!fd) return done(CheckError(ENOENT, "nobody has added this shared object"));

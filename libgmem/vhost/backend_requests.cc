@@ -164,7 +164,7 @@ absl::Status Backend::HandleVring(FrontendRequest request, Message& message) {
 }
 
 absl::Status Backend::HandleOther(FrontendRequest request, Message& message) {
-  const uint64_t number = FromBytes<uint64_t>(message.bytes());
+  const auto number = FromBytes<uint64_t>(message.bytes());
   switch (request) {
     case FrontendRequest::kSetConfig:
       return SetConfig(FromBytes<ConfigSpace>(message.bytes()));

@@ -116,7 +116,7 @@ ChainBuilder::Outcome ChainBuilder::AddTable(uint64_t address, uint32_t length, 
   size_t nr_spans = chain_.nr_spans_;
   const Outcome outcome = Translate(address, length, GuestAccess::kRead, nr_spans);
   if (outcome != Outcome::kOk) return outcome;
-  uint8_t* to = reinterpret_cast<uint8_t*>(table.data());
+  auto* to = reinterpret_cast<uint8_t*>(table.data());
   for (size_t i = chain_.nr_spans_; i < nr_spans; i++) {
     std::memcpy(to, chain_.spans_[i].data(), chain_.spans_[i].size());
     to += chain_.spans_[i].size();

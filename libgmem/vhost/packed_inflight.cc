@@ -21,192 +21,191 @@
 #include "vhost/ring.h"
 
 namespace gmem::vhost {
-namespace virtqueue_internal __attribute__((visibility("hidden"))) {
+namespace virtqueue_internal {
 
-  absl::Status PackedInflight::Bad(absl::string_view what) const {
-    return internal::CheckError(
-        EBADMSG, absl::StrCat("the inflight region of virtqueue ", index_, ": ", what));
+absl::Status PackedInflight::Bad(absl::string_view what) const {
+  return internal::CheckError(
+      EBADMSG, absl::StrCat("the inflight region of virtqueue ", index_, ": ", what));
+}
+
+absl::StatusOr<PackedInflight::Recovered> PackedInflight::Attach(
+    GuestSpan region, const PackedPosition& used,
+    absl::FunctionRef<bool(const PackedPosition&)> is_used) {
+  const size_t size = sizeof(InflightPackedHeader) + size_ * sizeof(InflightPackedEntry);
+  if (region.size() < size) {
+    return Bad(absl::StrCat(region.size(), " bytes; ", size_, " entries need ", size));
   }
+  region_ = region;
+  if (LoadOnce<InflightPackedHeader>(region.data()).version != 0) return Recover(is_used);
+  Format(used);
+  return Recovered();
+}
 
-  absl::StatusOr<PackedInflight::Recovered> PackedInflight::Attach(
-      GuestSpan region, const PackedPosition& used,
-      absl::FunctionRef<bool(const PackedPosition&)> is_used) {
-    const size_t size = sizeof(InflightPackedHeader) + size_ * sizeof(InflightPackedEntry);
-    if (region.size() < size) {
-      return Bad(absl::StrCat(region.size(), " bytes; ", size_, " entries need ", size));
-    }
-    region_ = region;
-    if (LoadOnce<InflightPackedHeader>(region.data()).version != 0) return Recover(is_used);
-    Format(used);
-    return Recovered();
+void PackedInflight::Format(const PackedPosition& used) {
+  for (uint16_t i = 0; i < size_; i++) {
+    entries_[i] = {};
+    entries_[i].next = static_cast<uint16_t>(i + 1 == size_ ? 0 : i + 1);
+    *shared(i) = entries_[i];
   }
+  InflightPackedHeader header = {};
+  header.nr_entries = size_;
+  header.used_index = header.old_used_index = used.index;
+  header.used_wrap = header.old_used_wrap = used.wrap ? 1 : 0;
+  *this->header() = header;
+  StoreRelease(reinterpret_cast<uint8_t*>(&this->header()->version), kInflightVersion);
+}
 
-  void PackedInflight::Format(const PackedPosition& used) {
-    for (uint16_t i = 0; i < size_; i++) {
-      entries_[i] = {};
-      entries_[i].next = static_cast<uint16_t>(i + 1 == size_ ? 0 : i + 1);
-      *shared(i) = entries_[i];
-    }
-    InflightPackedHeader header = {};
-    header.nr_entries = size_;
-    header.used_index = header.old_used_index = used.index;
-    header.used_wrap = header.old_used_wrap = used.wrap ? 1 : 0;
-    *this->header() = header;
-    StoreRelease(reinterpret_cast<uint8_t*>(&this->header()->version), kInflightVersion);
+absl::StatusOr<PackedInflight::Recovered> PackedInflight::Recover(
+    absl::FunctionRef<bool(const PackedPosition&)> is_used) {
+  auto header = LoadOnce<InflightPackedHeader>(region_.data());
+  if (header.version != kInflightVersion || header.nr_entries != size_) {
+    return Bad(absl::StrCat("version ", header.version, " and ", header.nr_entries,
+                            " entries, not ", size_));
   }
-
-  absl::StatusOr<PackedInflight::Recovered> PackedInflight::Recover(
-      absl::FunctionRef<bool(const PackedPosition&)> is_used) {
-    auto header = LoadOnce<InflightPackedHeader>(region_.data());
-    if (header.version != kInflightVersion || header.nr_entries != size_) {
-      return Bad(absl::StrCat("version ", header.version, " and ", header.nr_entries,
-                              " entries, not ", size_));
-    }
-    if (header.free_head >= size_ || header.old_free_head >= size_ || header.used_index >= size_ ||
-        header.old_used_index >= size_ || header.used_wrap > 1 || header.old_used_wrap > 1) {
-      return Bad("a place in it that there isn't");
-    }
-    for (uint16_t i = 0; i < size_; i++) {
-      entries_[i] = LoadOnce<InflightPackedEntry>(reinterpret_cast<const uint8_t*>(shared(i)));
-    }
-    // The last ones were being given back: had they reached the ring?
-    const PackedPosition old_used = {.index = header.old_used_index,
-                                     .wrap = header.old_used_wrap != 0};
-    const bool is_between =
-        header.used_index != header.old_used_index || header.used_wrap != header.old_used_wrap;
-    if (is_between && is_used(old_used)) {
-      uint16_t entry = header.free_head;
-      for (uint16_t i = 0; i < size_ && entry != header.old_free_head; i++) {
-        if (entry >= size_) return Bad("its free list leads out of it");
-        entries_[entry].inflight = 0;
-        entry = entries_[entry].next;
-      }
-      header.old_free_head = header.free_head;
-      header.old_used_index = header.used_index;
-      header.old_used_wrap = header.used_wrap;
-    }
-    header.free_head = header.old_free_head;
-    header.used_index = header.old_used_index;
-    header.used_wrap = header.old_used_wrap;
-    *this->header() = header;
-
-    free_head_ = header.free_head;
-    Recovered recovered = {.is_old = true,
-                           .used = {.index = header.used_index, .wrap = header.used_wrap != 0},
-                           .nr_descriptors = 0};
-    GMEM_RETURN_IF_ERROR(FindChains(recovered));
-    return recovered;
+  if (header.free_head >= size_ || header.old_free_head >= size_ || header.used_index >= size_ ||
+      header.old_used_index >= size_ || header.used_wrap > 1 || header.old_used_wrap > 1) {
+    return Bad("a place in it that there isn't");
   }
-
-  // Chains and the free list must share all entries among them, each once.
-  absl::Status PackedInflight::FindChains(Recovered & recovered) {
-    std::vector<bool> is_taken(size_);
-    const auto take = [&](uint16_t entry) {
-      if (entry >= size_ || is_taken[entry]) return false;
-      is_taken[entry] = true;
-      return true;
-    };
-    // An entry at the head of the free list was only being taken, and will be again. If
-    // no entry is free, the head says nothing.
-    uint64_t nr_in_flight = 0;
-    for (const InflightPackedEntry& entry : entries_) {
-      if (entry.inflight != 0) nr_in_flight += entry.count;
-    }
-    if (nr_in_flight != size_) entries_[free_head_].inflight = 0;
-
-    old_.clear();
-    for (uint16_t i = 0; i < size_; i++) {
-      if (entries_[i].inflight == 0) continue;
-      uint16_t entry = i;
-      uint16_t last = i;
-      if (entries_[i].count == 0 || entries_[i].count > size_) {
-        return Bad(absl::StrCat("a chain of ", entries_[i].count, " descriptors"));
-      }
-      for (uint16_t n = 0; n < entries_[i].count; n++) {
-        if (!take(entry)) return Bad(absl::StrCat("entry ", entry, " is in two chains, or none"));
-        last = entry;
-        entry = entries_[entry].next;
-      }
-      if (last != entries_[i].last) {
-        return Bad(absl::StrCat("a chain ends at entry ", last, " and at ", entries_[i].last));
-      }
-      recovered.nr_descriptors =
-          static_cast<uint16_t>(recovered.nr_descriptors + entries_[i].count);
-      old_.push_back({.counter = entries_[i].counter, .entry = i});
-    }
-    // A new free list, of all the others, so that none is lost or there twice.
-    std::optional<uint16_t> previous;
-    for (uint16_t i = 0; i < size_; i++) {
-      if (is_taken[i]) continue;
-      entries_[i].inflight = 0;
-      shared(i)->inflight = 0;
-      if (previous) {
-        entries_[*previous].next = shared(*previous)->next = i;
-      } else {
-        free_head_ = i;
-      }
-      previous = i;
-    }
-    header()->free_head = header()->old_free_head = free_head_;
-    std::sort(old_.begin(), old_.end(),
-              [](const InflightChain& a, const InflightChain& b) { return a.counter > b.counter; });
-    if (!old_.empty()) counter_ = old_.front().counter + 1;
-    return absl::OkStatus();
+  for (uint16_t i = 0; i < size_; i++) {
+    entries_[i] = LoadOnce<InflightPackedEntry>(reinterpret_cast<const uint8_t*>(shared(i)));
   }
-
-  uint16_t PackedInflight::CopyOld(uint16_t entry, absl::Span<PackedDescriptor> to) const {
-    const uint16_t count = entries_[entry].count;
-    for (uint16_t i = 0; i < count; i++) {
-      const InflightPackedEntry& from = entries_[entry];
-      to[i] = {.address = from.address, .length = from.length, .id = from.id, .flags = from.flags};
-      entry = from.next;
+  // The last ones were being given back: had they reached the ring?
+  const PackedPosition old_used = {.index = header.old_used_index,
+                                   .wrap = header.old_used_wrap != 0};
+  const bool is_between =
+      header.used_index != header.old_used_index || header.used_wrap != header.old_used_wrap;
+  if (is_between && is_used(old_used)) {
+    uint16_t entry = header.free_head;
+    for (uint16_t i = 0; i < size_ && entry != header.old_free_head; i++) {
+      if (entry >= size_) return Bad("its free list leads out of it");
+      entries_[entry].inflight = 0;
+      entry = entries_[entry].next;
     }
-    return count;
+    header.old_free_head = header.free_head;
+    header.old_used_index = header.used_index;
+    header.old_used_wrap = header.used_wrap;
   }
+  header.free_head = header.old_free_head;
+  header.used_index = header.old_used_index;
+  header.used_wrap = header.old_used_wrap;
+  *this->header() = header;
 
-  uint16_t PackedInflight::Add(absl::Span<const PackedDescriptor> chain) {
-    const uint16_t first = free_head_;
-    uint16_t last = first;
-    for (const PackedDescriptor& descriptor : chain) {
-      last = free_head_;
-      InflightPackedEntry& entry = entries_[last];
-      entry.address = descriptor.address;
-      entry.length = descriptor.length;
-      entry.id = descriptor.id;
-      entry.flags = descriptor.flags;
-      *shared(last) = entry;
-      free_head_ = entry.next;
+  free_head_ = header.free_head;
+  Recovered recovered = {.is_old = true,
+                         .used = {.index = header.used_index, .wrap = header.used_wrap != 0},
+                         .nr_descriptors = 0};
+  GMEM_RETURN_IF_ERROR(FindChains(recovered));
+  return recovered;
+}
+
+// Chains and the free list must share all entries among them, each once.
+absl::Status PackedInflight::FindChains(Recovered& recovered) {
+  std::vector<bool> is_taken(size_);
+  const auto take = [&](uint16_t entry) {
+    if (entry >= size_ || is_taken[entry]) return false;
+    is_taken[entry] = true;
+    return true;
+  };
+  // An entry at the head of the free list was only being taken, and will be again. If
+  // no entry is free, the head says nothing.
+  uint64_t nr_in_flight = 0;
+  for (const InflightPackedEntry& entry : entries_) {
+    if (entry.inflight != 0) nr_in_flight += entry.count;
+  }
+  if (nr_in_flight != size_) entries_[free_head_].inflight = 0;
+
+  old_.clear();
+  for (uint16_t i = 0; i < size_; i++) {
+    if (entries_[i].inflight == 0) continue;
+    uint16_t entry = i;
+    uint16_t last = i;
+    if (entries_[i].count == 0 || entries_[i].count > size_) {
+      return Bad(absl::StrCat("a chain of ", entries_[i].count, " descriptors"));
     }
-    InflightPackedEntry& head = entries_[first];
-    head.last = last;
-    head.count = static_cast<uint16_t>(chain.size());
-    head.counter = counter_++;
-    *shared(first) = head;
-    header()->free_head = free_head_;
-    // From here on it is in flight, whatever happens.
-    head.inflight = 1;
-    StoreRelease<uint8_t>(&shared(first)->inflight, 1);
-    StoreRelease(reinterpret_cast<uint8_t*>(&header()->old_free_head), free_head_);
-    return first;
+    for (uint16_t n = 0; n < entries_[i].count; n++) {
+      if (!take(entry)) return Bad(absl::StrCat("entry ", entry, " is in two chains, or none"));
+      last = entry;
+      entry = entries_[entry].next;
+    }
+    if (last != entries_[i].last) {
+      return Bad(absl::StrCat("a chain ends at entry ", last, " and at ", entries_[i].last));
+    }
+    recovered.nr_descriptors = static_cast<uint16_t>(recovered.nr_descriptors + entries_[i].count);
+    old_.push_back({.counter = entries_[i].counter, .entry = i});
   }
-
-  void PackedInflight::BeginRemove(uint16_t entry, const PackedPosition& used) {
-    const uint16_t last = entries_[entry].last;
-    entries_[last].next = shared(last)->next = free_head_;
-    free_head_ = entry;
-    header()->free_head = entry;
-    header()->used_wrap = used.wrap ? 1 : 0;
-    StoreRelease(reinterpret_cast<uint8_t*>(&header()->used_index), used.index);
+  // A new free list, of all the others, so that none is lost or there twice.
+  std::optional<uint16_t> previous;
+  for (uint16_t i = 0; i < size_; i++) {
+    if (is_taken[i]) continue;
+    entries_[i].inflight = 0;
+    shared(i)->inflight = 0;
+    if (previous) {
+      entries_[*previous].next = shared(*previous)->next = i;
+    } else {
+      free_head_ = i;
+    }
+    previous = i;
   }
+  header()->free_head = header()->old_free_head = free_head_;
+  std::sort(old_.begin(), old_.end(),
+            [](const InflightChain& a, const InflightChain& b) { return a.counter > b.counter; });
+  if (!old_.empty()) counter_ = old_.front().counter + 1;
+  return absl::OkStatus();
+}
 
-  void PackedInflight::EndRemove(uint16_t entry) {
-    entries_[entry].inflight = 0;
-    StoreRelease<uint8_t>(&shared(entry)->inflight, 0);
-    const InflightPackedHeader now = *header();
-    header()->old_free_head = free_head_;
-    header()->old_used_wrap = now.used_wrap;
-    StoreRelease(reinterpret_cast<uint8_t*>(&header()->old_used_index), now.used_index);
+uint16_t PackedInflight::CopyOld(uint16_t entry, absl::Span<PackedDescriptor> to) const {
+  const uint16_t count = entries_[entry].count;
+  for (uint16_t i = 0; i < count; i++) {
+    const InflightPackedEntry& from = entries_[entry];
+    to[i] = {.address = from.address, .length = from.length, .id = from.id, .flags = from.flags};
+    entry = from.next;
   }
+  return count;
+}
 
-}  // namespace )
+uint16_t PackedInflight::Add(absl::Span<const PackedDescriptor> chain) {
+  const uint16_t first = free_head_;
+  uint16_t last = first;
+  for (const PackedDescriptor& descriptor : chain) {
+    last = free_head_;
+    InflightPackedEntry& entry = entries_[last];
+    entry.address = descriptor.address;
+    entry.length = descriptor.length;
+    entry.id = descriptor.id;
+    entry.flags = descriptor.flags;
+    *shared(last) = entry;
+    free_head_ = entry.next;
+  }
+  InflightPackedEntry& head = entries_[first];
+  head.last = last;
+  head.count = static_cast<uint16_t>(chain.size());
+  head.counter = counter_++;
+  *shared(first) = head;
+  header()->free_head = free_head_;
+  // From here on it is in flight, whatever happens.
+  head.inflight = 1;
+  StoreRelease<uint8_t>(&shared(first)->inflight, 1);
+  StoreRelease(reinterpret_cast<uint8_t*>(&header()->old_free_head), free_head_);
+  return first;
+}
+
+void PackedInflight::BeginRemove(uint16_t entry, const PackedPosition& used) {
+  const uint16_t last = entries_[entry].last;
+  entries_[last].next = shared(last)->next = free_head_;
+  free_head_ = entry;
+  header()->free_head = entry;
+  header()->used_wrap = used.wrap ? 1 : 0;
+  StoreRelease(reinterpret_cast<uint8_t*>(&header()->used_index), used.index);
+}
+
+void PackedInflight::EndRemove(uint16_t entry) {
+  entries_[entry].inflight = 0;
+  StoreRelease<uint8_t>(&shared(entry)->inflight, 0);
+  const InflightPackedHeader now = *header();
+  header()->old_free_head = free_head_;
+  header()->old_used_wrap = now.used_wrap;
+  StoreRelease(reinterpret_cast<uint8_t*>(&header()->old_used_index), now.used_index);
+}
+
+}  // namespace virtqueue_internal
 }  // namespace gmem::vhost

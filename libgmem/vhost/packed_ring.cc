@@ -19,219 +19,214 @@
 #include "vhost/ring.h"
 
 namespace gmem::vhost {
-namespace virtqueue_internal __attribute__((visibility("hidden"))) {
-  namespace {
+namespace virtqueue_internal {
+namespace {
 
-  constexpr uint16_t kAvailable = 1 << 7;
-  constexpr uint16_t kUsed = 1 << 15;
-  // Event suppression: an offset with its wrap counter, then flags.
-  constexpr size_t kEventOffset = 0;
-  constexpr size_t kEventFlags = 2;
-  constexpr uint16_t kEventEnable = 0;
-  constexpr uint16_t kEventDisable = 1;
-  constexpr uint16_t kEventDescriptor = 2;
-  constexpr uint16_t kWrap = 1 << 15;
+constexpr uint16_t kAvailable = 1 << 7;
+constexpr uint16_t kUsed = 1 << 15;
+// Event suppression: an offset with its wrap counter, then flags.
+constexpr size_t kEventOffset = 0;
+constexpr size_t kEventFlags = 2;
+constexpr uint16_t kEventEnable = 0;
+constexpr uint16_t kEventDisable = 1;
+constexpr uint16_t kEventDescriptor = 2;
+constexpr uint16_t kWrap = 1 << 15;
 
-  PackedPosition FromBase(uint32_t base) {
-    return {.index = static_cast<uint16_t>(base & ~kWrap & 0xffff), .wrap = (base & kWrap) != 0};
+PackedPosition FromBase(uint32_t base) {
+  return {.index = static_cast<uint16_t>(base & ~kWrap & 0xffff), .wrap = (base & kWrap) != 0};
+}
+uint16_t ToBase(const PackedPosition& position) {
+  return static_cast<uint16_t>(position.index | (position.wrap ? kWrap : 0));
+}
+
+class PackedRing final : public Ring {
+ public:
+  PackedRing(const Virtqueue::Options& options, const Virtqueue::Memory& memory, uint32_t base)
+      : Ring(options, memory),
+        next_available_(FromBase(base)),
+        next_used_(FromBase(base >> 16)),
+        chain_(options.size) {}
+
+  absl::Status TrackInflight(GuestSpan region) override;
+  Popped Pop(ChainBuilder& builder) override;
+  UsedWrite Push(const Chain::Token& token, uint32_t written) override;
+  bool ShouldNotify() override;
+  void DisableKicks() override;
+  bool EnableKicks() override;
+  uint32_t base() const override {
+    return ToBase(next_available_) | uint32_t{ToBase(next_used_)} << 16;
   }
-  uint16_t ToBase(const PackedPosition& position) {
-    return static_cast<uint16_t>(position.index | (position.wrap ? kWrap : 0));
+
+ private:
+  uint8_t* Slot(uint16_t index) const {
+    return memory_.descriptors.data() + index * sizeof(PackedDescriptor);
   }
+  uint8_t* FlagsOf(uint16_t index) const { return Slot(index) + offsetof(PackedDescriptor, flags); }
+  bool IsAvailable() const {
+    const auto flags = LoadAcquire<uint16_t>(FlagsOf(next_available_.index));
+    return ((flags & kAvailable) != 0) == next_available_.wrap &&
+           ((flags & kUsed) != 0) != next_available_.wrap;
+  }
+  // Copies a chain from the ring to chain_: how many descriptors; 0 if it has no end.
+  uint16_t Fetch();
+  ChainBuilder::Outcome Walk(uint16_t count, ChainBuilder& builder) const;
 
-  class PackedRing final : public Ring {
-   public:
-    PackedRing(const Virtqueue::Options& options, const Virtqueue::Memory& memory, uint32_t base)
-        : Ring(options, memory),
-          next_available_(FromBase(base)),
-          next_used_(FromBase(base >> 16)),
-          chain_(options.size) {}
+  PackedPosition next_available_;
+  PackedPosition next_used_;
+  // Entries from the next available on to the next used are the device's.
+  uint32_t in_flight_ = 0;
+  // Where the driver was told of used entries last, and how many were used since.
+  PackedPosition notified_;
+  uint32_t used_since_ = 0;
+  bool was_notified_ = false;
+  std::vector<PackedDescriptor> chain_;
+  std::optional<PackedInflight> inflight_;
+};
 
-    absl::Status TrackInflight(GuestSpan region) override;
-    Popped Pop(ChainBuilder& builder) override;
-    UsedWrite Push(const Chain::Token& token, uint32_t written) override;
-    bool ShouldNotify() override;
-    void DisableKicks() override;
-    bool EnableKicks() override;
-    uint32_t base() const override {
-      return ToBase(next_available_) | uint32_t{ToBase(next_used_)} << 16;
-    }
-
-   private:
-    uint8_t* Slot(uint16_t index) const {
-      return memory_.descriptors.data() + index * sizeof(PackedDescriptor);
-    }
-    uint8_t* FlagsOf(uint16_t index) const {
-      return Slot(index) + offsetof(PackedDescriptor, flags);
-    }
-    bool IsAvailable() const {
-      const auto flags = LoadAcquire<uint16_t>(FlagsOf(next_available_.index));
-      return ((flags & kAvailable) != 0) == next_available_.wrap &&
-             ((flags & kUsed) != 0) != next_available_.wrap;
-    }
-    // Copies a chain from the ring to chain_: how many descriptors; 0 if it has no end.
-    uint16_t Fetch();
-    ChainBuilder::Outcome Walk(uint16_t count, ChainBuilder& builder) const;
-
-    PackedPosition next_available_;
-    PackedPosition next_used_;
-    // Entries from the next available on to the next used are the device's.
-    uint32_t in_flight_ = 0;
-    // Where the driver was told of used entries last, and how many were used since.
-    PackedPosition notified_;
-    uint32_t used_since_ = 0;
-    bool was_notified_ = false;
-    std::vector<PackedDescriptor> chain_;
-    std::optional<PackedInflight> inflight_;
+absl::Status PackedRing::TrackInflight(GuestSpan region) {
+  PackedInflight inflight(options_.index, static_cast<uint16_t>(options_.size));
+  // Was the entry at this position given back to the driver?
+  const auto is_used = [this](const PackedPosition& position) {
+    const auto flags = LoadAcquire<uint16_t>(FlagsOf(position.index));
+    return ((flags & kAvailable) != 0) == position.wrap && ((flags & kUsed) != 0) == position.wrap;
   };
-
-  absl::Status PackedRing::TrackInflight(GuestSpan region) {
-    PackedInflight inflight(options_.index, static_cast<uint16_t>(options_.size));
-    // Was the entry at this position given back to the driver?
-    const auto is_used = [this](const PackedPosition& position) {
-      const auto flags = LoadAcquire<uint16_t>(FlagsOf(position.index));
-      return ((flags & kAvailable) != 0) == position.wrap &&
-             ((flags & kUsed) != 0) == position.wrap;
-    };
-    absl::StatusOr<PackedInflight::Recovered> recovered =
-        inflight.Attach(region, next_used_, is_used);
-    if (!recovered.ok()) return recovered.status();
-    if (recovered->is_old) {
-      next_used_ = recovered->used;
-      next_available_ = next_used_;
-      next_available_.Advance(recovered->nr_descriptors, options_.size);
-      in_flight_ = recovered->nr_descriptors;
-    }
-    inflight_.emplace(std::move(inflight));
-    return absl::OkStatus();
+  absl::StatusOr<PackedInflight::Recovered> recovered =
+      inflight.Attach(region, next_used_, is_used);
+  if (!recovered.ok()) return recovered.status();
+  if (recovered->is_old) {
+    next_used_ = recovered->used;
+    next_available_ = next_used_;
+    next_available_.Advance(recovered->nr_descriptors, options_.size);
+    in_flight_ = recovered->nr_descriptors;
   }
+  inflight_.emplace(std::move(inflight));
+  return absl::OkStatus();
+}
 
-  uint16_t PackedRing::Fetch() {
-    uint16_t index = next_available_.index;
-    for (uint32_t count = 0; count < options_.size; count++) {
-      chain_[count] = LoadOnce<PackedDescriptor>(Slot(index));
-      if ((chain_[count].flags & kDescriptorNext) == 0) return static_cast<uint16_t>(count + 1);
-      index = index + 1U == options_.size ? 0 : index + 1;
-    }
-    return 0;
+uint16_t PackedRing::Fetch() {
+  uint16_t index = next_available_.index;
+  for (uint32_t count = 0; count < options_.size; count++) {
+    chain_[count] = LoadOnce<PackedDescriptor>(Slot(index));
+    if ((chain_[count].flags & kDescriptorNext) == 0) return static_cast<uint16_t>(count + 1);
+    index = index + 1U == options_.size ? 0 : index + 1;
   }
+  return 0;
+}
 
-  ChainBuilder::Outcome PackedRing::Walk(uint16_t count, ChainBuilder& builder) const {
-    using Outcome = ChainBuilder::Outcome;
-    for (uint16_t i = 0; i < count; i++) {
-      const PackedDescriptor& descriptor = chain_[i];
-      Outcome outcome = Outcome::kOk;
-      if ((descriptor.flags & kDescriptorIndirect) == 0) {
-        outcome = builder.Add(descriptor.address, descriptor.length,
-                              (descriptor.flags & kDescriptorWrite) != 0);
-      } else if (!options_.has_indirect || count != 1) {
-        outcome =
-            builder.Broken(options_.has_indirect ? "an indirect table among other descriptors"
-                                                 : "an indirect table, which wasn't negotiated");
-      } else {
-        outcome = builder.AddTable(descriptor.address, descriptor.length, /*is_linked=*/false);
-      }
-      if (outcome != Outcome::kOk) return outcome;
-    }
-    return Outcome::kOk;
-  }
-
-  Ring::Popped PackedRing::Pop(ChainBuilder& builder) {
-    const std::optional<uint16_t> old = inflight_ ? inflight_->next_old() : std::nullopt;
-    if (!old && !IsAvailable()) return Popped::kNone;
-    const uint16_t count = old ? inflight_->CopyOld(*old, absl::MakeSpan(chain_)) : Fetch();
-    if (count == 0) {
-      builder.Broken("a loop of descriptors");
-      return Popped::kBroken;
-    }
-    // A driver that makes available what is in flight.
-    if (!old && count > options_.size - in_flight_) {
-      builder.Broken(absl::StrCat("a chain of ", count, " descriptors, with ", in_flight_, " of ",
-                                  options_.size, " in flight"));
-      return Popped::kBroken;
-    }
-    switch (Walk(count, builder)) {
-      case ChainBuilder::Outcome::kMiss:
-        return Popped::kMiss;
-      case ChainBuilder::Outcome::kBroken:
-        return Popped::kBroken;
-      case ChainBuilder::Outcome::kOk:
-        break;
-    }
-    uint16_t entry = 0;
-    if (old) {
-      entry = *old;
-      inflight_->TakeOld();
+ChainBuilder::Outcome PackedRing::Walk(uint16_t count, ChainBuilder& builder) const {
+  using Outcome = ChainBuilder::Outcome;
+  for (uint16_t i = 0; i < count; i++) {
+    const PackedDescriptor& descriptor = chain_[i];
+    Outcome outcome = Outcome::kOk;
+    if ((descriptor.flags & kDescriptorIndirect) == 0) {
+      outcome = builder.Add(descriptor.address, descriptor.length,
+                            (descriptor.flags & kDescriptorWrite) != 0);
+    } else if (!options_.has_indirect || count != 1) {
+      outcome =
+          builder.Broken(options_.has_indirect ? "an indirect table among other descriptors"
+                                               : "an indirect table, which wasn't negotiated");
     } else {
-      if (inflight_) entry = inflight_->Add(absl::MakeConstSpan(chain_.data(), count));
-      next_available_.Advance(count, options_.size);
-      in_flight_ += count;
+      outcome = builder.AddTable(descriptor.address, descriptor.length, /*is_linked=*/false);
     }
-    // The last descriptor has the buffer's id.
-    builder.Finish({.id = chain_[count - 1].id, .slots = count, .entry = entry});
-    return Popped::kChain;
+    if (outcome != Outcome::kOk) return outcome;
   }
+  return Outcome::kOk;
+}
 
-  UsedWrite PackedRing::Push(const Chain::Token& token, uint32_t written) {
-    const uint16_t index = next_used_.index;
-    const bool wrap = next_used_.wrap;
-    uint8_t* const slot = Slot(index);
-    std::memcpy(slot + offsetof(PackedDescriptor, length), &written, sizeof(written));
-    std::memcpy(slot + offsetof(PackedDescriptor, id), &token.id, sizeof(token.id));
-    next_used_.Advance(token.slots, options_.size);
-    if (inflight_) inflight_->BeginRemove(token.entry, next_used_);
-    const auto flags = static_cast<uint16_t>((wrap ? kAvailable | kUsed : 0) |
-                                             (written > 0 ? kDescriptorWrite : 0));
-    StoreRelease(FlagsOf(index), flags);
-    if (inflight_) inflight_->EndRemove(token.entry);
-    in_flight_ -= token.slots;
-    used_since_ = std::min(used_since_ + token.slots, 2 * options_.size);
-    return {.offset = index * sizeof(PackedDescriptor), .size = sizeof(PackedDescriptor)};
+Ring::Popped PackedRing::Pop(ChainBuilder& builder) {
+  const std::optional<uint16_t> old = inflight_ ? inflight_->next_old() : std::nullopt;
+  if (!old && !IsAvailable()) return Popped::kNone;
+  const uint16_t count = old ? inflight_->CopyOld(*old, absl::MakeSpan(chain_)) : Fetch();
+  if (count == 0) {
+    builder.Broken("a loop of descriptors");
+    return Popped::kBroken;
   }
-
-  bool PackedRing::ShouldNotify() {
-    FullFence();
-    if (used_since_ == 0) return false;
-    const uint32_t since = used_since_;
-    const bool first = !was_notified_;
-    used_since_ = 0;
-    was_notified_ = true;
-    const uint8_t* const event = memory_.available.data();
-    const auto flags = LoadAcquire<uint16_t>(event + kEventFlags);
-    if (flags != kEventDescriptor || !options_.has_event_idx || first) {
-      return flags != kEventDisable;
-    }
-    const PackedPosition wanted = FromBase(LoadAcquire<uint16_t>(event + kEventOffset));
-    // As if the ring went on without an end: entries of the last lap lie below.
-    const int32_t size = static_cast<int32_t>(options_.size);
-    int32_t at = wanted.index;
-    if (wanted.wrap != next_used_.wrap) at -= size;
-    const int32_t now = next_used_.index;
-    return at < now && at >= now - static_cast<int32_t>(since);
+  // A driver that makes available what is in flight.
+  if (!old && count > options_.size - in_flight_) {
+    builder.Broken(absl::StrCat("a chain of ", count, " descriptors, with ", in_flight_, " of ",
+                                options_.size, " in flight"));
+    return Popped::kBroken;
   }
-
-  void PackedRing::DisableKicks() {
-    StoreRelease(memory_.used.data() + kEventFlags, kEventDisable);
+  switch (Walk(count, builder)) {
+    case ChainBuilder::Outcome::kMiss:
+      return Popped::kMiss;
+    case ChainBuilder::Outcome::kBroken:
+      return Popped::kBroken;
+    case ChainBuilder::Outcome::kOk:
+      break;
   }
-
-  bool PackedRing::EnableKicks() {
-    uint8_t* const event = memory_.used.data();
-    if (options_.has_event_idx) {
-      StoreRelease(event + kEventOffset, ToBase(next_available_));
-      StoreRelease(event + kEventFlags, kEventDescriptor);
-    } else {
-      StoreRelease(event + kEventFlags, kEventEnable);
-    }
-    FullFence();
-    return (inflight_ && inflight_->next_old()) || IsAvailable();
+  uint16_t entry = 0;
+  if (old) {
+    entry = *old;
+    inflight_->TakeOld();
+  } else {
+    if (inflight_) entry = inflight_->Add(absl::MakeConstSpan(chain_.data(), count));
+    next_available_.Advance(count, options_.size);
+    in_flight_ += count;
   }
+  // The last descriptor has the buffer's id.
+  builder.Finish({.id = chain_[count - 1].id, .slots = count, .entry = entry});
+  return Popped::kChain;
+}
 
-  }  // namespace
+UsedWrite PackedRing::Push(const Chain::Token& token, uint32_t written) {
+  const uint16_t index = next_used_.index;
+  const bool wrap = next_used_.wrap;
+  uint8_t* const slot = Slot(index);
+  std::memcpy(slot + offsetof(PackedDescriptor, length), &written, sizeof(written));
+  std::memcpy(slot + offsetof(PackedDescriptor, id), &token.id, sizeof(token.id));
+  next_used_.Advance(token.slots, options_.size);
+  if (inflight_) inflight_->BeginRemove(token.entry, next_used_);
+  const auto flags =
+      static_cast<uint16_t>((wrap ? kAvailable | kUsed : 0) | (written > 0 ? kDescriptorWrite : 0));
+  StoreRelease(FlagsOf(index), flags);
+  if (inflight_) inflight_->EndRemove(token.entry);
+  in_flight_ -= token.slots;
+  used_since_ = std::min(used_since_ + token.slots, 2 * options_.size);
+  return {.offset = index * sizeof(PackedDescriptor), .size = sizeof(PackedDescriptor)};
+}
 
-  std::unique_ptr<Ring> MakePackedRing(const Virtqueue::Options& options,
-                                       const Virtqueue::Memory& memory, uint32_t base) {
-    return std::make_unique<PackedRing>(options, memory, base);
+bool PackedRing::ShouldNotify() {
+  FullFence();
+  if (used_since_ == 0) return false;
+  const uint32_t since = used_since_;
+  const bool first = !was_notified_;
+  used_since_ = 0;
+  was_notified_ = true;
+  const uint8_t* const event = memory_.available.data();
+  const auto flags = LoadAcquire<uint16_t>(event + kEventFlags);
+  if (flags != kEventDescriptor || !options_.has_event_idx || first) {
+    return flags != kEventDisable;
   }
+  const PackedPosition wanted = FromBase(LoadAcquire<uint16_t>(event + kEventOffset));
+  // As if the ring went on without an end: entries of the last lap lie below.
+  const auto size = static_cast<int32_t>(options_.size);
+  int32_t at = wanted.index;
+  if (wanted.wrap != next_used_.wrap) at -= size;
+  const int32_t now = next_used_.index;
+  return at < now && at >= now - static_cast<int32_t>(since);
+}
 
-}  // namespace )
+void PackedRing::DisableKicks() { StoreRelease(memory_.used.data() + kEventFlags, kEventDisable); }
+
+bool PackedRing::EnableKicks() {
+  uint8_t* const event = memory_.used.data();
+  if (options_.has_event_idx) {
+    StoreRelease(event + kEventOffset, ToBase(next_available_));
+    StoreRelease(event + kEventFlags, kEventDescriptor);
+  } else {
+    StoreRelease(event + kEventFlags, kEventEnable);
+  }
+  FullFence();
+  return (inflight_ && inflight_->next_old()) || IsAvailable();
+}
+
+}  // namespace
+
+std::unique_ptr<Ring> MakePackedRing(const Virtqueue::Options& options,
+                                     const Virtqueue::Memory& memory, uint32_t base) {
+  return std::make_unique<PackedRing>(options, memory, base);
+}
+
+}  // namespace virtqueue_internal
 }  // namespace gmem::vhost
