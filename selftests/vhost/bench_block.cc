@@ -94,7 +94,7 @@ void MakeImage(const std::string& path) {
 
 void BenchBlock(const char* our_device) {
   if (access(our_device, X_OK) != 0) {
-    NotMeasured("block requests", our_device);
+    NotMeasured("block requests", "no gmem-vhost-blk in GMEM_TOOLS");
     return;
   }
   ScratchFolder scratch;

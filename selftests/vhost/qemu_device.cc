@@ -1,12 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "peer.h"
 #include "qtest.h"
 #include "status_util.h"
@@ -31,6 +37,7 @@ constexpr uint8_t kVendorCapability = 0x09;
 
 // Capabilities of a virtio device (virtio 1.3, 4.1.4), and what the first says.
 constexpr uint8_t kCommonCapability = 1;
+constexpr uint8_t kNotifyCapability = 2;
 constexpr uint8_t kShmCapability = 8;
 constexpr uint64_t kFeatureSelect = 0;
 constexpr uint64_t kFeature = 4;
@@ -45,16 +52,29 @@ constexpr uint64_t kQueueDescriptors = 32;
 constexpr uint64_t kQueueDriver = 40;
 constexpr uint64_t kQueueDevice = 48;
 
+// Features 32 and 33.
+constexpr uint32_t kHighFeatures = 0x3;
+
 constexpr uint32_t kAcknowledge = 1;
 constexpr uint32_t kDriver = 2;
 constexpr uint32_t kDriverOk = 4;
 constexpr uint32_t kFeaturesOk = 8;
+
+// Of a descriptor (virtio 1.3, 2.7.5).
+constexpr uint32_t kDescriptorNext = 1;
+constexpr uint32_t kDescriptorWrite = 2;
+constexpr absl::Duration kTimeout = absl::Seconds(20);
 
 // Guest addresses. The hole for devices below 4 GiB is empty, as there is no firmware.
 constexpr uint64_t kBarsBegin = 0xc0000000;
 constexpr uint64_t kRingsBegin = 0x100000;
 constexpr uint64_t kRingSpacing = 0x4000;
 constexpr uint32_t kRingSize = 64;
+// In a ring's space: descriptors, then these.
+constexpr uint64_t kAvailableOffset = 0x1000;
+constexpr uint64_t kUsedOffset = 0x2000;
+constexpr uint64_t kBufferOffset = 0x3000;
+constexpr uint64_t kAnswerOffset = 0x3800;
 
 }  // namespace
 
@@ -141,6 +161,8 @@ absl::Status QemuDevice::FindCapabilities() {
     const uint32_t type = head >> 24;
     if (bar >= kBars) continue;
     if (type == kCommonCapability) common_ = bars_[bar] + offset;
+    // Virtqueue 0's place is the first, whatever the multiplier is.
+    if (type == kNotifyCapability) notify_ = bars_[bar] + offset;
     if (type == kShmCapability) {
       GMEM_ASSIGN_OR_RETURN(const uint64_t offset_high, ReadConfig(at + 16));
       GMEM_ASSIGN_OR_RETURN(const uint64_t size_high, ReadConfig(at + 20));
@@ -154,13 +176,14 @@ absl::Status QemuDevice::FindCapabilities() {
 }
 
 absl::Status QemuDevice::StartDriver() {
+  asked_ = 0;
   GMEM_RETURN_IF_ERROR(qtest_->Write(common_ + kDeviceStatus, kAcknowledge | kDriver, 1));
-  // VERSION_1, bit 32, is all that is needed.
+  // VERSION_1 is all that is needed; a device that has ACCESS_PLATFORM insists on it.
   for (uint32_t half = 0; half < 2; half++) {
     GMEM_RETURN_IF_ERROR(qtest_->Write(common_ + kFeatureSelect, half));
     GMEM_ASSIGN_OR_RETURN(const uint32_t offered, qtest_->Read(common_ + kFeature));
     GMEM_RETURN_IF_ERROR(qtest_->Write(common_ + kDriverFeatureSelect, half));
-    const uint32_t wanted = half == 0 ? 0 : 0x1;
+    const uint32_t wanted = half == 0 ? 0 : kHighFeatures;
     GMEM_RETURN_IF_ERROR(qtest_->Write(common_ + kDriverFeature, offered & wanted));
   }
   const uint32_t negotiated = kAcknowledge | kDriver | kFeaturesOk;
@@ -170,18 +193,49 @@ absl::Status QemuDevice::StartDriver() {
   GMEM_ASSIGN_OR_RETURN(const uint32_t queues, qtest_->Read(common_ + kNumQueues, 2));
   for (uint32_t queue = 0; queue < queues; queue++) {
     const uint64_t ring = kRingsBegin + kRingSpacing * queue;
+    // Without the indices of the time before.
+    for (const uint64_t part : {kAvailableOffset, kUsedOffset}) {
+      GMEM_RETURN_IF_ERROR(qtest_->Write(ring + part, 0));
+    }
     GMEM_RETURN_IF_ERROR(qtest_->Write(common_ + kQueueSelect, queue, 2));
     GMEM_RETURN_IF_ERROR(qtest_->Write(common_ + kQueueSize, kRingSize, 2));
     GMEM_RETURN_IF_ERROR(qtest_->Write(common_ + kQueueDescriptors, static_cast<uint32_t>(ring)));
     GMEM_RETURN_IF_ERROR(
-        qtest_->Write(common_ + kQueueDriver, static_cast<uint32_t>(ring + 0x1000)));
+        qtest_->Write(common_ + kQueueDriver, static_cast<uint32_t>(ring + kAvailableOffset)));
     GMEM_RETURN_IF_ERROR(
-        qtest_->Write(common_ + kQueueDevice, static_cast<uint32_t>(ring + 0x2000)));
+        qtest_->Write(common_ + kQueueDevice, static_cast<uint32_t>(ring + kUsedOffset)));
     GMEM_RETURN_IF_ERROR(qtest_->Write(common_ + kQueueEnable, 1, 2));
   }
   return qtest_->Write(common_ + kDeviceStatus, negotiated | kDriverOk, 1);
 }
 
 absl::Status QemuDevice::Reset() { return qtest_->Write(common_ + kDeviceStatus, 0, 1); }
+
+absl::StatusOr<std::vector<uint8_t>> QemuDevice::Ask(absl::Span<const uint8_t> request,
+                                                     size_t answer_size) {
+  constexpr uint64_t kBuffer = kRingsBegin + kBufferOffset;
+  constexpr uint64_t kAnswer = kRingsBegin + kAnswerOffset;
+  GMEM_RETURN_IF_ERROR(qtest_->WriteBytes(kBuffer, request));
+  GMEM_RETURN_IF_ERROR(qtest_->WriteBytes(kAnswer, std::vector<uint8_t>(answer_size, 0xee)));
+  // Descriptors 0 and 1: address, length; flags and the next one's number.
+  const std::array<uint32_t, 8> descriptors = {
+      static_cast<uint32_t>(kBuffer),        0,
+      static_cast<uint32_t>(request.size()), kDescriptorNext | 1 << 16,
+      static_cast<uint32_t>(kAnswer),        0,
+      static_cast<uint32_t>(answer_size),    kDescriptorWrite};
+  for (size_t i = 0; i < descriptors.size(); i++) {
+    GMEM_RETURN_IF_ERROR(qtest_->Write(kRingsBegin + 4 * i, descriptors[i]));
+  }
+  const uint64_t available = kRingsBegin + kAvailableOffset;
+  GMEM_RETURN_IF_ERROR(qtest_->Write(available + 4 + 2 * (asked_ % kRingSize), 0, 2));
+  GMEM_RETURN_IF_ERROR(qtest_->Write(available + 2, ++asked_, 2));
+  GMEM_RETURN_IF_ERROR(qtest_->Write(notify_, 0, 2));
+  for (const absl::Time deadline = absl::Now() + kTimeout; absl::Now() < deadline;) {
+    GMEM_ASSIGN_OR_RETURN(const uint32_t used, qtest_->Read(kRingsBegin + kUsedOffset + 2, 2));
+    if (used == asked_) return qtest_->ReadBytes(kAnswer, answer_size);
+    absl::SleepFor(absl::Milliseconds(1));
+  }
+  return absl::DeadlineExceededError("the device doesn't answer");
+}
 
 }  // namespace gmem::vhost::testing

@@ -76,6 +76,9 @@ class QemuDevice {
   absl::Status StartDriver();
   /// Sets the device status to 0.
   absl::Status Reset();
+  /// Sends a request of at most a page on virtqueue 0, and waits for the device to write
+  /// @p answer_size bytes.
+  absl::StatusOr<std::vector<uint8_t>> Ask(absl::Span<const uint8_t> request, size_t answer_size);
 
  private:
   static constexpr int kBars = 6;
@@ -92,6 +95,9 @@ class QemuDevice {
   std::unique_ptr<Qtest> qtest_;
   std::array<uint64_t, kBars> bars_ = {};
   uint64_t common_ = 0;
+  // Of virtqueue 0.
+  uint64_t notify_ = 0;
+  uint16_t asked_ = 0;
   std::map<uint8_t, Region> regions_;
 };
 
