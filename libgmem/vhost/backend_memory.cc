@@ -68,6 +68,9 @@ absl::Status Backend::SetMemoryTable(Message& message) {
 }
 
 absl::Status Backend::AddMemoryRegion(Message& message) {
+  if (message.header.size != sizeof(SingleMemoryRegion)) {
+    return CheckError(EINVAL, "ADD_MEM_REG without a region, and no postcopy");
+  }
   const MemoryRegion region = FromBytes<SingleMemoryRegion>(message.bytes()).region;
   GMEM_RETURN_IF_ERROR(memory_.Add(region, message.fds.get(0)));
   MoveRings();
@@ -75,6 +78,10 @@ absl::Status Backend::AddMemoryRegion(Message& message) {
 }
 
 absl::Status Backend::ReplyAddMemoryRegion(Message& message) {
+  if (message.header.size != sizeof(SingleMemoryRegion)) {
+    // The front-end knows the bases of those that it has added.
+    return absl::OkStatus();
+  }
   auto reply = FromBytes<SingleMemoryRegion>(message.bytes());
   GMEM_RETURN_IF_ERROR(AddMemoryRegion(message));
   const GuestSpan memory = memory_.FromGuest(reply.region.guest_address, reply.region.size);

@@ -85,6 +85,9 @@ absl::Status Backend::SetVringFd(FrontendRequest request, uint64_t number, Uniqu
   Unwatch(vring->kick.get());
   vring->kick = std::move(fd);
   vring->is_polled = !vring->kick;
+  // The kick for what is in flight from before went to a back-end that is gone, and the
+  // driver may have been asked not to kick again. Other front-ends rely on that.
+  if (vring->kick && inflight_.is_valid()) Signal(vring->kick.get());
   return absl::OkStatus();
 }
 

@@ -207,7 +207,8 @@ absl::Status Frontend::ResumeVring(unsigned index, const Vring& vring) {
   if (vring.call) GMEM_RETURN_IF_ERROR(SetVringCall(index, vring.call->get()));
   if (vring.kick) GMEM_RETURN_IF_ERROR(SetVringKick(index, vring.kick->get()));
   if (vring.enabled) GMEM_RETURN_IF_ERROR(SetVringEnable(index, *vring.enabled));
-  return absl::OkStatus();
+  // The driver has told of its buffers before, and may have been asked not to.
+  return vring.kick && vring.kick->is_valid() ? Kick(index) : absl::OkStatus();
 }
 
 }  // namespace gmem::vhost

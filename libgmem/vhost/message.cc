@@ -96,7 +96,8 @@ constexpr Format kFrontendFormats[] = {
     Request("RESET_DEVICE"),
     Request("VRING_KICK", kSize<VringState>),
     Ask("GET_MAX_MEM_SLOTS", 0, kU64),
-    Request("ADD_MEM_REG", kSize<SingleMemoryRegion>, 1, 1),
+    // In the shape of a u64, see CheckRegion().
+    WithSizes(Request("ADD_MEM_REG", 0, 0, 1), kU64, kSize<SingleMemoryRegion>),
     // Older front-ends send the region's descriptor again.
     Request("REM_MEM_REG", kSize<SingleMemoryRegion>, 0, 1),
     Request("SET_STATUS", kU64),
@@ -174,6 +175,17 @@ absl::Status CheckMemoryTable(const Message& message, const Format& format) {
   return absl::OkStatus();
 }
 
+// A region with its descriptor; or, during postcopy, the front-end's acknowledgement of
+// those that it has sent.
+absl::Status CheckRegion(const Message& message, const Format& format) {
+  if (message.header.size == sizeof(SingleMemoryRegion) && message.fds.size() == 1) {
+    return absl::OkStatus();
+  }
+  if (message.header.size == kU64 && message.fds.empty()) return absl::OkStatus();
+  return Bad(format, absl::StrCat(message.header.size, " bytes and ", message.fds.size(),
+                                  " descriptors are no region"));
+}
+
 // @may_be_error: a reply says by size 0 that it has nothing.
 absl::Status CheckConfig(const Message& message, const Format& format, bool may_be_error) {
   const auto config = FromBytes<ConfigSpace>(message.bytes());
@@ -239,6 +251,8 @@ absl::Status CheckFrontendRequest(const Message& message) {
   switch (request) {
     case FrontendRequest::kSetMemTable:
       return CheckMemoryTable(message, *format);
+    case FrontendRequest::kAddMemReg:
+      return CheckRegion(message, *format);
     case FrontendRequest::kGetConfig:
     case FrontendRequest::kSetConfig:
       return CheckConfig(message, *format, /*may_be_error=*/false);

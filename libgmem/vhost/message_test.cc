@@ -126,6 +126,15 @@ TEST(MessageTest, MemoryTableSaysHowLongItIs) {
   EXPECT_FALSE(CheckFrontendRequest(message).ok());
 }
 
+TEST(MessageTest, RegionOrAcknowledgementOfIt) {
+  const SingleMemoryRegion region = {};
+  EXPECT_TRUE(CheckFrontend(FrontendRequest::kAddMemReg, region, 1).ok());
+  EXPECT_FALSE(CheckFrontend(FrontendRequest::kAddMemReg, region, 0).ok());
+  EXPECT_TRUE(CheckFrontend(FrontendRequest::kAddMemReg, uint64_t{0}, 0).ok());
+  EXPECT_FALSE(CheckFrontend(FrontendRequest::kAddMemReg, uint64_t{0}, 1).ok());
+  EXPECT_FALSE(CheckFrontend(FrontendRequest::kAddMemReg, VringArea{}, 1).ok());
+}
+
 TEST(MessageTest, ConfigStaysInItsSpace) {
   ConfigSpace config = {};
   config.size = 8;
