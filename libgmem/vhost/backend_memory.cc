@@ -129,8 +129,9 @@ absl::Status Backend::EndPostcopy() {
 absl::Status Backend::SetLogBase(Message& message) {
   GMEM_RETURN_IF_ERROR(
       NeedFeature(ProtocolFeature::kLogShmfd, has_feature(ProtocolFeature::kLogShmfd)));
-  GMEM_ASSIGN_OR_RETURN(DirtyMarks log, DirtyMarks::Create(FromBytes<LogArea>(message.bytes()),
-                                                       message.fds.get(0), memory_.guest_end()));
+  GMEM_ASSIGN_OR_RETURN(DirtyMarks log,
+                        DirtyMarks::Create(FromBytes<LogArea>(message.bytes()), message.fds.get(0),
+                                           memory_.guest_end()));
   log_ = std::move(log);
   UpdateLogs();
   return responder_.Reply({});

@@ -30,8 +30,8 @@
 #include "gmem/vhost/protocol.h"
 #include "gmem/vhost/requester.h"
 #include "gmem/vhost/responder.h"
-#include "vhost/testing_scripted_frontend.h"
 #include "vhost/testing_ring.h"
+#include "vhost/testing_scripted_frontend.h"
 
 namespace gmem::vhost {
 namespace {

@@ -8,66 +8,66 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace gmem::vhost {
-namespace virtqueue_internal __attribute__((visibility("hidden"))) {
+#pragma GCC visibility push(hidden)
+namespace gmem::vhost::virtqueue_internal {
 
-  // 0: nobody has used it yet.
-  inline constexpr uint16_t kInflightVersion = 1;
+// 0: nobody has used it yet.
+inline constexpr uint16_t kInflightVersion = 1;
 
-  struct InflightSplitEntry {
-    uint8_t inflight;
-    std::array<uint8_t, 5> padding;
-    // The entry that was pushed before this one.
-    uint16_t next;
-    uint64_t counter;
-  };
-  struct InflightSplitHeader {
-    uint64_t features;
-    uint16_t version;
-    uint16_t nr_entries;
-    uint16_t last_batch_head;
-    uint16_t used_index;
-  };
+struct InflightSplitEntry {
+  uint8_t inflight;
+  std::array<uint8_t, 5> padding;
+  // The entry that was pushed before this one.
+  uint16_t next;
+  uint64_t counter;
+};
+struct InflightSplitHeader {
+  uint64_t features;
+  uint16_t version;
+  uint16_t nr_entries;
+  uint16_t last_batch_head;
+  uint16_t used_index;
+};
 
-  struct InflightPackedEntry {
-    uint8_t inflight;
-    uint8_t padding;
-    // The next free entry, or the next of the same chain.
-    uint16_t next;
-    // Of a chain, at its first: the index of the last entry, and how many there are.
-    uint16_t last;
-    uint16_t count;
-    uint64_t counter;
-    uint16_t id;
-    uint16_t flags;
-    uint32_t length;
-    uint64_t address;
-  };
-  struct InflightPackedHeader {
-    uint64_t features;
-    uint16_t version;
-    uint16_t nr_entries;
-    uint16_t free_head;
-    uint16_t old_free_head;
-    uint16_t used_index;
-    uint16_t old_used_index;
-    uint8_t used_wrap;
-    uint8_t old_used_wrap;
-    std::array<uint8_t, 7> padding;
-  };
+struct InflightPackedEntry {
+  uint8_t inflight;
+  uint8_t padding;
+  // The next free entry, or the next of the same chain.
+  uint16_t next;
+  // Of a chain, at its first: the index of the last entry, and how many there are.
+  uint16_t last;
+  uint16_t count;
+  uint64_t counter;
+  uint16_t id;
+  uint16_t flags;
+  uint32_t length;
+  uint64_t address;
+};
+struct InflightPackedHeader {
+  uint64_t features;
+  uint16_t version;
+  uint16_t nr_entries;
+  uint16_t free_head;
+  uint16_t old_free_head;
+  uint16_t used_index;
+  uint16_t old_used_index;
+  uint8_t used_wrap;
+  uint8_t old_used_wrap;
+  std::array<uint8_t, 7> padding;
+};
 
-  static_assert(sizeof(InflightSplitEntry) == 16);
-  static_assert(sizeof(InflightSplitHeader) == 16);
-  static_assert(sizeof(InflightPackedEntry) == 32);
-  static_assert(sizeof(InflightPackedHeader) == 32);
+static_assert(sizeof(InflightSplitEntry) == 16);
+static_assert(sizeof(InflightSplitHeader) == 16);
+static_assert(sizeof(InflightPackedEntry) == 32);
+static_assert(sizeof(InflightPackedHeader) == 32);
 
-  // A chain that a back-end before this one left, and when it was popped.
-  struct InflightChain {
-    uint64_t counter = 0;
-    uint16_t entry = 0;
-  };
+// A chain that a back-end before this one left, and when it was popped.
+struct InflightChain {
+  uint64_t counter = 0;
+  uint16_t entry = 0;
+};
 
-}  // namespace )
-}  // namespace gmem::vhost
+}  // namespace gmem::vhost::virtqueue_internal
+#pragma GCC visibility pop
 
 #endif  // GMEM_VHOST_INFLIGHT_FORMAT_H_

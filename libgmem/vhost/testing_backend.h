@@ -23,113 +23,113 @@
 #include "gmem/vhost/protocol.h"
 #include "mutex.h"
 
-namespace gmem::vhost {
-namespace testing __attribute__((visibility("hidden"))) {
+#pragma GCC visibility push(hidden)
+namespace gmem::vhost::testing {
 
-  using internal::Mutex;
-  using internal::MutexLock;
+using internal::Mutex;
+using internal::MutexLock;
 
-  // How many descriptors this process has open.
-  size_t CountOpenFds();
+// How many descriptors this process has open.
+size_t CountOpenFds();
 
-  // What came: enough to compare bytes.
-  struct Received {
-    FrontendRequest request;
-    uint32_t flags = 0;
-    std::string payload;
-    size_t nr_fds = 0;
+// What came: enough to compare bytes.
+struct Received {
+  FrontendRequest request;
+  uint32_t flags = 0;
+  std::string payload;
+  size_t nr_fds = 0;
 
-    template <typename Payload>
-    Payload As() const {
-      return FromBytes<Payload>({reinterpret_cast<const uint8_t*>(payload.data()), payload.size()});
-    }
+  template <typename Payload>
+  Payload As() const {
+    return FromBytes<Payload>({reinterpret_cast<const uint8_t*>(payload.data()), payload.size()});
+  }
+};
+
+// A thread of its own plays the back-end, so that the front-end may wait for it.
+class FakeBackend {
+ public:
+  using Handler = std::function<void(FakeBackend&, Message&)>;
+
+  struct Options {
+    uint64_t features = Bit(VirtioFeature::kProtocolFeatures) | Bit(VirtioFeature::kVersion1);
+    uint64_t protocol_features = 0;
+    uint64_t max_mem_slots = 509;
+    uint64_t queue_num = 4;
+    ShmemConfig shmem = {};
+    // Instead of what it would answer.
+    std::map<FrontendRequest, Handler> handlers = {};
   };
 
-  // A thread of its own plays the back-end, so that the front-end may wait for it.
-  class FakeBackend {
-   public:
-    using Handler = std::function<void(FakeBackend&, Message&)>;
+  // Has the other end of @socket.
+  FakeBackend(UniqueFd socket, Options options);
+  FakeBackend(const FakeBackend&) = delete;
+  FakeBackend& operator=(const FakeBackend&) = delete;
+  // Ends the thread, which closes its sockets.
+  ~FakeBackend();
 
-    struct Options {
-      uint64_t features = Bit(VirtioFeature::kProtocolFeatures) | Bit(VirtioFeature::kVersion1);
-      uint64_t protocol_features = 0;
-      uint64_t max_mem_slots = 509;
-      uint64_t queue_num = 4;
-      ShmemConfig shmem = {};
-      // Instead of what it would answer.
-      std::map<FrontendRequest, Handler> handlers = {};
-    };
+  // All that came up to now.
+  std::vector<Received> received() ABSL_LOCKS_EXCLUDED(mutex_);
+  // The last one of a kind, which has come.
+  Received Last(FrontendRequest request) ABSL_LOCKS_EXCLUDED(mutex_);
+  // The numbers of what came since the last call.
+  std::vector<FrontendRequest> TakeRequests() ABSL_LOCKS_EXCLUDED(mutex_);
 
-    // Has the other end of @socket.
-    FakeBackend(UniqueFd socket, Options options);
-    FakeBackend(const FakeBackend&) = delete;
-    FakeBackend& operator=(const FakeBackend&) = delete;
-    // Ends the thread, which closes its sockets.
-    ~FakeBackend();
+  // Lets the thread do something between two messages.
+  void Post(std::function<void(FakeBackend&)> task) ABSL_LOCKS_EXCLUDED(mutex_);
 
-    // All that came up to now.
-    std::vector<Received> received() ABSL_LOCKS_EXCLUDED(mutex_);
-    // The last one of a kind, which has come.
-    Received Last(FrontendRequest request) ABSL_LOCKS_EXCLUDED(mutex_);
-    // The numbers of what came since the last call.
-    std::vector<FrontendRequest> TakeRequests() ABSL_LOCKS_EXCLUDED(mutex_);
+  // For handlers and tasks, on the thread.
+  void Reply(const Message& request, absl::Span<const uint8_t> payload,
+             absl::Span<const int> fds = {});
+  // What it would do without a handler.
+  void Answer(const Message& request);
+  // Bytes as they are.
+  void SendRaw(absl::string_view bytes, absl::Span<const int> fds = {});
+  void SendRawToBackendChannel(absl::string_view bytes, absl::Span<const int> fds = {});
+  // A request on the back-end channel, without waiting.
+  void Send(BackendRequest request, absl::Span<const uint8_t> payload,
+            absl::Span<const int> fds = {}, bool need_reply = true);
+  // Its answer; kNoReply if none comes.
+  static constexpr uint64_t kNoReply = ~uint64_t{0};
+  uint64_t ReceiveReply(FdList* fds = nullptr);
+  // Both.
+  uint64_t Ask(BackendRequest request, absl::Span<const uint8_t> payload,
+               absl::Span<const int> fds = {}, FdList* reply_fds = nullptr) {
+    Send(request, payload, fds);
+    return ReceiveReply(reply_fds);
+  }
+  // Dies.
+  void Close() { is_closed_ = true; }
+  void CloseBackendChannel() { channel_.Close(); }
 
-    // Lets the thread do something between two messages.
-    void Post(std::function<void(FakeBackend&)> task) ABSL_LOCKS_EXCLUDED(mutex_);
+ private:
+  void Run();
+  // Waits until all that was sent to it has been received.
+  void Sync() ABSL_LOCKS_EXCLUDED(mutex_);
+  void RunTasks() ABSL_LOCKS_EXCLUDED(mutex_);
+  void Receive() ABSL_LOCKS_EXCLUDED(mutex_);
+  void Handle() ABSL_LOCKS_EXCLUDED(mutex_);
 
-    // For handlers and tasks, on the thread.
-    void Reply(const Message& request, absl::Span<const uint8_t> payload,
-               absl::Span<const int> fds = {});
-    // What it would do without a handler.
-    void Answer(const Message& request);
-    // Bytes as they are.
-    void SendRaw(absl::string_view bytes, absl::Span<const int> fds = {});
-    void SendRawToBackendChannel(absl::string_view bytes, absl::Span<const int> fds = {});
-    // A request on the back-end channel, without waiting.
-    void Send(BackendRequest request, absl::Span<const uint8_t> payload,
-              absl::Span<const int> fds = {}, bool need_reply = true);
-    // Its answer; kNoReply if none comes.
-    static constexpr uint64_t kNoReply = ~uint64_t{0};
-    uint64_t ReceiveReply(FdList* fds = nullptr);
-    // Both.
-    uint64_t Ask(BackendRequest request, absl::Span<const uint8_t> payload,
-                 absl::Span<const int> fds = {}, FdList* reply_fds = nullptr) {
-      Send(request, payload, fds);
-      return ReceiveReply(reply_fds);
-    }
-    // Dies.
-    void Close() { is_closed_ = true; }
-    void CloseBackendChannel() { channel_.Close(); }
+  const Options options_;
+  Connection main_;
+  Connection channel_;
+  UniqueFd wake_;
+  bool is_closed_ = false;
+  // The thread has ended.
+  std::atomic<bool> is_over_ = false;
+  uint64_t acked_ = 0;
+  uint64_t status_ = 0;
+  Message message_;
 
-   private:
-    void Run();
-    // Waits until all that was sent to it has been received.
-    void Sync() ABSL_LOCKS_EXCLUDED(mutex_);
-    void RunTasks() ABSL_LOCKS_EXCLUDED(mutex_);
-    void Receive() ABSL_LOCKS_EXCLUDED(mutex_);
-    void Handle() ABSL_LOCKS_EXCLUDED(mutex_);
+  Mutex mutex_;
+  bool stops_ ABSL_GUARDED_BY(mutex_) = false;
+  std::vector<std::function<void(FakeBackend&)>> tasks_ ABSL_GUARDED_BY(mutex_);
+  std::vector<Received> received_ ABSL_GUARDED_BY(mutex_);
+  size_t nr_taken_ ABSL_GUARDED_BY(mutex_) = 0;
 
-    const Options options_;
-    Connection main_;
-    Connection channel_;
-    UniqueFd wake_;
-    bool is_closed_ = false;
-    // The thread has ended.
-    std::atomic<bool> is_over_ = false;
-    uint64_t acked_ = 0;
-    uint64_t status_ = 0;
-    Message message_;
+  std::thread thread_;
+};
 
-    Mutex mutex_;
-    bool stops_ ABSL_GUARDED_BY(mutex_) = false;
-    std::vector<std::function<void(FakeBackend&)>> tasks_ ABSL_GUARDED_BY(mutex_);
-    std::vector<Received> received_ ABSL_GUARDED_BY(mutex_);
-    size_t nr_taken_ ABSL_GUARDED_BY(mutex_) = 0;
-
-    std::thread thread_;
-  };
-
-}  // namespace )
-}  // namespace gmem::vhost
+}  // namespace gmem::vhost::testing
+#pragma GCC visibility pop
 
 #endif  // GMEM_VHOST_TESTING_BACKEND_H_

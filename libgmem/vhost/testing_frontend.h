@@ -22,115 +22,115 @@
 #include "gtest/gtest.h"
 #include "vhost/testing_backend.h"
 
-namespace gmem::vhost {
-namespace testing __attribute__((visibility("hidden"))) {
+#pragma GCC visibility push(hidden)
+namespace gmem::vhost::testing {
 
-  // Writes down what comes.
-  class RecordingHandler : public FrontendHandler {
-   public:
-    absl::Status OnConfigChange() override { return Record("config"); }
-    absl::Status OnIotlb(const IotlbMessage& message) override {
-      return Record("iotlb " + std::to_string(message.iova));
-    }
-    absl::Status OnVringCall(unsigned index) override {
-      return Record("call " + std::to_string(index));
-    }
-    absl::Status OnVringErr(unsigned index) override {
-      return Record("err " + std::to_string(index));
-    }
-    absl::Status OnHostNotifier(unsigned index, uint8_t* page) override {
-      if (page != nullptr) pages.push_back(page);
-      return Record((page != nullptr ? "notifier " : "no notifier ") + std::to_string(index));
-    }
-    void OnDisconnect(const absl::Status& why) override { Record("end").Update(why); }
+// Writes down what comes.
+class RecordingHandler : public FrontendHandler {
+ public:
+  absl::Status OnConfigChange() override { return Record("config"); }
+  absl::Status OnIotlb(const IotlbMessage& message) override {
+    return Record("iotlb " + std::to_string(message.iova));
+  }
+  absl::Status OnVringCall(unsigned index) override {
+    return Record("call " + std::to_string(index));
+  }
+  absl::Status OnVringErr(unsigned index) override {
+    return Record("err " + std::to_string(index));
+  }
+  absl::Status OnHostNotifier(unsigned index, uint8_t* page) override {
+    if (page != nullptr) pages.push_back(page);
+    return Record((page != nullptr ? "notifier " : "no notifier ") + std::to_string(index));
+  }
+  void OnDisconnect(const absl::Status& why) override { Record("end").Update(why); }
 
-    std::vector<std::string> Take() { return std::exchange(events, {}); }
+  std::vector<std::string> Take() { return std::exchange(events, {}); }
 
-    std::vector<std::string> events;
-    std::vector<uint8_t*> pages;
-    // What each call does besides, and returns.
-    std::function<absl::Status()> then;
+  std::vector<std::string> events;
+  std::vector<uint8_t*> pages;
+  // What each call does besides, and returns.
+  std::function<absl::Status()> then;
 
-   private:
-    absl::Status Record(std::string event) {
-      events.push_back(std::move(event));
-      return then == nullptr ? absl::OkStatus() : then();
-    }
-  };
+ private:
+  absl::Status Record(std::string event) {
+    events.push_back(std::move(event));
+    return then == nullptr ? absl::OkStatus() : then();
+  }
+};
 
-  // A file in memory of @p size bytes.
-  inline UniqueFd MakeFile(ByteSize size, const std::string& start = "") {
-    UniqueFd fd(memfd_create("test", MFD_CLOEXEC));
-    EXPECT_EQ(ftruncate(fd.get(), static_cast<off_t>(size.value())), 0);
-    EXPECT_EQ(pwrite(fd.get(), start.data(), start.size(), 0), static_cast<ssize_t>(start.size()));
-    return fd;
+// A file in memory of @p size bytes.
+inline UniqueFd MakeFile(ByteSize size, const std::string& start = "") {
+  UniqueFd fd(memfd_create("test", MFD_CLOEXEC));
+  EXPECT_EQ(ftruncate(fd.get(), static_cast<off_t>(size.value())), 0);
+  EXPECT_EQ(pwrite(fd.get(), start.data(), start.size(), 0), static_cast<ssize_t>(start.size()));
+  return fd;
+}
+
+// May this process touch @address? The kernel tries it for us: a pipe takes a byte from
+// there, or puts one there.
+inline bool CanRead(const uint8_t* address) {
+  std::array<int, 2> fds;
+  EXPECT_EQ(pipe2(fds.data(), O_CLOEXEC), 0);
+  const UniqueFd out(fds[0]), in(fds[1]);
+  return write(in.get(), address, 1) == 1;
+}
+inline bool CanWrite(uint8_t* address) {
+  std::array<int, 2> fds;
+  EXPECT_EQ(pipe2(fds.data(), O_CLOEXEC), 0);
+  const UniqueFd out(fds[0]), in(fds[1]);
+  EXPECT_EQ(write(in.get(), "w", 1), 1);
+  return read(out.get(), address, 1) == 1;
+}
+
+// A front-end with a fake back-end.
+class FrontendTest : public ::testing::Test {
+ protected:
+  static ShmemFactory HostFactory() {
+    return [](uint8_t, ByteSize size) { return NewHostRegion(size); };
+  }
+  // With all that has to be given.
+  Frontend::Options AllOptions() {
+    Frontend::Options options;
+    options.shmem_factory = HostFactory();
+    options.shared_objects = &objects_;
+    return options;
   }
 
-  // May this process touch @address? The kernel tries it for us: a pipe takes a byte from
-  // there, or puts one there.
-  inline bool CanRead(const uint8_t* address) {
-    std::array<int, 2> fds;
-    EXPECT_EQ(pipe2(fds.data(), O_CLOEXEC), 0);
-    const UniqueFd out(fds[0]), in(fds[1]);
-    return write(in.get(), address, 1) == 1;
+  void Start(FakeBackend::Options backend, Frontend::Options options = {}) {
+    frontend_.reset();
+    frontend_ = *Frontend::Create(NewBackend(std::move(backend)), std::move(options), &handler_);
   }
-  inline bool CanWrite(uint8_t * address) {
-    std::array<int, 2> fds;
-    EXPECT_EQ(pipe2(fds.data(), O_CLOEXEC), 0);
-    const UniqueFd out(fds[0]), in(fds[1]);
-    EXPECT_EQ(write(in.get(), "w", 1), 1);
-    return read(out.get(), address, 1) == 1;
+  void StartNegotiated(FakeBackend::Options backend, Frontend::Options options = {}) {
+    Start(std::move(backend), std::move(options));
+    const absl::Status status = frontend_->Negotiate();
+    ASSERT_TRUE(status.ok()) << status;
+    backend_->TakeRequests();
+  }
+  // For Frontend::Reconnect().
+  Connection NewBackend(FakeBackend::Options options) {
+    auto pair = *Connection::Pair();
+    backend_.reset();
+    backend_ = std::make_unique<FakeBackend>(std::move(pair.second), std::move(options));
+    return std::move(pair.first);
   }
 
-  // A front-end with a fake back-end.
-  class FrontendTest : public ::testing::Test {
-   protected:
-    static ShmemFactory HostFactory() {
-      return [](uint8_t, ByteSize size) { return NewHostRegion(size); };
-    }
-    // With all that has to be given.
-    Frontend::Options AllOptions() {
-      Frontend::Options options;
-      options.shmem_factory = HostFactory();
-      options.shared_objects = &objects_;
-      return options;
-    }
+  // Runs @p task on the back-end's thread, and the front-end's loop until it is done.
+  void OnBackend(std::function<void(FakeBackend&)> task) {
+    std::atomic<bool> done = false;
+    backend_->Post([&](FakeBackend& backend) {
+      task(backend);
+      done = true;
+    });
+    while (!done) frontend_->Process().IgnoreError();
+  }
 
-    void Start(FakeBackend::Options backend, Frontend::Options options = {}) {
-      frontend_.reset();
-      frontend_ = *Frontend::Create(NewBackend(std::move(backend)), std::move(options), &handler_);
-    }
-    void StartNegotiated(FakeBackend::Options backend, Frontend::Options options = {}) {
-      Start(std::move(backend), std::move(options));
-      const absl::Status status = frontend_->Negotiate();
-      ASSERT_TRUE(status.ok()) << status;
-      backend_->TakeRequests();
-    }
-    // For Frontend::Reconnect().
-    Connection NewBackend(FakeBackend::Options options) {
-      auto pair = *Connection::Pair();
-      backend_.reset();
-      backend_ = std::make_unique<FakeBackend>(std::move(pair.second), std::move(options));
-      return std::move(pair.first);
-    }
+  SharedObjects objects_;
+  RecordingHandler handler_;
+  std::unique_ptr<FakeBackend> backend_;
+  std::unique_ptr<Frontend> frontend_;
+};
 
-    // Runs @p task on the back-end's thread, and the front-end's loop until it is done.
-    void OnBackend(std::function<void(FakeBackend&)> task) {
-      std::atomic<bool> done = false;
-      backend_->Post([&](FakeBackend& backend) {
-        task(backend);
-        done = true;
-      });
-      while (!done) frontend_->Process().IgnoreError();
-    }
-
-    SharedObjects objects_;
-    RecordingHandler handler_;
-    std::unique_ptr<FakeBackend> backend_;
-    std::unique_ptr<Frontend> frontend_;
-  };
-
-}  // namespace )
-}  // namespace gmem::vhost
+}  // namespace gmem::vhost::testing
+#pragma GCC visibility pop
 
 #endif  // GMEM_VHOST_TESTING_FRONTEND_H_
