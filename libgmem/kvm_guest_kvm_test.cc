@@ -39,7 +39,7 @@ constexpr uint64_t kData = 0x400000;
 // How many pages a file has, by cachestat(2), which the C library doesn't know yet. The
 // pages of a guest_memfd are in no other count.
 uint64_t CachedPages(int fd) {
-  constexpr long kCachestat = 451;
+  constexpr int64_t kCachestat = 451;
   uint64_t range[2] = {0, 0};
   uint64_t stat[5] = {};
   EXPECT_EQ(syscall(kCachestat, fd, range, stat, 0), 0);

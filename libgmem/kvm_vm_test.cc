@@ -26,7 +26,6 @@
 namespace gmem::kvm {
 namespace {
 
-using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 constexpr ByteSize kPage(4096);

@@ -103,7 +103,7 @@ Message BindingMessage(uint64_t guest_addr, uint64_t length) {
 Message MemoryMessage() {
   Message message(GMEM_CMD_MEM_GET);
   message.U64(GMEM_A_MEM_ID, 12)
-      .U64(GMEM_A_MEM_SIZE, 15 * 4096)
+      .U64(GMEM_A_MEM_SIZE, uint64_t{15} * 4096)
       .U64(GMEM_A_MEM_PAGE_SIZE, 4096)
       .U64(GMEM_A_MEM_ABSENT, 1)
       .U64(GMEM_A_MEM_HOST, 2)
