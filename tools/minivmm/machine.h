@@ -7,84 +7,50 @@
 
 #include <linux/kvm.h>
 
-#include <atomic>
-#include <functional>
-#include <memory>
-#include <string>
-#include <string_view>
-#include <utility>
+#include <thread>
 
-#include "absl/status/status.h"
-#include "absl/status/statusor.h"
-#include "absl/time/time.h"
-#include "absl/types/span.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "console.h"
 #include "gmem/kvm/memslot.h"
 #include "gmem/kvm/vm.h"
 #include "gmem/mapping.h"
 #include "gmem/unique_fd.h"
-#include "linux_boot.h"
+#include "guest_ram.h"
 #include "uart.h"
 
 namespace minivmm {
 
 class Machine {
  public:
-  struct Options {
-    // Guest memory from guest address 0 on: one memslot. It outlives the machine.
-    absl::Span<uint8_t> memory;
-    // Gets each byte that the guest sends through its serial port. Called by the
-    // thread in Run().
-    std::function<void(char)> console;
-    // KVM_RUN failed with EFAULT: the guest touched memory that isn't there. OK
-    // lets it try again, an error ends Run(). Called by the thread in Run().
-    std::function<absl::Status()> refused_access;
-    // How long Run() lasts at most.
-    absl::Duration time_limit = absl::InfiniteDuration();
-  };
+  // @ram, with Linux in it, and @console outlive the machine.
+  Machine(GuestRam* ram, Console* console);
 
-  // NotFound, PermissionDenied, ...: /dev/kvm doesn't work, with its errno's text.
-  static absl::StatusOr<std::unique_ptr<Machine>> Create(Options options);
+  // Starts the CPU, in a thread of its own. Once.
+  void Start();
+  // Waits until the guest has turned the machine off. Once.
+  void Wait() { cpu_.join(); }
 
-  // Makes the CPU begin as the boot protocol demands. Before the first Run().
-  absl::Status SetUpBoot(const BootState& boot);
-
-  // Runs the guest until it powers off (OK) or can't go on. Cancelled after Stop(),
-  // DeadlineExceeded at the time limit, with what the CPU was about. Once.
-  absl::Status Run();
-
-  // Makes Run() return soon. From any thread.
-  void Stop() { stop_ = true; }
-
-  // Run() has the kernel send it a signal several times a second, so that KVM_RUN
-  // returns: the process must have a handler for it, which does nothing.
-  static void InstallTickHandler();
-
-  // Types at the serial console. From any thread.
-  void Type(std::string_view text) { uart_->Receive(text); }
+  // Types a line at the serial console. From any thread.
+  void Type(absl::string_view line) { uart_.Receive(absl::StrCat(line, "\n")); }
 
  private:
-  Machine(Options options, gmem::UniqueFd kvm, gmem::kvm::Vm vm)
-      : options_(std::move(options)), kvm_(std::move(kvm)), vm_(std::move(vm)) {}
-  absl::Status SetUpVm();
-  absl::Status SetUpVcpu();
-  // Makes KVM look for interrupts to inject. Nested in QEMU's emulated SVM, KVM was seen
-  // to leave an interrupt pending in the 8259 for good, and the guest without a console.
-  absl::Status LookAtInterrupts();
-  // "at 0x..., interrupts off, ...", for messages.
-  std::string DescribeCpu() const;
-  // One KVM_EXIT_IO. True if the guest has turned the machine off.
-  bool PortAccess();
-  uint32_t PortRead(uint16_t port);
+  void Run();
+  // What KVM_RUN came back for. False if the guest has turned the machine off.
+  bool HandleExit();
+  bool HandlePort();
 
-  const Options options_;
+  kvm_run* run() const { return reinterpret_cast<kvm_run*>(run_mapping_.data()); }
+
+  GuestRam* const ram_;
+  Console* const console_;
   const gmem::UniqueFd kvm_;
   const gmem::kvm::Vm vm_;
-  gmem::kvm::Memslot memslot_;
+  const gmem::kvm::Memslot memslot_;
+  Uart uart_;
   gmem::UniqueFd vcpu_;
   gmem::Mapping run_mapping_;
-  kvm_run* run_ = nullptr;
-  std::unique_ptr<Uart> uart_;
-  std::atomic<bool> stop_ = false;
+  std::thread cpu_;
 };
 
 }  // namespace minivmm

@@ -1,15 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// A 16550A serial port, as much of it as Linux's 8250 driver uses: both FIFOs,
-// receive and transmit interrupts. What the guest sends is out at once, so the
-// transmitter is always ready; there are no modem lines and no line errors.
+// A 16550A serial port, as much of it as Linux's 8250 driver uses: receive and transmit
+// interrupts, and FIFOs of any length. What the guest sends is out at once, so the
+// transmitter is always ready; speed, modem lines and line errors there are none.
+// Register layout: <linux/serial_reg.h>, which follows National's PC16550D.
 #ifndef GMEM_TOOLS_MINIVMM_UART_H_
 #define GMEM_TOOLS_MINIVMM_UART_H_
+
+#include <linux/serial_reg.h>
 
 #include <cstdint>
 #include <deque>
 #include <functional>
-#include <mutex>
-#include <string_view>
+#include <utility>
+
+#include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
 
 namespace minivmm {
 
@@ -25,25 +30,84 @@ class Uart {
   Uart(std::function<void(char)> output, std::function<void(bool)> interrupt)
       : output_(std::move(output)), interrupt_(std::move(interrupt)) {}
 
-  // Guest access to register @reg (0..7, the offset from the port's base).
-  uint8_t Read(uint16_t reg);
-  void Write(uint16_t reg, uint8_t value);
+  // The guest reads register @reg (0..7, the offset from the port's base).
+  uint8_t Read(uint16_t reg) {
+    absl::MutexLock guard(&lock_);
+    uint8_t value = 0;
+    switch (reg) {
+      case UART_RX:
+        if (received_.empty()) break;
+        value = received_.front();
+        received_.pop_front();
+        break;
+      case UART_IER:
+        return interrupt_enable_;
+      case UART_IIR:
+        value = InterruptId() | kFifoEnabled;
+        // Reading the cause is what acknowledges this one.
+        if (InterruptId() == UART_IIR_THRI) transmit_pending_ = false;
+        break;
+      case UART_LCR:
+        return line_control_;
+      case UART_LSR:
+        return UART_LSR_TEMT | UART_LSR_THRE | (received_.empty() ? 0 : UART_LSR_DR);
+      case UART_MSR:
+        return UART_MSR_DCD | UART_MSR_DSR | UART_MSR_CTS;
+      default:
+        break;
+    }
+    UpdateInterrupt();
+    return value;
+  }
+
+  // The guest writes it.
+  void Write(uint16_t reg, uint8_t value) {
+    absl::MutexLock guard(&lock_);
+    // The first two registers are the baud rate's divisor then.
+    const bool divisor = line_control_ & UART_LCR_DLAB;
+    if (reg == UART_LCR) {
+      line_control_ = value;
+    } else if (reg == UART_TX && !divisor) {
+      output_(static_cast<char>(value));
+      transmit_pending_ = true;
+    } else if (reg == UART_IER && !divisor) {
+      // Enabling the interrupt of a ready transmitter raises it.
+      if (value & ~interrupt_enable_ & UART_IER_THRI) transmit_pending_ = true;
+      interrupt_enable_ = value & kInterruptEnableBits;
+    }
+    UpdateInterrupt();
+  }
 
   // Queues bytes for the guest to receive.
-  void Receive(std::string_view bytes);
+  void Receive(absl::string_view bytes) {
+    absl::MutexLock guard(&lock_);
+    received_.insert(received_.end(), bytes.begin(), bytes.end());
+    UpdateInterrupt();
+  }
 
  private:
-  uint8_t InterruptId() const;
-  void UpdateInterrupt();
+  // Linux takes a port that has more bits for one of another kind.
+  static constexpr uint8_t kInterruptEnableBits = 0x0f;
+  static constexpr uint8_t kFifoEnabled = 0xc0;  // of the interrupt identification register
+
+  uint8_t InterruptId() const {
+    if ((interrupt_enable_ & UART_IER_RDI) && !received_.empty()) return UART_IIR_RDI;
+    if ((interrupt_enable_ & UART_IER_THRI) && transmit_pending_) return UART_IIR_THRI;
+    return UART_IIR_NO_INT;
+  }
+
+  void UpdateInterrupt() {
+    const bool level = InterruptId() != UART_IIR_NO_INT;
+    if (level != level_) interrupt_(level);
+    level_ = level;
+  }
 
   const std::function<void(char)> output_;
   const std::function<void(bool)> interrupt_;
 
-  std::mutex lock_;  // of all below
+  absl::Mutex lock_;  // of all below
   std::deque<uint8_t> received_;
-  uint8_t interrupt_enable_ = 0, line_control_ = 0, modem_control_ = 0, scratch_ = 0;
-  uint8_t divisor_[2] = {1, 0};
-  bool fifo_ = false;
+  uint8_t interrupt_enable_ = 0, line_control_ = 0;
   // The transmitter became ready, and the driver hasn't been told yet.
   bool transmit_pending_ = false;
   bool level_ = false;

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+// The guest's memory: one guestmem, and a VM of gmem's into which any part of it can be
+// bound, at any time, as lent or as shared. What is bound the guest sees through one window.
+#ifndef GMEM_TOOLS_MINIVMM_GUEST_RAM_H_
+#define GMEM_TOOLS_MINIVMM_GUEST_RAM_H_
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+#include "gmem/device.h"
+#include "gmem/guest_memory.h"
+#include "gmem/mapping.h"
+#include "gmem/monitor.h"
+#include "gmem/types.h"
+#include "gmem/vm.h"
+#include "gmem/window.h"
+#include "or_die.h"
+
+namespace minivmm {
+
+// Thread-safe.
+class GuestRam {
+ public:
+  // Guest address N is byte N of the guestmem. What Linux knows as RAM is lent from the
+  // start; behind it lies the pool, of which it knows nothing, and nothing is bound there yet.
+  static constexpr gmem::ByteSize kRam = gmem::MiB(128), kPool = gmem::MiB(4);
+  static constexpr gmem::GuestAddress kPoolStart{kRam.value()};
+
+  explicit GuestRam(const gmem::Device& device)
+      : memory_(OrDie(device.CreateGuestMemory(kRam + kPool))),
+        vm_(OrDie(device.CreateVm())),
+        window_(OrDie(gmem::Window::Create(vm_, {.size = kRam + kPool}))),
+        host_(OrDie(memory_.Map())) {
+    Plug({.size = kRam}, gmem::MapMode::kLend);
+  }
+
+  const gmem::GuestMemory& memory() const { return memory_; }
+  const gmem::Vm& vm() const { return vm_; }
+  // For KVM: a touch of it, by whomever, is the guest's.
+  const gmem::Window& window() const { return window_; }
+  // For the VMM: a touch of it takes back what is lent, or raises SIGBUS.
+  const gmem::Mapping& host() const { return host_; }
+
+  // Bind or unbind a range, also while the guest runs.
+  void Plug(gmem::GuestRange range, gmem::MapMode mode) {
+    absl::MutexLock guard(&lock_);
+    OrDie(Bind(range, mode));
+    OrDie(window_.Refresh(range));
+  }
+  void Unplug(gmem::GuestRange range) {
+    absl::MutexLock guard(&lock_);
+    OrDie(vm_.Unmap(range));
+    OrDie(window_.Refresh(range));
+  }
+
+  // KVM_RUN failed with EFAULT: lends the guest what it touched, so that it can try again.
+  void OnRefusedAccess() {
+    absl::MutexLock guard(&lock_);
+    const gmem::FaultReport report = OrDie(vm_.Faults(faults_seen_));
+    faults_seen_ = report.last_sequence;
+    for (const gmem::Fault& fault : report.faults) {
+      // With an interrupt chip in the kernel, KVM tries these again by itself.
+      if (fault.reason == gmem::FaultReason::kPinned) continue;
+      if (fault.reason != gmem::FaultReason::kUnbound &&
+          fault.reason != gmem::FaultReason::kStale) {
+        Die(absl::InternalError(absl::StrCat("the guest's access to ", gmem::ToString(fault.page),
+                                             " was refused: ", gmem::ToString(fault.reason))));
+      }
+      const gmem::GuestRange page = {fault.page, memory_.page_size()};
+      // It is bound if Plug() was faster, or for another fault of this report.
+      const absl::Status status = Bind(page, gmem::MapMode::kLend);
+      if (!absl::IsAlreadyExists(status)) OrDie(status);
+      OrDie(window_.Refresh(page));
+    }
+  }
+
+ private:
+  absl::Status Bind(gmem::GuestRange range, gmem::MapMode mode) const {
+    return vm_.Map(memory_, {.guest_address = range.start,
+                             .offset = gmem::ByteOffset(range.start.value()),
+                             .size = range.size,
+                             .mode = mode});
+  }
+
+  const gmem::GuestMemory memory_;
+  const gmem::Vm vm_;
+  const gmem::Window window_;
+  const gmem::Mapping host_;
+
+  // A change of a binding and the window's that follows belong together.
+  absl::Mutex lock_;
+  uint64_t faults_seen_ = 0;
+};
+
+}  // namespace minivmm
+
+#endif  // GMEM_TOOLS_MINIVMM_GUEST_RAM_H_
