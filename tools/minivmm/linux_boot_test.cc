@@ -61,7 +61,7 @@ class LinuxBootTest : public testing::Test {
     const absl::Status status = Load(kernel);
     EXPECT_EQ(status.code(), code) << status;
     EXPECT_THAT(std::string(status.message()), HasSubstr(message));
-    EXPECT_THAT(ram_, Each(0));
+    EXPECT_EQ(ram_, std::vector<uint8_t>(ram_.size()));
   }
   void ExpectRefused(absl::StatusCode code, const std::string& message) {
     ExpectRefused(Kernel(), code, message);
@@ -105,35 +105,32 @@ TEST_F(LinuxBootTest, NoInitramfs) {
   EXPECT_TRUE(Load(Kernel()).ok());
 }
 
+constexpr char kNoBzImage[] = "isn't a whole, relocatable bzImage of boot protocol 2.10 or later";
+
 TEST_F(LinuxBootTest, NotABzImage) {
-  constexpr char kMessage[] = "isn't a relocatable bzImage of boot protocol 2.10 or later";
   const setup_header good = header_;
   header_.header ^= 1;
-  ExpectRefused(absl::StatusCode::kInvalidArgument, kMessage);
+  ExpectRefused(absl::StatusCode::kInvalidArgument, kNoBzImage);
   header_ = good;
   header_.version = 0x0209;
-  ExpectRefused(absl::StatusCode::kInvalidArgument, kMessage);
+  ExpectRefused(absl::StatusCode::kInvalidArgument, kNoBzImage);
   header_ = good;
   header_.loadflags = 0;
-  ExpectRefused(absl::StatusCode::kInvalidArgument, kMessage);
+  ExpectRefused(absl::StatusCode::kInvalidArgument, kNoBzImage);
   header_ = good;
   header_.relocatable_kernel = 0;
-  ExpectRefused(absl::StatusCode::kInvalidArgument, kMessage);
+  ExpectRefused(absl::StatusCode::kInvalidArgument, kNoBzImage);
 }
 
 TEST_F(LinuxBootTest, CutShort) {
   const std::vector<uint8_t> kernel = Kernel();
   for (size_t size = 0; size <= (kSetupSectors + 1) * kSector; ++size) {
-    const bool has_header = size >= kSetupHeader + sizeof(header_);
-    const absl::Status status =
-        Load({kernel.begin(), kernel.begin() + static_cast<ptrdiff_t>(size)});
-    ASSERT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << size;
-    ASSERT_THAT(std::string(status.message()),
-                HasSubstr(has_header ? "ends within its own setup code" : "too short"))
-        << size;
+    ExpectRefused({kernel.begin(), kernel.begin() + static_cast<ptrdiff_t>(size)},
+                  absl::StatusCode::kInvalidArgument, kNoBzImage);
+    if (HasFailure()) return;
   }
   header_.setup_sects = 255;
-  ExpectRefused(absl::StatusCode::kInvalidArgument, "ends within its own setup code");
+  ExpectRefused(absl::StatusCode::kInvalidArgument, kNoBzImage);
 }
 
 TEST_F(LinuxBootTest, HeaderThatSaysItIsLonger) {

@@ -97,7 +97,6 @@ int Demo(const gmem::Device& device, const char* kernel, const char* initramfs) 
         absl::StrCat("loaded by the host: ", loaded.host, " pages, all mapped here, none lent"));
 
   auto machine = std::make_unique<Machine>(ram.get(), &console);
-  machine->Start();
   // A page of Linux's RAM that the guest's program uses.
   const GuestAddress own_page(LastNumber(console.Await("guest: page ")));
   const gmem::PageCounts booted = OrDie(ram->memory().Query());
@@ -120,13 +119,9 @@ int Demo(const gmem::Device& device, const char* kernel, const char* initramfs) 
   auto guest_writes = [&](GuestAddress address, uint32_t value) {
     type(absl::StrCat("write ", gmem::ToString(address), " ", value));
   };
-  // The last refused access to a page.
-  auto last_fault = [&](GuestAddress page) {
-    gmem::Fault last;
-    for (const gmem::Fault& fault : OrDie(ram->vm().Faults()).faults) {
-      if (fault.page == page) last = fault;
-    }
-    return last;
+  auto last_fault = [&] {
+    const gmem::FaultReport report = OrDie(ram->vm().Faults());
+    return report.faults.empty() ? gmem::Fault() : report.faults.back();
   };
 
   console.Print("\n2. Unplug a page of RAM while a program counts in it");
@@ -136,9 +131,9 @@ int Demo(const gmem::Device& device, const char* kernel, const char* initramfs) 
   // The program and the one that reads share a CPU: look until it had its turn.
   uint64_t now = guest_reads(own_page);
   for (int i = 1; i < kCountTries && now == counted; ++i) now = guest_reads(own_page);
-  const gmem::Fault unplugged = last_fault(own_page);
-  check(unplugged.count > 0 && unplugged.reason == gmem::FaultReason::kUnbound,
-        absl::StrCat("KVM_RUN: EFAULT; VM_FAULTS: ", gmem::ToString(own_page),
+  gmem::Fault fault = last_fault();
+  check(fault.page == own_page && fault.reason == gmem::FaultReason::kUnbound,
+        absl::StrCat("KVM_RUN: EFAULT; VM_FAULTS: ", gmem::ToString(fault.page),
                      " is unbound; bound on demand"));
   check(now > counted, absl::StrCat("the program counts on: ", counted, ", then ", now));
 
@@ -148,8 +143,9 @@ int Demo(const gmem::Device& device, const char* kernel, const char* initramfs) 
   auto* const host_word = reinterpret_cast<volatile uint32_t*>(ram->host().span(first_page).data());
   auto pages = [&] { return OrDie(ram->memory().Query(first_page)); };
   guest_writes(pool.start, 41);
-  check(last_fault(pool.start).write,
-        absl::StrCat("a write to ", gmem::ToString(pool.start), " was refused, then bound"));
+  fault = last_fault();
+  check(fault.page == pool.start && fault.write,
+        absl::StrCat("a write to ", gmem::ToString(fault.page), " was refused, then bound"));
   check(guest_reads(pool.start) == 41 && pages().lent == 1, "it holds 41 and is lent");
 
   console.Print("\n4. Share a range that was lent");
