@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -99,7 +100,9 @@ class Console {
   // waits until one has come that begins with @prefix.
   std::string Await(absl::string_view prefix) {
     absl::MutexLock guard(&lock_);
-    auto ready = [&] { return closed_ || absl::StartsWith(answer_, prefix); };
+    auto ready = [&]() ABSL_SHARED_LOCKS_REQUIRED(lock_) {
+      return closed_ || absl::StartsWith(answer_, prefix);
+    };
     lock_.Await(absl::Condition(&ready));
     if (absl::StartsWith(answer_, prefix)) return std::exchange(answer_, "");
     Die(absl::AbortedError(absl::StrCat("the guest ended before it printed ", prefix)));
@@ -117,7 +120,8 @@ class Console {
   // The module sends what has gathered every 10 ms.
   static constexpr int kQuietMs = 25, kMaxReads = 10;
 
-  void PrintLocked(absl::string_view source, absl::string_view line) {
+  void PrintLocked(absl::string_view source, absl::string_view line)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock_) {
     // An event under way stands before the line that tells what it brought about.
     std::vector<gmem::Event> all;
     pollfd readable = {.fd = monitor_.fd(), .events = POLLIN, .revents = 0};
@@ -130,10 +134,10 @@ class Console {
     std::fflush(stdout);
   }
 
-  absl::Mutex lock_;  // of all below
-  gmem::Monitor monitor_;
-  std::string line_, answer_;
-  bool closed_ = false;
+  absl::Mutex lock_;
+  gmem::Monitor monitor_ ABSL_GUARDED_BY(lock_);
+  std::string line_ ABSL_GUARDED_BY(lock_), answer_ ABSL_GUARDED_BY(lock_);
+  bool closed_ ABSL_GUARDED_BY(lock_) = false;
 };
 
 }  // namespace minivmm

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
@@ -91,7 +92,7 @@ class GuestRam {
 
   // A change of a binding and the window's that follows belong together.
   absl::Mutex lock_;
-  uint64_t faults_seen_ = 0;
+  uint64_t faults_seen_ ABSL_GUARDED_BY(lock_) = 0;
 };
 
 }  // namespace minivmm

@@ -26,7 +26,7 @@ constexpr uint64_t kGdtEntries[] = {0, 0, 0x00cf9b000000ffff, 0x00cf93000000ffff
 constexpr uint16_t kCodeSelector = 0x10, kDataSelector = 0x18;
 
 // Where the rest lies in guest memory. The first 640 KiB are free but for these.
-constexpr uint32_t kCommandLine = 0x20000;
+constexpr uint32_t kCommandLineStart = 0x20000;
 constexpr uint32_t kLowEnd = 0x9fc00;  // where a BIOS's data would begin
 
 // Offsets and values of the setup header.
@@ -34,8 +34,7 @@ constexpr size_t kSetupHeader = 0x1f1, kHeaderLength = 0x201, kHeaderLengthFrom 
 constexpr uint32_t kMagic = 0x53726448;       // "HdrS"
 constexpr uint16_t kOldestProtocol = 0x020a;  // the first with init_size
 constexpr uint8_t kUnregisteredLoader = 0xff;
-constexpr uint32_t kSector = 512, kE820Ram = 1;
-constexpr uint64_t kPage = 4096;
+constexpr uint32_t kSector = 512, kE820Ram = 1, kPage = 4096;
 
 // @ram is guest memory from guest address 0; Linux is told that it has so much,
 // and no more. InvalidArgument for what isn't a relocatable bzImage with the
@@ -55,7 +54,7 @@ inline absl::Status LoadLinux(absl::Span<uint8_t> ram, absl::Span<const uint8_t>
     return absl::InvalidArgumentError(
         "the kernel isn't a whole, relocatable bzImage of boot protocol 2.10 or later");
   }
-  const uint32_t command_line_max = std::min(header.cmdline_size, kLowEnd - kCommandLine - 1);
+  const uint32_t command_line_max = std::min(header.cmdline_size, kLowEnd - kCommandLineStart - 1);
   if (command_line.size() > command_line_max) {
     return absl::InvalidArgumentError(absl::StrCat("the command line has ", command_line.size(),
                                                    " bytes, the kernel takes ", command_line_max));
@@ -72,13 +71,13 @@ inline absl::Status LoadLinux(absl::Span<uint8_t> ram, absl::Span<const uint8_t>
                                                      needed, " and ", limit, " bytes of RAM, not ",
                                                      ram.size()));
   }
-  const uint64_t initramfs_start = (ram.size() - initramfs.size()) & ~(kPage - 1);
+  const uint64_t initramfs_start = (ram.size() - initramfs.size()) & ~uint64_t{kPage - 1};
 
   boot_params params = {};
   const size_t header_size = kHeaderLengthFrom + kernel[kHeaderLength] - kSetupHeader;
   std::memcpy(&params.hdr, &header, std::min(header_size, sizeof(header)));
   params.hdr.type_of_loader = kUnregisteredLoader;
-  params.hdr.cmd_line_ptr = kCommandLine;
+  params.hdr.cmd_line_ptr = kCommandLineStart;
   params.hdr.ramdisk_image = static_cast<uint32_t>(initramfs_start);
   params.hdr.ramdisk_size = static_cast<uint32_t>(initramfs.size());
   params.e820_table[0] = {.addr = 0, .size = kLowEnd, .type = kE820Ram};
@@ -87,7 +86,7 @@ inline absl::Status LoadLinux(absl::Span<uint8_t> ram, absl::Span<const uint8_t>
 
   std::memcpy(&ram[kGdt], kGdtEntries, sizeof(kGdtEntries));
   std::memcpy(&ram[kBootParams], &params, sizeof(params));
-  std::memcpy(&ram[kCommandLine], command_line.c_str(), command_line.size() + 1);
+  std::memcpy(&ram[kCommandLineStart], command_line.c_str(), command_line.size() + 1);
   std::ranges::copy(image, ram.subspan(kEntry).begin());
   std::ranges::copy(initramfs, ram.subspan(initramfs_start).begin());
   return absl::OkStatus();

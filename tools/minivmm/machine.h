@@ -40,17 +40,7 @@ constexpr useconds_t kTick = 200'000;
 // What a PC has at these ports.
 constexpr uint16_t kSerialPort = 0x3f8, kKeyboardControl = 0x64, kClockData = 0x71;
 constexpr uint32_t kSerialInterrupt = 4;
-constexpr uint8_t kKeyboardResetCpu = 0xfe;
-constexpr uint8_t kNothingThere = 0xff;
-
-// KVM wants three pages of guest addresses for itself on Intel, outside memslots.
-constexpr uint64_t kTssAddress = 0xfffbd000;
-
-constexpr uint32_t kMsrMtrrDefaultType = 0x2ff;
-constexpr uint64_t kMtrrEnabledWriteBack = 1 << 11 | 6;
-// CPUID leaf 1.
-constexpr uint32_t kCpuidTscDeadline = 1u << 24, kCpuidHypervisor = 1u << 31;  // ECX
-constexpr uint32_t kCpuidApicId = 0xff000000;                                  // EBX
+constexpr uint8_t kKeyboardResetCpu = 0xfe, kNothingThere = 0xff;
 
 // KVM's structs that end in an array have another size and layout in C++ with the
 // headers of Linux 6.1: an empty struct in them takes room. So here they are as in C,
@@ -71,10 +61,10 @@ inline void SetUpCpu(int kvm, int vcpu) {
   OrDie(ioctl(kvm, kGetSupportedCpuid, cpuid.get()), "KVM_GET_SUPPORTED_CPUID");
   for (kvm_cpuid_entry2& entry : cpuid->entries) {
     if (entry.function == 1) {
-      entry.ecx |= kCpuidTscDeadline | kCpuidHypervisor;
-      entry.ebx &= ~kCpuidApicId;
+      entry.ecx |= 1u << 24 | 1u << 31;  // TSC deadline timer, hypervisor
+      entry.ebx &= 0x00ffffff;           // APIC ID 0
     } else if (entry.function == 0xb || entry.function == 0x1f) {
-      entry.edx = 0;
+      entry.edx = 0;  // x2APIC ID
     }
   }
   OrDie(ioctl(vcpu, kSetCpuid2, cpuid.get()), "KVM_SET_CPUID2");
@@ -82,8 +72,8 @@ inline void SetUpCpu(int kvm, int vcpu) {
   // Memory is cached by default, as firmware sets it up: Linux refuses to map
   // as cached what the MTRRs say isn't.
   Table<kvm_msr_entry, 1> msrs;
-  msrs.entries[0].index = kMsrMtrrDefaultType;
-  msrs.entries[0].data = kMtrrEnabledWriteBack;
+  msrs.entries[0].index = 0x2ff;       // the MTRRs' default type
+  msrs.entries[0].data = 1 << 11 | 6;  // on, write-back
   OrDie(ioctl(vcpu, kSetMsrs, &msrs), "KVM_SET_MSRS");
 }
 
@@ -126,7 +116,8 @@ class Machine {
                 irq.level = level;
                 OrDie(ioctl(vm, KVM_IRQ_LINE, &irq), "KVM_IRQ_LINE");
               }) {
-    OrDie(ioctl(vm_.fd(), KVM_SET_TSS_ADDR, kTssAddress), "KVM_SET_TSS_ADDR");
+    // KVM wants three pages of guest addresses for itself on Intel, outside memslots.
+    OrDie(ioctl(vm_.fd(), KVM_SET_TSS_ADDR, 0xfffbd000), "KVM_SET_TSS_ADDR");
     OrDie(ioctl(vm_.fd(), KVM_CREATE_IRQCHIP, 0), "KVM_CREATE_IRQCHIP");
     kvm_pit_config pit = {};
     OrDie(ioctl(vm_.fd(), KVM_CREATE_PIT2, &pit), "KVM_CREATE_PIT2");

@@ -29,9 +29,8 @@ namespace minivmm {
 namespace {
 
 using gmem::GuestAddress;
-using gmem::GuestRange;
 
-constexpr gmem::ByteSize kPage = gmem::KiB(4);
+constexpr gmem::ByteSize kPageSize = gmem::KiB(4);
 
 // Linux is to use the serial console, and spare itself what this machine hasn't got
 // and what takes long in an emulated one. It ends by a reset through the keyboard
@@ -41,17 +40,19 @@ constexpr char kCommandLine[] =
     "console=ttyS0 quiet reboot=k panic=-1 idle=poll pci=off initcall_blacklist=i8042_init "
     "nokaslr mitigations=off init_on_alloc=0 audit=0 lsm=capability tsc=reliable no_timer_check";
 
-// How often to look whether the guest's program has counted on.
-constexpr int kCountTries = 20;
-
 thread_local sigjmp_buf touch_env;
 
 void OnSigbus(int) { siglongjmp(touch_env, 1); }
 
-// The word at @address, as a host sees it; nothing if that raised SIGBUS.
+// The host reads or writes a word: nothing, or false, if that raised SIGBUS.
 std::optional<uint32_t> Peek(const volatile uint32_t* address) {
   if (sigsetjmp(touch_env, 1)) return std::nullopt;
   return *address;
+}
+bool Poke(volatile uint32_t* address, uint32_t value) {
+  if (sigsetjmp(touch_env, 1)) return false;
+  *address = value;
+  return true;
 }
 
 gmem::Mapping MapFile(const char* path) {
@@ -64,8 +65,8 @@ gmem::Mapping MapFile(const char* path) {
 // How many pages of the mapping does this process have page table entries for?
 uint64_t CountMapped(const gmem::Mapping& mapping) {
   const gmem::UniqueFd fd(OrDie(open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC), "pagemap"));
-  std::vector<uint64_t> entries(mapping.size() / kPage.value());
-  const uint64_t first = reinterpret_cast<uintptr_t>(mapping.data()) / kPage.value();
+  std::vector<uint64_t> entries(mapping.size() / kPageSize.value());
+  const uint64_t first = reinterpret_cast<uintptr_t>(mapping.data()) / kPageSize.value();
   OrDie(pread(fd.get(), entries.data(), entries.size() * sizeof(uint64_t),
               static_cast<off_t>(first * sizeof(uint64_t))),
         "pagemap");
@@ -127,10 +128,10 @@ int Demo(const gmem::Device& device, const char* kernel, const char* initramfs) 
   console.Print("\n2. Unplug a page of RAM while a program counts in it");
   type(absl::StrCat("count ", gmem::ToString(own_page)));
   const uint64_t counted = guest_reads(own_page);
-  ram->Unplug({own_page, kPage});
+  ram->Unplug({own_page, kPageSize});
   // The program and the one that reads share a CPU: look until it had its turn.
   uint64_t now = guest_reads(own_page);
-  for (int i = 1; i < kCountTries && now == counted; ++i) now = guest_reads(own_page);
+  for (int i = 1; i < 20 && now == counted; ++i) now = guest_reads(own_page);
   gmem::Fault fault = last_fault();
   check(fault.page == own_page && fault.reason == gmem::FaultReason::kUnbound,
         absl::StrCat("KVM_RUN: EFAULT; VM_FAULTS: ", gmem::ToString(fault.page),
@@ -138,8 +139,8 @@ int Demo(const gmem::Device& device, const char* kernel, const char* initramfs) 
   check(now > counted, absl::StrCat("the program counts on: ", counted, ", then ", now));
 
   console.Print("\n3. Plug memory that was never there, when Linux touches it");
-  const GuestRange pool = {GuestRam::kPoolStart, gmem::MiB(1)};
-  const gmem::ByteRange first_page = {gmem::ByteOffset(pool.start.value()), kPage};
+  const gmem::GuestRange pool = {GuestRam::kPoolStart, gmem::MiB(1)};
+  const gmem::ByteRange first_page = {gmem::ByteOffset(pool.start.value()), kPageSize};
   auto* const host_word = reinterpret_cast<volatile uint32_t*>(ram->host().span(first_page).data());
   auto pages = [&] { return OrDie(ram->memory().Query(first_page)); };
   guest_writes(pool.start, 41);
@@ -153,8 +154,8 @@ int Demo(const gmem::Device& device, const char* kernel, const char* initramfs) 
   ram->Plug(pool, gmem::MapMode::kShare);
   guest_writes(pool.start, 42);
   check(Peek(host_word) == 42u, "the host reads 42, which the guest wrote");
-  *host_word = 43;
-  check(guest_reads(pool.start) == 43, "the guest reads 43, which the host wrote");
+  check(Poke(host_word, 43) && guest_reads(pool.start) == 43,
+        "the guest reads 43, which the host wrote");
   check(pages().shared == 1, "MEM_QUERY: shared");
 
   console.Print("\n5. Lend it again: what the host may do is the VM's policy");

@@ -13,6 +13,7 @@
 #include <functional>
 #include <utility>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 
@@ -43,7 +44,7 @@ class Uart {
       case UART_IER:
         return interrupt_enable_;
       case UART_IIR:
-        value = InterruptId() | kFifoEnabled;
+        value = InterruptId() | 0xc0;  // FIFOs are on
         // Reading the cause is what acknowledges this one.
         if (InterruptId() == UART_IIR_THRI) transmit_pending_ = false;
         break;
@@ -73,7 +74,8 @@ class Uart {
     } else if (reg == UART_IER && !divisor) {
       // Enabling the interrupt of a ready transmitter raises it.
       if (value & ~interrupt_enable_ & UART_IER_THRI) transmit_pending_ = true;
-      interrupt_enable_ = value & kInterruptEnableBits;
+      // With more bits, Linux would take it for another kind of port.
+      interrupt_enable_ = value & 0x0f;
     }
     UpdateInterrupt();
   }
@@ -86,17 +88,13 @@ class Uart {
   }
 
  private:
-  // Linux takes a port that has more bits for one of another kind.
-  static constexpr uint8_t kInterruptEnableBits = 0x0f;
-  static constexpr uint8_t kFifoEnabled = 0xc0;  // of the interrupt identification register
-
-  uint8_t InterruptId() const {
+  uint8_t InterruptId() const ABSL_SHARED_LOCKS_REQUIRED(lock_) {
     if ((interrupt_enable_ & UART_IER_RDI) && !received_.empty()) return UART_IIR_RDI;
     if ((interrupt_enable_ & UART_IER_THRI) && transmit_pending_) return UART_IIR_THRI;
     return UART_IIR_NO_INT;
   }
 
-  void UpdateInterrupt() {
+  void UpdateInterrupt() ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock_) {
     const bool level = InterruptId() != UART_IIR_NO_INT;
     if (level != level_) interrupt_(level);
     level_ = level;
@@ -105,12 +103,12 @@ class Uart {
   const std::function<void(char)> output_;
   const std::function<void(bool)> interrupt_;
 
-  absl::Mutex lock_;  // of all below
-  std::deque<uint8_t> received_;
-  uint8_t interrupt_enable_ = 0, line_control_ = 0;
+  absl::Mutex lock_;
+  std::deque<uint8_t> received_ ABSL_GUARDED_BY(lock_);
+  uint8_t interrupt_enable_ ABSL_GUARDED_BY(lock_) = 0, line_control_ ABSL_GUARDED_BY(lock_) = 0;
   // The transmitter became ready, and the driver hasn't been told yet.
-  bool transmit_pending_ = false;
-  bool level_ = false;
+  bool transmit_pending_ ABSL_GUARDED_BY(lock_) = false;
+  bool level_ ABSL_GUARDED_BY(lock_) = false;
 };
 
 }  // namespace minivmm
