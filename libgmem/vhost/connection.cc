@@ -253,7 +253,7 @@ absl::StatusOr<bool> Connection::Receive(Message& message) {
 
 absl::StatusOr<bool> Connection::ReceiveHeader(Message& message) {
   while (received_ < sizeof(MessageHeader)) {
-    uint8_t* const header = reinterpret_cast<uint8_t*>(&message.header);
+    auto* const header = reinterpret_cast<uint8_t*>(&message.header);
     // Descriptors come with the first byte.
     GMEM_ASSIGN_OR_RETURN(
         const size_t got,
@@ -329,7 +329,7 @@ void Listener::Remove() {
   if (!path_.empty()) unlink(path_.c_str());
 }
 
-absl::StatusOr<std::optional<Connection>> Listener::Accept() {
+absl::StatusOr<std::optional<Connection>> Listener::Accept() const {
   while (true) {
     UniqueFd socket(accept4(fd(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (!socket) {

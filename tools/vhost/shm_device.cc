@@ -80,16 +80,15 @@ void ShmDevice::ChannelOpened(gmem::vhost::Backend& backend) {
   if (!backend.has_feature(gmem::vhost::ProtocolFeature::kStatus)) MapAll();
 }
 
-// QEMU 11.1 dies of a mapping that comes before DRIVER_OK, or after a reset.
+// QEMU 11.1 dies of a mapping that comes before the driver is ready, or after a reset. It
+// doesn't pass on DRIVER_OK for every device; a virtqueue that works says the same.
 void ShmDevice::SetStatus(uint8_t status) {
-  const bool is_driver_ok =
-      (status & static_cast<uint8_t>(gmem::vhost::DeviceStatus::kDriverOk)) != 0;
-  if (is_driver_ok && !is_driver_ok_) MapAll();
-  is_driver_ok_ = is_driver_ok;
+  if ((status & static_cast<uint8_t>(gmem::vhost::DeviceStatus::kDriverOk)) != 0) MapAll();
 }
 
 void ShmDevice::MapAll() {
-  if (!options_.map_at_start) return;
+  if (!options_.map_at_start || has_mapped_) return;
+  has_mapped_ = true;
   for (const File& file : files_) {
     const gmem::vhost::ShmemMapping mapping = {
         .shmid = options_.shmid,

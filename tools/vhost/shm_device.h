@@ -41,12 +41,18 @@ class ShmDevice : public gmem::vhost::Device {
   std::vector<uint64_t> shmem_sizes() const override;
   absl::Status HandleQueue(gmem::vhost::Backend& backend, gmem::vhost::Virtqueue& queue) override;
   void Connected(gmem::vhost::Backend& backend) override { backend_ = &backend; }
-  void Disconnected() override { backend_ = nullptr; }
+  void Disconnected() override {
+    backend_ = nullptr;
+    has_mapped_ = false;
+  }
   void ChannelOpened(gmem::vhost::Backend& backend) override;
   void SetStatus(uint8_t status) override;
+  void QueueStarted(gmem::vhost::Backend& /*backend*/, gmem::vhost::Virtqueue& /*queue*/) override {
+    MapAll();
+  }
   void QueueFailed(uint16_t index, const absl::Status& why) override;
   void QueueStopped(uint16_t index) override;
-  void Reset() override { is_driver_ok_ = false; }
+  void Reset() override { has_mapped_ = false; }
 
  private:
   struct File {
@@ -72,7 +78,8 @@ class ShmDevice : public gmem::vhost::Device {
 
   Options options_;
   gmem::vhost::Backend* backend_ = nullptr;
-  bool is_driver_ok_ = false;
+  // Since the front-end came, or reset the device.
+  bool has_mapped_ = false;
   std::vector<File> files_;
   std::map<Number, Pending> pending_;
   Number next_number_ = 0;

@@ -108,7 +108,7 @@ class Listener {
   int fd() const { return socket_.get(); }
 
   /// The next peer, or nothing if there is none now.
-  absl::StatusOr<std::optional<Connection>> Accept();
+  absl::StatusOr<std::optional<Connection>> Accept() const;
 
  private:
   Listener(UniqueFd socket, std::string path)
