@@ -245,10 +245,10 @@ TEST_F(KvmGuestTest, ContentSurvivesExec) {
     memfd->Map()->data()[kPage] = 42;
     FdTable table;
     ASSERT_TRUE(table.Save("ram", memfd->fd()).ok());
-    std::string variable = *table.PrepareExec();
     const pid_t child = fork();
     ASSERT_GE(child, 0);
     if (child == 0) {
+      std::string variable = *table.PrepareExec();
       char* const environment[] = {variable.data(), nullptr};
       execle("/proc/self/exe", "next", "--gtest_filter=KvmGuestTest.ContentSurvivesExec",
              "--gtest_brief=1", nullptr, environment);
