@@ -96,27 +96,29 @@ absl::Status Frontend::SendVringAddr(VringAddress address) {
                                             logs ? Confirm::kAlways : Confirm::kIfAcked);
 }
 
-template <FrontendRequest kRequest>
-absl::Status Frontend::SetVringFd(unsigned index, int fd, std::optional<UniqueFd> Vring::*member) {
+absl::Status Frontend::SetVringFd(FrontendRequest request, unsigned index, int fd,
+                                  std::optional<UniqueFd> Vring::*member) {
   GMEM_RETURN_IF_ERROR(CheckIndex(index));
   UniqueFd copy;
   if (fd >= 0) {
     GMEM_ASSIGN_OR_RETURN(copy, UniqueFd::Duplicate(fd));
   }
-  GMEM_RETURN_IF_ERROR(
-      Do<kRequest>(index | (fd < 0 ? kVringNoFd : 0), absl::MakeConstSpan(&fd, fd < 0 ? 0 : 1)));
+  const uint64_t vring = index | (fd < 0 ? kVringNoFd : 0);
+  GMEM_RETURN_IF_ERROR(CallFormat(static_cast<uint32_t>(request), *FindFormat(request),
+                                  AsBytes(vring), absl::MakeConstSpan(&fd, fd < 0 ? 0 : 1),
+                                  Confirm::kIfAcked, [](Message& /*reply*/) {}));
   vrings_[index].*member = std::move(copy);
   return absl::OkStatus();
 }
 
 absl::Status Frontend::SetVringKick(unsigned index, int fd) {
-  return SetVringFd<FrontendRequest::kSetVringKick>(index, fd, &Vring::kick);
+  return SetVringFd(FrontendRequest::kSetVringKick, index, fd, &Vring::kick);
 }
 absl::Status Frontend::SetVringCall(unsigned index, int fd) {
-  return SetVringFd<FrontendRequest::kSetVringCall>(index, fd, &Vring::call);
+  return SetVringFd(FrontendRequest::kSetVringCall, index, fd, &Vring::call);
 }
 absl::Status Frontend::SetVringErr(unsigned index, int fd) {
-  return SetVringFd<FrontendRequest::kSetVringErr>(index, fd, &Vring::err);
+  return SetVringFd(FrontendRequest::kSetVringErr, index, fd, &Vring::err);
 }
 
 absl::Status Frontend::SetVringEnable(unsigned index, bool enable) {

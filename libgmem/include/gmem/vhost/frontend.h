@@ -346,8 +346,8 @@ class Frontend {
   absl::Status ForgetDevice();
 
   // Virtqueues.
-  template <FrontendRequest kRequest>
-  absl::Status SetVringFd(unsigned index, int fd, std::optional<UniqueFd> Vring::*member);
+  absl::Status SetVringFd(FrontendRequest request, unsigned index, int fd,
+                          std::optional<UniqueFd> Vring::*member);
   absl::Status SendVringAddr(VringAddress address);
   uint32_t ResumeBase(const Vring& vring) const;
   absl::Status ResumeVring(unsigned index, const Vring& vring);
