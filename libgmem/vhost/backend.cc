@@ -132,8 +132,10 @@ void Backend::UpdateEvents() {
 }
 
 absl::Time Backend::next_deadline() const {
-  if (std::any_of(vrings_.begin(), vrings_.end(),
-                  [](const Vring& vring) { return vring.is_polled && vring.is_enabled; })) {
+  // What GET_VRING_BASE waits for, a device may push from elsewhere, without a word.
+  if (base_asked_ || std::any_of(vrings_.begin(), vrings_.end(), [](const Vring& vring) {
+        return vring.is_polled && vring.is_enabled;
+      })) {
     return absl::Now() + kPollInterval;
   }
   return has_channel() ? channel_->next_deadline() : absl::InfiniteFuture();

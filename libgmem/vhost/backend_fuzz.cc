@@ -35,7 +35,8 @@ class FuzzDevice : public Device {
   uint64_t protocol_features() const override {
     return Bit(ProtocolFeature::kNetMtu) | Bit(ProtocolFeature::kRarp) |
            Bit(ProtocolFeature::kCryptoSession) | Bit(ProtocolFeature::kHostNotifier) |
-           Bit(ProtocolFeature::kSharedObject) | Bit(ProtocolFeature::kDeviceState);
+           Bit(ProtocolFeature::kSharedObject) | Bit(ProtocolFeature::kDeviceState) |
+           Bit(ProtocolFeature::kPagefault);
   }
   uint16_t nr_queues() const override { return 2; }
   uint32_t config_size() const override { return 64; }

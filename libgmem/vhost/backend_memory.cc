@@ -11,8 +11,10 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <csignal>
 #include <cstddef>
 #include <cstdint>
+#include <ctime>
 #include <string>
 #include <utility>
 
@@ -40,6 +42,25 @@ using internal::ErrnoError;
 
 // Where the front-end's faults are: the base of the region in this process.
 uint64_t BaseOf(GuestSpan memory) { return reinterpret_cast<uintptr_t>(memory.data()); }
+
+// write() to a pipe whose reader may have gone, without the SIGPIPE: that is this thread's
+// own, so hold it back, and take it out again unless it was there before.
+ssize_t WriteToPipe(int fd, const char* from, size_t size) {
+  sigset_t pipe, old, pending;
+  sigemptyset(&pipe);
+  sigaddset(&pipe, SIGPIPE);
+  sigpending(&pending);
+  pthread_sigmask(SIG_BLOCK, &pipe, &old);
+  const ssize_t written = write(fd, from, size);
+  const int error = errno;
+  if (written < 0 && error == EPIPE && sigismember(&pending, SIGPIPE) == 0) {
+    const timespec now = {};
+    sigtimedwait(&pipe, nullptr, &now);
+  }
+  pthread_sigmask(SIG_SETMASK, &old, nullptr);
+  errno = error;
+  return written;
+}
 
 }  // namespace
 
@@ -104,6 +125,8 @@ absl::Status Backend::RegisterPostcopy(GuestSpan memory) {
 }
 
 absl::Status Backend::AdvisePostcopy() {
+  GMEM_RETURN_IF_ERROR(
+      NeedFeature(ProtocolFeature::kPagefault, has_feature(ProtocolFeature::kPagefault)));
   postcopy_.reset(static_cast<int>(syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK)));
   if (!postcopy_) {
     // Only faults of user space: what the front-end writes for us it has itself.
@@ -199,9 +222,10 @@ void Backend::AdvanceState() {
   if (!is_done) {
     constexpr size_t kPiece = 65536;
     std::array<char, kPiece> piece;
-    const ssize_t moved = is_save ? write(transfer.fd.get(), transfer.bytes.data() + transfer.done,
-                                          transfer.bytes.size() - transfer.done)
-                                  : read(transfer.fd.get(), piece.data(), piece.size());
+    const ssize_t moved =
+        is_save ? WriteToPipe(transfer.fd.get(), transfer.bytes.data() + transfer.done,
+                              transfer.bytes.size() - transfer.done)
+                : read(transfer.fd.get(), piece.data(), piece.size());
     if (moved < 0) {
       if (errno == EAGAIN || errno == EINTR) return;
       transfer.status = ErrnoError(errno, "the transfer of the device's state");

@@ -38,16 +38,17 @@ constexpr uint64_t kFeatures = Bit(VirtioFeature::kLogAll) | Bit(VirtioFeature::
                                Bit(VirtioFeature::kRingPacked);
 constexpr uint64_t kProtocolFeatures =
     Bit(ProtocolFeature::kMq) | Bit(ProtocolFeature::kLogShmfd) | Bit(ProtocolFeature::kReplyAck) |
-    Bit(ProtocolFeature::kBackendReq) | Bit(ProtocolFeature::kPagefault) |
-    Bit(ProtocolFeature::kBackendSendFd) | Bit(ProtocolFeature::kInflightShmfd) |
-    Bit(ProtocolFeature::kResetDevice) | Bit(ProtocolFeature::kInbandNotifications) |
-    Bit(ProtocolFeature::kConfigureMemSlots) | Bit(ProtocolFeature::kStatus) |
-    Bit(ProtocolFeature::kGpaAddresses);
+    Bit(ProtocolFeature::kBackendReq) | Bit(ProtocolFeature::kBackendSendFd) |
+    Bit(ProtocolFeature::kInflightShmfd) | Bit(ProtocolFeature::kResetDevice) |
+    Bit(ProtocolFeature::kInbandNotifications) | Bit(ProtocolFeature::kConfigureMemSlots) |
+    Bit(ProtocolFeature::kStatus) | Bit(ProtocolFeature::kGpaAddresses);
 // Done by the device.
 constexpr uint64_t kDeviceProtocolFeatures =
     Bit(ProtocolFeature::kRarp) | Bit(ProtocolFeature::kNetMtu) |
     Bit(ProtocolFeature::kCryptoSession) | Bit(ProtocolFeature::kHostNotifier) |
-    Bit(ProtocolFeature::kSharedObject) | Bit(ProtocolFeature::kDeviceState);
+    Bit(ProtocolFeature::kSharedObject) | Bit(ProtocolFeature::kDeviceState) |
+    // Not for every device: see Device::protocol_features().
+    Bit(ProtocolFeature::kPagefault);
 
 }  // namespace
 
@@ -98,6 +99,7 @@ absl::Status Backend::HandlePlain(FrontendRequest request, Message& message) {
       return absl::OkStatus();
     }
     case FrontendRequest::kSetLogFd:
+      if (!message.fds.empty()) GMEM_RETURN_IF_ERROR(PrepareEventFd(message.fds.get(0)));
       log_fd_ = message.fds.Take(0);
       return absl::OkStatus();
     case FrontendRequest::kSetBackendReqFd:
@@ -240,15 +242,19 @@ absl::Status Backend::SetFeatures(uint64_t features) {
                                           " while virtqueues work: stop them first"));
   }
   features_ = features;
-  const bool is_translated = has_feature(VirtioFeature::kIommuPlatform);
-  if (!is_translated) iotlb_.Clear();
-  memory_.set_iotlb(is_translated ? &iotlb_ : nullptr);
+  UpdateTranslation();
   if (!has_feature(VirtioFeature::kProtocolFeatures)) {
     for (Vring& vring : vrings_) vring.is_enabled = true;
   }
   UpdateLogs();
   device_.SetFeatures(features);
   return absl::OkStatus();
+}
+
+void Backend::UpdateTranslation() {
+  const bool is_translated = has_feature(VirtioFeature::kIommuPlatform);
+  if (!is_translated) iotlb_.Clear();
+  memory_.set_iotlb(is_translated ? &iotlb_ : nullptr, has_feature(ProtocolFeature::kGpaAddresses));
 }
 
 absl::Status Backend::SetProtocolFeatures(uint64_t features) {
@@ -262,7 +268,12 @@ absl::Status Backend::SetProtocolFeatures(uint64_t features) {
       (features & needed) != needed) {
     return CheckError(EINVAL, "INBAND_NOTIFICATIONS need BACKEND_REQ and REPLY_ACK");
   }
+  if (has_started() &&
+      ((features ^ protocol_features_) & Bit(ProtocolFeature::kGpaAddresses)) != 0) {
+    return CheckError(EBUSY, "what addresses mean can't change while virtqueues work: stop them");
+  }
   protocol_features_ = features;
+  UpdateTranslation();
   responder_.set_reply_ack(has_feature(ProtocolFeature::kReplyAck));
   if (channel_ != nullptr) channel_->set_reply_ack(has_feature(ProtocolFeature::kReplyAck));
   return absl::OkStatus();

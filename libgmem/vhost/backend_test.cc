@@ -49,7 +49,8 @@ class TestDevice : public Device {
   uint16_t nr_queues() const override { return 2; }
   uint64_t protocol_features() const override {
     return Bit(ProtocolFeature::kDeviceState) | Bit(ProtocolFeature::kNetMtu) |
-           Bit(ProtocolFeature::kSharedObject) | Bit(ProtocolFeature::kHostNotifier);
+           Bit(ProtocolFeature::kSharedObject) | Bit(ProtocolFeature::kHostNotifier) |
+           Bit(ProtocolFeature::kPagefault);
   }
   uint32_t config_size() const override { return config.size(); }
   absl::Status ReadConfig(uint32_t offset, absl::Span<uint8_t> to) override {
@@ -455,6 +456,25 @@ TEST_F(BackendTest, DeviceStateGoesThroughAPipe) {
   EXPECT_EQ(*Ask<FrontendRequest::kCheckDeviceState>(), 0U);
   EXPECT_EQ(device_.state, "loaded");
   EXPECT_NE(*Ask<FrontendRequest::kCheckDeviceState>(), 0U) << "there was no transfer";
+}
+
+// As QEMU does when a migration is cancelled: no SIGPIPE, which would end this test.
+TEST_F(BackendTest, SurvivesAPipeThatNobodyReads) {
+  Negotiate();
+  std::array<int, 2> ends;
+  ASSERT_EQ(pipe(ends.data()), 0);
+  UniqueFd in(ends[0]);
+  UniqueFd out(ends[1]);
+  in.reset();
+  ASSERT_TRUE(
+      Ask<FrontendRequest::kSetDeviceStateFd>(
+          {.direction = TransferDirection::kSave, .phase = TransferPhase::kStopped}, {out.get()})
+          .ok());
+  for (int i = 0; i < 3; i++) Run();
+  EXPECT_NE(*Ask<FrontendRequest::kCheckDeviceState>(), 0U);
+  // Where it can't be held back cheaply, pipes aren't taken at all.
+  ExpectRefused(Ask<FrontendRequest::kSetVringCall>(0, {out.get()}));
+  ExpectRefused(Ask<FrontendRequest::kSetLogFd>({}, {out.get()}));
 }
 
 TEST_F(BackendTest, MapsSharedMemory) {

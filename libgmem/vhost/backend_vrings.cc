@@ -2,6 +2,7 @@
 // Virtqueues: from what the front-end says of them to a device that serves them.
 #include <fcntl.h>
 #include <sys/epoll.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -48,6 +49,19 @@ void Signal(int fd) {
 
 }  // namespace
 
+absl::Status Backend::PrepareEventFd(int fd) {
+  struct stat state = {};
+  // A write to a pipe or socket that nobody reads from raises SIGPIPE.
+  if (fstat(fd, &state) != 0 || S_ISFIFO(state.st_mode) || S_ISSOCK(state.st_mode)) {
+    return CheckError(EINVAL, "a descriptor for notifications is a pipe or socket: use an eventfd");
+  }
+  const int flags = fcntl(fd, F_GETFL);
+  if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0) {
+    return ErrnoError(errno, "can't use a descriptor for notifications");
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<Backend::Vring*> Backend::FindVring(uint32_t index) {
   // All 32 bits of it (CVE-2020-10723).
   if (index < vrings_.size()) return &vrings_[index];
@@ -65,12 +79,7 @@ absl::StatusOr<Backend::Vring*> Backend::FindStoppedVring(uint32_t index) {
 absl::Status Backend::SetVringFd(FrontendRequest request, uint64_t number, UniqueFd fd) {
   const size_t index = number & kVringIndexMask;
   GMEM_ASSIGN_OR_RETURN(Vring* const vring, FindVring(static_cast<uint32_t>(index)));
-  if (fd) {
-    const int flags = fcntl(fd.get(), F_GETFL);
-    if (flags < 0 || fcntl(fd.get(), F_SETFL, flags | O_NONBLOCK) != 0) {
-      return ErrnoError(errno, "can't use a virtqueue's descriptor");
-    }
-  }
+  if (fd) GMEM_RETURN_IF_ERROR(PrepareEventFd(fd.get()));
   if (request == FrontendRequest::kSetVringCall) {
     vring->call = std::move(fd);
     // What was pushed before was told nobody.
@@ -287,8 +296,6 @@ void Backend::Call(size_t index) {
     channel_->Start<BackendRequest::kVringCall>({.index = static_cast<uint32_t>(index), .num = 0},
                                                 {}, [](const absl::StatusOr<Message*>&) {});
   }
-  // A device that pushes from elsewhere may have been waited for.
-  if (base_asked_ == index) Wake();
 }
 
 // After the memory table or the IOTLB have changed.

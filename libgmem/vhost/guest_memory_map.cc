@@ -198,9 +198,10 @@ GuestMemoryMap::Result GuestMemoryMap::Translate(uint64_t address, uint64_t size
       if (!found || (found->permissions & static_cast<uint8_t>(access)) == 0) {
         return Result::kMiss;
       }
-      slot = FindUser(found->user_address);
+      slot = iotlb_gives_guest_ ? FindGuest(found->user_address) : FindUser(found->user_address);
       if (slot == nullptr) return Result::kNotMemory;
-      offset = found->user_address - slot->region.user_address;
+      offset = found->user_address -
+               (iotlb_gives_guest_ ? slot->region.guest_address : slot->region.user_address);
       piece = std::min(piece, found->size);
     } else {
       slot = FindGuest(address);
@@ -218,10 +219,13 @@ GuestMemoryMap::Result GuestMemoryMap::Translate(uint64_t address, uint64_t size
 
 std::optional<uint64_t> GuestMemoryMap::ToGuest(const uint8_t* memory) const {
   const auto address = reinterpret_cast<uintptr_t>(memory);
-  for (const auto& slot : slots_) {
-    const auto start = reinterpret_cast<uintptr_t>(slot->memory.data());
-    if (address >= start && address - start < slot->memory.size()) {
-      return slot->region.guest_address + (address - start);
+  // What is in flight may lie in what was replaced meanwhile.
+  for (const Slots* const slots : {&slots_, &retired_}) {
+    for (const auto& slot : *slots) {
+      const auto start = reinterpret_cast<uintptr_t>(slot->memory.data());
+      if (address >= start && address - start < slot->memory.size()) {
+        return slot->region.guest_address + (address - start);
+      }
     }
   }
   return std::nullopt;

@@ -344,7 +344,7 @@ TEST_P(VirtqueueTest, MarksWhatItWrote) {
 TEST_P(VirtqueueTest, WaitsForTheIotlb) {
   Virtqueue queue = New();
   Iotlb iotlb;
-  memory_.set_iotlb(&iotlb);
+  memory_.set_iotlb(&iotlb, /*gives_guest=*/false);
   ring_.Add({{0x5000, 0x1001, kWrite}});
   EXPECT_FALSE(*queue.Pop(chain_));
   ASSERT_TRUE(queue.miss());

@@ -116,37 +116,40 @@ absl::Status BlockDevice::HandleQueue(gmem::vhost::Backend& /*backend*/,
     if (chain_.writable_size() == 0) {
       return absl::DataLossError("a request without a byte for its status");
     }
-    const Outcome outcome = Do(chain_);
-    const uint64_t at = chain_.writable_size() - 1;
-    chain_.Write(at, &outcome.status, 1);
-    // What lies between isn't written, but the driver looks at the status only.
-    queue.Push(chain_, outcome.written == at ? at + 1 : std::max<uint64_t>(outcome.written, 1));
+    const uint8_t status = Do(chain_);
+    chain_.Write(chain_.writable_size() - 1, &status, 1);
+    // All of it, so that the dirty log has the status, which is the last byte.
+    queue.Push(chain_, chain_.writable_size());
   }
   return absl::OkStatus();
+}
+
+void BlockDevice::SetFeatures(uint64_t features) {
+  has_flush_ = (features & (uint64_t{1} << VIRTIO_BLK_F_FLUSH)) != 0;
 }
 
 void BlockDevice::QueueFailed(uint16_t index, const absl::Status& why) {
   std::cerr << "virtqueue " << index << " is not served any more: " << why.message() << "\n";
 }
 
-BlockDevice::Outcome BlockDevice::Do(const Chain& chain) {
+uint8_t BlockDevice::Do(const Chain& chain) {
   virtio_blk_outhdr header;
-  if (!chain.ReadStruct(0, header)) return {.status = VIRTIO_BLK_S_IOERR};
+  if (!chain.ReadStruct(0, header)) return VIRTIO_BLK_S_IOERR;
   switch (header.type) {
     case VIRTIO_BLK_T_IN:
       return Transfer(chain, header.sector, /*is_write=*/false);
     case VIRTIO_BLK_T_OUT:
-      return Transfer(chain, header.sector, /*is_write=*/true);
+      return Settle(Transfer(chain, header.sector, /*is_write=*/true));
     case VIRTIO_BLK_T_FLUSH:
       return Flush();
     case VIRTIO_BLK_T_GET_ID:
       return GetId(chain);
     case VIRTIO_BLK_T_DISCARD:
-      return Discard(chain, /*is_zeroing=*/false);
+      return Settle(Discard(chain, /*is_zeroing=*/false));
     case VIRTIO_BLK_T_WRITE_ZEROES:
-      return Discard(chain, /*is_zeroing=*/true);
+      return Settle(Discard(chain, /*is_zeroing=*/true));
     default:
-      return {.status = VIRTIO_BLK_S_UNSUPP};
+      return VIRTIO_BLK_S_UNSUPP;
   }
 }
 
@@ -154,12 +157,12 @@ bool BlockDevice::IsInFile(uint64_t sector, uint64_t size) const {
   return sector <= size_ / kSectorSize && size <= size_ - sector * kSectorSize;
 }
 
-BlockDevice::Outcome BlockDevice::Transfer(const Chain& chain, uint64_t sector, bool is_write) {
+uint8_t BlockDevice::Transfer(const Chain& chain, uint64_t sector, bool is_write) {
   // Without the header, or the status: both are there.
   const uint64_t first = is_write ? sizeof(virtio_blk_outhdr) : 0;
   const uint64_t size = is_write ? chain.readable_size() - first : chain.writable_size() - 1;
   if (size % kSectorSize != 0 || !IsInFile(sector, size) || (is_write && options_.is_read_only)) {
-    return {.status = VIRTIO_BLK_S_IOERR};
+    return VIRTIO_BLK_S_IOERR;
   }
   uint64_t done = 0;
   while (done < size) {
@@ -169,54 +172,58 @@ BlockDevice::Outcome BlockDevice::Transfer(const Chain& chain, uint64_t sector, 
     const ssize_t moved = is_write ? pwritev(file_.get(), vector.data(), vector.count(), at)
                                    : preadv(file_.get(), vector.data(), vector.count(), at);
     if (moved < 0 && errno == EINTR) continue;
-    if (moved <= 0) return {.status = VIRTIO_BLK_S_IOERR, .written = is_write ? 0 : done};
+    if (moved <= 0) return VIRTIO_BLK_S_IOERR;
     done += static_cast<uint64_t>(moved);
   }
-  return {.written = is_write ? 0 : done};
+  return VIRTIO_BLK_S_OK;
 }
 
-BlockDevice::Outcome BlockDevice::Flush() const {
-  if (fdatasync(file_.get()) != 0) return {.status = VIRTIO_BLK_S_IOERR};
-  return {};
+uint8_t BlockDevice::Settle(uint8_t status) const {
+  return status == VIRTIO_BLK_S_OK && !has_flush_ ? Flush() : status;
 }
 
-BlockDevice::Outcome BlockDevice::GetId(const Chain& chain) const {
-  if (chain.writable_size() < sizeof(kId) + 1) return {.status = VIRTIO_BLK_S_IOERR};
-  return {.written = chain.Write(0, kId, sizeof(kId))};
+uint8_t BlockDevice::Flush() const {
+  if (fdatasync(file_.get()) != 0) return VIRTIO_BLK_S_IOERR;
+  return VIRTIO_BLK_S_OK;
 }
 
-BlockDevice::Outcome BlockDevice::Discard(const Chain& chain, bool is_zeroing) {
+uint8_t BlockDevice::GetId(const Chain& chain) const {
+  if (chain.writable_size() < sizeof(kId) + 1) return VIRTIO_BLK_S_IOERR;
+  chain.Write(0, kId, sizeof(kId));
+  return VIRTIO_BLK_S_OK;
+}
+
+uint8_t BlockDevice::Discard(const Chain& chain, bool is_zeroing) {
   const uint64_t size = chain.readable_size() - sizeof(virtio_blk_outhdr);
   virtio_blk_discard_write_zeroes range;
   if (size == 0 || size % sizeof(range) != 0 || size / sizeof(range) > kMaxDiscardRanges ||
       options_.is_read_only) {
-    return {.status = VIRTIO_BLK_S_IOERR};
+    return VIRTIO_BLK_S_IOERR;
   }
   for (uint64_t done = 0; done < size; done += sizeof(range)) {
     if (!chain.ReadStruct(sizeof(virtio_blk_outhdr) + done, range)) {
-      return {.status = VIRTIO_BLK_S_IOERR};
+      return VIRTIO_BLK_S_IOERR;
     }
-    const Outcome outcome = DiscardRange(range, is_zeroing);
-    if (outcome.status != VIRTIO_BLK_S_OK) return outcome;
+    const uint8_t status = DiscardRange(range, is_zeroing);
+    if (status != VIRTIO_BLK_S_OK) return status;
   }
-  return {};
+  return VIRTIO_BLK_S_OK;
 }
 
-BlockDevice::Outcome BlockDevice::DiscardRange(const virtio_blk_discard_write_zeroes& range,
-                                               bool is_zeroing) {
+uint8_t BlockDevice::DiscardRange(const virtio_blk_discard_write_zeroes& range, bool is_zeroing) {
   const uint32_t known = is_zeroing ? VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP : 0;
-  if ((range.flags & ~known) != 0) return {.status = VIRTIO_BLK_S_UNSUPP};
+  if ((range.flags & ~known) != 0) return VIRTIO_BLK_S_UNSUPP;
   const uint64_t size = range.num_sectors * kSectorSize;
   if (range.num_sectors > kMaxDiscardSectors || !IsInFile(range.sector, size)) {
-    return {.status = VIRTIO_BLK_S_IOERR};
+    return VIRTIO_BLK_S_IOERR;
   }
-  if (size == 0) return {};
+  if (size == 0) return VIRTIO_BLK_S_OK;
   const bool may_unmap = !is_zeroing || (range.flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP) != 0;
   const auto at = static_cast<off_t>(range.sector * kSectorSize);
   const int mode = FALLOC_FL_KEEP_SIZE | (may_unmap ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE);
-  if (fallocate(file_.get(), mode, at, static_cast<off_t>(size)) == 0) return {};
+  if (fallocate(file_.get(), mode, at, static_cast<off_t>(size)) == 0) return VIRTIO_BLK_S_OK;
   // A discard is a hint; zeroes must be there, whatever the file system can do.
-  if (!is_zeroing) return {};
+  if (!is_zeroing) return VIRTIO_BLK_S_OK;
   constexpr size_t kPiece = 65536;
   const std::array<uint8_t, kPiece> zeroes = {};
   for (uint64_t done = 0; done < size;) {
@@ -224,8 +231,8 @@ BlockDevice::Outcome BlockDevice::DiscardRange(const virtio_blk_discard_write_ze
         pwrite(file_.get(), zeroes.data(), std::min<uint64_t>(kPiece, size - done),
                at + static_cast<off_t>(done));
     if (written < 0 && errno == EINTR) continue;
-    if (written <= 0) return {.status = VIRTIO_BLK_S_IOERR};
+    if (written <= 0) return VIRTIO_BLK_S_IOERR;
     done += static_cast<uint64_t>(written);
   }
-  return {};
+  return VIRTIO_BLK_S_OK;
 }

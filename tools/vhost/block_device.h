@@ -33,30 +33,29 @@ class BlockDevice : public gmem::vhost::Device {
   uint32_t config_size() const override { return sizeof(virtio_blk_config); }
   absl::Status ReadConfig(uint32_t offset, absl::Span<uint8_t> to) override;
   absl::Status HandleQueue(gmem::vhost::Backend& backend, gmem::vhost::Virtqueue& queue) override;
+  void SetFeatures(uint64_t features) override;
   void QueueFailed(uint16_t index, const absl::Status& why) override;
 
  private:
-  // What a request did: its status byte, and the bytes written for the driver before it.
-  struct Outcome {
-    uint8_t status = VIRTIO_BLK_S_OK;
-    uint64_t written = 0;
-  };
-
   BlockDevice(gmem::UniqueFd file, uint64_t size, const Options& options)
       : file_(std::move(file)), size_(size), options_(options) {}
 
-  Outcome Do(const gmem::vhost::Chain& chain);
-  Outcome Transfer(const gmem::vhost::Chain& chain, uint64_t sector, bool is_write);
-  Outcome Flush() const;
-  Outcome GetId(const gmem::vhost::Chain& chain) const;
-  Outcome Discard(const gmem::vhost::Chain& chain, bool is_zeroing);
-  Outcome DiscardRange(const virtio_blk_discard_write_zeroes& range, bool is_zeroing);
+  // Each gives the status byte.
+  uint8_t Do(const gmem::vhost::Chain& chain);
+  uint8_t Transfer(const gmem::vhost::Chain& chain, uint64_t sector, bool is_write);
+  uint8_t Flush() const;
+  // A driver that can't flush takes what is completed for stable (virtio 1.3, 5.2.6.2).
+  uint8_t Settle(uint8_t status) const;
+  uint8_t GetId(const gmem::vhost::Chain& chain) const;
+  uint8_t Discard(const gmem::vhost::Chain& chain, bool is_zeroing);
+  uint8_t DiscardRange(const virtio_blk_discard_write_zeroes& range, bool is_zeroing);
   bool IsInFile(uint64_t sector, uint64_t size) const;
 
   gmem::UniqueFd file_;
   // Bytes: whole sectors.
   uint64_t size_;
   Options options_;
+  bool has_flush_ = false;
   gmem::vhost::Chain chain_;
 };
 

@@ -154,6 +154,7 @@ class Backend {
   uint64_t offered_protocol_features() const;
   absl::Status SetFeatures(uint64_t features);
   absl::Status SetProtocolFeatures(uint64_t features);
+  void UpdateTranslation();
   absl::Status NeedFeature(ProtocolFeature feature, bool is_there) const;
   absl::Status ReplyConfig(const ConfigSpace& request);
   absl::Status SetConfig(const ConfigSpace& request);
@@ -167,6 +168,8 @@ class Backend {
   // Virtqueues: backend_vrings.cc.
   absl::StatusOr<Vring*> FindVring(uint32_t index);
   absl::StatusOr<Vring*> FindStoppedVring(uint32_t index);
+  // Non-blocking, and without signals.
+  static absl::Status PrepareEventFd(int fd);
   absl::Status SetVringFd(FrontendRequest request, uint64_t vring, UniqueFd fd);
   absl::Status SetVringAddress(const VringAddress& address);
   absl::Status GetVringBase(uint32_t index);

@@ -40,6 +40,10 @@ class Device {
   /// Protocol features that the device has beyond those that the library does for every
   /// device, or finds in the methods below: kNetMtu, kRarp, kCryptoSession, kHostNotifier,
   /// kSharedObject, kDeviceState.
+  ///
+  /// And kPagefault, for postcopy migration, which takes more trust: the front-end gets a
+  /// userfaultfd of this process, with which it can write to any memory of it that is not
+  /// there yet, and learns where regions are mapped.
   virtual uint64_t protocol_features() const { return 0; }
 
   /// There may be chains to Pop(). Called after a kick, and again while there are more;

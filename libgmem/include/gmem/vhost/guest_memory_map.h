@@ -59,7 +59,12 @@ class GuestMemoryMap {
   void DropRetired() { retired_.clear(); }
 
   /// From now on the addresses that Translate() takes are I/O virtual; null: the guest's.
-  void set_iotlb(const Iotlb* iotlb) { iotlb_ = iotlb; }
+  /// @p gives_guest: what they become are the guest's, with ProtocolFeature::kGpaAddresses,
+  /// not the front-end's.
+  void set_iotlb(const Iotlb* iotlb, bool gives_guest) {
+    iotlb_ = iotlb;
+    iotlb_gives_guest_ = gives_guest;
+  }
   const Iotlb* iotlb() const { return iotlb_; }
 
   /// What came of a translation.
@@ -107,6 +112,7 @@ class GuestMemoryMap {
   Slots slots_;
   Slots retired_;
   const Iotlb* iotlb_ = nullptr;
+  bool iotlb_gives_guest_ = false;
 };
 
 }  // namespace gmem::vhost
