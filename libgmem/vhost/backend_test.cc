@@ -225,7 +225,7 @@ TEST_F(BackendTest, GetVringBaseWaitsForWhatIsInFlight) {
   ASSERT_EQ(device_.held.size(), 1U);
   bool is_answered = false;
   frontend_->Start<FrontendRequest::kGetVringBase>({.index = 0, .num = 0}, {},
-                                                   [&](absl::StatusOr<Message*> reply) {
+                                                   [&](const absl::StatusOr<Message*>& reply) {
                                                      is_answered = true;
                                                      EXPECT_TRUE(reply.ok());
                                                    });
@@ -602,7 +602,7 @@ TEST_F(BackendTest, PostcopyLetsTheFrontendServeFaults) {
   uint64_t base = 0;
   frontend_->StartFormat(
       5, format, AsBytes(table), {guest_.fd()},
-      [&base](absl::StatusOr<Message*> reply) {
+      [&base](const absl::StatusOr<Message*>& reply) {
         ASSERT_TRUE(reply.ok()) << reply.status();
         base = FromBytes<MemoryTable>((*reply)->bytes()).regions[0].user_address;
       },

@@ -136,7 +136,7 @@ TEST_F(ChannelTest, AsynchronousWithDeadline) {
   absl::Status status;
   EXPECT_EQ(frontend_->next_deadline(), absl::InfiniteFuture());
   frontend_->Start<Request::kGetStatus>(
-      {}, {}, [&](absl::StatusOr<Message*> reply) { status = reply.status(); });
+      {}, {}, [&](const absl::StatusOr<Message*>& reply) { status = reply.status(); });
   EXPECT_LE(frontend_->next_deadline(), absl::Now() + absl::Milliseconds(30));
   EXPECT_TRUE(frontend_->Process().ok());
   EXPECT_FALSE(frontend_->Process(absl::Now() + absl::Seconds(1)).ok());
@@ -154,7 +154,7 @@ TEST_F(ChannelTest, FdTellsWhenToProcess) {
   // More than fit under way at a time.
   for (int i = 0; i < 100; i++) {
     frontend_->Start<Request::kGetStatus>(
-        {}, {}, [&](absl::StatusOr<Message*> reply) { done += reply.ok(); });
+        {}, {}, [&](const absl::StatusOr<Message*>& reply) { done += reply.ok(); });
   }
   while (done < 100) {
     ASSERT_TRUE(is_ready(5000));
@@ -240,7 +240,7 @@ TEST_F(ChannelTest, CloseFromACallback) {
   StartWith([](FakeBackend& b, Message& message) { b.Answer(message); });
   std::vector<absl::Status> done;
   for (int i = 0; i < 3; i++) {
-    frontend_->Start<Request::kGetStatus>({}, {}, [&](absl::StatusOr<Message*> reply) {
+    frontend_->Start<Request::kGetStatus>({}, {}, [&](const absl::StatusOr<Message*>& reply) {
       done.push_back(reply.status());
       frontend_->Close();
       EXPECT_TRUE(absl::IsFailedPrecondition(frontend_->Process()));
@@ -258,7 +258,7 @@ TEST_F(ChannelTest, DestructionTellsWhatIsUnderWay) {
   StartWith([](FakeBackend&, Message&) {});
   absl::Status status;
   frontend_->Start<Request::kGetStatus>(
-      {}, {}, [&](absl::StatusOr<Message*> reply) { status = reply.status(); });
+      {}, {}, [&](const absl::StatusOr<Message*>& reply) { status = reply.status(); });
   frontend_.reset();
   EXPECT_TRUE(absl::IsCancelled(status));
 }

@@ -31,7 +31,6 @@ namespace {
 
 using testing::CountOpenFds;
 using ::testing::ElementsAre;
-using ::testing::ElementsAreArray;
 using testing::FakeBackend;
 using testing::FrontendTest;
 using ::testing::IsEmpty;
@@ -54,6 +53,7 @@ class MemoryTest : public FrontendTest {
   }
   std::vector<GuestRegion> Regions(const std::vector<uint64_t>& numbers) const {
     std::vector<GuestRegion> regions;
+    regions.reserve(numbers.size());
     for (const uint64_t n : numbers) regions.push_back(Region(n));
     return regions;
   }
@@ -95,7 +95,7 @@ TEST_F(MemoryTest, WholeTable) {
   EXPECT_EQ(table.regions[2], (MemoryRegion{.guest_address = 5 << 20,
                                             .size = 4096,
                                             .user_address = 0x7f0000000000 + (5 << 20),
-                                            .mmap_offset = 5 * 4096}));
+                                            .mmap_offset = uint64_t{5} * 4096}));
   EXPECT_THAT(Known(), ElementsAre(1, 2, 5));
   // What is known isn't sent again.
   backend_->TakeRequests();
@@ -187,7 +187,7 @@ TEST_F(MemoryTest, SlotsNeverShrink) {
 
 TEST_F(MemoryTest, RefusesBadRegions) {
   StartNegotiated({.protocol_features = kAck | kSlots});
-  const auto set = [this](std::vector<GuestRegion> regions) {
+  const auto set = [this](const std::vector<GuestRegion>& regions) {
     return GetErrno(frontend_->SetMemory(regions));
   };
   std::vector<GuestRegion> bad(6, Region(1));

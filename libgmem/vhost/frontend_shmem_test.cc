@@ -269,7 +269,7 @@ TEST_F(ShmemTest, NotNegotiatedIsRefused) {
 class NotificationTest : public ShmemTest {
  protected:
   template <typename Payload>
-  uint64_t Tell(BackendRequest request, const Payload& payload, std::vector<int> fds = {}) {
+  uint64_t Tell(BackendRequest request, const Payload& payload, const std::vector<int>& fds = {}) {
     uint64_t answer = 0;
     OnBackend([&](FakeBackend& b) { answer = b.Ask(request, AsBytes(payload), fds); });
     return answer;
@@ -309,7 +309,7 @@ TEST_F(NotificationTest, HandlersStartButDontWait) {
   handler_.then = [&] {
     inside = frontend_->SetMtu(1);
     frontend_->Start<Request::kNetSetMtu>(
-        2, {}, [&](absl::StatusOr<Message*> reply) { later = reply.status(); });
+        2, {}, [&](const absl::StatusOr<Message*>& reply) { later = reply.status(); });
     return absl::OkStatus();
   };
   FakeBackend::Options options = Backend();

@@ -27,11 +27,9 @@
 namespace gmem::vhost {
 namespace {
 
-using testing::CountOpenFds;
 using ::testing::ElementsAre;
 using testing::FakeBackend;
 using testing::FrontendTest;
-using ::testing::HasSubstr;
 using testing::Received;
 
 using Request = FrontendRequest;

@@ -37,7 +37,7 @@ class VringTest : public FrontendTest {
   static FakeBackend::Options Backend() { return {.protocol_features = kOffered}; }
   void SetUp() override { StartNegotiated(Backend(), AllOptions()); }
 
-  VringSetup Setup() const {
+  VringSetup RingSetup() const {
     VringSetup setup = {.size = 128, .base = 5, .kick_fd = kick_.get(), .call_fd = call_.get()};
     setup.address.descriptor = kUser;
     setup.address.available = kUser + 0x1000;
@@ -52,7 +52,7 @@ class VringTest : public FrontendTest {
 };
 
 TEST_F(VringTest, StartsWithTheKick) {
-  ASSERT_TRUE(frontend_->StartVring(3, Setup()).ok());
+  ASSERT_TRUE(frontend_->StartVring(3, RingSetup()).ok());
   EXPECT_THAT(
       backend_->TakeRequests(),
       ElementsAre(Request::kSetVringNum, Request::kSetVringBase, Request::kSetVringAddr,
@@ -152,7 +152,7 @@ TEST_F(ReconnectTest, ResumesAll) {
   const auto sent = backend_->Last(Request::kSetInflightFd).As<InflightArea>();
   EXPECT_EQ(sent.nr_queues, 1);
   EXPECT_EQ(sent.queue_size, 128);
-  ASSERT_TRUE(frontend_->StartVring(0, Setup()).ok());
+  ASSERT_TRUE(frontend_->StartVring(0, RingSetup()).ok());
   ASSERT_TRUE(frontend_->DriverOk().ok());
   // It gets as far as this, and dies.
   const uint16_t used = 77;
@@ -190,7 +190,7 @@ TEST_F(ReconnectTest, ResumesAll) {
 }
 
 TEST_F(ReconnectTest, StoppedVirtqueuesStayStopped) {
-  ASSERT_TRUE(frontend_->StartVring(0, Setup()).ok());
+  ASSERT_TRUE(frontend_->StartVring(0, RingSetup()).ok());
   ASSERT_TRUE(frontend_->GetVringBase(0).ok());
   ASSERT_TRUE(frontend_->Reconnect(NewBackend(Backend())).ok());
   EXPECT_EQ(backend_->Last(Request::kSetVringKick).payload, "none came");
@@ -210,14 +210,14 @@ TEST_F(ReconnectTest, BadInflightBuffers) {
 
 TEST_F(ReconnectTest, RepetitionLeaksNothing) {
   ASSERT_TRUE(frontend_->StartInflight(1, 128).ok());
-  ASSERT_TRUE(frontend_->StartVring(0, Setup()).ok());
+  ASSERT_TRUE(frontend_->StartVring(0, RingSetup()).ok());
   ASSERT_TRUE(SetRam().ok());
   ASSERT_TRUE(frontend_->Reconnect(NewBackend(Backend())).ok());
   backend_->TakeRequests();
   const size_t before = CountOpenFds();
   for (int i = 0; i < 10; i++) {
     ASSERT_TRUE(frontend_->StartInflight(1, 128).ok());
-    ASSERT_TRUE(frontend_->StartVring(0, Setup()).ok());
+    ASSERT_TRUE(frontend_->StartVring(0, RingSetup()).ok());
     ASSERT_TRUE(frontend_->Reconnect(NewBackend(Backend())).ok());
   }
   backend_->TakeRequests();

@@ -176,7 +176,7 @@ class GuestShmemTest : public testing_module::ModuleTest,
   absl::Status FromDevice(std::function<absl::Status(Backend&)> work) {
     auto result = device_thread_->Do(std::move(work));
     while (result.wait_for(std::chrono::milliseconds(1)) != std::future_status::ready) {
-      const absl::Status status = frontend_->Process();
+      absl::Status status = frontend_->Process();
       if (!status.ok()) return status;
     }
     return result.get();

@@ -45,13 +45,13 @@ class ChannelTest : public testing::Test {
 
   // A callback that keeps what it is told: a number, or the error.
   Requester::Done KeepNumber() {
-    return [this](absl::StatusOr<Message*> reply) {
+    return [this](const absl::StatusOr<Message*>& reply) {
       if (!reply.ok()) {
-        results_.push_back(reply.status());
+        results_.emplace_back(reply.status());
       } else if (*reply == nullptr) {
-        results_.push_back(absl::StatusOr<uint64_t>(0));
+        results_.emplace_back(0);
       } else {
-        results_.push_back(FromBytes<uint64_t>((*reply)->bytes()));
+        results_.emplace_back(FromBytes<uint64_t>((*reply)->bytes()));
       }
     };
   }
@@ -136,7 +136,7 @@ TEST_F(ChannelTest, DescriptorsGoBothWays) {
   bool got_fd = false;
   requester_->Start<FrontendRequest::kSetDeviceStateFd>(
       {.direction = TransferDirection::kSave, .phase = TransferPhase::kStopped}, {event.get()},
-      [&got_fd](absl::StatusOr<Message*> reply) {
+      [&got_fd](const absl::StatusOr<Message*>& reply) {
         ASSERT_TRUE(reply.ok()) << reply.status();
         got_fd = (*reply)->fds.Take(0).is_valid();
       });
@@ -244,9 +244,10 @@ TEST_F(ChannelTest, AFullSocketIsNoEnd) {
 }
 
 TEST_F(ChannelTest, CallbacksMayAskMore) {
-  requester_->Start<FrontendRequest::kGetFeatures>({}, {}, [this](absl::StatusOr<Message*>) {
-    requester_->Start<FrontendRequest::kGetQueueNum>({}, {}, KeepNumber());
-  });
+  requester_->Start<FrontendRequest::kGetFeatures>(
+      {}, {}, [this](const absl::StatusOr<Message*>& /*reply*/) {
+        requester_->Start<FrontendRequest::kGetQueueNum>({}, {}, KeepNumber());
+      });
   AnswerNext(1);
   ASSERT_TRUE(requester_->Process().ok());
   AnswerNext(2);
@@ -256,9 +257,10 @@ TEST_F(ChannelTest, CallbacksMayAskMore) {
 }
 
 TEST_F(ChannelTest, CallbacksMayClose) {
-  requester_->Start<FrontendRequest::kGetFeatures>({}, {}, [this](absl::StatusOr<Message*>) {
-    requester_->Close(absl::CancelledError("enough"));
-  });
+  requester_->Start<FrontendRequest::kGetFeatures>(
+      {}, {}, [this](const absl::StatusOr<Message*>& /*reply*/) {
+        requester_->Close(absl::CancelledError("enough"));
+      });
   requester_->Start<FrontendRequest::kGetQueueNum>({}, {}, KeepNumber());
   AnswerNext(1);
   AnswerNext(2);
@@ -271,12 +273,13 @@ TEST_F(ChannelTest, CallbacksMayClose) {
 TEST_F(ChannelTest, QueuedCallbacksMayClose) {
   int called = 0;
   while (called == 0 || !requester_->wants_write()) {
-    requester_->Start<FrontendRequest::kSetOwner>({}, {}, [](absl::StatusOr<Message*>) {});
+    requester_->Start<FrontendRequest::kSetOwner>({}, {},
+                                                  [](const absl::StatusOr<Message*>& /*reply*/) {});
     called++;
     ASSERT_LT(called, 100000);
   }
   int closed = 0;
-  requester_->Start<FrontendRequest::kSetOwner>({}, {}, [&](absl::StatusOr<Message*> sent) {
+  requester_->Start<FrontendRequest::kSetOwner>({}, {}, [&](const absl::StatusOr<Message*>& sent) {
     closed += sent.ok() ? 1 : 100;
     requester_->Close(absl::CancelledError("enough"));
   });
@@ -293,7 +296,7 @@ TEST_F(ChannelTest, QueuedCallbacksMayClose) {
 TEST_F(ChannelTest, TryingAgainInACallbackEnds) {
   responder_.reset();
   int calls = 0;
-  std::function<void(absl::StatusOr<Message*>)> again = [&](absl::StatusOr<Message*> reply) {
+  std::function<void(absl::StatusOr<Message*>)> again = [&](const absl::StatusOr<Message*>& reply) {
     EXPECT_FALSE(reply.ok());
     if (++calls < 3) requester_->Start<FrontendRequest::kGetFeatures>({}, {}, again);
   };

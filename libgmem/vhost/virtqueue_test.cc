@@ -257,7 +257,7 @@ TEST_P(VirtqueueTest, NotifiesAtTheEvent) {
       guest_.Put<uint16_t>(TestGuest::kAvailable, wanted == 2 ? 2 | 0x8000 : 1);
       guest_.Put<uint16_t>(TestGuest::kAvailable + 2, 2);
     } else {
-      guest_.Put<uint16_t>(TestGuest::kAvailable + 4 + 2 * kSize, wanted);
+      guest_.Put<uint16_t>(TestGuest::kAvailable + 4 + uint64_t{2} * kSize, wanted);
     }
     ring_.Add({{kData, 1, kWrite}});
     ASSERT_TRUE(*queue.Pop(chain_));
