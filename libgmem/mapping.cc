@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "gmem/mapping.h"
 
+#include <linux/magic.h>
 #include <sys/mman.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <bit>
@@ -35,7 +37,25 @@ void Mapping::Reset() {
   munmap(std::exchange(data_, nullptr), std::exchange(size_, 0));
 }
 
+namespace {
+
+// The kernel rounds a mapping of huge pages up to whole ones, and it would be larger than
+// we know: mremap() and munmap() do the same, or fail.
+absl::Status CheckHugePages(int fd, ByteSize size) {
+  struct statfs fs = {};
+  if (fstatfs(fd, &fs) != 0) {
+    return internal::ErrnoError(errno, absl::StrCat("can't ask about the file of descriptor ", fd));
+  }
+  const ByteSize page(static_cast<uint64_t>(fs.f_bsize));
+  if (fs.f_type != HUGETLBFS_MAGIC || IsAligned(size, page)) return absl::OkStatus();
+  return internal::CheckError(EINVAL, absl::StrCat("can't map ", ToString(size), " of descriptor ",
+                                                   fd, ": its file has pages of ", ToString(page)));
+}
+
+}  // namespace
+
 absl::StatusOr<Mapping> Mapping::OfFile(int fd, const FileOptions& options) {
+  GMEM_RETURN_IF_ERROR(CheckHugePages(fd, options.size));
   const int prot = options.access == MemoryAccess::kReadWrite ? PROT_READ | PROT_WRITE : PROT_READ;
   void* data = mmap(nullptr, options.size.value(), prot, MAP_SHARED, fd,
                     static_cast<off_t>(options.offset.value()));

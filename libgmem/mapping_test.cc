@@ -101,5 +101,14 @@ TEST(Mapping, ReleaseKeepsMapped) {
   munmap(memory.data(), memory.size());
 }
 
+// The kernel would map 2 MiB of it, over whatever is there.
+TEST(MappingTest, TakesWholeHugePagesOnly) {
+  const UniqueFd file(memfd_create("huge", MFD_CLOEXEC | MFD_HUGETLB));
+  if (!file) GTEST_SKIP() << "no hugetlb here";
+  ASSERT_EQ(ftruncate(file.get(), 4 << 20), 0);
+  const auto mapping = Mapping::OfFile(file.get(), {.size = KiB(4)});
+  EXPECT_EQ(GetErrno(mapping.status()), EINVAL) << mapping.status();
+}
+
 }  // namespace
 }  // namespace gmem

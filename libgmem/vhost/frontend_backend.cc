@@ -130,12 +130,15 @@ absl::Status Frontend::HandleHostNotifier(Message& message) {
 }
 
 absl::Status Frontend::RemoveNotifier(unsigned index) {
-  const auto found = notifiers_.find(index);
-  if (found == notifiers_.end()) {
+  // Out of the map before the handler may do anything; unmapped after.
+  const auto notifier = notifiers_.extract(index);
+  if (notifier.empty()) {
     return CheckError(ENOENT, absl::StrCat("virtqueue ", index, " has no host notifier"));
   }
+  const bool was_busy = std::exchange(is_busy_, true);
   handler_->OnHostNotifier(index, nullptr).IgnoreError();
-  notifiers_.erase(found);
+  is_busy_ = was_busy;
+  if (!was_busy) Settle();
   return absl::OkStatus();
 }
 

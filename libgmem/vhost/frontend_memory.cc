@@ -55,17 +55,28 @@ absl::Status TakeClientAddress(const MemoryRegion& answer, SharedRegion& region)
   return absl::OkStatus();
 }
 
-}  // namespace
-
-absl::Status Frontend::SetMemory(absl::Span<const GuestRegion> regions) {
-  GMEM_RETURN_IF_ERROR(CheckRegions(regions, max_slots_));
+absl::StatusOr<std::vector<SharedRegion>> Share(absl::Span<const GuestRegion> regions) {
   std::vector<SharedRegion> shared;
   shared.reserve(regions.size());
   for (const GuestRegion& region : regions) {
     GMEM_ASSIGN_OR_RETURN(SharedRegion one, SharedRegion::Of(region));
     shared.push_back(std::move(one));
   }
-  return SetShared(std::move(shared));
+  return shared;
+}
+
+}  // namespace
+
+absl::Status Frontend::SetMemory(absl::Span<const GuestRegion> regions) {
+  GMEM_RETURN_IF_ERROR(CheckRegions(regions, std::max(max_slots_, min_slots_)));
+  GMEM_ASSIGN_OR_RETURN(std::vector<SharedRegion> shared, Share(regions));
+  absl::Status result = status().ok() ? SetShared(std::move(shared)) : status();
+  if (status().ok()) return result;
+  // Nobody has any of it now. The next back-end is told of this, not of what was there: it
+  // may be lent by then.
+  memory_.clear();
+  GMEM_ASSIGN_OR_RETURN(memory_, Share(regions));
+  return result;
 }
 
 absl::Status Frontend::SetShared(std::vector<SharedRegion> regions) {

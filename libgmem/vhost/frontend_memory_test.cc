@@ -185,6 +185,17 @@ TEST_F(MemoryTest, SlotsNeverShrink) {
   EXPECT_EQ(frontend_->max_memory_slots(), 509u);
 }
 
+// What was taken away while nobody was there must not go to the next one.
+TEST_F(MemoryTest, TheNextBackendGetsTheLastTable) {
+  StartNegotiated({.protocol_features = kAck | kSlots});
+  ASSERT_TRUE(frontend_->SetMemory({Region(1), Region(2)}).ok());
+  frontend_->Close();
+  EXPECT_FALSE(frontend_->SetMemory({Region(2)}).ok());
+  EXPECT_THAT(Known(), ElementsAre(2));
+  ASSERT_TRUE(frontend_->Reconnect(NewBackend({.protocol_features = kAck | kSlots})).ok());
+  EXPECT_THAT(Changes(), ElementsAre(2));
+}
+
 TEST_F(MemoryTest, RefusesBadRegions) {
   StartNegotiated({.protocol_features = kAck | kSlots});
   const auto set = [this](const std::vector<GuestRegion>& regions) {
@@ -279,6 +290,10 @@ TEST_F(MemoryTest, LogStartsAndStops) {
   EXPECT_EQ(base.As<LogArea>().mmap_offset, 0u);
   EXPECT_NE(backend_->Last(Request::kSetFeatures).As<uint64_t>() & kLog, 0u);
   EXPECT_EQ(backend_->Last(Request::kSetVringAddr).As<VringAddress>().flags, kVringLog);
+
+  // A driver that starts anew knows nothing of it.
+  ASSERT_TRUE(frontend_->SetFeatures(0).ok());
+  EXPECT_NE(backend_->Last(Request::kSetFeatures).As<uint64_t>() & kLog, 0u);
 
   ASSERT_TRUE(frontend_->StopLog().ok());
   EXPECT_EQ(backend_->Last(Request::kSetFeatures).As<uint64_t>() & kLog, 0u);

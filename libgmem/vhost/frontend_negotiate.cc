@@ -131,7 +131,9 @@ absl::Status Frontend::SetFeatures(uint64_t features) {
     return CheckError(EINVAL, absl::StrCat("the device doesn't offer the features 0x",
                                            absl::Hex(features & ~this->features())));
   }
-  GMEM_RETURN_IF_ERROR(SendFeatures(features));
+  // A driver that starts anew during a migration doesn't know of the log.
+  const uint64_t log = log_fd_.is_valid() ? Bit(VirtioFeature::kLogAll) : 0;
+  GMEM_RETURN_IF_ERROR(SendFeatures(features | log));
   if (!Has(ProtocolFeature::kStatus)) return absl::OkStatus();
 
   const auto ok = static_cast<uint8_t>(DeviceStatus::kFeaturesOk);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Virtqueues: what the back-end is told of them, and what is remembered for a restart.
+#include <poll.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -175,8 +176,11 @@ absl::StatusOr<uint32_t> Frontend::GetVringBase(unsigned index) {
 absl::Status Frontend::Kick(unsigned index) {
   const auto vring = vrings_.find(index);
   if (vring != vrings_.end() && vring->second.kick && vring->second.kick->is_valid()) {
+    // The back-end may have filled it, and made it blocking. Full says the same.
+    pollfd kick = {.fd = vring->second.kick->get(), .events = POLLOUT, .revents = 0};
+    if (poll(&kick, 1, 0) == 0) return absl::OkStatus();
     constexpr uint64_t kOne = 1;
-    if (write(vring->second.kick->get(), &kOne, sizeof(kOne)) == sizeof(kOne)) {
+    if (write(kick.fd, &kOne, sizeof(kOne)) == sizeof(kOne) || errno == EAGAIN) {
       return absl::OkStatus();
     }
     return internal::ErrnoError(errno, absl::StrCat("can't kick virtqueue ", index));

@@ -87,6 +87,16 @@ TEST_F(VringTest, WithoutDescriptors) {
   EXPECT_EQ(read(kick_.get(), &count, sizeof(count)), 8);
 }
 
+// The back-end shares the eventfd: it may fill it, and make it block.
+TEST_F(VringTest, AFullKickIsAKick) {
+  ASSERT_TRUE(frontend_->SetVringKick(7, kick_.get()).ok());
+  const uint64_t most = UINT64_MAX - 1;
+  ASSERT_EQ(write(kick_.get(), &most, sizeof(most)), 8);
+  EXPECT_TRUE(frontend_->Kick(7).ok());
+  ASSERT_EQ(fcntl(kick_.get(), F_SETFL, 0), 0);
+  EXPECT_TRUE(frontend_->Kick(7).ok());
+}
+
 TEST_F(VringTest, RefusesBadNumbers) {
   EXPECT_TRUE(absl::IsInvalidArgument(frontend_->SetVringNum(256, 8)));
   EXPECT_TRUE(absl::IsInvalidArgument(frontend_->SetVringNum(0, 0)));

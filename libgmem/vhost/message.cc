@@ -61,8 +61,9 @@ constexpr Format kFrontendFormats[] = {
     Request("SET_OWNER"),
     Request("RESET_OWNER"),
     WithSizes(Request("SET_MEM_TABLE", 0, 0, kMaxTableRegions), kTableHeader, kSize<MemoryTable>),
-    // Its reply is empty by the specification; libvhost-user's is a u64.
-    WithReplySizes(Request("SET_LOG_BASE", kSize<LogArea>, 1, 1), 0, kU64),
+    // Its reply is empty by the specification; libvhost-user's is a u64, and rust-vmm's the
+    // request's payload.
+    WithReplySizes(Request("SET_LOG_BASE", kSize<LogArea>, 1, 1), 0, kSize<LogArea>),
     Request("SET_LOG_FD", 0, 0, 1),
     Request("SET_VRING_NUM", kSize<VringState>),
     Request("SET_VRING_ADDR", kSize<VringAddress>),

@@ -30,7 +30,7 @@ class Mapping {
   struct FileOptions {
     /// First byte of the file; a multiple of the page size.
     ByteOffset offset = {};
-    /// Not 0.
+    /// Not 0; of a hugetlb file, whole huge pages, else InvalidArgument (EINVAL).
     ByteSize size = {};
     MemoryAccess access = MemoryAccess::kReadWrite;
   };

@@ -240,6 +240,7 @@ class Frontend {
   /// kMaxTableRegions, or with kConfigureMemSlots only what has changed, for up to
   /// max_memory_slots() regions. ResourceExhausted beyond that: nothing was sent. If it
   /// fails halfway, memory() is what the back-end has; a further call goes on from there.
+  /// If the connection is over, fails, and memory() is what Reconnect() will send.
   absl::Status SetMemory(absl::Span<const GuestRegion> regions);
   size_t max_memory_slots() const { return max_slots_; }
   /// What the back-end has acknowledged.

@@ -46,8 +46,9 @@ absl::StatusOr<ShmemRegion> NewHostRegion(ByteSize size, size_t max_pieces = kDe
 /// Thread-compatible.
 class ShmemRegions {
  public:
-  /// Mappings of one device at a time, in all regions: a process has 65,530, usually.
-  static constexpr size_t kMaxMappings = 32768;
+  /// Mappings of one device at a time, in all regions. Each takes up to two of the process's,
+  /// which has 65,530, usually.
+  static constexpr size_t kMaxMappings = 16384;
 
   /// What is mapped somewhere in a region.
   struct Piece {
