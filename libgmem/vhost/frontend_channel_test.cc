@@ -63,7 +63,7 @@ TEST_F(ChannelTest, WrongReplies) {
       Bytes(kStatus, 5, u64).substr(0, 8) + std::string("\xff\xff\xff\xff", 4),
   };
   for (size_t i = 0; i < wrong.size(); i++) {
-    StartWith([&](FakeBackend& b, Message&) { b.SendRaw(wrong[i]); });
+    StartWith([reply = wrong[i]](FakeBackend& b, Message&) { b.SendRaw(reply); });
     const absl::Status status = frontend_->GetStatus().status();
     EXPECT_EQ(GetErrno(status), EBADMSG) << i << ": " << status;
     EXPECT_EQ(frontend_->status(), status);
