@@ -14,7 +14,7 @@
 #include "gmem/mapping.h"
 #include "gmem/memory_mapper.h"
 #include "gmem/types.h"
-#include "host_map.h"
+#include "mapped_region.h"
 #include "region_mapper.h"
 #include "status_util.h"
 
@@ -23,30 +23,19 @@ namespace {
 
 constexpr ByteSize kHugePage = MiB(2);
 
-class RegionOverKvm final : public internal::RegionMapper {
+class RegionOverKvm final : public internal::MappedRegion {
  public:
   RegionOverKvm(Mapping memory, Memslot slot, size_t max_pieces)
-      : RegionMapper(ByteSize(memory.size()), HostPageSize(), max_pieces),
-        memory_(std::move(memory)),
-        slot_(std::move(slot)) {}
+      : MappedRegion(std::move(memory), max_pieces), slot_(std::move(slot)) {}
 
   ~RegionOverKvm() override {
     // The guest must never have a memslot over addresses that are others' by then. In a
     // process that didn't make the VM, it has none.
     const absl::Status status = slot_.Remove();
-    if (!status.ok() && GetErrno(status) != EIO) memory_.Release();
+    if (!status.ok() && GetErrno(status) != EIO) LeakMemory();
   }
 
  private:
-  absl::Status DoMap(const Piece& piece) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    GMEM_RETURN_IF_ERROR(internal::CheckFileReaches(piece.fd, piece.fd_offset, piece.size));
-    return internal::MapOver(memory_.span(piece.range()), piece.fd, piece.fd_offset, piece.access);
-  }
-  absl::Status DoUnmap(ByteRange range) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    return internal::ReserveOver(memory_.span(range));
-  }
-
-  Mapping memory_;
   Memslot slot_;
 };
 

@@ -20,7 +20,7 @@
 #include "gmem/memory_mapper.h"
 #include "gmem/types.h"
 #include "gmem/vhost/protocol.h"
-#include "host_map.h"
+#include "mapped_region.h"
 #include "region_mapper.h"
 #include "status_util.h"
 
@@ -28,26 +28,6 @@ namespace gmem::vhost {
 namespace {
 
 using internal::CheckError;
-
-class HostRegion final : public internal::RegionMapper {
- public:
-  HostRegion(Mapping memory, size_t max_pieces)
-      : RegionMapper(ByteSize(memory.size()), HostPageSize(), max_pieces),
-        memory_(std::move(memory)) {}
-
-  uint8_t* data() const { return memory_.data(); }
-
- private:
-  absl::Status DoMap(const Piece& piece) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    GMEM_RETURN_IF_ERROR(internal::CheckFileReaches(piece.fd, piece.fd_offset, piece.size));
-    return internal::MapOver(memory_.span(piece.range()), piece.fd, piece.fd_offset, piece.access);
-  }
-  absl::Status DoUnmap(ByteRange range) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    return internal::ReserveOver(memory_.span(range));
-  }
-
-  const Mapping memory_;
-};
 
 absl::Status CheckConfig(const ShmemConfig& config) {
   const auto count = static_cast<size_t>(std::count_if(config.sizes.begin(), config.sizes.end(),
@@ -69,7 +49,7 @@ absl::Status CheckConfig(const ShmemConfig& config) {
 
 absl::StatusOr<ShmemRegion> NewHostRegion(ByteSize size, size_t max_pieces) {
   GMEM_ASSIGN_OR_RETURN(Mapping memory, Mapping::Reserve(size));
-  auto region = std::make_unique<HostRegion>(std::move(memory), max_pieces);
+  auto region = std::make_unique<internal::MappedRegion>(std::move(memory), max_pieces);
   uint8_t* const host = region->data();
   return ShmemRegion{.mapper = std::move(region), .host = host};
 }

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// A region that is reserved memory of this process. Not installed.
+#ifndef GMEM_MAPPED_REGION_H_
+#define GMEM_MAPPED_REGION_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "gmem/mapping.h"
+#include "gmem/types.h"
+#include "host_map.h"
+#include "region_mapper.h"
+#include "status_util.h"
+
+// Not for the shared library's users to link with.
+#pragma GCC visibility push(hidden)
+namespace gmem::internal {
+
+// Pieces are mapped over a reservation, which comes back where they go.
+class MappedRegion : public RegionMapper {
+ public:
+  MappedRegion(Mapping memory, size_t max_pieces)
+      : RegionMapper(ByteSize(memory.size()), HostPageSize(), max_pieces),
+        memory_(std::move(memory)) {}
+
+  uint8_t* data() const { return memory_.data(); }
+
+ protected:
+  // The addresses stay taken for good.
+  void LeakMemory() { memory_.Release(); }
+
+ private:
+  absl::Status DoMap(const Piece& piece) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    GMEM_RETURN_IF_ERROR(CheckFileReaches(piece.fd, piece.fd_offset, piece.size));
+    return MapOver(memory_.span(piece.range()), piece.fd, piece.fd_offset, piece.access);
+  }
+  absl::Status DoUnmap(ByteRange range) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return ReserveOver(memory_.span(range));
+  }
+
+  Mapping memory_;
+};
+
+}  // namespace gmem::internal
+#pragma GCC visibility pop
+
+#endif  // GMEM_MAPPED_REGION_H_
