@@ -37,7 +37,7 @@ namespace gmem::vhost {
 namespace {
 
 using namespace testing_ring;  // NOLINT(google-build-using-namespace): tests' own words
-using testing_frontend::CountFds;
+using testing::CountOpenFds;
 using testing_frontend::FrontendTest;
 using testing_frontend::kData;
 using testing_frontend::kQueueSize;
@@ -315,20 +315,20 @@ TEST_F(BackendTest, RepetitionLeaksNothing) {
         Ask<FrontendRequest::kSetLogBase>({.mmap_size = 4096, .mmap_offset = 0}, {log.get()}).ok());
   };
   round();
-  const int before = CountFds();
+  const size_t before = CountOpenFds();
   for (int i = 0; i < 20; i++) round();
-  EXPECT_EQ(CountFds(), before);
+  EXPECT_EQ(CountOpenFds(), before);
 }
 
 TEST_F(BackendTest, SurplusDescriptorsAreClosed) {
   Negotiate();
-  const int before = CountFds();
+  const size_t before = CountOpenFds();
   // More than the table has regions.
   MemoryTable table = {.nr_regions = 1, .padding = 0, .regions = {guest_.region()}};
   ExpectRefused(Ask<FrontendRequest::kSetMemTable>(
       table, {guest_.fd(), guest_.fd(), guest_.fd(), guest_.fd()}));
   ExpectRefused(Ask<FrontendRequest::kSetOwner>({}, {guest_.fd()}));
-  EXPECT_EQ(CountFds(), before);
+  EXPECT_EQ(CountOpenFds(), before);
 }
 
 // CVE-2022-2132 and its like: a message that doesn't come to its end stalls nobody.

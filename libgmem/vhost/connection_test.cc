@@ -13,7 +13,6 @@
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
-#include <iterator>
 #include <optional>
 #include <string>
 #include <utility>
@@ -28,32 +27,16 @@
 #include "gmem/vhost/message.h"
 #include "gmem/vhost/protocol.h"
 #include "gtest/gtest.h"
+#include "vhost/testing_socket.h"
 
 namespace gmem::vhost {
 namespace {
 
-size_t CountFds() {
-  return static_cast<size_t>(std::distance(std::filesystem::directory_iterator("/proc/self/fd"),
-                                           std::filesystem::directory_iterator()));
-}
+using testing::CountOpenFds;
 
-// Sends raw bytes and descriptors, as no well-meaning peer would.
+// All of it has room.
 void SendRaw(int socket, absl::Span<const uint8_t> bytes, absl::Span<const int> fds = {}) {
-  std::vector<char> control(CMSG_SPACE(fds.size() * sizeof(int)));
-  iovec iov = {.iov_base = const_cast<uint8_t*>(bytes.data()), .iov_len = bytes.size()};
-  msghdr header = {};
-  header.msg_iov = &iov;
-  header.msg_iovlen = 1;
-  if (!fds.empty()) {
-    header.msg_control = control.data();
-    header.msg_controllen = control.size();
-    cmsghdr* const cmsg = CMSG_FIRSTHDR(&header);
-    cmsg->cmsg_level = SOL_SOCKET;
-    cmsg->cmsg_type = SCM_RIGHTS;
-    cmsg->cmsg_len = CMSG_LEN(fds.size() * sizeof(int));
-    std::memcpy(CMSG_DATA(cmsg), fds.data(), fds.size() * sizeof(int));
-  }
-  ASSERT_EQ(sendmsg(socket, &header, 0), static_cast<ssize_t>(bytes.size()));
+  ASSERT_EQ(testing::SendRaw(socket, bytes, fds), static_cast<ssize_t>(bytes.size()));
 }
 
 std::vector<uint8_t> Bytes(const MessageHeader& header, absl::Span<const uint8_t> payload = {}) {
@@ -63,7 +46,7 @@ std::vector<uint8_t> Bytes(const MessageHeader& header, absl::Span<const uint8_t
   return bytes;
 }
 
-class ConnectionTest : public testing::Test {
+class ConnectionTest : public ::testing::Test {
  protected:
   void SetUp() override {
     auto pair = Connection::Pair();
@@ -142,7 +125,7 @@ TEST_F(ConnectionTest, DeathAtEveryByteIsTold) {
   const uint64_t number = 42;
   const UniqueFd event(eventfd(0, EFD_CLOEXEC));
   const std::vector<uint8_t> bytes = Bytes({.request = 12, .flags = 1, .size = 8}, AsBytes(number));
-  const size_t fds_before = CountFds();
+  const size_t fds_before = CountOpenFds();
   for (size_t cut = 0; cut < bytes.size(); cut++) {
     SCOPED_TRACE(cut);
     auto pair = Connection::Pair();
@@ -157,7 +140,7 @@ TEST_F(ConnectionTest, DeathAtEveryByteIsTold) {
     EXPECT_EQ(received.status().code(), absl::StatusCode::kUnavailable) << received.status();
     EXPECT_EQ(GetErrno(received.status()), ECONNRESET);
   }
-  EXPECT_EQ(CountFds(), fds_before);
+  EXPECT_EQ(CountOpenFds(), fds_before);
 }
 
 TEST_F(ConnectionTest, RefusesAPayloadThatIsTooLarge) {
@@ -168,14 +151,13 @@ TEST_F(ConnectionTest, RefusesAPayloadThatIsTooLarge) {
 
 TEST_F(ConnectionTest, SurplusDescriptorsAreNeverReceived) {
   const UniqueFd event(eventfd(0, EFD_CLOEXEC));
-  const size_t fds_before = CountFds();
-  // The most that the kernel sends at once.
-  const std::vector<int> many(253, event.get());
+  const size_t fds_before = CountOpenFds();
+  const std::vector<int> many(testing::kMostFds, event.get());
   SendRaw(peer_.get(), Bytes({.request = 5, .flags = 1, .size = 0}), many);
   const auto received = connection_.Receive(message_);
   EXPECT_EQ(received.status().code(), absl::StatusCode::kDataLoss) << received.status();
   message_.fds.Clear();
-  EXPECT_EQ(CountFds(), fds_before);
+  EXPECT_EQ(CountOpenFds(), fds_before);
 }
 
 TEST_F(ConnectionTest, RefusesDescriptorsInTheMiddle) {
@@ -187,10 +169,10 @@ TEST_F(ConnectionTest, RefusesDescriptorsInTheMiddle) {
     SetUp();
     SendRaw(peer_.get(), absl::MakeConstSpan(bytes).first(cut));
     SendRaw(peer_.get(), absl::MakeConstSpan(bytes).subspan(cut), {event.get()});
-    const size_t fds_before = CountFds();
+    const size_t fds_before = CountOpenFds();
     const auto received = connection_.Receive(message_);
     EXPECT_EQ(received.status().code(), absl::StatusCode::kDataLoss) << received.status();
-    EXPECT_EQ(CountFds(), fds_before);
+    EXPECT_EQ(CountOpenFds(), fds_before);
   }
 }
 
@@ -273,9 +255,9 @@ TEST(ConnectionAdoptTest, TakesUnixStreamSocketsOnly) {
   EXPECT_FALSE(Connection::Adopt(UniqueFd(socket(AF_INET, SOCK_STREAM, 0))).ok());
 }
 
-class ListenerTest : public testing::Test {
+class ListenerTest : public ::testing::Test {
  protected:
-  ListenerTest() : path_(testing::TempDir() + "gmem-listener." + std::to_string(getpid())) {}
+  ListenerTest() : path_(::testing::TempDir() + "gmem-listener." + std::to_string(getpid())) {}
   ~ListenerTest() override { unlink(path_.c_str()); }
 
   const std::string path_;

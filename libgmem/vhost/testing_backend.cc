@@ -9,8 +9,6 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
-#include <filesystem>
-#include <iterator>
 #include <memory>
 #include <utility>
 
@@ -22,37 +20,16 @@ namespace {
 
 constexpr int kPatienceMilliseconds = 5000;
 
+absl::Span<const uint8_t> ToBytes(absl::string_view text) {
+  return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
+}
+
 bool WaitReadable(int fd) {
   pollfd polled = {.fd = fd, .events = POLLIN, .revents = 0};
   return poll(&polled, 1, kPatienceMilliseconds) == 1;
 }
 
-void SendBytes(int fd, absl::string_view bytes, absl::Span<const int> fds) {
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(253 * sizeof(int))> control = {};
-  iovec iov = {.iov_base = const_cast<char*>(bytes.data()), .iov_len = bytes.size()};
-  msghdr header = {};
-  header.msg_iov = &iov;
-  header.msg_iovlen = 1;
-  if (!fds.empty()) {
-    header.msg_control = control.data();
-    header.msg_controllen = CMSG_SPACE(fds.size() * sizeof(int));
-    cmsghdr* const cmsg = CMSG_FIRSTHDR(&header);
-    cmsg->cmsg_level = SOL_SOCKET;
-    cmsg->cmsg_type = SCM_RIGHTS;
-    cmsg->cmsg_len = CMSG_LEN(fds.size() * sizeof(int));
-    memcpy(CMSG_DATA(cmsg), fds.data(), fds.size() * sizeof(int));
-  }
-  // Who isn't there any more gets nothing.
-  (void)!sendmsg(fd, &header, MSG_NOSIGNAL);
-}
-
 }  // namespace
-
-size_t CountOpenFds() {
-  using std::filesystem::directory_iterator;
-  return static_cast<size_t>(
-      std::distance(directory_iterator("/proc/self/fd"), directory_iterator()));
-}
 
 FakeBackend::FakeBackend(UniqueFd socket, Options options)
     : options_(std::move(options)),
@@ -206,11 +183,12 @@ void FakeBackend::Reply(const Message& request, absl::Span<const uint8_t> payloa
 }
 
 void FakeBackend::SendRaw(absl::string_view bytes, absl::Span<const int> fds) {
-  SendBytes(main_.fd(), bytes, fds);
+  // Who isn't there any more gets nothing.
+  (void)testing::SendRaw(main_.fd(), ToBytes(bytes), fds);
 }
 
 void FakeBackend::SendRawToBackendChannel(absl::string_view bytes, absl::Span<const int> fds) {
-  SendBytes(channel_.fd(), bytes, fds);
+  (void)testing::SendRaw(channel_.fd(), ToBytes(bytes), fds);
 }
 
 void FakeBackend::Send(BackendRequest request, absl::Span<const uint8_t> payload,

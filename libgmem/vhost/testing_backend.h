@@ -22,15 +22,13 @@
 #include "gmem/vhost/message.h"
 #include "gmem/vhost/protocol.h"
 #include "mutex.h"
+#include "vhost/testing_socket.h"
 
 #pragma GCC visibility push(hidden)
 namespace gmem::vhost::testing {
 
 using internal::Mutex;
 using internal::MutexLock;
-
-// How many descriptors this process has open.
-size_t CountOpenFds();
 
 // What came: enough to compare bytes.
 struct Received {

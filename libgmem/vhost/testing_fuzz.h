@@ -20,6 +20,7 @@
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/message.h"
 #include "gmem/vhost/protocol.h"
+#include "vhost/testing_socket.h"
 
 namespace gmem::vhost::testing {
 
@@ -77,23 +78,8 @@ inline bool SendRecord(int socket, const Record& record) {
   if (record.bytes.empty()) return true;
   std::array<int, 16> fds;
   fds.fill(SharedMemory());
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(fds))> control = {};
-  // sendmsg() only reads it.
-  iovec iov = {.iov_base = const_cast<uint8_t*>(record.bytes.data()),
-               .iov_len = record.bytes.size()};
-  msghdr header = {};
-  header.msg_iov = &iov;
-  header.msg_iovlen = 1;
-  if (record.nr_fds > 0) {
-    header.msg_control = control.data();
-    header.msg_controllen = CMSG_SPACE(record.nr_fds * sizeof(int));
-    cmsghdr* const cmsg = CMSG_FIRSTHDR(&header);
-    cmsg->cmsg_level = SOL_SOCKET;
-    cmsg->cmsg_type = SCM_RIGHTS;
-    cmsg->cmsg_len = CMSG_LEN(record.nr_fds * sizeof(int));
-    std::memcpy(CMSG_DATA(cmsg), fds.data(), record.nr_fds * sizeof(int));
-  }
-  return sendmsg(socket, &header, MSG_NOSIGNAL | MSG_DONTWAIT) > 0;
+  return SendRaw(socket, record.bytes, absl::MakeConstSpan(fds).first(record.nr_fds),
+                 MSG_DONTWAIT) > 0;
 }
 
 }  // namespace gmem::vhost::testing

@@ -3,7 +3,6 @@
 #ifndef GMEM_VHOST_TESTING_SCRIPTED_FRONTEND_H_
 #define GMEM_VHOST_TESTING_SCRIPTED_FRONTEND_H_
 
-#include <dirent.h>
 #include <gtest/gtest.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -28,6 +27,7 @@
 #include "gmem/vhost/requester.h"
 #include "gmem/vhost/responder.h"
 #include "vhost/testing_ring.h"
+#include "vhost/testing_socket.h"
 
 namespace gmem::vhost::testing_frontend {
 
@@ -38,21 +38,15 @@ using testing_ring::TestRing;
 inline constexpr uint16_t kQueueSize = 8;
 inline constexpr uint64_t kData = TestGuest::kGuest + TestGuest::kData;
 
-inline int CountFds() {
-  int count = 0;
-  DIR* const dir = opendir("/proc/self/fd");
-  while (readdir(dir) != nullptr) count++;
-  closedir(dir);
-  return count;
-}
+using testing::CountOpenFds;
 
 // A front-end that does what a test says, and the back-end that it talks to.
 class FrontendTest : public ::testing::Test {
  protected:
-  FrontendTest() : fds_before_(CountFds()) {}
+  FrontendTest() : fds_before_(CountOpenFds()) {}
   ~FrontendTest() override {
     Disconnect();
-    EXPECT_EQ(CountFds(), fds_before_ + guest_fds_) << "descriptors leaked";
+    EXPECT_EQ(CountOpenFds(), fds_before_ + guest_fds_) << "descriptors leaked";
   }
 
   void Connect(Device& device) {
@@ -170,9 +164,9 @@ class FrontendTest : public ::testing::Test {
       ~Bit(ProtocolFeature::kGetVringBaseInflight) & ~Bit(ProtocolFeature::kGpaAddresses) &
       ~Bit(ProtocolFeature::kInbandNotifications);
 
-  const int fds_before_;
+  const size_t fds_before_;
   // The guest's memory is a file.
-  const int guest_fds_ = 1;
+  const size_t guest_fds_ = 1;
   TestGuest guest_;
   TestRing ring_{guest_, kQueueSize, /*is_packed=*/false};
   std::optional<Requester> frontend_;

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// What tests and fuzzers of sockets share. Not installed.
+#ifndef GMEM_VHOST_TESTING_SOCKET_H_
+#define GMEM_VHOST_TESTING_SOCKET_H_
+
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <filesystem>
+#include <iterator>
+
+#include "absl/types/span.h"
+
+#pragma GCC visibility push(hidden)
+namespace gmem::vhost::testing {
+
+inline size_t CountOpenFds() {
+  using std::filesystem::directory_iterator;
+  return static_cast<size_t>(
+      std::distance(directory_iterator("/proc/self/fd"), directory_iterator()));
+}
+
+// The most descriptors that the kernel sends at once.
+inline constexpr size_t kMostFds = 253;
+
+// Sends raw bytes and descriptors, as no well-meaning peer would; returns what sendmsg()
+// does.
+inline ssize_t SendRaw(int socket, absl::Span<const uint8_t> bytes, absl::Span<const int> fds = {},
+                       int flags = 0) {
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(kMostFds * sizeof(int))> control = {};
+  // sendmsg() only reads it.
+  iovec iov = {.iov_base = const_cast<uint8_t*>(bytes.data()), .iov_len = bytes.size()};
+  msghdr header = {};
+  header.msg_iov = &iov;
+  header.msg_iovlen = 1;
+  if (!fds.empty()) {
+    header.msg_control = control.data();
+    header.msg_controllen = CMSG_SPACE(fds.size() * sizeof(int));
+    cmsghdr* const cmsg = CMSG_FIRSTHDR(&header);
+    cmsg->cmsg_level = SOL_SOCKET;
+    cmsg->cmsg_type = SCM_RIGHTS;
+    cmsg->cmsg_len = CMSG_LEN(fds.size() * sizeof(int));
+    std::memcpy(CMSG_DATA(cmsg), fds.data(), fds.size() * sizeof(int));
+  }
+  return sendmsg(socket, &header, MSG_NOSIGNAL | flags);
+}
+
+}  // namespace gmem::vhost::testing
+#pragma GCC visibility pop
+
+#endif  // GMEM_VHOST_TESTING_SOCKET_H_
