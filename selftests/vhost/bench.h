@@ -3,6 +3,8 @@
 #ifndef GMEM_SELFTESTS_VHOST_BENCH_H_
 #define GMEM_SELFTESTS_VHOST_BENCH_H_
 
+#include <sched.h>
+
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -41,6 +43,20 @@ void Value(const char* name, double value, const char* unit, Direction direction
            double goal = 0);
 /// Prints why a row can't be there.
 void NotMeasured(const char* name, const char* why);
+
+/// Keeps this process, and the peers that it starts meanwhile, on one CPU. A round trip then
+/// takes what the two do for it. On several it takes that and the time until a CPU has woken
+/// up, or not: where the scheduler happens to put the two makes a threefold difference.
+class OneCpu {
+ public:
+  OneCpu();
+  OneCpu(const OneCpu&) = delete;
+  OneCpu& operator=(const OneCpu&) = delete;
+  ~OneCpu();
+
+ private:
+  cpu_set_t before_;
+};
 
 /// Bytes that this process has asked the heap for until now.
 uint64_t AllocatedBytes();

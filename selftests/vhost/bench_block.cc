@@ -1,21 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <fcntl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <fstream>
 #include <memory>
 #include <optional>
 #include <string>
 #include <utility>
-#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "bench.h"
 #include "block_client.h"
+#include "gmem/unique_fd.h"
 #include "gmem/vhost/frontend.h"
 #include "peer.h"
 #include "session.h"
@@ -82,13 +83,23 @@ class Disk {
   uint64_t block_ = 1;
 };
 
-void MakeImage(const std::string& path) {
-  std::ofstream file(path, std::ios::binary);
-  const std::vector<char> zeros(1 << 20);
-  for (uint64_t done = 0; done < kImageSize; done += zeros.size()) {
-    file.write(zeros.data(), static_cast<std::streamsize>(zeros.size()));
+// In memory, as a disk that writes back in the midst of a row would be all that it shows.
+class Image {
+ public:
+  Image() : file_(memfd_create("image", MFD_CLOEXEC)) {
+    if (posix_fallocate(file_.get(), 0, kImageSize) != 0) {
+      OrDie(absl::ResourceExhaustedError("no memory for an image"));
+    }
   }
-}
+
+  // For other processes, too.
+  std::string path() const {
+    return "/proc/" + std::to_string(getpid()) + "/fd/" + std::to_string(file_.get());
+  }
+
+ private:
+  UniqueFd file_;
+};
 
 }  // namespace
 
@@ -98,14 +109,13 @@ void BenchBlock(const char* our_device) {
     return;
   }
   ScratchFolder scratch;
-  MakeImage(scratch.path("ours"));
-  MakeImage(scratch.path("theirs"));
+  const Image our_image, their_image;
   Disk ours(OrDie(Peer::Start({our_device, "--socket=" + scratch.path("our-socket"),
-                               "--file=" + scratch.path("ours")})),
+                               "--file=" + our_image.path()})),
             scratch.path("our-socket"));
   Disk theirs(OrDie(Peer::StartPackaged(
                   {"qemu-storage-daemon", "--blockdev",
-                   "driver=file,node-name=f,filename=" + scratch.path("theirs"), "--export",
+                   "driver=file,node-name=f,filename=" + their_image.path(), "--export",
                    "type=vhost-user-blk,id=e,node-name=f,addr.type=unix,writable=on,addr.path=" +
                        scratch.path("socket")})),
               scratch.path("socket"));

@@ -187,6 +187,7 @@ class ChannelPair {
 }  // namespace
 
 void BenchCodec() {
+  const OneCpu one_cpu;
   UniqueFd file(memfd_create("mapped", MFD_CLOEXEC));
   if (!file) abort();
   BarePair bare;

@@ -7,6 +7,8 @@
 //
 // The environment: GMEM_PEERS is the path of selftests/vm/peers, GMEM_TOOLS the folder of
 // gmem-vhost-blk.
+#include <sched.h>
+
 #include <algorithm>
 #include <atomic>
 #include <cstddef>
@@ -61,6 +63,19 @@ void PrintGoal(double value, Direction direction, double goal) {
 }
 
 }  // namespace
+
+OneCpu::OneCpu() {
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  CPU_SET(sched_getcpu(), &one);
+  if (sched_getaffinity(0, sizeof(before_), &before_) != 0 ||
+      sched_setaffinity(0, sizeof(one), &one) != 0) {
+    perror("can't choose a CPU");
+    exit(1);
+  }
+}
+
+OneCpu::~OneCpu() { sched_setaffinity(0, sizeof(before_), &before_); }
 
 uint64_t AllocatedBytes() { return allocated; }
 
