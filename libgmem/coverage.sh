@@ -8,7 +8,7 @@ out=$1
 shift
 for source in "$@"; do
 	gcov --no-output --object-directory "$out/obj/${source%.cc}.o" "$source" 2>/dev/null |
-		grep -A 1 "^File '$source'$" | sed -n "s/^Lines executed:\(.*\)% of \(.*\)/$source \1 \2/p"
+		grep -A 1 "^File '$source'$" | sed -n "s|^Lines executed:\(.*\)% of \(.*\)|$source \1 \2|p"
 done | awk '
 	{ lines += $3; reached += $2 * $3 / 100; printf "%6.1f %%  %5d  %s\n", $2, $3, $1 }
 	END {
