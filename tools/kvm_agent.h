@@ -2,8 +2,8 @@
 /*
  * A KVM guest that does as it is told: read, write or run code at an address.
  *
- * It runs 32-bit code without paging, so guest addresses up to 4 GiB are what they
- * are. Its few instructions ask for a command with IN and report with OUT; the
+ * It runs without paging, so guest addresses, of up to 4 GiB, are what they are. Its
+ * few instructions ask a port of its machine for a command, and report there; the
  * functions below answer. One memslot at guest address 0 is all its memory.
  *
  * C and C++. Not thread-safe: one thread at a time may use an agent.
@@ -27,7 +27,7 @@ enum kvm_agent_command {
   KVM_AGENT_WRITE = 1,
   /* Count up the 32-bit word at the address until the word behind it isn't 0. */
   KVM_AGENT_SPIN = 2,
-  /* Jump there; code that sets AL comes back with kvm_agent_return. */
+  /* Jump there. The code comes back to the agent, with what it is to report. */
   KVM_AGENT_EXEC = 3,
   /* Write a byte to the address and to others behind it, a stride apart. */
   KVM_AGENT_TOUCH = 4,
@@ -39,68 +39,31 @@ struct kvm_agent {
   size_t run_size;
   uint32_t code; /* guest address of the agent's code */
   bool irqchip;
-  uint32_t exit_reason; /* of the last KVM_RUN that wasn't the agent's own I/O */
+  uint32_t exit_reason; /* of the last KVM_RUN */
 };
 
-/* clang-format off */
-static const uint8_t kvm_agent_code[] = {
-  /* 00 start: */ 0x66, 0xba, 0x10, 0x00,  /* mov dx, 0x10 */
-  /* 04 */ 0xed,  /* in eax, dx: command */
-  /* 05 */ 0x89, 0xc3,  /* mov ebx, eax */
-  /* 07 */ 0xed,  /* in eax, dx: address */
-  /* 08 */ 0x89, 0xc7,  /* mov edi, eax */
-  /* 0a */ 0x83, 0xfb, 0x01,  /* cmp ebx, 1 */
-  /* 0d */ 0x74, 0x18,  /* je write */
-  /* 0f */ 0x83, 0xfb, 0x02,  /* cmp ebx, 2 */
-  /* 12 */ 0x74, 0x18,  /* je spin */
-  /* 14 */ 0x83, 0xfb, 0x03,  /* cmp ebx, 3 */
-  /* 17 */ 0x74, 0x1d,  /* je exec */
-  /* 19 */ 0x83, 0xfb, 0x04,  /* cmp ebx, 4 */
-  /* 1c */ 0x74, 0x1a,  /* je touch */
-  /* 1e */ 0x8a, 0x07,  /* mov al, [edi] */
-  /* 20 report: */ 0x66, 0xba, 0x12, 0x00,  /* mov dx, 0x12 */
-  /* 24 */ 0xee,  /* out dx, al */
-  /* 25 */ 0xeb, 0xd9,  /* jmp start */
-  /* 27 write: */ 0xed,  /* in eax, dx: value */
-  /* 28 */ 0x88, 0x07,  /* mov [edi], al */
-  /* 2a */ 0xeb, 0xf4,  /* jmp report */
-  /* 2c spin: */ 0xff, 0x07,  /* inc dword [edi] */
-  /* 2e */ 0x83, 0x7f, 0x04, 0x00,  /* cmp dword [edi + 4], 0 */
-  /* 32 */ 0x74, 0xf8,  /* je spin */
-  /* 34 */ 0xeb, 0xea,  /* jmp report */
-  /* 36 exec: */ 0xff, 0xe7,  /* jmp edi */
-  /* 38 touch: */ 0xed,  /* in eax, dx: how many */
-  /* 39 */ 0x89, 0xc1,  /* mov ecx, eax */
-  /* 3b */ 0xed,  /* in eax, dx: stride */
-  /* 3c */ 0x89, 0xc6,  /* mov esi, eax */
-  /* 3e next: */ 0xc6, 0x07, 0x01,  /* mov byte [edi], 1 */
-  /* 41 */ 0x01, 0xf7,  /* add edi, esi */
-  /* 43 */ 0xe2, 0xf9,  /* loop next */
-  /* 45 */ 0xeb, 0xd9,  /* jmp report */
-};
-/* Code to be run ends with this: EBP holds the address of "report". */
-static const uint8_t kvm_agent_return[] = {0xff, 0xe5}; /* jmp ebp */
-/* clang-format on */
+/*
+ * Each architecture defines:
+ * - kvm_agent_code, the agent; and kvm_agent_answer, code for KVM_AGENT_EXEC that
+ *   reports KVM_AGENT_ANSWER
+ * - kvm_agent_reset(): make the vCPU begin anew at the agent's first instruction
+ * - kvm_agent_set_up_vcpu(): the rest of the machine, for agent->vcpu
+ * - kvm_agent_port(): where the guest that came to the port reads its answer, or has
+ *   left its report; NULL if it stopped for something else
+ */
+#define KVM_AGENT_ANSWER 0x5a
 
-#define KVM_AGENT_REPORT 0x20
+#if defined(__x86_64__)
+#include "kvm_agent_x86.h"
+#elif defined(__aarch64__)
+#include "kvm_agent_arm64.h"
+#endif
 
 static inline void kvm_agent_close(struct kvm_agent* agent) {
   if (agent->run) munmap(agent->run, agent->run_size);
   if (agent->vcpu >= 0) close(agent->vcpu);
   if (agent->vm >= 0) close(agent->vm);
   if (agent->kvm >= 0) close(agent->kvm);
-}
-
-/* Make the vCPU begin anew at the agent's first instruction. */
-static inline int kvm_agent_reset(struct kvm_agent* agent) {
-  struct kvm_regs regs;
-
-  memset(&regs, 0, sizeof(regs));
-  regs.rip = agent->code;
-  regs.rbp = agent->code + KVM_AGENT_REPORT;
-  /* With an interrupt controller, be interruptible, as real guests are. */
-  regs.rflags = agent->irqchip ? 0x202 : 0x2;
-  return ioctl(agent->vcpu, KVM_SET_REGS, &regs) ? -errno : 0;
 }
 
 static inline int kvm_agent_set_slot(struct kvm_agent* agent, uint32_t slot, uint64_t guest_addr,
@@ -115,40 +78,15 @@ static inline int kvm_agent_set_slot(struct kvm_agent* agent, uint32_t slot, uin
   return ioctl(agent->vm, KVM_SET_USER_MEMORY_REGION, &region) ? -errno : 0;
 }
 
-static inline int kvm_agent_set_up_vcpu(struct kvm_agent* agent) {
-  struct kvm_segment* segments[6];
-  struct kvm_sregs sregs;
+static inline int kvm_agent_map_run(struct kvm_agent* agent) {
   int size = ioctl(agent->kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
-  int i;
 
   if (size < 0) return -errno;
   agent->run_size = (size_t)size;
   void* run = mmap(NULL, agent->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, agent->vcpu, 0);
   if (run == MAP_FAILED) return -errno;
   agent->run = (struct kvm_run*)run;
-
-  if (ioctl(agent->vcpu, KVM_GET_SREGS, &sregs)) return -errno;
-  segments[0] = &sregs.cs;
-  segments[1] = &sregs.ds;
-  segments[2] = &sregs.es;
-  segments[3] = &sregs.fs;
-  segments[4] = &sregs.gs;
-  segments[5] = &sregs.ss;
-  for (i = 0; i < 6; i++) {
-    segments[i]->base = 0;
-    segments[i]->limit = 0xffffffff;
-    segments[i]->selector = i ? 0x10 : 0x08;
-    segments[i]->type = i ? 3 : 11; /* data: read, write; code: read, execute */
-    segments[i]->present = 1;
-    segments[i]->dpl = 0;
-    segments[i]->db = 1;
-    segments[i]->s = 1;
-    segments[i]->l = 0;
-    segments[i]->g = 1;
-  }
-  sregs.cr0 |= 1; /* protected mode */
-  if (ioctl(agent->vcpu, KVM_SET_SREGS, &sregs)) return -errno;
-  return kvm_agent_reset(agent);
+  return 0;
 }
 
 /*
@@ -173,13 +111,15 @@ static inline int kvm_agent_open(struct kvm_agent* agent, void* memory, uint64_t
   if (err) return err;
   agent->vcpu = ioctl(agent->vm, KVM_CREATE_VCPU, 0);
   if (agent->vcpu < 0) return -errno;
-  return kvm_agent_set_up_vcpu(agent);
+  err = kvm_agent_map_run(agent);
+  if (!err) err = kvm_agent_set_up_vcpu(agent);
+  return err ? err : kvm_agent_reset(agent);
 }
 
 /*
- * Run until the guest reports; the answers to its IN instructions come from
- * @words. -EFAULT: it touched what isn't there; -EIO: another exit, see
- * exit_reason; else what KVM_RUN says.
+ * Run until the guest reports; what it asks the port for comes from @words.
+ * -EFAULT: it touched what isn't there; -EIO: another exit, see exit_reason; else
+ * what KVM_RUN says.
  */
 static inline int kvm_agent_run(struct kvm_agent* agent, const uint32_t* words, int nr_words,
                                 uint8_t* report) {
@@ -191,11 +131,11 @@ static inline int kvm_agent_run(struct kvm_agent* agent, const uint32_t* words, 
       return -errno;
     }
     agent->exit_reason = agent->run->exit_reason;
-    if (agent->exit_reason != KVM_EXIT_IO) return -EIO;
-
-    uint8_t* data = (uint8_t*)agent->run + agent->run->io.data_offset;
-    if (agent->run->io.direction == KVM_EXIT_IO_OUT) {
-      if (report) *report = *data;
+    bool is_report = false;
+    void* data = kvm_agent_port(agent, &is_report);
+    if (!data) return -EIO;
+    if (is_report) {
+      if (report) *report = *(uint8_t*)data;
       return 0;
     }
     if (next == nr_words) return -EPROTO;
