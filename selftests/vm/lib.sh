@@ -27,6 +27,19 @@ base_suite() {
 	esac
 }
 
+# The architecture, as Debian calls it, of the kernel NAME.
+kernel_arch() {
+	case $1 in
+	arm64) echo arm64 ;;
+	*) echo amd64 ;;
+	esac
+}
+
+# What else make needs to know to build for the architecture.
+make_for() {
+	[ "$1" != arm64 ] || echo ARCH=arm64 CROSS_COMPILE=aarch64-linux-gnu-
+}
+
 # The mirror that apt on this machine is configured with.
 mirror() {
 	local uri
@@ -40,9 +53,10 @@ mirror() {
 }
 
 # own_apt SUITE COMMAND... : an apt command that sees one suite of the mirror, or
-# several ("trixie-backports+trixie"), and no package of the machine's, and keeps its
-# state in the cache. Release files may be out of date on a mirror that
-# lags; their signatures are checked all the same. One at a time per suite.
+# several ("trixie-backports+trixie"), if need be of another architecture
+# ("trixie@arm64"), and no package of the machine's, and keeps its state in the
+# cache. Release files may be out of date on a mirror that lags; their signatures
+# are checked all the same. One at a time per suite.
 own_apt() {
 	local suite=$1 dir=$cache/apt/$1
 	shift
@@ -55,11 +69,14 @@ own_apt() {
 }
 
 own_apt_config() {
-	local dir=$2 mirror suite
+	local suites=$1 dir=$2 arch=amd64 mirror suite
 	mirror=$(mirror)
+	case $suites in
+	*@*) arch=${suites#*@} suites=${suites%@*} ;;
+	esac
 	: >"$dir/status"
 	: >"$dir/sources.list"
-	for suite in ${1//+/ }; do
+	for suite in ${suites//+/ }; do
 		cat >>"$dir/sources.list" <<-EOF
 			deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main
 		EOF
@@ -74,6 +91,8 @@ own_apt_config() {
 		Dir::Etc::preferencesparts "/dev/null";
 		Acquire::Check-Valid-Until "false";
 		Acquire::Languages "none";
+		APT::Architecture "$arch";
+		APT::Architectures "$arch";
 		APT::Sandbox::User "root";
 		APT::Update::Error-Mode "any";
 	EOF
