@@ -7,12 +7,10 @@
 #include <vector>
 
 #include "absl/functional/function_ref.h"
-#include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "gmem/types.h"
 #include "gmem/vhost/memory_table.h"
 #include "gmem/vm.h"
-#include "status_util.h"
 
 namespace gmem::vhost {
 namespace {
@@ -48,6 +46,8 @@ void Append(std::vector<GuestRegion>& regions, const GuestRegion& region) {
 std::vector<GuestRegion> SharedRegions(
     absl::Span<const Binding> bindings,
     absl::FunctionRef<std::optional<BindingHost>(const Binding&)> find, GuestRange except) {
+  // An end that 64 bits can't say: all from the start on.
+  if (!except.IsValid()) except.size = GuestAddress(UINT64_MAX) - except.start;
   std::vector<GuestRegion> regions;
   for (const Binding& binding : bindings) {
     if (binding.mode != MapMode::kShare || !binding.read || !binding.write) continue;
@@ -66,13 +66,6 @@ std::vector<GuestRegion> SharedRegions(
     Append(regions, Cut(region, except.end(), binding.range.end()));
   }
   return regions;
-}
-
-absl::StatusOr<std::vector<GuestRegion>> SharedRegions(
-    const Vm& vm, absl::FunctionRef<std::optional<BindingHost>(const Binding&)> find,
-    GuestRange except) {
-  GMEM_ASSIGN_OR_RETURN(const std::vector<Binding> bindings, vm.Query());
-  return SharedRegions(bindings, find, except);
 }
 
 }  // namespace gmem::vhost

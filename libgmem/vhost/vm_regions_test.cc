@@ -75,6 +75,10 @@ TEST(VmRegionsTest, LeavesOutWhatGoes) {
   EXPECT_THAT(Describe(bindings, pages(4, 5)), ElementsAre("2+2@2", "9+1@9"));
   EXPECT_THAT(Describe(bindings, pages(0, 100)), IsEmpty());
   EXPECT_THAT(Describe(bindings, pages(6, 2)), ElementsAre("2+4@2", "8+2@8"));
+  // An end that can't be said, or wraps: all from there on, not nothing.
+  const GuestAddress start(5 * kPage);
+  EXPECT_THAT(Describe(bindings, {start, ByteSize(0 - start.value())}), ElementsAre("2+3@2"));
+  EXPECT_THAT(Describe(bindings, {start, ByteSize(~uint64_t{0})}), ElementsAre("2+3@2"));
 }
 
 }  // namespace

@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "absl/functional/function_ref.h"
-#include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "gmem/types.h"
 #include "gmem/vhost/memory_table.h"
@@ -28,17 +27,13 @@ struct BindingHost {
 /// takes it from the guest. Nothing else tells a back-end to keep from writing, so what
 /// the guest can't write isn't among them, either.
 ///
-/// @p find is asked for each such binding; what it knows nothing of is left out. Bindings
-/// that continue each other, in guest, file and VMM, become one region.
+/// @p bindings are Vm::Query()'s. @p find is asked for each such binding; what it knows
+/// nothing of is left out. Bindings that continue each other, in guest, file and VMM, become
+/// one region.
 ///
 /// To follow Vm::Map(), call Frontend::SetMemory() with the result afterwards; to follow
 /// Vm::Unmap(), call it beforehand, with the range in @p except, so that the back-end has
-/// let go when the range goes.
-absl::StatusOr<std::vector<GuestRegion>> SharedRegions(
-    const Vm& vm, absl::FunctionRef<std::optional<BindingHost>(const Binding&)> find,
-    GuestRange except = {});
-
-/// The same for bindings that were listed already.
+/// let go when the range goes. A range that is too long for 64 bits is all from its start on.
 std::vector<GuestRegion> SharedRegions(
     absl::Span<const Binding> bindings,
     absl::FunctionRef<std::optional<BindingHost>(const Binding&)> find, GuestRange except = {});
