@@ -23,6 +23,7 @@
 #include "gmem/vhost/memory_table.h"
 #include "gmem/vhost/message.h"
 #include "gmem/vhost/protocol.h"
+#include "gmem/vhost/requester.h"
 #include "host_map.h"
 #include "status_util.h"
 
@@ -187,6 +188,10 @@ absl::Status Frontend::Kick(unsigned index) {
   }
   GMEM_RETURN_IF_ERROR(CheckIndex(index));
   GMEM_RETURN_IF_ERROR(Need(ProtocolFeature::kInbandNotifications, "a kick without a descriptor"));
+  if (main_->is_full()) {
+    return CheckError(ENOMEM, absl::StrCat("the kick of virtqueue ", index, " isn't sent: ",
+                                           Requester::kMaxQueued, " requests wait already"));
+  }
   Start<FrontendRequest::kVringKick>(
       {.index = index, .num = 0}, {}, [](const absl::StatusOr<Message*>& /*sent*/) {},
       /*want_ack=*/false);

@@ -4,6 +4,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
@@ -11,6 +12,8 @@
 #include <utility>
 #include <vector>
 
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "gmem/status.h"
 #include "gmem/vhost/frontend.h"
 #include "gmock/gmock.h"
@@ -95,6 +98,22 @@ TEST_F(VringTest, AFullKickIsAKick) {
   EXPECT_TRUE(frontend_->Kick(7).ok());
   ASSERT_EQ(fcntl(kick_.get(), F_SETFL, 0), 0);
   EXPECT_TRUE(frontend_->Kick(7).ok());
+}
+
+// A kick that isn't sent isn't OK.
+TEST_F(VringTest, KicksThatNobodyReads) {
+  std::atomic<bool> goes_on = false;
+  backend_->Post([&](FakeBackend&) {
+    while (!goes_on) absl::SleepFor(absl::Milliseconds(1));
+  });
+  absl::Status status;
+  for (int i = 0; i < 10000 && status.ok(); i++) status = frontend_->Kick(7);
+  EXPECT_EQ(GetErrno(status), ENOMEM) << status;
+  EXPECT_TRUE(frontend_->status().ok());
+  goes_on = true;
+  // Those that wait go out first.
+  while (!frontend_->Kick(7).ok()) ASSERT_TRUE(frontend_->Process().ok());
+  EXPECT_TRUE(frontend_->SetVringErr(7, -1).ok());
 }
 
 TEST_F(VringTest, RefusesBadNumbers) {

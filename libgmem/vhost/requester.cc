@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "gmem/status.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/message.h"
 #include "gmem/vhost/protocol.h"
@@ -32,6 +33,13 @@ absl::Status Refusal(const Format& format, uint64_t ack) {
   return CheckError(EIO,
                     absl::StrCat("the peer refused ", format.name, ": ", static_cast<int64_t>(ack),
                                  name == nullptr ? "" : absl::StrCat(" (", name, "?)")));
+}
+
+// The message couldn't be sent as it is, and nothing of it was: the channel is as before.
+// Other than a bad one, its descriptors may be too many on their way in the whole system.
+bool IsOfMessage(const absl::Status& status) {
+  const int error = GetErrno(status).value_or(0);
+  return error == EBADF || error == EINVAL || error == ETOOMANYREFS;
 }
 
 }  // namespace
@@ -55,7 +63,7 @@ void Requester::StartFormat(uint32_t request, const Format& format,
     const absl::StatusOr<Sent> sent =
         TrySend(request, format, payload, fds, want_ack, deadline, done);
     if (!sent.ok()) {
-      Close(sent.status());
+      if (!IsOfMessage(sent.status())) Close(sent.status());
       done(sent.status());
       return;
     }
@@ -89,7 +97,7 @@ absl::StatusOr<Requester::Sent> Requester::TrySend(uint32_t request, const Forma
 absl::Status Requester::Enqueue(uint32_t request, const Format& format,
                                 absl::Span<const uint8_t> payload, absl::Span<const int> fds,
                                 bool want_ack, absl::Time deadline, Done& done) {
-  if (queue_.size() == kMaxQueued) {
+  if (is_full()) {
     return CheckError(ENOMEM, absl::StrCat(kMaxQueued, " requests wait for the peer: wait, too"));
   }
   Queued queued = {.request = request,

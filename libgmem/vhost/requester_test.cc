@@ -3,6 +3,7 @@
 
 #include <sys/eventfd.h>
 
+#include <cerrno>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -14,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "gmem/status.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/connection.h"
 #include "gmem/vhost/message.h"
@@ -206,6 +208,19 @@ TEST_F(ChannelTest, MoreThanFitWaitTheirTurn) {
   ASSERT_EQ(results_.size(), kMany);
   for (uint64_t i = 0; i < kMany; i++) EXPECT_EQ(results_[i], absl::StatusOr<uint64_t>(i));
   EXPECT_TRUE(requester_->is_idle());
+}
+
+// Only itself: nothing of it was sent.
+TEST_F(ChannelTest, ABadDescriptorEndsItsRequest) {
+  requester_->Start<FrontendRequest::kGetFeatures>({}, {}, KeepNumber());
+  for (const int bad : {-1, 1 << 20}) {
+    requester_->Start<FrontendRequest::kGpuSetSocket>({}, {bad}, KeepNumber());
+    EXPECT_EQ(GetErrno(results_.back().status()), EBADF);
+  }
+  AnswerNext(1);
+  ASSERT_TRUE(requester_->Process().ok());
+  ASSERT_EQ(results_.size(), 3U);
+  EXPECT_TRUE(results_[2].ok());
 }
 
 // The peer reads nothing: what the socket doesn't take waits, with its descriptors, up

@@ -28,7 +28,8 @@ inline constexpr absl::Duration kDefaultTimeout = absl::Seconds(10);
 /// their order. Nothing here blocks: the owner's loop calls Process() when fd() is
 /// readable (or writable, if wants_write()), and when next_deadline() has come.
 ///
-/// Any error of the channel is its end: all that is under way is told that error.
+/// Any error of the channel is its end: all that is under way is told that error. A request
+/// that can't be sent, because of a bad descriptor (EBADF) for example, ends only itself.
 ///
 /// Thread-compatible. Callbacks run inside of Start(), Process() and Close(); they may
 /// start further requests, and must not destroy the requester.
@@ -60,6 +61,8 @@ class Requester {
   absl::Time next_deadline() const;
   /// Is all answered that was started?
   bool is_idle() const { return nr_outstanding_ == 0 && queue_.empty(); }
+  /// Would Start() refuse? ResourceExhausted (ENOMEM) is what it would say.
+  bool is_full() const { return queue_.size() == kMaxQueued; }
   /// OK, or why the channel has ended.
   const absl::Status& status() const { return status_; }
 
