@@ -47,9 +47,14 @@ absl::Status TakeClientAddress(const MemoryRegion& answer, SharedRegion& region)
                           ", the back-end answered with ", ToString(ByteSize(answer.size)), " at ",
                           ToString(GuestAddress(answer.guest_address))));
   }
-  if (!CheckedAdd(ByteOffset(answer.user_address), ByteSize(answer.size))) {
-    return CheckError(EIO, absl::StrCat("the back-end has a region at 0x",
-                                        absl::Hex(answer.user_address), ": it wraps"));
+  // The guest's pages are pages there, or faults couldn't be told in the guest's.
+  const uint64_t shift = answer.user_address - region.wire.guest_address;
+  if (!CheckedAdd(ByteOffset(answer.user_address), ByteSize(answer.size)) ||
+      !IsAligned(ByteSize(shift), HostPageSize())) {
+    return CheckError(
+        EIO, absl::StrCat("the back-end has the region at ",
+                          ToString(GuestAddress(region.wire.guest_address)), " at its 0x",
+                          absl::Hex(answer.user_address), ": that wraps, or isn't page by page"));
   }
   region.client_address = answer.user_address;
   return absl::OkStatus();

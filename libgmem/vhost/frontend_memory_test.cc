@@ -18,10 +18,13 @@
 #include <utility>
 #include <vector>
 
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "gmem/status.h"
 #include "gmem/vhost/dirty_log.h"
 #include "gmem/vhost/frontend.h"
 #include "gmem/vhost/memory_table.h"
+#include "gmem/vhost/postcopy.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "vhost/testing_frontend.h"
@@ -385,6 +388,76 @@ TEST_P(PostcopyTest, PageComesWhenItIsTouched) {
 }
 
 INSTANTIATE_TEST_SUITE_P(TableOrSlots, PostcopyTest, ::testing::Bool());
+
+UniqueFd NewUserfaultfd(uint64_t features) {
+  UniqueFd fd(static_cast<int>(syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK)));
+  uffdio_api api = {.api = UFFD_API, .features = features, .ioctls = 0};
+  EXPECT_EQ(ioctl(fd.get(), UFFDIO_API, &api), 0);
+  return fd;
+}
+
+// Whose address is a guest page's, but not at a page.
+TEST_F(MemoryTest, PostcopyBetweenPages) {
+  const UniqueFd uffd = NewUserfaultfd(0);
+  FakeBackend::Options options = {.protocol_features =
+                                      kAck | kSlots | Bit(ProtocolFeature::kPagefault)};
+  options.handlers[Request::kPostcopyAdvise] = [&](FakeBackend& backend, Message& message) {
+    const int fd = uffd.get();
+    backend.Reply(message, {}, {&fd, 1});
+  };
+  options.handlers[Request::kAddMemReg] = [](FakeBackend& backend, Message& message) {
+    auto single = FromBytes<SingleMemoryRegion>(message.bytes());
+    single.region.user_address = 0x10001;
+    backend.Reply(message, AsBytes(single));
+  };
+  StartNegotiated(std::move(options));
+  ASSERT_TRUE(frontend_->PostcopyAdvise().ok());
+  ASSERT_TRUE(frontend_->PostcopyListen().ok());
+  EXPECT_EQ(GetErrno(frontend_->SetMemory({Region(1)})), EIO);
+}
+
+// Its open file is the back-end's, too, which may change it at any time.
+TEST(FaultsTest, ABlockingUserfaultfdIsRefused) {
+  const UniqueFd theirs = NewUserfaultfd(0);
+  const Faults faults = *Faults::Adopt(*theirs.Duplicate());
+  EXPECT_FALSE(faults.Next({})->has_value());
+  ASSERT_EQ(fcntl(theirs.get(), F_SETFL, 0), 0);
+  EXPECT_EQ(GetErrno(faults.Next({}).status()), EBADF);
+}
+
+// A back-end can have events without end: no page that is missing is among them.
+TEST(FaultsTest, OtherEventsAreLimited) {
+  constexpr int kThreads = 100;
+  constexpr size_t kPage = 4096;
+  const UniqueFd theirs = NewUserfaultfd(UFFD_FEATURE_EVENT_REMOVE);
+  const Faults faults = *Faults::Adopt(*theirs.Duplicate());
+  auto* const memory = static_cast<uint8_t*>(
+      mmap(nullptr, kThreads * kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  ASSERT_NE(memory, MAP_FAILED);
+  uffdio_register reg = {
+      .range = {.start = reinterpret_cast<uint64_t>(memory), .len = kThreads * kPage},
+      .mode = UFFDIO_REGISTER_MODE_MISSING,
+      .ioctls = 0};
+  ASSERT_EQ(ioctl(theirs.get(), UFFDIO_REGISTER, &reg), 0);
+  std::atomic<int> started = 0, ended = 0;
+  std::vector<std::thread> threads;
+  threads.reserve(kThreads);
+  for (int i = 0; i < kThreads; i++) {
+    threads.emplace_back([&, i] {
+      started++;
+      madvise(memory + static_cast<size_t>(i) * kPage, kPage, MADV_DONTNEED);
+      ended++;
+    });
+  }
+  while (started < kThreads) absl::SleepFor(absl::Milliseconds(1));
+  absl::SleepFor(absl::Milliseconds(50));
+  EXPECT_FALSE(faults.Next({})->has_value());
+  absl::SleepFor(absl::Milliseconds(50));
+  EXPECT_LE(ended, Faults::kMaxEventsAtOnce);
+  while (ended < kThreads) EXPECT_FALSE(faults.Next({})->has_value());
+  for (std::thread& thread : threads) thread.join();
+  munmap(memory, kThreads * kPage);
+}
 
 TEST_F(MemoryTest, PostcopyThatAnswersWrongly) {
   FakeBackend::Options options = {.protocol_features = kAck | Bit(ProtocolFeature::kPagefault)};

@@ -3,7 +3,9 @@
 
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
+#include <poll.h>
 #include <sys/ioctl.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -41,6 +43,25 @@ bool IsUserfaultfd(int fd) {
          absl::string_view(link.data(), static_cast<size_t>(size)) == "anon_inode:[userfaultfd]";
 }
 
+// The next event, if there is one. The back-end has the same open file: it can make that
+// block, and take events away, at any time.
+absl::StatusOr<bool> ReadEvent(int fd, uffd_msg& message) {
+  // A userfaultfd that blocks can't be polled.
+  pollfd polled = {.fd = fd, .events = POLLIN, .revents = 0};
+  if (poll(&polled, 1, 0) == 0) return false;
+  if ((polled.revents & POLLIN) == 0) {
+    return CheckError(EBADF, "the back-end's userfaultfd blocks, or is of no use any more");
+  }
+  // Never waits, since Linux 6.10. Before, whoever changes the file just now is a back-end
+  // that stops us until it has a fault.
+  iovec into = {.iov_base = &message, .iov_len = sizeof(message)};
+  ssize_t got = preadv2(fd, &into, 1, -1, RWF_NOWAIT);
+  if (got < 0 && errno == EOPNOTSUPP) got = read(fd, &message, sizeof(message));
+  if (got == sizeof(message)) return true;
+  if (got < 0 && (errno == EAGAIN || errno == EINTR)) return false;
+  return ErrnoError(got < 0 ? errno : EIO, "can't read a userfaultfd");
+}
+
 // The guest address of what @region has at @client_address of the back-end.
 std::optional<GuestAddress> Translate(const SharedRegion& region, uint64_t client_address) {
   if (!region.client_address || client_address < *region.client_address) return std::nullopt;
@@ -64,14 +85,10 @@ absl::StatusOr<Faults> Faults::Adopt(UniqueFd userfaultfd) {
 
 absl::StatusOr<std::optional<Faults::Fault>> Faults::Next(
     absl::Span<const SharedRegion> regions) const {
-  while (true) {
+  for (int i = 0; i < kMaxEventsAtOnce; i++) {
     uffd_msg message;
-    const ssize_t got = read(fd(), &message, sizeof(message));
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0 && errno == EAGAIN) return std::nullopt;
-    if (got != sizeof(message)) {
-      return ErrnoError(got < 0 ? errno : EIO, "can't read a userfaultfd");
-    }
+    GMEM_ASSIGN_OR_RETURN(const bool is_there, ReadEvent(fd(), message));
+    if (!is_there) break;
     // A child's userfaultfd, which comes as ours.
     if (message.event == UFFD_EVENT_FORK) UniqueFd(static_cast<int>(message.arg.fork.ufd)).reset();
     if (message.event != UFFD_EVENT_PAGEFAULT) continue;
@@ -87,6 +104,7 @@ absl::StatusOr<std::optional<Faults::Fault>> Faults::Next(
     return CheckError(ENOENT, absl::StrCat("the back-end waits at its address 0x",
                                            absl::Hex(address), ", where it has no guest memory"));
   }
+  return std::nullopt;
 }
 
 absl::Status Faults::Wake(absl::Span<const SharedRegion> regions, GuestRange range) const {

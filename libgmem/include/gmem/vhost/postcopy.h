@@ -35,8 +35,11 @@ class Faults {
   /// For epoll: readable when Next() may bring something.
   int fd() const { return fd_.get(); }
 
-  /// The next access that waits, or nothing if there is none. NotFound (ENOENT) for an
-  /// address that is in none of @p regions; call again for the next one.
+  /// The next access that waits, or nothing if there is none, or too many other events are
+  /// before it: then fd() stays readable. NotFound (ENOENT) for an address that is in none
+  /// of @p regions; call again for the next one. EBADF if the back-end has made its file
+  /// block. Doesn't wait.
+  static constexpr int kMaxEventsAtOnce = 64;
   absl::StatusOr<std::optional<Fault>> Next(absl::Span<const SharedRegion> regions) const;
 
   /// Lets go on who waits for @p range: to be called when its pages are in the file. A
