@@ -303,6 +303,54 @@ TEST_F(MemoryTest, LogStartsAndStops) {
   EXPECT_EQ(backend_->Last(Request::kSetVringAddr).As<VringAddress>().flags, 0u);
 }
 
+class LogTest : public MemoryTest {
+ protected:
+  static constexpr uint64_t kLog = Bit(VirtioFeature::kLogAll);
+  static FakeBackend::Options Backend() {
+    return {.features = Bit(VirtioFeature::kProtocolFeatures) | kLog,
+            .protocol_features = kAck | Bit(ProtocolFeature::kLogShmfd)};
+  }
+  uint64_t SentFeatures() { return backend_->Last(Request::kSetFeatures).As<uint64_t>(); }
+};
+
+// The back-end logs, but not this virtqueue: that has to end, too.
+TEST_F(LogTest, WhatStartedHalfStops) {
+  FakeBackend::Options options = Backend();
+  options.handlers[Request::kSetVringAddr] = [](FakeBackend& backend, Message& message) {
+    const bool logs = FromBytes<VringAddress>(message.bytes()).flags != 0;
+    backend.Reply(message, AsBytes(uint64_t{logs ? EINVAL : 0u}));
+  };
+  StartNegotiated(std::move(options));
+  ASSERT_TRUE(frontend_->SetFeatures(0).ok());
+  VringAddress address = {};
+  address.log = 0x5000;
+  ASSERT_TRUE(frontend_->SetVringAddr(address).ok());
+  const DirtyLog log = *DirtyLog::Create(GuestAddress(1 << 30));
+  EXPECT_FALSE(frontend_->StartLog(log).ok());
+  EXPECT_NE(SentFeatures() & kLog, 0u);
+  ASSERT_TRUE(frontend_->StopLog().ok());
+  EXPECT_EQ(SentFeatures() & kLog, 0u);
+  EXPECT_EQ(frontend_->acked_features() & kLog, 0u);
+}
+
+TEST_F(LogTest, TheFirstStaysIfTheSecondFails) {
+  FakeBackend::Options options = Backend();
+  std::atomic<int> count = 0;
+  options.handlers[Request::kSetLogBase] = [&](FakeBackend& backend, Message& message) {
+    if (++count > 1) return backend.Close();
+    backend.Answer(message);
+  };
+  StartNegotiated(std::move(options));
+  ASSERT_TRUE(frontend_->SetFeatures(0).ok());
+  const DirtyLog first = *DirtyLog::Create(GuestAddress(1 << 30));
+  const DirtyLog second = *DirtyLog::Create(GuestAddress(uint64_t{1} << 32));
+  ASSERT_TRUE(frontend_->StartLog(first).ok());
+  EXPECT_FALSE(frontend_->StartLog(second).ok());
+  ASSERT_TRUE(frontend_->Reconnect(NewBackend(Backend())).ok());
+  EXPECT_EQ(backend_->Last(Request::kSetLogBase).As<LogArea>().mmap_size, first.area().mmap_size);
+  EXPECT_NE(SentFeatures() & kLog, 0u);
+}
+
 // The real thing: a back-end stops at a page that isn't there, until we bring it.
 class PostcopyTest : public MemoryTest, public ::testing::WithParamInterface<bool> {
  protected:

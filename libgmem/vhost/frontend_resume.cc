@@ -70,26 +70,25 @@ absl::Status Frontend::StartLog(const DirtyLog& log) {
   if ((features() & Bit(VirtioFeature::kLogAll)) == 0) {
     return CheckError(EOPNOTSUPP, "the back-end can't log: it doesn't offer VHOST_F_LOG_ALL");
   }
-  GMEM_ASSIGN_OR_RETURN(UniqueFd fd, UniqueFd::Duplicate(log.fd()));
+  GMEM_ASSIGN_OR_RETURN(UniqueFd copy, UniqueFd::Duplicate(log.fd()));
+  const int fd = copy.get();
+  GMEM_RETURN_IF_ERROR(Do<FrontendRequest::kSetLogBase>(log.area(), absl::MakeConstSpan(&fd, 1)));
   log_area_ = log.area();
-  log_fd_ = std::move(fd);
-  absl::Status status = SendLog(true);
-  if (!status.ok()) log_fd_.reset();
+  log_fd_ = std::move(copy);
+  absl::Status status = SendLogging(true);
+  // Unless it logs by now: then StopLog() ends that.
+  if (!status.ok() && (acked_features_ & Bit(VirtioFeature::kLogAll)) == 0) log_fd_.reset();
   return status;
 }
 
 absl::Status Frontend::StopLog() {
   if (!log_fd_.is_valid()) return absl::OkStatus();
-  GMEM_RETURN_IF_ERROR(SendLog(false));
+  GMEM_RETURN_IF_ERROR(SendLogging(false));
   log_fd_.reset();
   return absl::OkStatus();
 }
 
-absl::Status Frontend::SendLog(bool enable) {
-  if (enable) {
-    const int fd = log_fd_.get();
-    GMEM_RETURN_IF_ERROR(Do<FrontendRequest::kSetLogBase>(log_area_, absl::MakeConstSpan(&fd, 1)));
-  }
+absl::Status Frontend::SendLogging(bool enable) {
   const uint64_t bit = Bit(VirtioFeature::kLogAll);
   GMEM_RETURN_IF_ERROR(SendFeatures(enable ? acked_features_ | bit : acked_features_ & ~bit));
   for (const auto& [index, vring] : vrings_) {

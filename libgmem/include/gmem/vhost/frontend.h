@@ -256,7 +256,8 @@ class Frontend {
   const InflightArea& inflight_area() const { return inflight_area_; }
 
   /// Lets the back-end log what it writes, to guest memory and to used rings. Those
-  /// virtqueues are logged whose address says where: VringAddress::log.
+  /// virtqueues are logged whose address says where: VringAddress::log. If it fails, some may
+  /// be logged already: StopLog() ends that.
   absl::Status StartLog(const DirtyLog& log);
   absl::Status StopLog();
 
@@ -359,7 +360,7 @@ class Frontend {
   absl::Status SendDifference(std::vector<SharedRegion> regions);
   absl::Status AddRegion(SharedRegion region);
   absl::Status AcknowledgeClients(FrontendRequest request);
-  absl::Status SendLog(bool enable);
+  absl::Status SendLogging(bool enable);
   absl::Status Resume(const Remembered& remembered);
 
   Options options_;
