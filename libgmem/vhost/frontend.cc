@@ -6,7 +6,6 @@
 #include <sys/epoll.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <climits>
 #include <cstdint>
@@ -84,7 +83,6 @@ void Frontend::Watch(int fd, uint32_t& watched, uint32_t events) {
   if (events == watched) return;
   epoll_event event = {};
   event.events = events;
-  event.data.fd = fd;
   // Can fail only for want of memory; Wait() has its deadlines then.
   if (epoll_ctl(epoll_.get(), watched == 0 ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, fd, &event) == 0) {
     watched = events;
@@ -96,65 +94,32 @@ void Frontend::Watch() {
     Watch(main_->fd(), main_events_, EPOLLIN | (main_->wants_write() ? EPOLLOUT : 0u));
   }
   if (backend_ != nullptr) {
-    // A request is taken when the one before is answered. Edges only, while it isn't: what
-    // waits there mustn't wake anybody.
-    uint32_t events = backend_->wants_write() ? EPOLLOUT : EPOLLIN;
-    if (lookup_ != nullptr) events = EPOLLIN | EPOLLET;
-    Watch(backend_->fd(), backend_events_, events);
+    // A request is taken when the one before is answered.
+    Watch(backend_->fd(), backend_events_, backend_->wants_write() ? EPOLLOUT : EPOLLIN);
   }
 }
 
-void Frontend::Wait() {
-  Watch();
-  std::array<epoll_event, 2> events;
-  absl::Time deadline = main_->next_deadline();
-  Frontend* const owner = lookup_ == nullptr ? nullptr : lookup_->owner;
-  int count = 0;
-  if (owner == nullptr || owner == this) {
-    count = epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()),
-                       ToMilliseconds(deadline - absl::Now()));
-  } else {
-    // Our back-end waits for another one's object, perhaps before it answers us.
-    std::array<pollfd, 2> polled = {pollfd{.fd = epoll_.get(), .events = POLLIN, .revents = 0},
-                                    pollfd{.fd = owner->fd(), .events = POLLIN, .revents = 0}};
-    deadline = std::min(deadline, owner->next_deadline());
-    poll(polled.data(), polled.size(), ToMilliseconds(deadline - absl::Now()));
-    is_busy_ = true;
-    if (!owner->is_busy_) owner->Process().IgnoreError();
-    is_busy_ = false;
-    count = epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), 0);
-  }
-
-  bool main_ready = false;
-  bool backend_ready = lookup_ != nullptr;
-  for (int i = 0; i < count; i++) {
-    const int fd = events[static_cast<size_t>(i)].data.fd;
-    main_ready |= fd == main_->fd();
-    backend_ready |= fd != main_->fd();
-  }
-  ProcessReady(absl::Now(), main_ready, backend_ready);
-}
-
-void Frontend::ProcessReady(absl::Time now, bool main_ready, bool backend_ready) {
-  is_busy_ = true;
-  if (main_ready || now >= main_->next_deadline()) main_->Process(now).IgnoreError();
-  if (backend_ready || lookup_ != nullptr) ProcessBackend();
-  is_busy_ = false;
-  Settle();
+// Until there is something to do, and does that. If @is_done is set by it, the back-end's
+// requests, which may be younger than that answer, wait until it has been dealt with.
+void Frontend::Wait(const bool& is_done) {
+  pollfd polled = {.fd = epoll_.get(), .events = POLLIN, .revents = 0};
+  poll(&polled, 1, ToMilliseconds(main_->next_deadline() - absl::Now()));
+  const Busy busy(*this);
+  main_->Process().IgnoreError();
+  if (!is_done) ProcessBackend();
 }
 
 absl::Status Frontend::Process(absl::Time now) {
   if (is_busy_) return absl::FailedPreconditionError("Process() was called from a callback");
-  ProcessReady(now, /*main_ready=*/true, /*backend_ready=*/true);
+  {
+    const Busy busy(*this);
+    main_->Process(now).IgnoreError();
+    ProcessBackend();
+  }
   return status();
 }
 
 void Frontend::Settle() {
-  CheckEnd();
-  Watch();
-}
-
-void Frontend::CheckEnd() {
   is_busy_ = true;
   if (wants_close_) main_->Close(absl::CancelledError("the connection was closed"));
   if (!main_->status().ok() && !has_ended_) {
@@ -166,15 +131,20 @@ void Frontend::CheckEnd() {
     handler_->OnDisconnect(main_->status());
   }
   is_busy_ = false;
+  Watch();
 }
 
 void Frontend::Close() {
+  const Busy busy(*this);
   wants_close_ = true;
-  if (!is_busy_) Settle();
+}
+
+void Frontend::End(absl::Status why) {
+  const Busy busy(*this);
+  main_->Close(std::move(why));
 }
 
 void Frontend::EndBackendChannel(absl::Status why) {
-  DropLookup();
   backend_.reset();
   backend_events_ = 0;
   backend_status_ = std::move(why);
@@ -190,14 +160,8 @@ absl::Status Frontend::UnmapAll() {
 void Frontend::StartFormat(uint32_t request, const Format& format,
                            absl::Span<const uint8_t> payload, absl::Span<const int> fds,
                            Requester::Done done, bool want_ack) {
-  if (is_busy_) {
-    main_->StartFormat(request, format, payload, fds, std::move(done), want_ack);
-    return;
-  }
-  is_busy_ = true;
+  const Busy busy(*this);
   main_->StartFormat(request, format, payload, fds, std::move(done), want_ack);
-  is_busy_ = false;
-  Settle();
 }
 
 absl::Status Frontend::CallFormat(uint32_t request, const Format& format,
@@ -233,7 +197,7 @@ absl::Status Frontend::CallOnce(uint32_t request, const Format& format,
       },
       want_ack);
   // Ends: what is under way has a deadline, and the channel's end ends it, too.
-  while (!waiter.is_done) Wait();
+  while (!waiter.is_done) Wait(waiter.is_done);
   return waiter.status;
 }
 

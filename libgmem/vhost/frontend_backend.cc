@@ -30,10 +30,6 @@ using internal::CheckError;
 
 absl::Status Refused() { return CheckError(EOPNOTSUPP, "nobody handles this request"); }
 
-bool IsLookup(const Message& message) {
-  return message.header.request == static_cast<uint32_t>(BackendRequest::kSharedObjectLookup);
-}
-
 }  // namespace
 
 absl::Status FrontendHandler::OnIotlb(const IotlbMessage& /*message*/) { return Refused(); }
@@ -47,12 +43,6 @@ void FrontendHandler::OnDisconnect(const absl::Status& /*why*/) {}
 void Frontend::ProcessBackend() {
   for (int i = 0; i < kMaxRequestsAtOnce; i++) {
     if (backend_ == nullptr || wants_close_ || !main_->status().ok()) return;
-    if (lookup_ != nullptr) {
-      if (lookup_->owner != nullptr) return;
-      const absl::Status status = FinishLookup();
-      if (!status.ok()) return EndBackendChannel(status);
-      continue;
-    }
     absl::StatusOr<Responder::Request> request = backend_->Next();
     if (!request.ok()) return EndBackendChannel(request.status());
     if (request->message == nullptr) return;
@@ -62,19 +52,23 @@ void Frontend::ProcessBackend() {
 }
 
 absl::Status Frontend::Answer(const Responder::Request& request) {
+  // This one has a reply of its own.
+  if (request.message->header.request ==
+      static_cast<uint32_t>(BackendRequest::kSharedObjectLookup)) {
+    const absl::StatusOr<int> fd = LookUpObject(request);
+    if (fd.ok()) return backend_->Reply(AsBytes(uint64_t{0}), absl::MakeConstSpan(&*fd, 1));
+    nr_refused_++;
+    return backend_->Reply(AsBytes(static_cast<uint64_t>(GetErrno(fd.status()).value_or(EIO))));
+  }
   const absl::Status result = request.status.ok() ? Handle(*request.message) : request.status;
   if (!result.ok()) nr_refused_++;
-  // This one has a reply of its own, which may be due later.
-  if (!IsLookup(*request.message)) return backend_->Acknowledge(result);
-  if (result.ok()) return absl::OkStatus();
-  const uint64_t error = static_cast<uint64_t>(GetErrno(result).value_or(EIO));
-  return backend_->Reply(AsBytes(error));
+  return backend_->Acknowledge(result);
 }
 
 absl::Status Frontend::Handle(Message& message) {
   switch (static_cast<BackendRequest>(message.header.request)) {
     case BackendRequest::kIotlbMsg:
-      return handler_->OnIotlb(FromBytes<IotlbMessage>(message.bytes()));
+      return HandleIotlb(FromBytes<IotlbMessage>(message.bytes()));
     case BackendRequest::kConfigChangeMsg:
       GMEM_RETURN_IF_ERROR(Need(ProtocolFeature::kConfig, "CONFIG_CHANGE_MSG"));
       return handler_->OnConfigChange();
@@ -86,16 +80,31 @@ absl::Status Frontend::Handle(Message& message) {
       GMEM_RETURN_IF_ERROR(Need(ProtocolFeature::kInbandNotifications, "an in-band notification"));
       return HandleVring(message);
     case BackendRequest::kSharedObjectAdd:
+      GMEM_RETURN_IF_ERROR(Need(ProtocolFeature::kSharedObject, "SHARED_OBJECT_ADD"));
+      return AddObject(FromBytes<Uuid>(message.bytes()));
     case BackendRequest::kSharedObjectRemove:
+      GMEM_RETURN_IF_ERROR(Need(ProtocolFeature::kSharedObject, "SHARED_OBJECT_REMOVE"));
+      return options_.shared_objects->Remove(FromBytes<Uuid>(message.bytes()), this);
     case BackendRequest::kSharedObjectLookup:
-      GMEM_RETURN_IF_ERROR(Need(ProtocolFeature::kSharedObject, "a shared object"));
-      return HandleObject(message);
+      break;
     case BackendRequest::kShmemMap:
     case BackendRequest::kShmemUnmap:
       GMEM_RETURN_IF_ERROR(Need(ProtocolFeature::kShmemMap, "a shared memory region"));
       return HandleShmem(message);
   }
   return Refused();
+}
+
+absl::Status Frontend::HandleIotlb(const IotlbMessage& message) {
+  if ((acked_features_ & Bit(VirtioFeature::kIommuPlatform)) == 0) {
+    return CheckError(EOPNOTSUPP, "IOTLB_MSG needs VIRTIO_F_IOMMU_PLATFORM, which isn't set");
+  }
+  if (message.type != IotlbType::kMiss && message.type != IotlbType::kAccessFail) {
+    return CheckError(EINVAL,
+                      absl::StrCat("an IOTLB message of type ", static_cast<int>(message.type),
+                                   " isn't for a back-end to send"));
+  }
+  return handler_->OnIotlb(message);
 }
 
 absl::Status Frontend::HandleVring(const Message& message) {
@@ -135,10 +144,8 @@ absl::Status Frontend::RemoveNotifier(unsigned index) {
   if (notifier.empty()) {
     return CheckError(ENOENT, absl::StrCat("virtqueue ", index, " has no host notifier"));
   }
-  const bool was_busy = std::exchange(is_busy_, true);
+  const Busy busy(*this);
   handler_->OnHostNotifier(index, nullptr).IgnoreError();
-  is_busy_ = was_busy;
-  if (!was_busy) Settle();
   return absl::OkStatus();
 }
 
@@ -149,57 +156,24 @@ absl::Status Frontend::HandleShmem(const Message& message) {
              : shmem_.Unmap(mapping);
 }
 
-absl::Status Frontend::HandleObject(const Message& message) {
-  const auto uuid = FromBytes<Uuid>(message.bytes());
-  switch (static_cast<BackendRequest>(message.header.request)) {
-    case BackendRequest::kSharedObjectAdd:
-      return options_.shared_objects->Add(uuid, this);
-    case BackendRequest::kSharedObjectRemove:
-      return options_.shared_objects->Remove(uuid, this);
-    default:
-      return StartLookup(uuid);
-  }
-}
-
-absl::Status Frontend::StartLookup(const Uuid& uuid) {
-  const SharedObjects::Object* const object = options_.shared_objects->Find(uuid);
-  if (object == nullptr) return CheckError(ENOENT, "there is no such object");
-  auto lookup = std::make_shared<Lookup>();
-  if (object->owner == nullptr) {
-    GMEM_ASSIGN_OR_RETURN(lookup->fd, object->fd.Duplicate());
-    lookup_ = std::move(lookup);
-    return absl::OkStatus();
-  }
-  lookup->waiter = this;
-  lookup->owner = object->owner;
-  lookup_ = lookup;
-  object->owner->Start<FrontendRequest::kGetSharedObject>(
-      uuid, {}, [lookup](absl::StatusOr<Message*> reply) {
-        lookup->owner = nullptr;
-        lookup->status = reply.status();
-        if (reply.ok()) lookup->fd = (*reply)->fds.Take(0);
-        // Whoever waits inside of one of our calls comes by there.
-        Frontend* const waiter = lookup->waiter;
-        if (waiter == nullptr || waiter->is_busy_) return;
-        waiter->ProcessReady(absl::Now(), /*main_ready=*/false, /*backend_ready=*/true);
+// The object's descriptor is asked for right away: a back-end that looks it up never waits
+// for another one. It is there when the owner has answered, unless the object is gone then.
+absl::Status Frontend::AddObject(const Uuid& uuid) {
+  if (main_->is_full()) return CheckError(ENOMEM, "too many requests wait for the back-end");
+  GMEM_ASSIGN_OR_RETURN(std::shared_ptr<UniqueFd> object, options_.shared_objects->Add(uuid, this));
+  Start<FrontendRequest::kGetSharedObject>(
+      uuid, {}, [object = std::move(object)](absl::StatusOr<Message*> reply) {
+        if (reply.ok()) *object = (*reply)->fds.Take(0);
       });
   return absl::OkStatus();
 }
 
-absl::Status Frontend::FinishLookup() {
-  const std::shared_ptr<Lookup> lookup = std::exchange(lookup_, nullptr);
-  if (lookup->status.ok() && lookup->fd.is_valid()) {
-    const int fd = lookup->fd.get();
-    return backend_->Reply(AsBytes(uint64_t{0}), absl::MakeConstSpan(&fd, 1));
-  }
-  nr_refused_++;
-  const uint64_t error = static_cast<uint64_t>(GetErrno(lookup->status).value_or(ENOENT));
-  return backend_->Reply(AsBytes(error));
-}
-
-void Frontend::DropLookup() {
-  if (lookup_ != nullptr) lookup_->waiter = nullptr;
-  lookup_ = nullptr;
+absl::StatusOr<int> Frontend::LookUpObject(const Responder::Request& request) const {
+  GMEM_RETURN_IF_ERROR(request.status);
+  GMEM_RETURN_IF_ERROR(Need(ProtocolFeature::kSharedObject, "SHARED_OBJECT_LOOKUP"));
+  const int fd = options_.shared_objects->Find(FromBytes<Uuid>(request.message->bytes()));
+  if (fd < 0) return CheckError(ENOENT, "there is no such object, or not yet");
+  return fd;
 }
 
 }  // namespace gmem::vhost

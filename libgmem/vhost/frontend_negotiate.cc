@@ -55,7 +55,9 @@ uint64_t WithoutOrphans(uint64_t features) {
 
 absl::Status Frontend::Negotiate() {
   if (is_negotiated_) return absl::FailedPreconditionError("Negotiate() is for once");
-  return NegotiateProtocol(std::nullopt);
+  absl::Status status = NegotiateProtocol(std::nullopt);
+  if (absl::IsDataLoss(status)) End(status);
+  return status;
 }
 
 // @exactly: those that were negotiated before.
@@ -83,10 +85,7 @@ absl::Status Frontend::NegotiateProtocol(std::optional<uint64_t> exactly) {
   GMEM_RETURN_IF_ERROR(AskLimits());
   if (Has(ProtocolFeature::kBackendReq)) GMEM_RETURN_IF_ERROR(OpenBackendChannel());
   GMEM_RETURN_IF_ERROR(Do<FrontendRequest::kSetOwner>());
-  if (Has(ProtocolFeature::kShmemMap)) {
-    GMEM_ASSIGN_OR_RETURN(const ShmemConfig config, Call<FrontendRequest::kGetShmemConfig>());
-    GMEM_RETURN_IF_ERROR(shmem_.Configure(config));
-  }
+  if (Has(ProtocolFeature::kShmemMap)) GMEM_RETURN_IF_ERROR(MakeShmem());
   is_negotiated_ = true;
   agreed_ = protocol_features_;
   return absl::OkStatus();
@@ -111,7 +110,19 @@ absl::Status Frontend::AskLimits() {
   return absl::OkStatus();
 }
 
+absl::Status Frontend::MakeShmem() {
+  GMEM_ASSIGN_OR_RETURN(const ShmemConfig config, Call<FrontendRequest::kGetShmemConfig>());
+  {
+    const Busy busy(*this);
+    GMEM_RETURN_IF_ERROR(shmem_.Configure(config));
+  }
+  // The factory may have closed the connection.
+  return status();
+}
+
 absl::Status Frontend::OpenBackendChannel() {
+  // Of a Negotiate() that failed.
+  EndBackendChannel(absl::OkStatus());
   GMEM_ASSIGN_OR_RETURN(auto pair, Connection::Pair());
   const int theirs = pair.second.get();
   backend_ = std::make_unique<Responder>(std::move(pair.first), Responder::Side::kBackend);

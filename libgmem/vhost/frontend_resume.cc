@@ -117,10 +117,7 @@ absl::Status Frontend::Reconnect(Connection connection) {
   acked_features_ = remembered.features;
   has_features_ = remembered.has_features;
   is_driver_ok_ = remembered.is_driver_ok;
-  is_busy_ = true;
-  main_->Close(status);
-  is_busy_ = false;
-  Settle();
+  End(status);
   return status;
 }
 

@@ -172,6 +172,38 @@ TEST_F(ShmemTest, ResetUnmaps) {
   }
 }
 
+// Behind the answer to a reset: that is a new life, whose mappings stay.
+TEST_F(ShmemTest, MapRightBehindAReset) {
+  FakeBackend::Options options = Backend();
+  options.protocol_features &= ~Bit(ProtocolFeature::kStatus);
+  options.handlers[Request::kResetDevice] = [this](FakeBackend& b, Message& message) {
+    const int fd = file_.get();
+    b.Answer(message);
+    b.Send(BackendRequest::kShmemMap, AsBytes(At(1)), {&fd, 1});
+  };
+  StartNegotiated(std::move(options), AllOptions());
+  for (int i = 0; i < 300; i++) {
+    ASSERT_TRUE(frontend_->ResetDevice().ok());
+    OnBackend([](FakeBackend& b) { ASSERT_EQ(b.ReceiveReply(), 0u); });
+    ASSERT_EQ(frontend_->shmem().nr_mappings(), 1u) << i;
+  }
+}
+
+// A mapping keeps its file, and that's all.
+TEST_F(ShmemTest, NoDescriptorOutlivesItsRequest) {
+  FakeBackend::Options options = Backend();
+  options.handlers[Request::kGetSharedObject] = [this](FakeBackend& b, Message& message) {
+    const int fd = file_.get();
+    b.Reply(message, {}, {&fd, 1});
+  };
+  StartNegotiated(std::move(options), AllOptions());
+  const size_t before = CountOpenFds();
+  EXPECT_EQ(Map(At(1)), 0u);
+  EXPECT_EQ(CountOpenFds(), before);
+  EXPECT_TRUE(frontend_->Call<Request::kGetSharedObject>(Uuid{}).ok());
+  EXPECT_EQ(CountOpenFds(), before);
+}
+
 // Q8.
 TEST_F(ShmemTest, DisconnectionUnmaps) {
   ASSERT_EQ(Map(At(1)), 0u);
@@ -209,7 +241,44 @@ TEST_F(ShmemTest, BadConfigurations) {
   for (const FakeBackend::Options& options : {uneven, miscounted}) {
     Start(options, AllOptions());
     EXPECT_EQ(GetErrno(frontend_->Negotiate()), EBADMSG);
+    EXPECT_EQ(GetErrno(frontend_->status()), EBADMSG);
   }
+}
+
+// It is a callback like any other.
+TEST_F(ShmemTest, FactoriesStartButDontWait) {
+  Frontend::Options options = AllOptions();
+  options.shmem_factory = [this](uint8_t, ByteSize size) {
+    EXPECT_TRUE(absl::IsFailedPrecondition(frontend_->Process()));
+    EXPECT_TRUE(absl::IsFailedPrecondition(frontend_->GetStatus().status()));
+    frontend_->Close();
+    EXPECT_TRUE(frontend_->status().ok());
+    return NewHostRegion(size);
+  };
+  Start(Backend(), std::move(options));
+  EXPECT_TRUE(absl::IsCancelled(frontend_->Negotiate()));
+  EXPECT_TRUE(absl::IsCancelled(frontend_->status()));
+  EXPECT_THAT(handler_.Take(), ElementsAre("end"));
+}
+
+// What came by the channel of the first try goes with it.
+TEST_F(ShmemTest, TheSecondTryToNegotiateStartsAnew) {
+  FakeBackend::Options options = Backend();
+  bool is_first = true;
+  options.handlers[Request::kSetOwner] = [&](FakeBackend& b, Message& message) {
+    const uint64_t ack = is_first ? EINVAL : 0;
+    if (is_first) {
+      EXPECT_EQ(b.Ask(BackendRequest::kSharedObjectAdd, AsBytes(Uuid{1})), 0u);
+    }
+    is_first = false;
+    b.Reply(message, AsBytes(ack));
+  };
+  Start(std::move(options), AllOptions());
+  EXPECT_EQ(GetErrno(frontend_->Negotiate()), EIO);
+  EXPECT_EQ(objects_.size(), 1u);
+  ASSERT_TRUE(frontend_->Negotiate().ok());
+  EXPECT_EQ(objects_.size(), 0u);
+  EXPECT_EQ(Map(At(1)), 0u);
 }
 
 TEST_F(ShmemTest, EndOfTheBackendChannelUnmaps) {
@@ -283,11 +352,33 @@ TEST_F(NotificationTest, ReachTheHandler) {
   IotlbMessage miss = {};
   miss.iova = 7;
   miss.type = IotlbType::kMiss;
-  EXPECT_EQ(Tell(BackendRequest::kIotlbMsg, miss), 0u);
-  EXPECT_THAT(handler_.Take(), ElementsAre("config", "call 2", "err 3", "iotlb 7"));
+  // Nobody translates yet.
+  EXPECT_EQ(Tell(BackendRequest::kIotlbMsg, miss), uint64_t{EOPNOTSUPP});
+  EXPECT_THAT(handler_.Take(), ElementsAre("config", "call 2", "err 3"));
   EXPECT_NE(Tell(BackendRequest::kVringCall, VringState{256, 0}), 0u);
   handler_.then = [] { return absl::InternalError("no"); };
   EXPECT_EQ(Tell(BackendRequest::kConfigChangeMsg, Empty()), uint64_t{EIO});
+}
+
+TEST_F(NotificationTest, OnlyMissesAreTranslated) {
+  constexpr uint64_t kIommu = Bit(VirtioFeature::kIommuPlatform);
+  FakeBackend::Options options = Backend();
+  options.features |= kIommu;
+  StartNegotiated(std::move(options), AllOptions());
+  ASSERT_TRUE(frontend_->SetFeatures(kIommu).ok());
+  const auto tell = [this](IotlbType type) {
+    IotlbMessage message = {};
+    message.iova = 7;
+    message.type = type;
+    return Tell(BackendRequest::kIotlbMsg, message);
+  };
+  EXPECT_EQ(tell(IotlbType::kMiss), 0u);
+  EXPECT_EQ(tell(IotlbType::kAccessFail), 0u);
+  EXPECT_THAT(handler_.Take(), ElementsAre("iotlb 7", "iotlb 7"));
+  for (const IotlbType type : {IotlbType::kUpdate, IotlbType::kInvalidate, IotlbType(0xff)}) {
+    EXPECT_EQ(tell(type), uint64_t{EINVAL});
+  }
+  EXPECT_THAT(handler_.Take(), IsEmpty());
 }
 
 TEST_F(NotificationTest, UnknownAndMalformedAreCounted) {
@@ -373,6 +464,69 @@ TEST_F(NotificationTest, SharedObjects) {
   EXPECT_EQ(objects_.size(), 1u);
 }
 
+// What the owner says of an object that it has removed by then, isn't of the next one.
+TEST_F(NotificationTest, SharedObjectsThatComeAndGo) {
+  const Uuid uuid = {9};
+  FakeBackend::Options options = Backend();
+  std::vector<UniqueFd> files;
+  options.handlers[Request::kGetSharedObject] = [&](FakeBackend& b, Message& message) {
+    if (files.empty()) return b.Reply(message, {});
+    const UniqueFd file = std::move(files.back());
+    files.pop_back();
+    const int fd = file.get();
+    b.Reply(message, {}, {&fd, 1});
+  };
+  StartNegotiated(std::move(options), AllOptions());
+  const size_t before = CountOpenFds();
+  OnBackend([&](FakeBackend& b) {
+    files.push_back(MakeFile(KiB(4), "new"));
+    files.push_back(MakeFile(KiB(4), "old"));
+    EXPECT_EQ(b.Ask(BackendRequest::kSharedObjectAdd, AsBytes(uuid)), 0u);
+    EXPECT_EQ(b.Ask(BackendRequest::kSharedObjectLookup, AsBytes(uuid)), uint64_t{ENOENT});
+    EXPECT_EQ(b.Ask(BackendRequest::kSharedObjectRemove, AsBytes(uuid)), 0u);
+    EXPECT_EQ(b.Ask(BackendRequest::kSharedObjectAdd, AsBytes(uuid)), 0u);
+  });
+  while (objects_.Find(uuid) < 0) ASSERT_TRUE(frontend_->Process().ok());
+  std::array<char, 3> content;
+  EXPECT_EQ(pread(objects_.Find(uuid), content.data(), 3, 0), 3);
+  EXPECT_EQ(std::string(content.data(), 3), "new");
+  EXPECT_EQ(Tell(BackendRequest::kSharedObjectRemove, uuid), 0u);
+  // One that isn't given, is none.
+  EXPECT_EQ(Tell(BackendRequest::kSharedObjectAdd, uuid), 0u);
+  ASSERT_TRUE(frontend_->GetStatus().ok());
+  EXPECT_EQ(Tell(BackendRequest::kSharedObjectLookup, uuid), uint64_t{ENOENT});
+  EXPECT_EQ(CountOpenFds(), before);
+  for (uint8_t i = 1; i < SharedObjects::kMaxPerBackend; i++) {
+    ASSERT_EQ(Tell(BackendRequest::kSharedObjectAdd, Uuid{0, i}), 0u);
+  }
+  EXPECT_EQ(Tell(BackendRequest::kSharedObjectAdd, Uuid{1, 1}), uint64_t{ENOSPC});
+}
+
+// Whoever exports something and doesn't give it, harms nobody but itself.
+TEST_F(NotificationTest, AnOwnerThatNeverAnswers) {
+  const Uuid uuid = {9};
+  auto pair = *Connection::Pair();
+  FakeBackend::Options exporter = {.protocol_features = kOffered};
+  exporter.handlers[Request::kGetSharedObject] = [](FakeBackend&, Message&) {};
+  FakeBackend other(std::move(pair.second), std::move(exporter));
+  Frontend::Options patient = AllOptions(), mine = AllOptions();
+  patient.timeout = absl::Milliseconds(300);
+  mine.timeout = absl::Milliseconds(300);
+  const auto owner = *Frontend::Create(std::move(pair.first), std::move(patient));
+  ASSERT_TRUE(owner->Negotiate().ok());
+  other.Post([&](FakeBackend& b) { b.Send(BackendRequest::kSharedObjectAdd, AsBytes(uuid)); });
+  while (objects_.size() == 0) owner->Process().IgnoreError();
+
+  FakeBackend::Options options = Backend();
+  options.handlers[Request::kSetVringEnable] = [&](FakeBackend& b, Message& message) {
+    EXPECT_EQ(b.Ask(BackendRequest::kSharedObjectLookup, AsBytes(uuid)), uint64_t{ENOENT});
+    b.Answer(message);
+  };
+  StartNegotiated(std::move(options), std::move(mine));
+  EXPECT_TRUE(frontend_->SetVringEnable(0, true).ok());
+  EXPECT_TRUE(frontend_->status().ok());
+}
+
 // One back-end looks up what another one has, while its own front-end waits for it.
 TEST_F(NotificationTest, SharedObjectOfAnotherDevice) {
   const Uuid uuid = {9};
@@ -385,7 +539,8 @@ TEST_F(NotificationTest, SharedObjectOfAnotherDevice) {
   FakeBackend other(std::move(pair.second), std::move(exporter));
   const auto owner = *Frontend::Create(std::move(pair.first), AllOptions());
   ASSERT_TRUE(owner->Negotiate().ok());
-  ASSERT_TRUE(objects_.Add(uuid, owner.get()).ok());
+  other.Post([&](FakeBackend& b) { b.Send(BackendRequest::kSharedObjectAdd, AsBytes(uuid)); });
+  while (objects_.Find(uuid) < 0) ASSERT_TRUE(owner->Process().ok());
 
   FakeBackend::Options options = Backend();
   options.handlers[Request::kSetVringEnable] = [&](FakeBackend& b, Message& message) {

@@ -140,6 +140,12 @@ TEST_F(NegotiationTest, DeviceThatDropsFeaturesOk) {
   EXPECT_TRUE(absl::IsFailedPrecondition(frontend_->SetFeatures(0)));
 }
 
+TEST_F(NegotiationTest, DeviceWithoutVirtqueues) {
+  Start({.protocol_features = kAllOffered, .queue_num = 0}, AllOptions());
+  EXPECT_EQ(GetErrno(frontend_->Negotiate()), EBADMSG);
+  EXPECT_EQ(GetErrno(frontend_->status()), EBADMSG);
+}
+
 class DeviceTest : public FrontendTest {
  protected:
   void SetUp() override { StartNegotiated({.protocol_features = kAllOffered}, AllOptions()); }
@@ -167,6 +173,10 @@ TEST_F(DeviceTest, BytesOfSmallRequests) {
   ExpectSent(Request::kGpuSetSocket, Empty(), 1);
   ASSERT_TRUE(frontend_->CloseCryptoSession(77).ok());
   ExpectSent(Request::kCloseCryptoSession, uint64_t{77});
+  // A bad descriptor is the caller's, and changes nothing.
+  EXPECT_EQ(GetErrno(frontend_->SetGpuSocket(-1)), EBADF);
+  EXPECT_EQ(GetErrno(frontend_->SetDeviceStateFd(TransferDirection::kSave, -1).status()), EBADF);
+  EXPECT_TRUE(frontend_->status().ok());
   // Each was acknowledged.
   EXPECT_NE(backend_->Last(Request::kNetSetMtu).flags & kFlagNeedReply, 0u);
 }
@@ -208,6 +218,54 @@ TEST_F(DeviceTest, DeviceState) {
   ExpectSent(Request::kSetDeviceStateFd,
              DeviceStateTransfer{TransferDirection::kSave, TransferPhase::kStopped}, 1);
   EXPECT_TRUE(frontend_->CheckDeviceState().ok());
+}
+
+TEST_F(DeviceTest, DeviceStateByTheBackendsDescriptor) {
+  FakeBackend::Options options = {.protocol_features = kAllOffered};
+  uint64_t answer = 0;
+  size_t nr_fds = 1;
+  options.handlers[Request::kSetDeviceStateFd] = [&](FakeBackend& b, Message& message) {
+    const UniqueFd fd = testing::MakeFile(ByteSize(7), "theirs");
+    const int number = fd.get();
+    b.Reply(message, AsBytes(answer), {&number, nr_fds});
+  };
+  StartNegotiated(std::move(options), AllOptions());
+  std::array<int, 2> ends;
+  ASSERT_EQ(pipe2(ends.data(), O_CLOEXEC), 0);
+  const UniqueFd out(ends[0]), in(ends[1]);
+  const auto set = [&] { return frontend_->SetDeviceStateFd(TransferDirection::kSave, in.get()); };
+  const auto theirs = set();
+  ASSERT_TRUE(theirs.ok()) << theirs.status();
+  std::array<char, 6> bytes;
+  EXPECT_EQ(pread(theirs->get(), bytes.data(), bytes.size(), 0), 6);
+  EXPECT_EQ(std::string(bytes.data(), bytes.size()), "theirs");
+  // One that contradicts itself, and one that refuses.
+  answer = kReplyNoFd;
+  EXPECT_EQ(GetErrno(set().status()), EIO);
+  answer = 0;
+  nr_fds = 0;
+  EXPECT_EQ(GetErrno(set().status()), EIO);
+  answer = 1;
+  EXPECT_EQ(GetErrno(set().status()), EIO);
+  EXPECT_TRUE(frontend_->status().ok());
+}
+
+TEST_F(DeviceTest, Iotlb) {
+  constexpr uint64_t kIommu = Bit(VirtioFeature::kIommuPlatform);
+  IotlbMessage update = {};
+  update.iova = 0x1000;
+  update.size = 0x2000;
+  update.user_address = 0x7f0000001000;
+  update.permissions = kIotlbRead | kIotlbWrite;
+  update.type = IotlbType::kUpdate;
+  EXPECT_TRUE(absl::IsUnimplemented(frontend_->SendIotlb(update)));
+  StartNegotiated({.features = Bit(VirtioFeature::kProtocolFeatures) | kIommu,
+                   .protocol_features = kAllOffered},
+                  AllOptions());
+  ASSERT_TRUE(frontend_->SetFeatures(kIommu).ok());
+  ASSERT_TRUE(frontend_->SendIotlb(update).ok());
+  ExpectSent(Request::kIotlbMsg, update);
+  EXPECT_NE(backend_->Last(Request::kIotlbMsg).flags & kFlagNeedReply, 0u);
 }
 
 TEST_F(DeviceTest, ResetForgetsVirtqueues) {

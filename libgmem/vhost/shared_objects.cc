@@ -5,13 +5,16 @@
 #include <cerrno>
 #include <cstddef>
 #include <iterator>
+#include <memory>
 #include <string>
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "gmem/unique_fd.h"
 #include "gmem/vhost/protocol.h"
 #include "status_util.h"
 
@@ -27,14 +30,22 @@ std::string Hex(const Uuid& uuid) {
 
 }  // namespace
 
-absl::Status SharedObjects::Insert(const Uuid& uuid, Object object) {
-  if (!objects_.try_emplace(uuid, std::move(object)).second) {
-    return CheckError(EEXIST, absl::StrCat("object ", Hex(uuid), " exists already"));
-  }
+absl::StatusOr<std::shared_ptr<UniqueFd>> SharedObjects::Insert(const Uuid& uuid,
+                                                                const Frontend* owner) {
+  const auto [entry, is_new] = objects_.try_emplace(uuid);
+  if (!is_new) return CheckError(EEXIST, absl::StrCat("object ", Hex(uuid), " exists already"));
+  entry->second = {.owner = owner, .fd = std::make_shared<UniqueFd>()};
+  return entry->second.fd;
+}
+
+absl::Status SharedObjects::Add(const Uuid& uuid, UniqueFd fd) {
+  GMEM_ASSIGN_OR_RETURN(const std::shared_ptr<UniqueFd> object, Insert(uuid, nullptr));
+  *object = std::move(fd);
   return absl::OkStatus();
 }
 
-absl::Status SharedObjects::Add(const Uuid& uuid, Frontend* owner) {
+absl::StatusOr<std::shared_ptr<UniqueFd>> SharedObjects::Add(const Uuid& uuid,
+                                                             const Frontend* owner) {
   const auto count = std::count_if(objects_.begin(), objects_.end(), [owner](const auto& entry) {
     return entry.second.owner == owner;
   });
@@ -42,7 +53,7 @@ absl::Status SharedObjects::Add(const Uuid& uuid, Frontend* owner) {
     return CheckError(ENOSPC, absl::StrCat("the back-end has ", kMaxPerBackend,
                                            " objects already: remove one first"));
   }
-  return Insert(uuid, {.owner = owner, .fd = {}});
+  return Insert(uuid, owner);
 }
 
 absl::Status SharedObjects::Remove(const Uuid& uuid, const Frontend* owner) {
@@ -63,9 +74,9 @@ void SharedObjects::RemoveAll(const Frontend* owner) {
   }
 }
 
-const SharedObjects::Object* SharedObjects::Find(const Uuid& uuid) const {
+int SharedObjects::Find(const Uuid& uuid) const {
   const auto found = objects_.find(uuid);
-  return found == objects_.end() ? nullptr : &found->second;
+  return found == objects_.end() ? -1 : found->second.fd->get();
 }
 
 }  // namespace gmem::vhost

@@ -157,6 +157,8 @@ void FakeBackend::Answer(const Message& request) {
     case FrontendRequest::kSetDeviceStateFd:
       return reply_u64(kReplyNoFd);
     case FrontendRequest::kSetLogBase:
+    // None of the kind.
+    case FrontendRequest::kGetSharedObject:
       return Reply(request, {});
     case FrontendRequest::kGetVringBase:
     case FrontendRequest::kGetConfig:

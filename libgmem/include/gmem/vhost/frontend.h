@@ -50,8 +50,9 @@ namespace gmem::vhost {
 /// methods with names, wait for their own answer, and serve both channels meanwhile: a
 /// back-end may send a request of its own and wait for that before it answers. They wait
 /// at most Options::timeout, don't run the owner's loop, and are refused with
-/// FailedPrecondition inside of a callback (Handler, or a request's `done`); Start() isn't,
-/// and its request goes behind those under way.
+/// FailedPrecondition inside of a callback (Handler, ShmemFactory, or a request's `done`);
+/// Start() isn't, and its request goes behind those under way. No callback may destroy the
+/// front-end.
 ///
 /// Errors: Unavailable (ECONNRESET) the back-end is gone; DataLoss (EBADMSG) it broke the
 /// protocol; DeadlineExceeded (ETIMEDOUT) it is too slow: after each of these three the
@@ -61,6 +62,11 @@ namespace gmem::vhost {
 /// When the connection is over, for whatever reason, the shared memory regions and the
 /// host notifiers are unmapped; Reconnect() brings all else back. The same for the
 /// destructor.
+///
+/// What can't be kept from a back-end: a file that it sends, and that is on a file system of
+/// its own (FUSE), can keep mmap() and fstat() from returning until it answers there. And
+/// it can shorten a file that is mapped: whoever touches a page behind the end then, in
+/// ShmemRegions or at a host notifier, gets SIGBUS, the guest as the host.
 ///
 /// Thread-compatible, together with the Handler, the ShmemRegions and the SharedObjects.
 class Frontend {
@@ -231,7 +237,8 @@ class Frontend {
   absl::Status SetVringEndian(unsigned index, bool big_endian);
   /// Stops the virtqueue and forgets it; returns its base. Its host notifier is gone.
   absl::StatusOr<uint32_t> GetVringBase(unsigned index);
-  /// Tells the back-end that there are buffers: by the kick fd, or in-band.
+  /// Tells the back-end that there are buffers: by the kick fd, or in-band. Doesn't wait, and
+  /// in-band, ResourceExhausted (ENOMEM) if too much waits to be sent: kick again, later.
   absl::Status Kick(unsigned index);
 
   // --- Memory ---
@@ -287,14 +294,21 @@ class Frontend {
     bool has_features = false;
     bool is_driver_ok = false;
   };
-  // A lookup that waits for another back-end.
-  struct Lookup {
-    // Null when nobody waits any more.
-    Frontend* waiter = nullptr;
-    // Null when it has answered.
-    Frontend* owner = nullptr;
-    absl::Status status;
-    UniqueFd fd;
+  // While it lives, callbacks may run: nobody may wait. Then what they did takes effect.
+  class Busy {
+   public:
+    explicit Busy(Frontend& frontend)
+        : frontend_(frontend), was_busy_(std::exchange(frontend.is_busy_, true)) {}
+    Busy(const Busy&) = delete;
+    Busy& operator=(const Busy&) = delete;
+    ~Busy() {
+      frontend_.is_busy_ = was_busy_;
+      if (!was_busy_) frontend_.Settle();
+    }
+
+   private:
+    Frontend& frontend_;
+    const bool was_busy_;
   };
 
   Frontend(Options options, Handler* handler);
@@ -315,15 +329,14 @@ class Frontend {
   }
   absl::Status Need(ProtocolFeature feature, absl::string_view what) const;
 
-  // Channels. Settle() ends whatever may have changed them.
+  // Channels.
   absl::Status Attach(Connection connection);
-  void ProcessReady(absl::Time now, bool main_ready, bool backend_ready);
-  void Wait();
+  void Wait(const bool& is_done);
   void Settle();
-  void CheckEnd();
   void Watch();
   void Watch(int fd, uint32_t& watched, uint32_t events);
   void ProcessBackend();
+  void End(absl::Status why);
   void EndBackendChannel(absl::Status why);
   absl::Status UnmapAll();
 
@@ -332,15 +345,15 @@ class Frontend {
   absl::Status Handle(Message& message);
   absl::Status HandleVring(const Message& message);
   absl::Status HandleHostNotifier(Message& message);
-  absl::Status HandleObject(const Message& message);
+  absl::Status HandleIotlb(const IotlbMessage& message);
   absl::Status HandleShmem(const Message& message);
-  absl::Status StartLookup(const Uuid& uuid);
-  absl::Status FinishLookup();
-  void DropLookup();
+  absl::Status AddObject(const Uuid& uuid);
+  absl::StatusOr<int> LookUpObject(const Responder::Request& request) const;
   absl::Status RemoveNotifier(unsigned index);
 
   // Negotiation.
   absl::Status NegotiateProtocol(std::optional<uint64_t> exactly);
+  absl::Status MakeShmem();
   absl::Status AskLimits();
   absl::Status OpenBackendChannel();
   absl::Status SendFeatures(uint64_t features);
@@ -403,7 +416,6 @@ class Frontend {
   bool is_postcopy_ = false;
   std::optional<Faults> faults_;
   ShmemRegions shmem_;
-  std::shared_ptr<Lookup> lookup_;
 };
 
 }  // namespace gmem::vhost

@@ -31,7 +31,8 @@ struct ShmemRegion {
 };
 
 /// Makes the region @p shmid of @p size bytes. Called once for each region, when the
-/// back-end has told its sizes.
+/// back-end has told its sizes, inside of Frontend::Negotiate(): a callback, as those of the
+/// FrontendHandler.
 using ShmemFactory = absl::AnyInvocable<absl::StatusOr<ShmemRegion>(uint8_t shmid, ByteSize size)>;
 
 /// A region of plain mappings in this process, without any VM: what NewHostRegion()
