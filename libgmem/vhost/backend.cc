@@ -141,13 +141,13 @@ absl::Time Backend::next_deadline() const {
   return has_channel() ? channel_->next_deadline() : absl::InfiniteFuture();
 }
 
-absl::Status Backend::Process(absl::Time now) {
+absl::Status Backend::Process() {
   if (!status_.ok()) return status_;
   old_channel_.reset();
   absl::Status status = ProcessEvents();
   if (status.ok()) {
     // A front-end that doesn't answer, or has closed this channel, may do without it.
-    if (has_channel()) channel_->Process(now).IgnoreError();
+    if (has_channel()) channel_->Process().IgnoreError();
     ServeQueues();
     if (base_asked_) status = AnswerVringBase();
   }

@@ -18,7 +18,6 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "gmem/unique_fd.h"
@@ -27,6 +26,7 @@
 #include "gmem/vhost/protocol.h"
 #include "gmem/vhost/requester.h"
 #include "status_util.h"
+#include "vhost/uptime.h"
 
 namespace gmem::vhost {
 namespace {
@@ -77,7 +77,10 @@ absl::Status Frontend::Attach(Connection connection) {
   return absl::OkStatus();
 }
 
-absl::Time Frontend::next_deadline() const { return main_->next_deadline(); }
+Frontend::Deadline::Deadline(Frontend& frontend)
+    : frontend_(frontend), before_(frontend.deadline_) {
+  if (!before_) frontend.deadline_ = internal::Uptime() + frontend.options_.timeout;
+}
 
 void Frontend::Watch(int fd, uint32_t& watched, uint32_t events) {
   if (events == watched) return;
@@ -103,17 +106,17 @@ void Frontend::Watch() {
 // requests, which may be younger than that answer, wait until it has been dealt with.
 void Frontend::Wait(const bool& is_done) {
   pollfd polled = {.fd = epoll_.get(), .events = POLLIN, .revents = 0};
-  poll(&polled, 1, ToMilliseconds(main_->next_deadline() - absl::Now()));
+  poll(&polled, 1, ToMilliseconds(std::min(main_->time_left(), *deadline_ - internal::Uptime())));
   const Busy busy(*this);
   main_->Process().IgnoreError();
   if (!is_done) ProcessBackend();
 }
 
-absl::Status Frontend::Process(absl::Time now) {
+absl::Status Frontend::Process() {
   if (is_busy_) return absl::FailedPreconditionError("Process() was called from a callback");
   {
     const Busy busy(*this);
-    main_->Process(now).IgnoreError();
+    main_->Process().IgnoreError();
     ProcessBackend();
   }
   return status();
@@ -167,6 +170,7 @@ void Frontend::StartFormat(uint32_t request, const Format& format,
 absl::Status Frontend::CallFormat(uint32_t request, const Format& format,
                                   absl::Span<const uint8_t> payload, absl::Span<const int> fds,
                                   Confirm confirm, absl::FunctionRef<void(Message&)> take_reply) {
+  const Deadline deadline(*this);
   if (confirm != Confirm::kAlways || format.has_reply || main_->reply_ack()) {
     return CallOnce(request, format, payload, fds, confirm != Confirm::kNo, take_reply);
   }
@@ -183,6 +187,7 @@ absl::Status Frontend::CallOnce(uint32_t request, const Format& format,
     return absl::FailedPreconditionError(absl::StrCat(
         format.name, " would wait, inside of a callback: use Start(), or wait until it is over"));
   }
+  const Deadline deadline(*this);
   struct Waiter {
     absl::FunctionRef<void(Message&)> take_reply;
     bool is_done = false;
@@ -196,8 +201,15 @@ absl::Status Frontend::CallOnce(uint32_t request, const Format& format,
         if (reply.ok() && *reply != nullptr) waiter.take_reply(**reply);
       },
       want_ack);
-  // Ends: what is under way has a deadline, and the channel's end ends it, too.
-  while (!waiter.is_done) Wait(waiter.is_done);
+  while (!waiter.is_done) {
+    Wait(waiter.is_done);
+    // The end of the connection is the end of all that is under way.
+    if (!waiter.is_done && internal::Uptime() >= *deadline_) {
+      End(internal::CheckError(ETIMEDOUT, absl::StrCat("no answer to ", format.name, " in the ",
+                                                       absl::FormatDuration(options_.timeout),
+                                                       " for all that the call sends")));
+    }
+  }
   return waiter.status;
 }
 

@@ -75,6 +75,7 @@ absl::StatusOr<uint8_t> Frontend::GetStatus() {
 }
 
 absl::Status Frontend::SetStatus(uint8_t status) {
+  const Deadline deadline(*this);
   GMEM_RETURN_IF_ERROR(Need(ProtocolFeature::kStatus, "SET_STATUS"));
   GMEM_RETURN_IF_ERROR(Do<FrontendRequest::kSetStatus>(
       status, {}, status == 0 ? Confirm::kAlways : Confirm::kIfAcked));
@@ -89,6 +90,7 @@ absl::Status Frontend::AddStatus(uint8_t bits) {
 }
 
 absl::Status Frontend::DriverOk() {
+  const Deadline deadline(*this);
   if (!Has(ProtocolFeature::kStatus)) return absl::OkStatus();
   GMEM_RETURN_IF_ERROR(AddStatus(kRunning));
   is_driver_ok_ = true;
@@ -96,6 +98,7 @@ absl::Status Frontend::DriverOk() {
 }
 
 absl::Status Frontend::ResetDevice() {
+  const Deadline deadline(*this);
   if (!Has(ProtocolFeature::kResetDevice)) return SetStatus(0);
   GMEM_RETURN_IF_ERROR(Do<FrontendRequest::kResetDevice>({}, {}, Confirm::kAlways));
   return Has(ProtocolFeature::kStatus) ? SetStatus(0) : ForgetDevice();

@@ -73,6 +73,7 @@ absl::StatusOr<std::vector<SharedRegion>> Share(absl::Span<const GuestRegion> re
 }  // namespace
 
 absl::Status Frontend::SetMemory(absl::Span<const GuestRegion> regions) {
+  const Deadline deadline(*this);
   GMEM_RETURN_IF_ERROR(CheckRegions(regions, std::max(max_slots_, min_slots_)));
   GMEM_ASSIGN_OR_RETURN(std::vector<SharedRegion> shared, Share(regions));
   absl::Status result = status().ok() ? SetShared(std::move(shared)) : status();

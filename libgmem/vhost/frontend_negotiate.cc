@@ -54,6 +54,7 @@ uint64_t WithoutOrphans(uint64_t features) {
 }  // namespace
 
 absl::Status Frontend::Negotiate() {
+  const Deadline deadline(*this);
   if (is_negotiated_) return absl::FailedPreconditionError("Negotiate() is for once");
   absl::Status status = NegotiateProtocol(std::nullopt);
   if (absl::IsDataLoss(status)) End(status);
@@ -138,6 +139,7 @@ uint64_t Frontend::features() const {
 }
 
 absl::Status Frontend::SetFeatures(uint64_t features) {
+  const Deadline deadline(*this);
   if ((features & ~this->features()) != 0) {
     return CheckError(EINVAL, absl::StrCat("the device doesn't offer the features 0x",
                                            absl::Hex(features & ~this->features())));

@@ -41,6 +41,7 @@ absl::Status CheckInflight(const InflightArea& area, int fd) {
 }  // namespace
 
 absl::Status Frontend::StartInflight(uint16_t nr_queues, uint16_t queue_size) {
+  const Deadline deadline(*this);
   GMEM_RETURN_IF_ERROR(Need(ProtocolFeature::kInflightShmfd, "GET_INFLIGHT_FD"));
   InflightArea area = {};
   area.nr_queues = nr_queues;
@@ -66,6 +67,7 @@ absl::Status Frontend::SetInflight(const InflightArea& area, int fd) {
 }
 
 absl::Status Frontend::StartLog(const DirtyLog& log) {
+  const Deadline deadline(*this);
   GMEM_RETURN_IF_ERROR(Need(ProtocolFeature::kLogShmfd, "SET_LOG_BASE"));
   if ((features() & Bit(VirtioFeature::kLogAll)) == 0) {
     return CheckError(EOPNOTSUPP, "the back-end can't log: it doesn't offer VHOST_F_LOG_ALL");
@@ -82,6 +84,7 @@ absl::Status Frontend::StartLog(const DirtyLog& log) {
 }
 
 absl::Status Frontend::StopLog() {
+  const Deadline deadline(*this);
   if (!log_fd_.is_valid()) return absl::OkStatus();
   GMEM_RETURN_IF_ERROR(SendLogging(false));
   log_fd_.reset();
@@ -98,6 +101,7 @@ absl::Status Frontend::SendLogging(bool enable) {
 }
 
 absl::Status Frontend::Reconnect(Connection connection) {
+  const Deadline deadline(*this);
   if (is_busy_) {
     return absl::FailedPreconditionError("Reconnect() was called from a callback");
   }

@@ -148,6 +148,7 @@ absl::Status Frontend::SetVringEndian(unsigned index, bool big_endian) {
 }
 
 absl::Status Frontend::StartVring(unsigned index, const VringSetup& setup) {
+  const Deadline deadline(*this);
   VringAddress address = setup.address;
   address.index = index;
   GMEM_RETURN_IF_ERROR(SetVringNum(index, setup.size));

@@ -19,6 +19,7 @@
 #include "gmem/vhost/message.h"
 #include "gmem/vhost/protocol.h"
 #include "status_util.h"
+#include "vhost/uptime.h"
 
 namespace gmem::vhost {
 namespace {
@@ -44,11 +45,12 @@ bool IsOfMessage(const absl::Status& status) {
 
 }  // namespace
 
-absl::Time Requester::next_deadline() const {
+absl::Duration Requester::time_left() const {
+  if (is_idle()) return absl::InfiniteDuration();
   // Those that wait were started later.
-  if (nr_outstanding_ > 0) return outstanding_[first_].deadline;
-  if (!queue_.empty()) return queue_.front().deadline;
-  return absl::InfiniteFuture();
+  const absl::Duration deadline =
+      nr_outstanding_ > 0 ? outstanding_[first_].deadline : queue_.front().deadline;
+  return deadline - internal::Uptime();
 }
 
 void Requester::StartFormat(uint32_t request, const Format& format,
@@ -58,7 +60,7 @@ void Requester::StartFormat(uint32_t request, const Format& format,
     done(status_);
     return;
   }
-  const absl::Time deadline = absl::Now() + timeout_;
+  const absl::Duration deadline = internal::Uptime() + timeout_;
   if (queue_.empty()) {
     const absl::StatusOr<Sent> sent =
         TrySend(request, format, payload, fds, want_ack, deadline, done);
@@ -77,7 +79,7 @@ void Requester::StartFormat(uint32_t request, const Format& format,
 absl::StatusOr<Requester::Sent> Requester::TrySend(uint32_t request, const Format& format,
                                                    absl::Span<const uint8_t> payload,
                                                    absl::Span<const int> fds, bool want_ack,
-                                                   absl::Time deadline, Done& done) {
+                                                   absl::Duration deadline, Done& done) {
   const bool is_ack = !format.has_reply && want_ack && reply_ack_;
   const bool is_answered = format.has_reply || is_ack;
   if (is_answered && nr_outstanding_ == kMaxOutstanding) return Sent::kNot;
@@ -96,7 +98,7 @@ absl::StatusOr<Requester::Sent> Requester::TrySend(uint32_t request, const Forma
 
 absl::Status Requester::Enqueue(uint32_t request, const Format& format,
                                 absl::Span<const uint8_t> payload, absl::Span<const int> fds,
-                                bool want_ack, absl::Time deadline, Done& done) {
+                                bool want_ack, absl::Duration deadline, Done& done) {
   if (is_full()) {
     return CheckError(ENOMEM, absl::StrCat(kMaxQueued, " requests wait for the peer: wait, too"));
   }
@@ -154,7 +156,7 @@ absl::Status Requester::HandleReply() {
   return absl::OkStatus();
 }
 
-absl::Status Requester::Advance(absl::Time now) {
+absl::Status Requester::Advance() {
   GMEM_RETURN_IF_ERROR(connection_.Flush());
   while (true) {
     // A callback may have closed the channel.
@@ -165,15 +167,15 @@ absl::Status Requester::Advance(absl::Time now) {
   }
   GMEM_RETURN_IF_ERROR(SendQueued());
   if (!status_.ok()) return status_;
-  if (now < next_deadline()) return absl::OkStatus();
+  if (time_left() > absl::ZeroDuration()) return absl::OkStatus();
   const Format& late = nr_outstanding_ > 0 ? *outstanding_[first_].format : *queue_.front().format;
   return CheckError(
       ETIMEDOUT, absl::StrCat("no answer to ", late.name, " in ", absl::FormatDuration(timeout_)));
 }
 
-absl::Status Requester::Process(absl::Time now) {
+absl::Status Requester::Process() {
   if (!status_.ok()) return status_;
-  const absl::Status status = Advance(now);
+  const absl::Status status = Advance();
   if (!status.ok()) Close(status);
   return status_;
 }

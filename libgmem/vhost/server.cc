@@ -43,10 +43,10 @@ absl::Status Server::Watch(int fd) {
   return absl::OkStatus();
 }
 
-absl::Status Server::Process(absl::Time now) {
+absl::Status Server::Process() {
   if (backend_ == nullptr) GMEM_RETURN_IF_ERROR(Accept());
   if (backend_ == nullptr) return absl::OkStatus();
-  const absl::Status status = backend_->Process(now);
+  const absl::Status status = backend_->Process();
   if (status.ok()) return absl::OkStatus();
   EndSession(status);
   return Watch(listener_.fd());

@@ -11,7 +11,6 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "gmem/unique_fd.h"
@@ -61,7 +60,7 @@ class Backend {
   int fd() const { return epoll_.get(); }
   absl::Time next_deadline() const;
   /// Does what can be done now. An error is the end of the session, and stays.
-  absl::Status Process(absl::Time now = absl::Now());
+  absl::Status Process();
 
   /// What was negotiated.
   bool has_feature(VirtioFeature feature) const { return (features_ & Bit(feature)) != 0; }

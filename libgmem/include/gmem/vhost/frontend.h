@@ -16,7 +16,6 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "gmem/mapping.h"
@@ -47,12 +46,13 @@ namespace gmem::vhost {
 ///
 /// Two ways to use it, which mix. Start() is asynchronous: the owner's loop calls
 /// Process() when fd() is readable, and when next_deadline() has come. Call(), and all
-/// methods with names, wait for their own answer, and serve both channels meanwhile: a
+/// methods with names, wait for their own answers, and serve both channels meanwhile: a
 /// back-end may send a request of its own and wait for that before it answers. They wait
-/// at most Options::timeout, don't run the owner's loop, and are refused with
-/// FailedPrecondition inside of a callback (Handler, ShmemFactory, or a request's `done`);
-/// Start() isn't, and its request goes behind those under way. No callback may destroy the
-/// front-end.
+/// at most Options::timeout, however much they send, and don't run the owner's loop.
+///
+/// Inside of a callback (Handler, ShmemFactory, or a request's `done`), what waits is
+/// refused with FailedPrecondition; Start() isn't, and its request goes behind those under
+/// way. No callback may destroy the front-end.
 ///
 /// Errors: Unavailable (ECONNRESET) the back-end is gone; DataLoss (EBADMSG) it broke the
 /// protocol; DeadlineExceeded (ETIMEDOUT) it is too slow: after each of these three the
@@ -83,7 +83,9 @@ class Frontend {
                                                        ~Bit(ProtocolFeature::kGetVringBaseInflight);
 
   struct Options {
-    /// How long the back-end may take for an answer.
+    /// How long the back-end may take for an answer, and for all answers that one method
+    /// waits for: SetMemory(), for example, or Reconnect(). One that pins the guest's memory
+    /// may need more.
     absl::Duration timeout = kDefaultTimeout;
     /// Which to negotiate, of those that the back-end offers.
     uint64_t protocol_features = kDefaultProtocolFeatures;
@@ -105,13 +107,14 @@ class Frontend {
 
   /// For epoll: readable when Process() has something to do.
   int fd() const { return epoll_.get(); }
-  /// When Process() is due at the latest; InfiniteFuture() if nothing is under way.
-  absl::Time next_deadline() const;
+  /// When Process() is due at the latest; InfiniteFuture() if nothing is under way. Ask each
+  /// time before you wait: deadlines follow no clock that is set.
+  absl::Time next_deadline() const { return main_->next_deadline(); }
   /// Does what can be done now, never blocks. At most kMaxRequestsAtOnce of the back-end's
   /// requests, so that it can't keep the caller's loop for itself. The connection's error,
   /// if it has one.
   static constexpr int kMaxRequestsAtOnce = 64;
-  absl::Status Process(absl::Time now = absl::Now());
+  absl::Status Process();
   /// OK, or why the connection is over.
   const absl::Status& status() const { return main_->status(); }
   /// OK while the back-end channel works, or isn't there. Its end alone ends no connection,
@@ -311,6 +314,19 @@ class Frontend {
     const bool was_busy_;
   };
 
+  // All that is sent while the outermost lives, has to be answered in Options::timeout.
+  class Deadline {
+   public:
+    explicit Deadline(Frontend& frontend);
+    Deadline(const Deadline&) = delete;
+    Deadline& operator=(const Deadline&) = delete;
+    ~Deadline() { frontend_.deadline_ = before_; }
+
+   private:
+    Frontend& frontend_;
+    const std::optional<absl::Duration> before_;
+  };
+
   Frontend(Options options, Handler* handler);
 
   void StartFormat(uint32_t request, const Format& format, absl::Span<const uint8_t> payload,
@@ -389,6 +405,8 @@ class Frontend {
   uint32_t backend_events_ = 0;
   // A callback runs, or Process(), which may call one.
   bool is_busy_ = false;
+  // Of the method that waits, as Uptime() has it.
+  std::optional<absl::Duration> deadline_;
   bool wants_close_ = false;
   bool has_ended_ = false;
   uint64_t nr_refused_ = 0;

@@ -26,7 +26,7 @@ inline constexpr absl::Duration kDefaultTimeout = absl::Seconds(10);
 /// The end of a channel that asks: the front-end's of the main channel, the back-end's
 /// of the back-end channel. Several requests may be under way at a time; replies come in
 /// their order. Nothing here blocks: the owner's loop calls Process() when fd() is
-/// readable (or writable, if wants_write()), and when next_deadline() has come.
+/// readable (or writable, if wants_write()), and when time_left() is over.
 ///
 /// Any error of the channel is its end: all that is under way is told that error. A request
 /// that can't be sent, because of a bad descriptor (EBADF) for example, ends only itself.
@@ -57,8 +57,11 @@ class Requester {
   bool wants_write() const {
     return connection_.has_unsent() || (!queue_.empty() && nr_outstanding_ < kMaxOutstanding);
   }
-  /// InfiniteFuture() if nothing is under way.
-  absl::Time next_deadline() const;
+  /// How long it is until Process() is due, if nothing comes before; InfiniteDuration() if
+  /// nothing is under way. By a clock that nobody sets (CLOCK_MONOTONIC).
+  absl::Duration time_left() const;
+  /// The same as a time: ask again when the machine's clock was set.
+  absl::Time next_deadline() const { return absl::Now() + time_left(); }
   /// Is all answered that was started?
   bool is_idle() const { return nr_outstanding_ == 0 && queue_.empty(); }
   /// Would Start() refuse? ResourceExhausted (ENOMEM) is what it would say.
@@ -86,7 +89,7 @@ class Requester {
 
   /// Does what can be done now: sends what waits, takes replies, and ends the channel if
   /// a deadline is over. The channel's error, if it has one.
-  absl::Status Process(absl::Time now = absl::Now());
+  absl::Status Process();
 
   /// Ends the channel; what is under way is told @p status.
   void Close(absl::Status status);
@@ -96,7 +99,8 @@ class Requester {
     uint32_t request = 0;
     const Format* format = nullptr;
     bool is_ack = false;
-    absl::Time deadline;
+    // As Uptime() has it.
+    absl::Duration deadline;
     Done done;
   };
   // Waits because the socket or outstanding_ is full.
@@ -106,7 +110,7 @@ class Requester {
     std::vector<uint8_t> payload;
     FdList fds;
     bool want_ack = false;
-    absl::Time deadline;
+    absl::Duration deadline;
     Done done;
   };
 
@@ -117,11 +121,12 @@ class Requester {
   };
   absl::StatusOr<Sent> TrySend(uint32_t request, const Format& format,
                                absl::Span<const uint8_t> payload, absl::Span<const int> fds,
-                               bool want_ack, absl::Time deadline, Done& done);
+                               bool want_ack, absl::Duration deadline, Done& done);
   absl::Status Enqueue(uint32_t request, const Format& format, absl::Span<const uint8_t> payload,
-                       absl::Span<const int> fds, bool want_ack, absl::Time deadline, Done& done);
+                       absl::Span<const int> fds, bool want_ack, absl::Duration deadline,
+                       Done& done);
   absl::Status SendQueued();
-  absl::Status Advance(absl::Time now);
+  absl::Status Advance();
   absl::Status HandleReply();
 
   Connection connection_;

@@ -40,7 +40,7 @@ class Server {
   }
   /// Does what can be done now. An error is the socket's, and the end; that of a session
   /// isn't.
-  absl::Status Process(absl::Time now = absl::Now());
+  absl::Status Process();
 
   /// Null if there is no session.
   Backend* backend() { return backend_.get(); }

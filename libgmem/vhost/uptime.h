@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// The clock of deadlines. Not installed.
+#ifndef GMEM_VHOST_UPTIME_H_
+#define GMEM_VHOST_UPTIME_H_
+
+#include <ctime>
+
+#include "absl/time/time.h"
+
+#pragma GCC visibility push(hidden)
+namespace gmem::internal {
+
+// Since some moment in the past. Nobody sets this clock, and it stands still while the
+// machine sleeps: neither makes a peer late.
+inline absl::Duration Uptime() {
+  timespec now = {};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return absl::DurationFromTimespec(now);
+}
+
+}  // namespace gmem::internal
+#pragma GCC visibility pop
+
+#endif  // GMEM_VHOST_UPTIME_H_
