@@ -127,6 +127,7 @@ absl::Status Frontend::SendTable(std::vector<SharedRegion> regions) {
 }
 
 absl::Status Frontend::SendDifference(std::vector<SharedRegion> regions) {
+  GMEM_ASSIGN_OR_RETURN(regions, KeepParts(memory_, std::move(regions), max_slots_));
   const TableDifference difference = Compare(memory_, regions);
   for (const size_t place : difference.removals) {
     GMEM_RETURN_IF_ERROR(Do<FrontendRequest::kRemMemReg>(

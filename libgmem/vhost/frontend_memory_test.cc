@@ -236,6 +236,61 @@ TEST_F(MemoryTest, KeepsNoDescriptorsOfWhatIsGone) {
   EXPECT_LE(CountOpenFds(), before + 1);
 }
 
+// One deadline for all that a method sends: each answer for itself is in time.
+TEST_F(MemoryTest, SlowAnswersAddUp) {
+  FakeBackend::Options options = {.protocol_features = kAck | kSlots};
+  options.handlers[Request::kAddMemReg] = [](FakeBackend& backend, Message& message) {
+    absl::SleepFor(absl::Milliseconds(120));
+    backend.Answer(message);
+  };
+  Frontend::Options mine;
+  mine.timeout = absl::Milliseconds(300);
+  StartNegotiated(std::move(options), std::move(mine));
+  const absl::Time start = absl::Now();
+  EXPECT_EQ(GetErrno(frontend_->SetMemory(Many(20))), ETIMEDOUT);
+  EXPECT_LT(absl::Now() - start, absl::Seconds(2));
+  EXPECT_EQ(GetErrno(frontend_->status()), ETIMEDOUT);
+}
+
+// Rings in the old part go on: the back-end isn't told to let it go.
+TEST_F(MemoryTest, WhatGrowsIsAddedTo) {
+  StartNegotiated({.protocol_features = kAck | kSlots, .max_mem_slots = 4});
+  // Pages @first to @last of one piece.
+  const auto pages = [this](uint64_t first, uint64_t last) {
+    GuestRegion region = Region(0);
+    region.guest_address = GuestAddress((uint64_t{1} << 20) + first * 4096);
+    region.user_address += (uint64_t{1} << 20) + first * 4096;
+    region.offset = ByteOffset(first * 4096);
+    region.size = ByteSize((last - first + 1) * 4096);
+    return region;
+  };
+  const auto known = [this] {
+    std::vector<std::pair<uint64_t, uint64_t>> all;
+    for (const SharedRegion& one : frontend_->memory()) {
+      const uint64_t first = (one.wire.guest_address - (uint64_t{1} << 20)) / 4096;
+      EXPECT_EQ(one.wire.mmap_offset, first * 4096);
+      EXPECT_EQ(one.wire.user_address, 0x7f0000000000 + one.wire.guest_address);
+      all.emplace_back(first, first + one.wire.size / 4096 - 1);
+    }
+    return all;
+  };
+  ASSERT_TRUE(frontend_->SetMemory({pages(2, 3)}).ok());
+  ASSERT_TRUE(frontend_->SetMemory({pages(2, 5)}).ok());
+  EXPECT_THAT(known(), ElementsAre(std::pair(2, 3), std::pair(4, 5)));
+  ASSERT_TRUE(frontend_->SetMemory({pages(1, 7)}).ok());
+  EXPECT_THAT(known(),
+              ElementsAre(std::pair(2, 3), std::pair(4, 5), std::pair(1, 1), std::pair(6, 7)));
+  EXPECT_EQ(backend_->Last(Request::kRemMemReg).payload, "none came");
+  // Too many pieces: the whole of it, anew.
+  ASSERT_TRUE(frontend_->SetMemory({pages(1, 8)}).ok());
+  EXPECT_THAT(known(), ElementsAre(std::pair(1, 8)));
+  // The same pages elsewhere in the file are something else.
+  GuestRegion moved = pages(1, 9);
+  moved.offset = ByteOffset(0);
+  ASSERT_TRUE(frontend_->SetMemory({moved}).ok());
+  EXPECT_EQ(frontend_->memory().size(), 1u);
+}
+
 std::vector<std::pair<uint64_t, uint64_t>> ReadLog(const DirtyLog& log) {
   std::vector<std::pair<uint64_t, uint64_t>> runs;
   log.ReadAndClear([&](GuestRange range) {

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -69,6 +70,32 @@ absl::Status CheckOverlap(absl::Span<const GuestRegion> regions, RangeOf range_o
   return absl::OkStatus();
 }
 
+// Does @part have the same bytes of the file at the same addresses as @whole?
+bool IsPartOf(const SharedRegion& part, const SharedRegion& whole) {
+  // Wraps if @part begins before @whole.
+  const uint64_t start = part.wire.guest_address - whole.wire.guest_address;
+  return part.device == whole.device && part.inode == whole.inode && start < whole.wire.size &&
+         part.wire.size <= whole.wire.size - start &&
+         part.wire.user_address == whole.wire.user_address + start &&
+         part.wire.mmap_offset == whole.wire.mmap_offset + start;
+}
+
+// The bytes of @whole from @start to @end, if there are any.
+absl::Status AppendPart(const SharedRegion& whole, uint64_t start, uint64_t end,
+                        std::vector<SharedRegion>& regions) {
+  if (start == end) return absl::OkStatus();
+  GMEM_ASSIGN_OR_RETURN(UniqueFd fd, whole.fd.Duplicate());
+  regions.push_back({.wire = {.guest_address = whole.wire.guest_address + start,
+                              .size = end - start,
+                              .user_address = whole.wire.user_address + start,
+                              .mmap_offset = whole.wire.mmap_offset + start},
+                     .fd = std::move(fd),
+                     .device = whole.device,
+                     .inode = whole.inode,
+                     .client_address = {}});
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status CheckRegions(absl::Span<const GuestRegion> regions, size_t max_regions) {
@@ -118,6 +145,30 @@ TableDifference Compare(absl::Span<const SharedRegion> from, absl::Span<const Sh
     if (!stays[i]) difference.removals.push_back(i);
   }
   return difference;
+}
+
+absl::StatusOr<std::vector<SharedRegion>> KeepParts(absl::Span<const SharedRegion> from,
+                                                    std::vector<SharedRegion> to,
+                                                    size_t max_regions) {
+  std::vector<SharedRegion> cut;
+  for (const SharedRegion& whole : to) {
+    std::vector<const MemoryRegion*> parts;
+    for (const SharedRegion& region : from) {
+      if (IsPartOf(region, whole)) parts.push_back(&region.wire);
+    }
+    std::sort(parts.begin(), parts.end(), [](const MemoryRegion* a, const MemoryRegion* b) {
+      return a->guest_address < b->guest_address;
+    });
+    uint64_t done = 0;
+    for (const MemoryRegion* const part : parts) {
+      const uint64_t start = part->guest_address - whole.wire.guest_address;
+      GMEM_RETURN_IF_ERROR(AppendPart(whole, done, start, cut));
+      GMEM_RETURN_IF_ERROR(AppendPart(whole, start, start + part->size, cut));
+      done = start + part->size;
+    }
+    GMEM_RETURN_IF_ERROR(AppendPart(whole, done, whole.wire.size, cut));
+  }
+  return cut.size() <= max_regions ? std::move(cut) : std::move(to);
 }
 
 }  // namespace gmem::vhost

@@ -251,6 +251,11 @@ class Frontend {
   /// max_memory_slots() regions. ResourceExhausted beyond that: nothing was sent. If it
   /// fails halfway, memory() is what the back-end has; a further call goes on from there.
   /// If the connection is over, fails, and memory() is what Reconnect() will send.
+  ///
+  /// With kConfigureMemSlots, a region that has grown stays and gets another one besides it,
+  /// while there are enough slots: virtqueues with rings in it go on. One that has shrunk
+  /// or moved is removed and added anew: stop such virtqueues before. So memory() may have
+  /// more regions than @p regions.
   absl::Status SetMemory(absl::Span<const GuestRegion> regions);
   size_t max_memory_slots() const { return max_slots_; }
   /// What the back-end has acknowledged.

@@ -64,6 +64,13 @@ struct TableDifference {
 };
 TableDifference Compare(absl::Span<const SharedRegion> from, absl::Span<const SharedRegion> to);
 
+/// @p to, cut such that each region of @p from that is a part of a larger one there stays a
+/// region: only what is new is to be added. All of @p to as it is, if that makes more than
+/// @p max_regions.
+absl::StatusOr<std::vector<SharedRegion>> KeepParts(absl::Span<const SharedRegion> from,
+                                                    std::vector<SharedRegion> to,
+                                                    size_t max_regions);
+
 }  // namespace gmem::vhost
 
 #endif  // GMEM_VHOST_MEMORY_TABLE_H_
