@@ -114,8 +114,7 @@ absl::Status ShmemRegions::Map(const ShmemMapping& mapping, int fd) {
                                                  .offset = ByteOffset(mapping.shm_offset),
                                                  .size = size,
                                                  .access = access}));
-  region->pieces.emplace(mapping.shm_offset, std::make_pair(size, access));
-  nr_mappings_++;
+  Remember(*region, mapping.shm_offset, size, access);
   return absl::OkStatus();
 }
 
@@ -123,8 +122,29 @@ absl::Status ShmemRegions::Unmap(const ShmemMapping& mapping) {
   GMEM_ASSIGN_OR_RETURN(Region* const region, FindRegion(mapping));
   GMEM_RETURN_IF_ERROR(
       region->made.mapper->Unmap({ByteOffset(mapping.shm_offset), ByteSize(mapping.len)}));
-  nr_mappings_ -= region->pieces.erase(mapping.shm_offset);
+  const auto piece = region->pieces.find(mapping.shm_offset);
+  if (piece != region->pieces.end()) Forget(*region, piece);
   return absl::OkStatus();
+}
+
+void ShmemRegions::Remember(Region& region, uint64_t offset, ByteSize size, MemoryAccess access) {
+  nr_mappings_++;
+  if (spare_.empty()) {
+    region.pieces.emplace(offset, std::make_pair(size, access));
+    return;
+  }
+  Pieces::node_type piece = std::move(spare_.back());
+  spare_.pop_back();
+  piece.key() = offset;
+  piece.mapped() = {size, access};
+  region.pieces.insert(std::move(piece));
+}
+
+ShmemRegions::Pieces::iterator ShmemRegions::Forget(Region& region, Pieces::iterator piece) {
+  nr_mappings_--;
+  const auto next = std::next(piece);
+  spare_.push_back(region.pieces.extract(piece));
+  return next;
 }
 
 absl::Status ShmemRegions::UnmapAll() {
@@ -138,8 +158,7 @@ absl::Status ShmemRegions::UnmapAll() {
       const ByteRange range = {ByteOffset(piece->first), piece->second.first};
       const absl::Status again = status.ok() ? status : region.made.mapper->Unmap(range);
       const bool stays = !again.ok() && !absl::IsNotFound(again);
-      nr_mappings_ -= stays ? 0 : 1;
-      piece = stays ? std::next(piece) : region.pieces.erase(piece);
+      piece = stays ? std::next(piece) : Forget(region, piece);
     }
   }
   return first_error;

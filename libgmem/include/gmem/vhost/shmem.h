@@ -11,6 +11,7 @@
 #include <memory>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
@@ -95,19 +96,26 @@ class ShmemRegions {
   uint8_t* HostAddress(uint8_t shmid, ByteOffset offset) const;
 
  private:
+  // By offset: size and access.
+  using Pieces = std::map<uint64_t, std::pair<ByteSize, MemoryAccess>>;
   struct Region {
     ShmemRegion made;
-    // By offset: size and access.
-    std::map<uint64_t, std::pair<ByteSize, MemoryAccess>> pieces;
+    Pieces pieces;
   };
 
   absl::StatusOr<Region*> FindRegion(const ShmemMapping& mapping);
+  void Remember(Region& region, uint64_t offset, ByteSize size, MemoryAccess access);
+  // Returns the next piece.
+  Pieces::iterator Forget(Region& region, Pieces::iterator piece);
 
   ShmemFactory factory_;
   bool is_configured_ = false;
   std::array<ByteSize, kMaxShmemRegions> sizes_ = {};
   std::map<uint8_t, Region> regions_;
   size_t nr_mappings_ = 0;
+  // What Forget() has taken out, for Remember(): it allocates only while there are more
+  // mappings than ever.
+  std::vector<Pieces::node_type> spare_;
 };
 
 }  // namespace gmem::vhost
