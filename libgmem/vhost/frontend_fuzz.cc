@@ -21,6 +21,7 @@
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/connection.h"
+#include "gmem/vhost/dirty_log.h"
 #include "gmem/vhost/frontend.h"
 #include "gmem/vhost/message.h"
 #include "gmem/vhost/protocol.h"
@@ -128,6 +129,15 @@ void Use(Frontend& frontend) {
   frontend.SetDeviceStateFd(TransferDirection::kSave, event.get()).IgnoreError();
   frontend.CheckDeviceState().IgnoreError();
   frontend.GetVringBase(0).IgnoreError();
+  frontend.GetSharedObject(Uuid{}).IgnoreError();
+  if (const auto log = DirtyLog::Create(GuestAddress(0x10000)); log.ok()) {
+    frontend.StartLog(*log).IgnoreError();
+    frontend.StopLog().IgnoreError();
+  }
+  frontend.CreateCryptoSession({}).IgnoreError();
+  if (frontend.PostcopyAdvise().ok()) frontend.PostcopyListen().IgnoreError();
+  frontend.SetMemory({}).IgnoreError();
+  frontend.PostcopyEnd().IgnoreError();
   frontend.ResetDevice().IgnoreError();
 }
 
