@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+// Memory and migration.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <linux/userfaultfd.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstdint>
+#include <string>
+#include <thread>
+
+#include "gmem/status.h"
+#include "gmem/vhost/message.h"
+#include "gmem/vhost/protocol.h"
+#include "vhost/testing_device.h"
+#include "vhost/testing_ring.h"
+
+namespace gmem::vhost {
+namespace {
+
+using testing_frontend::BackendTest;
+using testing_frontend::kData;
+using testing_frontend::kQueueSize;
+using testing_frontend::TestDevice;
+using namespace testing_ring;  // NOLINT(google-build-using-namespace): tests' own words
+
+TEST_F(BackendTest, RemovedMemoryStaysForChainsInFlight) {
+  Negotiate();
+  SetTable();
+  StartQueue();
+  device_.hold = true;
+  AddRequest();
+  Kick();
+  Run();
+  ASSERT_EQ(device_.held.size(), 1U);
+  ASSERT_TRUE(Ask<FrontendRequest::kRemMemReg>({.padding = 0, .region = guest_.region()}).ok());
+  Run();
+  TestDevice::Finish(*backend_->queue(0), device_.held[0]);
+  EXPECT_FALSE(ring_.TakeUsed()) << "the ring is away";
+  ASSERT_TRUE(
+      Ask<FrontendRequest::kAddMemReg>({.padding = 0, .region = guest_.region()}, {guest_.fd()})
+          .ok());
+  EXPECT_TRUE(ring_.TakeUsed());
+  ExpectRefused(Ask<FrontendRequest::kRemMemReg>({.padding = 0, .region = {}}));
+}
+
+// CVE-2020-10722.
+TEST_F(BackendTest, RefusesALogThatIsTooSmall) {
+  Negotiate();
+  SetTable();
+  const UniqueFd file = NewFile(4096);
+  EXPECT_FALSE(
+      Ask<FrontendRequest::kSetLogBase>({.mmap_size = 8, .mmap_offset = 0}, {file.get()}).ok());
+  EXPECT_EQ(GetErrno(session_), EINVAL);
+}
+
+TEST_F(BackendTest, LogsWhatItWrites) {
+  Negotiate(Bit(VirtioFeature::kLogAll));
+  SetTable();
+  StartQueue();
+  const UniqueFd file = NewFile(4096);
+  ASSERT_TRUE(
+      Ask<FrontendRequest::kSetLogBase>({.mmap_size = 4096, .mmap_offset = 0}, {file.get()}).ok());
+  AddRequest();
+  Kick();
+  Run();
+  ASSERT_TRUE(ring_.TakeUsed());
+  uint8_t byte = 0;
+  constexpr off_t kPage = static_cast<off_t>(kData / kLogPageSize);
+  ASSERT_EQ(pread(file.get(), &byte, 1, kPage / 8), 1);
+  EXPECT_EQ(byte, 1 << (kPage % 8));
+}
+
+// CVE-2021-3839, and what is in flight lives on with the front-end.
+TEST_F(BackendTest, InflightBufferSurvivesABackend) {
+  Negotiate();
+  SetTable();
+  InflightArea area = {
+      .mmap_size = 0, .mmap_offset = 0, .nr_queues = 100, .queue_size = kQueueSize, .padding = 0};
+  EXPECT_EQ(Ask<FrontendRequest::kGetInflightFd>(area)->mmap_size, 0U);
+  EXPECT_TRUE(reply_fds_.empty());
+  area.nr_queues = 2;
+  area = *Ask<FrontendRequest::kGetInflightFd>(area);
+  const UniqueFd buffer = reply_fds_.Take(0);
+  InflightArea bad = area;
+  bad.nr_queues = 3;
+  ExpectRefused(Ask<FrontendRequest::kSetInflightFd>(bad, {buffer.get()}));
+  ASSERT_TRUE(Ask<FrontendRequest::kSetInflightFd>(area, {buffer.get()}).ok());
+  StartQueue();
+  device_.hold = true;
+  AddRequest();
+  Kick();
+  Run();
+  ASSERT_EQ(device_.held.size(), 1U);
+
+  Disconnect();
+  EXPECT_THAT(device_.log, ::testing::HasSubstr("stop0"));
+  device_.held.clear();
+  device_.hold = false;
+  Connect(device_);
+  Negotiate();
+  SetTable();
+  ASSERT_TRUE(Ask<FrontendRequest::kSetInflightFd>(area, {buffer.get()}).ok());
+  StartQueue();
+  Kick();
+  Run();
+  EXPECT_TRUE(ring_.TakeUsed());
+}
+
+TEST_F(BackendTest, DeviceStateGoesThroughAPipe) {
+  Negotiate();
+  std::array<int, 2> ends;
+  ASSERT_EQ(pipe(ends.data()), 0);
+  UniqueFd in(ends[0]);
+  UniqueFd out(ends[1]);
+  EXPECT_EQ(
+      *Ask<FrontendRequest::kSetDeviceStateFd>(
+          {.direction = TransferDirection::kSave, .phase = TransferPhase::kStopped}, {out.get()}),
+      kReplyNoFd);
+  out.reset();
+  std::string state;
+  std::array<char, 65536> piece;
+  for (ssize_t got = 1; got > 0;) {
+    Run();
+    got = read(in.get(), piece.data(), piece.size());
+    if (got > 0) state.append(piece.data(), static_cast<size_t>(got));
+  }
+  EXPECT_EQ(state, device_.state);
+  EXPECT_EQ(*Ask<FrontendRequest::kCheckDeviceState>(), 0U);
+
+  ASSERT_EQ(pipe(ends.data()), 0);
+  in.reset(ends[0]);
+  out.reset(ends[1]);
+  ASSERT_TRUE(
+      Ask<FrontendRequest::kSetDeviceStateFd>(
+          {.direction = TransferDirection::kLoad, .phase = TransferPhase::kStopped}, {in.get()})
+          .ok());
+  ASSERT_EQ(write(out.get(), "loaded", 6), 6);
+  out.reset();
+  EXPECT_EQ(*Ask<FrontendRequest::kCheckDeviceState>(), 0U);
+  EXPECT_EQ(device_.state, "loaded");
+  EXPECT_NE(*Ask<FrontendRequest::kCheckDeviceState>(), 0U) << "there was no transfer";
+}
+
+// As QEMU does when a migration is cancelled: no SIGPIPE, which would end this test.
+TEST_F(BackendTest, SurvivesAPipeThatNobodyReads) {
+  Negotiate();
+  std::array<int, 2> ends;
+  ASSERT_EQ(pipe(ends.data()), 0);
+  UniqueFd in(ends[0]);
+  UniqueFd out(ends[1]);
+  in.reset();
+  ASSERT_TRUE(
+      Ask<FrontendRequest::kSetDeviceStateFd>(
+          {.direction = TransferDirection::kSave, .phase = TransferPhase::kStopped}, {out.get()})
+          .ok());
+  for (int i = 0; i < 3; i++) Run();
+  EXPECT_NE(*Ask<FrontendRequest::kCheckDeviceState>(), 0U);
+  // Where it can't be held back cheaply, pipes aren't taken at all.
+  ExpectRefused(Ask<FrontendRequest::kSetVringCall>(0, {out.get()}));
+  ExpectRefused(Ask<FrontendRequest::kSetLogFd>({}, {out.get()}));
+}
+
+// The front-end learns where the memory is, and serves what isn't there yet.
+TEST_F(BackendTest, PostcopyLetsTheFrontendServeFaults) {
+  Negotiate();
+  ASSERT_TRUE(Ask<FrontendRequest::kPostcopyAdvise>().ok());
+  ASSERT_EQ(reply_fds_.size(), 1U) << "userfaultfd is forbidden here";
+  const UniqueFd faults = reply_fds_.Take(0);
+  ASSERT_TRUE(Ask<FrontendRequest::kPostcopyListen>().ok());
+  const MemoryTable table = {.nr_regions = 1, .padding = 0, .regions = {guest_.region()}};
+  const Format format = {.name = "SET_MEM_TABLE with bases",
+                         .has_reply = true,
+                         .min_reply_size = 40,
+                         .max_reply_size = 40};
+  uint64_t base = 0;
+  frontend_->StartFormat(
+      5, format, AsBytes(table), {guest_.fd()},
+      [&base](const absl::StatusOr<Message*>& reply) {
+        ASSERT_TRUE(reply.ok()) << reply.status();
+        base = FromBytes<MemoryTable>((*reply)->bytes()).regions[0].user_address;
+      },
+      /*want_ack=*/false);
+  for (int i = 0; i < 5; i++) Run();
+  const GuestSpan memory = backend_->memory().FromGuest(kData, 4096);
+  EXPECT_EQ(base + TestGuest::kData, reinterpret_cast<uintptr_t>(memory.data()));
+  frontend_->Start<FrontendRequest::kSetMemTable>(
+      {}, {}, [](const absl::StatusOr<Message*>&) {}, /*want_ack=*/false);
+  Run();
+  ASSERT_TRUE(session_.ok()) << session_;
+
+  uint8_t seen = 0;
+  std::thread device([&] { seen = *static_cast<volatile uint8_t*>(memory.data()); });
+  pollfd poll_fd = {.fd = faults.get(), .events = POLLIN, .revents = 0};
+  EXPECT_EQ(poll(&poll_fd, 1, 10000), 1);
+  alignas(4096) std::array<uint8_t, 4096> page;
+  page.fill(7);
+  uffdio_copy copy = {};
+  copy.dst = reinterpret_cast<uintptr_t>(memory.data());
+  copy.src = reinterpret_cast<uintptr_t>(page.data());
+  copy.len = page.size();
+  EXPECT_EQ(ioctl(faults.get(), UFFDIO_COPY, &copy), 0) << errno;
+  device.join();
+  EXPECT_EQ(seen, 7);
+  EXPECT_EQ(*Ask<FrontendRequest::kPostcopyEnd>(), 0U);
+}
+
+}  // namespace
+}  // namespace gmem::vhost

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+// Virtqueues: how they start, are served, fail and stop.
+#include <gtest/gtest.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <string>
+
+#include "gmem/status.h"
+#include "gmem/vhost/message.h"
+#include "gmem/vhost/protocol.h"
+#include "vhost/testing_device.h"
+#include "vhost/testing_ring.h"
+
+namespace gmem::vhost {
+namespace {
+
+using testing_frontend::BackendTest;
+using testing_frontend::kData;
+using testing_frontend::TestDevice;
+using namespace testing_ring;  // NOLINT(google-build-using-namespace): tests' own words
+
+TEST_F(BackendTest, ServesAQueueFromItsFirstKickToGetVringBase) {
+  Negotiate();
+  SetTable();
+  StartQueue();
+  AddRequest();
+  Run();
+  EXPECT_FALSE(ring_.TakeUsed()) << "not before the kick";
+  EXPECT_EQ(device_.log, "");
+  Kick();
+  Run();
+  const auto used = ring_.TakeUsed();
+  ASSERT_TRUE(used);
+  EXPECT_EQ(used->written, 3U);
+  EXPECT_EQ(std::string(reinterpret_cast<char*>(guest_.at(TestGuest::kData + 0x100)), 3), "cba");
+  EXPECT_TRUE(Take(call_));
+  ExpectRefused(Ask<FrontendRequest::kSetVringNum>({.index = 0, .num = 16}));
+  ExpectRefused(Ask<FrontendRequest::kSetFeatures>(0x1));
+  const auto base = Ask<FrontendRequest::kGetVringBase>({.index = 0, .num = 0});
+  ASSERT_TRUE(base.ok());
+  EXPECT_EQ(base->num, 1U);
+  EXPECT_EQ(device_.log, "start0 stop0 ");
+  AddRequest();
+  Kick();
+  Run();
+  EXPECT_FALSE(ring_.TakeUsed()) << "it has stopped";
+}
+
+TEST_F(BackendTest, DisabledQueuesWait) {
+  Negotiate();
+  SetTable();
+  StartQueue();
+  ASSERT_TRUE(Ask<FrontendRequest::kSetVringEnable>({.index = 0, .num = 0}).ok());
+  AddRequest();
+  Kick();
+  Run();
+  EXPECT_FALSE(ring_.TakeUsed());
+  ASSERT_TRUE(Ask<FrontendRequest::kSetVringEnable>({.index = 0, .num = 1}).ok());
+  EXPECT_TRUE(ring_.TakeUsed());
+  ExpectRefused(Ask<FrontendRequest::kSetVringEnable>({.index = 0, .num = 2}));
+}
+
+TEST_F(BackendTest, GetVringBaseWaitsForWhatIsInFlight) {
+  Negotiate();
+  SetTable();
+  StartQueue();
+  device_.hold = true;
+  AddRequest();
+  Kick();
+  Run();
+  ASSERT_EQ(device_.held.size(), 1U);
+  bool is_answered = false;
+  frontend_->Start<FrontendRequest::kGetVringBase>({.index = 0, .num = 0}, {},
+                                                   [&](const absl::StatusOr<Message*>& reply) {
+                                                     is_answered = true;
+                                                     EXPECT_TRUE(reply.ok());
+                                                   });
+  for (int i = 0; i < 5; i++) Run();
+  EXPECT_FALSE(is_answered);
+  EXPECT_EQ(device_.log, "start0 stopping ");
+  // From the device's own loop.
+  TestDevice::Finish(*backend_->queue(0), device_.held[0]);
+  backend_->queue(0)->Notify();
+  for (int i = 0; i < 5 && !is_answered; i++) Run();
+  EXPECT_TRUE(is_answered);
+  EXPECT_TRUE(ring_.TakeUsed());
+}
+
+TEST_F(BackendTest, ABrokenQueueIsToldAndCanStartAgain) {
+  Negotiate();
+  SetTable();
+  StartQueue();
+  ring_.SetAvailableIndex(100);
+  Kick();
+  Run();
+  EXPECT_TRUE(session_.ok());
+  EXPECT_EQ(GetErrno(device_.failure), EBADMSG);
+  EXPECT_TRUE(Take(error_));
+  EXPECT_EQ(*Ask<FrontendRequest::kGetStatus>() & 64, 64U);
+  ASSERT_TRUE(Ask<FrontendRequest::kGetVringBase>({.index = 0, .num = 0}).ok());
+  ring_.SetAvailableIndex(0);
+  StartQueue();
+  AddRequest();
+  Kick();
+  Run();
+  EXPECT_TRUE(ring_.TakeUsed());
+}
+
+// CVE-2020-10723: an index is not cut to 16 bits.
+TEST_F(BackendTest, ChecksAllOfAnIndex) {
+  Negotiate();
+  SetTable();
+  for (const uint32_t index : {2U, 0x10000U, 0xffffffffU}) {
+    const VringState state = {.index = index, .num = 8};
+    ExpectRefused(Ask<FrontendRequest::kSetVringNum>(state));
+    ExpectRefused(Ask<FrontendRequest::kSetVringBase>(state));
+    ExpectRefused(Ask<FrontendRequest::kSetVringEnable>(state));
+    ExpectRefused(Ask<FrontendRequest::kSetVringAddr>(Address(index)));
+  }
+  ExpectRefused(Ask<FrontendRequest::kSetVringCall>(uint64_t{2} | kVringNoFd));
+}
+
+TEST_F(BackendTest, ResetStopsAll) {
+  Negotiate();
+  SetTable();
+  StartQueue();
+  Kick();
+  Run();
+  ASSERT_TRUE(Ask<FrontendRequest::kResetDevice>().ok());
+  EXPECT_EQ(device_.log, "start0 stop0 reset ");
+  ASSERT_TRUE(Ask<FrontendRequest::kSetStatus>(0).ok());
+  EXPECT_EQ(device_.log, "start0 stop0 reset reset ");
+}
+
+TEST_F(BackendTest, AsksForMissingTranslations) {
+  Negotiate(Bit(VirtioFeature::kIommuPlatform));
+  SetTable();
+  OpenChannel();
+  StartQueue();
+  AddRequest();
+  Kick();
+  Run();
+  // The ring's three parts, then the buffers: each is asked for, and told.
+  bool is_served = false;
+  for (int i = 0; i < 10 && !is_served; i++) {
+    Message* const message = NextOfChannel();
+    ASSERT_NE(message, nullptr) << i;
+    auto iotlb = FromBytes<IotlbMessage>(message->bytes());
+    EXPECT_EQ(iotlb.type, IotlbType::kMiss);
+    ASSERT_TRUE(channel_->Acknowledge(absl::OkStatus()).ok());
+    iotlb.type = IotlbType::kUpdate;
+    iotlb.permissions = kIotlbRead | kIotlbWrite;
+    iotlb.iova &= ~uint64_t{0xfff};
+    iotlb.size = 0x1000;
+    // The rings lie at user addresses, the buffers at guest ones: all of the test's own.
+    iotlb.user_address = iotlb.iova >= TestGuest::kUser
+                             ? iotlb.iova
+                             : iotlb.iova - TestGuest::kGuest + TestGuest::kUser;
+    ASSERT_TRUE(Ask<FrontendRequest::kIotlbMsg>(iotlb).ok());
+    Run();
+    is_served = ring_.TakeUsed().has_value();
+  }
+  EXPECT_TRUE(is_served);
+}
+
+TEST_F(BackendTest, PollsAQueueWithoutAKick) {
+  Negotiate();
+  SetTable();
+  StartQueue();
+  ASSERT_TRUE(Ask<FrontendRequest::kSetVringKick>(kVringNoFd).ok());
+  AddRequest();
+  EXPECT_LT(backend_->next_deadline(), absl::Now() + absl::Seconds(1));
+  Run();
+  EXPECT_TRUE(ring_.TakeUsed());
+}
+
+TEST_F(BackendTest, NotifiesInBand) {
+  Negotiate(0, kAll | Bit(ProtocolFeature::kInbandNotifications));
+  SetTable();
+  OpenChannel();
+  StartQueue();
+  ASSERT_TRUE(Ask<FrontendRequest::kSetVringCall>(kVringNoFd).ok());
+  AddRequest();
+  ASSERT_TRUE(Ask<FrontendRequest::kVringKick>({.index = 0, .num = 0}).ok());
+  EXPECT_TRUE(ring_.TakeUsed());
+  Message* const message = NextOfChannel();
+  ASSERT_NE(message, nullptr);
+  EXPECT_EQ(message->header.request, static_cast<uint32_t>(BackendRequest::kVringCall));
+}
+
+TEST_F(BackendTest, KickThatNeverBlocks) {
+  Negotiate();
+  SetTable();
+  StartQueue();
+  Kick();
+  // The front-end takes it back before the back-end comes to it.
+  EXPECT_TRUE(Take(kick_));
+  Run();
+  EXPECT_TRUE(session_.ok());
+}
+
+}  // namespace
+}  // namespace gmem::vhost

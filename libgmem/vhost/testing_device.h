@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+// A device for the tests of the back-end, and the back-end that it is in.
+#ifndef GMEM_VHOST_TESTING_DEVICE_H_
+#define GMEM_VHOST_TESTING_DEVICE_H_
+
+#include <algorithm>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "gmem/vhost/backend.h"
+#include "gmem/vhost/chain.h"
+#include "gmem/vhost/device.h"
+#include "gmem/vhost/protocol.h"
+#include "gmem/vhost/virtqueue.h"
+#include "vhost/testing_scripted_frontend.h"
+
+namespace gmem::vhost::testing_frontend {
+
+// Reverses what it reads, or, if it is to hold, keeps the chains.
+class TestDevice : public Device {
+ public:
+  uint64_t features() const override { return 0x7; }
+  uint16_t nr_queues() const override { return 2; }
+  uint64_t protocol_features() const override {
+    return Bit(ProtocolFeature::kDeviceState) | Bit(ProtocolFeature::kNetMtu) |
+           Bit(ProtocolFeature::kSharedObject) | Bit(ProtocolFeature::kHostNotifier) |
+           Bit(ProtocolFeature::kPagefault);
+  }
+  uint32_t config_size() const override { return config.size(); }
+  absl::Status ReadConfig(uint32_t offset, absl::Span<uint8_t> to) override {
+    std::copy_n(config.begin() + offset, to.size(), to.begin());
+    return absl::OkStatus();
+  }
+  absl::Status WriteConfig(uint32_t offset, absl::Span<const uint8_t> from, uint32_t) override {
+    std::copy(from.begin(), from.end(), config.begin() + offset);
+    return absl::OkStatus();
+  }
+  absl::Status HandleQueue(Backend& backend, Virtqueue& queue) override {
+    if (in_handler) in_handler(backend);
+    while (true) {
+      Chain chain;
+      const auto popped = queue.Pop(chain);
+      if (!popped.ok()) return popped.status();
+      if (!*popped) return absl::OkStatus();
+      if (hold) {
+        held.push_back(std::move(chain));
+        continue;
+      }
+      Finish(queue, chain);
+    }
+  }
+  static void Finish(Virtqueue& queue, const Chain& chain) {
+    std::string bytes(chain.readable_size(), 0);
+    chain.Read(0, bytes.data(), bytes.size());
+    std::reverse(bytes.begin(), bytes.end());
+    queue.Push(chain, chain.Write(0, bytes.data(), bytes.size()));
+  }
+  void QueueStarted(Backend&, Virtqueue& queue) override {
+    log += "start" + std::to_string(queue.index()) + " ";
+  }
+  void QueueStopping(Backend&, Virtqueue&) override { log += "stopping "; }
+  void QueueStopped(uint16_t index) override { log += "stop" + std::to_string(index) + " "; }
+  void QueueFailed(uint16_t, const absl::Status& why) override {
+    log += "failed ";
+    failure = why;
+  }
+  void Reset() override { log += "reset "; }
+  std::vector<uint64_t> shmem_sizes() const override { return {0, 0x10000}; }
+  absl::StatusOr<std::string> SaveState() override { return state; }
+  absl::Status LoadState(absl::string_view bytes) override {
+    if (bytes.empty()) return absl::InvalidArgumentError("no state");
+    state = std::string(bytes);
+    return absl::OkStatus();
+  }
+  absl::Status SetMtu(uint64_t mtu) override {
+    return mtu < 68 ? absl::InvalidArgumentError("small") : absl::OkStatus();
+  }
+
+  std::string config = "configuration";
+  std::string state = std::string(300000, 's');
+  std::string log;
+  absl::Status failure;
+  bool hold = false;
+  std::vector<Chain> held;
+  std::function<void(Backend&)> in_handler;
+};
+
+class BackendTest : public FrontendTest {
+ protected:
+  BackendTest() { Connect(device_); }
+  ~BackendTest() override { Disconnect(); }
+
+  TestDevice device_;
+};
+
+}  // namespace gmem::vhost::testing_frontend
+
+#endif  // GMEM_VHOST_TESTING_DEVICE_H_
