@@ -74,6 +74,7 @@ absl::StatusOr<std::unique_ptr<Backend>> Backend::Create(Connection connection, 
   GMEM_RETURN_IF_ERROR(CheckDevice(device));
   std::unique_ptr<Backend> backend(new Backend(std::move(connection), device, timeout));
   GMEM_RETURN_IF_ERROR(backend->Init());
+  backend->is_connected_ = true;
   device.Connected(*backend);
   return backend;
 }
@@ -81,7 +82,7 @@ absl::StatusOr<std::unique_ptr<Backend>> Backend::Create(Connection connection, 
 Backend::~Backend() {
   for (size_t i = 0; i < vrings_.size(); i++) StopQueue(i);
   if (channel_ != nullptr) channel_->Close(CheckError(ECONNRESET, "the session is over"));
-  device_.Disconnected();
+  if (is_connected_) device_.Disconnected();
 }
 
 absl::Status Backend::Init() {
@@ -108,6 +109,11 @@ void Backend::Unwatch(int fd) {
   if (fd >= 0) epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);
 }
 
+void Backend::UnwatchChannel() {
+  Unwatch(channel_watch_.get());
+  channel_watch_.reset();
+}
+
 void Backend::Wake() {
   const uint64_t one = 1;
   // Its counter can't be full.
@@ -115,10 +121,8 @@ void Backend::Wake() {
 }
 
 void Backend::UpdateEvents() {
-  // While an answer is due later, the next request has to wait.
-  const bool is_busy = base_asked_.has_value() || is_state_asked_;
   const uint32_t main_events =
-      (is_busy ? 0U : uint32_t{EPOLLIN}) | (responder_.wants_write() ? uint32_t{EPOLLOUT} : 0U);
+      (is_busy() ? 0U : uint32_t{EPOLLIN}) | (responder_.wants_write() ? uint32_t{EPOLLOUT} : 0U);
   if (main_events != main_events_ &&
       Watch(responder_.fd(), kMainToken, main_events, /*is_new=*/false).ok()) {
     main_events_ = main_events;
@@ -126,7 +130,7 @@ void Backend::UpdateEvents() {
   if (!has_channel()) return;
   const uint32_t events = EPOLLIN | (channel_->wants_write() ? uint32_t{EPOLLOUT} : 0U);
   if (events != channel_events_ &&
-      Watch(channel_->fd(), kChannelToken, events, /*is_new=*/false).ok()) {
+      Watch(channel_watch_.get(), kChannelToken, events, /*is_new=*/false).ok()) {
     channel_events_ = events;
   }
 }
@@ -143,11 +147,11 @@ absl::Time Backend::next_deadline() const {
 
 absl::Status Backend::Process() {
   if (!status_.ok()) return status_;
-  old_channel_.reset();
   absl::Status status = ProcessEvents();
   if (status.ok()) {
     // A front-end that doesn't answer, or has closed this channel, may do without it.
     if (has_channel()) channel_->Process().IgnoreError();
+    if (!has_channel()) UnwatchChannel();
     ServeQueues();
     if (base_asked_) status = AnswerVringBase();
   }
@@ -168,7 +172,7 @@ absl::Status Backend::ProcessEvents() {
   for (int i = 0; i < count; i++) {
     const uint64_t token = events[i].data.u64;
     if (token == kMainToken) {
-      if ((events[i].events & (EPOLLHUP | EPOLLERR)) != 0 && (base_asked_ || is_state_asked_)) {
+      if ((events[i].events & (EPOLLHUP | EPOLLERR)) != 0 && is_answer_due()) {
         return CheckError(ECONNRESET, "the front-end has gone while it waited for an answer");
       }
       has_requests = true;
@@ -183,7 +187,7 @@ absl::Status Backend::ProcessEvents() {
     }
   }
   // Last: a request may close what the other events are about.
-  return has_requests ? ProcessRequests() : absl::OkStatus();
+  return has_requests && !is_answer_due() ? ProcessRequests() : absl::OkStatus();
 }
 
 absl::Status Backend::ProcessRequests() {
@@ -197,7 +201,7 @@ absl::Status Backend::ProcessRequests() {
       if (!responder_.can_refuse()) return status;
       GMEM_RETURN_IF_ERROR(responder_.Acknowledge(status));
     }
-    if (base_asked_ || is_state_asked_) break;
+    if (is_busy()) break;
   }
   return absl::OkStatus();
 }

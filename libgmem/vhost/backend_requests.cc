@@ -305,16 +305,18 @@ absl::Status Backend::SetConfig(const ConfigSpace& request) {
 absl::Status Backend::SetBackendChannel(UniqueFd socket) {
   GMEM_RETURN_IF_ERROR(
       NeedFeature(ProtocolFeature::kBackendReq, has_feature(ProtocolFeature::kBackendReq)));
+  GMEM_ASSIGN_OR_RETURN(UniqueFd watch, UniqueFd::Duplicate(socket.get()));
   GMEM_ASSIGN_OR_RETURN(Connection connection, Connection::Adopt(std::move(socket)));
   if (channel_ != nullptr) {
-    Unwatch(channel_->fd());
     channel_->Close(CheckError(ECONNRESET, "the front-end has replaced the channel"));
-    old_channel_ = std::move(channel_);
   }
+  UnwatchChannel();
+  channel_watch_ = std::move(watch);
   channel_ = std::make_unique<Requester>(std::move(connection), timeout_);
   channel_->set_reply_ack(has_feature(ProtocolFeature::kReplyAck));
   channel_events_ = EPOLLIN;
-  GMEM_RETURN_IF_ERROR(Watch(channel_->fd(), kChannelToken, channel_events_, /*is_new=*/true));
+  GMEM_RETURN_IF_ERROR(
+      Watch(channel_watch_.get(), kChannelToken, channel_events_, /*is_new=*/true));
   device_.ChannelOpened(*this);
   return absl::OkStatus();
 }

@@ -72,6 +72,8 @@ class TestDevice : public Device {
     failure = why;
   }
   void Reset() override { log += "reset "; }
+  void Connected(Backend&) override { sessions++; }
+  void Disconnected() override { sessions--; }
   std::vector<uint64_t> shmem_sizes() const override { return {0, 0x10000}; }
   absl::StatusOr<std::string> SaveState() override { return state; }
   absl::Status LoadState(absl::string_view bytes) override {
@@ -86,6 +88,7 @@ class TestDevice : public Device {
   std::string config = "configuration";
   std::string state = std::string(300000, 's');
   std::string log;
+  int sessions = 0;
   absl::Status failure;
   bool hold = false;
   std::vector<Chain> held;

@@ -138,6 +138,7 @@ class Backend {
   absl::Status Init();
   absl::Status Watch(int fd, uint64_t token, uint32_t events, bool is_new);
   void Unwatch(int fd);
+  void UnwatchChannel();
   void UpdateEvents();
   absl::Status ProcessEvents();
   absl::Status ProcessRequests();
@@ -209,6 +210,7 @@ class Backend {
   absl::Status Wait(const std::optional<absl::Status>& result);
 
   Device& device_;
+  bool is_connected_ = false;
   const absl::Duration timeout_;
   absl::Status status_;
   UniqueFd epoll_;
@@ -218,8 +220,8 @@ class Backend {
   uint32_t main_events_ = 0;
   std::unique_ptr<Requester> channel_;
   uint32_t channel_events_ = 0;
-  // The one that was replaced: it may be in the middle of a call.
-  std::unique_ptr<Requester> old_channel_;
+  // A copy of its socket: epoll only forgets a file by a descriptor that is still open.
+  UniqueFd channel_watch_;
 
   uint64_t features_ = 0;
   uint64_t protocol_features_ = 0;
@@ -238,6 +240,9 @@ class Backend {
   std::optional<StateTransfer> transfer_;
 
   // Requests that are answered later; the next isn't taken before.
+  bool is_answer_due() const { return base_asked_.has_value() || is_state_asked_; }
+  // Nor while the front-end doesn't read what it was answered.
+  bool is_busy() const { return is_answer_due() || responder_.wants_write(); }
   std::optional<uint32_t> base_asked_;
   bool is_state_asked_ = false;
 };
