@@ -143,7 +143,7 @@ absl::Status Backend::HandleVring(FrontendRequest request, Message& message) {
         return CheckError(EINVAL, absl::StrCat("SET_VRING_ENABLE to ", state.num, ": 0 or 1"));
       }
       vring->is_enabled = state.num == 1;
-      // One that hasn't started waits for its kick.
+      // One that hasn't started waits for SET_VRING_KICK.
       if (vring->queue) vring->is_pending = true;
       return absl::OkStatus();
     }

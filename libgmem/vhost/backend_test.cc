@@ -87,7 +87,15 @@ TEST_F(BackendTest, RepetitionLeaksNothing) {
   SetTable();
   const auto round = [this] {
     SetTable();
+    for (int i = 0; i < 3; i++) {
+      ASSERT_TRUE(Ask<FrontendRequest::kSetVringNum>({.index = 1, .num = 8}).ok());
+    }
     StartQueue(1);
+    for (int i = 0; i < 3; i++) {
+      ASSERT_TRUE(Ask<FrontendRequest::kSetVringKick>(1, {kick_.get()}).ok());
+      ASSERT_TRUE(Ask<FrontendRequest::kSetVringCall>(1, {call_.get()}).ok());
+    }
+    ASSERT_TRUE(Ask<FrontendRequest::kGetVringBase>({.index = 1, .num = 0}).ok());
     OpenChannel();
     ASSERT_TRUE(
         Ask<FrontendRequest::kGetInflightFd>(

@@ -94,9 +94,8 @@ absl::Status Backend::SetVringFd(FrontendRequest request, uint64_t number, Uniqu
   Unwatch(vring->kick.get());
   vring->kick = std::move(fd);
   vring->is_polled = !vring->kick;
-  // The kick for what is in flight from before went to a back-end that is gone, and the
-  // driver may have been asked not to kick again. Other front-ends rely on that.
-  if (vring->kick && inflight_.is_valid()) Signal(vring->kick.get());
+  // From here on it works: nobody kicks for what is there, or in flight from before.
+  vring->is_pending = true;
   return absl::OkStatus();
 }
 
@@ -242,7 +241,7 @@ void Backend::ServeQueues() {
   for (size_t i = 0; i < vrings_.size(); i++) {
     Vring& vring = vrings_[i];
     if (vring.is_polled) vring.is_pending = true;
-    if (!vring.is_pending || !vring.is_enabled || vring.has_failed || base_asked_ == i) continue;
+    if (!vring.is_pending || vring.has_failed || base_asked_ == i) continue;
     if (const absl::Status status = StartQueue(i); !status.ok()) {
       FailQueue(i, status);
       continue;
@@ -255,8 +254,16 @@ void Backend::ServeQueue(size_t index) {
   Vring& vring = vrings_[index];
   Virtqueue& queue = *vring.queue;
   vring.is_pending = false;
-  queue.DisableKicks();
-  const absl::Status status = device_.HandleQueue(*this, queue);
+  const uint32_t base = queue.base();
+  absl::Status status;
+  if (vring.is_enabled) {
+    queue.DisableKicks();
+    status = device_.HandleQueue(*this, queue);
+  } else {
+    // The device may leave all that is there: only a kick tells of more.
+    queue.EnableKicks();
+    status = device_.HandleDisabledQueue(*this, queue);
+  }
   queue.Notify();
   if (!status.ok() || !queue.status().ok()) {
     FailQueue(index, status.ok() ? queue.status() : status);
@@ -266,7 +273,8 @@ void Backend::ServeQueue(size_t index) {
     AskForMiss(index, queue.miss()->address, static_cast<uint8_t>(queue.miss()->access));
     return;
   }
-  if (queue.EnableKicks() && !vring.is_polled) {
+  const bool has_more = vring.is_enabled ? queue.EnableKicks() : queue.base() != base;
+  if (has_more && !vring.is_polled) {
     vring.is_pending = true;
     Wake();
   }

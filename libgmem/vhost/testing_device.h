@@ -56,6 +56,17 @@ class TestDevice : public Device {
       Finish(queue, chain);
     }
   }
+  absl::Status HandleDisabledQueue(Backend& backend, Virtqueue& queue) override {
+    EXPECT_FALSE(backend.is_enabled(queue.index()));
+    Chain chain;
+    while (discard) {
+      const auto popped = queue.Pop(chain);
+      if (!popped.ok()) return popped.status();
+      if (!*popped) break;
+      queue.Push(chain, 0);
+    }
+    return absl::OkStatus();
+  }
   static void Finish(Virtqueue& queue, const Chain& chain) {
     std::string bytes(chain.readable_size(), 0);
     chain.Read(0, bytes.data(), bytes.size());
@@ -91,6 +102,8 @@ class TestDevice : public Device {
   int sessions = 0;
   absl::Status failure;
   bool hold = false;
+  // What comes while a virtqueue is disabled.
+  bool discard = false;
   std::vector<Chain> held;
   std::function<void(Backend&)> in_handler;
 };

@@ -35,8 +35,9 @@ namespace gmem::vhost {
 /// fd() is readable, and when next_deadline() has come. What the front-end does wrong is
 /// refused, if it asked to be told, and else the end of the session: Process() says why.
 ///
-/// A virtqueue is served from its first kick on, while it is enabled; GET_VRING_BASE stops
-/// it, and is answered when nothing is in flight.
+/// A virtqueue works from SET_VRING_KICK (or VRING_KICK) on, once the rest of it is known,
+/// and is served while it is enabled; GET_VRING_BASE stops it, and is answered when
+/// nothing is in flight.
 ///
 /// Thread-compatible.
 class Backend {
@@ -69,6 +70,10 @@ class Backend {
   }
   uint64_t features() const { return features_; }
   const GuestMemoryMap& memory() const { return memory_; }
+  /// Does the front-end let the device serve it?
+  bool is_enabled(size_t index) const {
+    return index < vrings_.size() && vrings_[index].is_enabled;
+  }
   /// Null unless it has started.
   Virtqueue* queue(size_t index) {
     return index < vrings_.size() && vrings_[index].queue ? &*vrings_[index].queue : nullptr;

@@ -52,6 +52,16 @@ class Device {
   /// the virtqueue is not served until it is started again.
   virtual absl::Status HandleQueue(Backend& backend, Virtqueue& queue) = 0;
 
+  /// The same, in HandleQueue()'s place, while a virtqueue works but is disabled: also
+  /// called once when it becomes that. The specification wants it to be processed
+  /// "without causing any side effects", and only the device knows what these are. A
+  /// network device gives back what it was to send, and does nothing with it; it must not
+  /// push what it received, either. The default leaves all where it is, until the
+  /// virtqueue is enabled: what a disk is to write can't be thrown away.
+  virtual absl::Status HandleDisabledQueue(Backend& /*backend*/, Virtqueue& /*queue*/) {
+    return absl::OkStatus();
+  }
+
   /// The driver's choice of features().
   virtual void SetFeatures(uint64_t /*features*/) {}
 
@@ -63,7 +73,7 @@ class Device {
   /// space.
   virtual absl::Status WriteConfig(uint32_t offset, absl::Span<const uint8_t> from, uint32_t flags);
 
-  /// A virtqueue begins to work.
+  /// A virtqueue begins to work; it may be disabled for now.
   virtual void QueueStarted(Backend& /*backend*/, Virtqueue& /*queue*/) {}
   /// A virtqueue is to stop: push what is in flight, soon. The front-end waits for that.
   virtual void QueueStopping(Backend& /*backend*/, Virtqueue& /*queue*/) {}
