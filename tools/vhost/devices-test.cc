@@ -34,6 +34,7 @@ using gmem::vhost::testing_frontend::kData;
 using gmem::vhost::testing_ring::kWrite;
 using gmem::vhost::testing_ring::Piece;
 using gmem::vhost::testing_ring::TestGuest;
+using gmem::vhost::testing_ring::TestRing;
 
 constexpr uint64_t kFileSize = 1 << 20;
 
@@ -192,10 +193,12 @@ TEST_F(BlockDeviceTest, ReadOnlyIsReadOnly) {
 
 class ShmDeviceTest : public DevicesTest {
  protected:
-  void Start(bool map_at_start = false) {
-    auto device = ShmDevice::Create(
-        {path_ + "@65536"},
-        {.shmid = 2, .size = 4 * kFileSize, .nr_queues = 1, .map_at_start = map_at_start});
+  void Start(bool map_at_start = false, bool is_read_only = false) {
+    auto device = ShmDevice::Create({path_ + "@65536"}, {.shmid = 2,
+                                                         .size = 4 * kFileSize,
+                                                         .nr_queues = 1,
+                                                         .map_at_start = map_at_start,
+                                                         .is_read_only = is_read_only});
     ASSERT_TRUE(device.ok()) << device.status();
     device_ = *std::move(device);
     StartDevice(*device_, kShmFeatures);
@@ -214,6 +217,16 @@ class ShmDeviceTest : public DevicesTest {
     EXPECT_TRUE(channel_->Acknowledge(status).ok());
     Run();
     return ring_.TakeUsed() ? static_cast<uint8_t>(Answer(1)[0]) : -1;
+  }
+
+  // The device takes back what it had asked for.
+  void ExpectUnmapped() {
+    Message* const message = NextOfChannel();
+    ASSERT_NE(message, nullptr);
+    EXPECT_EQ(message->header.request, 10U);
+    EXPECT_EQ(FromBytes<ShmemMapping>(message->bytes()).shm_offset, kMap.shm_offset);
+    EXPECT_TRUE(channel_->Acknowledge(absl::OkStatus()).ok());
+    Run();
   }
 
   static constexpr uint64_t kShmFeatures = gmem::vhost::Bit(ProtocolFeature::kReplyAck) |
@@ -271,28 +284,79 @@ TEST_F(ShmDeviceTest, RefusesWhatIsNoRequest) {
   request = kMap;
   request.flags = 2;
   EXPECT_EQ(answer(Bytes(request)), kShmInvalid);
+  // Beyond the file.
+  for (const uint64_t offset : {kFileSize, kFileSize - 4096, ~uint64_t{0} - 4095}) {
+    request = kMap;
+    request.file_offset = offset;
+    EXPECT_EQ(answer(Bytes(request)), kShmInvalid) << offset;
+  }
 }
 
+TEST_F(ShmDeviceTest, ReadOnlyFilesAreNotMappedWritable) {
+  Start(/*map_at_start=*/false, /*is_read_only=*/true);
+  EXPECT_TRUE(Request(Bytes(kMap), 1));
+  EXPECT_EQ(static_cast<uint8_t>(Answer(1)[0]), kShmInvalid);
+  ShmRequest request = kMap;
+  request.flags = 0;
+  EXPECT_NE(StartRequest(request), nullptr);
+}
+
+// Nobody is told of what is mapped, so it doesn't stay.
 TEST_F(ShmDeviceTest, AnswersThatComeAfterAResetFindNobody) {
   Start();
   ASSERT_NE(StartRequest(kMap), nullptr);
   ASSERT_TRUE(Ask<FrontendRequest::kSetStatus>(0).ok());
   EXPECT_EQ(FinishRequest(absl::OkStatus()), -1);
   EXPECT_TRUE(session_.ok());
+  ExpectUnmapped();
 }
 
-TEST_F(ShmDeviceTest, MapsAtTheStartOnceTheDriverIsReady) {
+// The front-end doesn't look at our requests while it waits for GET_VRING_BASE.
+TEST_F(ShmDeviceTest, StopsWhileTheFrontendMaps) {
+  Start();
+  ASSERT_NE(StartRequest(kMap), nullptr);
+  EXPECT_TRUE(Ask<FrontendRequest::kGetVringBase>({.index = 0, .num = 0}).ok());
+  ASSERT_TRUE(ring_.TakeUsed());
+  EXPECT_EQ(static_cast<uint8_t>(Answer(1)[0]), kShmRefused);
+  EXPECT_EQ(FinishRequest(absl::OkStatus()), -1);
+  ExpectUnmapped();
+}
+
+// A guest may ask on as fast as it is answered: the front-end is heard in between.
+TEST_F(ShmDeviceTest, LooksUpFromItsRequests) {
+  Start();
+  constexpr uint16_t kSize = 256;
+  ASSERT_TRUE(Ask<FrontendRequest::kGetVringBase>({.index = 0, .num = 0}).ok());
+  ASSERT_TRUE(Ask<FrontendRequest::kSetVringNum>({.index = 0, .num = kSize}).ok());
+  TestRing ring(guest_, kSize, /*is_packed=*/false);
+  for (int i = 0; i < kSize; i++) ring.Add({{TestGuest::kGuest + kAnswer, 1, kWrite}});
+  ASSERT_TRUE(Ask<FrontendRequest::kSetVringBase>({.index = 0, .num = 0}).ok());
+  frontend_->Start<FrontendRequest::kSetVringKick>(0, {kick_.get()},
+                                                   [](const absl::StatusOr<Message*>&) {});
+  int nr_answers = 0;
+  const auto take = [&] {
+    while (ring.TakeUsed()) nr_answers++;
+    return nr_answers;
+  };
+  Run();
+  EXPECT_LT(take(), kSize);
+  for (int i = 0; i < kSize && take() < kSize; i++) Run();
+  EXPECT_EQ(nr_answers, kSize);
+}
+
+TEST_F(ShmDeviceTest, MapsAtTheStart) {
   Start(/*map_at_start=*/true);
-  EXPECT_EQ(NextOfChannel(), nullptr);
+  Run();
   for (int i = 0; i < 2; i++) {
-    ASSERT_TRUE(Ask<FrontendRequest::kSetStatus>(0xf).ok());
     Message* const message = NextOfChannel();
-    ASSERT_NE(message, nullptr);
+    ASSERT_NE(message, nullptr) << i;
     const auto mapping = FromBytes<ShmemMapping>(message->bytes());
     EXPECT_EQ(mapping.shm_offset, 65536U);
     EXPECT_EQ(mapping.len, kFileSize);
     ASSERT_TRUE(channel_->Acknowledge(absl::OkStatus()).ok());
     ASSERT_TRUE(Ask<FrontendRequest::kSetStatus>(0).ok());
+    EXPECT_EQ(NextOfChannel(), nullptr) << "after a reset";
+    ASSERT_TRUE(Ask<FrontendRequest::kSetStatus>(0xf).ok());
   }
 }
 

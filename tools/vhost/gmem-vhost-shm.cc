@@ -21,7 +21,8 @@ ABSL_FLAG(std::vector<std::string>, map, {},
 ABSL_FLAG(uint64_t, size, uint64_t{64} << 20, "bytes of the shared memory region");
 ABSL_FLAG(uint16_t, shmid, 0, "the region's number, 0 to 255");
 ABSL_FLAG(uint16_t, queues, 1, "virtqueues, 1 to 256");
-ABSL_FLAG(bool, at_start, false, "map all when the driver is ready");
+ABSL_FLAG(bool, at_start, false,
+          "map all at the start: when the driver is ready, or its first virtqueue works");
 ABSL_FLAG(bool, read_only, false, "open and map the files read-only");
 
 int main(int argc, char** argv) {

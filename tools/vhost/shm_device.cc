@@ -29,6 +29,9 @@
 
 namespace {
 
+// Requests of one call: the front-end is to be heard, too.
+constexpr int kBatch = 64;
+
 uint64_t RoundUpToPage(uint64_t size) {
   const uint64_t page = gmem::HostPageSize().value();
   return (size + page - 1) / page * page;
@@ -77,17 +80,20 @@ std::vector<uint64_t> ShmDevice::shmem_sizes() const {
 }
 
 void ShmDevice::ChannelOpened(gmem::vhost::Backend& backend) {
-  if (!backend.has_feature(gmem::vhost::ProtocolFeature::kStatus)) MapAll();
+  if (!backend.has_feature(gmem::vhost::ProtocolFeature::kStatus)) is_ready_ = true;
+  MapAll();
 }
 
 // QEMU 11.1 dies of a mapping that comes before the driver is ready, or after a reset. It
 // doesn't pass on DRIVER_OK for every device; a virtqueue that works says the same.
 void ShmDevice::SetStatus(uint8_t status) {
-  if ((status & static_cast<uint8_t>(gmem::vhost::DeviceStatus::kDriverOk)) != 0) MapAll();
+  if ((status & static_cast<uint8_t>(gmem::vhost::DeviceStatus::kDriverOk)) == 0) return;
+  is_ready_ = true;
+  MapAll();
 }
 
 void ShmDevice::MapAll() {
-  if (!options_.map_at_start || has_mapped_) return;
+  if (!options_.map_at_start || !is_ready_ || has_mapped_ || !backend_->has_channel()) return;
   has_mapped_ = true;
   for (const File& file : files_) {
     const gmem::vhost::ShmemMapping mapping = {
@@ -104,40 +110,61 @@ void ShmDevice::MapAll() {
 }
 
 absl::Status ShmDevice::HandleQueue(gmem::vhost::Backend& backend, gmem::vhost::Virtqueue& queue) {
-  while (true) {
+  for (int i = 0; i < kBatch; i++) {
     gmem::vhost::Chain chain;
     const absl::StatusOr<bool> popped = queue.Pop(chain);
     if (!popped.ok()) return popped.status();
-    if (!*popped) return absl::OkStatus();
+    if (!*popped) break;
     const Number number = next_number_++;
     pending_[number] = {.chain = std::move(chain), .queue = queue.index()};
     Start(backend, number);
   }
+  return absl::OkStatus();
+}
+
+bool ShmDevice::IsValid(const ShmRequest& request) const {
+  if (request.padding != 0) return false;
+  if (request.op == kShmUnmap) return request.flags <= kShmWritable;
+  if (request.op != kShmMap || request.file >= files_.size()) return false;
+  const uint64_t size = files_[request.file].size;
+  return request.flags <= (options_.is_read_only ? 0 : kShmWritable) &&
+         request.file_offset <= size && request.length <= size - request.file_offset;
 }
 
 void ShmDevice::Start(gmem::vhost::Backend& backend, Number number) {
   ShmRequest request;
-  if (!pending_[number].chain.ReadStruct(0, request) || request.flags > kShmWritable ||
-      request.padding != 0 || (request.op != kShmMap && request.op != kShmUnmap) ||
-      (request.op == kShmMap && request.file >= files_.size())) {
+  if (!pending_[number].chain.ReadStruct(0, request) || !IsValid(request)) {
     Answer(backend, number, kShmInvalid);
     return;
   }
-  const bool is_writable = (request.flags & kShmWritable) != 0 && request.op == kShmMap;
-  const gmem::vhost::ShmemMapping mapping = {
-      .shmid = options_.shmid,
-      .padding = {},
-      .fd_offset = request.op == kShmMap ? request.file_offset : 0,
-      .shm_offset = request.shm_offset,
-      .len = request.length,
-      .flags = is_writable ? gmem::vhost::kShmemMapRw : 0};
-  auto done = [this, &backend, number](const absl::Status& status) {
+  const bool is_map = request.op == kShmMap;
+  const bool is_writable = is_map && (request.flags & kShmWritable) != 0;
+  const gmem::vhost::ShmemMapping mapping = {.shmid = options_.shmid,
+                                             .padding = {},
+                                             .fd_offset = is_map ? request.file_offset : 0,
+                                             .shm_offset = request.shm_offset,
+                                             .len = request.length,
+                                             .flags = is_writable ? gmem::vhost::kShmemMapRw : 0};
+  auto done = [this, &backend, number, mapping, is_map](const absl::Status& status) {
+    if (is_map && status.ok() && !pending_.contains(number)) {
+      // The driver doesn't know that it has it.
+      backend.ShmemUnmap(mapping, [](const absl::Status&) {});
+      return;
+    }
     Answer(backend, number, status.ok() ? kShmOk : kShmRefused);
   };
-  if (request.op == kShmMap) {
+  if (is_map) {
     backend.ShmemMap(mapping, files_[request.file].fd.get(), std::move(done));
   } else {
     backend.ShmemUnmap(mapping, std::move(done));
+  }
+}
+
+// The front-end may not look at our requests before we have stopped.
+void ShmDevice::QueueStopping(gmem::vhost::Backend& backend, gmem::vhost::Virtqueue& queue) {
+  for (auto next = pending_.begin(); next != pending_.end();) {
+    const auto pending = next++;
+    if (pending->second.queue == queue.index()) Answer(backend, pending->first, kShmRefused);
   }
 }
 

@@ -20,8 +20,8 @@
 #include "shm_protocol.h"
 
 // A device with one shared memory region, that maps files into it: when the driver asks
-// (shm_protocol.h), or all of them at the start: when the driver is ready, or, where the
-// front-end doesn't tell of that, as soon as it can be asked.
+// (shm_protocol.h), or all of them at the start: when the driver is ready, or its first
+// virtqueue works, or, where the front-end doesn't tell of the driver, at once.
 class ShmDevice : public gmem::vhost::Device {
  public:
   struct Options {
@@ -43,16 +43,18 @@ class ShmDevice : public gmem::vhost::Device {
   void Connected(gmem::vhost::Backend& backend) override { backend_ = &backend; }
   void Disconnected() override {
     backend_ = nullptr;
-    has_mapped_ = false;
+    is_ready_ = has_mapped_ = false;
   }
   void ChannelOpened(gmem::vhost::Backend& backend) override;
   void SetStatus(uint8_t status) override;
   void QueueStarted(gmem::vhost::Backend& /*backend*/, gmem::vhost::Virtqueue& /*queue*/) override {
+    is_ready_ = true;
     MapAll();
   }
+  void QueueStopping(gmem::vhost::Backend& backend, gmem::vhost::Virtqueue& queue) override;
   void QueueFailed(uint16_t index, const absl::Status& why) override;
   void QueueStopped(uint16_t index) override;
-  void Reset() override { has_mapped_ = false; }
+  void Reset() override { is_ready_ = has_mapped_ = false; }
 
  private:
   struct File {
@@ -61,7 +63,7 @@ class ShmDevice : public gmem::vhost::Device {
     uint64_t size = 0;
     uint64_t shm_offset = 0;
   };
-  // A request that the front-end works on.
+  // A request of the driver's that the front-end works on.
   struct Pending {
     gmem::vhost::Chain chain;
     uint16_t queue = 0;
@@ -72,13 +74,15 @@ class ShmDevice : public gmem::vhost::Device {
 
   explicit ShmDevice(const Options& options) : options_(options) {}
   void Start(gmem::vhost::Backend& backend, Number number);
+  bool IsValid(const ShmRequest& request) const;
   void Answer(gmem::vhost::Backend& backend, Number number, uint8_t answer);
 
   void MapAll();
 
   Options options_;
   gmem::vhost::Backend* backend_ = nullptr;
-  // Since the front-end came, or reset the device.
+  // Since the front-end came, or reset the device: may files be mapped, and are they?
+  bool is_ready_ = false;
   bool has_mapped_ = false;
   std::vector<File> files_;
   std::map<Number, Pending> pending_;

@@ -29,7 +29,8 @@ static_assert(sizeof(ShmRequest) == 40);
 
 // The answer. When it is there, the mapping can be used, or is gone.
 constexpr uint8_t kShmOk = 0;
-// The request is none, or names a file that there isn't.
+// The request is none, or asks for what there isn't: a file, bytes behind its end, writing
+// to what is read-only.
 constexpr uint8_t kShmInvalid = 1;
 // The front-end refused.
 constexpr uint8_t kShmRefused = 2;
