@@ -31,13 +31,17 @@ using gmem::vhost::Chain;
 using gmem::vhost::GuestSpan;
 
 constexpr uint64_t kSectorSize = 512;
-// Of one discard request, and sectors of one of its ranges.
+// Other queues, and the front-end, are to be served, too: so one request, and those of one
+// call, are bounded in bytes and numbers. Zeroes may have to be written, holes not.
+constexpr uint64_t kMaxTransfer = 64 << 20;
 constexpr uint32_t kMaxDiscardRanges = 32;
-constexpr uint32_t kMaxDiscardSectors = 1 << 22;
+constexpr uint32_t kMaxZeroedRanges = 1;
+constexpr uint32_t kMaxDiscardSectors = kMaxTransfer / kSectorSize;
+constexpr int kBatch = 64;
 // Data descriptors of one request: with header and status, what a chain may have.
 constexpr uint32_t kMaxSegments = 126;
-// Requests of one call: other queues, and the front-end, are to be served, too.
-constexpr int kBatch = 64;
+constexpr uint32_t kMaxSegmentSize = 512 << 10;
+static_assert(uint64_t{kMaxSegments} * kMaxSegmentSize <= kMaxTransfer);
 constexpr char kId[VIRTIO_BLK_ID_BYTES] = "gmem-vhost-blk";
 
 constexpr uint64_t Feature(unsigned bit) { return uint64_t{1} << bit; }
@@ -85,8 +89,9 @@ BlockDevice::BlockDevice(BlockDevice&& other) noexcept
     : file_(std::move(other.file_)), size_(other.size_), options_(other.options_) {}
 
 uint64_t BlockDevice::features() const {
-  const uint64_t features = Feature(VIRTIO_BLK_F_SEG_MAX) | Feature(VIRTIO_BLK_F_BLK_SIZE) |
-                            Feature(VIRTIO_BLK_F_FLUSH) | Feature(VIRTIO_BLK_F_MQ);
+  const uint64_t features = Feature(VIRTIO_BLK_F_SIZE_MAX) | Feature(VIRTIO_BLK_F_SEG_MAX) |
+                            Feature(VIRTIO_BLK_F_BLK_SIZE) | Feature(VIRTIO_BLK_F_FLUSH) |
+                            Feature(VIRTIO_BLK_F_MQ);
   return features | (options_.is_read_only
                          ? Feature(VIRTIO_BLK_F_RO)
                          : Feature(VIRTIO_BLK_F_DISCARD) | Feature(VIRTIO_BLK_F_WRITE_ZEROES));
@@ -95,11 +100,13 @@ uint64_t BlockDevice::features() const {
 absl::Status BlockDevice::ReadConfig(uint32_t offset, absl::Span<uint8_t> to) {
   virtio_blk_config config = {};
   config.capacity = size_ / kSectorSize;
+  config.size_max = kMaxSegmentSize;
   config.seg_max = kMaxSegments;
   config.blk_size = kSectorSize;
   config.num_queues = options_.nr_queues;
   config.max_discard_sectors = config.max_write_zeroes_sectors = kMaxDiscardSectors;
-  config.max_discard_seg = config.max_write_zeroes_seg = kMaxDiscardRanges;
+  config.max_discard_seg = kMaxDiscardRanges;
+  config.max_write_zeroes_seg = kMaxZeroedRanges;
   config.discard_sector_alignment = 1;
   config.write_zeroes_may_unmap = 1;
   std::memcpy(to.data(), reinterpret_cast<const uint8_t*>(&config) + offset, to.size());
@@ -108,7 +115,8 @@ absl::Status BlockDevice::ReadConfig(uint32_t offset, absl::Span<uint8_t> to) {
 
 absl::Status BlockDevice::HandleQueue(gmem::vhost::Backend& /*backend*/,
                                       gmem::vhost::Virtqueue& queue) {
-  for (int i = 0; i < kBatch; i++) {
+  uint64_t nr_bytes = 0;
+  for (int i = 0; i < kBatch && nr_bytes < kMaxTransfer; i++) {
     const absl::StatusOr<bool> popped = queue.Pop(chain_);
     if (!popped.ok()) return popped.status();
     if (!*popped) break;
@@ -116,6 +124,7 @@ absl::Status BlockDevice::HandleQueue(gmem::vhost::Backend& /*backend*/,
     if (chain_.writable_size() == 0) {
       return absl::DataLossError("a request without a byte for its status");
     }
+    nr_bytes += chain_.readable_size() + chain_.writable_size();
     const uint8_t status = Do(chain_);
     chain_.Write(chain_.writable_size() - 1, &status, 1);
     // All of it, so that the dirty log has the status, which is the last byte.
@@ -161,7 +170,8 @@ uint8_t BlockDevice::Transfer(const Chain& chain, uint64_t sector, bool is_write
   // Without the header, or the status: both are there.
   const uint64_t first = is_write ? sizeof(virtio_blk_outhdr) : 0;
   const uint64_t size = is_write ? chain.readable_size() - first : chain.writable_size() - 1;
-  if (size % kSectorSize != 0 || !IsInFile(sector, size) || (is_write && options_.is_read_only)) {
+  if (size % kSectorSize != 0 || size > kMaxTransfer || !IsInFile(sector, size) ||
+      (is_write && options_.is_read_only)) {
     return VIRTIO_BLK_S_IOERR;
   }
   uint64_t done = 0;
@@ -196,7 +206,8 @@ uint8_t BlockDevice::GetId(const Chain& chain) const {
 uint8_t BlockDevice::Discard(const Chain& chain, bool is_zeroing) {
   const uint64_t size = chain.readable_size() - sizeof(virtio_blk_outhdr);
   virtio_blk_discard_write_zeroes range;
-  if (size == 0 || size % sizeof(range) != 0 || size / sizeof(range) > kMaxDiscardRanges ||
+  if (size == 0 || size % sizeof(range) != 0 ||
+      size / sizeof(range) > (is_zeroing ? kMaxZeroedRanges : kMaxDiscardRanges) ||
       options_.is_read_only) {
     return VIRTIO_BLK_S_IOERR;
   }
