@@ -155,6 +155,16 @@ TEST_F(ShmTest, WorksAfterAReset) {
   }
 }
 
+// QEMU doesn't tell this device of DRIVER_OK, and the driver never kicks.
+TEST_F(ShmTest, MapsAtTheStart) {
+  ASSERT_NO_FATAL_FAILURE(
+      StartDevice({"--map=" + file() + "@" + std::to_string(kShmOffset), "--at_start"}));
+  ASSERT_EQ(pwrite(fd_.get(), "host", 4, 0), 4);
+  ASSERT_NO_FATAL_FAILURE(StartQemu());
+  for (int i = 0; i < 1000 && InGuest(kShmOffset, 4) != "host"; i++) usleep(10000);
+  ASSERT_NO_FATAL_FAILURE(ExpectShared(kShmOffset, 0, "at once"));
+}
+
 // QEMU goes, with the mapping; the device waits for the next.
 TEST_F(ShmTest, ServesTheNextQemu) {
   ASSERT_NO_FATAL_FAILURE(StartDevice({"--map=" + file()}));
