@@ -156,7 +156,7 @@ absl::Status Backend::SetLogBase(Message& message) {
                         DirtyMarks::Create(FromBytes<LogArea>(message.bytes()), message.fds.get(0),
                                            memory_.guest_end()));
   log_ = std::move(log);
-  UpdateLogs();
+  MoveRings();
   return responder_.Reply({});
 }
 

@@ -75,6 +75,29 @@ TEST_F(BackendTest, LogsWhatItWrites) {
   EXPECT_EQ(byte, 1 << (kPage % 8));
 }
 
+// The ring's address for the log is, as its other addresses, one of the IOTLB's.
+TEST_F(BackendTest, LogsTheRingWhereTheGuestHasIt) {
+  Negotiate(Bit(VirtioFeature::kLogAll) | Bit(VirtioFeature::kIommuPlatform));
+  SetTable();
+  StartQueue();
+  VringAddress address = Address(0);
+  address.flags = kVringLog;
+  address.log = address.used;
+  ASSERT_TRUE(Ask<FrontendRequest::kSetVringAddr>(address).ok());
+  const UniqueFd file = NewFile(4096);
+  ASSERT_TRUE(
+      Ask<FrontendRequest::kSetLogBase>({.mmap_size = 4096, .mmap_offset = 0}, {file.get()}).ok());
+  TranslateAll();
+  AddRequest();
+  Kick();
+  Run();
+  ASSERT_TRUE(ring_.TakeUsed());
+  uint8_t byte = 0;
+  constexpr auto kPage = static_cast<off_t>((TestGuest::kGuest + TestGuest::kUsed) / kLogPageSize);
+  ASSERT_EQ(pread(file.get(), &byte, 1, kPage / 8), 1);
+  EXPECT_EQ(byte, 1 << (kPage % 8));
+}
+
 // CVE-2021-3839, and what is in flight lives on with the front-end.
 TEST_F(BackendTest, InflightBufferSurvivesABackend) {
   Negotiate();
@@ -163,6 +186,7 @@ TEST_F(BackendTest, SurvivesAPipeThatNobodyReads) {
   // Where it can't be held back cheaply, pipes aren't taken at all.
   ExpectRefused(Ask<FrontendRequest::kSetVringCall>(0, {out.get()}));
   ExpectRefused(Ask<FrontendRequest::kSetLogFd>({}, {out.get()}));
+  ExpectRefused(Ask<FrontendRequest::kSetVringErr>(0, {guest_.fd()}));
 }
 
 // The front-end learns where the memory is, and serves what isn't there yet.

@@ -246,7 +246,7 @@ absl::Status Backend::SetFeatures(uint64_t features) {
   if (!has_feature(VirtioFeature::kProtocolFeatures)) {
     for (Vring& vring : vrings_) vring.is_enabled = true;
   }
-  UpdateLogs();
+  MoveRings();
   device_.SetFeatures(features);
   return absl::OkStatus();
 }

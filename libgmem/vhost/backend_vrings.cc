@@ -17,6 +17,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "gmem/status.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/backend.h"
 #include "gmem/vhost/guest_memory_map.h"
@@ -41,6 +42,9 @@ absl::Status Drain(int fd) {
   return ErrnoError(errno, "can't read a virtqueue's kick");
 }
 
+// Of the channel: it takes more when the front-end has answered, which wakes us.
+bool IsFull(const absl::Status& status) { return GetErrno(status) == ENOMEM; }
+
 void Signal(int fd) {
   const uint64_t one = 1;
   // Full says the same: there is something.
@@ -51,9 +55,10 @@ void Signal(int fd) {
 
 absl::Status Backend::PrepareEventFd(int fd) {
   struct stat state = {};
-  // A write to a pipe or socket that nobody reads from raises SIGPIPE.
-  if (fstat(fd, &state) != 0 || S_ISFIFO(state.st_mode) || S_ISSOCK(state.st_mode)) {
-    return CheckError(EINVAL, "a descriptor for notifications is a pipe or socket: use an eventfd");
+  // An eventfd has no file type. What is written to a pipe or socket may raise SIGPIPE,
+  // and files may wait for who serves them.
+  if (fstat(fd, &state) != 0 || (state.st_mode & S_IFMT) != 0) {
+    return CheckError(EINVAL, "a descriptor for notifications is a file: use an eventfd");
   }
   const int flags = fcntl(fd, F_GETFL);
   if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0) {
@@ -108,7 +113,7 @@ absl::Status Backend::SetVringAddress(const VringAddress& address) {
   const std::optional<VringAddress> old = std::exchange(vring->address, address);
   // What isn't there can't become it; but with an IOTLB it may still be told.
   if (!has_feature(VirtioFeature::kIommuPlatform) && vring->size > 0 && memory_.size() > 0 &&
-      !FindRing(address.index)) {
+      !FindRing(address.index).value_or(std::nullopt)) {
     vring->address = old;
     return CheckError(
         EINVAL, absl::StrCat("SET_VRING_ADDR: virtqueue ", address.index, " at 0x",
@@ -116,7 +121,6 @@ absl::Status Backend::SetVringAddress(const VringAddress& address) {
                              " and 0x", absl::Hex(address.used), " isn't all in memory"));
   }
   if (vring->queue) MoveRings();
-  UpdateLogs();
   return absl::OkStatus();
 }
 
@@ -128,7 +132,7 @@ Virtqueue::Options Backend::OptionsOf(size_t index) const {
           .has_event_idx = has_feature(VirtioFeature::kEventIdx)};
 }
 
-GuestSpan Backend::FindRingPart(size_t index, uint64_t address, uint64_t size) {
+absl::StatusOr<GuestSpan> Backend::FindRingPart(size_t index, uint64_t address, uint64_t size) {
   if (!has_feature(VirtioFeature::kIommuPlatform)) {
     return has_feature(ProtocolFeature::kGpaAddresses) ? memory_.FromGuest(address, size)
                                                        : memory_.FromUser(address, size);
@@ -143,21 +147,26 @@ GuestSpan Backend::FindRingPart(size_t index, uint64_t address, uint64_t size) {
   if (result == GuestMemoryMap::Result::kMiss) {
     AskForMiss(index, failed_at, kIotlbRead | kIotlbWrite);
   }
-  if (result != GuestMemoryMap::Result::kOk || count == 0) return {};
+  if (result != GuestMemoryMap::Result::kOk || count == 0) return GuestSpan();
   for (size_t i = 1; i < count; i++) {
-    if (pieces[i].data() != pieces[i - 1].data() + pieces[i - 1].size()) return {};
+    if (pieces[i].data() != pieces[i - 1].data() + pieces[i - 1].size()) {
+      return CheckError(EINVAL, absl::StrCat("virtqueue ", index, ": the ring's part at 0x",
+                                             absl::Hex(address), " isn't contiguous in memory"));
+    }
   }
-  return {pieces[0].data(), size};
+  return GuestSpan(pieces[0].data(), size);
 }
 
-std::optional<Virtqueue::Memory> Backend::FindRing(size_t index) {
+absl::StatusOr<std::optional<Virtqueue::Memory>> Backend::FindRing(size_t index) {
   const Vring& vring = vrings_[index];
   if (!vring.address) return std::nullopt;
   const Virtqueue::Sizes sizes = Virtqueue::SizesOf(OptionsOf(index));
-  const Virtqueue::Memory ring = {
-      .descriptors = FindRingPart(index, vring.address->descriptor, sizes.descriptors),
-      .used = FindRingPart(index, vring.address->used, sizes.used),
-      .available = FindRingPart(index, vring.address->available, sizes.available)};
+  Virtqueue::Memory ring;
+  GMEM_ASSIGN_OR_RETURN(ring.descriptors,
+                        FindRingPart(index, vring.address->descriptor, sizes.descriptors));
+  GMEM_ASSIGN_OR_RETURN(ring.used, FindRingPart(index, vring.address->used, sizes.used));
+  GMEM_ASSIGN_OR_RETURN(ring.available,
+                        FindRingPart(index, vring.address->available, sizes.available));
   if (ring.descriptors.empty() || ring.used.empty() || ring.available.empty()) {
     return std::nullopt;
   }
@@ -183,7 +192,7 @@ absl::Status Backend::Kick(size_t index) {
 absl::Status Backend::StartQueue(size_t index) {
   Vring& vring = vrings_[index];
   if (vring.queue || vring.has_failed) return absl::OkStatus();
-  const std::optional<Virtqueue::Memory> ring = FindRing(index);
+  GMEM_ASSIGN_OR_RETURN(const std::optional<Virtqueue::Memory> ring, FindRing(index));
   // Not yet: the front-end hasn't said all, or the IOTLB has to be asked.
   if (!ring || vring.size == 0) return absl::OkStatus();
   GMEM_ASSIGN_OR_RETURN(Virtqueue queue,
@@ -200,7 +209,7 @@ absl::Status Backend::StartQueue(size_t index) {
   }
   vring.queue.emplace(std::move(queue));
   vring.queue->set_call([this, index] { Call(index); });
-  UpdateLogs();
+  SetLog(vring, *ring);
   device_.QueueStarted(*this, *vring.queue);
   return absl::OkStatus();
 }
@@ -240,6 +249,7 @@ absl::Status Backend::AnswerVringBase() {
 void Backend::ServeQueues() {
   for (size_t i = 0; i < vrings_.size(); i++) {
     Vring& vring = vrings_[i];
+    if (std::exchange(vring.is_call_due, false)) Call(i);
     if (vring.is_polled) vring.is_pending = true;
     if (!vring.is_pending || vring.has_failed || base_asked_ == i) continue;
     if (const absl::Status status = StartQueue(i); !status.ok()) {
@@ -271,6 +281,8 @@ void Backend::ServeQueue(size_t index) {
   }
   if (queue.miss()) {
     AskForMiss(index, queue.miss()->address, static_cast<uint8_t>(queue.miss()->access));
+    // The front-end may refuse: then a kick tries again.
+    queue.EnableKicks();
     return;
   }
   const bool has_more = vring.is_enabled ? queue.EnableKicks() : queue.base() != base;
@@ -283,6 +295,7 @@ void Backend::ServeQueue(size_t index) {
 // The driver's fault, or the device's: it is told, and has to start the queue again.
 void Backend::FailQueue(size_t index, const absl::Status& why) {
   Vring& vring = vrings_[index];
+  if (vring.has_failed) return;
   vring.has_failed = true;
   vring.is_pending = false;
   device_status_ |= static_cast<uint8_t>(DeviceStatus::kNeedsReset);
@@ -301,8 +314,11 @@ void Backend::Call(size_t index) {
   if (vring.call) {
     Signal(vring.call.get());
   } else if (has_feature(ProtocolFeature::kInbandNotifications) && has_channel()) {
-    channel_->Start<BackendRequest::kVringCall>({.index = static_cast<uint32_t>(index), .num = 0},
-                                                {}, [](const absl::StatusOr<Message*>&) {});
+    channel_->Start<BackendRequest::kVringCall>(
+        {.index = static_cast<uint32_t>(index), .num = 0}, {},
+        [this, index](const absl::StatusOr<Message*>& reply) {
+          if (IsFull(reply.status())) vrings_[index].is_call_due = true;
+        });
   }
 }
 
@@ -317,9 +333,13 @@ void Backend::MoveRings() {
     }
     if (!vring.queue) continue;
     const bool was_reachable = vring.queue->is_reachable();
-    if (const absl::Status status = vring.queue->Move(FindRing(i)); !status.ok()) {
-      FailQueue(i, status);
-    }
+    absl::StatusOr<std::optional<Virtqueue::Memory>> ring = FindRing(i);
+    absl::Status status = ring.status();
+    if (!status.ok()) ring = std::nullopt;
+    // Before what waits for the ring is written to it.
+    if (*ring) SetLog(vring, **ring);
+    status.Update(vring.queue->Move(*ring));
+    if (!status.ok()) FailQueue(i, status);
     if (was_reachable || !vring.queue->is_reachable()) continue;
     vring.queue->Notify();
     vring.is_pending = true;
@@ -327,13 +347,17 @@ void Backend::MoveRings() {
   }
 }
 
-void Backend::UpdateLogs() {
+void Backend::SetLog(Vring& vring, const Virtqueue::Memory& ring) {
   const bool is_logging = has_feature(VirtioFeature::kLogAll) && log_.is_valid();
-  for (Vring& vring : vrings_) {
-    if (!vring.queue) continue;
-    vring.queue->set_log(is_logging ? &log_ : nullptr, (vring.address->flags & kVringLog) != 0,
-                         vring.address->log);
+  bool log_ring = (vring.address->flags & kVringLog) != 0;
+  uint64_t address = vring.address->log;
+  if (is_logging && log_ring && has_feature(VirtioFeature::kIommuPlatform)) {
+    // Then it is the used part's I/O virtual address, but the log knows the guest's only.
+    const std::optional<uint64_t> used = memory_.ToGuest(ring.used.data());
+    log_ring = used.has_value();
+    address = used.value_or(0);
   }
+  vring.queue->set_log(is_logging ? &log_ : nullptr, log_ring, address);
 }
 
 void Backend::AskForMiss(size_t index, uint64_t iova, uint8_t permissions) {
@@ -347,7 +371,13 @@ void Backend::AskForMiss(size_t index, uint64_t iova, uint8_t permissions) {
                              .permissions = permissions,
                              .type = IotlbType::kMiss,
                              .padding = {}};
-  channel_->Start<BackendRequest::kIotlbMsg>(miss, {}, [](const absl::StatusOr<Message*>&) {});
+  channel_->Start<BackendRequest::kIotlbMsg>(miss, {},
+                                             [this, index](const absl::StatusOr<Message*>& reply) {
+                                               if (reply.ok()) return;
+                                               vrings_[index].is_missing = false;
+                                               if (IsFull(reply.status()))
+                                                 vrings_[index].is_pending = true;
+                                             });
 }
 
 bool Backend::has_started() const {

@@ -195,6 +195,61 @@ TEST_F(BackendTest, AsksForMissingTranslations) {
   EXPECT_TRUE(is_served);
 }
 
+TEST_F(BackendTest, AsksAgainIfTheChannelWasFull) {
+  Negotiate(Bit(VirtioFeature::kIommuPlatform));
+  SetTable();
+  OpenChannel();
+  StartQueue();
+  ASSERT_TRUE(FindInChannel(BackendRequest::kIotlbMsg));
+  Translate(TestGuest::kUser, TestGuest::kSize, TestGuest::kUser);
+  FillChannel();
+  AddRequest();
+  Kick();
+  Run();
+  EXPECT_TRUE(FindInChannel(BackendRequest::kIotlbMsg));
+}
+
+// A driver's fault, perhaps: then it may know better the next time.
+TEST_F(BackendTest, AKickRetriesATranslation) {
+  Negotiate(Bit(VirtioFeature::kIommuPlatform));
+  SetTable();
+  OpenChannel();
+  StartQueue();
+  ASSERT_TRUE(FindInChannel(BackendRequest::kIotlbMsg));
+  Translate(TestGuest::kUser, TestGuest::kSize, TestGuest::kUser);
+  AddRequest();
+  Kick();
+  ASSERT_TRUE(FindInChannel(BackendRequest::kIotlbMsg));
+  EXPECT_EQ(guest_.Get<uint16_t>(TestGuest::kUsed), 0) << "it must not hold back its kicks";
+  Kick();
+  EXPECT_TRUE(FindInChannel(BackendRequest::kIotlbMsg));
+}
+
+TEST_F(BackendTest, RefusesARingInPieces) {
+  Negotiate(Bit(VirtioFeature::kIommuPlatform));
+  SetTable();
+  StartQueue();
+  // The descriptors go on in a page that lies elsewhere.
+  VringAddress address = Address(0);
+  address.descriptor = TestGuest::kUser + 0xfc0;
+  ASSERT_TRUE(Ask<FrontendRequest::kSetVringAddr>(address).ok());
+  Translate(TestGuest::kUser, 0x1000, TestGuest::kUser);
+  Translate(TestGuest::kUser + 0x1000, 0x1000, TestGuest::kUser + 0x5000);
+  EXPECT_EQ(GetErrno(device_.failure), EINVAL) << device_.failure;
+  EXPECT_TRUE(Take(error_));
+}
+
+// What the front-end says meanwhile doesn't fill a device's log.
+TEST_F(BackendTest, AQueueFailsOnce) {
+  Negotiate(Bit(VirtioFeature::kIommuPlatform));
+  SetTable();
+  Translate(TestGuest::kUser, TestGuest::kSize, TestGuest::kUser);
+  StartQueue();
+  // The descriptors aren't aligned any more.
+  for (int i = 0; i < 3; i++) Translate(TestGuest::kUser, TestGuest::kSize, TestGuest::kUser + 1);
+  EXPECT_EQ(device_.log, "start0 failed ");
+}
+
 TEST_F(BackendTest, PollsAQueueWithoutAKick) {
   Negotiate();
   SetTable();
@@ -218,6 +273,20 @@ TEST_F(BackendTest, NotifiesInBand) {
   Message* const message = NextOfChannel();
   ASSERT_NE(message, nullptr);
   EXPECT_EQ(message->header.request, static_cast<uint32_t>(BackendRequest::kVringCall));
+}
+
+TEST_F(BackendTest, CallsInBandWhenTheChannelHasRoom) {
+  Negotiate(0, kAll | Bit(ProtocolFeature::kInbandNotifications));
+  SetTable();
+  OpenChannel();
+  StartQueue();
+  ASSERT_TRUE(Ask<FrontendRequest::kSetVringCall>(kVringNoFd).ok());
+  FillChannel();
+  AddRequest();
+  Kick();
+  Run();
+  ASSERT_TRUE(ring_.TakeUsed());
+  EXPECT_TRUE(FindInChannel(BackendRequest::kVringCall));
 }
 
 TEST_F(BackendTest, KickThatNeverBlocks) {

@@ -119,6 +119,7 @@ absl::Status GuestMemoryMap::Replace(absl::Span<const MemoryRegion> regions, con
     return CheckError(EINVAL, absl::StrCat(regions.size(), " regions come with ", fds.size(),
                                            " descriptors: one for each is due"));
   }
+  GMEM_RETURN_IF_ERROR(CheckRetired(slots_.size()));
   Slots slots;
   for (size_t i = 0; i < regions.size(); i++) {
     GMEM_RETURN_IF_ERROR(Insert(slots, regions[i], fds.get(i)));
@@ -140,9 +141,17 @@ absl::Status GuestMemoryMap::Remove(const MemoryRegion& region) {
   if (slot == slots_.end()) {
     return CheckError(ENOENT, absl::StrCat("there is no ", Describe(region)));
   }
+  GMEM_RETURN_IF_ERROR(CheckRetired(1));
   retired_.push_back(std::move(*slot));
   slots_.erase(slot);
   return absl::OkStatus();
+}
+
+absl::Status GuestMemoryMap::CheckRetired(size_t nr_more) const {
+  if (retired_.size() + nr_more <= kMaxRetired) return absl::OkStatus();
+  return CheckError(EBUSY,
+                    absl::StrCat(retired_.size(), " regions that were removed are still ",
+                                 "mapped, for requests in flight: wait until they are done"));
 }
 
 void GuestMemoryMap::Clear() {

@@ -118,6 +118,25 @@ TEST(GuestMemoryMapTest, KeepsWhatIsRemovedUntilNobodyUsesIt) {
   EXPECT_EQ(mincore(memory.data(), 1, resident.data()), -1);
 }
 
+// A front-end that changes its memory on and on, while a chain is in flight.
+TEST(GuestMemoryMapTest, WhatIsKeptIsBounded) {
+  const UniqueFd file = NewFile(0x1000);
+  const MemoryRegion region = Region(0x10000, 0x1000);
+  FdList fds;
+  fds.Add(*file.Duplicate());
+  GuestMemoryMap map;
+  ASSERT_TRUE(map.Replace({region}, fds).ok());
+  absl::Status status;
+  int nr_changes = 0;
+  for (; nr_changes < 10000 && status.ok(); nr_changes++) status = map.Replace({region}, fds);
+  EXPECT_EQ(GetErrno(status), EBUSY);
+  EXPECT_GT(nr_changes, static_cast<int>(kMaxMemorySlots));
+  EXPECT_EQ(GetErrno(map.Remove(region)), EBUSY);
+  EXPECT_EQ(map.size(), 1U) << "nothing has changed";
+  map.DropRetired();
+  EXPECT_TRUE(map.Remove(region).ok());
+}
+
 TEST(GuestMemoryMapTest, TranslatesAcrossRegionsAndNotHoles) {
   const UniqueFd file = NewFile(0x1000);
   GuestMemoryMap map;

@@ -62,7 +62,8 @@ absl::StatusOr<PackedInflight::Recovered> PackedInflight::Recover(
     return Bad(absl::StrCat("version ", header.version, " and ", header.nr_entries,
                             " entries, not ", size_));
   }
-  if (header.free_head >= size_ || header.old_free_head >= size_ || header.used_index >= size_ ||
+  // Where all entries are in flight, others let the free list begin behind the last.
+  if (header.free_head > size_ || header.old_free_head > size_ || header.used_index >= size_ ||
       header.old_used_index >= size_ || header.used_wrap > 1 || header.old_used_wrap > 1) {
     return Bad("a place in it that there isn't");
   }
@@ -112,7 +113,10 @@ absl::Status PackedInflight::FindChains(Recovered& recovered) {
   for (const InflightPackedEntry& entry : entries_) {
     if (entry.inflight != 0) nr_in_flight += entry.count;
   }
-  if (nr_in_flight != size_) entries_[free_head_].inflight = 0;
+  if (nr_in_flight != size_) {
+    if (free_head_ == size_) return Bad("entries are free, but the free list is empty");
+    entries_[free_head_].inflight = 0;
+  }
 
   old_.clear();
   for (uint16_t i = 0; i < size_; i++) {

@@ -17,6 +17,7 @@
 #include "gmem/vhost/backend.h"
 #include "gmem/vhost/chain.h"
 #include "gmem/vhost/device.h"
+#include "gmem/vhost/message.h"
 #include "gmem/vhost/protocol.h"
 #include "gmem/vhost/virtqueue.h"
 #include "vhost/testing_scripted_frontend.h"
@@ -112,6 +113,41 @@ class BackendTest : public FrontendTest {
  protected:
   BackendTest() { Connect(device_); }
   ~BackendTest() override { Disconnect(); }
+
+  // Tells the IOTLB of some bytes at a user address.
+  void Translate(uint64_t iova, uint64_t size, uint64_t user_address) {
+    ASSERT_TRUE(Ask<FrontendRequest::kIotlbMsg>({.iova = iova,
+                                                 .size = size,
+                                                 .user_address = user_address,
+                                                 .permissions = kIotlbRead | kIotlbWrite,
+                                                 .type = IotlbType::kUpdate,
+                                                 .padding = {}})
+                    .ok());
+  }
+  // The rings are at user addresses, and the buffers at the guest's: all of them are.
+  void TranslateAll() {
+    Translate(TestGuest::kUser, TestGuest::kSize, TestGuest::kUser);
+    Translate(TestGuest::kGuest, TestGuest::kSize, TestGuest::kUser);
+  }
+  // The front-end doesn't answer until no request more is taken.
+  void FillChannel() {
+    bool is_full = false;
+    while (!is_full) {
+      backend_->ConfigChanged([&is_full](const absl::Status& status) { is_full |= !status.ok(); });
+    }
+  }
+  // Answers them, up to the one that is looked for.
+  bool FindInChannel(BackendRequest request) {
+    for (int i = 0; i < 1000; i++) {
+      Run();
+      while (Message* const message = NextOfChannel()) {
+        const bool is_found = message->header.request == static_cast<uint32_t>(request);
+        EXPECT_TRUE(channel_->Acknowledge(absl::OkStatus()).ok());
+        if (is_found) return true;
+      }
+    }
+    return false;
+  }
 
   TestDevice device_;
 };

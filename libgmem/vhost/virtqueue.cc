@@ -97,25 +97,23 @@ absl::StatusOr<Virtqueue> Virtqueue::Create(const GuestMemoryMap& memory, const 
   return queue;
 }
 
-absl::Status Virtqueue::TrackInflight(GuestSpan region) {
-  GMEM_RETURN_IF_ERROR(ring_->TrackInflight(region));
-  return absl::OkStatus();
-}
+absl::Status Virtqueue::TrackInflight(GuestSpan region) { return ring_->TrackInflight(region); }
 
 absl::StatusOr<bool> Virtqueue::Pop(Chain& chain) {
   if (!status_.ok()) return status_;
   miss_.reset();
   if (!is_reachable_) return false;
-  if (in_flight_ == options_.size) {
-    status_ = CheckError(EBADMSG, absl::StrCat("virtqueue ", options_.index, " of ", options_.size,
-                                               " entries has more in flight"));
-    return status_;
-  }
   virtqueue_internal::ChainBuilder builder(*memory_, chain);
   switch (ring_->Pop(builder)) {
     case Ring::Popped::kNone:
       return false;
     case Ring::Popped::kChain:
+      // As where SET_VRING_BASE was made up.
+      if (in_flight_ == options_.size) {
+        status_ = CheckError(EBADMSG, absl::StrCat("virtqueue ", options_.index, " of ",
+                                                   options_.size, " entries has more in flight"));
+        return status_;
+      }
       in_flight_++;
       return true;
     case Ring::Popped::kMiss:

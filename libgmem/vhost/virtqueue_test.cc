@@ -212,6 +212,21 @@ TEST_P(VirtqueueTest, CrossesRegions) {
   EXPECT_EQ(memory_.FromGuest(more.guest_address, 1)[0], 'c');
 }
 
+TEST_P(VirtqueueTest, AllOfItMayBeInFlight) {
+  Virtqueue queue = New();
+  std::vector<Chain> chains(kSize);
+  for (Chain& chain : chains) {
+    ring_.Add({{kData, 1, kWrite}});
+    ASSERT_TRUE(*queue.Pop(chain));
+  }
+  const auto more = queue.Pop(chain_);
+  ASSERT_TRUE(more.ok()) << more.status();
+  EXPECT_FALSE(*more);
+  for (const Chain& chain : chains) queue.Push(chain, 1);
+  ring_.Add({{kData, 1, kWrite}});
+  EXPECT_TRUE(*queue.Pop(chain_));
+}
+
 TEST_P(VirtqueueTest, RefusesMoreInFlightThanItHas) {
   Virtqueue queue = New();
   std::vector<Chain> chains(kSize + 1);
@@ -381,6 +396,23 @@ TEST_P(VirtqueueTest, KeepsWhatIsPushedWhileTheRingIsAway) {
   EXPECT_TRUE(ring_.TakeUsed());
 }
 
+TEST_P(VirtqueueTest, WhatStillWaitsForTheRingIsDoneAgain) {
+  auto buffer = InflightBuffer::Create(1, kSize, is_packed());
+  ASSERT_TRUE(buffer.ok());
+  const uint16_t id = ring_.Add({{kData, 1, kWrite}});
+  {
+    Virtqueue queue = New();
+    ASSERT_TRUE(queue.TrackInflight(buffer->queue(0)).ok());
+    ASSERT_TRUE(*queue.Pop(chain_));
+    ASSERT_TRUE(queue.Move(std::nullopt).ok());
+    queue.Push(chain_, 1);
+  }
+  Virtqueue queue = New();
+  ASSERT_TRUE(queue.TrackInflight(buffer->queue(0)).ok());
+  ASSERT_TRUE(*queue.Pop(chain_));
+  EXPECT_EQ(chain_.token().id, id);
+}
+
 // What a back-end had in flight when it died, the next one does, in the old order.
 TEST_P(VirtqueueTest, ResubmitsWhatWasInFlight) {
   auto buffer = InflightBuffer::Create(1, kSize, is_packed());
@@ -540,6 +572,35 @@ TEST_P(PackedTest, RefusesLoops) {
     guest_.Put<uint16_t>(TestGuest::kDescriptors + 16 * i + 14, kNext | 1 << 7);
   }
   ExpectBroken(queue, "a loop of descriptors");
+}
+
+// As others write it: the free list's end is one entry too far, and all are in flight.
+TEST_P(PackedTest, TakesUpARegionWithoutAFreeEntry) {
+  auto buffer = InflightBuffer::Create(1, kSize, /*is_packed=*/true);
+  ASSERT_TRUE(buffer.ok());
+  const GuestSpan region = buffer->queue(0);
+  {
+    Virtqueue queue = New();
+    ASSERT_TRUE(queue.TrackInflight(region).ok());
+    for (int i = 0; i < kSize; i++) {
+      ring_.Add({{kData, 1, kWrite}});
+      ASSERT_TRUE(*queue.Pop(chain_));
+    }
+  }
+  // free_head and old_free_head; the last entry's next.
+  for (const size_t at : {size_t{12}, size_t{14}, size_t{32} * kSize + 2}) {
+    std::memcpy(region.data() + at, &kSize, sizeof(kSize));
+  }
+  {
+    Virtqueue queue = New();
+    ASSERT_TRUE(queue.TrackInflight(region).ok());
+    for (int i = 0; i < kSize; i++) ASSERT_TRUE(*queue.Pop(chain_)) << i;
+    EXPECT_FALSE(*queue.Pop(chain_));
+  }
+  // Where one is free, it must be there.
+  region[32] = 0;
+  Virtqueue queue = New();
+  EXPECT_EQ(GetErrno(queue.TrackInflight(region)), EBADMSG);
 }
 
 INSTANTIATE_TEST_SUITE_P(Rings, PackedTest, ::testing::Values(true));

@@ -125,6 +125,8 @@ class Backend {
     bool is_pending = false;
     // Waits for the IOTLB.
     bool is_missing = false;
+    // The channel didn't take it.
+    bool is_call_due = false;
     bool has_failed = false;
     std::optional<Virtqueue> queue;
   };
@@ -187,11 +189,12 @@ class Backend {
   void FailQueue(size_t index, const absl::Status& why);
   void Call(size_t index);
   void MoveRings();
-  void UpdateLogs();
+  void SetLog(Vring& vring, const Virtqueue::Memory& ring);
   void AskForMiss(size_t index, uint64_t iova, uint8_t permissions);
   Virtqueue::Options OptionsOf(size_t index) const;
-  GuestSpan FindRingPart(size_t index, uint64_t address, uint64_t size);
-  std::optional<Virtqueue::Memory> FindRing(size_t index);
+  // Nothing: not yet, as the front-end hasn't said all, or the IOTLB has to be asked.
+  absl::StatusOr<GuestSpan> FindRingPart(size_t index, uint64_t address, uint64_t size);
+  absl::StatusOr<std::optional<Virtqueue::Memory>> FindRing(size_t index);
   bool has_started() const;
   size_t nr_in_flight() const;
 

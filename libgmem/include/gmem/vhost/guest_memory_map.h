@@ -34,8 +34,13 @@ enum class GuestAccess : uint8_t { kRead = kIotlbRead, kWrite = kIotlbWrite };
 /// Thread-compatible: const methods may run at the same time.
 class GuestMemoryMap {
  public:
+  /// Regions that stay mapped until DropRetired(): a front-end can't use up this process's
+  /// mappings while a chain is in flight.
+  static constexpr size_t kMaxRetired = size_t{4} * kMaxMemorySlots;
+
   /// Puts regions in the place of all that are there (SET_MEM_TABLE); @p fds has one for
-  /// each, and stays the caller's. On an error nothing has changed. Errors: as Add().
+  /// each, and stays the caller's. On an error nothing has changed. Errors: as Add() and
+  /// Remove().
   absl::Status Replace(absl::Span<const MemoryRegion> regions, const FdList& fds);
 
   /// Maps one more region (ADD_MEM_REG). InvalidArgument (EINVAL): it has size 0, wraps
@@ -44,7 +49,8 @@ class GuestMemoryMap {
   absl::Status Add(const MemoryRegion& region, int fd);
 
   /// Removes a region (REM_MEM_REG), told by guest address, user address and size.
-  /// NotFound (ENOENT) if there is no such one.
+  /// NotFound (ENOENT) if there is no such one; FailedPrecondition (EBUSY) if kMaxRetired
+  /// that were removed are still mapped.
   absl::Status Remove(const MemoryRegion& region);
 
   void Clear();
@@ -65,7 +71,6 @@ class GuestMemoryMap {
     iotlb_ = iotlb;
     iotlb_gives_guest_ = gives_guest;
   }
-  const Iotlb* iotlb() const { return iotlb_; }
 
   /// What came of a translation.
   enum class Result {
@@ -104,6 +109,7 @@ class GuestMemoryMap {
   };
   using Slots = std::vector<std::unique_ptr<Slot>>;
 
+  absl::Status CheckRetired(size_t nr_more) const;
   static absl::Status Insert(Slots& slots, const MemoryRegion& region, int fd);
   const Slot* FindGuest(uint64_t address) const;
   const Slot* FindUser(uint64_t address) const;

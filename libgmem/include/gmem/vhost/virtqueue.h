@@ -108,7 +108,9 @@ class Virtqueue {
   const std::optional<Miss>& miss() const { return miss_; }
 
   /// The ring has moved, as the IOTLB or the memory table say. Nothing: it can't be
-  /// reached now; what is pushed meanwhile, waits.
+  /// reached now; what is pushed meanwhile, waits. If it never can again, who has the
+  /// inflight buffer does it again, and without one the driver waits for it for ever: the
+  /// front-end is only to take a ring away when its driver has no more use for it.
   absl::Status Move(const std::optional<Memory>& ring);
   bool is_reachable() const { return is_reachable_; }
 
