@@ -67,15 +67,11 @@ ssize_t WriteToPipe(int fd, const char* from, size_t size) {
 absl::Status Backend::SetMemoryTable(Message& message) {
   const auto table = FromBytes<MemoryTable>(message.bytes());
   if (is_table_unacknowledged_) {
-    // The front-end knows the bases: from here on accesses may fault.
     is_table_unacknowledged_ = false;
     if (table.nr_regions != 0) {
       return CheckError(EINVAL, "SET_MEM_TABLE where an acknowledgement of the last is due");
     }
-    for (size_t i = 0; i < memory_.size(); i++) {
-      GMEM_RETURN_IF_ERROR(RegisterPostcopy(memory_.memory(i)));
-    }
-    return absl::OkStatus();
+    return RegisterPostcopy();
   }
   GMEM_RETURN_IF_ERROR(memory_.Replace({table.regions.data(), table.nr_regions}, message.fds));
   MoveRings();
@@ -99,27 +95,29 @@ absl::Status Backend::AddMemoryRegion(Message& message) {
 }
 
 absl::Status Backend::ReplyAddMemoryRegion(Message& message) {
-  if (message.header.size != sizeof(SingleMemoryRegion)) {
-    // The front-end knows the bases of those that it has added.
-    return absl::OkStatus();
-  }
+  // The acknowledgement of all that were added.
+  if (message.header.size != sizeof(SingleMemoryRegion)) return RegisterPostcopy();
   auto reply = FromBytes<SingleMemoryRegion>(message.bytes());
   GMEM_RETURN_IF_ERROR(AddMemoryRegion(message));
-  const GuestSpan memory = memory_.FromGuest(reply.region.guest_address, reply.region.size);
-  GMEM_RETURN_IF_ERROR(RegisterPostcopy(memory));
-  reply.region.user_address = BaseOf(memory);
+  reply.region.user_address =
+      BaseOf(memory_.FromGuest(reply.region.guest_address, reply.region.size));
   return responder_.Reply(AsBytes(reply));
 }
 
-absl::Status Backend::RegisterPostcopy(GuestSpan memory) {
-  uffdio_register request = {};
+// The front-end knows the bases: from here on accesses may fault. What is registered stays
+// so.
+absl::Status Backend::RegisterPostcopy() {
   const uint64_t page = HostPageSize().value();
-  request.range.start = BaseOf(memory) / page * page;
-  request.range.len =
-      (BaseOf(memory) + memory.size() + page - 1) / page * page - request.range.start;
-  request.mode = UFFDIO_REGISTER_MODE_MISSING;
-  if (ioctl(postcopy_.get(), UFFDIO_REGISTER, &request) != 0) {
-    return ErrnoError(errno, "can't let the front-end serve a region's faults");
+  for (size_t i = 0; i < memory_.size(); i++) {
+    const GuestSpan memory = memory_.memory(i);
+    uffdio_register request = {};
+    request.range.start = BaseOf(memory) / page * page;
+    request.range.len =
+        (BaseOf(memory) + memory.size() + page - 1) / page * page - request.range.start;
+    request.mode = UFFDIO_REGISTER_MODE_MISSING;
+    if (ioctl(postcopy_.get(), UFFDIO_REGISTER, &request) != 0) {
+      return ErrnoError(errno, "can't let the front-end serve a region's faults");
+    }
   }
   return absl::OkStatus();
 }

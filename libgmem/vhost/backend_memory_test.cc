@@ -10,6 +10,9 @@
 #include <array>
 #include <cerrno>
 #include <cstdint>
+#include <fstream>
+#include <ios>
+#include <sstream>
 #include <string>
 #include <thread>
 
@@ -187,6 +190,59 @@ TEST_F(BackendTest, SurvivesAPipeThatNobodyReads) {
   ExpectRefused(Ask<FrontendRequest::kSetVringCall>(0, {out.get()}));
   ExpectRefused(Ask<FrontendRequest::kSetLogFd>({}, {out.get()}));
   ExpectRefused(Ask<FrontendRequest::kSetVringErr>(0, {guest_.fd()}));
+}
+
+// Are faults at @address for a userfaultfd?
+bool HasServedFaults(const uint8_t* address) {
+  std::ifstream maps("/proc/self/smaps");
+  const auto wanted = reinterpret_cast<uintptr_t>(address);
+  bool is_here = false;
+  for (std::string line; std::getline(maps, line);) {
+    uintptr_t start = 0;
+    uintptr_t end = 0;
+    char dash = 0;
+    std::istringstream words(line);
+    if (words >> std::hex >> start >> dash >> end && dash == '-') {
+      is_here = wanted >= start && wanted < end;
+    } else if (is_here && line.starts_with("VmFlags:")) {
+      return line.find(" um") != std::string::npos;
+    }
+  }
+  return false;
+}
+
+// Until the front-end has said that it knows the addresses, nobody would serve a fault.
+TEST_F(BackendTest, PostcopyWaitsUntilTheFrontendKnowsWhereARegionIs) {
+  Negotiate();
+  ASSERT_TRUE(Ask<FrontendRequest::kPostcopyAdvise>().ok());
+  ASSERT_EQ(reply_fds_.size(), 1U) << "userfaultfd is forbidden here";
+  ASSERT_TRUE(Ask<FrontendRequest::kPostcopyListen>().ok());
+  const Format format = {.name = "ADD_MEM_REG with its base",
+                         .has_reply = true,
+                         .min_reply_size = 40,
+                         .max_reply_size = 40};
+  const SingleMemoryRegion region = {.padding = 0, .region = guest_.region()};
+  uint64_t base = 0;
+  frontend_->StartFormat(
+      static_cast<uint32_t>(FrontendRequest::kAddMemReg), format, AsBytes(region), {guest_.fd()},
+      [&base](const absl::StatusOr<Message*>& reply) {
+        ASSERT_TRUE(reply.ok()) << reply.status();
+        base = FromBytes<SingleMemoryRegion>((*reply)->bytes()).region.user_address;
+      },
+      /*want_ack=*/false);
+  for (int i = 0; i < 5; i++) Run();
+  const GuestSpan memory = backend_->memory().FromGuest(kData, 4096);
+  EXPECT_EQ(base + TestGuest::kData, reinterpret_cast<uintptr_t>(memory.data()));
+  EXPECT_FALSE(HasServedFaults(memory.data()));
+  Format known = {};
+  known.name = "ADD_MEM_REG, the acknowledgement";
+  const uint64_t ok = 0;
+  frontend_->StartFormat(
+      static_cast<uint32_t>(FrontendRequest::kAddMemReg), known, AsBytes(ok), {},
+      [](const absl::StatusOr<Message*>&) {}, /*want_ack=*/false);
+  Run();
+  ASSERT_TRUE(session_.ok()) << session_;
+  EXPECT_TRUE(HasServedFaults(memory.data()));
 }
 
 // The front-end learns where the memory is, and serves what isn't there yet.

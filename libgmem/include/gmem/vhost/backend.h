@@ -202,7 +202,7 @@ class Backend {
   absl::Status SetMemoryTable(Message& message);
   absl::Status AddMemoryRegion(Message& message);
   absl::Status ReplyAddMemoryRegion(Message& message);
-  absl::Status RegisterPostcopy(GuestSpan memory);
+  absl::Status RegisterPostcopy();
   absl::Status SetLogBase(Message& message);
   absl::Status ReplyInflight(const InflightArea& request);
   absl::Status SetInflight(const InflightArea& request, UniqueFd fd);
