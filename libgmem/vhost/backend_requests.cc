@@ -48,7 +48,7 @@ constexpr uint64_t kDeviceProtocolFeatures =
     Bit(ProtocolFeature::kCryptoSession) | Bit(ProtocolFeature::kHostNotifier) |
     Bit(ProtocolFeature::kSharedObject) | Bit(ProtocolFeature::kDeviceState) |
     // Not for every device: see Device::protocol_features().
-    Bit(ProtocolFeature::kPagefault);
+    Bit(ProtocolFeature::kPagefault) | Bit(ProtocolFeature::kGetVringBaseInflight);
 
 }  // namespace
 
@@ -182,7 +182,7 @@ absl::Status Backend::HandleOther(FrontendRequest request, Message& message) {
       return device_.CloseCryptoSession(number);
     case FrontendRequest::kGpuSetSocket:
       return device_.SetGpuSocket(message.fds.Take(0));
-    // Of the rings, there are only little-endian ones.
+    // Rings are little-endian, see Backend.
     case FrontendRequest::kSetVringEndian:
     default:
       return CheckError(EOPNOTSUPP, absl::StrCat(Name(request),
@@ -267,6 +267,10 @@ absl::Status Backend::SetProtocolFeatures(uint64_t features) {
   if ((features & Bit(ProtocolFeature::kInbandNotifications)) != 0 &&
       (features & needed) != needed) {
     return CheckError(EINVAL, "INBAND_NOTIFICATIONS need BACKEND_REQ and REPLY_ACK");
+  }
+  if ((features & Bit(ProtocolFeature::kGetVringBaseInflight)) != 0 &&
+      (features & Bit(ProtocolFeature::kInflightShmfd)) == 0) {
+    return CheckError(EINVAL, "GET_VRING_BASE_INFLIGHT needs INFLIGHT_SHMFD");
   }
   if (has_started() &&
       ((features ^ protocol_features_) & Bit(ProtocolFeature::kGpaAddresses)) != 0) {

@@ -235,8 +235,12 @@ absl::Status Backend::GetVringBase(uint32_t index) {
 absl::Status Backend::AnswerVringBase() {
   const uint32_t index = *base_asked_;
   Vring& vring = vrings_[index];
-  // What is in flight in a queue that has failed, may never be pushed.
-  if (vring.queue && vring.queue->in_flight() > 0 && !vring.has_failed) return absl::OkStatus();
+  // What is in flight in a queue that has failed, may never be pushed. What is noted, is
+  // done again.
+  const bool is_noted = has_feature(ProtocolFeature::kGetVringBaseInflight) && inflight_.is_valid();
+  if (vring.queue && vring.queue->in_flight() > 0 && !vring.has_failed && !is_noted) {
+    return absl::OkStatus();
+  }
   base_asked_.reset();
   StopQueue(index);
   Unwatch(vring.kick.get());

@@ -18,6 +18,7 @@ namespace {
 
 using testing_frontend::BackendTest;
 using testing_frontend::kData;
+using testing_frontend::kQueueSize;
 using testing_frontend::TestDevice;
 using namespace testing_ring;  // NOLINT(google-build-using-namespace): tests' own words
 
@@ -116,6 +117,34 @@ TEST_F(BackendTest, GetVringBaseWaitsForWhatIsInFlight) {
   for (int i = 0; i < 5 && !is_answered; i++) Run();
   EXPECT_TRUE(is_answered);
   EXPECT_TRUE(ring_.TakeUsed());
+}
+
+TEST_F(BackendTest, GetVringBaseLeavesWhatIsInFlightToTheNext) {
+  Negotiate(0, kAll | Bit(ProtocolFeature::kGetVringBaseInflight));
+  SetTable();
+  auto area = Ask<FrontendRequest::kGetInflightFd>(
+      {.mmap_size = 0, .mmap_offset = 0, .nr_queues = 2, .queue_size = kQueueSize, .padding = 0});
+  ASSERT_TRUE(area.ok());
+  const UniqueFd buffer = reply_fds_.Take(0);
+  ASSERT_TRUE(Ask<FrontendRequest::kSetInflightFd>(*area, {buffer.get()}).ok());
+  StartQueue();
+  device_.hold = true;
+  AddRequest();
+  Kick();
+  Run();
+  ASSERT_EQ(device_.held.size(), 1U);
+  EXPECT_TRUE(Ask<FrontendRequest::kGetVringBase>({.index = 0, .num = 0}).ok());
+  EXPECT_EQ(device_.log, "start0 stopping stop0 ");
+  EXPECT_FALSE(ring_.TakeUsed());
+  device_.hold = false;
+  StartQueue();
+  EXPECT_TRUE(ring_.TakeUsed());
+}
+
+TEST_F(BackendTest, NothingIsLeftWhereNobodyNotesIt) {
+  Negotiate();
+  ExpectRefused(Ask<FrontendRequest::kSetProtocolFeatures>(
+      Bit(ProtocolFeature::kReplyAck) | Bit(ProtocolFeature::kGetVringBaseInflight)));
 }
 
 TEST_F(BackendTest, ABrokenQueueIsToldAndCanStartAgain) {

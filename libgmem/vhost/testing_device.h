@@ -32,7 +32,7 @@ class TestDevice : public Device {
   uint64_t protocol_features() const override {
     return Bit(ProtocolFeature::kDeviceState) | Bit(ProtocolFeature::kNetMtu) |
            Bit(ProtocolFeature::kSharedObject) | Bit(ProtocolFeature::kHostNotifier) |
-           Bit(ProtocolFeature::kPagefault);
+           Bit(ProtocolFeature::kPagefault) | Bit(ProtocolFeature::kGetVringBaseInflight);
   }
   uint32_t config_size() const override { return config.size(); }
   absl::Status ReadConfig(uint32_t offset, absl::Span<uint8_t> to) override {

@@ -39,6 +39,14 @@ namespace gmem::vhost {
 /// and is served while it is enabled; GET_VRING_BASE stops it, and is answered when
 /// nothing is in flight.
 ///
+/// Virtqueues are those of virtio 1: little-endian, so kCrossEndian isn't offered. It is for
+/// legacy drivers, before VERSION_1, in guests whose CPU isn't the host's.
+///
+/// The front-end must be trusted in two things that a process can't guard against: that it
+/// doesn't shorten files that are mapped (see GuestMemoryMap), and that it leaves
+/// O_NONBLOCK to the descriptors that it hands over, which both have. Without it, and with
+/// an eventfd or a pipe that is full, a write waits until the front-end reads.
+///
 /// Thread-compatible.
 class Backend {
  public:

@@ -44,6 +44,10 @@ class Device {
   /// And kPagefault, for postcopy migration, which takes more trust: the front-end gets a
   /// userfaultfd of this process, with which it can write to any memory of it that is not
   /// there yet, and learns where regions are mapped.
+  ///
+  /// And kGetVringBaseInflight, for a device that can cancel what is in flight: where the
+  /// front-end has set an inflight buffer, a virtqueue stops without waiting, and what
+  /// QueueStopping() doesn't push is done again, here or elsewhere.
   virtual uint64_t protocol_features() const { return 0; }
 
   /// There may be chains to Pop(). Called after a kick, and again while there are more;
@@ -75,7 +79,9 @@ class Device {
 
   /// A virtqueue begins to work; it may be disabled for now.
   virtual void QueueStarted(Backend& /*backend*/, Virtqueue& /*queue*/) {}
-  /// A virtqueue is to stop: push what is in flight, soon. The front-end waits for that.
+  /// A virtqueue is to stop, with chains in flight: push them, soon. The front-end waits
+  /// for that, perhaps with its main thread: what the device has asked it for may have to
+  /// wait, too. With kGetVringBaseInflight, see above, there is no time but this call.
   virtual void QueueStopping(Backend& /*backend*/, Virtqueue& /*queue*/) {}
   /// A virtqueue isn't served any more, because of the driver, or of an error of
   /// HandleQueue(); the front-end has been told.
