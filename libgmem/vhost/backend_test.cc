@@ -8,9 +8,11 @@
 #include <array>
 #include <cerrno>
 #include <cstdint>
+#include <cstring>
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "gmem/status.h"
 #include "gmem/vhost/connection.h"
@@ -114,6 +116,45 @@ TEST_F(BackendTest, RepetitionLeaksNothing) {
   EXPECT_EQ(CountOpenFds(), before);
 }
 
+// CVE-2021-3545: a reply has nothing of this process's memory, nor of earlier messages.
+TEST_F(BackendTest, RepliesHaveNothingButWhatWasAskedFor) {
+  Negotiate();
+  ConfigSpace config = {.offset = 0, .size = kMaxConfigSize, .flags = 0, .bytes = {}};
+  config.bytes.fill(0xee);
+  auto reply = Ask<FrontendRequest::kGetConfig>(config);
+  ASSERT_TRUE(reply.ok());
+  for (size_t i = device_.config.size(); i < kMaxConfigSize; i++) {
+    ASSERT_EQ(reply->bytes[i], 0) << i;
+  }
+  const auto shmem = Ask<FrontendRequest::kGetShmemConfig>();
+  ASSERT_TRUE(shmem.ok());
+  EXPECT_EQ(shmem->padding, 0U);
+  for (size_t i = 0; i < kMaxShmemRegions; i++) EXPECT_EQ(shmem->sizes[i], i == 1 ? 0x10000U : 0U);
+  const auto inflight = Ask<FrontendRequest::kGetInflightFd>({.mmap_size = ~uint64_t{0},
+                                                              .mmap_offset = ~uint64_t{0},
+                                                              .nr_queues = 9,
+                                                              .queue_size = 8,
+                                                              .padding = 0xeeeeeeee});
+  ASSERT_TRUE(inflight.ok());
+  const InflightArea none = {};
+  EXPECT_EQ(std::memcmp(&*inflight, &none, sizeof(none)), 0);
+}
+
+// CVE-2021-3546: what is written lies where there is room for it.
+TEST_F(BackendTest, ConfigurationStaysInItsBounds) {
+  Negotiate();
+  ConfigSpace config = {};
+  config.bytes.fill('x');
+  const auto size = static_cast<uint32_t>(device_.config.size());
+  for (const auto& [offset, count] : std::vector<std::pair<uint32_t, uint32_t>>{
+           {size, 1}, {size - 1, 2}, {0, size + 1}, {kMaxConfigSize - 1, 1}, {~0U, 1}, {~0U, 4}}) {
+    config.offset = offset;
+    config.size = count;
+    ExpectRefused(Ask<FrontendRequest::kSetConfig>(config));
+  }
+  EXPECT_EQ(device_.config, "configuration");
+}
+
 TEST_F(BackendTest, SurplusDescriptorsAreClosed) {
   Negotiate();
   const size_t before = CountOpenFds();
@@ -125,7 +166,7 @@ TEST_F(BackendTest, SurplusDescriptorsAreClosed) {
   EXPECT_EQ(CountOpenFds(), before);
 }
 
-// CVE-2022-2132 and its like: a message that doesn't come to its end stalls nobody.
+// A message that doesn't come to its end stalls nobody.
 TEST_F(BackendTest, HalfAMessageDoesNotBlock) {
   std::array<int, 2> sockets;
   ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets.data()), 0);

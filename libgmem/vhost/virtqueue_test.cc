@@ -198,6 +198,44 @@ TEST_P(VirtqueueTest, ShortChainsReadShort) {
   EXPECT_EQ(ring_.TakeUsed()->written, 0U);
 }
 
+// CVE-2022-2132: a header in many pieces, of which some are empty.
+TEST_P(VirtqueueTest, HeadersMayBeInPieces) {
+  Virtqueue queue = New();
+  guest_.Put(TestGuest::kData, uint64_t{0x0807060504030201});
+  for (uint16_t i = 0; i < 20; i++) {
+    const bool is_byte = i % 2 == 0 && i < 16;
+    ring_.PutTable(i,
+                   {is_byte ? kData + i / 2 : 0, is_byte ? 1U : 0U, i < 19 ? kNext : uint16_t{0}},
+                   static_cast<uint16_t>(i + 1));
+  }
+  ring_.Add({{kTable, 16 * 20, kIndirect}});
+  ASSERT_TRUE(*queue.Pop(chain_));
+  EXPECT_EQ(chain_.readable_size(), 8U);
+  uint64_t header = 0;
+  EXPECT_TRUE(chain_.ReadStruct(0, header));
+  EXPECT_EQ(header, 0x0807060504030201U);
+  uint32_t half = 0;
+  EXPECT_TRUE(chain_.ReadStruct(3, half));
+  EXPECT_EQ(half, 0x07060504U);
+  EXPECT_FALSE(chain_.ReadStruct(5, half));
+}
+
+// CVE-2021-3546: what is written lies where the driver gave room for it.
+TEST_P(VirtqueueTest, WritesStayInTheChain) {
+  Virtqueue queue = New();
+  std::memset(guest_.at(TestGuest::kData), '.', 64);
+  ring_.Add({{kData + 2, 4, kWrite}, {kData + 10, 3, kWrite}});
+  ASSERT_TRUE(*queue.Pop(chain_));
+  const std::string much(1000, 'x');
+  EXPECT_EQ(chain_.Write(2, much.data(), much.size()), 5U);
+  EXPECT_EQ(chain_.Write(7, much.data(), much.size()), 0U);
+  EXPECT_EQ(chain_.Write(~uint64_t{0}, much.data(), much.size()), 0U);
+  EXPECT_EQ(std::string(reinterpret_cast<char*>(guest_.at(TestGuest::kData)), 16),
+            "....xx....xxx...");
+  queue.Push(chain_, ~uint64_t{0});
+  EXPECT_EQ(ring_.TakeUsed()->written, 7U);
+}
+
 TEST_P(VirtqueueTest, CrossesRegions) {
   const MemoryRegion more = {.guest_address = TestGuest::kGuest + TestGuest::kSize,
                              .size = 0x1000,

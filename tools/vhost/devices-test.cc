@@ -202,6 +202,22 @@ TEST_F(BlockDeviceTest, SurvivesShortRequests) {
   EXPECT_TRUE(session_.ok());
 }
 
+// CVE-2021-3545: an answer has nothing of this process's memory; CVE-2021-3546: and takes
+// the room that it needs only.
+TEST_F(BlockDeviceTest, AnswersHaveNothingButWhatWasAskedFor) {
+  Start();
+  EXPECT_EQ(Status(Header(VIRTIO_BLK_T_GET_ID), 40), VIRTIO_BLK_S_OK);
+  EXPECT_EQ(Answer(40), "gmem-vhost-blk" + std::string(6, '\0') + std::string(20, '\xee'));
+  EXPECT_EQ(Status(Header(VIRTIO_BLK_T_IN, kFileSize / 512), 512), VIRTIO_BLK_S_IOERR);
+  EXPECT_EQ(Answer(512), std::string(512, '\xee'));
+  const auto reply = Ask<FrontendRequest::kGetConfig>(
+      {.offset = 0, .size = gmem::vhost::kMaxConfigSize, .flags = 0, .bytes = {}});
+  ASSERT_TRUE(reply.ok());
+  for (size_t i = sizeof(virtio_blk_config); i < reply->bytes.size(); i++) {
+    ASSERT_EQ(reply->bytes[i], 0) << i;
+  }
+}
+
 TEST_F(BlockDeviceTest, DiscardsAndZeroes) {
   Start();
   ASSERT_EQ(Status(Header(VIRTIO_BLK_T_OUT) + std::string(16384, 'x')), VIRTIO_BLK_S_OK);
