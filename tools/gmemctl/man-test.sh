@@ -1,9 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # The manual pages, as TAP: mandoc finds nothing wrong, and there is one for each
-# subcommand, which names its flags.
-# Usage: man-test.sh GMEMCTL
+# subcommand, and for each other program, which names its flags.
+# Usage: man-test.sh GMEMCTL PROGRAM...
 gmemctl=$(realpath "$1")
+shift
 cd "$(dirname "$0")" || exit
 n=0
 failed=0
@@ -20,7 +21,7 @@ result() {
 }
 
 echo "TAP version 13"
-for page in man/*.8 ../minivmm/minivmm.1; do
+for page in man/*.8 ../minivmm/minivmm.1 ../vhost/man/*.1; do
 	# Of pages elsewhere it knows nothing here.
 	found=$(mandoc -T lint -W style "$page" 2>&1 | grep -v ': referenced manual not found: \|mandoc.db')
 	[ -z "$found" ]
@@ -36,6 +37,15 @@ for command in $("$gmemctl" help | sed -n 's/^  \([a-z]*\) .*/\1/p'); do
 	result $? "gmemctl-$command.8 has each flag" "$missing"
 	mandoc -T ascii man/gmemctl.8 | col -b | grep -q "gmemctl-$command(8)"
 	result $? "gmemctl.8 names $command" "it isn't there"
+done
+for program in "$@"; do
+	name=$(basename "$program")
+	# Neither more nor less than it has.
+	has=$("$program" --helpshort | sed -n 's/^    \(--[_a-z]*\) (.*/\1/p' | sort)
+	says=$(mandoc -T ascii "../vhost/man/$name.1" 2>&1 | col -bx |
+		sed -n 's/^     \(--[_a-z]*\).*/\1/p' | sort)
+	[ -n "$has" ] && [ "$has" = "$says" ]
+	result $? "$name.1 has each flag" "$(printf 'it has\n%s\nthe page says\n%s' "$has" "$says")"
 done
 echo "1..$n"
 exit $failed

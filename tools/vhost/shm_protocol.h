@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a driver says to gmem-vhost-shm: one request a chain, on virtqueue 0, as bytes to
+// What a driver says to gmem-vhost-shm: one request a chain, on any virtqueue, as bytes to
 // read, then one byte to write for the answer. All numbers are little-endian.
 #ifndef GMEM_TOOLS_VHOST_SHM_PROTOCOL_H_
 #define GMEM_TOOLS_VHOST_SHM_PROTOCOL_H_
