@@ -36,21 +36,25 @@ class FuzzDevice : public Device {
     return Bit(ProtocolFeature::kNetMtu) | Bit(ProtocolFeature::kRarp) |
            Bit(ProtocolFeature::kCryptoSession) | Bit(ProtocolFeature::kHostNotifier) |
            Bit(ProtocolFeature::kSharedObject) | Bit(ProtocolFeature::kDeviceState) |
-           Bit(ProtocolFeature::kPagefault);
+           Bit(ProtocolFeature::kPagefault) | Bit(ProtocolFeature::kGetVringBaseInflight);
   }
   uint16_t nr_queues() const override { return 2; }
   uint32_t config_size() const override { return 64; }
   std::vector<uint64_t> shmem_sizes() const override { return {0, 0x10000}; }
 
+  // Every other chain is kept until the next call, or until the virtqueue is to stop.
   absl::Status HandleQueue(Backend& backend, Virtqueue& queue) override {
-    Chain chain;
+    PushKept(queue);
     for (int i = 0; i < 4; i++) {
+      Chain chain;
       const absl::StatusOr<bool> popped = queue.Pop(chain);
       if (!popped.ok()) return popped.status();
       if (!*popped) break;
-      std::array<uint8_t, 64> bytes;
-      chain.Read(0, bytes.data(), bytes.size());
-      queue.Push(chain, chain.Write(0, bytes.data(), bytes.size()));
+      if (i % 2 == 0) {
+        kept_[queue.index()].push_back(std::move(chain));
+      } else {
+        Push(queue, chain);
+      }
     }
     queue.Notify();
     backend.ConfigChanged([](const absl::Status&) {});
@@ -59,6 +63,15 @@ class FuzzDevice : public Device {
         testing::SharedMemory(), [](const absl::Status&) {});
     return absl::OkStatus();
   }
+  absl::Status HandleDisabledQueue(Backend& /*backend*/, Virtqueue& queue) override {
+    Chain chain;
+    const absl::StatusOr<bool> popped = queue.Pop(chain);
+    if (!popped.ok()) return popped.status();
+    if (*popped) queue.Push(chain, 0);
+    return absl::OkStatus();
+  }
+  void QueueStopping(Backend& /*backend*/, Virtqueue& queue) override { PushKept(queue); }
+  void QueueStopped(uint16_t index) override { kept_[index].clear(); }
   absl::Status ReadConfig(uint32_t offset, absl::Span<uint8_t> to) override {
     std::copy_n(config_.begin() + offset, to.size(), to.begin());
     return absl::OkStatus();
@@ -74,7 +87,18 @@ class FuzzDevice : public Device {
   absl::Status LoadState(absl::string_view /*state*/) override { return absl::OkStatus(); }
 
  private:
+  static void Push(Virtqueue& queue, const Chain& chain) {
+    std::array<uint8_t, 64> bytes = {};
+    chain.Read(0, bytes.data(), bytes.size());
+    queue.Push(chain, chain.Write(0, bytes.data(), bytes.size()));
+  }
+  void PushKept(Virtqueue& queue) {
+    for (const Chain& chain : kept_[queue.index()]) Push(queue, chain);
+    kept_[queue.index()].clear();
+  }
+
   std::array<uint8_t, 64> config_ = {};
+  std::array<std::vector<Chain>, 2> kept_;
 };
 
 // Takes what the back-end answers, and keeps its channel.
@@ -91,6 +115,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using gmem::vhost::Backend;
   using gmem::vhost::Connection;
   namespace fuzz = gmem::vhost::testing;
+  fuzz::ClearShared();
   auto pair = Connection::Pair();
   if (!pair.ok()) abort();
   gmem::vhost::FuzzDevice device;

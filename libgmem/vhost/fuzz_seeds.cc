@@ -102,44 +102,6 @@ std::string Ask(const typename RequestTraits<kRequest>::Payload& payload, uint8_
   return Message(kRequest, payload, nr_fds);
 }
 
-// A front-end's part of the life of a device.
-std::string Life(uint64_t features) {
-  using R = FrontendRequest;
-  MemoryTable table = {};
-  table.nr_regions = 1;
-  table.regions[0] = {
-      .guest_address = 0, .size = 0x10000, .user_address = 0x10000, .mmap_offset = 0};
-  const VringAddress address = {.index = 0,
-                                .flags = 0,
-                                .descriptor = 0x10000,
-                                .used = 0x12000,
-                                .available = 0x11000,
-                                .log = 0};
-  ConfigSpace config = {};
-  config.size = 16;
-  const InflightArea inflight = {
-      .mmap_size = 0, .mmap_offset = 0, .nr_queues = 1, .queue_size = 16, .padding = 0};
-  const VringState queue = {.index = 0, .num = 16};
-  const VringState on = {.index = 0, .num = 1};
-  const VringState base = {.index = 0, .num = 0};
-  return absl::StrCat(Ask<R::kGetFeatures>({}), Ask<R::kGetProtocolFeatures>({}),
-                      Ask<R::kSetProtocolFeatures>(features & 0x7fffff), Ask<R::kSetOwner>({}),
-                      Ask<R::kGetQueueNum>({}), Ask<R::kGetMaxMemSlots>({}),
-                      Ask<R::kSetFeatures>(features), Ask<R::kGetConfig>(config),
-                      Ask<R::kSetConfig>(config), Ask<R::kGetShmemConfig>({}),
-                      Ask<R::kSetMemTable>(table, 1), Ask<R::kGetInflightFd>(inflight),
-                      Ask<R::kSetLogBase>({.mmap_size = kPage, .mmap_offset = 0}, 1)) +
-         absl::StrCat(Ask<R::kSetVringNum>(queue), Ask<R::kSetVringBase>(base),
-                      Ask<R::kSetVringAddr>(address), Ask<R::kSetVringCall>(kVringNoFd),
-                      Ask<R::kSetVringKick>(kVringNoFd), Ask<R::kSetVringEnable>(on),
-                      Ask<R::kVringKick>(base), Ask<R::kSetStatus>(uint64_t{15}),
-                      Ask<R::kGetStatus>({}), Ask<R::kGetVringBase>(base),
-                      Ask<R::kRemMemReg>({.padding = 0, .region = table.regions[0]}),
-                      Ask<R::kAddMemReg>({.padding = 0, .region = table.regions[0]}, 1),
-                      Ask<R::kPostcopyAdvise>({}), Ask<R::kPostcopyEnd>({}),
-                      Ask<R::kCheckDeviceState>({}), Ask<R::kResetDevice>({}));
-}
-
 // Rings that hold a chain: see virtqueue_fuzz for the layout.
 std::string Ring(uint8_t flags) {
   struct [[gnu::packed]] Descriptor {
@@ -173,6 +135,66 @@ std::string Ring(uint8_t flags) {
   return std::string({static_cast<char>(flags), kEntries, 0, 0}) + memory;
 }
 
+// A front-end's part of the life of a device, and its driver's.
+std::string Life(uint64_t features, uint64_t protocol_features) {
+  using R = FrontendRequest;
+  constexpr uint64_t kUser = 0x10000;
+  constexpr uint8_t kEvent = 0x21;
+  const bool is_packed = (features & Bit(VirtioFeature::kRingPacked)) != 0;
+  MemoryTable table = {};
+  table.nr_regions = 1;
+  table.regions[0] = {.guest_address = 0, .size = 0x10000, .user_address = kUser, .mmap_offset = 0};
+  // Where Ring() has them.
+  const VringAddress address = {.index = 0,
+                                .flags = kVringLog,
+                                .descriptor = kUser,
+                                .used = kUser + 0x1000,
+                                .available = kUser + 0x2000,
+                                .log = kUser + 0x1000};
+  ConfigSpace config = {};
+  config.size = 16;
+  const InflightArea inflight = {
+      .mmap_size = kPage, .mmap_offset = 0xe000, .nr_queues = 1, .queue_size = 16, .padding = 0};
+  const VringState queue = {.index = 0, .num = 16};
+  const VringState on = {.index = 0, .num = 1};
+  const VringState off = {.index = 0, .num = 0};
+  const VringState base = {.index = 0, .num = is_packed ? 0x80008000U : 0U};
+  IotlbMessage iotlb = {.iova = 0,
+                        .size = kUser,
+                        .user_address = kUser,
+                        .permissions = kIotlbRead | kIotlbWrite,
+                        .type = IotlbType::kUpdate,
+                        .padding = {}};
+  // At the memory's start, and a kick.
+  std::string ring = Ring(is_packed ? 3 : 2).substr(4);
+  ring.insert(0, 2, '\0');
+  const std::string driver =
+      Record({reinterpret_cast<const uint8_t*>(ring.data()), ring.size()}, /*control=*/0x10);
+
+  std::string life = absl::StrCat(
+      Ask<R::kGetFeatures>({}), Ask<R::kGetProtocolFeatures>({}),
+      Ask<R::kSetProtocolFeatures>(protocol_features), Ask<R::kSetOwner>({}),
+      Ask<R::kGetQueueNum>({}), Ask<R::kGetMaxMemSlots>({}), Ask<R::kSetFeatures>(features),
+      Ask<R::kGetConfig>(config), Ask<R::kSetConfig>(config), Ask<R::kGetShmemConfig>({}));
+  absl::StrAppend(&life, Ask<R::kSetMemTable>(table, 1), Ask<R::kGetInflightFd>(inflight),
+                  Ask<R::kSetInflightFd>(inflight, 1), Ask<R::kIotlbMsg>(iotlb));
+  if ((protocol_features & Bit(ProtocolFeature::kLogShmfd)) != 0) {
+    absl::StrAppend(&life, Ask<R::kSetLogBase>({.mmap_size = kPage, .mmap_offset = 0xf000}, 1));
+  }
+  iotlb.iova = kUser;
+  absl::StrAppend(&life, Ask<R::kSetVringNum>(queue), Ask<R::kSetVringBase>(base),
+                  Ask<R::kSetVringAddr>(address), Ask<R::kSetVringCall>(0, kEvent),
+                  Ask<R::kSetVringKick>(0, kEvent), Ask<R::kIotlbMsg>(iotlb), driver,
+                  Ask<R::kSetVringEnable>(on), driver, Ask<R::kSetVringEnable>(off), driver,
+                  Ask<R::kSetVringKick>(kVringNoFd), Ask<R::kSetStatus>(uint64_t{15}),
+                  Ask<R::kGetStatus>({}), Ask<R::kGetVringBase>(off));
+  absl::StrAppend(&life, Ask<R::kRemMemReg>({.padding = 0, .region = table.regions[0]}),
+                  Ask<R::kAddMemReg>({.padding = 0, .region = table.regions[0]}, 1),
+                  Ask<R::kVringKick>(off), Ask<R::kPostcopyAdvise>({}), Ask<R::kPostcopyEnd>({}),
+                  Ask<R::kCheckDeviceState>({}), Ask<R::kResetDevice>({}));
+  return life;
+}
+
 bool Write(const std::filesystem::path& path, const std::string& bytes) {
   std::ofstream file(path, std::ios::binary);
   file << bytes;
@@ -184,9 +206,28 @@ bool WriteAll(const std::filesystem::path& dir) {
     std::filesystem::create_directories(dir / name);
   }
   bool ok = true;
+  // All that a back-end offers, but for what changes all the rest.
+  constexpr uint64_t kProtocolFeatures =
+      0x7fffff & ~Bit(ProtocolFeature::kXenMmap) & ~Bit(ProtocolFeature::kCrossEndian) &
+      ~Bit(ProtocolFeature::kGpaAddresses) & ~Bit(ProtocolFeature::kGetVringBaseInflight);
+  constexpr uint64_t kFeatures = Bit(VirtioFeature::kProtocolFeatures) |
+                                 Bit(VirtioFeature::kVersion1) | Bit(VirtioFeature::kIndirectDesc) |
+                                 Bit(VirtioFeature::kLogAll);
+  for (const uint64_t ring : {uint64_t{0}, Bit(VirtioFeature::kRingPacked)}) {
+    for (const uint64_t more : {uint64_t{0}, Bit(VirtioFeature::kIommuPlatform)}) {
+      for (const uint64_t protocol_more : {uint64_t{0}, Bit(ProtocolFeature::kGpaAddresses),
+                                           Bit(ProtocolFeature::kGetVringBaseInflight)}) {
+        const uint64_t features = kFeatures | ring | more;
+        const uint64_t protocol_features = kProtocolFeatures | protocol_more;
+        ok &= Write(
+            dir / "backend" / absl::StrCat(absl::Hex(features), "-", absl::Hex(protocol_features)),
+            Life(features, protocol_features));
+      }
+    }
+  }
+  ok &= Write(dir / "backend" / "plain", Life(Bit(VirtioFeature::kVersion1), 0));
   for (const uint64_t features : {uint64_t{0x7fffff}, ~uint64_t{0}, uint64_t{0x40000000}}) {
     const std::string name = absl::StrCat(absl::Hex(features));
-    ok &= Write(dir / "backend" / name, Life(features));
     for (int numbers = 1; numbers < 6; numbers++) {
       ok &= Write(dir / "frontend" / absl::StrCat(name, "-", numbers),
                   Conversation(numbers, features));

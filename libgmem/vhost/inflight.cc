@@ -80,7 +80,6 @@ absl::StatusOr<InflightBuffer> InflightBuffer::Adopt(const InflightArea& area, U
   if (fstat(fd.get(), &info) != 0) return ErrnoError(errno, "can't ask for an inflight buffer");
   const auto file_size = static_cast<uint64_t>(info.st_size);
   const uint64_t part = PartSize(area.queue_size, is_packed);
-  // Every part but the last may need the padding behind it.
   if (area.mmap_size < part * area.nr_queues || area.mmap_size > file_size ||
       area.mmap_offset > file_size - area.mmap_size || area.mmap_offset % alignof(uint64_t) != 0) {
     return CheckError(

@@ -4,6 +4,7 @@
 #ifndef GMEM_VHOST_TESTING_FUZZ_H_
 #define GMEM_VHOST_TESTING_FUZZ_H_
 
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -26,7 +27,9 @@ namespace gmem::vhost::testing {
 
 // In the input, before each record's bytes.
 struct RecordHeader {
-  // Bits 0-3: descriptors that come with it. Bit 6: the bytes are a payload, and get the
+  // Bits 0-3: descriptors that come with it. Bit 4: nothing is sent, the bytes are an
+  // offset of two bytes in the memory, and what stands there from now on. Bit 5: the
+  // descriptors are eventfds, not memory. Bit 6: the bytes are a payload, and get the
   // header of the reply that is due. Bit 7: on the second channel.
   uint8_t control;
   uint8_t padding;
@@ -35,6 +38,8 @@ struct RecordHeader {
 
 struct Record {
   size_t nr_fds = 0;
+  bool is_memory = false;
+  bool has_eventfds = false;
   bool is_reply = false;
   bool is_second_channel = false;
   absl::Span<const uint8_t> bytes;
@@ -51,6 +56,8 @@ class Records {
     std::memcpy(&header, rest_.data(), sizeof(header));
     rest_.remove_prefix(sizeof(header));
     Record record = {.nr_fds = header.control & 0xfU,
+                     .is_memory = (header.control & 0x10) != 0,
+                     .has_eventfds = (header.control & 0x20) != 0,
                      .is_reply = (header.control & 0x40) != 0,
                      .is_second_channel = (header.control & 0x80) != 0,
                      .bytes = rest_.first(std::min<size_t>(header.size, rest_.size()))};
@@ -62,22 +69,53 @@ class Records {
   absl::Span<const uint8_t> rest_;
 };
 
-// What a peer sends as descriptor: memory, 64 KiB of it.
+// What a peer sends as descriptor: memory, 64 KiB of it, or an eventfd.
+inline constexpr off_t kSharedSize = 0x10000;
 inline int SharedMemory() {
   static const int fd = [] {
-    constexpr off_t kSize = 0x10000;
     const int memory = memfd_create("fuzz", MFD_CLOEXEC);
-    if (memory < 0 || ftruncate(memory, kSize) != 0) abort();
+    if (memory < 0 || ftruncate(memory, kSharedSize) != 0) abort();
     return memory;
   }();
   return fd;
+}
+inline int SharedEvent() {
+  static const int fd = [] {
+    const int event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (event < 0) abort();
+    return event;
+  }();
+  return fd;
+}
+
+// As if no input had been there before. Nobody may have the memory mapped.
+inline void ClearShared() {
+  if (ftruncate(SharedMemory(), 0) != 0 || ftruncate(SharedMemory(), kSharedSize) != 0) abort();
+  uint64_t value = 0;
+  [[maybe_unused]] const ssize_t got = read(SharedEvent(), &value, sizeof(value));
+}
+
+// What a driver writes, and its kick.
+inline void WriteShared(absl::Span<const uint8_t> bytes) {
+  uint16_t offset = 0;
+  if (bytes.size() < sizeof(offset)) return;
+  std::memcpy(&offset, bytes.data(), sizeof(offset));
+  bytes.remove_prefix(sizeof(offset));
+  const auto size = std::min<size_t>(bytes.size(), kSharedSize - offset);
+  if (pwrite(SharedMemory(), bytes.data(), size, offset) < 0) abort();
+  const uint64_t one = 1;
+  [[maybe_unused]] const ssize_t written = write(SharedEvent(), &one, sizeof(one));
 }
 
 // False if the other end is gone, or doesn't read.
 inline bool SendRecord(int socket, const Record& record) {
   if (record.bytes.empty()) return true;
+  if (record.is_memory) {
+    WriteShared(record.bytes);
+    return true;
+  }
   std::array<int, 16> fds;
-  fds.fill(SharedMemory());
+  fds.fill(record.has_eventfds ? SharedEvent() : SharedMemory());
   return SendRaw(socket, record.bytes, absl::MakeConstSpan(fds).first(record.nr_fds),
                  MSG_DONTWAIT) > 0;
 }

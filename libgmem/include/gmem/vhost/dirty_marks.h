@@ -26,8 +26,6 @@ class DirtyMarks {
   static absl::StatusOr<DirtyMarks> Create(const LogArea& area, int fd, uint64_t guest_end);
 
   bool is_valid() const { return bits_ != nullptr; }
-  /// Guest addresses below this one have a bit.
-  uint64_t end() const { return nr_bits_ * kLogPageSize; }
 
   /// Marks all pages of @p size bytes from @p guest_address on. What has no bit is left
   /// out. Nothing to do without a log.
