@@ -138,7 +138,7 @@ void Backend::UpdateEvents() {
 absl::Time Backend::next_deadline() const {
   // What GET_VRING_BASE waits for, a device may push from elsewhere, without a word.
   if (base_asked_ || std::any_of(vrings_.begin(), vrings_.end(), [](const Vring& vring) {
-        return vring.is_polled && vring.queue;
+        return vring.is_polled && vring.queue && !vring.has_failed;
       })) {
     return absl::Now() + kPollInterval;
   }

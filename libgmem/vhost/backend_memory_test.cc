@@ -101,6 +101,31 @@ TEST_F(BackendTest, LogsTheRingWhereTheGuestHasIt) {
   EXPECT_EQ(byte, 1 << (kPage % 8));
 }
 
+// The log begins while the ring is away, and a chain is in flight.
+TEST_F(BackendTest, LogsWhatItWritesWithoutARing) {
+  Negotiate(Bit(VirtioFeature::kIommuPlatform));
+  SetTable();
+  TranslateAll();
+  StartQueue();
+  device_.hold = true;
+  AddRequest();
+  Kick();
+  Run();
+  ASSERT_EQ(device_.held.size(), 1U);
+  Translate(TestGuest::kUser, 0x1000, TestGuest::kUser);
+  ASSERT_FALSE(backend_->queue(0)->is_reachable());
+  ASSERT_TRUE(
+      Ask<FrontendRequest::kSetFeatures>(backend_->features() | Bit(VirtioFeature::kLogAll)).ok());
+  const UniqueFd file = NewFile(4096);
+  ASSERT_TRUE(
+      Ask<FrontendRequest::kSetLogBase>({.mmap_size = 4096, .mmap_offset = 0}, {file.get()}).ok());
+  TestDevice::Finish(*backend_->queue(0), device_.held[0]);
+  uint8_t byte = 0;
+  constexpr off_t kPage = static_cast<off_t>(kData / kLogPageSize);
+  ASSERT_EQ(pread(file.get(), &byte, 1, kPage / 8), 1);
+  EXPECT_EQ(byte, 1 << (kPage % 8));
+}
+
 // CVE-2021-3839, and what is in flight lives on with the front-end.
 TEST_F(BackendTest, InflightBufferSurvivesABackend) {
   Negotiate();

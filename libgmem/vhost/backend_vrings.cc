@@ -42,9 +42,6 @@ absl::Status Drain(int fd) {
   return ErrnoError(errno, "can't read a virtqueue's kick");
 }
 
-// Of the channel: it takes more when the front-end has answered, which wakes us.
-bool IsFull(const absl::Status& status) { return GetErrno(status) == ENOMEM; }
-
 void Signal(int fd) {
   const uint64_t one = 1;
   // Full says the same: there is something.
@@ -209,7 +206,7 @@ absl::Status Backend::StartQueue(size_t index) {
   }
   vring.queue.emplace(std::move(queue));
   vring.queue->set_call([this, index] { Call(index); });
-  SetLog(vring, *ring);
+  SetLog(vring, ring);
   device_.QueueStarted(*this, *vring.queue);
   return absl::OkStatus();
 }
@@ -321,7 +318,8 @@ void Backend::Call(size_t index) {
     channel_->Start<BackendRequest::kVringCall>(
         {.index = static_cast<uint32_t>(index), .num = 0}, {},
         [this, index](const absl::StatusOr<Message*>& reply) {
-          if (IsFull(reply.status())) vrings_[index].is_call_due = true;
+          // Too many wait: it takes more when the front-end has answered, which wakes us.
+          if (GetErrno(reply.status()) == ENOMEM) vrings_[index].is_call_due = true;
         });
   }
 }
@@ -341,7 +339,7 @@ void Backend::MoveRings() {
     absl::Status status = ring.status();
     if (!status.ok()) ring = std::nullopt;
     // Before what waits for the ring is written to it.
-    if (*ring) SetLog(vring, **ring);
+    SetLog(vring, *ring);
     status.Update(vring.queue->Move(*ring));
     if (!status.ok()) FailQueue(i, status);
     if (was_reachable || !vring.queue->is_reachable()) continue;
@@ -351,13 +349,13 @@ void Backend::MoveRings() {
   }
 }
 
-void Backend::SetLog(Vring& vring, const Virtqueue::Memory& ring) {
+void Backend::SetLog(Vring& vring, const std::optional<Virtqueue::Memory>& ring) {
   const bool is_logging = has_feature(VirtioFeature::kLogAll) && log_.is_valid();
-  bool log_ring = (vring.address->flags & kVringLog) != 0;
+  bool log_ring = ring && (vring.address->flags & kVringLog) != 0;
   uint64_t address = vring.address->log;
   if (is_logging && log_ring && has_feature(VirtioFeature::kIommuPlatform)) {
     // Then it is the used part's I/O virtual address, but the log knows the guest's only.
-    const std::optional<uint64_t> used = memory_.ToGuest(ring.used.data());
+    const std::optional<uint64_t> used = memory_.ToGuest(ring->used.data());
     log_ring = used.has_value();
     address = used.value_or(0);
   }
@@ -375,13 +373,13 @@ void Backend::AskForMiss(size_t index, uint64_t iova, uint8_t permissions) {
                              .permissions = permissions,
                              .type = IotlbType::kMiss,
                              .padding = {}};
-  channel_->Start<BackendRequest::kIotlbMsg>(miss, {},
-                                             [this, index](const absl::StatusOr<Message*>& reply) {
-                                               if (reply.ok()) return;
-                                               vrings_[index].is_missing = false;
-                                               if (IsFull(reply.status()))
-                                                 vrings_[index].is_pending = true;
-                                             });
+  const auto done = [this, index](const absl::StatusOr<Message*>& reply) {
+    // Who refuses (EIO) would do so again.
+    if (reply.ok() || GetErrno(reply.status()) == EIO) return;
+    vrings_[index].is_missing = false;
+    vrings_[index].is_pending = true;
+  };
+  channel_->Start<BackendRequest::kIotlbMsg>(miss, {}, done);
 }
 
 bool Backend::has_started() const {

@@ -254,6 +254,29 @@ TEST_F(BackendTest, AKickRetriesATranslation) {
   EXPECT_TRUE(FindInChannel(BackendRequest::kIotlbMsg));
 }
 
+TEST_F(BackendTest, AsksForATranslationOnceIfItIsRefused) {
+  Negotiate(Bit(VirtioFeature::kIommuPlatform));
+  SetTable();
+  OpenChannel();
+  StartQueue();
+  ASSERT_NE(NextOfChannel(), nullptr);
+  ASSERT_TRUE(channel_->Acknowledge(absl::InternalError("no")).ok());
+  Run();
+  EXPECT_FALSE(FindInChannel(BackendRequest::kIotlbMsg));
+  Kick();
+  EXPECT_TRUE(FindInChannel(BackendRequest::kIotlbMsg));
+}
+
+TEST_F(BackendTest, AsksANewChannelForTheTranslation) {
+  Negotiate(Bit(VirtioFeature::kIommuPlatform));
+  SetTable();
+  OpenChannel();
+  StartQueue();
+  ASSERT_NE(NextOfChannel(), nullptr);
+  OpenChannel();
+  EXPECT_TRUE(FindInChannel(BackendRequest::kIotlbMsg));
+}
+
 TEST_F(BackendTest, RefusesARingInPieces) {
   Negotiate(Bit(VirtioFeature::kIommuPlatform));
   SetTable();

@@ -197,7 +197,7 @@ class Backend {
   void FailQueue(size_t index, const absl::Status& why);
   void Call(size_t index);
   void MoveRings();
-  void SetLog(Vring& vring, const Virtqueue::Memory& ring);
+  void SetLog(Vring& vring, const std::optional<Virtqueue::Memory>& ring);
   void AskForMiss(size_t index, uint64_t iova, uint8_t permissions);
   Virtqueue::Options OptionsOf(size_t index) const;
   // Nothing: not yet, as the front-end hasn't said all, or the IOTLB has to be asked.
