@@ -131,9 +131,8 @@ class BackendTest : public FrontendTest {
   }
   // The front-end doesn't answer until no request more is taken.
   void FillChannel() {
-    bool is_full = false;
-    while (!is_full) {
-      backend_->ConfigChanged([&is_full](const absl::Status& status) { is_full |= !status.ok(); });
+    while (!is_full_) {
+      backend_->ConfigChanged([this](const absl::Status& status) { is_full_ |= !status.ok(); });
     }
   }
   // Answers them, up to the one that is looked for.
@@ -150,6 +149,7 @@ class BackendTest : public FrontendTest {
   }
 
   TestDevice device_;
+  bool is_full_ = false;
 };
 
 }  // namespace gmem::vhost::testing_frontend
