@@ -73,7 +73,7 @@ TEST_F(BackendTest, LogsWhatItWrites) {
   Run();
   ASSERT_TRUE(ring_.TakeUsed());
   uint8_t byte = 0;
-  constexpr off_t kPage = static_cast<off_t>(kData / kLogPageSize);
+  constexpr auto kPage = static_cast<off_t>(kData / kLogPageSize);
   ASSERT_EQ(pread(file.get(), &byte, 1, kPage / 8), 1);
   EXPECT_EQ(byte, 1 << (kPage % 8));
 }
@@ -121,7 +121,7 @@ TEST_F(BackendTest, LogsWhatItWritesWithoutARing) {
       Ask<FrontendRequest::kSetLogBase>({.mmap_size = 4096, .mmap_offset = 0}, {file.get()}).ok());
   TestDevice::Finish(*backend_->queue(0), device_.held[0]);
   uint8_t byte = 0;
-  constexpr off_t kPage = static_cast<off_t>(kData / kLogPageSize);
+  constexpr auto kPage = static_cast<off_t>(kData / kLogPageSize);
   ASSERT_EQ(pread(file.get(), &byte, 1, kPage / 8), 1);
   EXPECT_EQ(byte, 1 << (kPage % 8));
 }
