@@ -4,6 +4,8 @@
 
 #include <stddef.h>
 
+#include <linux/gmem_gunyah.h>
+
 #define SAME(what, value) _Static_assert((what) == (value), #what)
 
 /* The compatible calls are as in the Gunyah v17 series. */
@@ -53,6 +55,36 @@ SAME(sizeof(struct gmem_fault_info), 32);
 SAME(sizeof(struct gmem_vm_faults), 32);
 SAME(sizeof(struct gmem_vm_set_policy), 8);
 SAME(sizeof(struct gmem_mem_query), 64);
+
+/* The calls of VMs of the gunyah provider are as in the v17 series, too. */
+SAME(GMEM_GUNYAH_SET_DTB_CONFIG, 0x40104702);
+SAME(GMEM_GUNYAH_START, 0x4703);
+SAME(GMEM_GUNYAH_ADD_FUNCTION, 0x40104704);
+SAME(GMEM_GUNYAH_VCPU_RUN, 0x4705);
+SAME(GMEM_GUNYAH_VCPU_MMAP_SIZE, 0x4706);
+SAME(GMEM_GUNYAH_REMOVE_FUNCTION, 0x40104707);
+SAME(GMEM_GUNYAH_SET_BOOT_CONTEXT, 0x4010470a);
+SAME(GMEM_GUNYAH_FN_VCPU, 1);
+SAME(GMEM_GUNYAH_REG(GMEM_GUNYAH_REG_SET_SP, 1), 0x201);
+SAME(sizeof(struct gmem_gunyah_dtb_config), 16);
+SAME(sizeof(struct gmem_gunyah_fn_desc), 16);
+SAME(offsetof(struct gmem_gunyah_fn_desc, arg), 8);
+SAME(sizeof(struct gmem_gunyah_fn_vcpu_arg), 4);
+SAME(sizeof(struct gmem_gunyah_boot_context), 16);
+SAME(offsetof(struct gmem_gunyah_boot_context, value), 8);
+SAME(sizeof(struct gmem_gunyah_vm_exit_info), 16);
+SAME(sizeof(struct gmem_gunyah_vcpu_run), 40);
+SAME(offsetof(struct gmem_gunyah_vcpu_run, exit_reason), 8);
+SAME(offsetof(struct gmem_gunyah_vcpu_run, mmio.phys_addr), 16);
+SAME(offsetof(struct gmem_gunyah_vcpu_run, mmio.data), 24);
+SAME(offsetof(struct gmem_gunyah_vcpu_run, mmio.len), 32);
+SAME(offsetof(struct gmem_gunyah_vcpu_run, mmio.is_write), 36);
+SAME(offsetof(struct gmem_gunyah_vcpu_run, mmio.resume_action), 37);
+SAME(offsetof(struct gmem_gunyah_vcpu_run, status.status), 16);
+SAME(offsetof(struct gmem_gunyah_vcpu_run, status.exit_info), 20);
+SAME(offsetof(struct gmem_gunyah_vcpu_run, page_fault.phys_addr), 16);
+SAME(offsetof(struct gmem_gunyah_vcpu_run, page_fault.attempt), 24);
+SAME(offsetof(struct gmem_gunyah_vcpu_run, page_fault.resume_action), 28);
 
 enum on { DEV, VM, MEM, NR_ON };
 
