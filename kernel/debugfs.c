@@ -87,7 +87,7 @@ static int gmem_debugfs_vms_show(struct seq_file *seq, void *v)
 	struct gmem_vm *vm = at->vm;
 
 	if (!at->in_vm) {
-		seq_printf(seq, "vm %u: %s, policy %s, %u bits, by %*pE[%d]: %ld bindings, %ld pages lent, %llu accesses refused\n",
+		seq_printf(seq, "vm %u: %s, policy %s, %u bits, by %*pE[%d]: %ld bindings, %ld pages lent, %llu accesses refused",
 			   vm->id, vm->provider->name,
 			   gmem_debugfs_policies[READ_ONCE(vm->policy)],
 			   gmem_vm_guest_addr_bits(vm), (int)strlen(vm->comm),
@@ -95,6 +95,9 @@ static int gmem_debugfs_vms_show(struct seq_file *seq, void *v)
 			   atomic_long_read(&vm->nr_bindings),
 			   atomic_long_read(&vm->lent_pages),
 			   gmem_fault_count(&vm->faults));
+		if (vm->provider->vm_show)
+			vm->provider->vm_show(seq, vm);
+		seq_putc(seq, '\n');
 		return 0;
 	}
 	seq_printf(seq, "  %#014llx-%#014llx %s %c%c%c guestmem %llu offset %#llx\n",
@@ -189,6 +192,7 @@ void gmem_debugfs_init(void)
 			    &gmem_debugfs_vms_fops);
 	debugfs_create_file("guestmems", 0400, gmem_debugfs_dir, NULL,
 			    &gmem_debugfs_mems_fops);
+	gmem_providers_debugfs(gmem_debugfs_dir);
 }
 
 void gmem_debugfs_exit(void)

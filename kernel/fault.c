@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* A guest's access: resolved, or refused and remembered. */
+#include <linux/file.h>
 #include <linux/pagemap.h>
 #include <linux/uaccess.h>
 
@@ -157,6 +158,40 @@ int gmem_fault_guest(const struct gmem_guest_access *access,
 		if (err)
 			return err;
 	}
+}
+
+int gmem_fault_resolve(struct gmem_vm *vm, unsigned long gfn, u32 access)
+{
+	struct gmem_guest_access fault = {
+		.vm = vm,
+		.gfn = gfn,
+		.access = access,
+	};
+	unsigned long next = gfn;
+	struct gmem_binding *b;
+	struct folio *folio;
+	struct file *file;
+	int err;
+
+	if (mutex_lock_killable(&vm->lock))
+		return -EINTR;
+	b = gmem_binding_next(vm, &next, gfn);
+	if (b) {
+		file = get_file(b->file);
+		fault.inode = file_inode(file);
+		fault.index = gmem_binding_index(b, gfn);
+	}
+	mutex_unlock(&vm->lock);
+	if (!b)
+		return gmem_fault_refuse(vm, gfn, access, GMEM_FAULT_UNBOUND);
+
+	err = gmem_fault_guest(&fault, &folio);
+	if (!err) {
+		folio_unlock(folio);
+		folio_put(folio);
+	}
+	fput(file);
+	return err;
 }
 
 /* Copy what is newer than @query->seq into @entries, oldest first. */

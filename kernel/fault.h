@@ -61,6 +61,12 @@ int gmem_fault_refuse(struct gmem_vm *vm, unsigned long gfn, u32 access,
 int gmem_fault_guest(const struct gmem_guest_access *access,
 		     struct folio **folio);
 
+/*
+ * A guest stepped on @gfn, where a provider has nothing for it: the same for whatever
+ * is bound there, whose folio may be gone again when this returns 0.
+ */
+int gmem_fault_resolve(struct gmem_vm *vm, unsigned long gfn, u32 access);
+
 int gmem_vm_faults_call(void *obj, void *arg);
 
 #endif /* _GMEM_FAULT_H */

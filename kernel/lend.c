@@ -56,33 +56,27 @@ static xa_mark_t gmem_lend_state(const struct gmem_binding *b)
 	return gmem_binding_lent(b) ? GMEM_FOLIO_LENT : GMEM_FOLIO_SHARED;
 }
 
-static int gmem_lend_provide(struct gmem_binding *b, struct folio *folio)
+int gmem_lend_prepare(struct gmem_binding *b, struct folio *folio)
 {
-	const struct gmem_provider *provider = b->vm->provider;
-	xa_mark_t state = gmem_lend_state(b);
-	bool had = gmem_folio_is(folio, state);
-	int err;
-
 	if (gmem_folio_is(folio, GMEM_FOLIO_LEAKED))
 		return -ENOTRECOVERABLE;
 
-	if (gmem_binding_lent(b) && !had) {
+	if (gmem_binding_lent(b) && !gmem_folio_is(folio, GMEM_FOLIO_LENT)) {
 		if (folio_mapped(folio))
 			unmap_mapping_pages(folio->mapping, folio->index,
 					    folio_nr_pages(folio), false);
 		if (!gmem_lend_wait_unpinned(folio))
 			return -EBUSY;
 	}
+	return 0;
+}
 
-	/*
-	 * Even if it has the mark: another guest may be the one that shares it, or
-	 * an unmap had begun to take it back and failed elsewhere.
-	 */
-	err = provider->provide(b->vm, gmem_binding_gfn(b, folio->index), folio,
-				b->flags);
-	if (had || (err && err != -EUCLEAN))
-		return err;
+void gmem_lend_provided(struct gmem_binding *b, struct folio *folio)
+{
+	xa_mark_t state = gmem_lend_state(b);
 
+	if (gmem_folio_is(folio, state))
+		return;
 	gmem_folio_set(folio, state);
 	if (gmem_binding_lent(b)) {
 		gmem_stat_add(GMEM_STAT_LENT_PAGES, folio_nr_pages(folio));
@@ -92,6 +86,23 @@ static int gmem_lend_provide(struct gmem_binding *b, struct folio *folio)
 	} else {
 		gmem_event_share(b, folio);
 	}
+}
+
+static int gmem_lend_provide(struct gmem_binding *b, struct folio *folio)
+{
+	int err;
+
+	err = gmem_lend_prepare(b, folio);
+	if (err)
+		return err;
+	/*
+	 * Even if it has the mark: another guest may be the one that shares it, or
+	 * an unmap had begun to take it back and failed elsewhere.
+	 */
+	err = b->vm->provider->provide(b->vm, gmem_binding_gfn(b, folio->index),
+				       folio, b->flags);
+	if (!err || err == -EUCLEAN)
+		gmem_lend_provided(b, folio);
 	return err;
 }
 
@@ -152,6 +163,17 @@ static bool gmem_lend_must_scrub(const struct gmem_vm *vm,
 	       reason != GMEM_RECLAIM_PUNCH;
 }
 
+/*
+ * May the provider drop the contents? Not where a step is left that others may keep
+ * from being taken: then the guest gets them back.
+ */
+static bool gmem_lend_may_sanitize(const struct gmem_binding *b,
+				   enum gmem_reclaim_reason reason)
+{
+	return gmem_binding_lent(b) && gmem_lend_must_scrub(b->vm, reason) &&
+	       (reason == GMEM_RECLAIM_HOST || reason == GMEM_RECLAIM_TEARDOWN);
+}
+
 /* First step: the guest loses the folio. The state stays. */
 static int gmem_lend_begin_folio(struct gmem_binding *b, struct folio *folio,
 				 enum gmem_reclaim_reason reason)
@@ -165,7 +187,8 @@ static int gmem_lend_begin_folio(struct gmem_binding *b, struct folio *folio,
 	else
 		err = b->vm->provider->reclaim(b->vm,
 					       gmem_binding_gfn(b, folio->index),
-					       folio);
+					       folio,
+					       gmem_lend_may_sanitize(b, reason));
 	if (err)
 		gmem_event_reclaim_refused(b, folio, reason, err);
 	return err;
@@ -378,7 +401,9 @@ static void gmem_lend_announce(struct gmem_binding *b, pgoff_t first,
 	if (provider->reclaim_begin && first != last &&
 	    !gmem_lend_denied(b, reason) &&
 	    xa_find(&mapping->i_pages, &index, last, gmem_lend_state(b)))
-		provider->reclaim_begin(mapping, first, last);
+		provider->reclaim_begin(b->vm, gmem_binding_gfn(b, first),
+					mapping, first, last,
+					gmem_lend_may_sanitize(b, reason));
 }
 
 /*
@@ -402,9 +427,11 @@ static void gmem_lend_finish_shared(struct gmem_binding *b, pgoff_t first,
 static void gmem_lend_end_shared(struct gmem_binding *b, pgoff_t first,
 				 pgoff_t last)
 {
-	if (!b->vm->provider->ends_with_vm)
+	if (!b->vm->provider->ends_with_vm) {
+		gmem_lend_announce(b, first, last, GMEM_RECLAIM_TEARDOWN);
 		gmem_lend_walk_binding(b, first, last, gmem_lend_end_folio,
 				       GMEM_RECLAIM_TEARDOWN, NULL);
+	}
 	gmem_lend_finish_shared(b, first, last, GMEM_RECLAIM_TEARDOWN);
 }
 

@@ -34,6 +34,14 @@ enum gmem_reclaim_reason {
 int gmem_lend_get(struct gmem_binding *b, pgoff_t index, struct folio **folio);
 
 /*
+ * The two ends of that, for who does what is between them for many folios:
+ * everything that has to be before @folio can be provided, and its new state. Folio
+ * lock held.
+ */
+int gmem_lend_prepare(struct gmem_binding *b, struct folio *folio);
+void gmem_lend_provided(struct gmem_binding *b, struct folio *folio);
+
+/*
  * The host is about to use the page at @index: allocate it if need be, take it
  * back if it is lent. The folio comes back locked and referenced. -ENOMEM,
  * -EHWPOISON, -EACCES if the policy denies it, -EIO if the provider refuses or

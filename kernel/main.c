@@ -89,12 +89,17 @@ static int __init gmem_init(void)
 	err = gmem_netlink_init();
 	if (err)
 		goto exit_mem;
-	err = misc_register(&gmem_device);
+	err = gmem_providers_init();
 	if (err)
 		goto exit_netlink;
+	err = misc_register(&gmem_device);
+	if (err)
+		goto exit_providers;
 	gmem_debugfs_init();
 	return 0;
 
+exit_providers:
+	gmem_providers_exit();
 exit_netlink:
 	gmem_netlink_exit();
 exit_mem:
@@ -108,6 +113,7 @@ static void __exit gmem_exit(void)
 {
 	gmem_debugfs_exit();
 	misc_deregister(&gmem_device);
+	gmem_providers_exit();
 	gmem_netlink_exit();
 	gmem_mem_exit();
 	gmem_binding_cache_exit();

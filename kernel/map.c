@@ -5,6 +5,7 @@
 #include <linux/pagemap.h>
 #include <linux/sched/signal.h>
 
+#include "batch.h"
 #include "binding.h"
 #include "call.h"
 #include "guestmem.h"
@@ -57,6 +58,7 @@ static int gmem_map_check_file(const struct gmem_map_request *req)
 static int gmem_map_add(struct gmem_vm *vm, const struct gmem_map_request *req)
 {
 	fmode_t needed = FMODE_READ;
+	int err;
 
 	/* As for mmap(): whatever is mapped can be read. */
 	if (req->flags & GMEM_MAP_ALLOW_WRITE)
@@ -65,6 +67,12 @@ static int gmem_map_add(struct gmem_vm *vm, const struct gmem_map_request *req)
 		return -EOPNOTSUPP;
 	if ((req->file->f_mode & needed) != needed)
 		return -EACCES;
+	if (vm->provider->bind) {
+		err = vm->provider->bind(vm, gmem_mem(file_inode(req->file)),
+					 req->flags);
+		if (err)
+			return err;
+	}
 	return gmem_binding_map(vm, req->file, req->flags, req->first,
 				req->last, req->gfn_first);
 }
@@ -214,10 +222,14 @@ int gmem_vm_reclaim_call(void *obj, void *arg)
 static int gmem_populate_part(struct gmem_binding *b, pgoff_t first,
 			      pgoff_t last, u64 *nr_pages)
 {
+	const struct gmem_provider *provider = b->vm->provider;
 	struct address_space *mapping = b->mem->inode.i_mapping;
 	pgoff_t index = first;
 	struct folio *folio;
 	int err;
+
+	if (provider->batches && provider->batches(b->vm))
+		return gmem_batch_provide(b, first, last, nr_pages);
 
 	while (index <= last) {
 		if (fatal_signal_pending(current))
@@ -255,6 +267,59 @@ static bool gmem_range_is_bound(struct gmem_vm *vm, unsigned long first,
 	return true;
 }
 
+int gmem_vm_populate(struct gmem_vm *vm, unsigned long first,
+		     unsigned long last, u64 *nr_pages)
+{
+	int err;
+
+	if (mutex_lock_killable(&vm->lock))
+		return -EINTR;
+	if (gmem_range_is_bound(vm, first, last))
+		err = gmem_range_for_each(vm, first, last, nr_pages,
+					  gmem_populate_part);
+	else
+		err = -ENOENT;
+	mutex_unlock(&vm->lock);
+	return err;
+}
+
+int gmem_vm_populate_all(struct gmem_vm *vm)
+{
+	u64 nr_pages = 0;
+	int err;
+
+	if (mutex_lock_killable(&vm->lock))
+		return -EINTR;
+	err = gmem_range_for_each(vm, 0, vm->max_gfn, &nr_pages,
+				  gmem_populate_part);
+	mutex_unlock(&vm->lock);
+	return err;
+}
+
+int gmem_vm_widen_lent(struct gmem_vm *vm, unsigned long *first,
+		       unsigned long *last)
+{
+	unsigned long next = *first;
+	struct gmem_binding *b;
+	unsigned long pages;
+	int err = 0;
+
+	if (mutex_lock_killable(&vm->lock))
+		return -EINTR;
+	b = gmem_binding_next(vm, &next, *last);
+	if (!b || gmem_binding_gfn(b, b->first) > *first || next <= *last) {
+		err = -ENOENT;
+	} else if (!gmem_binding_lent(b)) {
+		err = -EINVAL;
+	} else {
+		pages = 1UL << b->mem->order;
+		*first = round_down(*first, pages);
+		*last = round_up(*last + 1, pages) - 1;
+	}
+	mutex_unlock(&vm->lock);
+	return err;
+}
+
 int gmem_vm_populate_call(void *obj, void *arg)
 {
 	struct gmem_vm_range *range = arg;
@@ -266,14 +331,5 @@ int gmem_vm_populate_call(void *obj, void *arg)
 	err = gmem_range_check(vm, range, &first, &last);
 	if (err)
 		return err;
-
-	if (mutex_lock_killable(&vm->lock))
-		return -EINTR;
-	if (gmem_range_is_bound(vm, first, last))
-		err = gmem_range_for_each(vm, first, last, &range->nr_pages,
-					  gmem_populate_part);
-	else
-		err = -ENOENT;
-	mutex_unlock(&vm->lock);
-	return err;
+	return gmem_vm_populate(vm, first, last, &range->nr_pages);
 }

@@ -5,18 +5,15 @@
  * and each half can be made to fail, as can the way back.
  */
 #include <linux/bits.h>
-#include <linux/file.h>
 #include <linux/highmem.h>
 #include <linux/mm.h>
 #include <linux/mutex.h>
-#include <linux/pagemap.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <linux/xarray.h>
 
-#include "binding.h"
+#include "call.h"
 #include "fault.h"
-#include "guestmem.h"
 #include "mock.h"
 #include "notify.h"
 #include "provider.h"
@@ -206,7 +203,7 @@ static int gmem_mock_provide(struct gmem_vm *vm, unsigned long gfn,
 }
 
 static int gmem_mock_reclaim(struct gmem_vm *vm, unsigned long gfn,
-			     struct folio *folio)
+			     struct folio *folio, bool sanitize)
 {
 	struct gmem_mock *mock = vm->provider_data;
 	int err;
@@ -237,41 +234,6 @@ static void gmem_mock_copy(struct gmem_mock *mock, struct gmem_test *test,
 		memcpy_from_page(buf, entry->page, offset, test->length);
 }
 
-/* The guest stepped on something that isn't there: what a VMM exit would do. */
-static int gmem_mock_fault(struct gmem_vm *vm, unsigned long gfn, u32 access)
-{
-	struct gmem_guest_access fault = {
-		.vm = vm,
-		.gfn = gfn,
-		.access = access,
-	};
-	unsigned long next = gfn;
-	struct gmem_binding *b;
-	struct folio *folio;
-	struct file *file;
-	int err;
-
-	if (mutex_lock_killable(&vm->lock))
-		return -EINTR;
-	b = gmem_binding_next(vm, &next, gfn);
-	if (b) {
-		file = get_file(b->file);
-		fault.inode = file_inode(file);
-		fault.index = gmem_binding_index(b, gfn);
-	}
-	mutex_unlock(&vm->lock);
-	if (!b)
-		return gmem_fault_refuse(vm, gfn, access, GMEM_FAULT_UNBOUND);
-
-	err = gmem_fault_guest(&fault, &folio);
-	if (!err) {
-		folio_unlock(folio);
-		folio_put(folio);
-	}
-	fput(file);
-	return err;
-}
-
 /* A page may go again between fault and access, but not for ever. */
 #define GMEM_MOCK_TRIES 100
 
@@ -294,7 +256,7 @@ static int gmem_mock_access_page(struct gmem_vm *vm, struct gmem_test *test,
 		if (reach)
 			return gmem_fault_refuse(vm, gfn, test->access,
 						 GMEM_FAULT_PERM);
-		err = gmem_mock_fault(vm, gfn, test->access);
+		err = gmem_fault_resolve(vm, gfn, test->access);
 		if (err)
 			return err;
 	}
@@ -357,13 +319,10 @@ static int gmem_mock_lookup(struct gmem_mock *mock, struct gmem_test *test)
 	return 0;
 }
 
-int gmem_mock_call(void *obj, void *arg)
+static int gmem_mock_call(void *obj, void *arg)
 {
 	struct gmem_test *test = arg;
 	struct gmem_vm *vm = obj;
-
-	if (vm->provider != &gmem_mock_provider)
-		return -ENOTTY;
 
 	switch (test->op) {
 	case GMEM_TEST_ACCESS:
@@ -379,11 +338,18 @@ int gmem_mock_call(void *obj, void *arg)
 	return -EOPNOTSUPP;
 }
 
+static const struct gmem_call gmem_mock_calls[] = {
+	GMEM_CALL(GMEM_TEST, GMEM_CALL_INOUT, gmem_mock_call, struct gmem_test,
+		  reserved),
+};
+
 const struct gmem_provider gmem_mock_provider = {
 	.name = "mock",
 	.max_guest_addr_bits = 52,
 	/* Any combination but none. */
 	.map_access = GENMASK(7, 1),
+	.vm_calls = gmem_mock_calls,
+	.nr_vm_calls = ARRAY_SIZE(gmem_mock_calls),
 	.vm_init = gmem_mock_vm_init,
 	.vm_release = gmem_mock_vm_release,
 	.provide = gmem_mock_provide,

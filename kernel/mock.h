@@ -9,8 +9,6 @@ struct gmem_provider;
 
 /* A second stage in software, for tests. */
 extern const struct gmem_provider gmem_mock_provider;
-
-int gmem_mock_call(void *obj, void *arg);
 #endif
 
 #endif /* _GMEM_MOCK_H */

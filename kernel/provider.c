@@ -2,14 +2,13 @@
 #include <linux/bits.h>
 #include <linux/gmem.h>
 #include <linux/kernel.h>
-#include <linux/nospec.h>
 #include <linux/string.h>
 
 #include "mock.h"
 #include "provider.h"
 #include "window.h"
 
-/* The first is the default. */
+/* The first one that is present is the default. */
 static const struct gmem_provider *const gmem_providers[] = {
 	&gmem_window_provider,
 #ifdef CONFIG_GMEM_TEST
@@ -17,29 +16,78 @@ static const struct gmem_provider *const gmem_providers[] = {
 #endif
 };
 
+static bool gmem_provider_present(const struct gmem_provider *provider)
+{
+	return !provider->present || provider->present();
+}
+
 u32 gmem_nr_providers(void)
 {
-	return ARRAY_SIZE(gmem_providers);
+	u32 nr = 0;
+
+	while (gmem_provider_at(nr))
+		nr++;
+	return nr;
 }
 
 const struct gmem_provider *gmem_provider_at(u32 index)
 {
-	if (index >= ARRAY_SIZE(gmem_providers))
-		return NULL;
-	return gmem_providers[array_index_nospec(index,
-						 ARRAY_SIZE(gmem_providers))];
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(gmem_providers); i++)
+		if (gmem_provider_present(gmem_providers[i]) && !index--)
+			return gmem_providers[i];
+	return NULL;
 }
 
 const struct gmem_provider *gmem_provider_find(const char *name)
 {
 	size_t i;
 
-	if (!*name)
-		return gmem_providers[0];
 	for (i = 0; i < ARRAY_SIZE(gmem_providers); i++)
-		if (!strcmp(gmem_providers[i]->name, name))
+		if ((!*name || !strcmp(gmem_providers[i]->name, name)) &&
+		    gmem_provider_present(gmem_providers[i]))
 			return gmem_providers[i];
 	return NULL;
+}
+
+static void gmem_providers_undo(size_t nr)
+{
+	while (nr--)
+		if (gmem_providers[nr]->exit)
+			gmem_providers[nr]->exit();
+}
+
+int gmem_providers_init(void)
+{
+	size_t i;
+	int err;
+
+	for (i = 0; i < ARRAY_SIZE(gmem_providers); i++) {
+		if (!gmem_providers[i]->init)
+			continue;
+		err = gmem_providers[i]->init();
+		if (err) {
+			gmem_providers_undo(i);
+			return err;
+		}
+	}
+	return 0;
+}
+
+void gmem_providers_exit(void)
+{
+	gmem_providers_undo(ARRAY_SIZE(gmem_providers));
+}
+
+void gmem_providers_debugfs(struct dentry *dir)
+{
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(gmem_providers); i++)
+		if (gmem_providers[i]->debugfs &&
+		    gmem_provider_present(gmem_providers[i]))
+			gmem_providers[i]->debugfs(dir);
 }
 
 bool gmem_provider_can(const struct gmem_provider *provider, u32 map_flags)

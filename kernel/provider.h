@@ -5,8 +5,12 @@
 #include <linux/types.h>
 
 struct address_space;
+struct dentry;
 struct folio;
+struct gmem_call;
+struct gmem_mem;
 struct gmem_vm;
+struct seq_file;
 
 /**
  * struct gmem_provider - what puts pages before a guest
@@ -16,21 +20,38 @@ struct gmem_vm;
  * @map_access: as in &struct gmem_info
  * @ends_with_vm: a VM that goes has no guest that could reach anything, so what it
  *	shares need not be taken back
+ * @init: optional; when the module is loaded, before anything else is called
+ * @exit: optional; undoes @init
+ * @present: optional; does this host have what it takes? Without it, always.
+ * @debugfs: optional; adds files to the module's folder
+ * @vm_calls: the calls that its VMs have beside the general ones
+ * @nr_vm_calls: how many
+ * @vm_show: optional; continues a line about the VM, for debugfs. Must not sleep.
  * @vm_init: optional; sets up gmem_vm.provider_data
+ * @vm_stop: optional; the VM is going, and all it has is about to be taken back: see
+ *	to it that the guest doesn't run any more
  * @vm_release: optional; undoes @vm_init. No page is provided any more.
+ * @bind: optional; may a guestmem be bound, with these flags? 0 or an errno
  * @provide: let the guest reach @folio, whose first page is @gfn, with the ALLOW
  *	bits of @map_flags. No error if it does already. For lent memory no host
  *	mapping and no pin is left. On failure the folio is wholly the host's
  *	again; if not even that could be done, the error is -EUCLEAN: the folio
  *	then counts as provided, and both @provide and @reclaim get to try again.
+ * @batches: optional; does it want the folios of a populated range all at once?
+ * @stage: with @batches: note that @folio is to be provided by the next @commit; no
+ *	error if the guest reaches it already
+ * @commit: with @batches: provide what is staged, or if @err isn't 0, forget it and
+ *	return that. All or nothing, but for -EUCLEAN, as with @provide.
  * @reclaim: undo @provide; no error if there is nothing to undo. Afterwards the
- *	guest can't reach the folio. On failure nothing has changed.
- * @reclaim_begin: optional hint: @reclaim of many folios of the file range is
- *	about to come
+ *	guest can't reach the folio. On failure nothing has changed. With @sanitize,
+ *	nobody wants its contents any more.
+ * @reclaim_begin: optional hint: @reclaim of many folios, of pages [@first, @last]
+ *	of the file and from @gfn on, is about to come
  *
  * @provide and @reclaim are called with the folio locked and the invalidate lock
- * of its file held, may sleep, and see each folio of a binding whole. Their own
- * locks are the innermost.
+ * of its file held, may sleep, and see each folio of a binding whole; so is @stage,
+ * with the invalidate lock held for writing from the first @stage to @commit. Their
+ * own locks are the innermost.
  */
 struct gmem_provider {
 	const char *name;
@@ -38,17 +59,36 @@ struct gmem_provider {
 	u32 max_guest_addr_bits;
 	u32 map_access;
 	bool ends_with_vm;
+	int (*init)(void);
+	void (*exit)(void);
+	bool (*present)(void);
+	void (*debugfs)(struct dentry *dir);
+	const struct gmem_call *vm_calls;
+	size_t nr_vm_calls;
+	void (*vm_show)(struct seq_file *seq, const struct gmem_vm *vm);
 	int (*vm_init)(struct gmem_vm *vm);
+	void (*vm_stop)(struct gmem_vm *vm);
 	void (*vm_release)(struct gmem_vm *vm);
+	int (*bind)(struct gmem_vm *vm, const struct gmem_mem *mem, u32 flags);
 	int (*provide)(struct gmem_vm *vm, unsigned long gfn,
 		       struct folio *folio, u32 map_flags);
+	bool (*batches)(struct gmem_vm *vm);
+	int (*stage)(struct gmem_vm *vm, unsigned long gfn,
+		     struct folio *folio, u32 map_flags);
+	int (*commit)(struct gmem_vm *vm, int err);
 	int (*reclaim)(struct gmem_vm *vm, unsigned long gfn,
-		       struct folio *folio);
-	void (*reclaim_begin)(struct address_space *mapping, pgoff_t first,
-			      pgoff_t last);
+		       struct folio *folio, bool sanitize);
+	void (*reclaim_begin)(struct gmem_vm *vm, unsigned long gfn,
+			      struct address_space *mapping, pgoff_t first,
+			      pgoff_t last, bool sanitize);
 };
 
-/* The index of GMEM_INFO; NULL past the last. */
+int gmem_providers_init(void);
+void gmem_providers_exit(void);
+/* Their files in @dir. */
+void gmem_providers_debugfs(struct dentry *dir);
+
+/* Those that are present. The index of GMEM_INFO; NULL past the last. */
 const struct gmem_provider *gmem_provider_at(u32 index);
 /* "" is the default one; NULL if there is none of that name. */
 const struct gmem_provider *gmem_provider_find(const char *name);

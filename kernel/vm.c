@@ -15,7 +15,6 @@
 #include "call.h"
 #include "event.h"
 #include "map.h"
-#include "mock.h"
 #include "provider.h"
 #include "query.h"
 #include "registry.h"
@@ -96,17 +95,22 @@ static const struct gmem_call gmem_vm_calls[] = {
 		  struct gmem_vm_faults, entries),
 	GMEM_CALL(GMEM_VM_SET_POLICY, GMEM_CALL_IN, gmem_vm_set_policy_call,
 		  struct gmem_vm_set_policy, policy),
-#ifdef CONFIG_GMEM_TEST
-	GMEM_CALL(GMEM_TEST, GMEM_CALL_INOUT, gmem_mock_call,
-		  struct gmem_test, reserved),
-#endif
 };
 
 static long gmem_vm_ioctl(struct file *file, unsigned int cmd,
 			  unsigned long arg)
 {
-	return gmem_call(gmem_vm_calls, ARRAY_SIZE(gmem_vm_calls),
-			 file->private_data, cmd, arg);
+	const struct gmem_provider *provider;
+	struct gmem_vm *vm = file->private_data;
+	long ret;
+
+	ret = gmem_call(gmem_vm_calls, ARRAY_SIZE(gmem_vm_calls), vm, cmd, arg);
+	/* No other call fails so. */
+	if (ret != -ENOTTY)
+		return ret;
+	provider = vm->provider;
+	return gmem_call(provider->vm_calls, provider->nr_vm_calls, vm, cmd,
+			 arg);
 }
 
 static void gmem_vm_free(struct gmem_vm *vm)
@@ -119,6 +123,8 @@ static void gmem_vm_free(struct gmem_vm *vm)
 static void gmem_vm_destroy(struct gmem_vm *vm)
 {
 	gmem_registry_remove_vm(vm);
+	if (vm->provider->vm_stop)
+		vm->provider->vm_stop(vm);
 	gmem_binding_remove_all(vm);
 	if (vm->provider->vm_release)
 		vm->provider->vm_release(vm);
@@ -225,6 +231,7 @@ static int gmem_vm_create(const struct gmem_provider *provider, u32 policy,
 		put_unused_fd(fd);
 		return PTR_ERR(file);
 	}
+	vm->file = file;
 	fd_install(fd, file);
 	return fd;
 }

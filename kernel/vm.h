@@ -9,6 +9,7 @@
 
 #include "fault.h"
 
+struct file;
 struct gmem_provider;
 
 /**
@@ -19,6 +20,7 @@ struct gmem_provider;
  * @unmap_first: first GFN of the range whose unmap is under way
  * @unmap_last: its last GFN; below @unmap_first when there is none. Both written
  *	under @lock.
+ * @file: its file; who needs the VM to stay takes a reference
  * @provider: what puts pages before this guest
  * @provider_data: for the provider alone
  * @policy: one of &enum gmem_policy; READ_ONCE() and WRITE_ONCE()
@@ -44,6 +46,7 @@ struct gmem_vm {
 	struct maple_tree bindings;
 	unsigned long unmap_first;
 	unsigned long unmap_last;
+	struct file *file;
 	const struct gmem_provider *provider;
 	void *provider_data;
 	u32 policy;

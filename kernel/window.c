@@ -243,7 +243,7 @@ static int gmem_window_provide(struct gmem_vm *vm, unsigned long gfn,
 }
 
 static int gmem_window_reclaim(struct gmem_vm *vm, unsigned long gfn,
-			       struct folio *folio)
+			       struct folio *folio, bool sanitize)
 {
 	if (folio_mapped(folio))
 		unmap_mapping_pages(folio->mapping, folio->index,
@@ -252,8 +252,10 @@ static int gmem_window_reclaim(struct gmem_vm *vm, unsigned long gfn,
 }
 
 /* One zap instead of many. What a fault maps behind it, reclaim will find. */
-static void gmem_window_reclaim_begin(struct address_space *mapping,
-				      pgoff_t first, pgoff_t last)
+static void gmem_window_reclaim_begin(struct gmem_vm *vm, unsigned long gfn,
+				      struct address_space *mapping,
+				      pgoff_t first, pgoff_t last,
+				      bool sanitize)
 {
 	unmap_mapping_pages(mapping, first, last - first + 1, false);
 }

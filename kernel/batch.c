@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Providing many folios at one stroke, for a provider to which each stroke is dear.
+ *
+ * With the invalidate lock held for writing, nobody else provides a page of the file,
+ * nobody maps one, and none can go. So a folio that has been prepared (taken from all
+ * mappings, found unpinned) stays so without its lock, until the provider has all of
+ * them and their states can follow.
+ */
+#include <linux/pagemap.h>
+#include <linux/sched/signal.h>
+
+#include "batch.h"
+#include "binding.h"
+#include "compat.h"
+#include "folio.h"
+#include "guestmem.h"
+#include "lend.h"
+#include "provider.h"
+#include "vm.h"
+
+static int gmem_batch_stage(struct gmem_binding *b, pgoff_t *index)
+{
+	struct folio *folio;
+	int err;
+
+	if (fatal_signal_pending(current))
+		return -EINTR;
+	folio = gmem_folio_get(b->mem, *index);
+	if (IS_ERR(folio))
+		return PTR_ERR(folio);
+	err = gmem_lend_prepare(b, folio);
+	if (!err)
+		err = b->vm->provider->stage(b->vm,
+					     gmem_binding_gfn(b, folio->index),
+					     folio, b->flags);
+	*index = folio_next_index(folio);
+	folio_unlock(folio);
+	folio_put(folio);
+	cond_resched();
+	return err;
+}
+
+static void gmem_batch_provided(struct gmem_binding *b, pgoff_t first,
+				pgoff_t last)
+{
+	struct folio_batch batch;
+	unsigned int i;
+
+	folio_batch_init(&batch);
+	while (filemap_get_folios(b->mem->inode.i_mapping, &first, last,
+				  &batch)) {
+		for (i = 0; i < folio_batch_count(&batch); i++) {
+			folio_lock(batch.folios[i]);
+			gmem_lend_provided(b, batch.folios[i]);
+			folio_unlock(batch.folios[i]);
+		}
+		folio_batch_release(&batch);
+		cond_resched();
+	}
+}
+
+int gmem_batch_provide(struct gmem_binding *b, pgoff_t first, pgoff_t last,
+		       u64 *nr)
+{
+	struct address_space *mapping = b->mem->inode.i_mapping;
+	pgoff_t index = first;
+	int err = 0;
+
+	filemap_invalidate_lock(mapping);
+	while (!err && index <= last)
+		err = gmem_batch_stage(b, &index);
+	err = b->vm->provider->commit(b->vm, err);
+	if (!err || err == -EUCLEAN)
+		gmem_batch_provided(b, first, last);
+	filemap_invalidate_unlock(mapping);
+
+	if (!err)
+		*nr += last - first + 1;
+	/* Names between provider and core. */
+	if (err == -ENOTRECOVERABLE || err == -EUCLEAN)
+		err = -EIO;
+	return err;
+}
