@@ -4,12 +4,16 @@
 #include <linux/kernel.h>
 #include <linux/string.h>
 
+#include "gunyah/provider.h"
 #include "mock.h"
 #include "provider.h"
 #include "window.h"
 
 /* The first one that is present is the default. */
 static const struct gmem_provider *const gmem_providers[] = {
+#ifdef CONFIG_ARM64
+	&gmem_gunyah_provider,
+#endif
 	&gmem_window_provider,
 #ifdef CONFIG_GMEM_TEST
 	&gmem_mock_provider,

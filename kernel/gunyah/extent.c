@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A page's way, and back:
+ *
+ *   (no flags)  --donate-->  DONATED  --map-->  DONATED|MAPPED
+ *               <--donate--           <-unmap-
+ *
+ * A step that fails leaves the page where it is. One that is DONATED alone is neither
+ * the host's nor reached by the guest; whoever of the two wants it next goes on from
+ * there.
+ */
+#include <linux/device.h>
+#include <linux/gmem.h>
+#include <linux/mm.h>
+
+#include "../vm.h"
+#include "cache.h"
+#include "extent.h"
+#include "hypercall.h"
+#include "pages.h"
+#include "rm.h"
+#include "vm.h"
+
+static int gunyah_extent_error(struct gunyah_vm *g, const char *what,
+			       unsigned long gfn, s64 error)
+{
+	if (error)
+		dev_warn_ratelimited(g->rm->dev,
+				     "VM %u (VMID %u): can't %s guest page %#lx: %s (%lld)\n",
+				     g->vm->id, g->vmid, what, gfn,
+				     gunyah_error_name(error), error);
+	return gunyah_error_errno(error);
+}
+
+static int gunyah_extent_donate(struct gunyah_vm *g, unsigned long gfn,
+				struct folio *folio, u32 flags)
+{
+	bool shared = flags & GUNYAH_PAGE_SHARED;
+	s64 error;
+
+	error = gunyah_memextent_donate(shared ? GUNYAH_DONATE_TO_SIBLING :
+						 GUNYAH_DONATE_TO_PROTECTED,
+					shared ? g->extents.host_shared :
+						 g->extents.host_private,
+					shared ? g->extents.guest_shared :
+						 g->extents.guest_private,
+					PFN_PHYS(folio_pfn(folio)),
+					folio_size(folio));
+	return gunyah_extent_error(g, "donate", gfn, error);
+}
+
+static int gunyah_extent_donate_back(struct gunyah_vm *g, unsigned long gfn,
+				     struct folio *folio, u32 flags)
+{
+	bool shared = flags & GUNYAH_PAGE_SHARED;
+	s64 error;
+
+	error = gunyah_memextent_donate(shared ? GUNYAH_DONATE_TO_SIBLING :
+						 GUNYAH_DONATE_FROM_PROTECTED,
+					shared ? g->extents.guest_shared :
+						 g->extents.guest_private,
+					shared ? g->extents.host_shared :
+						 g->extents.host_private,
+					PFN_PHYS(folio_pfn(folio)),
+					folio_size(folio));
+	return gunyah_extent_error(g, "take back", gfn, error);
+}
+
+static struct gunyah_mapping gunyah_extent_mapping(struct gunyah_vm *g,
+						   unsigned long gfn,
+						   struct folio *folio,
+						   u32 flags)
+{
+	bool shared = flags & GUNYAH_PAGE_SHARED;
+
+	return (struct gunyah_mapping) {
+		.addrspace = g->extents.addrspace,
+		.extent = shared ? g->extents.guest_shared :
+				   g->extents.guest_private,
+		.base = PFN_PHYS(gfn),
+		.flags = GUNYAH_MAP_PARTIAL |
+			 (shared ? GUNYAH_MAP_VMMIO : GUNYAH_MAP_PRIVATE),
+		.offset = PFN_PHYS(folio_pfn(folio)),
+		.size = folio_size(folio),
+	};
+}
+
+static int gunyah_extent_do_unmap(struct gunyah_vm *g, unsigned long gfn,
+				  struct folio *folio, u32 flags, bool sync)
+{
+	struct gunyah_mapping mapping;
+	s64 error;
+
+	mapping = gunyah_extent_mapping(g, gfn, folio, flags);
+	if (!sync)
+		mapping.flags |= GUNYAH_MAP_NOSYNC;
+	error = gunyah_addrspace_unmap(&mapping);
+	if (!error)
+		gunyah_pages_set(g, gfn, folio_nr_pages(folio),
+				 flags & ~GUNYAH_PAGE_MAPPED);
+	return gunyah_extent_error(g, "unmap", gfn, error);
+}
+
+static int gunyah_extent_map(struct gunyah_vm *g, unsigned long gfn,
+			     struct folio *folio, u32 flags, u32 map_flags)
+{
+	struct gunyah_mapping mapping;
+	s64 error;
+
+	mapping = gunyah_extent_mapping(g, gfn, folio, flags);
+	error = gunyah_addrspace_map(&mapping, gunyah_access(map_flags));
+	if (!error)
+		gunyah_pages_set(g, gfn, folio_nr_pages(folio),
+				 flags | GUNYAH_PAGE_MAPPED);
+	return gunyah_extent_error(g, "map", gfn, error);
+}
+
+/* To the guest's extent. The flags go first: then there is memory for them. */
+static int gunyah_extent_give(struct gunyah_vm *g, unsigned long gfn,
+			      struct folio *folio, u32 flags)
+{
+	unsigned long nr = folio_nr_pages(folio);
+	int err;
+
+	err = gunyah_cache_clean(folio);
+	if (err)
+		return err;
+	err = gunyah_pages_set(g, gfn, nr, flags);
+	if (err)
+		return err;
+	err = gunyah_extent_donate(g, gfn, folio, flags);
+	if (err)
+		gunyah_pages_set(g, gfn, nr, 0);
+	return err;
+}
+
+int gunyah_extent_provide(struct gunyah_vm *g, unsigned long gfn,
+			  struct folio *folio, u32 map_flags)
+{
+	u32 flags = gunyah_pages_get(g, gfn);
+	int err;
+
+	if (flags & GUNYAH_PAGE_MAPPED)
+		return 0;
+	if (!flags) {
+		flags = GUNYAH_PAGE_DONATED;
+		if ((map_flags & GMEM_MAP_ACCESS_MASK) == GMEM_MAP_FORCE_SHARE)
+			flags |= GUNYAH_PAGE_SHARED;
+		err = gunyah_extent_give(g, gfn, folio, flags);
+		if (err)
+			return err;
+	}
+
+	err = gunyah_extent_map(g, gfn, folio, flags, map_flags);
+	if (!err)
+		return 0;
+	if (gunyah_extent_donate_back(g, gfn, folio, flags))
+		return -EUCLEAN;
+	gunyah_pages_set(g, gfn, folio_nr_pages(folio), 0);
+	return err;
+}
+
+void gunyah_extent_unmap(struct gunyah_vm *g, unsigned long gfn,
+			 struct folio *folio, bool sync)
+{
+	u32 flags = gunyah_pages_get(g, gfn);
+
+	if (flags & GUNYAH_PAGE_MAPPED)
+		gunyah_extent_do_unmap(g, gfn, folio, flags, sync);
+}
+
+int gunyah_extent_reclaim(struct gunyah_vm *g, unsigned long gfn,
+			  struct folio *folio)
+{
+	u32 flags = gunyah_pages_get(g, gfn);
+	int err;
+
+	if (flags & GUNYAH_PAGE_MAPPED) {
+		err = gunyah_extent_do_unmap(g, gfn, folio, flags, true);
+		if (err)
+			return err;
+	}
+	err = gunyah_extent_donate_back(g, gfn, folio, flags);
+	if (!err)
+		gunyah_pages_set(g, gfn, folio_nr_pages(folio), 0);
+	return err;
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <linux/align.h>
+#include <linux/minmax.h>
+#include <linux/sched.h>
+
+#include "pages.h"
+#include "vm.h"
+
+/* Pages of one entry: a value of 63 bits has room for their flags. */
+#define GUNYAH_ENTRY_PAGES 8
+#define GUNYAH_FLAG_BITS 4
+#define GUNYAH_FLAG_MASK GENMASK(GUNYAH_FLAG_BITS - 1, 0)
+
+static unsigned int gunyah_entry_shift(unsigned long gfn)
+{
+	return gfn % GUNYAH_ENTRY_PAGES * GUNYAH_FLAG_BITS;
+}
+
+static unsigned long gunyah_entry(struct gunyah_vm *g, unsigned long gfn)
+{
+	void *entry = xa_load(&g->pages, gfn / GUNYAH_ENTRY_PAGES);
+
+	return entry ? xa_to_value(entry) : 0;
+}
+
+u32 gunyah_pages_get(struct gunyah_vm *g, unsigned long gfn)
+{
+	lockdep_assert_held(&g->mem_lock);
+	return gunyah_entry(g, gfn) >> gunyah_entry_shift(gfn) &
+	       GUNYAH_FLAG_MASK;
+}
+
+static int gunyah_entry_store(struct gunyah_vm *g, unsigned long gfn,
+			      unsigned long value)
+{
+	unsigned long index = gfn / GUNYAH_ENTRY_PAGES;
+
+	/* To erase needs no memory; nor does another value for an entry. */
+	if (!value) {
+		xa_erase(&g->pages, index);
+		return 0;
+	}
+	return xa_err(xa_store(&g->pages, index, xa_mk_value(value),
+			       GFP_KERNEL));
+}
+
+int gunyah_pages_set(struct gunyah_vm *g, unsigned long gfn, unsigned long nr,
+		     u32 flags)
+{
+	unsigned long value, next, first = gfn, end = gfn + nr;
+	int err;
+
+	lockdep_assert_held(&g->mem_lock);
+	while (gfn < end) {
+		next = min(end, ALIGN(gfn + 1, GUNYAH_ENTRY_PAGES));
+		value = gunyah_entry(g, gfn);
+		for (nr = gfn; nr < next; nr++) {
+			value &= ~((unsigned long)GUNYAH_FLAG_MASK
+				   << gunyah_entry_shift(nr));
+			value |= (unsigned long)flags << gunyah_entry_shift(nr);
+		}
+		err = gunyah_entry_store(g, gfn, value);
+		if (err) {
+			gunyah_pages_set(g, first, gfn - first, 0);
+			return err;
+		}
+		gfn = next;
+	}
+	return 0;
+}
+
+bool gunyah_pages_find(struct gunyah_vm *g, unsigned long *gfn,
+		       unsigned long last, u32 flags)
+{
+	unsigned long index = *gfn / GUNYAH_ENTRY_PAGES;
+	unsigned long at;
+	void *entry;
+
+	lockdep_assert_held(&g->mem_lock);
+	xa_for_each_range(&g->pages, index, entry, index,
+			  last / GUNYAH_ENTRY_PAGES) {
+		cond_resched();
+		if (!xa_to_value(entry))
+			continue;
+		at = max(*gfn, index * GUNYAH_ENTRY_PAGES);
+		for (; at <= last && at / GUNYAH_ENTRY_PAGES == index; at++) {
+			if (gunyah_pages_get(g, at) & flags) {
+				*gfn = at;
+				return true;
+			}
+		}
+	}
+	return false;
+}

@@ -1,0 +1,447 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Which parcels a VM has, and how ranges become parcels. */
+#include <linux/device.h>
+#include <linux/gmem.h>
+#include <linux/mm.h>
+#include <linux/slab.h>
+
+#include "../vm.h"
+#include "cache.h"
+#include "pages.h"
+#include "parcel.h"
+#include "rm.h"
+#include "rm_calls.h"
+#include "vm.h"
+
+/* What the public RM grants a VM, for the log. */
+#define GUNYAH_USUAL_PARCELS 64
+
+/**
+ * struct gunyah_parcel - a guest range that is lent or shared as a whole
+ * @list: in gunyah_vm.parcels, or on the way there
+ * @handle: by which the RM knows it; GUNYAH_RM_NO_HANDLE before it says so
+ * @lend: or share
+ * @access: GUNYAH_ACCESS bits
+ * @gfn: its first page
+ * @nr: its pages
+ * @entries: where they are, in their order
+ * @nr_entries: how many
+ * @room: for how many there is memory
+ * @late: a request about it that timed out: to give it, while there is no handle, else
+ *	to take it back
+ */
+struct gunyah_parcel {
+	struct list_head list;
+	u32 handle;
+	bool lend;
+	u8 access;
+	unsigned long gfn;
+	unsigned long nr;
+	struct gunyah_rm_sgl_entry *entries;
+	size_t nr_entries;
+	size_t room;
+	struct gunyah_rpc *late;
+};
+
+static struct gunyah_parcel *gunyah_parcel_alloc(unsigned long gfn, bool lend,
+						 u8 access)
+{
+	struct gunyah_parcel *p;
+
+	p = kzalloc(sizeof(*p), GFP_KERNEL_ACCOUNT);
+	if (!p)
+		return NULL;
+	p->handle = GUNYAH_RM_NO_HANDLE;
+	p->gfn = gfn;
+	p->lend = lend;
+	p->access = access;
+	return p;
+}
+
+static void gunyah_parcel_free(struct gunyah_parcel *p)
+{
+	gunyah_rpc_put(p->late);
+	kvfree(p->entries);
+	kfree(p);
+}
+
+static unsigned long gunyah_parcel_last(const struct gunyah_parcel *p)
+{
+	return p->gfn + p->nr - 1;
+}
+
+/* Add physical pages behind those that it has. */
+static int gunyah_parcel_add(struct gunyah_parcel *p, u64 base, u64 size)
+{
+	struct gunyah_rm_sgl_entry *entry, *entries;
+	size_t room;
+
+	entry = p->nr_entries ? &p->entries[p->nr_entries - 1] : NULL;
+	if (entry &&
+	    le64_to_cpu(entry->base) + le64_to_cpu(entry->size) == base) {
+		le64_add_cpu(&entry->size, size);
+	} else {
+		if (p->nr_entries == p->room) {
+			room = max_t(size_t, 16, p->room * 2);
+			entries = kvrealloc(p->entries,
+					    array_size(room, sizeof(*entries)),
+					    GFP_KERNEL_ACCOUNT);
+			if (!entries)
+				return -ENOMEM;
+			p->entries = entries;
+			p->room = room;
+		}
+		p->entries[p->nr_entries++] = (struct gunyah_rm_sgl_entry) {
+			.base = cpu_to_le64(base),
+			.size = cpu_to_le64(size),
+		};
+	}
+	p->nr += size >> PAGE_SHIFT;
+	return 0;
+}
+
+/* ---- giving ---- */
+
+static struct gunyah_parcel *gunyah_parcel_stage_at(struct list_head *staged,
+						    unsigned long gfn,
+						    u32 map_flags)
+{
+	bool lend = (map_flags & GMEM_MAP_ACCESS_MASK) == GMEM_MAP_FORCE_LEND;
+	u8 access = gunyah_access(map_flags);
+	struct gunyah_parcel *p = NULL;
+
+	if (!list_empty(staged))
+		p = list_last_entry(staged, struct gunyah_parcel, list);
+	if (p && p->gfn + p->nr == gfn && p->lend == lend &&
+	    p->access == access)
+		return p;
+	p = gunyah_parcel_alloc(gfn, lend, access);
+	if (p)
+		list_add_tail(&p->list, staged);
+	return p;
+}
+
+int gunyah_parcel_stage(struct gunyah_vm *g, struct list_head *staged,
+			unsigned long gfn, struct folio *folio, u32 map_flags)
+{
+	unsigned long nr = folio_nr_pages(folio);
+	struct gunyah_parcel *p;
+	int err;
+
+	if (gunyah_pages_get(g, gfn))
+		return 0;
+	/* A parcel is labelled with the number of its first page. */
+	if (gfn + nr - 1 > U32_MAX)
+		return -EOPNOTSUPP;
+	err = gunyah_cache_clean(folio);
+	if (err)
+		return err;
+	p = gunyah_parcel_stage_at(staged, gfn, map_flags);
+	if (!p)
+		return -ENOMEM;
+	err = gunyah_pages_set(g, gfn, nr, GUNYAH_PAGE_PARCEL);
+	if (err)
+		return err;
+	err = gunyah_parcel_add(p, PFN_PHYS(folio_pfn(folio)),
+				folio_size(folio));
+	if (err)
+		gunyah_pages_set(g, gfn, nr, 0);
+	return err;
+}
+
+static void gunyah_parcel_drop(struct gunyah_vm *g, struct gunyah_parcel *p)
+{
+	list_del(&p->list);
+	gunyah_pages_set(g, p->gfn, p->nr, 0);
+	gunyah_parcel_free(p);
+}
+
+void gunyah_parcel_unstage(struct gunyah_vm *g, struct list_head *staged)
+{
+	struct gunyah_parcel *p, *next;
+
+	list_for_each_entry_safe(p, next, staged, list)
+		gunyah_parcel_drop(g, p);
+}
+
+static int gunyah_parcel_give(struct gunyah_vm *g, struct gunyah_parcel *p)
+{
+	const struct gunyah_rm_parcel parcel = {
+		.vmid = g->vmid,
+		.lend = p->lend,
+		.access = p->access,
+		.label = p->gfn,
+		.entries = p->entries,
+		.nr_entries = p->nr_entries,
+	};
+	int err;
+
+	err = gunyah_rm_mem_give(g->rm, &parcel, &p->handle, &p->late);
+	if (err)
+		dev_warn_ratelimited(g->rm->dev,
+				     "VM %u (VMID %u): the Resource Manager doesn't %s %lu pages in %zu pieces: error %d (the VM has %u parcels; some versions grant %u)\n",
+				     g->vm->id, g->vmid,
+				     p->lend ? "lend" : "share", p->nr,
+				     p->nr_entries, err, g->nr_parcels,
+				     GUNYAH_USUAL_PARCELS);
+	return err;
+}
+
+static void gunyah_parcel_keep(struct gunyah_vm *g, struct gunyah_parcel *p)
+{
+	list_move_tail(&p->list, &g->parcels);
+	WRITE_ONCE(g->nr_parcels, g->nr_parcels + 1);
+}
+
+/* ---- taking back ---- */
+
+/* Was there an answer meanwhile to what timed out? 1 if the parcel is the host's. */
+static int gunyah_parcel_catch_up(struct gunyah_vm *g, struct gunyah_parcel *p)
+{
+	struct gunyah_rpc *late = p->late;
+	bool giving = p->handle == GUNYAH_RM_NO_HANDLE;
+	int err;
+
+	gunyah_rm_receive(g->rm);
+	/* Its last chance. */
+	if (g->stopped)
+		wait_for_completion_timeout(&late->done,
+					    msecs_to_jiffies(1000));
+	if (!completion_done(&late->done))
+		return -ETIMEDOUT;
+
+	err = late->err;
+	if (giving && !err)
+		err = gunyah_rm_mem_handle(late, &p->handle);
+	p->late = NULL;
+	gunyah_rpc_put(late);
+	/* Never given; or taken back, now known; or refused: ask again. */
+	return giving ? !!err : !err;
+}
+
+/* The RM has nothing to do with the parcel any more. */
+static int gunyah_parcel_return(struct gunyah_vm *g, struct gunyah_parcel *p,
+				bool sanitize)
+{
+	int ret = 0;
+
+	if (p->late)
+		ret = gunyah_parcel_catch_up(g, p);
+	if (ret < 0 || ret > 0 || p->handle == GUNYAH_RM_NO_HANDLE)
+		return min(ret, 0);
+
+	ret = gunyah_rm_mem_reclaim(g->rm, p->handle, sanitize, &p->late);
+	if (ret)
+		dev_warn_ratelimited(g->rm->dev,
+				     "VM %u (VMID %u): the Resource Manager doesn't give back parcel %u of %lu pages: error %d\n",
+				     g->vm->id, g->vmid, p->handle, p->nr, ret);
+	return ret;
+}
+
+int gunyah_parcel_commit(struct gunyah_vm *g, struct list_head *staged)
+{
+	struct gunyah_parcel *p, *next;
+	LIST_HEAD(given);
+	int err = 0;
+
+	list_for_each_entry_safe(p, next, staged, list) {
+		err = gunyah_parcel_give(g, p);
+		if (err)
+			break;
+		list_move_tail(&p->list, &given);
+	}
+	if (!err) {
+		list_for_each_entry_safe(p, next, &given, list)
+			gunyah_parcel_keep(g, p);
+		return 0;
+	}
+
+	/* The one that failed may be half given. */
+	list_move_tail(&p->list, &given);
+	gunyah_parcel_unstage(g, staged);
+	list_for_each_entry_safe(p, next, &given, list) {
+		if (gunyah_parcel_return(g, p, false)) {
+			gunyah_parcel_keep(g, p);
+			err = -EUCLEAN;
+		} else {
+			gunyah_parcel_drop(g, p);
+		}
+	}
+	return err;
+}
+
+/* A parcel like @p, of part of its pages, which isn't given yet. */
+static struct gunyah_parcel *gunyah_parcel_slice(const struct gunyah_parcel *p,
+						 unsigned long gfn,
+						 unsigned long nr)
+{
+	u64 skip = (u64)(gfn - p->gfn) << PAGE_SHIFT;
+	u64 left = (u64)nr << PAGE_SHIFT;
+	struct gunyah_parcel *slice;
+	size_t i;
+
+	slice = gunyah_parcel_alloc(gfn, p->lend, p->access);
+	if (!slice)
+		return NULL;
+	for (i = 0; left && i < p->nr_entries; i++) {
+		u64 base = le64_to_cpu(p->entries[i].base);
+		u64 size = le64_to_cpu(p->entries[i].size);
+		u64 part;
+
+		if (skip >= size) {
+			skip -= size;
+			continue;
+		}
+		part = min(size - skip, left);
+		if (gunyah_parcel_add(slice, base + skip, part)) {
+			gunyah_parcel_free(slice);
+			return NULL;
+		}
+		left -= part;
+		skip = 0;
+	}
+	return slice;
+}
+
+/* The parts of @p outside of [@first, @last]. */
+static int gunyah_parcel_rest(const struct gunyah_parcel *p,
+			      unsigned long first, unsigned long last,
+			      struct list_head *rest)
+{
+	struct gunyah_parcel *slice, *next;
+
+	if (p->gfn < first) {
+		slice = gunyah_parcel_slice(p, p->gfn, first - p->gfn);
+		if (!slice)
+			return -ENOMEM;
+		list_add_tail(&slice->list, rest);
+	}
+	if (gunyah_parcel_last(p) > last) {
+		slice = gunyah_parcel_slice(p, last + 1,
+					    gunyah_parcel_last(p) - last);
+		if (!slice)
+			goto free_rest;
+		list_add_tail(&slice->list, rest);
+	}
+	return 0;
+
+free_rest:
+	list_for_each_entry_safe(slice, next, rest, list)
+		gunyah_parcel_free(slice);
+	return -ENOMEM;
+}
+
+static int gunyah_parcel_take_part(struct gunyah_vm *g, struct gunyah_parcel *p,
+				   unsigned long first, unsigned long last)
+{
+	struct gunyah_parcel *slice, *next;
+	LIST_HEAD(rest);
+	int err;
+
+	if (gunyah_vm_runs(g))
+		return -EBUSY;
+	err = gunyah_parcel_rest(p, first, last, &rest);
+	if (err)
+		return err;
+	err = gunyah_parcel_return(g, p, false);
+	if (err) {
+		list_for_each_entry_safe(slice, next, &rest, list)
+			gunyah_parcel_free(slice);
+		return err;
+	}
+
+	/* The rest keeps its flags, so that there is memory for them. */
+	gunyah_pages_set(g, max(first, p->gfn),
+			 min(last, gunyah_parcel_last(p)) -
+			 max(first, p->gfn) + 1, 0);
+	list_del(&p->list);
+	gunyah_parcel_free(p);
+	WRITE_ONCE(g->nr_parcels, g->nr_parcels - 1);
+	list_for_each_entry_safe(slice, next, &rest, list) {
+		if (gunyah_parcel_give(g, slice) &&
+		    !gunyah_parcel_return(g, slice, false))
+			gunyah_parcel_drop(g, slice);
+		else
+			gunyah_parcel_keep(g, slice);
+	}
+	return 0;
+}
+
+static int gunyah_parcel_take_from(struct gunyah_vm *g, struct gunyah_parcel *p,
+				   unsigned long first, unsigned long last,
+				   bool sanitize)
+{
+	int err;
+
+	/* A guest that has ended needs no rest. */
+	if (!g->stopped && (p->gfn < first || gunyah_parcel_last(p) > last))
+		return gunyah_parcel_take_part(g, p, first, last);
+
+	err = gunyah_parcel_return(g, p, sanitize);
+	if (err)
+		return err;
+	gunyah_parcel_drop(g, p);
+	WRITE_ONCE(g->nr_parcels, g->nr_parcels - 1);
+	return 0;
+}
+
+int gunyah_parcel_take(struct gunyah_vm *g, unsigned long first,
+		       unsigned long last, bool sanitize)
+{
+	struct gunyah_parcel *p, *next;
+	int err, ret = 0;
+
+	lockdep_assert_held(&g->mem_lock);
+	/* Rests that are given anew come behind, and aren't in the range. */
+	list_for_each_entry_safe(p, next, &g->parcels, list) {
+		if (p->gfn > last || gunyah_parcel_last(p) < first)
+			continue;
+		err = gunyah_parcel_take_from(g, p, first, last, sanitize);
+		ret = ret ?: err;
+	}
+	return ret;
+}
+
+/* ---- the rest ---- */
+
+int gunyah_parcel_find(struct gunyah_vm *g, unsigned long gfn, u32 *handle,
+		       unsigned long *first)
+{
+	struct gunyah_parcel *p;
+
+	list_for_each_entry(p, &g->parcels, list) {
+		if (gfn < p->gfn || gfn > gunyah_parcel_last(p))
+			continue;
+		*handle = p->handle;
+		*first = p->gfn;
+		return 0;
+	}
+	return -ENOENT;
+}
+
+void gunyah_parcels_adopt(struct gunyah_vm *g)
+{
+	struct gunyah_parcel *p, *next;
+
+	list_for_each_entry_safe(p, next, &g->parcels, list) {
+		gunyah_pages_set(g, p->gfn, p->nr,
+				 GUNYAH_PAGE_DONATED | GUNYAH_PAGE_MAPPED);
+		list_del(&p->list);
+		gunyah_parcel_free(p);
+	}
+	WRITE_ONCE(g->nr_parcels, 0);
+}
+
+void gunyah_parcels_end(struct gunyah_vm *g)
+{
+	struct gunyah_parcel *p, *next;
+
+	mutex_lock(&g->mem_lock);
+	list_for_each_entry_safe(p, next, &g->parcels, list) {
+		dev_err(g->rm->dev,
+			"VM %u (VMID %u): parcel %u was never given back: %lu pages are lost until reboot\n",
+			g->vm->id, g->vmid, p->handle, p->nr);
+		gunyah_parcel_drop(g, p);
+	}
+	mutex_unlock(&g->mem_lock);
+}

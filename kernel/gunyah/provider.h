@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef _GMEM_GUNYAH_PROVIDER_H
+#define _GMEM_GUNYAH_PROVIDER_H
+
+struct gmem_provider;
+
+/* Hypercalls to Gunyah and calls to its Resource Manager (arm64). */
+extern const struct gmem_provider gmem_gunyah_provider;
+
+#endif /* _GMEM_GUNYAH_PROVIDER_H */

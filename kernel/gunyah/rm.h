@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The Resource Manager (RM), Gunyah's root VM: a connection of two message queues,
+ * and remote procedure calls over it.
+ */
+#ifndef _GMEM_GUNYAH_RM_H
+#define _GMEM_GUNYAH_RM_H
+
+#include <linux/atomic.h>
+#include <linux/completion.h>
+#include <linux/interrupt.h>
+#include <linux/kref.h>
+#include <linux/mutex.h>
+#include <linux/types.h>
+#include <linux/wait.h>
+#include <linux/workqueue.h>
+#include <linux/xarray.h>
+
+struct device;
+struct gunyah_vm;
+
+#define GUNYAH_RM_MSG_SIZE 240
+#define GUNYAH_RM_HEADER_SIZE 8
+#define GUNYAH_RM_PAYLOAD_SIZE (GUNYAH_RM_MSG_SIZE - GUNYAH_RM_HEADER_SIZE)
+/* Beside the first. */
+#define GUNYAH_RM_MAX_FRAGMENTS 62
+#define GUNYAH_RM_MAX_MESSAGE						\
+	((GUNYAH_RM_MAX_FRAGMENTS + 1) * GUNYAH_RM_PAYLOAD_SIZE)
+
+/* What the RM answers. */
+enum gunyah_rm_error {
+	GUNYAH_RM_ERROR_OK = 0,
+	GUNYAH_RM_ERROR_NOMEM = 1,
+	GUNYAH_RM_ERROR_NORESOURCE = 2,
+	GUNYAH_RM_ERROR_DENIED = 3,
+	GUNYAH_RM_ERROR_INVALID = 4,
+	GUNYAH_RM_ERROR_BUSY = 5,
+	GUNYAH_RM_ERROR_ARGUMENT_INVALID = 6,
+	GUNYAH_RM_ERROR_HANDLE_INVALID = 7,
+	GUNYAH_RM_ERROR_VALIDATE_FAILED = 8,
+	GUNYAH_RM_ERROR_MAP_FAILED = 9,
+	GUNYAH_RM_ERROR_MEM_INVALID = 0xa,
+	GUNYAH_RM_ERROR_MEM_INUSE = 0xb,
+	GUNYAH_RM_ERROR_MEM_RELEASED = 0xc,
+	GUNYAH_RM_ERROR_VMID_INVALID = 0xd,
+	GUNYAH_RM_ERROR_LOOKUP_FAILED = 0xe,
+	GUNYAH_RM_ERROR_IRQ_INVALID = 0xf,
+	GUNYAH_RM_ERROR_IRQ_INUSE = 0x10,
+	GUNYAH_RM_ERROR_IRQ_RELEASED = 0x11,
+	GUNYAH_RM_ERROR_IN_USE = 0x12,
+	GUNYAH_RM_ERROR_IRQ_NOT_MAPPED = 0x13,
+	GUNYAH_RM_ERROR_VM_STATE = 0x14,
+	GUNYAH_RM_ERROR_UNIMPLEMENTED = 0xffffffff,
+};
+
+int gunyah_rm_error_errno(u32 error);
+const char *gunyah_rm_error_name(u32 error);
+
+/**
+ * struct gunyah_rpc - a request on its way, and its reply
+ * @ref: the caller's; and that of gunyah_rm.pending, until the reply is there
+ * @seq: what the reply will carry
+ * @message: the same
+ * @late: its caller waits no more
+ * @done: the reply is there. What comes below is constant from then on.
+ * @rm_error: one of &enum gunyah_rm_error
+ * @err: an errno: of @rm_error, or because the reply could not be kept
+ * @reply: payload
+ * @size: its size
+ */
+struct gunyah_rpc {
+	struct kref ref;
+	u16 seq;
+	u32 message;
+	bool late;
+	struct completion done;
+	u32 rm_error;
+	int err;
+	void *reply;
+	size_t size;
+};
+
+/* The message that is being put together from fragments. Under gunyah_rm.rx_lock. */
+struct gunyah_rm_assembly {
+	u8 type;
+	u8 fragments;
+	u8 fragments_left;
+	u16 seq;
+	u32 message;
+	u32 size;
+	u8 payload[GUNYAH_RM_MAX_MESSAGE];
+};
+
+/* What happened on a connection, for debugfs. */
+struct gunyah_rm_counters {
+	atomic64_t calls;
+	atomic64_t errors;
+	atomic64_t timeouts;
+	atomic64_t late_replies;
+	atomic64_t notifications;
+	atomic64_t bad_messages;
+	atomic64_t interrupts;
+	atomic64_t found_by_polling;
+};
+
+/**
+ * struct gunyah_rm - the connection to the RM
+ * @dev: its device
+ * @tx_cap: capability of the queue to the RM
+ * @rx_cap: capability of the queue from it
+ * @tx_irq: tells that there is room; 0 for none
+ * @rx_irq: tells that there is a message; 0 for none: then whoever waits polls
+ * @vmid: who we are
+ * @tx_lock: one request at a time goes out; protects @tx_buf
+ * @tx_buf: a message
+ * @tx_ready: @tx_irq came
+ * @rx_lock: protects @rx_buf, @rx, and keeps the VMs of @vms from going while a
+ *	notification is being told
+ * @rx_buf: a message
+ * @rx: what has come of a longer one
+ * @pending: requests without a reply, by sequence number; holds a reference each
+ * @next_seq: cursor of @pending
+ * @vms: VMID -> &struct gunyah_vm, for notifications
+ * @event: a notification came
+ * @poll: looks for notifications while VMs are there and there is no @rx_irq
+ * @counters: see there
+ *
+ * Lifetime: from probe to module exit; VMs hold the module. Locks, outermost first:
+ * those of a VM, then @tx_lock or @rx_lock, which are never held together.
+ */
+struct gunyah_rm {
+	struct device *dev;
+	u64 tx_cap;
+	u64 rx_cap;
+	int tx_irq;
+	int rx_irq;
+	u16 vmid;
+	struct mutex tx_lock;
+	void *tx_buf;
+	struct completion tx_ready;
+	struct mutex rx_lock;
+	void *rx_buf;
+	struct gunyah_rm_assembly *rx;
+	struct xarray pending;
+	u32 next_seq;
+	struct xarray vms;
+	wait_queue_head_t event;
+	struct delayed_work poll;
+	struct gunyah_rm_counters counters;
+};
+
+/* Set up all but the interrupts. -ENOMEM */
+int gunyah_rm_open(struct gunyah_rm *rm);
+/* Nobody calls, no interrupt comes any more. */
+void gunyah_rm_close(struct gunyah_rm *rm);
+
+irqreturn_t gunyah_rm_tx_interrupt(int irq, void *data);
+irqreturn_t gunyah_rm_rx_interrupt(int irq, void *data);
+
+/*
+ * Ask the RM for something and wait for its answer: 0 or an errno. -ETIMEDOUT: it
+ * hasn't answered in time, and may yet do what it was asked. @rpc, if not NULL,
+ * gets a reference to what has been asked, or NULL if it wasn't sent.
+ */
+int gunyah_rm_call(struct gunyah_rm *rm, u32 message, const void *request,
+		   size_t size, struct gunyah_rpc **rpc);
+void gunyah_rpc_put(struct gunyah_rpc *rpc);
+
+/* Take in what the RM has sent, whether an interrupt told of it or not. */
+void gunyah_rm_receive(struct gunyah_rm *rm);
+
+/* Notifications for @vmid go to gunyah_vm_notify() from here on. -ENOMEM, -EBUSY */
+int gunyah_rm_add_vm(struct gunyah_rm *rm, struct gunyah_vm *vm, u16 vmid);
+void gunyah_rm_remove_vm(struct gunyah_rm *rm, u16 vmid);
+
+/* How long to wait between two looks into the queue. */
+unsigned long gunyah_rm_slice(const struct gunyah_rm *rm);
+
+/*
+ * Wait until @condition, which a notification may bring about; false after
+ * @timeout_ms. Not interruptible: teardown waits so.
+ */
+#define gunyah_rm_wait(rm, condition, timeout_ms)			\
+({									\
+	unsigned long __end = jiffies + msecs_to_jiffies(timeout_ms);	\
+	bool __met;							\
+									\
+	while (!(__met = !!(condition)) && time_before(jiffies, __end)) {	\
+		wait_event_timeout((rm)->event, condition,		\
+				   gunyah_rm_slice(rm));		\
+		gunyah_rm_receive(rm);					\
+	}								\
+	__met;								\
+})
+
+#endif /* _GMEM_GUNYAH_RM_H */

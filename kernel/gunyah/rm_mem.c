@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The RM's messages about memory: parcels. */
+#include <linux/bits.h>
+#include <linux/errno.h>
+#include <linux/minmax.h>
+#include <linux/slab.h>
+#include <linux/string.h>
+
+#include "hypercall.h"
+#include "rm.h"
+#include "rm_calls.h"
+
+/* Flags of MEM_LEND and MEM_SHARE; of MEM_APPEND; of MEM_RECLAIM. */
+#define GUNYAH_RM_GIVE_APPEND BIT(1)
+#define GUNYAH_RM_APPEND_END BIT(0)
+#define GUNYAH_RM_RECLAIM_SANITIZE BIT(0)
+
+/* Every list begins so. */
+struct gunyah_rm_list {
+	__le16 nr;
+	__le16 reserved;
+} __packed;
+
+struct gunyah_rm_acl_entry {
+	__le16 vmid;
+	u8 access;
+	u8 reserved;
+} __packed;
+
+struct gunyah_rm_give {
+	u8 mem_type; /* normal */
+	u8 reserved0;
+	u8 flags;
+	u8 reserved1;
+	__le32 label;
+} __packed;
+
+struct gunyah_rm_append {
+	__le32 handle;
+	u8 flags;
+	u8 reserved[3];
+} __packed;
+
+struct gunyah_rm_reclaim {
+	__le32 handle;
+	u8 flags;
+	u8 reserved[3];
+} __packed;
+
+/* The largest message of all: with both lists full. */
+#define GUNYAH_RM_GIVE_SIZE						\
+	(sizeof(struct gunyah_rm_give) + 3 * sizeof(struct gunyah_rm_list) +	\
+	 2 * sizeof(struct gunyah_rm_acl_entry) +			\
+	 GUNYAH_RM_MAX_ENTRIES * sizeof(struct gunyah_rm_sgl_entry))
+
+static void *gunyah_rm_put_list(void *to, const void *entries, size_t nr,
+				size_t entry_size)
+{
+	struct gunyah_rm_list *list = to;
+
+	list->nr = cpu_to_le16(nr);
+	list->reserved = 0;
+	memcpy(list + 1, entries, nr * entry_size);
+	return (void *)(list + 1) + nr * entry_size;
+}
+
+int gunyah_rm_mem_handle(const struct gunyah_rpc *rpc, u32 *handle)
+{
+	__le32 value;
+
+	if (rpc->size < sizeof(value))
+		return -EBADMSG;
+	memcpy(&value, rpc->reply, sizeof(value));
+	*handle = le32_to_cpu(value);
+	return 0;
+}
+
+/* The first message, with the first @nr entries. */
+static int gunyah_rm_mem_first(struct gunyah_rm *rm, void *buf,
+			       const struct gunyah_rm_parcel *parcel, size_t nr,
+			       u32 *handle, struct gunyah_rpc **late)
+{
+	struct gunyah_rm_give *give = buf;
+	struct gunyah_rm_acl_entry acl[] = {
+		{ .vmid = cpu_to_le16(parcel->vmid), .access = parcel->access },
+		/* What is shared names its owner, what is lent must not. */
+		{
+			.vmid = cpu_to_le16(rm->vmid),
+			.access = GUNYAH_ACCESS_R | GUNYAH_ACCESS_W |
+				  GUNYAH_ACCESS_X,
+		},
+	};
+	struct gunyah_rpc *rpc;
+	void *end = give + 1;
+	int err;
+
+	memset(give, 0, sizeof(*give));
+	if (nr < parcel->nr_entries)
+		give->flags = GUNYAH_RM_GIVE_APPEND;
+	give->label = cpu_to_le32(parcel->label);
+	end = gunyah_rm_put_list(end, acl, parcel->lend ? 1 : 2, sizeof(acl[0]));
+	end = gunyah_rm_put_list(end, parcel->entries, nr,
+				 sizeof(*parcel->entries));
+	/* No attributes. */
+	end = gunyah_rm_put_list(end, NULL, 0, 0);
+
+	err = gunyah_rm_call(rm, parcel->lend ? GUNYAH_RM_MEM_LEND :
+						GUNYAH_RM_MEM_SHARE,
+			     buf, end - buf, &rpc);
+	if (!err)
+		err = gunyah_rm_mem_handle(rpc, handle);
+	if (err == -ETIMEDOUT)
+		*late = rpc;
+	else
+		gunyah_rpc_put(rpc);
+	return err;
+}
+
+static int gunyah_rm_mem_append(struct gunyah_rm *rm, void *buf, u32 handle,
+				const struct gunyah_rm_sgl_entry *entries,
+				size_t nr, bool last)
+{
+	struct gunyah_rm_append *append = buf;
+	void *end;
+
+	memset(append, 0, sizeof(*append));
+	append->handle = cpu_to_le32(handle);
+	append->flags = last ? GUNYAH_RM_APPEND_END : 0;
+	end = gunyah_rm_put_list(append + 1, entries, nr, sizeof(*entries));
+	return gunyah_rm_call(rm, GUNYAH_RM_MEM_APPEND, buf, end - buf, NULL);
+}
+
+int gunyah_rm_mem_give(struct gunyah_rm *rm,
+		       const struct gunyah_rm_parcel *parcel, u32 *handle,
+		       struct gunyah_rpc **late)
+{
+	size_t nr = min_t(size_t, parcel->nr_entries, GUNYAH_RM_MAX_ENTRIES);
+	size_t sent;
+	void *buf;
+	int err;
+
+	*handle = GUNYAH_RM_NO_HANDLE;
+	*late = NULL;
+	buf = kmalloc(GUNYAH_RM_GIVE_SIZE, GFP_KERNEL);
+	if (!buf)
+		return -ENOMEM;
+
+	err = gunyah_rm_mem_first(rm, buf, parcel, nr, handle, late);
+	for (sent = nr; !err && sent < parcel->nr_entries; sent += nr) {
+		nr = min_t(size_t, parcel->nr_entries - sent,
+			   GUNYAH_RM_MAX_ENTRIES);
+		err = gunyah_rm_mem_append(rm, buf, *handle,
+					   parcel->entries + sent, nr,
+					   sent + nr == parcel->nr_entries);
+	}
+	kfree(buf);
+	return err;
+}
+
+int gunyah_rm_mem_reclaim(struct gunyah_rm *rm, u32 handle, bool sanitize,
+			  struct gunyah_rpc **late)
+{
+	const struct gunyah_rm_reclaim request = {
+		.handle = cpu_to_le32(handle),
+		.flags = sanitize ? GUNYAH_RM_RECLAIM_SANITIZE : 0,
+	};
+	struct gunyah_rpc *rpc;
+	int err;
+
+	*late = NULL;
+	err = gunyah_rm_call(rm, GUNYAH_RM_MEM_RECLAIM, &request,
+			     sizeof(request), &rpc);
+	if (err == -ETIMEDOUT)
+		*late = rpc;
+	else
+		gunyah_rpc_put(rpc);
+	return err;
+}

@@ -1,0 +1,345 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Starting a VM, in steps. gunyah_vm.phase says how far it came, so that the end undoes
+ * what there is to undo, wherever the way ended: at a refusal, or with the process.
+ *
+ * How memory gets to the guest is known in two places. A Resource Manager that knows no
+ * demand paging takes parcels, and wants them before VM_INIT. One that does grants
+ * extents with VM_INIT; if it didn't, parcels would have to do, after it.
+ */
+#include <linux/device.h>
+#include <linux/slab.h>
+
+#include "../binding.h"
+#include "../map.h"
+#include "../vm.h"
+#include "parcel.h"
+#include "rm.h"
+#include "rm_calls.h"
+#include "vcpu.h"
+#include "vm.h"
+
+enum gunyah_addrspace_label { GUNYAH_LABEL_ADDRSPACE = 0 };
+
+enum gunyah_extent_label {
+	GUNYAH_LABEL_GUEST_PRIVATE = 0,
+	GUNYAH_LABEL_HOST_SHARED = 1,
+	GUNYAH_LABEL_HOST_PRIVATE = 2,
+	GUNYAH_LABEL_GUEST_SHARED = 3,
+};
+
+static void gunyah_start_set_memory(struct gunyah_vm *g,
+				    enum gunyah_memory memory)
+{
+	mutex_lock(&g->mem_lock);
+	WRITE_ONCE(g->memory, memory);
+	mutex_unlock(&g->mem_lock);
+}
+
+static int gunyah_start_alloc_vmid(struct gunyah_vm *g)
+{
+	u16 vmid;
+	int err;
+
+	err = gunyah_rm_alloc_vmid(g->rm, &vmid);
+	if (err)
+		return err;
+	err = gunyah_rm_add_vm(g->rm, g, vmid);
+	if (err) {
+		gunyah_rm_vm_call(g->rm, GUNYAH_RM_VM_DEALLOC_VMID, vmid);
+		return err;
+	}
+	g->vmid = vmid;
+	WRITE_ONCE(g->phase, GUNYAH_PHASE_LOADING);
+	return 0;
+}
+
+/* The pages of the device tree, whole as their guestmem has them. */
+static int gunyah_start_dtb_pages(struct gunyah_vm *g, unsigned long *first,
+				  unsigned long *last)
+{
+	*first = PHYS_PFN(g->dtb_addr);
+	*last = PHYS_PFN(g->dtb_addr + g->dtb_size - 1);
+	return gmem_vm_widen_lent(g->vm, first, last);
+}
+
+static int gunyah_start_lend_dtb(struct gunyah_vm *g)
+{
+	unsigned long first, last;
+	u64 nr_pages = 0;
+	int err;
+
+	err = gunyah_start_dtb_pages(g, &first, &last);
+	if (err)
+		return err;
+	/* On any platform. */
+	gunyah_start_set_memory(g, GUNYAH_MEMORY_PARCELS);
+	err = gmem_vm_populate(g->vm, first, last, &nr_pages);
+	gunyah_start_set_memory(g, GUNYAH_MEMORY_NONE);
+	return err;
+}
+
+static int gunyah_start_config_image(struct gunyah_vm *g)
+{
+	struct gunyah_rm_image image = { .dtb_size = g->dtb_size };
+	unsigned long first;
+	int err;
+
+	mutex_lock(&g->mem_lock);
+	err = gunyah_parcel_find(g, PHYS_PFN(g->dtb_addr), &image.handle,
+				 &first);
+	mutex_unlock(&g->mem_lock);
+	if (err)
+		return err;
+	image.dtb_offset = g->dtb_addr - PFN_PHYS(first);
+	return gunyah_rm_vm_config_image(g->rm, g->vmid, &image);
+}
+
+/*
+ * The guest ranges that are lent, one behind the other as one; if there are more than
+ * one message may have, the last one goes to the end.
+ */
+static u32 gunyah_start_collect(struct gmem_vm *vm,
+				struct gunyah_rm_range *ranges)
+{
+	struct gunyah_rm_range *range = NULL;
+	struct gmem_binding *b;
+	unsigned long gfn = 0;
+	u64 base, end;
+	u32 nr = 0;
+
+	while ((b = gmem_binding_next(vm, &gfn, vm->max_gfn))) {
+		if (!gmem_binding_lent(b))
+			continue;
+		base = PFN_PHYS(gmem_binding_gfn(b, b->first));
+		end = PFN_PHYS(gmem_binding_gfn(b, b->last) + 1);
+		if (!range || (nr < GUNYAH_RM_MAX_RANGES &&
+			       le64_to_cpu(range->base) +
+			       le64_to_cpu(range->size) != base)) {
+			range = &ranges[nr++];
+			range->base = cpu_to_le64(base);
+		}
+		range->size = cpu_to_le64(end - le64_to_cpu(range->base));
+	}
+	return nr;
+}
+
+static int gunyah_start_demand_paging(struct gunyah_vm *g)
+{
+	struct gunyah_rm_range *ranges;
+	int err;
+	u32 nr;
+
+	ranges = kcalloc(GUNYAH_RM_MAX_RANGES, sizeof(*ranges), GFP_KERNEL);
+	if (!ranges)
+		return -ENOMEM;
+	if (mutex_lock_killable(&g->vm->lock)) {
+		kfree(ranges);
+		return -EINTR;
+	}
+	nr = gunyah_start_collect(g->vm, ranges);
+	mutex_unlock(&g->vm->lock);
+	err = gunyah_rm_vm_set_demand_paging(g->rm, g->vmid, ranges, nr);
+	kfree(ranges);
+	if (err != -EOPNOTSUPP)
+		return err;
+	gunyah_start_set_memory(g, GUNYAH_MEMORY_PARCELS);
+	return 0;
+}
+
+static int gunyah_start_layout(struct gunyah_vm *g)
+{
+	unsigned long first, last;
+	int err;
+
+	if (g->memory == GUNYAH_MEMORY_PARCELS)
+		return 0;
+	err = gunyah_start_dtb_pages(g, &first, &last);
+	if (err)
+		return err;
+	return gunyah_rm_vm_set_address_layout(g->rm, g->vmid, PFN_PHYS(first),
+					       PFN_PHYS(last - first + 1));
+}
+
+/* All that is bound, where the guest can't ask for it later. */
+static int gunyah_start_provide(struct gunyah_vm *g)
+{
+	if (g->memory != GUNYAH_MEMORY_PARCELS)
+		return 0;
+	return gmem_vm_populate_all(g->vm);
+}
+
+static int gunyah_start_init(struct gunyah_vm *g)
+{
+	WRITE_ONCE(g->phase, GUNYAH_PHASE_INITIALISING);
+	return gunyah_rm_vm_call(g->rm, GUNYAH_RM_VM_INIT, g->vmid);
+}
+
+static int gunyah_start_extent(struct gunyah_vm *g, u32 label, u64 cap)
+{
+	switch (label) {
+	case GUNYAH_LABEL_GUEST_PRIVATE:
+		g->extents.guest_private = cap;
+		break;
+	case GUNYAH_LABEL_HOST_SHARED:
+		g->extents.host_shared = cap;
+		break;
+	case GUNYAH_LABEL_HOST_PRIVATE:
+		g->extents.host_private = cap;
+		break;
+	case GUNYAH_LABEL_GUEST_SHARED:
+		g->extents.guest_shared = cap;
+		break;
+	}
+	return 0;
+}
+
+static int gunyah_start_resource(void *data,
+				 const struct gunyah_rm_resource *res)
+{
+	struct gunyah_vm *g = data;
+	u32 label = le32_to_cpu(res->label);
+	u64 cap = le64_to_cpu(res->cap);
+
+	switch (res->type) {
+	case GUNYAH_RM_RESOURCE_VCPU:
+		return gunyah_vcpu_found(g, label, cap);
+	case GUNYAH_RM_RESOURCE_MEM_EXTENT:
+		return gunyah_start_extent(g, label, cap);
+	case GUNYAH_RM_RESOURCE_ADDR_SPACE:
+		if (label == GUNYAH_LABEL_ADDRSPACE)
+			g->extents.addrspace = cap;
+		break;
+	}
+	return 0;
+}
+
+static int gunyah_start_resources(struct gunyah_vm *g)
+{
+	struct gunyah_extents *x = &g->extents;
+	bool complete;
+	int err;
+
+	err = gunyah_rm_vm_get_resources(g->rm, g->vmid, gunyah_start_resource,
+					 g);
+	if (err || g->memory == GUNYAH_MEMORY_PARCELS)
+		return err;
+
+	/* Not every platform has two extents of the host. */
+	if (!x->host_private)
+		x->host_private = x->host_shared;
+	if (!x->host_shared)
+		x->host_shared = x->host_private;
+	complete = x->addrspace && x->guest_private && x->guest_shared &&
+		   x->host_private;
+	gunyah_start_set_memory(g, complete ? GUNYAH_MEMORY_EXTENTS :
+					      GUNYAH_MEMORY_PARCELS);
+	return complete ? 0 : gmem_vm_populate_all(g->vm);
+}
+
+static int gunyah_start_boot_context(struct gunyah_vm *g)
+{
+	unsigned int reg;
+	u8 set, index;
+	int err;
+
+	for_each_set_bit(reg, g->boot_set, GUNYAH_NR_BOOT_REGS) {
+		if (reg < GUNYAH_NR_X) {
+			set = GMEM_GUNYAH_REG_SET_X;
+			index = reg;
+		} else if (reg == GUNYAH_NR_X) {
+			set = GMEM_GUNYAH_REG_SET_PC;
+			index = 0;
+		} else {
+			set = GMEM_GUNYAH_REG_SET_SP;
+			index = reg - GUNYAH_NR_X - 1;
+		}
+		err = gunyah_rm_vm_set_boot_context(g->rm, g->vmid, set, index,
+						    g->boot_value[reg]);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+static int gunyah_start_run(struct gunyah_vm *g)
+{
+	int err;
+
+	WRITE_ONCE(g->phase, GUNYAH_PHASE_STARTING);
+	err = gunyah_rm_vm_call(g->rm, GUNYAH_RM_VM_START, g->vmid);
+	if (err)
+		return err;
+	mutex_lock(&g->mem_lock);
+	if (g->memory == GUNYAH_MEMORY_EXTENTS)
+		gunyah_parcels_adopt(g);
+	mutex_unlock(&g->mem_lock);
+	WRITE_ONCE(g->phase, GUNYAH_PHASE_STARTED);
+	return 0;
+}
+
+static const struct {
+	const char *what;
+	int (*fn)(struct gunyah_vm *g);
+} gunyah_start_steps[] = {
+	{ "get a VMID", gunyah_start_alloc_vmid },
+	{ "lend the device tree", gunyah_start_lend_dtb },
+	{ "configure the image", gunyah_start_config_image },
+	{ "announce demand paging", gunyah_start_demand_paging },
+	{ "announce the layout", gunyah_start_layout },
+	{ "provide memory", gunyah_start_provide },
+	{ "initialise", gunyah_start_init },
+	{ "get its resources", gunyah_start_resources },
+	{ "set its registers", gunyah_start_boot_context },
+	{ "start", gunyah_start_run },
+};
+
+static int gunyah_start(struct gunyah_vm *g)
+{
+	size_t i;
+	int err;
+
+	for (i = 0; i < ARRAY_SIZE(gunyah_start_steps); i++) {
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		err = gunyah_start_steps[i].fn(g);
+		if (!err)
+			continue;
+		dev_warn(g->rm->dev, "VM %u (VMID %u) can't %s: error %d\n",
+			 g->vm->id, g->vmid, gunyah_start_steps[i].what, err);
+		return err;
+	}
+	dev_dbg(g->rm->dev, "VM %u (VMID %u) runs, with memory by %s\n",
+		g->vm->id, g->vmid,
+		g->memory == GUNYAH_MEMORY_EXTENTS ? "extents" : "parcels");
+	return 0;
+}
+
+int gunyah_vm_start_call(void *obj, void *arg)
+{
+	const unsigned long *value = arg;
+	struct gmem_vm *vm = obj;
+	struct gunyah_vm *g = vm->provider_data;
+	unsigned long first, last;
+	int err;
+
+	if (*value)
+		return -EINVAL;
+	if (mutex_lock_killable(&g->life_lock))
+		return -EINTR;
+	/* What is the caller's mistake is told before anything is used up. */
+	if (g->started)
+		err = -EBUSY;
+	else if (!g->dtb_size)
+		err = -EINVAL;
+	else
+		err = gunyah_start_dtb_pages(g, &first, &last);
+	if (!err) {
+		g->started = true;
+		err = gunyah_start(g);
+		WRITE_ONCE(g->failed, err);
+	}
+	mutex_unlock(&g->life_lock);
+	/* Nobody of the caller's. */
+	return err == -ETIMEDOUT || err == -EBADMSG ? -EIO : err;
+}

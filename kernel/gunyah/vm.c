@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The life of a VM but for its start: configuration before, the end after.
+ *
+ * The end comes when nobody holds the VM any more: no descriptor, so no vCPU that could
+ * run. It never fails. What doesn't answer or refuses is logged, and what memory it
+ * keeps is leaked by the core.
+ *
+ *   VM_STOP, VM_EXITED    if it was started and hasn't ended by itself
+ *   VM_RESET, VM_STATUS   parcels: before memory comes back, for until then the RM holds
+ *                         on to what the guest has accepted
+ *   (all memory back)
+ *   VM_RESET, VM_STATUS   extents: after that
+ *   VM_DEALLOC_VMID
+ */
+#include <linux/device.h>
+#include <linux/mm.h>
+#include <linux/slab.h>
+
+#include "../vm.h"
+#include "parcel.h"
+#include "platform.h"
+#include "rm.h"
+#include "rm_calls.h"
+#include "vcpu.h"
+#include "vm.h"
+
+/* For notifications, at the end. */
+#define GUNYAH_VM_END_MS 5000
+
+int gunyah_vm_init(struct gmem_vm *vm)
+{
+	struct gunyah_vm *g;
+
+	g = kzalloc(sizeof(*g), GFP_KERNEL_ACCOUNT);
+	if (!g)
+		return -ENOMEM;
+	g->vm = vm;
+	g->rm = gunyah_platform_rm();
+	mutex_init(&g->life_lock);
+	mutex_init(&g->mem_lock);
+	spin_lock_init(&g->status_lock);
+	xa_init(&g->vcpus);
+	xa_init_flags(&g->pages, XA_FLAGS_ACCOUNT);
+	INIT_LIST_HEAD(&g->parcels);
+	INIT_LIST_HEAD(&g->staged);
+	vm->provider_data = g;
+	return 0;
+}
+
+/* ---- configuration ---- */
+
+int gunyah_vm_set_dtb_call(void *obj, void *arg)
+{
+	const struct gmem_gunyah_dtb_config *config = arg;
+	struct gmem_vm *vm = obj;
+	struct gunyah_vm *g = vm->provider_data;
+	unsigned long first, last;
+	int err;
+
+	if (!config->size || config->size > U32_MAX)
+		return -EINVAL;
+	err = gmem_vm_range(vm, config->guest_phys_addr,
+			    PAGE_ALIGN(config->size), &first, &last);
+	if (err)
+		return err;
+
+	if (mutex_lock_killable(&g->life_lock))
+		return -EINTR;
+	if (g->started) {
+		err = -EBUSY;
+	} else {
+		g->dtb_addr = config->guest_phys_addr;
+		g->dtb_size = config->size;
+	}
+	mutex_unlock(&g->life_lock);
+	return err;
+}
+
+/* The place of a register in gunyah_vm.boot_value; negative for none. */
+static int gunyah_boot_reg(u32 reg)
+{
+	u8 index = reg & 0xff;
+
+	switch (reg >> 8) {
+	case GMEM_GUNYAH_REG_SET_X:
+		return index < GUNYAH_NR_X ? index : -EINVAL;
+	case GMEM_GUNYAH_REG_SET_PC:
+		return index ? -EINVAL : GUNYAH_NR_X;
+	case GMEM_GUNYAH_REG_SET_SP:
+		return index < GUNYAH_NR_SP ? GUNYAH_NR_X + 1 + index : -EINVAL;
+	}
+	return -EINVAL;
+}
+
+int gunyah_vm_set_boot_context_call(void *obj, void *arg)
+{
+	const struct gmem_gunyah_boot_context *context = arg;
+	struct gmem_vm *vm = obj;
+	struct gunyah_vm *g = vm->provider_data;
+	int reg = gunyah_boot_reg(context->reg);
+	int err = 0;
+
+	if (reg < 0 || context->reserved)
+		return -EINVAL;
+	if (mutex_lock_killable(&g->life_lock))
+		return -EINTR;
+	if (g->started) {
+		err = -EBUSY;
+	} else {
+		__set_bit(reg, g->boot_set);
+		g->boot_value[reg] = context->value;
+	}
+	mutex_unlock(&g->life_lock);
+	return err;
+}
+
+/* ---- notifications ---- */
+
+static void gunyah_vm_exited(struct gunyah_vm *g, u16 type, const void *reason,
+			     size_t size)
+{
+	size = min(size, sizeof(g->exit_info.reason));
+	spin_lock(&g->status_lock);
+	if (!g->exited) {
+		g->exit_info.type = type;
+		g->exit_info.reason_size = size;
+		memcpy(g->exit_info.reason, reason, size);
+		WRITE_ONCE(g->exited, true);
+	}
+	spin_unlock(&g->status_lock);
+}
+
+void gunyah_vm_notify(struct gunyah_vm *g, u32 message, const void *payload,
+		      size_t size)
+{
+	const struct gunyah_rm_vm_exited *exited = payload;
+	const struct gunyah_rm_vm_status *status = payload;
+
+	switch (message) {
+	case GUNYAH_RM_NOTIFY_VM_EXITED:
+		size -= sizeof(*exited);
+		gunyah_vm_exited(g, le16_to_cpu(exited->type), exited->reason,
+				 min_t(size_t, size,
+				       le32_to_cpu(exited->reason_size)));
+		break;
+	case GUNYAH_RM_NOTIFY_VM_STATUS:
+		if (status->vm_status == GUNYAH_RM_VM_HAS_RESET)
+			WRITE_ONCE(g->has_reset, true);
+		break;
+	}
+}
+
+/* ---- the end ---- */
+
+static void gunyah_vm_complain(struct gunyah_vm *g, const char *what, int err)
+{
+	dev_warn(g->rm->dev, "VM %u (VMID %u): %s: error %d\n", g->vm->id,
+		 g->vmid, what, err);
+}
+
+static void gunyah_vm_reset(struct gunyah_vm *g)
+{
+	int err;
+
+	err = gunyah_rm_vm_call(g->rm, GUNYAH_RM_VM_RESET, g->vmid);
+	if (!err && !gunyah_rm_wait(g->rm, READ_ONCE(g->has_reset),
+				    GUNYAH_VM_END_MS))
+		err = -ETIMEDOUT;
+	if (err)
+		gunyah_vm_complain(g, "not known to have been reset", err);
+}
+
+void gunyah_vm_stop(struct gmem_vm *vm)
+{
+	struct gunyah_vm *g = vm->provider_data;
+	int err = 0;
+
+	if (g->phase >= GUNYAH_PHASE_STARTING && !READ_ONCE(g->exited)) {
+		err = gunyah_rm_vm_stop(g->rm, g->vmid);
+		if (!err && !gunyah_rm_wait(g->rm, READ_ONCE(g->exited),
+					    GUNYAH_VM_END_MS))
+			err = -ETIMEDOUT;
+		if (err)
+			gunyah_vm_complain(g, "not known to have stopped", err);
+	}
+	/* Nobody holds it, so nobody runs it; the core takes its memory now. */
+	mutex_lock(&g->mem_lock);
+	g->stopped = true;
+	mutex_unlock(&g->mem_lock);
+
+	if (g->phase >= GUNYAH_PHASE_INITIALISING &&
+	    g->memory == GUNYAH_MEMORY_PARCELS)
+		gunyah_vm_reset(g);
+}
+
+void gunyah_vm_release(struct gmem_vm *vm)
+{
+	struct gunyah_vm *g = vm->provider_data;
+	int err;
+
+	gunyah_parcels_end(g);
+	if (g->phase >= GUNYAH_PHASE_LOADING) {
+		if (g->phase >= GUNYAH_PHASE_INITIALISING && !g->has_reset)
+			gunyah_vm_reset(g);
+		gunyah_rm_remove_vm(g->rm, g->vmid);
+		err = gunyah_rm_vm_call(g->rm, GUNYAH_RM_VM_DEALLOC_VMID,
+					g->vmid);
+		if (err)
+			gunyah_vm_complain(g, "its VMID stays in use", err);
+	}
+
+	/* What is left was leaked. */
+	xa_destroy(&g->pages);
+	gunyah_vcpus_free(g);
+	mutex_destroy(&g->mem_lock);
+	mutex_destroy(&g->life_lock);
+	kfree(g);
+}
