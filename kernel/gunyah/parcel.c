@@ -229,6 +229,9 @@ static int gunyah_parcel_return(struct gunyah_vm *g, struct gunyah_parcel *p,
 		ret = gunyah_parcel_catch_up(g, p);
 	if (ret < 0 || ret > 0 || p->handle == GUNYAH_RM_NO_HANDLE)
 		return min(ret, 0);
+	/* Until then, what it has accepted stays in use. */
+	if (READ_ONCE(g->exited) && !READ_ONCE(g->has_reset))
+		gunyah_vm_reset(g);
 
 	ret = gunyah_rm_mem_reclaim(g->rm, p->handle, sanitize, &p->late);
 	if (ret)
@@ -374,7 +377,7 @@ static int gunyah_parcel_take_from(struct gunyah_vm *g, struct gunyah_parcel *p,
 	int err;
 
 	/* A guest that has ended needs no rest. */
-	if (!g->stopped && (p->gfn < first || gunyah_parcel_last(p) > last))
+	if (!gunyah_vm_ended(g) && (p->gfn < first || gunyah_parcel_last(p) > last))
 		return gunyah_parcel_take_part(g, p, first, last);
 
 	err = gunyah_parcel_return(g, p, sanitize);

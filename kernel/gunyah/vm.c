@@ -159,7 +159,7 @@ static void gunyah_vm_complain(struct gunyah_vm *g, const char *what, int err)
 		 g->vmid, what, err);
 }
 
-static void gunyah_vm_reset(struct gunyah_vm *g)
+void gunyah_vm_reset(struct gunyah_vm *g)
 {
 	int err;
 
@@ -190,7 +190,7 @@ void gunyah_vm_stop(struct gmem_vm *vm)
 	mutex_unlock(&g->mem_lock);
 
 	if (g->phase >= GUNYAH_PHASE_INITIALISING &&
-	    g->memory == GUNYAH_MEMORY_PARCELS)
+	    g->memory == GUNYAH_MEMORY_PARCELS && !READ_ONCE(g->has_reset))
 		gunyah_vm_reset(g);
 }
 
@@ -201,7 +201,8 @@ void gunyah_vm_release(struct gmem_vm *vm)
 
 	gunyah_parcels_end(g);
 	if (g->phase >= GUNYAH_PHASE_LOADING) {
-		if (g->phase >= GUNYAH_PHASE_INITIALISING && !g->has_reset)
+		if (g->phase >= GUNYAH_PHASE_INITIALISING &&
+		    !READ_ONCE(g->has_reset))
 			gunyah_vm_reset(g);
 		gunyah_rm_remove_vm(g->rm, g->vmid);
 		err = gunyah_rm_vm_call(g->rm, GUNYAH_RM_VM_DEALLOC_VMID,

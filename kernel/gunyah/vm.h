@@ -127,6 +127,9 @@ void gunyah_vm_release(struct gmem_vm *vm);
 void gunyah_vm_notify(struct gunyah_vm *g, u32 message, const void *payload,
 		      size_t size);
 
+/* VM_RESET, and wait for it: the guest, which runs no more, lets go of all it has. */
+void gunyah_vm_reset(struct gunyah_vm *g);
+
 int gunyah_vm_set_dtb_call(void *obj, void *arg);
 int gunyah_vm_set_boot_context_call(void *obj, void *arg);
 /* start.c */
@@ -143,10 +146,16 @@ static inline u8 gunyah_access(u32 map_flags)
 	       (map_flags & GMEM_MAP_ALLOW_EXEC ? GUNYAH_ACCESS_X : 0);
 }
 
+/* It will never run again. */
+static inline bool gunyah_vm_ended(const struct gunyah_vm *g)
+{
+	return READ_ONCE(g->exited) || READ_ONCE(g->stopped);
+}
+
 static inline bool gunyah_vm_runs(const struct gunyah_vm *g)
 {
 	return READ_ONCE(g->phase) >= GUNYAH_PHASE_STARTING &&
-	       !READ_ONCE(g->exited) && !READ_ONCE(g->stopped);
+	       !gunyah_vm_ended(g);
 }
 
 #endif /* _GMEM_GUNYAH_VM_H */
