@@ -41,23 +41,70 @@ static int gmem_batch_stage(struct gmem_binding *b, pgoff_t *index)
 	return err;
 }
 
+static bool gmem_batch_has(struct gmem_binding *b, struct folio *folio)
+{
+	return b->vm->provider->has(b->vm, gmem_binding_gfn(b, folio->index));
+}
+
 static void gmem_batch_provided(struct gmem_binding *b, pgoff_t first,
 				pgoff_t last)
 {
 	struct folio_batch batch;
+	struct folio *folio;
 	unsigned int i;
 
 	folio_batch_init(&batch);
 	while (filemap_get_folios(b->mem->inode.i_mapping, &first, last,
 				  &batch)) {
 		for (i = 0; i < folio_batch_count(&batch); i++) {
+			folio = batch.folios[i];
+			folio_lock(folio);
+			if (gmem_batch_has(b, folio))
+				gmem_lend_provided(b, folio);
+			folio_unlock(folio);
+		}
+		folio_batch_release(&batch);
+		cond_resched();
+	}
+}
+
+static void gmem_batch_restore_folio(struct gmem_binding *b, struct folio *folio,
+				     bool batches)
+{
+	const struct gmem_provider *provider = b->vm->provider;
+	unsigned long gfn = gmem_binding_gfn(b, folio->index);
+
+	/* What is refused now is given when the guest next asks for it. */
+	if (gmem_folio_is(folio, GMEM_FOLIO_LEAKED))
+		return;
+	if (batches)
+		provider->stage(b->vm, gfn, folio, b->flags);
+	else
+		provider->provide(b->vm, gfn, folio, b->flags);
+}
+
+void gmem_batch_restore(struct gmem_binding *b, pgoff_t first, pgoff_t last)
+{
+	xa_mark_t state = gmem_binding_lent(b) ? GMEM_FOLIO_LENT :
+						 GMEM_FOLIO_SHARED;
+	const struct gmem_provider *provider = b->vm->provider;
+	bool batches = provider->batches && provider->batches(b->vm);
+	struct folio_batch batch;
+	unsigned int i;
+
+	folio_batch_init(&batch);
+	while (filemap_get_folios_tag(b->mem->inode.i_mapping, &first, last,
+				      state, &batch)) {
+		for (i = 0; i < folio_batch_count(&batch); i++) {
 			folio_lock(batch.folios[i]);
-			gmem_lend_provided(b, batch.folios[i]);
+			gmem_batch_restore_folio(b, batch.folios[i], batches);
 			folio_unlock(batch.folios[i]);
 		}
 		folio_batch_release(&batch);
 		cond_resched();
 	}
+	if (batches)
+		provider->commit(b->vm, 0);
 }
 
 int gmem_batch_provide(struct gmem_binding *b, pgoff_t first, pgoff_t last,

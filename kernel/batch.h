@@ -13,4 +13,10 @@ struct gmem_binding;
 int gmem_batch_provide(struct gmem_binding *b, pgoff_t first, pgoff_t last,
 		       u64 *nr);
 
+/*
+ * What had begun to be taken back from the guest, but failed elsewhere, is given to it
+ * again, if that can be done. Invalidate lock held for writing.
+ */
+void gmem_batch_restore(struct gmem_binding *b, pgoff_t first, pgoff_t last);
+
 #endif /* _GMEM_BATCH_H */

@@ -15,7 +15,8 @@
  * 3. the pages become the host's, and the guestmems' interval trees follow.
  *
  * A failure in step 1 leaves the bindings as they were, and who has a page, too:
- * those that the guest had lost are provided again when it next uses them.
+ * those that the guest had lost are provided again, at the latest when it next uses
+ * them.
  */
 #include <linux/atomic.h>
 #include <linux/file.h>
@@ -23,6 +24,7 @@
 #include <linux/pagemap.h>
 #include <linux/slab.h>
 
+#include "batch.h"
 #include "binding.h"
 #include "event.h"
 #include "guestmem.h"
@@ -171,6 +173,15 @@ struct gmem_binding *gmem_binding_of_page(struct gmem_mem *mem, pgoff_t index,
 	return b;
 }
 
+struct gmem_binding *gmem_binding_exclusive_next(struct gmem_mem *mem,
+						 pgoff_t first, pgoff_t last,
+						 struct gmem_binding *prev)
+{
+	if (prev)
+		return gmem_index_iter_next(prev, first, last);
+	return gmem_index_iter_first(&mem->exclusive, first, last);
+}
+
 bool gmem_binding_alone(const struct gmem_binding *b, pgoff_t *first,
 			pgoff_t *last)
 {
@@ -296,6 +307,25 @@ static int gmem_unmap_begin(struct gmem_binding *b, pgoff_t first, pgoff_t last)
 	return err;
 }
 
+/* A failure in step 1, at @failed: the guest gets back what it had lost. */
+static void gmem_unmap_undo(struct gmem_binding *b,
+			    const struct gmem_binding *failed,
+			    unsigned long first, unsigned long last)
+{
+	pgoff_t cut_first, cut_last;
+
+	for (;; b = b->unmap_next) {
+		struct address_space *mapping = b->mem->inode.i_mapping;
+
+		gmem_binding_clip(b, first, last, &cut_first, &cut_last);
+		filemap_invalidate_lock(mapping);
+		gmem_batch_restore(b, cut_first, cut_last);
+		filemap_invalidate_unlock(mapping);
+		if (b == failed)
+			return;
+	}
+}
+
 /*
  * Step 3 for one binding: the pages are the host's, and it keeps what lies
  * outside, or goes.
@@ -414,6 +444,7 @@ int gmem_binding_unmap(struct gmem_vm *vm, unsigned long first,
 	return 0;
 
 end_unmap:
+	gmem_unmap_undo(list, b, first, last);
 	gmem_vm_end_unmap(vm);
 	mas_destroy(&mas);
 unsplit:

@@ -26,6 +26,7 @@
 #include <linux/mm.h>
 #include <linux/sched/signal.h>
 
+#include "batch.h"
 #include "binding.h"
 #include "compat.h"
 #include "event.h"
@@ -438,6 +439,8 @@ static void gmem_lend_end_shared(struct gmem_binding *b, pgoff_t first,
 int gmem_lend_reclaim_range(struct gmem_binding *b, pgoff_t first, pgoff_t last,
 			    enum gmem_reclaim_reason reason, u64 *nr)
 {
+	int err;
+
 	if (!gmem_binding_lent(b)) {
 		/* A page that the host shares is the host's already. */
 		if (reason == GMEM_RECLAIM_TEARDOWN)
@@ -445,8 +448,11 @@ int gmem_lend_reclaim_range(struct gmem_binding *b, pgoff_t first, pgoff_t last,
 		return 0;
 	}
 	gmem_lend_announce(b, first, last, reason);
-	return gmem_lend_walk_binding(b, first, last, gmem_lend_reclaim_folio,
-				      reason, nr);
+	err = gmem_lend_walk_binding(b, first, last, gmem_lend_reclaim_folio,
+				     reason, nr);
+	if (err)
+		gmem_batch_restore(b, first, last);
+	return err;
 }
 
 int gmem_lend_begin_reclaim(struct gmem_binding *b, pgoff_t first, pgoff_t last,
@@ -484,6 +490,16 @@ static int gmem_lend_begin_file(struct gmem_mem *mem, pgoff_t first,
 	return gmem_lend_walk(&walk, first, last, GMEM_FOLIO_SHARED);
 }
 
+/* Bindings that suffer others need no restoring: their provider gives on demand. */
+static void gmem_lend_restore_file(struct gmem_mem *mem, pgoff_t first,
+				   pgoff_t last)
+{
+	struct gmem_binding *b = NULL;
+
+	while ((b = gmem_binding_exclusive_next(mem, first, last, b)))
+		gmem_batch_restore(b, max(first, b->first), min(last, b->last));
+}
+
 int gmem_lend_reclaim_file(struct gmem_mem *mem, pgoff_t first, pgoff_t last)
 {
 	const struct gmem_lend_walk finish = {
@@ -494,8 +510,10 @@ int gmem_lend_reclaim_file(struct gmem_mem *mem, pgoff_t first, pgoff_t last)
 	int err;
 
 	err = gmem_lend_begin_file(mem, first, last, GMEM_RECLAIM_PUNCH);
-	if (err)
+	if (err) {
+		gmem_lend_restore_file(mem, first, last);
 		return err;
+	}
 	/* What is shared has no end of its own. */
 	return gmem_lend_walk(&finish, first, last, GMEM_FOLIO_LENT);
 }

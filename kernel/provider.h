@@ -41,7 +41,9 @@ struct seq_file;
  * @stage: with @batches: note that @folio is to be provided by the next @commit; no
  *	error if the guest reaches it already
  * @commit: with @batches: provide what is staged, or if @err isn't 0, forget it and
- *	return that. All or nothing, but for -EUCLEAN, as with @provide.
+ *	return that. All or nothing, but on -EUCLEAN, as with @provide; @has then
+ *	tells what.
+ * @has: with @batches: has the guest been given the page at @gfn?
  * @reclaim: undo @provide; no error if there is nothing to undo. Afterwards the
  *	guest can't reach the folio. On failure nothing has changed. With @sanitize,
  *	nobody wants its contents any more.
@@ -76,6 +78,7 @@ struct gmem_provider {
 	int (*stage)(struct gmem_vm *vm, unsigned long gfn,
 		     struct folio *folio, u32 map_flags);
 	int (*commit)(struct gmem_vm *vm, int err);
+	bool (*has)(struct gmem_vm *vm, unsigned long gfn);
 	int (*reclaim)(struct gmem_vm *vm, unsigned long gfn,
 		       struct folio *folio, bool sanitize);
 	void (*reclaim_begin)(struct gmem_vm *vm, unsigned long gfn,

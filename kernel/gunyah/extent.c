@@ -5,10 +5,11 @@
  *   (no flags)  --donate-->  DONATED  --map-->  DONATED|MAPPED
  *               <--donate--           <-unmap-
  *
- * A step that fails leaves the page where it is. One that is DONATED alone is neither
- * the host's nor reached by the guest; whoever of the two wants it next goes on from
- * there.
+ * A step that fails leaves the page where it is, and the steps before it are undone. If
+ * that fails, too, the page is DONATED alone: neither the host's nor reached by the
+ * guest. Whoever of the two wants it next goes on from there.
  */
+#include <linux/bitfield.h>
 #include <linux/device.h>
 #include <linux/gmem.h>
 #include <linux/mm.h>
@@ -102,13 +103,14 @@ static int gunyah_extent_do_unmap(struct gunyah_vm *g, unsigned long gfn,
 }
 
 static int gunyah_extent_map(struct gunyah_vm *g, unsigned long gfn,
-			     struct folio *folio, u32 flags, u32 map_flags)
+			     struct folio *folio, u32 flags)
 {
 	struct gunyah_mapping mapping;
 	s64 error;
 
 	mapping = gunyah_extent_mapping(g, gfn, folio, flags);
-	error = gunyah_addrspace_map(&mapping, gunyah_access(map_flags));
+	error = gunyah_addrspace_map(&mapping,
+				     FIELD_GET(GUNYAH_PAGE_ACCESS, flags));
 	if (!error)
 		gunyah_pages_set(g, gfn, folio_nr_pages(folio),
 				 flags | GUNYAH_PAGE_MAPPED);
@@ -146,12 +148,14 @@ int gunyah_extent_provide(struct gunyah_vm *g, unsigned long gfn,
 		flags = GUNYAH_PAGE_DONATED;
 		if ((map_flags & GMEM_MAP_ACCESS_MASK) == GMEM_MAP_FORCE_SHARE)
 			flags |= GUNYAH_PAGE_SHARED;
+		flags |= FIELD_PREP(GUNYAH_PAGE_ACCESS,
+				    gunyah_access(map_flags));
 		err = gunyah_extent_give(g, gfn, folio, flags);
 		if (err)
 			return err;
 	}
 
-	err = gunyah_extent_map(g, gfn, folio, flags, map_flags);
+	err = gunyah_extent_map(g, gfn, folio, flags);
 	if (!err)
 		return 0;
 	if (gunyah_extent_donate_back(g, gfn, folio, flags))
@@ -183,5 +187,7 @@ int gunyah_extent_reclaim(struct gunyah_vm *g, unsigned long gfn,
 	err = gunyah_extent_donate_back(g, gfn, folio, flags);
 	if (!err)
 		gunyah_pages_set(g, gfn, folio_nr_pages(folio), 0);
+	else if (!gunyah_vm_ended(g))
+		gunyah_extent_map(g, gfn, folio, flags & ~GUNYAH_PAGE_MAPPED);
 	return err;
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <linux/align.h>
+#include <linux/build_bug.h>
 #include <linux/minmax.h>
 #include <linux/sched.h>
 
@@ -8,8 +9,9 @@
 
 /* Pages of one entry: a value of 63 bits has room for their flags. */
 #define GUNYAH_ENTRY_PAGES 8
-#define GUNYAH_FLAG_BITS 4
+#define GUNYAH_FLAG_BITS 7
 #define GUNYAH_FLAG_MASK GENMASK(GUNYAH_FLAG_BITS - 1, 0)
+static_assert(GUNYAH_ENTRY_PAGES * GUNYAH_FLAG_BITS < BITS_PER_LONG);
 
 static unsigned int gunyah_entry_shift(unsigned long gfn)
 {

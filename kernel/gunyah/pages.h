@@ -19,6 +19,8 @@ struct gunyah_vm;
 #define GUNYAH_PAGE_SHARED BIT(2)
 /* It is in a parcel. */
 #define GUNYAH_PAGE_PARCEL BIT(3)
+/* With extents: GUNYAH_ACCESS bits, to map it anew with. */
+#define GUNYAH_PAGE_ACCESS GENMASK(6, 4)
 
 u32 gunyah_pages_get(struct gunyah_vm *g, unsigned long gfn);
 /* On -ENOMEM none has flags. That can't happen if all had some, or @flags is 0. */

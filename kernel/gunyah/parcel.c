@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Which parcels a VM has, and how ranges become parcels. */
+#include <linux/bitfield.h>
 #include <linux/device.h>
 #include <linux/gmem.h>
 #include <linux/mm.h>
@@ -102,6 +103,13 @@ static int gunyah_parcel_add(struct gunyah_parcel *p, u64 base, u64 size)
 
 /* ---- giving ---- */
 
+static void gunyah_parcel_drop(struct gunyah_vm *g, struct gunyah_parcel *p)
+{
+	list_del(&p->list);
+	gunyah_pages_set(g, p->gfn, p->nr, 0);
+	gunyah_parcel_free(p);
+}
+
 static struct gunyah_parcel *gunyah_parcel_stage_at(struct list_head *staged,
 						    unsigned long gfn,
 						    u32 map_flags)
@@ -140,20 +148,16 @@ int gunyah_parcel_stage(struct gunyah_vm *g, struct list_head *staged,
 	if (!p)
 		return -ENOMEM;
 	err = gunyah_pages_set(g, gfn, nr, GUNYAH_PAGE_PARCEL);
-	if (err)
-		return err;
-	err = gunyah_parcel_add(p, PFN_PHYS(folio_pfn(folio)),
-				folio_size(folio));
-	if (err)
-		gunyah_pages_set(g, gfn, nr, 0);
+	if (!err) {
+		err = gunyah_parcel_add(p, PFN_PHYS(folio_pfn(folio)),
+					folio_size(folio));
+		if (err)
+			gunyah_pages_set(g, gfn, nr, 0);
+	}
+	/* One that is new has nothing else. */
+	if (err && !p->nr)
+		gunyah_parcel_drop(g, p);
 	return err;
-}
-
-static void gunyah_parcel_drop(struct gunyah_vm *g, struct gunyah_parcel *p)
-{
-	list_del(&p->list);
-	gunyah_pages_set(g, p->gfn, p->nr, 0);
-	gunyah_parcel_free(p);
 }
 
 void gunyah_parcel_unstage(struct gunyah_vm *g, struct list_head *staged)
@@ -428,7 +432,8 @@ void gunyah_parcels_adopt(struct gunyah_vm *g)
 
 	list_for_each_entry_safe(p, next, &g->parcels, list) {
 		gunyah_pages_set(g, p->gfn, p->nr,
-				 GUNYAH_PAGE_DONATED | GUNYAH_PAGE_MAPPED);
+				 GUNYAH_PAGE_DONATED | GUNYAH_PAGE_MAPPED |
+				 FIELD_PREP(GUNYAH_PAGE_ACCESS, p->access));
 		list_del(&p->list);
 		gunyah_parcel_free(p);
 	}

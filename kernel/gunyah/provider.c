@@ -84,6 +84,17 @@ static int gunyah_commit(struct gmem_vm *vm, int err)
 	return err;
 }
 
+static bool gunyah_has(struct gmem_vm *vm, unsigned long gfn)
+{
+	struct gunyah_vm *g = vm->provider_data;
+	bool has;
+
+	mutex_lock(&g->mem_lock);
+	has = gunyah_pages_get(g, gfn);
+	mutex_unlock(&g->mem_lock);
+	return has;
+}
+
 static int gunyah_reclaim(struct gmem_vm *vm, unsigned long gfn,
 			  struct folio *folio, bool sanitize)
 {
@@ -200,6 +211,7 @@ const struct gmem_provider gmem_gunyah_provider = {
 	.batches = gunyah_batches,
 	.stage = gunyah_stage,
 	.commit = gunyah_commit,
+	.has = gunyah_has,
 	.reclaim = gunyah_reclaim,
 	.reclaim_begin = gunyah_reclaim_begin,
 };

@@ -27,6 +27,9 @@ struct gunyah_vm;
 #define GUNYAH_RM_MAX_MESSAGE						\
 	((GUNYAH_RM_MAX_FRAGMENTS + 1) * GUNYAH_RM_PAYLOAD_SIZE)
 
+/* How long to wait for what it has to say; a module parameter. */
+extern unsigned int gunyah_rm_timeout_ms;
+
 /* What the RM answers. */
 enum gunyah_rm_error {
 	GUNYAH_RM_ERROR_OK = 0,
@@ -52,6 +55,8 @@ enum gunyah_rm_error {
 	GUNYAH_RM_ERROR_VM_STATE = 0x14,
 	GUNYAH_RM_ERROR_UNIMPLEMENTED = 0xffffffff,
 };
+
+enum gunyah_rm_rx { GUNYAH_RM_RX_REPLY, GUNYAH_RM_RX_NOTIFICATION, GUNYAH_RM_NR_RX };
 
 int gunyah_rm_error_errno(u32 error);
 const char *gunyah_rm_error_name(u32 error);
@@ -80,9 +85,13 @@ struct gunyah_rpc {
 	size_t size;
 };
 
-/* The message that is being put together from fragments. Under gunyah_rm.rx_lock. */
+/*
+ * A message that is being put together from fragments. Under gunyah_rm.rx_lock. There is
+ * one for replies and one for notifications: the one may come between the fragments
+ * of the other.
+ */
 struct gunyah_rm_assembly {
-	u8 type;
+	bool busy;
 	u8 fragments;
 	u8 fragments_left;
 	u16 seq;
@@ -117,7 +126,7 @@ struct gunyah_rm_counters {
  * @rx_lock: protects @rx_buf, @rx, and keeps the VMs of @vms from going while a
  *	notification is being told
  * @rx_buf: a message
- * @rx: what has come of a longer one
+ * @rx: what has come of longer ones: of a reply, of a notification
  * @pending: requests without a reply, by sequence number; holds a reference each
  * @next_seq: cursor of @pending
  * @vms: VMID -> &struct gunyah_vm, for notifications
@@ -171,7 +180,8 @@ void gunyah_rm_receive(struct gunyah_rm *rm);
 
 /* Notifications for @vmid go to gunyah_vm_notify() from here on. -ENOMEM, -EBUSY */
 int gunyah_rm_add_vm(struct gunyah_rm *rm, struct gunyah_vm *vm, u16 vmid);
-void gunyah_rm_remove_vm(struct gunyah_rm *rm, u16 vmid);
+/* No error if they never did. */
+void gunyah_rm_remove_vm(struct gunyah_rm *rm, struct gunyah_vm *vm);
 
 /* How long to wait between two looks into the queue. */
 unsigned long gunyah_rm_slice(const struct gunyah_rm *rm);

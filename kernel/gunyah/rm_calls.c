@@ -117,36 +117,76 @@ struct gunyah_rm_vmid {
 	__le16 reserved;
 } __packed;
 
+/* As gunyah_rm_call(), but only what timed out is the caller's. */
+static int gunyah_rm_call_late(struct gunyah_rm *rm, u32 message,
+			       const void *request, size_t size,
+			       struct gunyah_rpc **late)
+{
+	int err;
+
+	err = gunyah_rm_call(rm, message, request, size, late);
+	if (err != -ETIMEDOUT) {
+		gunyah_rpc_put(*late);
+		*late = NULL;
+	}
+	return err;
+}
+
+int gunyah_rm_reply_vmid(const struct gunyah_rpc *rpc, u16 *vmid)
+{
+	const struct gunyah_rm_vmid *reply = rpc->reply;
+
+	if (rpc->size < sizeof(*reply))
+		return -EBADMSG;
+	*vmid = le16_to_cpu(reply->vmid);
+	return 0;
+}
+
 /* A call whose reply is a VMID. */
 static int gunyah_rm_ask_vmid(struct gunyah_rm *rm, u32 message,
-			      const void *request, size_t size, u16 *vmid)
+			      const void *request, size_t size, u16 *vmid,
+			      struct gunyah_rpc **late)
 {
-	const struct gunyah_rm_vmid *reply;
 	struct gunyah_rpc *rpc;
 	int err;
 
 	err = gunyah_rm_call(rm, message, request, size, &rpc);
-	if (!err && rpc->size < sizeof(*reply))
-		err = -EBADMSG;
-	if (!err) {
-		reply = rpc->reply;
-		*vmid = le16_to_cpu(reply->vmid);
-	}
-	gunyah_rpc_put(rpc);
+	if (!err)
+		err = gunyah_rm_reply_vmid(rpc, vmid);
+	*late = NULL;
+	if (err == -ETIMEDOUT)
+		*late = rpc;
+	else
+		gunyah_rpc_put(rpc);
 	return err;
 }
 
 int gunyah_rm_get_vmid(struct gunyah_rm *rm, u16 *vmid)
 {
-	return gunyah_rm_ask_vmid(rm, GUNYAH_RM_VM_GET_VMID, NULL, 0, vmid);
+	struct gunyah_rpc *late;
+	int err;
+
+	err = gunyah_rm_ask_vmid(rm, GUNYAH_RM_VM_GET_VMID, NULL, 0, vmid,
+				 &late);
+	gunyah_rpc_put(late);
+	return err;
 }
 
-int gunyah_rm_alloc_vmid(struct gunyah_rm *rm, u16 *vmid)
+int gunyah_rm_alloc_vmid(struct gunyah_rm *rm, u16 *vmid,
+			 struct gunyah_rpc **late)
 {
 	const struct gunyah_rm_vmid any = {};
 
-	return gunyah_rm_ask_vmid(rm, GUNYAH_RM_VM_ALLOC_VMID, &any, sizeof(any),
-				  vmid);
+	return gunyah_rm_ask_vmid(rm, GUNYAH_RM_VM_ALLOC_VMID, &any,
+				  sizeof(any), vmid, late);
+}
+
+int gunyah_rm_vm_start(struct gunyah_rm *rm, u16 vmid, struct gunyah_rpc **late)
+{
+	const struct gunyah_rm_vmid request = { .vmid = cpu_to_le16(vmid) };
+
+	return gunyah_rm_call_late(rm, GUNYAH_RM_VM_START, &request,
+				   sizeof(request), late);
 }
 
 int gunyah_rm_vm_call(struct gunyah_rm *rm, u32 message, u16 vmid)

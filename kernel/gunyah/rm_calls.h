@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What the RM can be asked, as functions. Each returns 0 or an errno, and those of
- * gunyah_rm_call() with a &struct gunyah_rpc treat it as that does.
+ * What the RM can be asked, as functions. Each returns 0 or an errno. Where @late is an
+ * argument, on -ETIMEDOUT it becomes the request that may yet be fulfilled, else NULL.
  */
 #ifndef _GMEM_GUNYAH_RM_CALLS_H
 #define _GMEM_GUNYAH_RM_CALLS_H
@@ -73,9 +73,14 @@ bool gunyah_rm_notified_vmid(u32 message, const void *payload, size_t size,
 #define GUNYAH_RM_STOP_FORCED 3
 
 int gunyah_rm_get_vmid(struct gunyah_rm *rm, u16 *vmid);
-int gunyah_rm_alloc_vmid(struct gunyah_rm *rm, u16 *vmid);
-/* VM_DEALLOC_VMID, _INIT, _START, _RESET: the VMID alone. */
+int gunyah_rm_alloc_vmid(struct gunyah_rm *rm, u16 *vmid,
+			 struct gunyah_rpc **late);
+/* The VMID in the reply to that. */
+int gunyah_rm_reply_vmid(const struct gunyah_rpc *rpc, u16 *vmid);
+/* VM_DEALLOC_VMID, _INIT, _RESET: the VMID alone. */
 int gunyah_rm_vm_call(struct gunyah_rm *rm, u32 message, u16 vmid);
+int gunyah_rm_vm_start(struct gunyah_rm *rm, u16 vmid,
+		       struct gunyah_rpc **late);
 int gunyah_rm_vm_stop(struct gunyah_rm *rm, u16 vmid);
 
 /* Where the image, and in it the device tree, lies in a parcel. */
@@ -163,7 +168,6 @@ struct gunyah_rm_parcel {
 /*
  * MEM_LEND or MEM_SHARE, with MEM_APPEND as often as it takes. @handle is
  * GUNYAH_RM_NO_HANDLE unless there is one, which on failure has to be reclaimed.
- * On -ETIMEDOUT without a handle, @late is the request that may yet be fulfilled.
  */
 int gunyah_rm_mem_give(struct gunyah_rm *rm,
 		       const struct gunyah_rm_parcel *parcel, u32 *handle,

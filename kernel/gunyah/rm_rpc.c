@@ -12,10 +12,10 @@
 #include "trace.h"
 #include "vm.h"
 
-static unsigned int gunyah_rm_timeout_ms = 5000;
+unsigned int gunyah_rm_timeout_ms = 5000;
 module_param_named(gunyah_rm_timeout_ms, gunyah_rm_timeout_ms, uint, 0644);
 MODULE_PARM_DESC(gunyah_rm_timeout_ms,
-		 "Gunyah: how long to wait for the Resource Manager's reply (ms)");
+		 "Gunyah: how long to wait for a reply, or for a notification, of the Resource Manager (ms)");
 
 /* With an interrupt, a look without it is only there in case that one gets lost. */
 #define GUNYAH_RM_SLICE_MS 100
@@ -194,58 +194,66 @@ static void gunyah_rm_notification(struct gunyah_rm *rm,
 	wake_up_all(&rm->event);
 }
 
-static bool gunyah_rm_begin_message(struct gunyah_rm *rm,
-				    const struct gunyah_rm_header *header)
+static struct gunyah_rm_assembly *
+gunyah_rm_begin_message(struct gunyah_rm *rm,
+			const struct gunyah_rm_header *header)
 {
-	struct gunyah_rm_assembly *rx = rm->rx;
+	u8 type = FIELD_GET(GUNYAH_RM_TYPE, header->type);
+	struct gunyah_rm_assembly *rx;
 
-	if (rx->type)
+	rx = &rm->rx[type == GUNYAH_RM_REPLY ? GUNYAH_RM_RX_REPLY :
+					       GUNYAH_RM_RX_NOTIFICATION];
+	if (type == GUNYAH_RM_REQUEST ||
+	    FIELD_GET(GUNYAH_RM_FRAGMENTS, header->type) >
+	    GUNYAH_RM_MAX_FRAGMENTS) {
+		gunyah_rm_bad_message(rm, "a request, or too many fragments");
+		return NULL;
+	}
+	if (rx->busy)
 		gunyah_rm_bad_message(rm, "its last fragments are missing");
-	rx->type = FIELD_GET(GUNYAH_RM_TYPE, header->type);
+	rx->busy = true;
 	rx->fragments = FIELD_GET(GUNYAH_RM_FRAGMENTS, header->type);
 	rx->fragments_left = rx->fragments;
 	rx->seq = le16_to_cpu(header->seq);
 	rx->message = le32_to_cpu(header->message);
 	rx->size = 0;
-	if (rx->type != GUNYAH_RM_REQUEST &&
-	    rx->fragments <= GUNYAH_RM_MAX_FRAGMENTS)
-		return true;
-	rx->type = 0;
-	gunyah_rm_bad_message(rm, "a request, or too many fragments");
-	return false;
+	return rx;
 }
 
-static bool gunyah_rm_continue_message(struct gunyah_rm *rm,
-				       const struct gunyah_rm_header *header)
+static struct gunyah_rm_assembly *
+gunyah_rm_continue_message(struct gunyah_rm *rm,
+			   const struct gunyah_rm_header *header)
 {
-	struct gunyah_rm_assembly *rx = rm->rx;
+	struct gunyah_rm_assembly *rx;
 
-	if (rx->type && rx->fragments_left &&
-	    rx->fragments == FIELD_GET(GUNYAH_RM_FRAGMENTS, header->type) &&
-	    rx->seq == le16_to_cpu(header->seq) &&
-	    rx->message == le32_to_cpu(header->message)) {
-		rx->fragments_left--;
-		return true;
+	for (rx = rm->rx; rx < rm->rx + GUNYAH_RM_NR_RX; rx++) {
+		if (rx->busy &&
+		    rx->fragments == FIELD_GET(GUNYAH_RM_FRAGMENTS,
+					       header->type) &&
+		    rx->seq == le16_to_cpu(header->seq) &&
+		    rx->message == le32_to_cpu(header->message)) {
+			rx->fragments_left--;
+			return rx;
+		}
 	}
 	gunyah_rm_bad_message(rm, "a fragment of something else");
-	return false;
+	return NULL;
 }
 
 static void gunyah_rm_take(struct gunyah_rm *rm, size_t size)
 {
 	const struct gunyah_rm_header *header = rm->rx_buf;
-	struct gunyah_rm_assembly *rx = rm->rx;
-	bool ok;
+	struct gunyah_rm_assembly *rx;
 
 	if (size < sizeof(*header) || header->api != GUNYAH_RM_API) {
 		gunyah_rm_bad_message(rm, "its header is unknown");
 		return;
 	}
 	if (FIELD_GET(GUNYAH_RM_TYPE, header->type) == GUNYAH_RM_CONTINUATION)
-		ok = gunyah_rm_continue_message(rm, header);
+		rx = gunyah_rm_continue_message(rm, header);
 	else
-		ok = gunyah_rm_begin_message(rm, header);
-	if (!ok)
+		rx = gunyah_rm_begin_message(rm, header);
+	if (!rx)
 		return;
 
 	/* 63 messages of at most the payload's size each: it fits. */
@@ -255,11 +263,11 @@ static void gunyah_rm_take(struct gunyah_rm *rm, size_t size)
 	if (rx->fragments_left)
 		return;
 
-	if (rx->type == GUNYAH_RM_REPLY)
+	rx->busy = false;
+	if (rx == &rm->rx[GUNYAH_RM_RX_REPLY])
 		gunyah_rm_reply(rm, rx);
 	else
 		gunyah_rm_notification(rm, rx);
-	rx->type = 0;
 }
 
 /* How many messages there were. */
@@ -325,10 +333,11 @@ int gunyah_rm_add_vm(struct gunyah_rm *rm, struct gunyah_vm *vm, u16 vmid)
 	return err;
 }
 
-void gunyah_rm_remove_vm(struct gunyah_rm *rm, u16 vmid)
+void gunyah_rm_remove_vm(struct gunyah_rm *rm, struct gunyah_vm *vm)
 {
 	mutex_lock(&rm->rx_lock);
-	xa_erase(&rm->vms, vmid);
+	/* Another one may have the VMID by now. */
+	xa_cmpxchg(&rm->vms, vm->vmid, vm, NULL, GFP_KERNEL);
 	mutex_unlock(&rm->rx_lock);
 }
 
@@ -448,7 +457,7 @@ int gunyah_rm_open(struct gunyah_rm *rm)
 	/* The hypervisor copies from and to the kernel's linear map. */
 	rm->tx_buf = kzalloc(GUNYAH_RM_MSG_SIZE, GFP_KERNEL);
 	rm->rx_buf = kzalloc(GUNYAH_RM_MSG_SIZE, GFP_KERNEL);
-	rm->rx = kzalloc(sizeof(*rm->rx), GFP_KERNEL);
+	rm->rx = kcalloc(GUNYAH_RM_NR_RX, sizeof(*rm->rx), GFP_KERNEL);
 	if (rm->tx_buf && rm->rx_buf && rm->rx)
 		return 0;
 	gunyah_rm_close(rm);

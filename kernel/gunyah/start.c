@@ -41,7 +41,7 @@ static int gunyah_start_alloc_vmid(struct gunyah_vm *g)
 	u16 vmid;
 	int err;
 
-	err = gunyah_rm_alloc_vmid(g->rm, &vmid);
+	err = gunyah_rm_alloc_vmid(g->rm, &vmid, &g->late);
 	if (err)
 		return err;
 	err = gunyah_rm_add_vm(g->rm, g, vmid);
@@ -267,15 +267,10 @@ static int gunyah_start_run(struct gunyah_vm *g)
 	int err;
 
 	WRITE_ONCE(g->phase, GUNYAH_PHASE_STARTING);
-	err = gunyah_rm_vm_call(g->rm, GUNYAH_RM_VM_START, g->vmid);
-	if (err)
-		return err;
-	mutex_lock(&g->mem_lock);
-	if (g->memory == GUNYAH_MEMORY_EXTENTS)
-		gunyah_parcels_adopt(g);
-	mutex_unlock(&g->mem_lock);
-	WRITE_ONCE(g->phase, GUNYAH_PHASE_STARTED);
-	return 0;
+	err = gunyah_rm_vm_start(g->rm, g->vmid, &g->late);
+	if (!err)
+		gunyah_vm_started(g);
+	return err;
 }
 
 static const struct {

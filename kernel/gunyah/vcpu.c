@@ -146,6 +146,12 @@ static int gunyah_vcpu_reset(struct gunyah_vcpu *vcpu)
 	return 0;
 }
 
+/* Without extents, Gunyah resumes in one way: the access is done. */
+static bool gunyah_vcpu_retries(const struct gunyah_vcpu *vcpu)
+{
+	return READ_ONCE(vcpu->g->memory) == GUNYAH_MEMORY_EXTENTS;
+}
+
 static bool gunyah_vcpu_bound(struct gunyah_vcpu *vcpu, u64 addr)
 {
 	bool bound;
@@ -193,8 +199,8 @@ static int gunyah_vcpu_mmio(struct gunyah_vcpu *vcpu, const u64 data[3],
 	struct gmem_gunyah_vcpu_run *run = vcpu->run;
 	int ret;
 
-	/* Memory that was bound after the start is no device. */
-	if (gunyah_vcpu_bound(vcpu, data[0])) {
+	/* Memory that was bound after the start is no device, but with parcels. */
+	if (gunyah_vcpu_retries(vcpu) && gunyah_vcpu_bound(vcpu, data[0])) {
 		ret = gunyah_vcpu_page_fault(vcpu, data[0], write);
 		if (ret > 0)
 			vcpu->resume[1] = GUNYAH_VCPU_RESUME_RETRY;
@@ -235,6 +241,9 @@ static int gunyah_vcpu_take_answer(struct gunyah_vcpu *vcpu)
 		return 0;
 	}
 
+	if (action != GMEM_GUNYAH_VCPU_RESUME_HANDLED &&
+	    !gunyah_vcpu_retries(vcpu))
+		return -EOPNOTSUPP;
 	switch (action) {
 	case GMEM_GUNYAH_VCPU_RESUME_HANDLED:
 		if (!vcpu->write) {

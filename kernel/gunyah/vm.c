@@ -25,9 +25,6 @@
 #include "vcpu.h"
 #include "vm.h"
 
-/* For notifications, at the end. */
-#define GUNYAH_VM_END_MS 5000
-
 int gunyah_vm_init(struct gmem_vm *vm)
 {
 	struct gunyah_vm *g;
@@ -165,10 +162,41 @@ void gunyah_vm_reset(struct gunyah_vm *g)
 
 	err = gunyah_rm_vm_call(g->rm, GUNYAH_RM_VM_RESET, g->vmid);
 	if (!err && !gunyah_rm_wait(g->rm, READ_ONCE(g->has_reset),
-				    GUNYAH_VM_END_MS))
+				    READ_ONCE(gunyah_rm_timeout_ms)))
 		err = -ETIMEDOUT;
 	if (err)
 		gunyah_vm_complain(g, "not known to have been reset", err);
+}
+
+void gunyah_vm_started(struct gunyah_vm *g)
+{
+	mutex_lock(&g->mem_lock);
+	if (g->memory == GUNYAH_MEMORY_EXTENTS)
+		gunyah_parcels_adopt(g);
+	mutex_unlock(&g->mem_lock);
+	WRITE_ONCE(g->phase, GUNYAH_PHASE_STARTED);
+}
+
+/* The start gave up waiting; did the RM do it all the same? */
+static void gunyah_vm_catch_up(struct gunyah_vm *g)
+{
+	struct gunyah_rpc *late = g->late;
+	u16 vmid;
+
+	if (!late)
+		return;
+	if (!gunyah_rm_wait(g->rm, completion_done(&late->done),
+			    READ_ONCE(gunyah_rm_timeout_ms))) {
+		gunyah_vm_complain(g, "a step of its start was never answered",
+				   -ETIMEDOUT);
+	} else if (!late->err && late->message == GUNYAH_RM_VM_START) {
+		gunyah_vm_started(g);
+	} else if (!late->err && !gunyah_rm_reply_vmid(late, &vmid)) {
+		g->vmid = vmid;
+		g->phase = GUNYAH_PHASE_LOADING;
+	}
+	g->late = NULL;
+	gunyah_rpc_put(late);
 }
 
 void gunyah_vm_stop(struct gmem_vm *vm)
@@ -176,10 +204,11 @@ void gunyah_vm_stop(struct gmem_vm *vm)
 	struct gunyah_vm *g = vm->provider_data;
 	int err = 0;
 
+	gunyah_vm_catch_up(g);
 	if (g->phase >= GUNYAH_PHASE_STARTING && !READ_ONCE(g->exited)) {
 		err = gunyah_rm_vm_stop(g->rm, g->vmid);
 		if (!err && !gunyah_rm_wait(g->rm, READ_ONCE(g->exited),
-					    GUNYAH_VM_END_MS))
+					    READ_ONCE(gunyah_rm_timeout_ms)))
 			err = -ETIMEDOUT;
 		if (err)
 			gunyah_vm_complain(g, "not known to have stopped", err);
@@ -194,6 +223,18 @@ void gunyah_vm_stop(struct gmem_vm *vm)
 		gunyah_vm_reset(g);
 }
 
+static int gunyah_vm_dealloc(struct gunyah_vm *g)
+{
+	int err;
+
+	err = gunyah_rm_vm_call(g->rm, GUNYAH_RM_VM_DEALLOC_VMID, g->vmid);
+	if (err != -EBUSY || READ_ONCE(g->has_reset))
+		return err;
+	/* Some want that as soon as there was an image. */
+	gunyah_vm_reset(g);
+	return gunyah_rm_vm_call(g->rm, GUNYAH_RM_VM_DEALLOC_VMID, g->vmid);
+}
+
 void gunyah_vm_release(struct gmem_vm *vm)
 {
 	struct gunyah_vm *g = vm->provider_data;
@@ -204,11 +245,10 @@ void gunyah_vm_release(struct gmem_vm *vm)
 		if (g->phase >= GUNYAH_PHASE_INITIALISING &&
 		    !READ_ONCE(g->has_reset))
 			gunyah_vm_reset(g);
-		gunyah_rm_remove_vm(g->rm, g->vmid);
-		err = gunyah_rm_vm_call(g->rm, GUNYAH_RM_VM_DEALLOC_VMID,
-					g->vmid);
+		err = gunyah_vm_dealloc(g);
 		if (err)
 			gunyah_vm_complain(g, "its VMID stays in use", err);
+		gunyah_rm_remove_vm(g->rm, g);
 	}
 
 	/* What is left was leaked. */

@@ -15,6 +15,7 @@
 
 struct gmem_vm;
 struct gunyah_rm;
+struct gunyah_rpc;
 struct seq_file;
 
 /**
@@ -71,6 +72,7 @@ struct gunyah_extents {
  * @dtb_size: 0 if nobody said where it is
  * @boot_set: which of @boot_value there are
  * @boot_value: X, PC, SP
+ * @late: a request of the start that timed out; at the end it tells what became of it
  * @vcpus: label -> &struct gunyah_vcpu
  * @status_lock: innermost; protects @exited and @exit_info, which notifications
  *	write
@@ -102,6 +104,7 @@ struct gunyah_vm {
 	u64 dtb_size;
 	DECLARE_BITMAP(boot_set, GUNYAH_NR_BOOT_REGS);
 	u64 boot_value[GUNYAH_NR_BOOT_REGS];
+	struct gunyah_rpc *late;
 	struct xarray vcpus;
 
 	spinlock_t status_lock;
@@ -127,6 +130,8 @@ void gunyah_vm_release(struct gmem_vm *vm);
 void gunyah_vm_notify(struct gunyah_vm *g, u32 message, const void *payload,
 		      size_t size);
 
+/* VM_START has happened. */
+void gunyah_vm_started(struct gunyah_vm *g);
 /* VM_RESET, and wait for it: the guest, which runs no more, lets go of all it has. */
 void gunyah_vm_reset(struct gunyah_vm *g);
 

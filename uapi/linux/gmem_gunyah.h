@@ -263,7 +263,9 @@ struct gmem_gunyah_vcpu_run {
  * GMEM_GUNYAH_VCPU_RUN - ioctl on a vCPU: run it until something is to be done
  *
  * 0 with the reason in the mapped &struct gmem_gunyah_vcpu_run. -EINTR on a signal,
- * -ENODEV while the VM isn't started or has no vCPU of this label.
+ * -ENODEV while the VM isn't started or has no vCPU of this label, -EINVAL for an unknown
+ * resume action, -EOPNOTSUPP for one that the platform can't do: where memory comes in
+ * parcels, there is only HANDLED.
  */
 #define GMEM_GUNYAH_VCPU_RUN _IO(GMEM_IOCTL_TYPE, 0x5)
 

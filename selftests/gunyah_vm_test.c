@@ -1,0 +1,462 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The life of a VM under Gunyah, and a Resource Manager that misbehaves at every step. */
+#include "gunyah_util.h"
+
+#include "el2/el2_util.h"
+
+#define TIMEOUT "/sys/module/gmem/parameters/gunyah_rm_timeout_ms"
+#define LEND_MAPPED "/sys/module/gmem/parameters/gunyah_lend_mapped"
+
+enum message {
+	MEM_LEND = 0x51000012,
+	MEM_SHARE = 0x51000013,
+	MEM_RECLAIM = 0x51000015,
+	ALLOC_VMID = 0x56000001,
+	DEALLOC_VMID = 0x56000002,
+	VM_START = 0x56000004,
+	VM_STOP = 0x56000005,
+	VM_RESET = 0x56000006,
+	CONFIG_IMAGE = 0x56000009,
+	VM_INIT = 0x5600000b,
+	GET_RESOURCES = 0x56000020,
+	SET_BOOT_CONTEXT = 0x56000031,
+	SET_DEMAND_PAGING = 0x56000033,
+	SET_ADDRESS_LAYOUT = 0x56000034,
+	NOTIFY_EXITED = 0x56100001,
+	NOTIFY_STATUS = 0x56100008,
+};
+
+/* What a start asks for; the last three on one platform only. */
+static const __u32 start_messages[] = {
+	ALLOC_VMID, MEM_LEND, CONFIG_IMAGE, SET_DEMAND_PAGING, VM_INIT,
+	GET_RESOURCES, SET_BOOT_CONTEXT, VM_START, SET_ADDRESS_LAYOUT, MEM_SHARE,
+};
+
+static const __u32 end_messages[] = {
+	VM_STOP, VM_RESET, MEM_RECLAIM, DEALLOC_VMID,
+};
+
+static int set_parameter(const char *path, const char *value)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	ssize_t ret;
+
+	if (fd < 0)
+		return -errno;
+	ret = write(fd, value, strlen(value));
+	close(fd);
+	return ret < 0 ? -errno : 0;
+}
+
+FIXTURE(gunyah)
+{
+	struct gmem_stats before;
+	struct el2_stats el2_before;
+	struct gunyah_guest guest;
+	struct el2 el2;
+	int mem;
+	/* The hypervisor may keep what it was told not to give back. */
+	bool lossy;
+};
+
+FIXTURE_SETUP(gunyah)
+{
+	ASSERT_LE(0, gmem_dev());
+	if (!have_provider("gunyah"))
+		SKIP(return, "no provider gunyah");
+	ASSERT_TRUE(el2_open(&self->el2));
+	ASSERT_EQ(0, set_parameter(LEND_MAPPED, "1"));
+	ASSERT_EQ(0, get_stats(&self->before));
+	self->el2_before = el2_stats(&self->el2);
+	self->mem = new_mem(MIB(1), 0);
+	ASSERT_LE(0, self->mem);
+	ASSERT_EQ(0, gunyah_guest_open(&self->guest, GMEM_POLICY_ALLOW));
+	ASSERT_EQ(0, map_mem(self->guest.vm, GIB(1), self->mem, 0, KIB(512),
+			     LEND | RWX));
+	ASSERT_EQ(0, map_mem(self->guest.vm, GIB(2), self->mem, KIB(512),
+			     KIB(512), SHARE | RWX));
+}
+
+FIXTURE_TEARDOWN(gunyah)
+{
+	struct gmem_stats stats;
+	struct el2_stats after;
+
+	gunyah_guest_close(&self->guest);
+	close(self->mem);
+	el2_hvc(&self->el2, EL2_RULE, EL2_RULE_CLEAR);
+	set_parameter(TIMEOUT, "5000");
+	EXPECT_TRUE(stats_settle(&self->before));
+	if (!self->lossy) {
+		EXPECT_EQ(0, get_stats(&stats));
+		EXPECT_EQ(self->before.leaked_pages, stats.leaked_pages);
+		after = el2_stats(&self->el2);
+		EXPECT_EQ(self->el2_before.pages, after.pages);
+		EXPECT_EQ(self->el2_before.parcels, after.parcels);
+		EXPECT_EQ(self->el2_before.vms, after.vms);
+	}
+	el2_close(&self->el2);
+}
+
+typedef FIXTURE_DATA(gunyah) self_t;
+
+
+/* Can both sides of the guest be used? */
+static int guest_works(self_t *self)
+{
+	int ret;
+
+	ret = gunyah_write(&self->guest, GIB(1) + 5, 0x77);
+	if (ret)
+		return ret;
+	ret = gunyah_read(&self->guest, GIB(1) + 5);
+	if (ret != 0x77)
+		return ret < 0 ? ret : -EPROTO;
+	return gunyah_write(&self->guest, GIB(2), 0x33);
+}
+
+static int start_with(int vm, __u64 dtb, __u64 size)
+{
+	struct gmem_gunyah_dtb_config config = { dtb, size };
+	int err = err_of(ioctl(vm, GMEM_GUNYAH_SET_DTB_CONFIG, &config));
+
+	return err ?: err_of(ioctl(vm, GMEM_GUNYAH_START, 0));
+}
+
+TEST_F(gunyah, is_the_default)
+{
+	struct gmem_info info;
+	int vm;
+
+	ASSERT_EQ(0, get_info(0, &info));
+	EXPECT_STREQ("gunyah", (char *)info.provider_name);
+	vm = err_of(ioctl(gmem_dev(), GMEM_CREATE_VM, 0));
+	ASSERT_LE(0, vm);
+	EXPECT_EQ(-EINVAL, err_of(ioctl(vm, GMEM_GUNYAH_START, 0)));
+	close(vm);
+	vm = new_vm("window", GMEM_POLICY_ALLOW);
+	ASSERT_LE(0, vm);
+	EXPECT_EQ(-ENOTTY, err_of(ioctl(vm, GMEM_GUNYAH_START, 0)));
+	close(vm);
+}
+
+TEST_F(gunyah, lending_mapped_memory_is_a_choice)
+{
+	ASSERT_EQ(0, set_parameter(LEND_MAPPED, "0"));
+	EXPECT_EQ(-EPERM, map_mem(self->guest.vm, GIB(3), self->mem, 0, PAGE,
+				  LEND | RWX));
+	ASSERT_EQ(0, unmap_range(self->guest.vm, GIB(2), PAGE, NULL));
+	EXPECT_EQ(0, map_mem(self->guest.vm, GIB(3), self->mem, KIB(512), PAGE,
+			     SHARE | RWX));
+	ASSERT_EQ(0, set_parameter(LEND_MAPPED, "1"));
+}
+
+TEST_F(gunyah, device_tree)
+{
+	int vm = self->guest.vm;
+
+	EXPECT_EQ(-EINVAL, start_with(vm, GIB(1), 0));
+	EXPECT_EQ(-EINVAL, start_with(vm, GIB(1) + 1, 4));
+	EXPECT_EQ(-EINVAL, start_with(vm, 1ULL << 50, 4));
+	EXPECT_EQ(-ENOENT, start_with(vm, GIB(3), PAGE));
+	EXPECT_EQ(-ENOENT, start_with(vm, GIB(1), KIB(512) + 1));
+	EXPECT_EQ(-EINVAL, start_with(vm, GIB(2), PAGE));
+	EXPECT_EQ(0, start_with(vm, GUNYAH_AGENT + PAGE, PAGE));
+	EXPECT_EQ(-EBUSY, start_with(vm, GIB(1), PAGE));
+	EXPECT_EQ(0, guest_works(self));
+}
+
+TEST_F(gunyah, registers)
+{
+	struct gmem_gunyah_boot_context context = { .reserved = 1 };
+	int vm = self->guest.vm;
+
+	EXPECT_EQ(-EINVAL,
+		  err_of(ioctl(vm, GMEM_GUNYAH_SET_BOOT_CONTEXT, &context)));
+	EXPECT_EQ(-EINVAL, gunyah_set_register(vm, GMEM_GUNYAH_REG(0, 32), 0));
+	EXPECT_EQ(-EINVAL, gunyah_set_register(vm, GMEM_GUNYAH_REG(1, 1), 0));
+	EXPECT_EQ(-EINVAL, gunyah_set_register(vm, GMEM_GUNYAH_REG(2, 3), 0));
+	EXPECT_EQ(-EINVAL, gunyah_set_register(vm, GMEM_GUNYAH_REG(3, 0), 0));
+	EXPECT_EQ(-EINVAL, gunyah_set_register(vm, 1 << 16, 0));
+	EXPECT_EQ(0, gunyah_set_register(vm, GMEM_GUNYAH_REG(2, 1), 0x1000));
+	EXPECT_EQ(0, gunyah_set_register(vm, GMEM_GUNYAH_REG(0, 30), ~0ULL));
+	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
+	EXPECT_EQ(-EBUSY, gunyah_set_register(vm, GMEM_GUNYAH_REG(0, 1), 0));
+}
+
+static int function(int vm, unsigned long call, __u32 type, __u32 size, void *arg)
+{
+	struct gmem_gunyah_fn_desc desc = { type, size, ptr_u64(arg) };
+
+	return err_of(ioctl(vm, call, &desc));
+}
+
+TEST_F(gunyah, functions)
+{
+	struct gmem_gunyah_fn_vcpu_arg arg = { .id = 0 };
+	int vm = self->guest.vm, vcpu;
+
+	EXPECT_EQ(-EEXIST, gunyah_add_vcpu(vm, 0));
+	EXPECT_EQ(-EINVAL, function(vm, GMEM_GUNYAH_ADD_FUNCTION, 4, 4, &arg));
+	EXPECT_EQ(-EINVAL, function(vm, GMEM_GUNYAH_ADD_FUNCTION, 1, 8, &arg));
+	EXPECT_EQ(-EFAULT, function(vm, GMEM_GUNYAH_ADD_FUNCTION, 1, 4, NULL));
+	EXPECT_EQ(-EOPNOTSUPP,
+		  function(vm, GMEM_GUNYAH_ADD_FUNCTION, 2, 16, &arg));
+	EXPECT_EQ(-EOPNOTSUPP,
+		  function(vm, GMEM_GUNYAH_ADD_FUNCTION, 3, 32, &arg));
+	EXPECT_EQ(-ENODEV,
+		  err_of(ioctl(self->guest.vcpu, GMEM_GUNYAH_VCPU_RUN, 0)));
+	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
+
+	/* Gunyah knows of no second one. */
+	vcpu = gunyah_add_vcpu(vm, 7);
+	ASSERT_LE(0, vcpu);
+	EXPECT_EQ(-ENODEV, err_of(ioctl(vcpu, GMEM_GUNYAH_VCPU_RUN, 0)));
+	EXPECT_EQ(-EINVAL, err_of(ioctl(vcpu, GMEM_GUNYAH_VCPU_RUN, 1)));
+	EXPECT_EQ(-ENOTTY, err_of(ioctl(vcpu, GMEM_GUNYAH_START, 0)));
+	EXPECT_EQ(MAP_FAILED, mmap(NULL, 2 * PAGE, PROT_READ, MAP_SHARED, vcpu,
+				   0));
+	close(vcpu);
+	arg.id = 7;
+	EXPECT_EQ(-ENOENT, function(vm, GMEM_GUNYAH_REMOVE_FUNCTION, 1, 4, &arg));
+
+	arg.id = 0;
+	EXPECT_EQ(0, guest_works(self));
+	EXPECT_EQ(0, function(vm, GMEM_GUNYAH_REMOVE_FUNCTION, 1, 4, &arg));
+	EXPECT_EQ(-ENOENT, function(vm, GMEM_GUNYAH_REMOVE_FUNCTION, 1, 4, &arg));
+	EXPECT_EQ(-ENODEV,
+		  err_of(ioctl(self->guest.vcpu, GMEM_GUNYAH_VCPU_RUN, 0)));
+	vcpu = gunyah_add_vcpu(vm, 0);
+	ASSERT_LE(0, vcpu);
+	close(self->guest.vcpu);
+	self->guest.vcpu = vcpu;
+	munmap(self->guest.run, self->guest.run_size);
+	self->guest.run = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED,
+			       vcpu, 0);
+	ASSERT_NE(MAP_FAILED, self->guest.run);
+	EXPECT_EQ(0, guest_works(self));
+}
+
+TEST_F(gunyah, populate_waits_for_the_start)
+{
+	__u64 nr;
+
+	EXPECT_EQ(-EAGAIN, populate_range(self->guest.vm, GIB(1), PAGE, &nr));
+	EXPECT_EQ(0, nr);
+	EXPECT_EQ('h', page_state(self->mem, 0));
+	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
+	EXPECT_EQ(0, populate_range(self->guest.vm, GIB(1), PAGE, &nr));
+	EXPECT_EQ('l', page_state(self->mem, 0));
+}
+
+TEST_F(gunyah, off)
+{
+	int i;
+
+	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
+	EXPECT_EQ(-EBUSY, gunyah_guest_start(&self->guest));
+	EXPECT_EQ(0, guest_works(self));
+	EXPECT_EQ(-ESHUTDOWN, gunyah_command(&self->guest, GUNYAH_PSCI,
+					     GUNYAH_PSCI_OFF, 0, 0, NULL));
+	for (i = 0; i < 2; i++) {
+		EXPECT_EQ(GMEM_GUNYAH_VM_STATUS_EXITED,
+			  self->guest.run->status.status);
+		EXPECT_EQ(GMEM_GUNYAH_EXIT_OFF,
+			  self->guest.run->status.exit_info.type);
+		EXPECT_EQ(-ESHUTDOWN, gunyah_run(&self->guest, NULL, 0, NULL));
+	}
+}
+
+TEST_F(gunyah, reset)
+{
+	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
+	EXPECT_EQ(-ESHUTDOWN, gunyah_command(&self->guest, GUNYAH_PSCI,
+					     GUNYAH_PSCI_RESET, 0, 0, NULL));
+	EXPECT_EQ(GMEM_GUNYAH_VM_STATUS_EXITED, self->guest.run->status.status);
+	EXPECT_EQ(GMEM_GUNYAH_EXIT_RESET,
+		  self->guest.run->status.exit_info.type);
+}
+
+/* A guest that has gone leaves what it wrote, whatever page its host looks at. */
+TEST_F(gunyah, memory_outlives_the_guest)
+{
+	__u8 *host = map_host(self->mem, 0, MIB(1));
+
+	ASSERT_NE(MAP_FAILED, host);
+	host[PAGE] = 0x11;
+	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
+	EXPECT_EQ(0, guest_works(self));
+	EXPECT_EQ(0, gunyah_write(&self->guest, GIB(1) + PAGE + 1, 0x12));
+	EXPECT_EQ(-ESHUTDOWN, gunyah_command(&self->guest, GUNYAH_PSCI,
+					     GUNYAH_PSCI_OFF, 0, 0, NULL));
+	EXPECT_EQ(0x77, peek(host + 5));
+	EXPECT_EQ(0x33, peek(host + KIB(512)));
+	EXPECT_EQ(0x11, peek(host + PAGE));
+	EXPECT_EQ(0x12, peek(host + PAGE + 1));
+	munmap(host, MIB(1));
+}
+
+TEST_F(gunyah, immediate_exit)
+{
+	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
+	self->guest.run->immediate_exit = 1;
+	EXPECT_EQ(-EINTR,
+		  err_of(ioctl(self->guest.vcpu, GMEM_GUNYAH_VCPU_RUN, 0)));
+	self->guest.run->immediate_exit = 0;
+	EXPECT_EQ(0, guest_works(self));
+}
+
+/* The vCPU holds the VM. */
+TEST_F(gunyah, vcpu_outlives_vm_descriptor)
+{
+	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
+	close(self->guest.vm);
+	self->guest.vm = -1;
+	EXPECT_EQ(0, guest_works(self));
+}
+
+TEST_F(gunyah, fault_action)
+{
+	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
+	/* No memory, no device: the helper wants the access to fail. */
+	if (self->el2.platform == EL2_PLATFORM_EXTENTS) {
+		EXPECT_EQ(-EFAULT, gunyah_read(&self->guest, 0x12345678));
+	} else {
+		EXPECT_EQ(-EOPNOTSUPP, gunyah_read(&self->guest, 0x12345678));
+		self->guest.run->mmio.resume_action =
+			GMEM_GUNYAH_VCPU_RESUME_HANDLED;
+		EXPECT_EQ(0, gunyah_resume(&self->guest, NULL));
+	}
+	EXPECT_EQ(0, guest_works(self));
+}
+
+/* ---- a Resource Manager that misbehaves ---- */
+
+TEST_F(gunyah, start_refused)
+{
+	size_t i;
+	int ret;
+
+	for (i = 0; i < ARRAY_SIZE(start_messages); i++) {
+		/* 2: no resources. */
+		el2_rule(&self->el2, EL2_RULE_RPC_ERROR, start_messages[i], 1, 2);
+		ret = gunyah_guest_start(&self->guest);
+		el2_hvc(&self->el2, EL2_RULE, EL2_RULE_CLEAR);
+		if (ret) {
+			EXPECT_EQ(-EBUSY, gunyah_guest_start(&self->guest));
+			EXPECT_EQ(-ESHUTDOWN,
+				  gunyah_run(&self->guest, NULL, 0, NULL));
+			EXPECT_EQ(GMEM_GUNYAH_VM_STATUS_LOAD_FAILED,
+				  self->guest.run->status.status);
+		}
+		TH_LOG("message %#x: %d", start_messages[i], ret);
+		if (i < 8)
+			EXPECT_EQ(-ENODEV, ret);
+		gunyah_guest_close(&self->guest);
+		EXPECT_EQ(self->el2_before.pages, el2_stats(&self->el2).pages);
+		EXPECT_EQ(self->el2_before.parcels,
+			  el2_stats(&self->el2).parcels);
+		EXPECT_EQ(self->el2_before.vms, el2_stats(&self->el2).vms);
+		ASSERT_EQ(0, gunyah_guest_open(&self->guest, GMEM_POLICY_ALLOW));
+		ASSERT_EQ(0, map_mem(self->guest.vm, GIB(1), self->mem, 0,
+				     KIB(512), LEND | RWX));
+		ASSERT_EQ(0, map_mem(self->guest.vm, GIB(2), self->mem,
+				     KIB(512), KIB(512), SHARE | RWX));
+	}
+	EXPECT_EQ(0, gunyah_guest_start(&self->guest));
+	EXPECT_EQ(0, guest_works(self));
+}
+
+/* Replies that come late, or with a notification between their fragments. */
+TEST_F(gunyah, slow_replies)
+{
+	el2_hvc(&self->el2, EL2_RULE, EL2_RULE_RPC_DELAY, EL2_ANY, 1, 30, 100);
+	el2_hvc(&self->el2, EL2_RULE, EL2_RULE_RPC_INTERLEAVE, EL2_ANY, 1, 0,
+		100);
+	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
+	EXPECT_EQ(0, guest_works(self));
+	gunyah_guest_close(&self->guest);
+	self->guest.vm = -1;
+	self->guest.vcpu = -1;
+	self->guest.agent_mem = -1;
+	self->guest.run = MAP_FAILED;
+	EXPECT_EQ(self->el2_before.vms, el2_stats(&self->el2).vms);
+}
+
+/* Replies that come after the caller has lost its patience. */
+TEST_F(gunyah, late_replies)
+{
+	size_t i;
+	int ret;
+
+	ASSERT_EQ(0, set_parameter(TIMEOUT, "100"));
+	for (i = 0; i < ARRAY_SIZE(start_messages); i++) {
+		el2_rule(&self->el2, EL2_RULE_RPC_DELAY, start_messages[i], 1,
+			 300);
+		ret = gunyah_guest_start(&self->guest);
+		TH_LOG("message %#x: %d", start_messages[i], ret);
+		if (i < 8)
+			EXPECT_EQ(-EIO, ret);
+		usleep(400000);
+		el2_hvc(&self->el2, EL2_RULE, EL2_RULE_CLEAR);
+		gunyah_guest_close(&self->guest);
+		EXPECT_EQ(self->el2_before.pages, el2_stats(&self->el2).pages);
+		EXPECT_EQ(self->el2_before.parcels,
+			  el2_stats(&self->el2).parcels);
+		EXPECT_EQ(self->el2_before.vms, el2_stats(&self->el2).vms);
+		ASSERT_EQ(0, gunyah_guest_open(&self->guest, GMEM_POLICY_ALLOW));
+		ASSERT_EQ(0, map_mem(self->guest.vm, GIB(1), self->mem, 0,
+				     KIB(512), LEND | RWX));
+		ASSERT_EQ(0, map_mem(self->guest.vm, GIB(2), self->mem,
+				     KIB(512), KIB(512), SHARE | RWX));
+	}
+}
+
+/* At the end nobody can be told: what is refused is lost, and counted. */
+TEST_F(gunyah, end_refused)
+{
+	struct gmem_stats stats;
+	struct el2_stats now;
+	size_t i;
+
+	self->lossy = true;
+	ASSERT_EQ(0, set_parameter(TIMEOUT, "200"));
+	for (i = 0; i < ARRAY_SIZE(end_messages); i++) {
+		ASSERT_EQ(0, gunyah_guest_start(&self->guest));
+		EXPECT_EQ(0, guest_works(self));
+		el2_hvc(&self->el2, EL2_RULE, EL2_RULE_RPC_ERROR,
+			end_messages[i], 1, 3, 10000);
+		gunyah_guest_close(&self->guest);
+		el2_hvc(&self->el2, EL2_RULE, EL2_RULE_CLEAR);
+		ASSERT_EQ(0, get_stats(&stats));
+		now = el2_stats(&self->el2);
+		TH_LOG("message %#x: %lld pages leaked, %lld not the host's",
+		       end_messages[i],
+		       (long long)(stats.leaked_pages - self->before.leaked_pages),
+		       (long long)(now.pages - self->el2_before.pages));
+		EXPECT_EQ(stats.leaked_pages - self->before.leaked_pages,
+			  now.pages - self->el2_before.pages);
+		close(self->mem);
+		self->mem = new_mem(MIB(1), 0);
+		ASSERT_LE(0, self->mem);
+		ASSERT_EQ(0, gunyah_guest_open(&self->guest, GMEM_POLICY_ALLOW));
+		ASSERT_EQ(0, map_mem(self->guest.vm, GIB(1), self->mem, 0,
+				     KIB(512), LEND | RWX));
+		ASSERT_EQ(0, map_mem(self->guest.vm, GIB(2), self->mem,
+				     KIB(512), KIB(512), SHARE | RWX));
+	}
+}
+
+TEST_F(gunyah, lost_notifications)
+{
+	ASSERT_EQ(0, set_parameter(TIMEOUT, "200"));
+	el2_hvc(&self->el2, EL2_RULE, EL2_RULE_LOSE_NOTIFICATION, EL2_ANY, 1, 0,
+		1000);
+	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
+	EXPECT_EQ(0, guest_works(self));
+	EXPECT_EQ(-ESHUTDOWN, gunyah_command(&self->guest, GUNYAH_PSCI,
+					     GUNYAH_PSCI_OFF, 0, 0, NULL));
+	EXPECT_EQ(GMEM_GUNYAH_VM_STATUS_CRASHED, self->guest.run->status.status);
+}
+
+TEST_HARNESS_MAIN
