@@ -330,6 +330,60 @@ TEST_F(gunyah, fault_action)
 	EXPECT_EQ(0, guest_works(self));
 }
 
+/* More pieces than a message of the Resource Manager holds. */
+TEST_F(gunyah, many_pieces)
+{
+	const __u64 pages = 1536, gpa = GIB(3);
+	int mem = new_mem(pages * PAGE, 0);
+	__u8 *host = map_host(mem, 0, pages * PAGE);
+	__u64 i;
+
+	ASSERT_NE(MAP_FAILED, host);
+	/* Hardly two of them will be neighbours in memory. */
+	for (i = 0; i < pages; i += 2)
+		*(__u16 *)(host + i * PAGE) = i;
+	for (i = pages - 1; i < pages; i -= 2)
+		*(__u16 *)(host + i * PAGE) = i;
+	ASSERT_EQ(0, map_mem(self->guest.vm, gpa, mem, 0, pages * PAGE,
+			     LEND | RWX));
+	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
+	ASSERT_EQ(0, populate_range(self->guest.vm, gpa, pages * PAGE, NULL));
+	for (i = 0; i < pages; i += 61) {
+		EXPECT_EQ(i & 0xff, gunyah_read(&self->guest, gpa + i * PAGE));
+		EXPECT_EQ(i >> 8, gunyah_read(&self->guest,
+					      gpa + i * PAGE + 1));
+	}
+	gunyah_guest_close(&self->guest);
+	self->guest.vm = self->guest.vcpu = self->guest.agent_mem = -1;
+	self->guest.run = MAP_FAILED;
+	for (i = 0; i < pages; i++)
+		EXPECT_EQ(i, *(__u16 *)(host + i * PAGE));
+	munmap(host, pages * PAGE);
+	close(mem);
+}
+
+/* More parcels than the Resource Manager grants; extents don't care. */
+TEST_F(gunyah, many_parcels)
+{
+	const __u64 pages = 70;
+	int mem = new_mem(pages * PAGE, 0);
+	__u64 i;
+	int ret;
+
+	for (i = 0; i < pages; i++)
+		ASSERT_EQ(0, map_mem(self->guest.vm, GIB(3) + 2 * i * PAGE, mem,
+				     i * PAGE, PAGE, LEND | RWX));
+	ret = gunyah_guest_start(&self->guest);
+	if (self->el2.platform == EL2_PLATFORM_PARCELS) {
+		EXPECT_EQ(-EPERM, ret);
+	} else {
+		EXPECT_EQ(0, ret);
+		EXPECT_EQ(0, gunyah_touch(&self->guest, GIB(3), pages,
+					  2 * PAGE));
+	}
+	close(mem);
+}
+
 /* ---- a Resource Manager that misbehaves ---- */
 
 TEST_F(gunyah, start_refused)

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A process that is killed with a guest under Gunyah in every state of its life: what it
+ * had comes back, and the hypervisor has nothing left of it.
+ */
+#include "gunyah_util.h"
+
+#include "el2/el2_util.h"
+
+#define LENT GIB(1)
+#define SHARED GIB(2)
+#define SIZE MIB(1)
+
+enum stage {
+	CREATED,
+	BOUND,
+	STARTING,
+	STARTED,
+	RUNNING,
+	POPULATING,
+	RECLAIMING,
+	ENDED,
+};
+
+FIXTURE(kill)
+{
+	struct gmem_stats before;
+	struct el2_stats el2_before;
+	struct el2 el2;
+	/* The child tells when it is there. */
+	int there[2];
+};
+
+FIXTURE_VARIANT(kill)
+{
+	enum stage stage;
+	/* Kill it after up to this long, at random, instead of when it is there. */
+	unsigned int within_us;
+	unsigned int times;
+};
+
+VARIANT(kill, created, .stage = CREATED, .times = 3);
+VARIANT(kill, bound, .stage = BOUND, .times = 3);
+VARIANT(kill, starting, .stage = STARTING, .within_us = 60000, .times = 40);
+VARIANT(kill, started, .stage = STARTED, .times = 3);
+VARIANT(kill, running, .stage = RUNNING, .within_us = 20000, .times = 10);
+VARIANT(kill, populating, .stage = POPULATING, .within_us = 20000, .times = 10);
+VARIANT(kill, reclaiming, .stage = RECLAIMING, .within_us = 20000, .times = 10);
+VARIANT(kill, ended, .stage = ENDED, .times = 3);
+
+FIXTURE_SETUP(kill)
+{
+	int fd;
+
+	ASSERT_LE(0, gmem_dev());
+	if (!have_provider("gunyah"))
+		SKIP(return, "no provider gunyah");
+	fd = open("/sys/module/gmem/parameters/gunyah_lend_mapped", O_WRONLY);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(1, write(fd, "1", 1));
+	close(fd);
+	ASSERT_TRUE(el2_open(&self->el2));
+	ASSERT_EQ(0, get_stats(&self->before));
+	self->el2_before = el2_stats(&self->el2);
+}
+
+FIXTURE_TEARDOWN(kill)
+{
+	el2_hvc(&self->el2, EL2_RULE, EL2_RULE_CLEAR);
+	el2_close(&self->el2);
+}
+
+static void say(int fd)
+{
+	if (write(fd, "", 1) != 1)
+		_exit(2);
+}
+
+/* Does all up to the stage, says so, and goes on with it until it is killed. */
+static void live(enum stage stage, int there)
+{
+	struct gunyah_guest guest;
+	int mem = new_mem(SIZE, 0);
+
+	if (mem < 0 || gunyah_guest_open(&guest, GMEM_POLICY_ALLOW))
+		_exit(1);
+	if (stage >= BOUND &&
+	    (map_mem(guest.vm, LENT, mem, 0, SIZE / 2, LEND | RWX) ||
+	     map_mem(guest.vm, SHARED, mem, SIZE / 2, SIZE / 2, SHARE | RWX)))
+		_exit(1);
+	if (stage == STARTING)
+		say(there);
+	if (stage >= STARTING && gunyah_guest_start(&guest))
+		_exit(1);
+	if (stage > STARTED && gunyah_write(&guest, LENT, 1))
+		_exit(1);
+	if (stage == ENDED)
+		gunyah_command(&guest, GUNYAH_PSCI, GUNYAH_PSCI_OFF, 0, 0, NULL);
+	if (stage != STARTING)
+		say(there);
+	if (stage == RUNNING)
+		gunyah_command(&guest, GUNYAH_SPIN, SHARED, 0, 0, NULL);
+	while (stage == POPULATING || stage == RECLAIMING) {
+		populate_range(guest.vm, LENT, SIZE / 2, NULL);
+		populate_range(guest.vm, SHARED, SIZE / 2, NULL);
+		reclaim_range(guest.vm, LENT, SIZE / 2, NULL);
+		if (stage == RECLAIMING)
+			unmap_range(guest.vm, SHARED, SIZE / 2, NULL);
+		map_mem(guest.vm, SHARED, mem, SIZE / 2, SIZE / 2, SHARE | RWX);
+	}
+	for (;;)
+		pause();
+}
+
+TEST_F(kill, child)
+{
+	struct gmem_stats stats;
+	struct el2_stats after;
+	unsigned int i;
+	int status;
+	pid_t pid;
+	char byte;
+
+	srand(time(NULL));
+	/* So that there is time to be killed between two calls. */
+	if (variant->stage == STARTING)
+		el2_hvc(&self->el2, EL2_RULE, EL2_RULE_RPC_DELAY, EL2_ANY, 1, 4,
+			1000000);
+	for (i = 0; i < variant->times; i++) {
+		ASSERT_EQ(0, pipe(self->there));
+		pid = fork();
+		ASSERT_LE(0, pid);
+		if (!pid)
+			live(variant->stage, self->there[1]);
+		close(self->there[1]);
+		ASSERT_EQ(1, read(self->there[0], &byte, 1));
+		close(self->there[0]);
+		if (variant->within_us)
+			usleep(rand() % variant->within_us);
+		ASSERT_EQ(0, kill(pid, SIGKILL));
+		ASSERT_EQ(pid, waitpid(pid, &status, 0));
+		EXPECT_TRUE(WIFSIGNALED(status));
+
+		EXPECT_TRUE(stats_settle(&self->before));
+		ASSERT_EQ(0, get_stats(&stats));
+		EXPECT_EQ(self->before.leaked_pages, stats.leaked_pages);
+		after = el2_stats(&self->el2);
+		EXPECT_EQ(self->el2_before.pages, after.pages);
+		EXPECT_EQ(self->el2_before.parcels, after.parcels);
+		EXPECT_EQ(self->el2_before.vms, after.vms);
+	}
+}
+
+TEST_HARNESS_MAIN
