@@ -142,6 +142,25 @@ static int gmem_nl_reply(struct sk_buff *skb, struct genl_info *info, void *hdr,
 
 /* ---- VMs ---- */
 
+static int gmem_nl_put_vm_details(struct sk_buff *skb, const struct gmem_vm *vm)
+{
+	struct gmem_vm_detail details[GMEM_MAX_VM_DETAILS];
+	unsigned int i, nr;
+	struct nlattr *nest;
+
+	nr = gmem_provider_vm_details(vm, details);
+	for (i = 0; i < nr; i++) {
+		nest = nla_nest_start(skb, GMEM_A_VM_DETAIL);
+		if (!nest ||
+		    nla_put_string(skb, GMEM_A_DETAIL_NAME, details[i].name) ||
+		    nla_put_u64_64bit(skb, GMEM_A_DETAIL_VALUE,
+				      details[i].value, GMEM_A_DETAIL_PAD))
+			return -EMSGSIZE;
+		nla_nest_end(skb, nest);
+	}
+	return 0;
+}
+
 static int gmem_nl_put_vm(struct sk_buff *skb, struct gmem_vm *vm)
 {
 	if (nla_put_u32(skb, GMEM_A_VM_ID, vm->id) ||
@@ -160,7 +179,7 @@ static int gmem_nl_put_vm(struct sk_buff *skb, struct gmem_vm *vm)
 	    nla_put_u64_64bit(skb, GMEM_A_VM_REFUSED,
 			      gmem_fault_count(&vm->faults), GMEM_A_VM_PAD))
 		return -EMSGSIZE;
-	return 0;
+	return gmem_nl_put_vm_details(skb, vm);
 }
 
 static int gmem_nl_vm_get_doit(struct sk_buff *skb, struct genl_info *info)

@@ -7,6 +7,7 @@
 #include "gunyah/provider.h"
 #include "mock.h"
 #include "provider.h"
+#include "vm.h"
 #include "window.h"
 
 /* The first one that is present is the default. */
@@ -53,6 +54,14 @@ const struct gmem_provider *gmem_provider_find(const char *name)
 		    gmem_provider_present(gmem_providers[i]))
 			return gmem_providers[i];
 	return NULL;
+}
+
+unsigned int gmem_provider_vm_details(const struct gmem_vm *vm,
+				      struct gmem_vm_detail *details)
+{
+	if (!vm->provider->vm_details)
+		return 0;
+	return vm->provider->vm_details(vm, details);
 }
 
 static void gmem_providers_undo(size_t nr)

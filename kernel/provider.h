@@ -10,7 +10,14 @@ struct folio;
 struct gmem_call;
 struct gmem_mem;
 struct gmem_vm;
-struct seq_file;
+
+/* A number that a provider knows of a VM. */
+struct gmem_vm_detail {
+	const char *name;
+	u64 value;
+};
+
+#define GMEM_MAX_VM_DETAILS 8
 
 /**
  * struct gmem_provider - what puts pages before a guest
@@ -26,7 +33,8 @@ struct seq_file;
  * @debugfs: optional; adds files to the module's folder
  * @vm_calls: the calls that its VMs have beside the general ones
  * @nr_vm_calls: how many
- * @vm_show: optional; continues a line about the VM, for debugfs. Must not sleep.
+ * @vm_details: optional; what it has to say of a VM, for debugfs and netlink: fills in
+ *	up to GMEM_MAX_VM_DETAILS and returns how many. Must not sleep.
  * @vm_init: optional; sets up gmem_vm.provider_data
  * @vm_stop: optional; the VM is going, and all it has is about to be taken back: see
  *	to it that the guest doesn't run any more
@@ -67,7 +75,8 @@ struct gmem_provider {
 	void (*debugfs)(struct dentry *dir);
 	const struct gmem_call *vm_calls;
 	size_t nr_vm_calls;
-	void (*vm_show)(struct seq_file *seq, const struct gmem_vm *vm);
+	unsigned int (*vm_details)(const struct gmem_vm *vm,
+				   struct gmem_vm_detail *details);
 	int (*vm_init)(struct gmem_vm *vm);
 	void (*vm_stop)(struct gmem_vm *vm);
 	void (*vm_release)(struct gmem_vm *vm);
@@ -96,6 +105,9 @@ const struct gmem_provider *gmem_provider_at(u32 index);
 /* "" is the default one; NULL if there is none of that name. */
 const struct gmem_provider *gmem_provider_find(const char *name);
 u32 gmem_nr_providers(void);
+/* How many of @details the VM's provider filled in. */
+unsigned int gmem_provider_vm_details(const struct gmem_vm *vm,
+				      struct gmem_vm_detail *details);
 
 /* Can it enforce the ALLOW bits of @map_flags exactly? */
 bool gmem_provider_can(const struct gmem_provider *provider, u32 map_flags);

@@ -168,6 +168,27 @@ static int gunyah_bind(struct gmem_vm *vm, const struct gmem_mem *mem,
 	return -EPERM;
 }
 
+static unsigned int gunyah_vm_details(const struct gmem_vm *vm,
+				      struct gmem_vm_detail *details)
+{
+	const struct gunyah_vm *g = vm->provider_data;
+	unsigned int nr = 0;
+
+	details[nr++] = (struct gmem_vm_detail){ "vmid", READ_ONCE(g->vmid) };
+	details[nr++] = (struct gmem_vm_detail){
+		"started", READ_ONCE(g->phase) == GUNYAH_PHASE_STARTED
+	};
+	details[nr++] = (struct gmem_vm_detail){ "failed", READ_ONCE(g->failed) };
+	details[nr++] = (struct gmem_vm_detail){ "exited", READ_ONCE(g->exited) };
+	details[nr++] = (struct gmem_vm_detail){
+		"extents", READ_ONCE(g->memory) == GUNYAH_MEMORY_EXTENTS
+	};
+	details[nr++] = (struct gmem_vm_detail){
+		"parcels", READ_ONCE(g->nr_parcels)
+	};
+	return nr;
+}
+
 static bool gunyah_present(void)
 {
 	return gunyah_platform_rm();
@@ -203,6 +224,7 @@ const struct gmem_provider gmem_gunyah_provider = {
 	.debugfs = gunyah_platform_debugfs,
 	.vm_calls = gunyah_vm_calls,
 	.nr_vm_calls = ARRAY_SIZE(gunyah_vm_calls),
+	.vm_details = gunyah_vm_details,
 	.vm_init = gunyah_vm_init,
 	.vm_stop = gunyah_vm_stop,
 	.vm_release = gunyah_vm_release,

@@ -237,15 +237,17 @@ int gunyah_rm_vm_config_image(struct gunyah_rm *rm, u16 vmid,
 			      sizeof(request), NULL);
 }
 
+struct gunyah_rm_demand_paging {
+	__le16 vmid;
+	__le16 reserved;
+	__le32 nr;
+	struct gunyah_rm_range ranges[];
+} __packed;
+
 int gunyah_rm_vm_set_demand_paging(struct gunyah_rm *rm, u16 vmid,
 				   const struct gunyah_rm_range *ranges, u32 nr)
 {
-	struct {
-		__le16 vmid;
-		__le16 reserved;
-		__le32 nr;
-		struct gunyah_rm_range ranges[];
-	} __packed *request;
+	struct gunyah_rm_demand_paging *request;
 	size_t size = struct_size(request, ranges, nr);
 	int err;
 

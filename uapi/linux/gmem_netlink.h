@@ -75,9 +75,20 @@ enum {
 	GMEM_A_VM_LENT_PAGES,		/* u64 */
 	GMEM_A_VM_REFUSED,		/* u64 */
 	GMEM_A_VM_PAD,
+	GMEM_A_VM_DETAIL,		/* nest, any number of them */
 
 	__GMEM_A_VM_MAX,
 	GMEM_A_VM_MAX = (__GMEM_A_VM_MAX - 1)
+};
+
+/* In GMEM_A_VM_DETAIL. */
+enum {
+	GMEM_A_DETAIL_NAME = 1,		/* string */
+	GMEM_A_DETAIL_VALUE,		/* u64 */
+	GMEM_A_DETAIL_PAD,
+
+	__GMEM_A_DETAIL_MAX,
+	GMEM_A_DETAIL_MAX = (__GMEM_A_DETAIL_MAX - 1)
 };
 
 /* Of GMEM_CMD_BINDING_GET. */
