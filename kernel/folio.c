@@ -8,6 +8,7 @@
 #include "compat.h"
 #include "folio.h"
 #include "guestmem.h"
+#include "secret.h"
 
 /* Count the @nr pages of an entry among those of its state. */
 static void gmem_folio_count(struct gmem_mem *mem, struct xa_state *xas,
@@ -26,10 +27,10 @@ static void gmem_folio_count(struct gmem_mem *mem, struct xa_state *xas,
 	WRITE_ONCE(*count, *count + nr);
 }
 
-static void gmem_folio_change(struct folio *folio, xa_mark_t state, bool on)
+static void gmem_folio_change(struct gmem_mem *mem, struct folio *folio,
+			      xa_mark_t state, bool on)
 {
 	XA_STATE(xas, &folio->mapping->i_pages, folio->index);
-	struct gmem_mem *mem = gmem_mem(folio->mapping->host);
 
 	xas_lock_irq(&xas);
 	xas_load(&xas);
@@ -42,14 +43,15 @@ static void gmem_folio_change(struct folio *folio, xa_mark_t state, bool on)
 	xas_unlock_irq(&xas);
 }
 
-void gmem_folio_set(struct folio *folio, xa_mark_t state)
+void gmem_folio_set(struct gmem_mem *mem, struct folio *folio, xa_mark_t state)
 {
-	gmem_folio_change(folio, state, true);
+	gmem_folio_change(mem, folio, state, true);
 }
 
-void gmem_folio_clear(struct folio *folio, xa_mark_t state)
+void gmem_folio_clear(struct gmem_mem *mem, struct folio *folio,
+		      xa_mark_t state)
 {
-	gmem_folio_change(folio, state, false);
+	gmem_folio_change(mem, folio, state, false);
 }
 
 static void gmem_folio_forget_state(struct gmem_mem *mem, pgoff_t first,
@@ -63,7 +65,7 @@ static void gmem_folio_forget_state(struct gmem_mem *mem, pgoff_t first,
 				      &batch)) {
 		for (i = 0; i < folio_batch_count(&batch); i++) {
 			folio_lock(batch.folios[i]);
-			gmem_folio_clear(batch.folios[i], state);
+			gmem_folio_clear(mem, batch.folios[i], state);
 			folio_unlock(batch.folios[i]);
 		}
 		folio_batch_release(&batch);
@@ -130,7 +132,8 @@ static struct folio *gmem_folio_find_or_add(struct gmem_mem *mem, pgoff_t index)
 
 	for (;;) {
 		folio = filemap_lock_folio(mem->inode.i_mapping, index);
-		if (!IS_ERR(folio))
+		/* A secret file came with all its pages. */
+		if (!IS_ERR(folio) || mem->secret)
 			return folio;
 		if (mem->order) {
 			folio = gmem_folio_add(mem, index, mem->order);
@@ -184,10 +187,26 @@ bool gmem_folio_pinned(struct folio *folio)
 	return refs > expected;
 }
 
+static void gmem_folio_scrub_secret(struct folio *folio)
+{
+	void *addr;
+
+	/* There is no way on without. The kernel hardly ever lacks a single page. */
+	while (!(addr = gmem_secret_map(folio)))
+		schedule_timeout_uninterruptible(1);
+	clear_page(addr);
+	gmem_secret_unmap(addr);
+}
+
 void gmem_folio_scrub(struct folio *folio)
 {
 	long i;
 
+	if (gmem_folio_is_secret(folio)) {
+		if (!folio_test_hwpoison(folio))
+			gmem_folio_scrub_secret(folio);
+		return;
+	}
 	for (i = 0; i < folio_nr_pages(folio); i++) {
 		if (PageHWPoison(folio_page(folio, i)))
 			continue;

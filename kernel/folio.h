@@ -28,8 +28,9 @@ static inline bool gmem_folio_is(struct folio *folio, xa_mark_t state)
 }
 
 /* Folio lock. They keep the guestmem's counts, too. */
-void gmem_folio_set(struct folio *folio, xa_mark_t state);
-void gmem_folio_clear(struct folio *folio, xa_mark_t state);
+void gmem_folio_set(struct gmem_mem *mem, struct folio *folio, xa_mark_t state);
+void gmem_folio_clear(struct gmem_mem *mem, struct folio *folio,
+		      xa_mark_t state);
 
 /*
  * The folios of [@first, @last] are about to leave the file, and none is lent.

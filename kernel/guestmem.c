@@ -83,6 +83,9 @@ static int gmem_mem_mmap(struct file *file, struct vm_area_struct *vma)
 	 * for so long that they would look pinned.
 	 */
 	vm_flags_set(vma, VM_DONTDUMP | VM_DONTEXPAND);
+	/* Who pins pages means to use them by the linear map: so nobody may. */
+	if (gmem_mem(file_inode(file))->secret)
+		vm_flags_set(vma, VM_IO);
 	vma->vm_ops = &gmem_mem_vm_ops;
 	return 0;
 }
@@ -121,6 +124,9 @@ static long gmem_mem_fallocate(struct file *file, int mode, loff_t offset,
 	if (last >= i_size_read(inode) >> PAGE_SHIFT ||
 	    !gmem_mem_aligned(mem, first) || !gmem_mem_aligned(mem, last + 1))
 		return -EINVAL;
+	/* Only a mapping of the secret file could make new ones. */
+	if (mem->secret && (mode & FALLOC_FL_PUNCH_HOLE))
+		return -EOPNOTSUPP;
 
 	inode_lock(inode);
 	if (mode & FALLOC_FL_PUNCH_HOLE)
@@ -134,7 +140,7 @@ static long gmem_mem_fallocate(struct file *file, int mode, loff_t offset,
 void gmem_mem_peek(const struct gmem_mem *mem, struct gmem_mem_info *info)
 {
 	loff_t size = i_size_read(&mem->inode);
-	u64 present = READ_ONCE(mem->inode.i_data.nrpages);
+	u64 present = READ_ONCE(mem->inode.i_mapping->nrpages);
 
 	/* Read one after the other: what moves meanwhile mustn't count twice. */
 	present = min_t(u64, present, size >> PAGE_SHIFT);
@@ -335,6 +341,7 @@ static struct inode *gmem_mem_alloc_inode(struct super_block *sb)
 	/* destroy_inode looks at it even if the inode doesn't come about. */
 	mem->inode.i_mode = 0;
 	mem->order = 0;
+	mem->secret = NULL;
 	mem->nr_lent = 0;
 	mem->nr_shared = 0;
 	mem->nr_leaked = 0;
@@ -357,6 +364,16 @@ static void gmem_mem_evict_inode(struct inode *inode)
 	cancel_work_sync(&gmem_mem(inode)->poison_work);
 }
 
+/*
+ * Pages that were leaked are freed with the file, which writes to them: then it has to
+ * stay for ever, as they do.
+ */
+static void gmem_mem_put_secret(struct gmem_mem *mem)
+{
+	if (mem->secret && !mem->nr_leaked)
+		fput(mem->secret);
+}
+
 static void gmem_mem_destroy_inode(struct inode *inode)
 {
 	/* The filesystem has a root directory, too. */
@@ -367,6 +384,8 @@ static void gmem_mem_destroy_inode(struct inode *inode)
 		gmem_registry_remove_mem(gmem_mem(inode));
 		gmem_event_mem_destroyed(gmem_mem(inode));
 	}
+	/* After that, for those who look at its page cache under RCU. */
+	gmem_mem_put_secret(gmem_mem(inode));
 	gmem_stat_add(GMEM_STAT_MEMS, -1);
 }
 
@@ -403,7 +422,8 @@ static struct file_system_type gmem_fs = {
 	.kill_sb = kill_anon_super,
 };
 
-static struct inode *gmem_mem_inode_create(u64 size, unsigned int order)
+static struct inode *gmem_mem_inode_create(u64 size, unsigned int order,
+					   struct file *secret)
 {
 	struct inode *inode;
 	int err;
@@ -431,6 +451,9 @@ static struct inode *gmem_mem_inode_create(u64 size, unsigned int order)
 	/* No name leads to it: with the last file, inotify lets go of it. */
 	clear_nlink(inode);
 
+	if (secret)
+		inode->i_mapping = secret->f_mapping;
+
 	gmem_mem(inode)->order = order;
 	gmem_stat_add(GMEM_STAT_MEMS, 1);
 
@@ -439,6 +462,8 @@ static struct inode *gmem_mem_inode_create(u64 size, unsigned int order)
 		iput(inode);
 		return ERR_PTR(err);
 	}
+	if (secret)
+		gmem_mem(inode)->secret = get_file(secret);
 	gmem_event_mem_created(gmem_mem(inode));
 	return inode;
 }
@@ -460,7 +485,7 @@ struct file *gmem_mem_file_create(struct inode *inode, struct vfsmount *mnt,
 	return file;
 }
 
-static struct file *gmem_mem_create(u64 size, unsigned int order)
+struct file *gmem_mem_create(u64 size, unsigned int order, struct file *secret)
 {
 	struct inode *inode;
 	struct file *file;
@@ -469,7 +494,7 @@ static struct file *gmem_mem_create(u64 size, unsigned int order)
 	err = simple_pin_fs(&gmem_fs, &gmem_mnt, &gmem_mnt_count);
 	if (err)
 		return ERR_PTR(err);
-	inode = gmem_mem_inode_create(size, order);
+	inode = gmem_mem_inode_create(size, order, secret);
 	if (IS_ERR(inode)) {
 		file = ERR_CAST(inode);
 	} else {
@@ -504,7 +529,7 @@ int gmem_mem_create_call(void *obj, void *arg)
 				 O_CLOEXEC : 0);
 	if (fd < 0)
 		return fd;
-	file = gmem_mem_create(create->size, order);
+	file = gmem_mem_create(create->size, order, NULL);
 	if (IS_ERR(file)) {
 		put_unused_fd(fd);
 		return PTR_ERR(file);

@@ -16,6 +16,8 @@ struct vfsmount;
 /**
  * struct gmem_mem - a guestmem
  * @inode: the file; several struct files may stand for it
+ * @secret: the memfd_secret() file whose page cache @inode uses instead of its own;
+ *	NULL for none. No other file refers to that.
  * @order: of the folios that it tries to use; also the alignment of all ranges
  * @exclusive: interval tree of the bindings that suffer no other, by page
  * @shared: interval tree of the others. Both under the invalidate lock of the
@@ -33,6 +35,7 @@ struct vfsmount;
  */
 struct gmem_mem {
 	struct inode inode;
+	struct file *secret;
 	unsigned int order;
 	struct rb_root_cached exclusive;
 	struct rb_root_cached shared;
@@ -91,6 +94,9 @@ void gmem_mem_peek(const struct gmem_mem *mem, struct gmem_mem_info *info);
 struct file *gmem_mem_file_create(struct inode *inode, struct vfsmount *mnt,
 				  const char *name,
 				  const struct file_operations *fops);
+
+/* A guestmem, with the page cache of @secret unless that is NULL. */
+struct file *gmem_mem_create(u64 size, unsigned int order, struct file *secret);
 
 int gmem_mem_create_call(void *obj, void *arg);
 

@@ -78,7 +78,7 @@ void gmem_lend_provided(struct gmem_binding *b, struct folio *folio)
 
 	if (gmem_folio_is(folio, state))
 		return;
-	gmem_folio_set(folio, state);
+	gmem_folio_set(b->mem, folio, state);
 	if (gmem_binding_lent(b)) {
 		gmem_stat_add(GMEM_STAT_LENT_PAGES, folio_nr_pages(folio));
 		atomic_long_add(folio_nr_pages(folio), &b->vm->lent_pages);
@@ -140,7 +140,7 @@ int gmem_lend_get(struct gmem_binding *b, pgoff_t index, struct folio **foliop)
 static void gmem_lend_leak(const struct gmem_binding *b, struct folio *folio)
 {
 	folio_get(folio);
-	gmem_folio_set(folio, GMEM_FOLIO_LEAKED);
+	gmem_folio_set(b->mem, folio, GMEM_FOLIO_LEAKED);
 	if (folio_mapped(folio))
 		unmap_mapping_pages(folio->mapping, folio->index,
 				    folio_nr_pages(folio), false);
@@ -205,7 +205,7 @@ static void gmem_lend_finish_lent(struct gmem_binding *b, struct folio *folio,
 		gmem_stat_add(GMEM_STAT_RECLAIMS, folio_nr_pages(folio));
 		gmem_event_reclaim(b, folio, reason);
 	}
-	gmem_folio_clear(folio, GMEM_FOLIO_LENT);
+	gmem_folio_clear(b->mem, folio, GMEM_FOLIO_LENT);
 	gmem_stat_add(GMEM_STAT_LENT_PAGES, -folio_nr_pages(folio));
 	atomic_long_sub(folio_nr_pages(folio), &b->vm->lent_pages);
 }
@@ -219,7 +219,7 @@ static int gmem_lend_finish_folio(struct gmem_binding *b, struct folio *folio,
 	if (gmem_binding_lent(b))
 		gmem_lend_finish_lent(b, folio, reason);
 	else
-		gmem_folio_clear(folio, GMEM_FOLIO_SHARED);
+		gmem_folio_clear(b->mem, folio, GMEM_FOLIO_SHARED);
 	return 0;
 }
 

@@ -12,6 +12,7 @@
 #include "guestmem.h"
 #include "netlink.h"
 #include "provider.h"
+#include "secret.h"
 #include "stats.h"
 #include "vm.h"
 
@@ -51,6 +52,8 @@ static const struct gmem_call gmem_device_calls[] = {
 		  struct gmem_info, reserved),
 	GMEM_CALL(GMEM_VM_CREATE, GMEM_CALL_IN, gmem_vm_create_call,
 		  struct gmem_vm_create, guest_addr_bits),
+	GMEM_CALL(GMEM_MEM_FROM_SECRET, GMEM_CALL_IN, gmem_mem_from_secret_call,
+		  struct gmem_mem_from_secret, reserved),
 	GMEM_CALL(GMEM_STATS, GMEM_CALL_INOUT, gmem_stats_call,
 		  struct gmem_stats, refused),
 };

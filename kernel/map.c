@@ -67,6 +67,9 @@ static int gmem_map_add(struct gmem_vm *vm, const struct gmem_map_request *req)
 		return -EOPNOTSUPP;
 	if ((req->file->f_mode & needed) != needed)
 		return -EACCES;
+	if (gmem_mem(file_inode(req->file))->secret &&
+	    !vm->provider->takes_secret)
+		return -EOPNOTSUPP;
 	if (vm->provider->bind) {
 		err = vm->provider->bind(vm, gmem_mem(file_inode(req->file)),
 					 req->flags);

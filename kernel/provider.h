@@ -27,6 +27,8 @@ struct gmem_vm_detail {
  * @map_access: as in &struct gmem_info
  * @ends_with_vm: a VM that goes has no guest that could reach anything, so what it
  *	shares need not be taken back
+ * @takes_secret: it needs no kernel mapping of pages, and lets nobody pin them: a
+ *	guestmem made from memfd_secret() can be bound
  * @init: optional; when the module is loaded, before anything else is called
  * @exit: optional; undoes @init
  * @present: optional; does this host have what it takes? Without it, always.
@@ -69,6 +71,7 @@ struct gmem_provider {
 	u32 max_guest_addr_bits;
 	u32 map_access;
 	bool ends_with_vm;
+	bool takes_secret;
 	int (*init)(void);
 	void (*exit)(void);
 	bool (*present)(void);

@@ -9,21 +9,36 @@
 
 #include <asm/cacheflush.h>
 
+#include "../secret.h"
 #include "cache.h"
+
+static void gunyah_cache_clean_range(void *addr, size_t size)
+{
+	/* To the point of persistence, which is no nearer than that of coherency. */
+	arch_wb_cache_pmem(addr, size);
+	arch_invalidate_pmem(addr, size);
+	/* The instruction caches may have what was there before. */
+	caches_clean_inval_pou((unsigned long)addr, (unsigned long)addr + size);
+}
 
 int gunyah_cache_clean(struct folio *folio)
 {
-	void *addr = folio_address(folio);
+	void *addr;
 
 	if (folio_test_hwpoison(folio) ||
 	    (folio_test_large(folio) && folio_test_has_hwpoisoned(folio)))
 		return -EHWPOISON;
 
-	/* To the point of persistence, which is no nearer than that of coherency. */
-	arch_wb_cache_pmem(addr, folio_size(folio));
-	arch_invalidate_pmem(addr, folio_size(folio));
-	/* The instruction caches may have what was there before. */
-	caches_clean_inval_pou((unsigned long)addr,
-			       (unsigned long)addr + folio_size(folio));
+	if (!gmem_folio_is_secret(folio)) {
+		gunyah_cache_clean_range(folio_address(folio),
+					 folio_size(folio));
+		return 0;
+	}
+	/* Any address of it will do. */
+	addr = gmem_secret_map(folio);
+	if (!addr)
+		return -ENOMEM;
+	gunyah_cache_clean_range(addr, folio_size(folio));
+	gmem_secret_unmap(addr);
 	return 0;
 }

@@ -162,9 +162,9 @@ static int gunyah_bind(struct gmem_vm *vm, const struct gmem_mem *mem,
 		       u32 flags)
 {
 	if ((flags & GMEM_MAP_ACCESS_MASK) != GMEM_MAP_FORCE_LEND ||
-	    READ_ONCE(gunyah_lend_mapped))
+	    mem->secret || READ_ONCE(gunyah_lend_mapped))
 		return 0;
-	pr_warn_ratelimited("gmem: refused to lend memory that is in the kernel's linear map, where a stray access would be fatal once the guest has it: create the guestmem from a memfd_secret() file (GMEM_MEM_FROM_SECRET), or load gmem with gunyah_lend_mapped=1 to take the risk\n");
+	pr_warn_ratelimited("gmem: refused to lend memory that is in the kernel's linear map, where a stray access would be fatal once the guest has it: make the guestmem from a memfd_secret() file (GMEM_MEM_FROM_SECRET), or load gmem with gunyah_lend_mapped=1 to take the risk\n");
 	return -EPERM;
 }
 
@@ -218,6 +218,7 @@ const struct gmem_provider gmem_gunyah_provider = {
 	/* Any but none, and writing without reading but with execution. */
 	.map_access = GENMASK(7, 1) &
 		      ~BIT(GMEM_ACCESS_WRITE | GMEM_ACCESS_EXEC),
+	.takes_secret = true,
 	.init = gunyah_platform_init,
 	.exit = gunyah_platform_exit,
 	.present = gunyah_present,

@@ -257,6 +257,39 @@ struct gmem_vm_create {
 #define GMEM_VM_CREATE _IO(GMEM_IOCTL_TYPE, 0x81)
 
 /**
+ * struct gmem_mem_from_secret - argument of GMEM_MEM_FROM_SECRET
+ * @size: sizeof(struct gmem_mem_from_secret)
+ * @flags: 0 or GMEM_MEM_CLOEXEC
+ * @secret_fd: a memfd_secret() descriptor
+ * @reserved: must be 0
+ */
+struct gmem_mem_from_secret {
+	__u32 size;
+	__u32 flags;
+	__s32 secret_fd;
+	__u32 reserved;
+};
+
+/**
+ * GMEM_MEM_FROM_SECRET - ioctl on /dev/gmem: create a guestmem of secret memory
+ *
+ * The guestmem takes the pages of the file over, which the kernel doesn't have in its
+ * linear map, and closes the descriptor: set the file's size, map it, touch every page,
+ * unmap it, and hand it in. Where the host loses access to what is lent, this keeps a
+ * stray access of the kernel's from reaching it.
+ *
+ * Such a guestmem has all its pages from the start (no hole can be punched: -EOPNOTSUPP)
+ * and no huge ones; the kernel can't use it for system calls that pin memory, such as
+ * O_DIRECT (-EFAULT); and only some providers take it (MAP_MEM: -EOPNOTSUPP).
+ *
+ * Return: a guestmem descriptor. -EBADF, -EINVAL if @secret_fd is not such a file or has
+ * no size in whole pages, -EBUSY if it is mapped or has other descriptors, -ENODATA if
+ * pages are missing, -EOPNOTSUPP if the kernel has them in its linear map all the same.
+ * On failure the descriptor stays open.
+ */
+#define GMEM_MEM_FROM_SECRET _IO(GMEM_IOCTL_TYPE, 0x83)
+
+/**
  * struct gmem_stats - argument of GMEM_STATS
  * @size: sizeof(struct gmem_stats)
  * @flags: must be 0

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The page cache of a memfd_secret() file as that of a guestmem.
+ *
+ * Its pages leave the linear map when they are allocated, by a fault in a mapping of
+ * the file, and come back when they are freed. So the file has to come with all its
+ * pages; and from then on only mappings that we make may show them, or its owner would
+ * reach what is lent. The size of such a file, once set, is fixed, no hole can be
+ * punched, and it can't be opened again by /proc: who holds the only reference to the
+ * file, which nobody maps, has it alone.
+ */
+#include <linux/fdtable.h>
+#include <linux/file.h>
+#include <linux/fs.h>
+#include <linux/magic.h>
+#include <linux/mm.h>
+#include <linux/pagemap.h>
+#include <linux/sched/signal.h>
+#include <linux/uaccess.h>
+#include <linux/vmalloc.h>
+
+#include "compat.h"
+#include "guestmem.h"
+#include "secret.h"
+
+bool gmem_folio_is_secret(const struct folio *folio)
+{
+	return folio->mapping->host->i_sb->s_magic == SECRETMEM_MAGIC;
+}
+
+void *gmem_secret_map(struct folio *folio)
+{
+	struct page *page = folio_page(folio, 0);
+
+	/* They are never larger. */
+	return vmap(&page, 1, VM_MAP, PAGE_KERNEL);
+}
+
+void gmem_secret_unmap(const void *addr)
+{
+	vunmap(addr);
+}
+
+/*
+ * One of its pages: there, kept from being dropped as clean, and unreachable by its
+ * linear address, where a read fails.
+ */
+static int gmem_secret_check_page(struct address_space *mapping, pgoff_t index)
+{
+	struct folio *folio;
+	int err = 0;
+	u8 byte;
+
+	if (fatal_signal_pending(current))
+		return -EINTR;
+	folio = filemap_lock_folio(mapping, index);
+	if (IS_ERR(folio))
+		return -ENODATA;
+	folio_mark_dirty(folio);
+	if (folio_test_large(folio) ||
+	    !copy_from_kernel_nofault(&byte, folio_address(folio), 1))
+		err = -EOPNOTSUPP;
+	folio_unlock(folio);
+	folio_put(folio);
+	cond_resched();
+	return err;
+}
+
+static int gmem_secret_check(struct file *file)
+{
+	struct address_space *mapping = file->f_mapping;
+	pgoff_t index, nr = i_size_read(mapping->host) >> PAGE_SHIFT;
+	int err;
+
+	if (!nr || !PAGE_ALIGNED(i_size_read(mapping->host)))
+		return -EINVAL;
+	for (index = 0; index < nr; index++) {
+		err = gmem_secret_check_page(mapping, index);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+/* Does anybody have the file but its @refs holders? */
+static bool gmem_secret_in_use(struct file *file, unsigned long refs)
+{
+	return file_count(file) > refs || mapping_mapped(file->f_mapping);
+}
+
+struct file *gmem_secret_take(int fd)
+{
+	struct file *file = fget(fd);
+	int err;
+
+	if (!file)
+		return ERR_PTR(-EBADF);
+	if (file_inode(file)->i_sb->s_magic != SECRETMEM_MAGIC) {
+		err = -EINVAL;
+		goto put_file;
+	}
+	/* The descriptor's and ours. Only a look: it may change until it is closed. */
+	if (gmem_secret_in_use(file, 2)) {
+		err = -EBUSY;
+		goto put_file;
+	}
+	err = gmem_secret_check(file);
+	if (err)
+		goto put_file;
+
+	err = close_fd(fd);
+	if (err)
+		goto put_file;
+	/* Nobody can get at it any more. Did somebody, before? */
+	if (gmem_secret_in_use(file, 1)) {
+		err = -EBUSY;
+		goto put_file;
+	}
+	return file;
+
+put_file:
+	fput(file);
+	return ERR_PTR(err);
+}
+
+int gmem_mem_from_secret_call(void *obj, void *arg)
+{
+	const struct gmem_mem_from_secret *from = arg;
+	struct file *secret, *file;
+	int fd;
+
+	if (from->flags & ~(u32)GMEM_MEM_CLOEXEC || from->reserved)
+		return -EINVAL;
+
+	fd = get_unused_fd_flags(from->flags & GMEM_MEM_CLOEXEC ?
+				 O_CLOEXEC : 0);
+	if (fd < 0)
+		return fd;
+	secret = gmem_secret_take(from->secret_fd);
+	if (IS_ERR(secret)) {
+		put_unused_fd(fd);
+		return PTR_ERR(secret);
+	}
+	file = gmem_mem_create(i_size_read(file_inode(secret)), 0, secret);
+	fput(secret);
+	if (IS_ERR(file)) {
+		put_unused_fd(fd);
+		return PTR_ERR(file);
+	}
+	fd_install(fd, file);
+	return fd;
+}

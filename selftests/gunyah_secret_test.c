@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Memory that the kernel doesn't have in its linear map, lent to a guest under Gunyah. */
+#include "gunyah_util.h"
+
+#include "el2/el2_util.h"
+
+#include <elf.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+
+#define LEND_MAPPED "/sys/module/gmem/parameters/gunyah_lend_mapped"
+#define SIZE KIB(64)
+#define LENT GIB(1)
+
+static int set_lend_mapped(const char *value)
+{
+	int fd = open(LEND_MAPPED, O_WRONLY | O_CLOEXEC);
+	int ret = fd < 0 || write(fd, value, 1) != 1 ? -errno : 0;
+
+	close(fd);
+	return ret;
+}
+
+static int new_secret(__u64 size)
+{
+	int fd = syscall(SYS_memfd_secret, 0);
+
+	if (fd >= 0 && size && ftruncate(fd, size))
+		return -errno;
+	return err_of(fd);
+}
+
+/* Its pages come with the first touch; with a pattern. */
+static int fill_secret(int fd, __u64 size)
+{
+	__u8 *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	if (p == MAP_FAILED)
+		return -errno;
+	memset(p, 0xa5, size);
+	munmap(p, size);
+	return 0;
+}
+
+static int from_secret(int fd, __u32 flags)
+{
+	struct gmem_mem_from_secret from = {
+		.size = sizeof(from),
+		.flags = flags,
+		.secret_fd = fd,
+	};
+
+	return err_of(ioctl(gmem_dev(), GMEM_MEM_FROM_SECRET, &from));
+}
+
+static int new_secret_mem(void)
+{
+	int fd = new_secret(SIZE);
+	int err = fd < 0 ? fd : fill_secret(fd, SIZE);
+
+	return err ?: from_secret(fd, GMEM_MEM_CLOEXEC);
+}
+
+static __u64 phys_of(const volatile void *p)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	__u64 entry = 0;
+
+	if (pread(fd, &entry, sizeof(entry), ptr_u64(p) / PAGE * 8) != 8)
+		entry = 0;
+	close(fd);
+	return (entry & ((1ULL << 55) - 1)) * PAGE;
+}
+
+/*
+ * What the kernel reads in its linear map; /proc/kcore has zeroes for what isn't there.
+ * ~0: no such address.
+ */
+static __u64 linear_map_read(__u64 pa)
+{
+	int fd = open("/proc/kcore", O_RDONLY | O_CLOEXEC);
+	__u64 value = ~0ULL;
+	Elf64_Ehdr ehdr;
+	Elf64_Phdr phdr;
+	int i;
+
+	if (pread(fd, &ehdr, sizeof(ehdr), 0) != sizeof(ehdr))
+		ehdr.e_phnum = 0;
+	for (i = 0; i < ehdr.e_phnum; i++) {
+		if (pread(fd, &phdr, sizeof(phdr), ehdr.e_phoff +
+			  i * sizeof(phdr)) != sizeof(phdr))
+			break;
+		if (phdr.p_type != PT_LOAD || pa < phdr.p_paddr ||
+		    pa >= phdr.p_paddr + phdr.p_memsz)
+			continue;
+		if (pread(fd, &value, sizeof(value),
+			  phdr.p_offset + pa - phdr.p_paddr) != sizeof(value))
+			value = ~0ULL;
+		break;
+	}
+	close(fd);
+	return value;
+}
+
+#define PATTERN 0xa5a5a5a5a5a5a5a5ULL
+
+FIXTURE(secret)
+{
+	struct gmem_stats before;
+	struct el2_stats el2_before;
+	struct gunyah_guest guest;
+	struct el2 el2;
+	int mem;
+	__u8 *host;
+};
+
+FIXTURE_SETUP(secret)
+{
+	ASSERT_LE(0, gmem_dev());
+	if (!have_provider("gunyah"))
+		SKIP(return, "no provider gunyah");
+	ASSERT_TRUE(el2_open(&self->el2));
+	ASSERT_EQ(0, get_stats(&self->before));
+	self->el2_before = el2_stats(&self->el2);
+	/* The agent's memory isn't secret. */
+	ASSERT_EQ(0, set_lend_mapped("1"));
+	ASSERT_EQ(0, gunyah_guest_open(&self->guest, GMEM_POLICY_ALLOW));
+	ASSERT_EQ(0, set_lend_mapped("0"));
+	self->mem = new_secret_mem();
+	ASSERT_LE(0, self->mem);
+	self->host = map_host(self->mem, 0, SIZE);
+	ASSERT_NE(MAP_FAILED, self->host);
+	ASSERT_EQ(0, map_mem(self->guest.vm, LENT, self->mem, 0, SIZE / 2,
+			     LEND | RWX));
+	ASSERT_EQ(0, map_mem(self->guest.vm, LENT + SIZE, self->mem, SIZE / 2,
+			     SIZE / 2, SHARE | RWX));
+}
+
+FIXTURE_TEARDOWN(secret)
+{
+	struct gmem_stats stats;
+	struct el2_stats after;
+
+	munmap(self->host, SIZE);
+	gunyah_guest_close(&self->guest);
+	close(self->mem);
+	el2_hvc(&self->el2, EL2_RULE, EL2_RULE_CLEAR);
+	EXPECT_TRUE(stats_settle(&self->before));
+	EXPECT_EQ(0, get_stats(&stats));
+	after = el2_stats(&self->el2);
+	EXPECT_EQ(stats.leaked_pages - self->before.leaked_pages,
+		  after.pages - self->el2_before.pages);
+	el2_close(&self->el2);
+}
+
+TEST_F(secret, refused)
+{
+	int fd, other;
+
+	EXPECT_EQ(-EBADF, from_secret(-1, 0));
+	EXPECT_EQ(-EINVAL, from_secret(gmem_dev(), 0));
+	EXPECT_EQ(-EINVAL, from_secret(self->mem, 0));
+	fd = new_secret(0);
+	EXPECT_EQ(-EINVAL, from_secret(fd, 0));
+	close(fd);
+	fd = new_secret(SIZE);
+	EXPECT_EQ(-EINVAL, from_secret(fd, 2));
+	EXPECT_EQ(-ENODATA, from_secret(fd, 0));
+	ASSERT_EQ(0, fill_secret(fd, SIZE - PAGE));
+	EXPECT_EQ(-ENODATA, from_secret(fd, 0));
+	ASSERT_EQ(0, fill_secret(fd, SIZE));
+	other = dup(fd);
+	EXPECT_EQ(-EBUSY, from_secret(fd, 0));
+	close(other);
+	{
+		void *p = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 0);
+
+		EXPECT_EQ(-EBUSY, from_secret(fd, 0));
+		munmap(p, PAGE);
+	}
+	other = from_secret(fd, 0);
+	EXPECT_LE(0, other);
+	EXPECT_EQ(-1, fcntl(fd, F_GETFD));
+	close(other);
+}
+
+TEST_F(secret, a_guestmem)
+{
+	struct gmem_mem_query q;
+	struct stat st;
+	int window;
+
+	ASSERT_EQ(0, fstat(self->mem, &st));
+	EXPECT_EQ(SIZE, st.st_size);
+	EXPECT_EQ(0xa5, peek(self->host + 100));
+	ASSERT_EQ(0, query_mem(self->mem, 0, SIZE, &q));
+	EXPECT_EQ(SIZE / PAGE, q.host);
+	EXPECT_EQ(0, mem_alloc(self->mem, 0, 0, SIZE));
+	EXPECT_EQ(-EOPNOTSUPP, mem_alloc(self->mem, PUNCH, 0, PAGE));
+	window = new_vm("window", GMEM_POLICY_ALLOW);
+	ASSERT_LE(0, window);
+	ASSERT_EQ(0, unmap_range(self->guest.vm, LENT, PAGE, NULL));
+	EXPECT_EQ(-EOPNOTSUPP, map_mem(window, 0, self->mem, 0, PAGE,
+				       LEND | RWX));
+	close(window);
+}
+
+/* What pins memory, or reads another process's, would look in the linear map. */
+TEST_F(secret, cannot_be_pinned)
+{
+	char buf[16];
+	struct iovec local = { buf, sizeof(buf) };
+	struct iovec remote = { self->host, sizeof(buf) };
+	int pipefd[2];
+
+	EXPECT_EQ(0xa5, peek(self->host));
+	EXPECT_EQ(-1, process_vm_readv(getpid(), &local, 1, &remote, 1, 0));
+	EXPECT_EQ(EFAULT, errno);
+	ASSERT_EQ(0, pipe(pipefd));
+	EXPECT_EQ(-1, vmsplice(pipefd[1], &remote, 1, 0));
+	close(pipefd[0]);
+	close(pipefd[1]);
+}
+
+TEST_F(secret, lent_and_out_of_the_linear_map)
+{
+	int plain = new_mem(PAGE, 0);
+	__u8 *p = map_host(plain, 0, PAGE);
+	__u64 pa, shared_pa;
+
+	ASSERT_NE(MAP_FAILED, p);
+	memset(p, 0xa5, PAGE);
+	/* That this can be seen at all. */
+	ASSERT_EQ(PATTERN, linear_map_read(phys_of(p)));
+	munmap(p, PAGE);
+	close(plain);
+
+	EXPECT_EQ(0xa5, peek(self->host));
+	EXPECT_EQ(0xa5, peek(self->host + SIZE / 2));
+	pa = phys_of(self->host);
+	shared_pa = phys_of(self->host + SIZE / 2);
+	ASSERT_NE(0, pa);
+	EXPECT_EQ(0, linear_map_read(pa));
+	EXPECT_EQ(0, linear_map_read(shared_pa));
+
+	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
+	EXPECT_EQ(0xa5, gunyah_read(&self->guest, LENT));
+	ASSERT_EQ(0, gunyah_write(&self->guest, LENT + 8, 0x5a));
+	ASSERT_EQ(0, gunyah_write(&self->guest, LENT + SIZE, 0x5b));
+	EXPECT_EQ('l', page_state(self->mem, 0));
+	EXPECT_EQ(0, el2_page_at(&self->el2, pa).host_access);
+	EXPECT_EQ(7, el2_page_at(&self->el2, shared_pa).host_access);
+	/* A stray access: it isn't there, instead of a fatal abort. */
+	EXPECT_EQ(0, linear_map_read(pa));
+	EXPECT_EQ(0x5b, peek(self->host + SIZE / 2));
+
+	EXPECT_EQ(-ESHUTDOWN, gunyah_command(&self->guest, GUNYAH_PSCI,
+					     GUNYAH_PSCI_OFF, 0, 0, NULL));
+	EXPECT_EQ(0x5a, peek(self->host + 8));
+	EXPECT_EQ(0, linear_map_read(pa));
+}
+
+TEST_F(secret, scrub)
+{
+	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
+	ASSERT_EQ(0, gunyah_write(&self->guest, LENT, 0x5a));
+	EXPECT_EQ(-ESHUTDOWN, gunyah_command(&self->guest, GUNYAH_PSCI,
+					     GUNYAH_PSCI_OFF, 0, 0, NULL));
+	ASSERT_EQ(0, set_policy(self->guest.vm, GMEM_POLICY_SCRUB));
+	EXPECT_EQ(0, peek(self->host));
+	EXPECT_EQ(0, peek(self->host + 1));
+}
+
+TEST_F(secret, only_it_without_the_parameter)
+{
+	int plain = new_mem(PAGE, 0);
+
+	EXPECT_EQ(-EPERM, map_mem(self->guest.vm, GIB(2), plain, 0, PAGE,
+				  LEND | RWX));
+	close(plain);
+}
+
+/* What isn't given back keeps its file: freeing it would write to it. */
+TEST_F(secret, leak)
+{
+	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
+	ASSERT_EQ(0, gunyah_write(&self->guest, LENT, 0x5a));
+	if (self->el2.platform == EL2_PLATFORM_EXTENTS)
+		el2_hvc(&self->el2, EL2_RULE, EL2_RULE_HYPERCALL_ERROR, 0x61, 1,
+			30, 100000);
+	else
+		el2_hvc(&self->el2, EL2_RULE, EL2_RULE_RPC_ERROR, 0x51000015, 1,
+			3, 100000);
+	munmap(self->guest.run, self->guest.run_size);
+	close(self->guest.vcpu);
+	close(self->guest.vm);
+	self->guest.vm = self->guest.vcpu = -1;
+	self->guest.run = MAP_FAILED;
+	el2_hvc(&self->el2, EL2_RULE, EL2_RULE_CLEAR);
+	EXPECT_EQ(-SIGBUS, peek(self->host));
+	EXPECT_EQ('x', page_state(self->mem, 0));
+}
+
+TEST_HARNESS_MAIN
