@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What tests may ask of the EL2 monitor: SMCCC fast calls by HVC #0 that no real
+ * hypervisor has. Included by the monitor, by the test driver and by the tests.
+ */
+#ifndef _GMEM_EL2_CONTROL_H
+#define _GMEM_EL2_CONTROL_H
+
+#include <linux/types.h>
+
+#define EL2_CONTROL_BASE	0xc600f000ULL
+#define EL2_CONTROL(n)		(EL2_CONTROL_BASE + (n))
+
+/* Results come in x0 (0, or an error of the hypercalls' numbers) and x1 to x7. */
+
+/* -> x1 EL2_CONTROL_ABI, x2 enum el2_platform, x3 start and x4 end of the host's RAM */
+#define EL2_VERSION		EL2_CONTROL(0)
+#define EL2_CONTROL_ABI		1
+
+enum el2_platform {
+	/* Extents with demand paging, as the Linux v17 series wants them. */
+	EL2_PLATFORM_EXTENTS,
+	/* Parcels only, as the public Gunyah snapshot has it. */
+	EL2_PLATFORM_PARCELS,
+};
+
+/*
+ * x1 kind, x2 what to match (EL2_ANY: anything), x3 how many matches until it acts
+ * (1: the next one), x4 value, x5 how many times it acts in a row (0: once).
+ * Up to EL2_MAX_RULES at a time; one that has acted as often as it was told is gone.
+ */
+#define EL2_RULE		EL2_CONTROL(1)
+#define EL2_ANY			(~0ULL)
+#define EL2_MAX_RULES		8
+
+enum el2_rule_kind {
+	/* Forget all rules. Takes no other argument. */
+	EL2_RULE_CLEAR,
+	/* Hypercall number x2 (n of 0xc6008000 + n) does nothing and returns x4. */
+	EL2_RULE_HYPERCALL_ERROR,
+	/* RPC x2 (message id) does nothing and replies the error x4. */
+	EL2_RULE_RPC_ERROR,
+	/* The reply to RPC x2 comes x4 ms late, and all that follows with it. */
+	EL2_RULE_RPC_DELAY,
+	/* RPC x2 is done, its reply is lost. */
+	EL2_RULE_RPC_LOSE_REPLY,
+	/* Notification x2 (message id) is lost. */
+	EL2_RULE_LOSE_NOTIFICATION,
+	/* A VM_STATUS of the host's own VMID comes between the fragments of the reply. */
+	EL2_RULE_RPC_INTERLEAVE,
+	/* Before RPC x2 is looked at, nobody reads the host's queue for x4 ms. */
+	EL2_RULE_RPC_STALL,
+};
+
+/*
+ * x1 first physical address, x2 address of a struct el2_page array (a kernel
+ * address, as in any hypercall), x3 its length. Lists the pages that are not plainly
+ * the host's. -> x1 how many, x2 where to go on, 0: that was all.
+ */
+#define EL2_DUMP		EL2_CONTROL(2)
+
+#define EL2_NO_PARCEL		0xffffffffU
+#define EL2_NO_ADDR		(~0ULL)
+
+enum el2_extent {
+	EL2_EXTENT_HOST,
+	EL2_EXTENT_PRIVATE,
+	EL2_EXTENT_SHARED,
+};
+
+/*
+ * Accesses are read from the stage-2 tables, not from the database: X 1, W 2, R 4.
+ * A mapping of an extent that doesn't own the page has an address, but no access.
+ */
+struct el2_page {
+	__u64 pa;
+	/* Where in the guest; EL2_NO_ADDR if nowhere. */
+	__u64 gpa;
+	/* The parcel's handle, or EL2_NO_PARCEL. */
+	__u32 parcel;
+	/* The VM whose extent owns the page: the host's while it is in a parcel. */
+	__u16 owner_vmid;
+	/* The VM that @gpa is about; of a parcel's VMs, the first. */
+	__u16 guest_vmid;
+	/* enum el2_extent */
+	__u8 extent;
+	__u8 host_access;
+	__u8 guest_access;
+	__u8 reserved[5];
+};
+
+/* -> x1 pages not plainly the host's, x2 parcels, x3 VMIDs, x4 free table pages,
+ * x5 how often a rule acted, x6 hypercalls so far, x7 RPCs so far
+ */
+#define EL2_STATS		EL2_CONTROL(3)
+
+/* x1 physical address of 8 bytes of the host's RAM, whoever owns them -> x1 value */
+#define EL2_PEEK		EL2_CONTROL(4)
+/* x1 physical address, x2 value */
+#define EL2_POKE		EL2_CONTROL(5)
+
+/* x1 address, x2 size (1 to 240) of a message as it is to arrive at the host */
+#define EL2_INJECT		EL2_CONTROL(6)
+
+/*
+ * Guest addresses whose accesses are MMIO on a platform of parcels. With extents,
+ * every data access outside of the VM's demand-paged ranges is, if its instruction
+ * can be emulated.
+ */
+#define EL2_MMIO_BASE		0x10000000ULL
+#define EL2_MMIO_SIZE		0x10000000ULL
+
+#endif /* _GMEM_EL2_CONTROL_H */

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef _CPU_H
+#define _CPU_H
+
+#include "el2.h"
+
+/* Bits of HCR_EL2 */
+#define HCR_VM			(1UL << 0)
+#define HCR_FMO			(1UL << 3)
+#define HCR_IMO			(1UL << 4)
+#define HCR_AMO			(1UL << 5)
+#define HCR_TWI			(1UL << 13)
+#define HCR_TSC			(1UL << 19)
+#define HCR_RW			(1UL << 31)
+
+/* Interrupts go to the host, which owns their controller; SMC comes here. */
+#define HCR_HOST		(HCR_RW | HCR_TSC | HCR_VM)
+/* The host's interrupts end a guest's turn. */
+#define HCR_GUEST		(HCR_HOST | HCR_FMO | HCR_IMO | HCR_AMO | HCR_TWI)
+
+/* No trace; nothing else trapped. */
+#define CPTR_HOST		0x33ff
+/* The host's vector registers are in place while a guest runs: it has none. */
+#define CPTR_GUEST		(CPTR_HOST | 1 << 10 | 1 << 20)
+/* Debug registers and counters are the host's, too. */
+#define MDCR_GUEST		(1 << 5 | 1 << 6 | 1 << 9 | 1 << 10 | 1 << 11)
+
+/* SCTLR_EL1 with all off; EL1h with all interrupts masked. */
+#define SCTLR_EL1_RESET		0x30d00800
+#define PSTATE_RESET		0x3c5
+
+struct vm;
+
+/* One physical CPU; TPIDR_EL2 points to it. */
+struct cpu {
+	/* Where PSCI's CPU_ON wants the host, and with which argument. */
+	u64 entry, context;
+	/* The guest that runs now, or NULL: the host. */
+	struct vm *guest;
+};
+
+extern struct cpu cpus[MAX_CPUS];
+
+static inline struct cpu *this_cpu(void)
+{
+	return (struct cpu *)sysreg_read(tpidr_el2);
+}
+
+#endif /* _CPU_H */

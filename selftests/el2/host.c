@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: GPL-2.0
+/* What the monitor does to the host beside answering it: buffers and interrupts. */
+#include "memdb.h"
+
+#define GICD_ISPENDR		0x200
+#define FIRST_SPI		32
+
+#define PAR_FAULT		1
+#define PAR_ADDR		0x0000fffffffff000UL
+
+/* The page of the host's at @va, if it may access it. 0: it may not. */
+static u64 translate(u64 va, u8 access)
+{
+	u64 saved = sysreg_read(par_el1), par;
+	struct page_info *page;
+
+	if (access == ACCESS_W)
+		asm volatile("at s1e1w, %0" : : "r" (va) : "memory");
+	else
+		asm volatile("at s1e1r, %0" : : "r" (va) : "memory");
+	isb();
+	par = sysreg_read(par_el1);
+	sysreg_write(par_el1, saved);
+	if (par & PAR_FAULT)
+		return 0;
+	page = memdb_page(par & PAR_ADDR);
+	if (!page || !(memdb_host_access(page) & access))
+		return 0;
+	return (par & PAR_ADDR) | (va & (PAGE_SIZE - 1));
+}
+
+static int copy(void *mine, u64 va, u64 size, u8 access)
+{
+	while (size) {
+		u64 pa = translate(va, access);
+		u64 n = PAGE_SIZE - (va & (PAGE_SIZE - 1));
+
+		if (!pa)
+			return ADDR_INVALID;
+		if (n > size)
+			n = size;
+		if (access == ACCESS_W)
+			memcpy((void *)pa, mine, n);
+		else
+			memcpy(mine, (void *)pa, n);
+		mine += n;
+		va += n;
+		size -= n;
+	}
+	return OK;
+}
+
+int copy_from_host(void *to, u64 va, u64 size)
+{
+	return copy(to, va, size, ACCESS_R);
+}
+
+int copy_to_host(u64 va, const void *from, u64 size)
+{
+	return copy((void *)from, va, size, ACCESS_W);
+}
+
+void raise_spi(u32 spi)
+{
+	u32 interrupt = FIRST_SPI + spi;
+	volatile u32 *pending = (u32 *)(GICD_BASE + GICD_ISPENDR + interrupt / 32 * 4);
+
+	/* What it is about must be seen before it. */
+	asm volatile("dsb ish" : : : "memory");
+	*pending = 1U << interrupt % 32;
+}
+
+u64 now_us(void)
+{
+	return sysreg_read(cntpct_el0) / (sysreg_read(cntfrq_el0) / 1000000);
+}

@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The Resource Manager's end of the RPC: fragments, sequence numbers, dispatch.
+ *
+ * It has no thread. It runs at the end of each of the host's exits: reads requests as
+ * long as there is room for their replies, and moves what is to go out to the queue
+ * as long as that has room. What is to wait for a time (a late reply) is looked at
+ * in the same places; as long as there is such a thing, WFI of the host traps.
+ */
+#include "msgqueue.h"
+#include "rm.h"
+#include "rule.h"
+
+#define RPC_API			0x21
+#define TYPE_CONTINUATION	0
+#define TYPE_REQUEST		1
+#define TYPE_REPLY		2
+#define TYPE_NOTIFICATION	3
+#define TYPE_MASK		3
+#define FRAGMENTS_SHIFT		2
+
+#define NOTIFY_VM_STATUS	0x56100008
+
+struct rpc_header {
+	u8 api;
+	u8 type;
+	u16 sequence;
+	u32 id;
+};
+
+struct rpc_message {
+	struct rpc_header header;
+	u8 payload[RM_FRAGMENT_SIZE];
+};
+
+static const struct {
+	u32 id;
+	rm_handler handler;
+	/* Only where VMs are made of extents. */
+	bool extents;
+} rpcs[] = {
+	{ 0x51000012, rm_mem_lend },
+	{ 0x51000013, rm_mem_share },
+	{ 0x51000015, rm_mem_reclaim },
+	{ 0x51000018, rm_mem_append },
+	{ 0x56000001, rm_alloc_vmid },
+	{ 0x56000002, rm_dealloc_vmid },
+	{ 0x56000004, rm_start },
+	{ 0x56000005, rm_stop },
+	{ 0x56000006, rm_reset },
+	{ 0x56000009, rm_config_image },
+	{ 0x5600000b, rm_init },
+	{ 0x56000017, rm_get_state },
+	{ 0x56000020, rm_get_resources },
+	{ 0x56000024, rm_get_vmid },
+	{ 0x56000031, rm_set_boot_context },
+	{ 0x56000033, rm_set_demand_paging, true },
+	{ 0x56000034, rm_set_address_layout, true },
+};
+
+/* On their way to the host's queue. */
+#define OUT_SLOTS		128
+static struct {
+	u8 message[MSGQUEUE_MAX_SIZE];
+	u32 size;
+	bool push;
+	u64 due_us;
+} out[OUT_SLOTS];
+static u32 out_head, out_count;
+
+/* The request that is being put together. */
+static struct {
+	struct rpc_header header;
+	u32 fragments_left, size;
+	u8 payload[RM_MAX_SIZE];
+} in;
+
+/* What a handler notifies of comes after its reply. */
+static struct {
+	u32 id, size;
+	u8 payload[32];
+} later[4];
+static u32 nr_later;
+static bool handling;
+
+/* A request is there, but nobody looks at it, or at the queue, until then. */
+static bool stalled;
+static u64 stalled_until_us;
+static bool timer_pending;
+static u64 calls;
+static u16 notification_sequence;
+
+u64 nr_rpcs(void)
+{
+	return calls;
+}
+
+static void enqueue(const void *message, u32 size, bool push, u64 due_us)
+{
+	u32 tail = (out_head + out_count) % OUT_SLOTS;
+
+	/* Requests wait for room: these are notifications nobody reads. */
+	if (out_count == OUT_SLOTS)
+		return;
+	memcpy(out[tail].message, message, size);
+	out[tail].size = size;
+	out[tail].push = push;
+	out[tail].due_us = due_us;
+	out_count++;
+}
+
+void rm_send_raw(const void *message, u32 size)
+{
+	enqueue(message, size, true, 0);
+}
+
+static void send_notification(u32 id, const void *payload, u32 size)
+{
+	struct rpc_message message = {
+		.header = {
+			.api = RPC_API, .type = TYPE_NOTIFICATION,
+			.sequence = notification_sequence++, .id = id,
+		},
+	};
+	u64 value;
+
+	if (rule_hits(EL2_RULE_LOSE_NOTIFICATION, id, &value))
+		return;
+	memcpy(message.payload, payload, size);
+	enqueue(&message, sizeof(message.header) + size, true, 0);
+}
+
+void rm_notify(u32 id, const void *payload, u32 size)
+{
+	if (!handling) {
+		send_notification(id, payload, size);
+		return;
+	}
+	if (nr_later == ARRAY_SIZE(later) || size > sizeof(later[0].payload))
+		fatal("too much to notify of", id, size, 0);
+	later[nr_later].id = id;
+	later[nr_later].size = size;
+	memcpy(later[nr_later++].payload, payload, size);
+}
+
+static void interleave(void)
+{
+	const struct {
+		u16 vmid, reserved;
+		u8 vm_status, os_status;
+		u16 app_status;
+	} payload = { .vmid = VMID_HOST };
+
+	send_notification(NOTIFY_VM_STATUS, &payload, sizeof(payload));
+}
+
+/* @payload begins with the error. */
+static void send_reply(const struct rpc_header *request, const u8 *payload, u32 size)
+{
+	u32 fragments = (size - 1) / RM_FRAGMENT_SIZE;
+	struct rpc_message message = { .header = *request };
+	u64 value, due_us = 0;
+	bool between = rule_hits(EL2_RULE_RPC_INTERLEAVE, request->id, &value);
+
+	if (rule_hits(EL2_RULE_RPC_LOSE_REPLY, request->id, &value))
+		return;
+	if (rule_hits(EL2_RULE_RPC_DELAY, request->id, &value))
+		due_us = now_us() + value * 1000;
+	for (u32 i = 0; i <= fragments; i++) {
+		u32 n = size < RM_FRAGMENT_SIZE ? size : RM_FRAGMENT_SIZE;
+
+		message.header.type = (i ? TYPE_CONTINUATION : TYPE_REPLY) |
+				      fragments << FRAGMENTS_SHIFT;
+		memcpy(message.payload, payload, n);
+		enqueue(&message, sizeof(message.header) + n, i == fragments, due_us);
+		if (!i && between)
+			interleave();
+		payload += n;
+		size -= n;
+	}
+}
+
+static u32 dispatch(const struct rm_request *request, struct rm_reply *reply)
+{
+	u64 error;
+
+	if (rule_hits(EL2_RULE_RPC_ERROR, request->id, &error))
+		return error;
+	for (u32 i = 0; i < ARRAY_SIZE(rpcs); i++) {
+		if (rpcs[i].id == request->id && (!rpcs[i].extents || platform_extents()))
+			return rpcs[i].handler(request, reply);
+	}
+	return RM_UNIMPLEMENTED;
+}
+
+static void handle_request(void)
+{
+	const struct rm_request request = {
+		.id = in.header.id, .size = in.size, .payload = in.payload,
+	};
+	struct {
+		u32 error;
+		struct rm_reply reply;
+	} answer = { };
+	u8 payload[sizeof(u32) + sizeof(answer.reply.payload)];
+
+	calls++;
+	handling = true;
+	answer.error = dispatch(&request, &answer.reply);
+	handling = false;
+	if (answer.error)
+		answer.reply.size = 0;
+	memcpy(payload, &answer.error, sizeof(u32));
+	memcpy(payload + sizeof(u32), answer.reply.payload, answer.reply.size);
+	send_reply(&in.header, payload, sizeof(u32) + answer.reply.size);
+	for (u32 i = 0; i < nr_later; i++)
+		send_notification(later[i].id, later[i].payload, later[i].size);
+	nr_later = 0;
+}
+
+/* What makes no sense is dropped; so is the request it comes in the middle of. */
+static void read_message(const struct rpc_message *message, u32 size)
+{
+	const struct rpc_header *header = &message->header;
+	u32 type = header->type & TYPE_MASK;
+	u32 fragments = header->type >> FRAGMENTS_SHIFT;
+	u64 ms;
+
+	if (size < sizeof(*header) || header->api != RPC_API || fragments > RM_MAX_FRAGMENTS)
+		return;
+	size -= sizeof(*header);
+	if (type == TYPE_REQUEST) {
+		in.header = *header;
+		in.fragments_left = fragments;
+		in.size = 0;
+	} else if (type == TYPE_CONTINUATION && in.fragments_left &&
+		   header->sequence == in.header.sequence && header->id == in.header.id &&
+		   fragments == in.header.type >> FRAGMENTS_SHIFT) {
+		in.fragments_left--;
+	} else {
+		in.fragments_left = 0;
+		return;
+	}
+	memcpy(in.payload + in.size, message->payload, size);
+	in.size += size;
+	if (in.fragments_left)
+		return;
+	if (rule_hits(EL2_RULE_RPC_STALL, header->id, &ms)) {
+		stalled_until_us = now_us() + ms * 1000;
+		stalled = true;
+		return;
+	}
+	handle_request();
+}
+
+static bool read_requests(void)
+{
+	struct rpc_message message;
+	bool progress = false;
+	u32 size;
+
+	if (stalled && now_us() >= stalled_until_us) {
+		stalled = false;
+		handle_request();
+		progress = true;
+	}
+	/* Room for the longest reply, what interrupts it and what follows it. */
+	while (!stalled && OUT_SLOTS - out_count > 16) {
+		size = msgqueue_take(&message);
+		if (!size)
+			break;
+		read_message(&message, size);
+		progress = true;
+	}
+	return progress;
+}
+
+static bool write_messages(void)
+{
+	bool progress = false;
+
+	while (out_count && out[out_head].due_us <= now_us() &&
+	       msgqueue_put(out[out_head].message, out[out_head].size, out[out_head].push)) {
+		out_head = (out_head + 1) % OUT_SLOTS;
+		out_count--;
+		progress = true;
+	}
+	return progress;
+}
+
+void rm_poll(void)
+{
+	while (read_requests() | write_messages())
+		;
+	timer_pending = msgqueue_poll();
+}
+
+bool rm_is_waiting(void)
+{
+	return stalled || timer_pending ||
+	       (out_count && out[out_head].due_us > now_us());
+}

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef _RULE_H
+#define _RULE_H
+
+#include "control.h"
+#include "el2.h"
+
+/* Is there a rule of that kind for this call, whose turn it is? Counts the call. */
+bool rule_hits(enum el2_rule_kind kind, u64 match, u64 *value);
+/* Arguments as EL2_RULE has them. */
+s64 rule_add(u64 kind, u64 match, u64 nth, u64 value, u64 count);
+u64 nr_rule_hits(void);
+
+#endif /* _RULE_H */

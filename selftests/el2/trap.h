@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef _TRAP_H
+#define _TRAP_H
+
+#include "el2.h"
+#include "stage2.h"
+
+enum { TRAP_SYNCHRONOUS, TRAP_IRQ, TRAP_FIQ, TRAP_SERROR };
+
+/* Exception classes in ESR_EL2; from the same level they are one more. */
+enum {
+	EC_WFX = 0x01,
+	EC_HVC = 0x16,
+	EC_SMC = 0x17,
+	EC_FETCH_ABORT = 0x20,
+	EC_DATA_ABORT = 0x24,
+};
+
+#define ESR_EC_SHIFT		26
+#define ESR_IL			(1UL << 25)
+/* Of aborts: is the rest about a plain load or store? Its size, register, direction */
+#define ESR_VALID		(1UL << 24)
+#define ESR_SIZE(esr)		(1U << ((esr) >> 22 & 3))
+#define ESR_SIGNED		(1UL << 21)
+#define ESR_REGISTER(esr)	((esr) >> 16 & 0x1f)
+#define ESR_64BIT		(1UL << 15)
+#define ESR_CACHE_OP		(1UL << 8)
+#define ESR_WALK		(1UL << 7)
+#define ESR_WRITE		(1UL << 6)
+#define FSC_EXTERNAL_ABORT	0x10
+/* WFE rather than WFI */
+#define ESR_WFE			1
+
+static inline u64 esr_class(u64 esr)
+{
+	return esr >> ESR_EC_SHIFT & 0x3f;
+}
+
+u64 abort_ipa(u64 far);
+/* The tables allow it now: another CPU was about to change them. */
+bool is_spurious_abort(const struct stage2 *s2, u64 esr, u64 ipa);
+
+#endif /* _TRAP_H */
