@@ -91,7 +91,7 @@ static s64 inject(u64 *x)
 		return ARG_SIZE;
 	if (copy_from_host(message, x[1], x[2]))
 		return ADDR_INVALID;
-	rm_send_raw(message, x[2]);
+	rm_send_raw(message, x[2], x[3]);
 	return OK;
 }
 

@@ -99,7 +99,9 @@ struct el2_page {
 /* x1 physical address, x2 value */
 #define EL2_POKE		EL2_CONTROL(5)
 
-/* x1 address, x2 size (1 to 240) of a message as it is to arrive at the host */
+/* x1 address, x2 size (1 to 240) of a message as it is to arrive at the host, x3 1: with
+ * an interrupt at once, 0: when the queue's threshold or delay says so
+ */
 #define EL2_INJECT		EL2_CONTROL(6)
 
 /*

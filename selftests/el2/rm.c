@@ -109,9 +109,9 @@ static void enqueue(const void *message, u32 size, bool push, u64 due_us)
 	out_count++;
 }
 
-void rm_send_raw(const void *message, u32 size)
+void rm_send_raw(const void *message, u32 size, bool push)
 {
-	enqueue(message, size, true, 0);
+	enqueue(message, size, push, 0);
 }
 
 static void send_notification(u32 id, const void *payload, u32 size)

@@ -50,7 +50,7 @@ bool rm_is_waiting(void);
 /* Goes out after the reply to the request that is being handled. */
 void rm_notify(u32 id, const void *payload, u32 size);
 /* A message as it is, for tests. */
-void rm_send_raw(const void *message, u32 size);
+void rm_send_raw(const void *message, u32 size, bool push);
 u64 nr_rpcs(void);
 
 /* rm_vm.c */

@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The EL2 monitor's calls, message queues, RPC and rules, without any driver. */
+#include <signal.h>
+
+#include "rpc_util.h"
+
+#include "kselftest_harness.h"
+
+#define DEPTH		8
+
+FIXTURE(monitor) {
+	struct el2 el2;
+	struct rpc rpc;
+};
+
+FIXTURE_SETUP(monitor)
+{
+	ASSERT_TRUE(el2_open(&self->el2));
+	self->rpc = (struct rpc){ .el2 = &self->el2 };
+	rpc_drain(&self->rpc);
+}
+
+FIXTURE_TEARDOWN(monitor)
+{
+	struct el2_stats stats;
+
+	el2_rule(&self->el2, EL2_RULE_CLEAR, 0, 0, 0);
+	rpc_drain(&self->rpc);
+	stats = el2_stats(&self->el2);
+	EXPECT_EQ(0, stats.pages);
+	EXPECT_EQ(0, stats.parcels);
+	EXPECT_EQ(0, stats.vms);
+	el2_close(&self->el2);
+}
+
+TEST_F(monitor, identifies_itself)
+{
+	uint64_t uid[9] = { 0x8600ff01 }, identify[9] = { GUNYAH(0) };
+
+	el2_call(&self->el2, uid);
+	EXPECT_EQ(0xcd8fd5c1, uid[0]);
+	EXPECT_EQ(0xdb5f53a4, uid[1]);
+	EXPECT_EQ(0x36ce6592, uid[2]);
+	EXPECT_EQ(0x145f3d67, uid[3]);
+	EXPECT_EQ(0x5100000000008001, el2_call(&self->el2, identify));
+	EXPECT_EQ(0x10000eff, identify[1]);
+	EXPECT_EQ(0, identify[2]);
+}
+
+TEST_F(monitor, knows_no_other_call)
+{
+	EXPECT_EQ(-1, el2_hvc(&self->el2, GUNYAH(0x01)));
+	EXPECT_EQ(-1, el2_hvc(&self->el2, GUNYAH(0x1ff)));
+	EXPECT_EQ(-1, el2_hvc(&self->el2, EL2_CONTROL(0xff)));
+	EXPECT_EQ(-1, el2_hvc(&self->el2, 0xc6000000));
+	EXPECT_EQ(-1, el2_hvc(&self->el2, UINT64_MAX));
+}
+
+TEST_F(monitor, tells_bad_capabilities_apart)
+{
+	const uint64_t va = self->el2.buffer_va;
+
+	/* There is none of that number; of that type; with that right. */
+	EXPECT_EQ(50, el2_hvc(&self->el2, HYP_MSGQUEUE_SEND, 77, 1, va));
+	EXPECT_EQ(50, el2_hvc(&self->el2, HYP_MSGQUEUE_SEND, 1ULL << 32, 1, va));
+	EXPECT_EQ(50, el2_hvc(&self->el2, HYP_MSGQUEUE_SEND, UINT64_MAX, 1, va));
+	EXPECT_EQ(52, el2_hvc(&self->el2, GUNYAH(0x12), TX_CAP, 1));
+	EXPECT_EQ(52, el2_hvc(&self->el2, GUNYAH(0x65), TX_CAP));
+	EXPECT_EQ(53, el2_hvc(&self->el2, HYP_MSGQUEUE_SEND, RX_CAP, 1, va));
+	EXPECT_EQ(53, el2_hvc(&self->el2, HYP_MSGQUEUE_RECEIVE, TX_CAP, va, MESSAGE_SIZE));
+}
+
+TEST_F(monitor, checks_messages)
+{
+	const uint64_t va = self->el2.buffer_va;
+
+	EXPECT_EQ(2, el2_hvc(&self->el2, HYP_MSGQUEUE_SEND, TX_CAP, 0, va));
+	EXPECT_EQ(2, el2_hvc(&self->el2, HYP_MSGQUEUE_SEND, TX_CAP, MESSAGE_SIZE + 1, va));
+	EXPECT_EQ(1, el2_hvc(&self->el2, HYP_MSGQUEUE_SEND, TX_CAP, 8, va, 2));
+	EXPECT_EQ(1, el2_hvc(&self->el2, HYP_MSGQUEUE_SEND, TX_CAP, 8, va, 0, 1));
+	EXPECT_EQ(60, el2_hvc(&self->el2, HYP_MSGQUEUE_RECEIVE, RX_CAP, va, MESSAGE_SIZE));
+	EXPECT_EQ(33, el2_hvc(&self->el2, GUNYAH(0x21), TX_CAP, 0));
+	/* The reserved argument; a threshold above the depth */
+	EXPECT_EQ(1, el2_hvc(&self->el2, GUNYAH(0x1f), TX_CAP, -1, -1, 0));
+	EXPECT_EQ(1, el2_hvc(&self->el2, GUNYAH(0x20), RX_CAP, DEPTH + 1, -1, -1));
+	EXPECT_EQ(1, el2_hvc(&self->el2, GUNYAH(0x20), RX_CAP, 0, -1, -1));
+}
+
+TEST_F(monitor, survives_bad_buffers)
+{
+	/* Nothing, the kernel's null page, not canonical, past all, the monitor itself */
+	const uint64_t bad[] = {
+		0, 8, 1ULL << 55, UINT64_MAX - 7, 0x40200000, 0xffff000000000000,
+	};
+
+	for (unsigned int i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
+		EXPECT_EQ(22, el2_hvc(&self->el2, HYP_MSGQUEUE_SEND, TX_CAP, 64, bad[i]));
+		EXPECT_EQ(22, el2_hvc(&self->el2, EL2_INJECT, bad[i], 64));
+	}
+	/* A message that can't be delivered is still there. */
+	ASSERT_EQ(0, rpc_request(&self->rpc, RM_VM_GET_VMID, NULL, 0));
+	EXPECT_EQ(22, el2_hvc(&self->el2, HYP_MSGQUEUE_RECEIVE, RX_CAP, bad[0], MESSAGE_SIZE));
+	EXPECT_EQ(20, el2_hvc(&self->el2, HYP_MSGQUEUE_RECEIVE, RX_CAP, self->el2.buffer_va, 11));
+	EXPECT_EQ(0, rpc_reply(&self->rpc, RM_VM_GET_VMID));
+}
+
+TEST_F(monitor, is_vmid_3)
+{
+	const uint8_t want[] = { 3, 0, 0, 0 };
+
+	ASSERT_EQ(0, rpc(&self->rpc, RM_VM_GET_VMID, NULL, 0));
+	ASSERT_EQ(sizeof(want), self->rpc.reply_size);
+	EXPECT_EQ(0, memcmp(want, self->rpc.reply, sizeof(want)));
+	/* No payload belongs there. */
+	EXPECT_EQ(4, rpc_vmid(&self->rpc, RM_VM_GET_VMID, 0));
+	EXPECT_EQ(0xffffffff, rpc(&self->rpc, 0x51000010, NULL, 0));
+}
+
+TEST_F(monitor, gives_64_vmids)
+{
+	for (int i = 0; i < 64; i++)
+		ASSERT_EQ(0x80 + i, rpc_alloc(&self->rpc));
+	EXPECT_EQ(2, rpc_vmid(&self->rpc, RM_VM_ALLOC_VMID, 0));
+	EXPECT_EQ(0xd, rpc_vmid(&self->rpc, RM_VM_ALLOC_VMID, 0x80));
+	for (int i = 0; i < 64; i++)
+		ASSERT_EQ(0, rpc_vmid(&self->rpc, RM_VM_DEALLOC_VMID, 0x80 + i));
+	EXPECT_EQ(0xd, rpc_vmid(&self->rpc, RM_VM_DEALLOC_VMID, 0x80));
+	/* A certain one */
+	EXPECT_EQ(0, rpc_vmid(&self->rpc, RM_VM_ALLOC_VMID, 0x90));
+	EXPECT_EQ(0, rpc_vmid(&self->rpc, RM_VM_DEALLOC_VMID, 0x90));
+	EXPECT_EQ(0xd, rpc_vmid(&self->rpc, RM_VM_ALLOC_VMID, 3));
+}
+
+TEST_F(monitor, interrupts_for_a_reply)
+{
+	struct gmem_el2_irqs irqs;
+
+	ASSERT_EQ(0, ioctl(self->el2.fd, EL2_IOC_WATCH));
+	/* One may have been pending. */
+	usleep(20000);
+	ASSERT_EQ(0, ioctl(self->el2.fd, EL2_IOC_WATCH));
+	for (uint32_t i = 1; i < 10; i++) {
+		ASSERT_EQ(0, rpc(&self->rpc, RM_VM_GET_VMID, NULL, 0));
+		usleep(5000);
+		ASSERT_EQ(0, ioctl(self->el2.fd, EL2_IOC_IRQS, &irqs));
+		EXPECT_EQ(i, irqs.rx);
+		EXPECT_EQ(0, irqs.tx);
+	}
+}
+
+static uint32_t rx_irqs(const struct el2 *el2)
+{
+	struct gmem_el2_irqs irqs = { };
+
+	ioctl(el2->fd, EL2_IOC_IRQS, &irqs);
+	return irqs.rx;
+}
+
+TEST_F(monitor, interrupts_at_the_threshold_or_in_time)
+{
+	const uint64_t va = self->el2.buffer_va;
+
+	ASSERT_EQ(0, ioctl(self->el2.fd, EL2_IOC_WATCH));
+	usleep(20000);
+	ASSERT_EQ(0, ioctl(self->el2.fd, EL2_IOC_WATCH));
+	ASSERT_EQ(0, el2_hvc(&self->el2, GUNYAH(0x20), RX_CAP, DEPTH, 100000, -1));
+	/* Pushed: at once */
+	EXPECT_EQ(0, el2_hvc(&self->el2, EL2_INJECT, va, 1, 1));
+	usleep(10000);
+	EXPECT_EQ(1, rx_irqs(&self->el2));
+	/* Not pushed: after the delay */
+	EXPECT_EQ(0, el2_hvc(&self->el2, EL2_INJECT, va, 1, 0));
+	usleep(10000);
+	EXPECT_EQ(1, rx_irqs(&self->el2));
+	usleep(300000);
+	EXPECT_EQ(2, rx_irqs(&self->el2));
+	/* No delay: when enough are there */
+	ASSERT_EQ(0, el2_hvc(&self->el2, GUNYAH(0x20), RX_CAP, -1, 0, -1));
+	for (int n = 3; n <= DEPTH; n++) {
+		usleep(10000);
+		EXPECT_EQ(2, rx_irqs(&self->el2));
+		EXPECT_EQ(0, el2_hvc(&self->el2, EL2_INJECT, va, 1, 0));
+	}
+	usleep(10000);
+	EXPECT_EQ(3, rx_irqs(&self->el2));
+
+	EXPECT_EQ(0, el2_hvc(&self->el2, GUNYAH(0x20), RX_CAP, 1, 0, -1));
+	EXPECT_EQ(0, el2_hvc(&self->el2, GUNYAH(0x1d), RX_CAP));
+	EXPECT_EQ(60, el2_hvc(&self->el2, HYP_MSGQUEUE_RECEIVE, RX_CAP, va, MESSAGE_SIZE));
+}
+
+TEST_F(monitor, stops_a_sender_and_tells_it_to_go_on)
+{
+	struct gmem_el2_irqs irqs;
+	const struct rpc_header header = { 0x21, 1, 0, RM_VM_GET_VMID };
+	uint64_t x[9];
+	int n;
+
+	ASSERT_EQ(0, ioctl(self->el2.fd, EL2_IOC_WATCH));
+	ASSERT_EQ(0, el2_rule(&self->el2, EL2_RULE_RPC_STALL, RM_VM_GET_VMID, 1, 300));
+	memcpy(self->el2.buffer, &header, sizeof(header));
+	/* The first is taken at once; then they stay. */
+	for (n = 0; n <= DEPTH; n++) {
+		memcpy(x, (uint64_t [9]){ HYP_MSGQUEUE_SEND, TX_CAP, sizeof(header),
+					  self->el2.buffer_va, 1 }, sizeof(x));
+		ASSERT_EQ(0, el2_call(&self->el2, x));
+		EXPECT_EQ(n < DEPTH, x[1]);
+	}
+	EXPECT_EQ(61, el2_hvc(&self->el2, HYP_MSGQUEUE_SEND, TX_CAP, sizeof(header),
+			      self->el2.buffer_va, 1));
+	ASSERT_EQ(0, ioctl(self->el2.fd, EL2_IOC_IRQS, &irqs));
+	EXPECT_EQ(0, irqs.tx);
+	usleep(500000);
+	ASSERT_EQ(0, ioctl(self->el2.fd, EL2_IOC_IRQS, &irqs));
+	EXPECT_EQ(1, irqs.tx);
+	/* A reply each: nine, and the queue holds eight. */
+	for (n = 0; n <= DEPTH; n++)
+		EXPECT_EQ(0, rpc_receive(&self->rpc, x));
+	EXPECT_EQ(60, rpc_receive(&self->rpc, x));
+}
+
+TEST_F(monitor, ignores_nonsense)
+{
+	uint8_t junk[MESSAGE_SIZE];
+	uint32_t seed = 1;
+
+	for (int i = 0; i < 2000; i++) {
+		for (unsigned int j = 0; j < sizeof(junk); j++) {
+			seed = seed * 1664525 + 1013904223;
+			junk[j] = seed >> 24;
+		}
+		/* Half of them look right at first sight. */
+		if (i & 1)
+			memcpy(junk, (uint8_t []){ 0x21, seed >> 30, 1, 0 }, 4);
+		ASSERT_EQ(0, rpc_send(&self->rpc, junk, 1 + seed % MESSAGE_SIZE, true));
+		if (i % 16 == 0)
+			rpc_drain(&self->rpc);
+	}
+	rpc_drain(&self->rpc);
+	EXPECT_EQ(0, el2_hvc(&self->el2, GUNYAH(0x1d), RX_CAP));
+	rpc_drain(&self->rpc);
+	EXPECT_EQ(0, rpc(&self->rpc, RM_VM_GET_VMID, NULL, 0));
+}
+
+TEST_F(monitor, fails_the_nth_hypercall)
+{
+	uint64_t before = el2_stats(&self->el2).rule_hits;
+
+	ASSERT_EQ(0, el2_rule(&self->el2, EL2_RULE_HYPERCALL_ERROR, 0x21, 3, 31));
+	EXPECT_EQ(33, el2_hvc(&self->el2, GUNYAH(0x21), TX_CAP));
+	EXPECT_EQ(33, el2_hvc(&self->el2, GUNYAH(0x21), TX_CAP));
+	EXPECT_EQ(31, el2_hvc(&self->el2, GUNYAH(0x21), TX_CAP));
+	EXPECT_EQ(33, el2_hvc(&self->el2, GUNYAH(0x21), TX_CAP));
+	EXPECT_EQ(before + 1, el2_stats(&self->el2).rule_hits);
+	for (int i = 0; i < EL2_MAX_RULES; i++)
+		EXPECT_EQ(0, el2_rule(&self->el2, EL2_RULE_HYPERCALL_ERROR, 0x21, 1, 31));
+	EXPECT_EQ(11, el2_rule(&self->el2, EL2_RULE_HYPERCALL_ERROR, 0x21, 1, 31));
+	EXPECT_EQ(1, el2_rule(&self->el2, 99, 0, 1, 0));
+}
+
+TEST_F(monitor, fails_delays_and_loses_as_told)
+{
+	uint64_t start;
+
+	ASSERT_EQ(0, el2_rule(&self->el2, EL2_RULE_RPC_ERROR, EL2_ANY, 2, 5));
+	EXPECT_EQ(0, rpc(&self->rpc, RM_VM_GET_VMID, NULL, 0));
+	EXPECT_EQ(5, rpc_vmid(&self->rpc, RM_VM_ALLOC_VMID, 0));
+
+	ASSERT_EQ(0, el2_rule(&self->el2, EL2_RULE_RPC_DELAY, RM_VM_GET_VMID, 1, 200));
+	start = clock_ms();
+	EXPECT_EQ(0, rpc(&self->rpc, RM_VM_GET_VMID, NULL, 0));
+	EXPECT_LE(199, clock_ms() - start);
+
+	ASSERT_EQ(0, el2_rule(&self->el2, EL2_RULE_RPC_LOSE_REPLY, RM_VM_GET_VMID, 1, 0));
+	self->rpc.timeout_ms = 100;
+	EXPECT_EQ(RPC_TIMEOUT, rpc(&self->rpc, RM_VM_GET_VMID, NULL, 0));
+	EXPECT_EQ(0, rpc(&self->rpc, RM_VM_GET_VMID, NULL, 0));
+}
+
+/* Without a poll: an idle CPU must bring the reply, and its interrupt. */
+TEST_F(monitor, brings_a_late_reply_by_itself)
+{
+	struct gmem_el2_irqs irqs;
+
+	ASSERT_EQ(0, ioctl(self->el2.fd, EL2_IOC_WATCH));
+	usleep(20000);
+	ASSERT_EQ(0, ioctl(self->el2.fd, EL2_IOC_WATCH));
+	ASSERT_EQ(0, el2_rule(&self->el2, EL2_RULE_RPC_DELAY, RM_VM_GET_VMID, 1, 100));
+	ASSERT_EQ(0, rpc_request(&self->rpc, RM_VM_GET_VMID, NULL, 0));
+	ASSERT_EQ(0, ioctl(self->el2.fd, EL2_IOC_IRQS, &irqs));
+	EXPECT_EQ(0, irqs.rx);
+	usleep(400000);
+	ASSERT_EQ(0, ioctl(self->el2.fd, EL2_IOC_IRQS, &irqs));
+	EXPECT_EQ(1, irqs.rx);
+	EXPECT_EQ(0, rpc_reply(&self->rpc, RM_VM_GET_VMID));
+}
+
+TEST_HARNESS_MAIN
