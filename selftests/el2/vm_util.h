@@ -1,0 +1,320 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* A VM for the tests of the monitor, and a guest that does as it is told. */
+#ifndef _VM_UTIL_H
+#define _VM_UTIL_H
+
+#include "rpc_util.h"
+
+#define HYP_MAP			GUNYAH(0x2b)
+#define HYP_UNMAP		GUNYAH(0x2c)
+#define HYP_UPDATE_ACCESS	GUNYAH(0x2d)
+#define HYP_MODIFY		GUNYAH(0x30)
+#define HYP_LOOKUP		GUNYAH(0x5a)
+#define HYP_DONATE		GUNYAH(0x61)
+#define HYP_VCPU_RUN		GUNYAH(0x65)
+
+#define TO_SIBLING		2
+#define TO_PROTECTED		3
+#define FROM_PROTECTED		4
+#define PARTIAL_PRIVATE		3
+#define PARTIAL_VMMIO		5
+#define NOSYNC			(1ULL << 31)
+#define ATTRS_RWX		0xf0077
+#define ATTRS_RX		0xf0055
+#define ATTRS_RW		0xf0066
+
+#define VM_STATE_READY		2
+#define VM_STATE_RUNNING	3
+#define VM_STATE_LOAD		5
+#define VM_STATE_INIT_FAILED	8
+#define VM_STATE_EXITED		9
+#define VM_STATE_RESETTING	10
+#define VM_STATE_RESET		11
+
+enum {
+	VCPU_READY, VCPU_POWERED_OFF = 2, VCPU_BLOCKED, VCPU_MMIO_READ, VCPU_MMIO_WRITE,
+	VCPU_FAULT, VCPU_PAGE_FAULT, VCPU_SYSTEM_RESET = 0x100,
+};
+
+#define IMAGE_GPA		0x80000000ULL
+/* Demand-paged, on a platform of extents */
+#define PAGED_GPA		0x90000000ULL
+#define PAGED_SIZE		0x10000000ULL
+
+/* By label */
+enum { GUEST_PRIVATE, HOST_SHARED, HOST_PRIVATE, GUEST_SHARED };
+
+struct vm {
+	struct el2 *el2;
+	struct rpc rpc;
+	uint16_t vmid;
+	/* The image's only page: the agent, and its mailbox */
+	uint64_t image_pa;
+	uint32_t image_handle;
+	uint64_t extents[4], addrspace, vcpu;
+	/* What the last run returned */
+	uint64_t state, data[3];
+};
+
+/*
+ * The agent. Mailbox: operation, address, value. It sets the operation to 0 when it is
+ * done, and waits for an interrupt that never comes, which brings the host back.
+ */
+enum {
+	AGENT_DONE, AGENT_READ, AGENT_WRITE, AGENT_READ_S16, AGENT_CALL, AGENT_HVC, AGENT_SPIN,
+};
+
+#define AGENT_MAILBOX		0x800
+
+extern const char agent_start[] __attribute__((visibility("hidden")));
+extern const char agent_end[] __attribute__((visibility("hidden")));
+asm(".pushsection .rodata\n"
+    ".global agent_start, agent_end\n"
+    ".balign 8\n"
+    "agent_start:\n"
+    "	adr	x19, agent_start + 0x800\n"
+    "1:	ldr	x20, [x19]\n"
+    "	cbz	x20, 9f\n"
+    "	ldr	x1, [x19, #8]\n"
+    "	ldr	x2, [x19, #16]\n"
+    "	cmp	x20, #1\n"
+    "	b.eq	2f\n"
+    "	cmp	x20, #2\n"
+    "	b.eq	3f\n"
+    "	cmp	x20, #3\n"
+    "	b.eq	4f\n"
+    "	cmp	x20, #4\n"
+    "	b.eq	5f\n"
+    "	cmp	x20, #5\n"
+    "	b.eq	6f\n"
+    "	b	.\n"
+    "2:	ldr	x2, [x1]\n"
+    "	b	8f\n"
+    "3:	str	x2, [x1]\n"
+    "	b	8f\n"
+    "4:	ldrsh	x2, [x1]\n"
+    "	b	8f\n"
+    "5:	blr	x1\n"
+    "	mov	x2, x0\n"
+    "	b	8f\n"
+    "6:	mov	x0, x1\n"
+    "	hvc	#0\n"
+    "	mov	x2, x0\n"
+    "8:	str	x2, [x19, #16]\n"
+    "	str	xzr, [x19]\n"
+    "9:	wfi\n"
+    "	b	1b\n"
+    "agent_end:\n"
+    ".popsection");
+
+static inline bool is_extents(const struct vm *vm)
+{
+	return vm->el2->platform == EL2_PLATFORM_EXTENTS;
+}
+
+static inline int64_t vm_set_layout(struct vm *vm, uint64_t base, uint64_t size)
+{
+	uint8_t payload[24] = { };
+
+	memcpy(payload, &vm->vmid, 2);
+	memcpy(payload + 8, &base, 8);
+	memcpy(payload + 16, &size, 8);
+	return rpc(&vm->rpc, RM_VM_SET_ADDRESS_LAYOUT, payload, sizeof(payload));
+}
+
+static inline int64_t vm_set_paging(struct vm *vm, uint64_t base, uint64_t size)
+{
+	uint8_t payload[24] = { };
+
+	memcpy(payload, &vm->vmid, 2);
+	payload[4] = 1;
+	memcpy(payload + 8, &base, 8);
+	memcpy(payload + 16, &size, 8);
+	return rpc(&vm->rpc, RM_VM_SET_DEMAND_PAGING, payload, sizeof(payload));
+}
+
+static inline int64_t vm_config_image(struct vm *vm)
+{
+	uint8_t payload[40] = { };
+
+	memcpy(payload, &vm->vmid, 2);
+	memcpy(payload + 4, &vm->image_handle, 4);
+	return rpc(&vm->rpc, RM_VM_CONFIG_IMAGE, payload, sizeof(payload));
+}
+
+static inline int64_t vm_stop(struct vm *vm)
+{
+	uint8_t payload[8] = { [2] = 1, [4] = 3 };
+
+	memcpy(payload, &vm->vmid, 2);
+	return rpc(&vm->rpc, RM_VM_STOP, payload, sizeof(payload));
+}
+
+static inline int64_t vm_set_register(struct vm *vm, uint8_t set, uint8_t index, uint64_t value)
+{
+	uint8_t payload[16] = { [2] = set, [3] = index };
+
+	memcpy(payload, &vm->vmid, 2);
+	memcpy(payload + 8, &value, 8);
+	return rpc(&vm->rpc, RM_VM_SET_BOOT_CONTEXT, payload, sizeof(payload));
+}
+
+static inline int vm_state(struct vm *vm)
+{
+	return rpc_vmid(&vm->rpc, RM_VM_GET_STATE, vm->vmid) ? -1 : vm->rpc.reply[0];
+}
+
+/* Read the resources into @vm. Returns how many, or -1. */
+static inline int vm_resources(struct vm *vm)
+{
+	uint32_t n, label;
+	uint64_t cap;
+
+	if (rpc_vmid(&vm->rpc, RM_VM_GET_RESOURCES, vm->vmid))
+		return -1;
+	memcpy(&n, vm->rpc.reply, 4);
+	if (vm->rpc.reply_size != 4 + n * 44)
+		return -1;
+	for (uint32_t i = 0; i < n; i++) {
+		const uint8_t *entry = vm->rpc.reply + 4 + i * 44;
+
+		memcpy(&label, entry + 8, 4);
+		memcpy(&cap, entry + 12, 8);
+		if (entry[0] == 4)
+			vm->vcpu = cap;
+		else if (entry[0] == 9 && label < 4)
+			vm->extents[label] = cap;
+		else if (entry[0] == 10)
+			vm->addrspace = cap;
+		else
+			return -1;
+	}
+	return n;
+}
+
+/* A VM that is ready, with the agent at IMAGE_GPA. */
+static inline bool vm_create(struct vm *vm, struct el2 *el2)
+{
+	void *image;
+
+	*vm = (struct vm) { .el2 = el2, .rpc.el2 = el2 };
+	rpc_drain(&vm->rpc);
+	vm->vmid = rpc_alloc(&vm->rpc);
+	vm->image_pa = el2_alloc(el2, 0, NULL);
+	image = el2_map(el2, vm->image_pa, EL2_PAGE_SIZE);
+	if (!vm->vmid || !image)
+		return false;
+	memcpy(image, agent_start, agent_end - agent_start);
+	__builtin___clear_cache(image, image + EL2_PAGE_SIZE);
+	munmap(image, EL2_PAGE_SIZE);
+	if (rpc_lend(&vm->rpc, vm->vmid, IMAGE_GPA / EL2_PAGE_SIZE, 0, vm->image_pa,
+		     EL2_PAGE_SIZE))
+		return false;
+	vm->image_handle = rpc_handle(&vm->rpc);
+	if (vm_config_image(vm))
+		return false;
+	if (is_extents(vm) && (vm_set_paging(vm, PAGED_GPA, PAGED_SIZE) ||
+			       vm_set_layout(vm, IMAGE_GPA, EL2_PAGE_SIZE)))
+		return false;
+	return !rpc_vmid(&vm->rpc, RM_VM_INIT, vm->vmid) &&
+	       vm_resources(vm) == (is_extents(vm) ? 6 : 1);
+}
+
+static inline int64_t vm_start(struct vm *vm)
+{
+	return rpc_vmid(&vm->rpc, RM_VM_START, vm->vmid);
+}
+
+static inline int64_t vm_donate(struct vm *vm, uint64_t type, int from, int to,
+				uint64_t pa, uint64_t size)
+{
+	return el2_hvc(vm->el2, HYP_DONATE, type, vm->extents[from], vm->extents[to], pa, size);
+}
+
+static inline int64_t vm_map(struct vm *vm, int extent, uint64_t gpa, uint64_t attrs,
+			     uint64_t flags, uint64_t pa, uint64_t size)
+{
+	return el2_hvc(vm->el2, HYP_MAP, vm->addrspace, vm->extents[extent], gpa, attrs, flags,
+		       pa, size);
+}
+
+static inline int64_t vm_unmap(struct vm *vm, int extent, uint64_t gpa, uint64_t flags,
+			       uint64_t pa, uint64_t size)
+{
+	return el2_hvc(vm->el2, HYP_UNMAP, vm->addrspace, vm->extents[extent], gpa, flags, pa,
+		       size);
+}
+
+/* Lend, as Linux does. */
+static inline int64_t vm_lend(struct vm *vm, uint64_t gpa, uint64_t pa, uint64_t size)
+{
+	return vm_donate(vm, TO_PROTECTED, HOST_PRIVATE, GUEST_PRIVATE, pa, size) ?:
+	       vm_map(vm, GUEST_PRIVATE, gpa, ATTRS_RWX, PARTIAL_PRIVATE, pa, size);
+}
+
+static inline int64_t vm_take_back(struct vm *vm, uint64_t gpa, uint64_t pa, uint64_t size)
+{
+	return vm_unmap(vm, GUEST_PRIVATE, gpa, PARTIAL_PRIVATE, pa, size) ?:
+	       vm_donate(vm, FROM_PROTECTED, GUEST_PRIVATE, HOST_PRIVATE, pa, size);
+}
+
+/* Stops it where it runs, takes all back, frees its number. */
+static inline bool vm_destroy(struct vm *vm)
+{
+	bool ran = vm_state(vm) != VM_STATE_READY;
+
+	if (vm_state(vm) == VM_STATE_RUNNING && vm_stop(vm))
+		return false;
+	if (ran && is_extents(vm) && vm_take_back(vm, IMAGE_GPA, vm->image_pa, EL2_PAGE_SIZE))
+		return false;
+	if (rpc_vmid(&vm->rpc, RM_VM_RESET, vm->vmid))
+		return false;
+	if ((!ran || !is_extents(vm)) && rpc_reclaim(&vm->rpc, vm->image_handle, 0))
+		return false;
+	return !rpc_vmid(&vm->rpc, RM_VM_DEALLOC_VMID, vm->vmid);
+}
+
+/* Until something other than the host's interrupt ends it. Returns x0. */
+static inline int64_t vm_run_with(struct vm *vm, uint64_t value, uint64_t action)
+{
+	uint64_t x[9];
+	int64_t error;
+
+	do {
+		memcpy(x, (uint64_t [9]){ HYP_VCPU_RUN, vm->vcpu, value, action }, sizeof(x));
+		error = el2_call(vm->el2, x);
+		if (error)
+			return error;
+	} while (x[1] == VCPU_READY);
+	vm->state = x[1];
+	memcpy(vm->data, x + 2, sizeof(vm->data));
+	return 0;
+}
+
+static inline int64_t vm_run(struct vm *vm)
+{
+	return vm_run_with(vm, 0, 0);
+}
+
+/* Tell the agent, and run it. Returns the state that it comes back with. */
+static inline uint64_t vm_tell(struct vm *vm, uint64_t op, uint64_t address, uint64_t value)
+{
+	uint64_t mailbox = vm->image_pa + AGENT_MAILBOX;
+
+	el2_hvc(vm->el2, EL2_POKE, mailbox + 8, address);
+	el2_hvc(vm->el2, EL2_POKE, mailbox + 16, value);
+	el2_hvc(vm->el2, EL2_POKE, mailbox, op);
+	return vm_run(vm) ? UINT64_MAX : vm->state;
+}
+
+/* What it answered, if it is done. */
+static inline uint64_t vm_answer(struct vm *vm)
+{
+	uint64_t mailbox = vm->image_pa + AGENT_MAILBOX;
+
+	if (vm->state != VCPU_BLOCKED || el2_peek(vm->el2, mailbox))
+		return UINT64_MAX;
+	return el2_peek(vm->el2, mailbox + 16);
+}
+
+#endif /* _VM_UTIL_H */
