@@ -234,6 +234,27 @@ TEST_F(guest, replies_come_in_pieces_with_a_notification_between)
 	EXPECT_EQ(0xd, rpc_vmid(r, RM_VM_GET_RESOURCES, 0x99));
 }
 
+TEST_F(guest, has_no_extents_on_a_platform_of_parcels)
+{
+	const int64_t error = is_extents(&self->vm) ? 50 : 1;
+	const uint64_t pa = self->vm.image_pa;
+
+	/* Types and capabilities that only the other platform knows */
+	EXPECT_EQ(50, el2_hvc(&self->el2, HYP_DONATE, TO_SIBLING, 0x4000, 0x4000, pa, 4096));
+	EXPECT_EQ(error, el2_hvc(&self->el2, HYP_DONATE, TO_PROTECTED, 0x4000, 0x4000, pa, 4096));
+	EXPECT_EQ(error, el2_hvc(&self->el2, HYP_DONATE, FROM_PROTECTED, 0x4000, 0x4000, pa, 4096));
+	EXPECT_EQ(50, el2_hvc(&self->el2, HYP_MAP, 0x4000, 0x4000, 0, ATTRS_RWX, 1, pa, 4096));
+	EXPECT_EQ(52, el2_hvc(&self->el2, HYP_MAP, self->vm.vcpu, self->vm.vcpu, 0, ATTRS_RWX, 1,
+			      pa, 4096));
+	if (is_extents(&self->vm)) {
+		EXPECT_EQ(0x14, vm_set_layout(&self->vm, 0, 4096));
+		EXPECT_EQ(0x14, vm_set_paging(&self->vm, 0, 4096));
+	} else {
+		EXPECT_EQ(0xffffffff, vm_set_layout(&self->vm, 0, 4096));
+		EXPECT_EQ(0xffffffff, vm_set_paging(&self->vm, 0, 4096));
+	}
+}
+
 TEST_F(guest, fails_to_become_one)
 {
 	struct vm vm = { .el2 = &self->el2, .rpc.el2 = &self->el2 };

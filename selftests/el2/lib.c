@@ -105,7 +105,7 @@ static void put_number(u64 n)
 
 void fatal(const char *text, u64 a, u64 b, u64 c)
 {
-	put_text("\r\nel2 monitor: fatal: ");
+	put_text("\r\nel2 monitor: the end: ");
 	put_text(text);
 	put_number(a);
 	put_number(b);

@@ -40,7 +40,10 @@ struct parcel *parcel_create(void);
 struct parcel *parcel_find(u32 handle);
 u64 nr_parcels(void);
 
-/* Errors of the Resource Manager. On failure of any, nothing has changed. */
+/*
+ * Errors of the Resource Manager. On failure of any, nothing has changed, but that
+ * pages to be sanitized may be zeroed.
+ */
 u32 parcel_add(struct parcel *parcel, u64 pa, u64 size);
 /* Undo the last @nr_pages added. */
 void parcel_truncate(struct parcel *parcel, u32 nr_pages);

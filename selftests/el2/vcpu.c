@@ -48,15 +48,15 @@ bool vcpu_set_register(struct vcpu *vcpu, u8 set, u8 index, u64 value)
 
 static void save_el1(struct el1 *el1)
 {
-#define X(reg) el1->reg = sysreg_read(reg);
-	EL1_REGISTERS(X)
+#define X(reg) el1->reg = sysreg_read(reg)
+	EL1_REGISTERS(X);
 #undef X
 }
 
 static void load_el1(const struct el1 *el1)
 {
-#define X(reg) sysreg_write(reg, el1->reg);
-	EL1_REGISTERS(X)
+#define X(reg) sysreg_write(reg, el1->reg)
+	EL1_REGISTERS(X);
 #undef X
 }
 

@@ -18,16 +18,17 @@ enum vcpu_state {
 
 /* EL1's registers that a guest may have of its own. */
 #define EL1_REGISTERS(X)						\
-	X(sctlr_el1) X(cpacr_el1) X(ttbr0_el1) X(ttbr1_el1) X(tcr_el1)	\
-	X(esr_el1) X(afsr0_el1) X(afsr1_el1) X(far_el1) X(mair_el1)	\
-	X(amair_el1) X(vbar_el1) X(contextidr_el1) X(tpidr_el0)		\
-	X(tpidrro_el0) X(tpidr_el1) X(cntkctl_el1) X(par_el1)		\
-	X(mdscr_el1) X(sp_el0) X(sp_el1) X(elr_el1) X(spsr_el1)		\
+	X(sctlr_el1); X(cpacr_el1); X(ttbr0_el1); X(ttbr1_el1);		\
+	X(tcr_el1); X(esr_el1); X(afsr0_el1); X(afsr1_el1);		\
+	X(far_el1); X(mair_el1); X(amair_el1); X(vbar_el1);		\
+	X(contextidr_el1); X(tpidr_el0); X(tpidrro_el0);		\
+	X(tpidr_el1); X(cntkctl_el1); X(par_el1); X(mdscr_el1);		\
+	X(sp_el0); X(sp_el1); X(elr_el1); X(spsr_el1);			\
 	X(csselr_el1)
 
 struct el1 {
-#define X(reg) u64 reg;
-	EL1_REGISTERS(X)
+#define X(reg) u64 reg
+	EL1_REGISTERS(X);
 #undef X
 };
 

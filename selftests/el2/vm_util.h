@@ -56,10 +56,7 @@ struct vm {
 	uint64_t state, data[3];
 };
 
-/*
- * The agent. Mailbox: operation, address, value. It sets the operation to 0 when it is
- * done, and waits for an interrupt that never comes, which brings the host back.
- */
+/* The agent's operations: agent.S */
 enum {
 	AGENT_DONE, AGENT_READ, AGENT_WRITE, AGENT_READ_S16, AGENT_CALL, AGENT_HVC, AGENT_SPIN,
 };
@@ -68,44 +65,6 @@ enum {
 
 extern const char agent_start[] __attribute__((visibility("hidden")));
 extern const char agent_end[] __attribute__((visibility("hidden")));
-asm(".pushsection .rodata\n"
-    ".global agent_start, agent_end\n"
-    ".balign 8\n"
-    "agent_start:\n"
-    "	adr	x19, agent_start + 0x800\n"
-    "1:	ldr	x20, [x19]\n"
-    "	cbz	x20, 9f\n"
-    "	ldr	x1, [x19, #8]\n"
-    "	ldr	x2, [x19, #16]\n"
-    "	cmp	x20, #1\n"
-    "	b.eq	2f\n"
-    "	cmp	x20, #2\n"
-    "	b.eq	3f\n"
-    "	cmp	x20, #3\n"
-    "	b.eq	4f\n"
-    "	cmp	x20, #4\n"
-    "	b.eq	5f\n"
-    "	cmp	x20, #5\n"
-    "	b.eq	6f\n"
-    "	b	.\n"
-    "2:	ldr	x2, [x1]\n"
-    "	b	8f\n"
-    "3:	str	x2, [x1]\n"
-    "	b	8f\n"
-    "4:	ldrsh	x2, [x1]\n"
-    "	b	8f\n"
-    "5:	blr	x1\n"
-    "	mov	x2, x0\n"
-    "	b	8f\n"
-    "6:	mov	x0, x1\n"
-    "	hvc	#0\n"
-    "	mov	x2, x0\n"
-    "8:	str	x2, [x19, #16]\n"
-    "	str	xzr, [x19]\n"
-    "9:	wfi\n"
-    "	b	1b\n"
-    "agent_end:\n"
-    ".popsection");
 
 static inline bool is_extents(const struct vm *vm)
 {
