@@ -25,6 +25,8 @@ agent_start:
 	b.eq	5f
 	cmp	x20, #5
 	b.eq	6f
+	cmp	x20, #6
+	b.eq	7f
 	b	.
 2:	ldr	x2, [x1]
 	b	8f
@@ -38,6 +40,10 @@ agent_start:
 6:	mov	x0, x1
 	hvc	#0
 	mov	x2, x0
+7:	ldr	x2, [x1]
+	add	x2, x2, #1
+	str	x2, [x1]
+	b	7b
 8:	str	x2, [x19, #16]
 	str	xzr, [x19]
 9:	wfi

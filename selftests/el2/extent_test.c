@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Extents and address spaces of the EL2 monitor, on the platform that has them. */
+#include <pthread.h>
 #include <signal.h>
 
 #include "vm_util.h"
@@ -187,6 +188,37 @@ TEST_F(extent, unmap_that_is_not_synchronised_is_by_the_last)
 	EXPECT_EQ(VCPU_PAGE_FAULT, vm_tell(vm, AGENT_READ, PAGED_GPA, 0));
 	ASSERT_EQ(0, vm_donate(vm, FROM_PROTECTED, GUEST_PRIVATE, HOST_PRIVATE, self->pa, size));
 	EXPECT_EQ(0, el2_hvc(&self->el2, HYP_MODIFY, vm->extents[GUEST_PRIVATE], 255));
+}
+
+static void *run_once(void *arg)
+{
+	struct vm *vm = arg;
+
+	return (void *)(vm_run(vm) ? UINT64_MAX : vm->state);
+}
+
+/* The guest counts up in a page on another CPU while that is taken from it. */
+TEST_F(extent, guest_does_not_go_on_with_a_stale_translation)
+{
+	struct vm *vm = &self->vm;
+	uint64_t stopped_at;
+	pthread_t thread;
+	void *state;
+
+	el2_hvc(&self->el2, EL2_POKE, vm->image_pa + AGENT_MAILBOX + 8, PAGED_GPA);
+	el2_hvc(&self->el2, EL2_POKE, vm->image_pa + AGENT_MAILBOX, AGENT_COUNT);
+	for (int i = 0; i < 50; i++) {
+		*self->pages = 0;
+		ASSERT_EQ(0, vm_lend(vm, PAGED_GPA, self->pa, EL2_PAGE_SIZE));
+		ASSERT_EQ(0, pthread_create(&thread, NULL, run_once, vm));
+		while (!el2_peek(&self->el2, self->pa))
+			;
+		ASSERT_EQ(0, vm_take_back(vm, PAGED_GPA, self->pa, EL2_PAGE_SIZE));
+		stopped_at = *(volatile uint64_t *)self->pages;
+		pthread_join(thread, &state);
+		EXPECT_EQ(VCPU_PAGE_FAULT, (uint64_t)state);
+		EXPECT_EQ(stopped_at, *(volatile uint64_t *)self->pages);
+	}
 }
 
 TEST_F(extent, modify_zeroes_what_the_extent_owns)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Parcels of the EL2 monitor's Resource Manager, on both platforms. */
 #include <pthread.h>
+#include <setjmp.h>
 #include <signal.h>
 
 #include "rpc_util.h"
@@ -18,7 +19,7 @@ FIXTURE(parcel) {
 	struct rpc rpc;
 	uint16_t vmid;
 	/* Two pages, and the first mapped here */
-	uint64_t pa;
+	uint64_t pa, va;
 	uint64_t *page;
 };
 
@@ -29,7 +30,7 @@ FIXTURE_SETUP(parcel)
 	rpc_drain(&self->rpc);
 	self->vmid = rpc_alloc(&self->rpc);
 	ASSERT_NE(0, self->vmid);
-	self->pa = el2_alloc(&self->el2, 1, NULL);
+	self->pa = el2_alloc(&self->el2, 1, &self->va);
 	ASSERT_NE(0, self->pa);
 	self->page = el2_map(&self->el2, self->pa, 2 * EL2_PAGE_SIZE);
 	ASSERT_NE(NULL, self->page);
@@ -113,6 +114,71 @@ TEST_F(parcel, shared_page_is_the_hosts_as_far_as_it_says)
 	EXPECT_EQ(SIGBUS, el2_touch(self->page, true));
 	ASSERT_EQ(0, rpc_reclaim(&self->rpc, rpc_handle(&self->rpc), 0));
 	EXPECT_EQ(0, el2_touch(self->page, true));
+}
+
+/* The caller can't reach it, so the hypervisor doesn't for it. */
+TEST_F(parcel, lent_page_is_no_buffer)
+{
+	uint32_t handle;
+
+	ASSERT_EQ(0, rpc_lend(&self->rpc, self->vmid, 0, 0, self->pa, EL2_PAGE_SIZE));
+	handle = rpc_handle(&self->rpc);
+	EXPECT_EQ(22, el2_hvc(&self->el2, HYP_MSGQUEUE_SEND, TX_CAP, 8, self->va));
+	/* Half of it there */
+	EXPECT_EQ(22, el2_hvc(&self->el2, HYP_MSGQUEUE_SEND, TX_CAP, 8,
+			      self->va + EL2_PAGE_SIZE - 4));
+	EXPECT_EQ(22, el2_hvc(&self->el2, EL2_DUMP, 0, self->va, 1));
+	ASSERT_EQ(0, rpc_reclaim(&self->rpc, handle, 0));
+	EXPECT_EQ(0, el2_hvc(&self->el2, EL2_INJECT, self->va + EL2_PAGE_SIZE - 4, 8, 1));
+	EXPECT_EQ(0, el2_hvc(&self->el2, GUNYAH(0x1d), RX_CAP));
+}
+
+static sigjmp_buf refused;
+
+static void on_sigbus(int signal)
+{
+	siglongjmp(refused, signal);
+}
+
+struct toucher {
+	volatile uint64_t *word;
+	volatile bool lent, died;
+	uint64_t stale;
+};
+
+static void *touch_until_lent(void *arg)
+{
+	struct toucher *toucher = arg;
+
+	if (sigsetjmp(refused, 1)) {
+		toucher->died = true;
+		return NULL;
+	}
+	for (;;) {
+		bool lent = toucher->lent;
+
+		(void)*toucher->word;
+		toucher->stale += lent;
+	}
+}
+
+/* A CPU that has the translation at hand loses it, too. */
+TEST_F(parcel, no_cpu_goes_on_with_a_stale_translation)
+{
+	signal(SIGBUS, on_sigbus);
+	for (int i = 0; i < 50; i++) {
+		struct toucher toucher = { .word = self->page };
+		pthread_t thread;
+
+		ASSERT_EQ(0, pthread_create(&thread, NULL, touch_until_lent, &toucher));
+		usleep(1000);
+		ASSERT_EQ(0, rpc_lend(&self->rpc, self->vmid, 0, 0, self->pa, EL2_PAGE_SIZE));
+		toucher.lent = true;
+		pthread_join(thread, NULL);
+		EXPECT_TRUE(toucher.died);
+		EXPECT_EQ(0, toucher.stale);
+		ASSERT_EQ(0, rpc_reclaim(&self->rpc, rpc_handle(&self->rpc), 0));
+	}
 }
 
 TEST_F(parcel, append_changes_nothing_before_its_end)
