@@ -7,8 +7,8 @@
  */
 	.section .rodata, "a"
 	.balign	8
-	.global	agent_start, agent_end
-	.hidden	agent_start, agent_end
+	.global	agent_start, agent_write, agent_end
+	.hidden	agent_start, agent_write, agent_end
 agent_start:
 	adr	x19, agent_start + 0x800
 1:	ldr	x20, [x19]
@@ -30,6 +30,7 @@ agent_start:
 	b	.
 2:	ldr	x2, [x1]
 	b	8f
+agent_write:
 3:	str	x2, [x1]
 	b	8f
 4:	ldrsh	x2, [x1]
@@ -40,14 +41,14 @@ agent_start:
 6:	mov	x0, x1
 	hvc	#0
 	mov	x2, x0
-7:	ldr	x2, [x1]
-	add	x2, x2, #1
-	str	x2, [x1]
-	b	7b
 8:	str	x2, [x19, #16]
 	str	xzr, [x19]
 9:	wfi
 	b	1b
+7:	ldr	x2, [x1]
+	add	x2, x2, #1
+	str	x2, [x1]
+	b	7b
 agent_end:
 
 	.section .note.GNU-stack, "", %progbits

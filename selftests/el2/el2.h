@@ -5,8 +5,15 @@
  * the gunyah provider need. A test program, not a hypervisor: one big lock, one
  * vCPU per VM, the interrupt controller and the timers stay the host's.
  *
- * Who calls whom: entry.S -> trap.c -> hypercall.c (memory.c, msgqueue.c, control.c)
- * and vcpu.c; the message queue feeds rm.c (rm_vm.c, rm_memory.c), which uses vm.c and
+ * Where it is narrower than Gunyah, so that a driver that strays is caught: a page has
+ * one mapping, in the VM of its extent; flags, types and extents must go together as
+ * Linux uses them; user's and kernel's access are one; a VM's capabilities end with
+ * its reset, its number not before its memory; parcels can't be reclaimed from a VM that
+ * has run until it is reset. Doorbells, guests' own calls, accepting and donating by
+ * RPC, and vmmio ranges are not there.
+ *
+ * Who calls whom: entry.S -> trap.c -> hypercall.c (memory.c, msgqueue.c, control.c) and
+ * vcpu.c; the message queue feeds rm.c (rm_vm.c, rm_memory.c), which uses vm.c and
  * parcel.c. memdb.c is the ownership database; stage-2 tables are derived from it.
  */
 #ifndef _EL2_H

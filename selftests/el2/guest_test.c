@@ -79,12 +79,12 @@ TEST_F(guest, runs_when_it_is_started)
 
 TEST_F(guest, begins_with_the_registers_it_is_given)
 {
-	/* x1, x2, then into the agent's write */
+	/* As if the agent had read its mailbox, and were about to write */
 	ASSERT_EQ(0, vm_set_register(&self->vm, 0, 1, IMAGE_GPA + 0xff8));
 	ASSERT_EQ(0, vm_set_register(&self->vm, 0, 2, 0x1234));
 	ASSERT_EQ(0, vm_set_register(&self->vm, 0, 19, IMAGE_GPA + AGENT_MAILBOX));
 	ASSERT_EQ(0, vm_set_register(&self->vm, 2, 1, IMAGE_GPA + EL2_PAGE_SIZE));
-	ASSERT_EQ(0, vm_set_register(&self->vm, 1, 0, IMAGE_GPA + 18 * 4));
+	ASSERT_EQ(0, vm_set_register(&self->vm, 1, 0, IMAGE_GPA + agent_write - agent_start));
 	EXPECT_EQ(6, vm_set_register(&self->vm, 0, 31, 0));
 	EXPECT_EQ(6, vm_set_register(&self->vm, 1, 1, 0));
 	EXPECT_EQ(6, vm_set_register(&self->vm, 3, 0, 0));

@@ -7,6 +7,8 @@
 #include "kselftest_harness.h"
 
 #define DEPTH		8
+/* Long enough to look at what is before, on a busy machine, too */
+#define DELAY_MS	1000
 
 FIXTURE(monitor) {
 	struct el2 el2;
@@ -131,58 +133,67 @@ TEST_F(monitor, gives_64_vmids)
 	EXPECT_EQ(0xd, rpc_vmid(&self->rpc, RM_VM_ALLOC_VMID, 3));
 }
 
-TEST_F(monitor, interrupts_for_a_reply)
-{
-	struct gmem_el2_irqs irqs;
-
-	ASSERT_EQ(0, ioctl(self->el2.fd, EL2_IOC_WATCH));
-	/* One may have been pending. */
-	usleep(20000);
-	ASSERT_EQ(0, ioctl(self->el2.fd, EL2_IOC_WATCH));
-	for (uint32_t i = 1; i < 10; i++) {
-		ASSERT_EQ(0, rpc(&self->rpc, RM_VM_GET_VMID, NULL, 0));
-		usleep(5000);
-		ASSERT_EQ(0, ioctl(self->el2.fd, EL2_IOC_IRQS, &irqs));
-		EXPECT_EQ(i, irqs.rx);
-		EXPECT_EQ(0, irqs.tx);
-	}
-}
-
-static uint32_t rx_irqs(const struct el2 *el2)
+static struct gmem_el2_irqs irqs(const struct el2 *el2)
 {
 	struct gmem_el2_irqs irqs = { };
 
 	ioctl(el2->fd, EL2_IOC_IRQS, &irqs);
-	return irqs.rx;
+	return irqs;
+}
+
+/* From 0: an interrupt may have been pending. */
+static bool watch_irqs(const struct el2 *el2)
+{
+	if (ioctl(el2->fd, EL2_IOC_WATCH))
+		return false;
+	usleep(20000);
+	return !ioctl(el2->fd, EL2_IOC_WATCH);
+}
+
+/* Waits until there are so many of both kinds, or for long. Returns how many. */
+static uint32_t wait_irqs(const struct el2 *el2, uint32_t want)
+{
+	uint64_t end = clock_ms() + 10000;
+	struct gmem_el2_irqs n;
+
+	do {
+		n = irqs(el2);
+		usleep(1000);
+	} while (n.rx + n.tx < want && clock_ms() < end);
+	return n.rx + n.tx;
+}
+
+TEST_F(monitor, interrupts_for_a_reply)
+{
+	ASSERT_TRUE(watch_irqs(&self->el2));
+	for (uint32_t i = 1; i < 10; i++) {
+		ASSERT_EQ(0, rpc(&self->rpc, RM_VM_GET_VMID, NULL, 0));
+		EXPECT_EQ(i, wait_irqs(&self->el2, i));
+	}
+	EXPECT_EQ(0, irqs(&self->el2).tx);
 }
 
 TEST_F(monitor, interrupts_at_the_threshold_or_in_time)
 {
 	const uint64_t va = self->el2.buffer_va;
 
-	ASSERT_EQ(0, ioctl(self->el2.fd, EL2_IOC_WATCH));
-	usleep(20000);
-	ASSERT_EQ(0, ioctl(self->el2.fd, EL2_IOC_WATCH));
-	ASSERT_EQ(0, el2_hvc(&self->el2, GUNYAH(0x20), RX_CAP, DEPTH, 100000, -1));
+	ASSERT_TRUE(watch_irqs(&self->el2));
+	ASSERT_EQ(0, el2_hvc(&self->el2, GUNYAH(0x20), RX_CAP, DEPTH, DELAY_MS * 1000, -1));
 	/* Pushed: at once */
 	EXPECT_EQ(0, el2_hvc(&self->el2, EL2_INJECT, va, 1, 1));
-	usleep(10000);
-	EXPECT_EQ(1, rx_irqs(&self->el2));
+	EXPECT_EQ(1, wait_irqs(&self->el2, 1));
 	/* Not pushed: after the delay */
 	EXPECT_EQ(0, el2_hvc(&self->el2, EL2_INJECT, va, 1, 0));
-	usleep(10000);
-	EXPECT_EQ(1, rx_irqs(&self->el2));
-	usleep(300000);
-	EXPECT_EQ(2, rx_irqs(&self->el2));
+	EXPECT_EQ(1, irqs(&self->el2).rx);
+	EXPECT_EQ(2, wait_irqs(&self->el2, 2));
 	/* No delay: when enough are there */
 	ASSERT_EQ(0, el2_hvc(&self->el2, GUNYAH(0x20), RX_CAP, -1, 0, -1));
 	for (int n = 3; n <= DEPTH; n++) {
 		usleep(10000);
-		EXPECT_EQ(2, rx_irqs(&self->el2));
+		EXPECT_EQ(2, irqs(&self->el2).rx);
 		EXPECT_EQ(0, el2_hvc(&self->el2, EL2_INJECT, va, 1, 0));
 	}
-	usleep(10000);
-	EXPECT_EQ(3, rx_irqs(&self->el2));
+	EXPECT_EQ(3, wait_irqs(&self->el2, 3));
 
 	EXPECT_EQ(0, el2_hvc(&self->el2, GUNYAH(0x20), RX_CAP, 1, 0, -1));
 	EXPECT_EQ(0, el2_hvc(&self->el2, GUNYAH(0x1d), RX_CAP));
@@ -191,13 +202,12 @@ TEST_F(monitor, interrupts_at_the_threshold_or_in_time)
 
 TEST_F(monitor, stops_a_sender_and_tells_it_to_go_on)
 {
-	struct gmem_el2_irqs irqs;
 	const struct rpc_header header = { 0x21, 1, 0, RM_VM_GET_VMID };
 	uint64_t x[9];
 	int n;
 
-	ASSERT_EQ(0, ioctl(self->el2.fd, EL2_IOC_WATCH));
-	ASSERT_EQ(0, el2_rule(&self->el2, EL2_RULE_RPC_STALL, RM_VM_GET_VMID, 1, 300));
+	ASSERT_TRUE(watch_irqs(&self->el2));
+	ASSERT_EQ(0, el2_rule(&self->el2, EL2_RULE_RPC_STALL, RM_VM_GET_VMID, 1, DELAY_MS));
 	memcpy(self->el2.buffer, &header, sizeof(header));
 	/* The first is taken at once; then they stay. */
 	for (n = 0; n <= DEPTH; n++) {
@@ -208,11 +218,9 @@ TEST_F(monitor, stops_a_sender_and_tells_it_to_go_on)
 	}
 	EXPECT_EQ(61, el2_hvc(&self->el2, HYP_MSGQUEUE_SEND, TX_CAP, sizeof(header),
 			      self->el2.buffer_va, 1));
-	ASSERT_EQ(0, ioctl(self->el2.fd, EL2_IOC_IRQS, &irqs));
-	EXPECT_EQ(0, irqs.tx);
-	usleep(500000);
-	ASSERT_EQ(0, ioctl(self->el2.fd, EL2_IOC_IRQS, &irqs));
-	EXPECT_EQ(1, irqs.tx);
+	EXPECT_EQ(0, irqs(&self->el2).tx);
+	wait_irqs(&self->el2, 2);
+	EXPECT_EQ(1, irqs(&self->el2).tx);
 	/* A reply each: nine, and the queue holds eight. */
 	for (n = 0; n <= DEPTH; n++)
 		EXPECT_EQ(0, rpc_receive(&self->rpc, x));
@@ -274,24 +282,18 @@ TEST_F(monitor, fails_delays_and_loses_as_told)
 	ASSERT_EQ(0, el2_rule(&self->el2, EL2_RULE_RPC_LOSE_REPLY, RM_VM_GET_VMID, 1, 0));
 	self->rpc.timeout_ms = 100;
 	EXPECT_EQ(RPC_TIMEOUT, rpc(&self->rpc, RM_VM_GET_VMID, NULL, 0));
+	self->rpc.timeout_ms = 0;
 	EXPECT_EQ(0, rpc(&self->rpc, RM_VM_GET_VMID, NULL, 0));
 }
 
 /* Without a poll: an idle CPU must bring the reply, and its interrupt. */
 TEST_F(monitor, brings_a_late_reply_by_itself)
 {
-	struct gmem_el2_irqs irqs;
-
-	ASSERT_EQ(0, ioctl(self->el2.fd, EL2_IOC_WATCH));
-	usleep(20000);
-	ASSERT_EQ(0, ioctl(self->el2.fd, EL2_IOC_WATCH));
-	ASSERT_EQ(0, el2_rule(&self->el2, EL2_RULE_RPC_DELAY, RM_VM_GET_VMID, 1, 100));
+	ASSERT_TRUE(watch_irqs(&self->el2));
+	ASSERT_EQ(0, el2_rule(&self->el2, EL2_RULE_RPC_DELAY, RM_VM_GET_VMID, 1, DELAY_MS));
 	ASSERT_EQ(0, rpc_request(&self->rpc, RM_VM_GET_VMID, NULL, 0));
-	ASSERT_EQ(0, ioctl(self->el2.fd, EL2_IOC_IRQS, &irqs));
-	EXPECT_EQ(0, irqs.rx);
-	usleep(400000);
-	ASSERT_EQ(0, ioctl(self->el2.fd, EL2_IOC_IRQS, &irqs));
-	EXPECT_EQ(1, irqs.rx);
+	EXPECT_EQ(0, irqs(&self->el2).rx);
+	EXPECT_EQ(1, wait_irqs(&self->el2, 1));
 	EXPECT_EQ(0, rpc_reply(&self->rpc, RM_VM_GET_VMID));
 }
 

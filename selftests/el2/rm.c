@@ -86,6 +86,8 @@ static bool handling;
 /* A request is there, but nobody looks at it, or at the queue, until then. */
 static bool stalled;
 static u64 stalled_until_us;
+/* What is first on its way out isn't due. */
+static bool late;
 static bool timer_pending;
 static u64 calls;
 static u16 notification_sequence;
@@ -279,8 +281,13 @@ static bool write_messages(void)
 {
 	bool progress = false;
 
-	while (out_count && out[out_head].due_us <= now_us() &&
-	       msgqueue_put(out[out_head].message, out[out_head].size, out[out_head].push)) {
+	late = false;
+	while (out_count) {
+		/* Noted, not looked at again: it may be due by then, but still there. */
+		late = out[out_head].due_us > now_us();
+		if (late || !msgqueue_put(out[out_head].message, out[out_head].size,
+					  out[out_head].push))
+			break;
 		out_head = (out_head + 1) % OUT_SLOTS;
 		out_count--;
 		progress = true;
@@ -297,6 +304,5 @@ void rm_poll(void)
 
 bool rm_is_waiting(void)
 {
-	return stalled || timer_pending ||
-	       (out_count && out[out_head].due_us > now_us());
+	return stalled || late || timer_pending;
 }

@@ -47,7 +47,7 @@ struct rpc {
 	uint32_t reply_size;
 	/* VM_STATUS: bits by state; others by number */
 	uint32_t states, exits, exit_type, others;
-	/* 0: 2 s */
+	/* 0: 10 s */
 	uint32_t timeout_ms;
 };
 
@@ -140,7 +140,7 @@ static inline int rpc_request(struct rpc *rpc, uint32_t id, const void *payload,
 /* Returns the Resource Manager's error, or one of ours. */
 static inline int64_t rpc_reply(struct rpc *rpc, uint32_t id)
 {
-	uint64_t until = clock_ms() + (rpc->timeout_ms ?: 2000);
+	uint64_t until = clock_ms() + (rpc->timeout_ms ?: 10000);
 	uint8_t message[MESSAGE_SIZE];
 	struct rpc_header *header = (void *)message;
 	uint32_t error = 0, skip = 4;

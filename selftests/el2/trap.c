@@ -8,9 +8,12 @@
 #include "vcpu.h"
 
 #define PSTATE_NZCV		0xf0000000
+#define PSTATE_MODE		0xf
+#define PSTATE_MODE_EL1T	4
 #define PSTATE_MODE_EL1H	5
 #define PSTATE_AARCH32		0x10
 
+#define VECTOR_EL1T		0
 #define VECTOR_EL1H		0x200
 #define VECTOR_EL0		0x400
 #define VECTOR_EL0_AARCH32	0x600
@@ -40,16 +43,16 @@ void set_host_traps(void)
 /* As the CPU itself would enter EL1. */
 void inject_abort(struct regs *regs, u64 esr, u64 far)
 {
-	bool same_el = (regs->pstate & 0xf) == PSTATE_MODE_EL1H;
 	bool fetch = esr_class(esr) == EC_FETCH_ABORT;
 	u64 class = fetch ? EC_FETCH_ABORT : EC_DATA_ABORT;
-	u64 vector = VECTOR_EL0;
+	u64 mode = regs->pstate & PSTATE_MODE, vector = VECTOR_EL0;
 
-	if (same_el) {
-		vector = VECTOR_EL1H;
-		class++;
-	} else if (regs->pstate & PSTATE_AARCH32) {
+	if (regs->pstate & PSTATE_AARCH32) {
 		vector = VECTOR_EL0_AARCH32;
+	} else if (mode == PSTATE_MODE_EL1T || mode == PSTATE_MODE_EL1H) {
+		vector = mode == PSTATE_MODE_EL1T ? VECTOR_EL1T : VECTOR_EL1H;
+		/* From the same level */
+		class++;
 	}
 	sysreg_write(esr_el1, class << ESR_EC_SHIFT | ESR_IL | FSC_EXTERNAL_ABORT |
 		     (fetch ? 0 : esr & ESR_WRITE));
@@ -108,8 +111,8 @@ static void host_trap(struct regs *regs)
 		regs->pc += 4;
 		break;
 	case EC_WFX:
-		/* That it wakes up at once is allowed. */
-		regs->pc += 4;
+		/* That it wakes up at once is allowed. AArch32 has short ones. */
+		regs->pc += esr & ESR_IL ? 4 : 2;
 		break;
 	case EC_FETCH_ABORT:
 	case EC_DATA_ABORT:

@@ -65,6 +65,7 @@ enum {
 #define AGENT_MAILBOX		0x800
 
 extern const char agent_start[] __attribute__((visibility("hidden")));
+extern const char agent_write[] __attribute__((visibility("hidden")));
 extern const char agent_end[] __attribute__((visibility("hidden")));
 
 static inline bool is_extents(const struct vm *vm)
