@@ -49,24 +49,16 @@ static void describe(u64 pa, struct el2_page *d)
 	}
 }
 
-/* The first page from @pa on that is not plainly the host's. */
-static u64 next_special(u64 pa)
-{
-	while (pa < memdb_end() && memdb_is_plain(memdb_page(pa)))
-		pa += PAGE_SIZE;
-	return pa;
-}
-
 static s64 dump(u64 *x)
 {
 	u64 pa = x[1] < memdb_start() ? memdb_start() : x[1] & ~(PAGE_SIZE - 1), n = 0;
 	struct el2_page d;
 
-	for (pa = next_special(pa); pa < memdb_end() && n < x[3]; n++) {
+	for (pa = memdb_next_special(pa); pa < memdb_end() && n < x[3]; n++) {
 		describe(pa, &d);
 		if (copy_to_host(x[2] + n * sizeof(d), &d, sizeof(d)))
 			return ADDR_INVALID;
-		pa = next_special(pa + PAGE_SIZE);
+		pa = memdb_next_special(pa + PAGE_SIZE);
 	}
 	x[1] = n;
 	x[2] = pa < memdb_end() ? pa : 0;
@@ -77,8 +69,8 @@ static u64 nr_special(void)
 {
 	u64 n = 0;
 
-	for (u64 pa = next_special(memdb_start()); pa < memdb_end();
-	     pa = next_special(pa + PAGE_SIZE))
+	for (u64 pa = memdb_next_special(memdb_start()); pa < memdb_end();
+	     pa = memdb_next_special(pa + PAGE_SIZE))
 		n++;
 	return n;
 }

@@ -65,6 +65,16 @@ bool memdb_is_plain(const struct page_info *page)
 	return !page->owner && !page->mapper && !page->parcel;
 }
 
+/* Tests walk all of RAM after each of their steps. */
+u64 memdb_next_special(u64 pa)
+{
+	const struct page_info *page = &pages[(pa - start) / PAGE_SIZE];
+
+	for (; pa < end && memdb_is_plain(page); page++)
+		pa += PAGE_SIZE;
+	return pa;
+}
+
 void memdb_set_owner(u64 pa, u64 size, struct extent *owner)
 {
 	for (u64 at = pa; at < pa + size; at += PAGE_SIZE) {

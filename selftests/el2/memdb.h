@@ -57,6 +57,8 @@ struct extent *extent_by_id(u8 id);
 u8 memdb_host_access(const struct page_info *page);
 /* Nobody but the host has anything to do with it. */
 bool memdb_is_plain(const struct page_info *page);
+/* The first page from @pa on of which that isn't so; the end of RAM if there is none. */
+u64 memdb_next_special(u64 pa);
 
 /* Do both for a range that the host's tables are prepared for; the TLBs come after. */
 void memdb_set_owner(u64 pa, u64 size, struct extent *owner);
