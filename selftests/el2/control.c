@@ -108,6 +108,7 @@ s64 handle_control(u64 function, u64 *x)
 		x[5] = nr_rule_hits();
 		x[6] = nr_hypercalls();
 		x[7] = nr_rpcs();
+		x[8] = nr_unsynced_donations();
 		return OK;
 	case EL2_PEEK:
 	case EL2_POKE:

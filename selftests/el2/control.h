@@ -11,7 +11,7 @@
 #define EL2_CONTROL_BASE	0xc600f000ULL
 #define EL2_CONTROL(n)		(EL2_CONTROL_BASE + (n))
 
-/* Results come in x0 (0, or an error of the hypercalls' numbers) and x1 to x7. */
+/* Results come in x0 (0, or an error of the hypercalls' numbers) and x1 to x8. */
 
 /* -> x1 EL2_CONTROL_ABI, x2 enum el2_platform, x3 start and x4 end of the host's RAM */
 #define EL2_VERSION		EL2_CONTROL(0)
@@ -89,8 +89,11 @@ struct el2_page {
 	__u8 reserved[5];
 };
 
-/* -> x1 pages not plainly the host's, x2 parcels, x3 VMIDs, x4 free table pages,
- * x5 how often a rule acted, x6 hypercalls so far, x7 RPCs so far
+/*
+ * -> x1 pages not plainly the host's, x2 parcels, x3 VMIDs, x4 free table pages,
+ * x5 how often a rule acted, x6 hypercalls so far, x7 RPCs so far, x8 donations of a
+ * guest's pages while one of its unmaps was not synchronised yet: each is a mistake,
+ * the guest may still reach the page
  */
 #define EL2_STATS		EL2_CONTROL(3)
 

@@ -93,7 +93,7 @@ static inline int64_t el2_rule(const struct el2 *el2, enum el2_rule_kind kind,
 }
 
 struct el2_stats {
-	uint64_t pages, parcels, vms, free_tables, rule_hits, hypercalls, rpcs;
+	uint64_t pages, parcels, vms, free_tables, rule_hits, hypercalls, rpcs, unsynced;
 };
 
 static inline struct el2_stats el2_stats(const struct el2 *el2)
@@ -101,7 +101,9 @@ static inline struct el2_stats el2_stats(const struct el2 *el2)
 	uint64_t x[9] = { EL2_STATS };
 
 	el2_call(el2, x);
-	return (struct el2_stats){ x[1], x[2], x[3], x[4], x[5], x[6], x[7] };
+	return (struct el2_stats){
+		x[1], x[2], x[3], x[4], x[5], x[6], x[7], x[8],
+	};
 }
 
 static inline uint64_t el2_peek(const struct el2 *el2, uint64_t pa)

@@ -175,7 +175,7 @@ TEST_F(extent, mapping_is_in_effect_while_its_extent_owns_the_page)
 TEST_F(extent, unmap_that_is_not_synchronised_is_by_the_last)
 {
 	struct vm *vm = &self->vm;
-	const uint64_t size = 4 * EL2_PAGE_SIZE;
+	const uint64_t size = 4 * EL2_PAGE_SIZE, before = el2_stats(&self->el2).unsynced;
 
 	ASSERT_EQ(0, vm_lend(vm, PAGED_GPA, self->pa, size));
 	EXPECT_EQ(VCPU_BLOCKED, vm_tell(vm, AGENT_READ, PAGED_GPA, 0));
@@ -187,7 +187,19 @@ TEST_F(extent, unmap_that_is_not_synchronised_is_by_the_last)
 			      self->pa + 3 * EL2_PAGE_SIZE, EL2_PAGE_SIZE));
 	EXPECT_EQ(VCPU_PAGE_FAULT, vm_tell(vm, AGENT_READ, PAGED_GPA, 0));
 	ASSERT_EQ(0, vm_donate(vm, FROM_PROTECTED, GUEST_PRIVATE, HOST_PRIVATE, self->pa, size));
+	EXPECT_EQ(before, el2_stats(&self->el2).unsynced);
+
+	/* Without a last one: noticed */
+	ASSERT_EQ(0, vm_lend(vm, PAGED_GPA, self->pa, size));
+	ASSERT_EQ(0, vm_unmap(vm, GUEST_PRIVATE, PAGED_GPA, PARTIAL_PRIVATE | NOSYNC, self->pa,
+			      size));
+	ASSERT_EQ(0, vm_donate(vm, FROM_PROTECTED, GUEST_PRIVATE, HOST_PRIVATE, self->pa,
+			       EL2_PAGE_SIZE));
+	EXPECT_EQ(before + 1, el2_stats(&self->el2).unsynced);
 	EXPECT_EQ(0, el2_hvc(&self->el2, HYP_MODIFY, vm->extents[GUEST_PRIVATE], 255));
+	ASSERT_EQ(0, vm_donate(vm, FROM_PROTECTED, GUEST_PRIVATE, HOST_PRIVATE,
+			       self->pa + EL2_PAGE_SIZE, size - EL2_PAGE_SIZE));
+	EXPECT_EQ(before + 1, el2_stats(&self->el2).unsynced);
 }
 
 static void *run_once(void *arg)

@@ -131,7 +131,10 @@ TEST_F(guest, resumes_as_the_platform_can)
 		ASSERT_EQ(0, vm_run_with(&self->vm, 0, 2));
 		EXPECT_EQ(VCPU_PAGE_FAULT, self->vm.state);
 		EXPECT_EQ(0x200, self->vm.data[0]);
+		/* There is no way but one to go on after that. */
+		EXPECT_EQ(1, vm_run_with(&self->vm, 0, 1));
 	}
+	EXPECT_EQ(1, vm_run_with(&self->vm, 0, 3));
 }
 
 TEST_F(guest, faults_where_there_is_nothing)

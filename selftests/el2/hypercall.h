@@ -20,6 +20,8 @@ s64 call_addrspace_update_access(u64 *x);
 s64 call_addrspace_lookup(u64 *x);
 s64 call_memextent_modify(u64 *x);
 s64 call_memextent_donate(u64 *x);
+/* How often pages went while a TLB might still have had mappings of their guest. */
+u64 nr_unsynced_donations(void);
 
 /* msgqueue.c */
 s64 call_msgqueue_send(u64 *x);

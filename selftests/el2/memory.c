@@ -24,6 +24,13 @@ enum {
 	UNMAP_ALL, ZERO_RANGE, CACHE_CLEAN_RANGE, CACHE_FLUSH_RANGE, SYNC_ALL = 255,
 };
 
+static u64 unsynced;
+
+u64 nr_unsynced_donations(void)
+{
+	return unsynced;
+}
+
 /* What a call is about. */
 struct target {
 	struct vm *vm;
@@ -301,6 +308,7 @@ s64 call_memextent_donate(u64 *x)
 	u64 type = x[1] & DONATE_TYPE, pa = x[4], size = x[5];
 	struct extent *from, *to;
 	struct cap *from_cap, *to_cap;
+	bool stale;
 	s64 error;
 
 	if (x[1] & ~(DONATE_TYPE | FLAG_NOSYNC) || x[6] ||
@@ -323,13 +331,20 @@ s64 call_memextent_donate(u64 *x)
 		error = stage2_prepare(&host_stage2, pa, size);
 	if (error)
 		return error;
-	memdb_set_owner(pa, size, to);
-	if (x[1] & FLAG_NOSYNC)
-		return OK;
-	stage2_sync(&host_stage2);
+	stale = from->vm && from->vm->stage2.stale;
+	unsynced += stale;
 	if (from->vm)
-		stage2_sync(&from->vm->stage2);
-	if (to->vm)
-		stage2_sync(&to->vm->stage2);
+		from->vm->stage2.stale = false;
+	memdb_set_owner(pa, size, to);
+	if (!(x[1] & FLAG_NOSYNC)) {
+		stage2_sync(&host_stage2);
+		/* What the donation took back; not what an earlier call left stale. */
+		if (from->vm && from->vm->stage2.stale)
+			stale = false;
+		if (from->vm)
+			stage2_sync(&from->vm->stage2);
+	}
+	if (stale)
+		from->vm->stage2.stale = true;
 	return OK;
 }

@@ -123,6 +123,11 @@ static void resume(struct vcpu *vcpu, struct regs *regs, u64 value, u64 action)
 	}
 }
 
+static bool is_resumable(const struct vm *vm)
+{
+	return vm->vcpu.state == VCPU_MMIO_READ || vm->vcpu.state == VCPU_MMIO_WRITE;
+}
+
 void vcpu_run(struct regs *regs)
 {
 	u64 *x = regs->x, value = x[2], action = x[3];
@@ -130,13 +135,15 @@ void vcpu_run(struct regs *regs)
 	struct cap *cap;
 	struct vm *vm;
 	bool mmio;
-
 	s64 error = cap_find(x[1], CAP_VCPU, VCPU_RUN, &cap);
 
 	if (!error && x[5])
 		error = ARG_INVALID;
 	/* Only Linux's v17 series knows of ways to resume. */
 	if (!error && (x[4] || action > (platform_extents() ? RESUME_FAULT : 0)))
+		error = ARG_INVALID;
+	/* There is nothing to resume but MMIO. */
+	if (!error && !is_resumable(cap->object) && (value || action))
 		error = ARG_INVALID;
 	if (error) {
 		x[0] = error;
@@ -154,7 +161,7 @@ void vcpu_run(struct regs *regs)
 		memset(x + 2, 0, 3 * sizeof(*x));
 		return;
 	}
-	mmio = vcpu->state == VCPU_MMIO_READ || vcpu->state == VCPU_MMIO_WRITE;
+	mmio = is_resumable(vm);
 	enter(vm, regs);
 	if (mmio)
 		resume(vcpu, regs, value, action);
