@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * A guest under Gunyah that does as it is told: read, write or run code at an address.
+ * Its few instructions, at EL1 with the MMU off, ask a port of its machine for a
+ * command, and report there; the functions below answer.
+ *
+ * Every call is 0 or -errno.
+ */
+#ifndef GUNYAH_UTIL_H
+#define GUNYAH_UTIL_H
+
+#include "gmem_util.h"
+
+#include <linux/gmem_gunyah.h>
+
+/* What the agent lives in: its code, and a page for a device tree. */
+#define GUNYAH_AGENT GIB(256)
+#define GUNYAH_AGENT_SIZE (2 * PAGE)
+/* Between GUNYAH_PORT and its end no memory may be bound. */
+#define GUNYAH_PORT 0x1f000000ULL
+#define GUNYAH_PORT_FAILED (GUNYAH_PORT + 8)
+
+enum gunyah_command {
+	GUNYAH_READ = 0,
+	GUNYAH_WRITE = 1,
+	/* Count up the 32-bit word at the address until the one behind isn't 0. */
+	GUNYAH_SPIN = 2,
+	/* Jump there. gunyah_answer comes back, and reports GUNYAH_ANSWER. */
+	GUNYAH_EXEC = 3,
+	/* Write to the address and to others behind it, a stride apart. */
+	GUNYAH_TOUCH = 4,
+	/* A call of PSCI, whose number is the address. */
+	GUNYAH_PSCI = 5,
+};
+
+#define GUNYAH_PSCI_OFF 0x84000008ULL
+#define GUNYAH_PSCI_RESET 0x84000009ULL
+
+/* X28 holds the port. */
+static const __u32 gunyah_code[] = {
+	/* 00 start: */ 0x10004009,	/* adr x9, vectors */
+	/* 04 */ 0xd518c009,		/* msr vbar_el1, x9 */
+	/* 08 */ 0xd5033fdf,		/* isb */
+	/* 0c ask: */ 0xf9400381,	/* ldr x1, [x28] */
+	/* 10 */ 0xf9400380,		/* ldr x0, [x28] */
+	/* 14 */ 0xf100043f,		/* cmp x1, #1 */
+	/* 18 */ 0x54000180,		/* b.eq write */
+	/* 1c */ 0xf100083f,		/* cmp x1, #2 */
+	/* 20 */ 0x540001a0,		/* b.eq spin */
+	/* 24 */ 0xf1000c3f,		/* cmp x1, #3 */
+	/* 28 */ 0x54000220,		/* b.eq exec */
+	/* 2c */ 0xf100103f,		/* cmp x1, #4 */
+	/* 30 */ 0x54000220,		/* b.eq touch */
+	/* 34 */ 0xf100143f,		/* cmp x1, #5 */
+	/* 38 */ 0x540002e0,		/* b.eq psci */
+	/* 3c */ 0x39400002,		/* ldrb w2, [x0] */
+	/* 40 report: */ 0x39000382,	/* strb w2, [x28] */
+	/* 44 */ 0x17fffff2,		/* b ask */
+	/* 48 write: */ 0xf9400382,	/* ldr x2, [x28] */
+	/* 4c */ 0x39000002,		/* strb w2, [x0] */
+	/* 50 */ 0x17fffffc,		/* b report */
+	/* 54 spin: */ 0xb9400003,	/* ldr w3, [x0] */
+	/* 58 */ 0x11000463,		/* add w3, w3, #1 */
+	/* 5c */ 0xb9000003,		/* str w3, [x0] */
+	/* 60 */ 0xb9400404,		/* ldr w4, [x0, #4] */
+	/* 64 */ 0x34ffff84,		/* cbz w4, spin */
+	/* 68 */ 0x17fffff6,		/* b report */
+	/* 6c exec: */ 0x10fffebd,	/* adr x29, report */
+	/* 70 */ 0xd61f0000,		/* br x0 */
+	/* 74 touch: */ 0xf9400385,	/* ldr x5, [x28] */
+	/* 78 */ 0xf9400386,		/* ldr x6, [x28] */
+	/* 7c */ 0x52800022,		/* mov w2, #1 */
+	/* 80 next: */ 0x39000002,	/* strb w2, [x0] */
+	/* 84 */ 0x8b060000,		/* add x0, x0, x6 */
+	/* 88 */ 0xf10004a5,		/* subs x5, x5, #1 */
+	/* 8c */ 0x54ffffa1,		/* b.ne next */
+	/* 90 */ 0x17ffffec,		/* b report */
+	/* 94 psci: */ 0xd4000002,	/* hvc #0 */
+	/* 98 */ 0x2a0003e2,		/* mov w2, w0 */
+	/* 9c */ 0x17ffffe9,		/* b report */
+};
+
+/* Where its vectors have the exceptions of EL1: an access that failed. */
+#define GUNYAH_VECTOR 0xa00
+static const __u32 gunyah_vector_code[] = {
+	/* a00 */ 0x39002382,	/* strb w2, [x28, #8] */
+	/* a04 */ 0x17fffd82,	/* b ask */
+};
+
+#define GUNYAH_ANSWER 0x5a
+static const __u32 gunyah_answer[] = {
+	0x52800002 | GUNYAH_ANSWER << 5,	/* mov w2, #GUNYAH_ANSWER */
+	0xd61f03a0,				/* br x29 */
+};
+
+/* Nobody reads more of the device tree. */
+static const __u64 gunyah_dtb_magic = 0xedfe0dd0;
+
+/**
+ * struct gunyah_guest - a VM with one vCPU
+ * @stuck: the vCPU stands at an access that could not be, and makes it again
+ * @error: what the access met that the guest is told to have failed
+ */
+struct gunyah_guest {
+	int vm;
+	int vcpu;
+	int agent_mem;
+	struct gmem_gunyah_vcpu_run *run;
+	size_t run_size;
+	bool stuck;
+	int error;
+};
+
+static inline int gunyah_set_register(int vm, __u32 reg, __u64 value)
+{
+	struct gmem_gunyah_boot_context context = {
+		.reg = reg,
+		.value = value,
+	};
+
+	return err_of(ioctl(vm, GMEM_GUNYAH_SET_BOOT_CONTEXT, &context));
+}
+
+static inline int gunyah_add_vcpu(int vm, __u32 id)
+{
+	struct gmem_gunyah_fn_vcpu_arg arg = { .id = id };
+	struct gmem_gunyah_fn_desc desc = {
+		.type = GMEM_GUNYAH_FN_VCPU,
+		.arg_size = sizeof(arg),
+		.arg = ptr_u64(&arg),
+	};
+
+	return err_of(ioctl(vm, GMEM_GUNYAH_ADD_FUNCTION, &desc));
+}
+
+/* The agent's memory, written and bound. */
+static inline int gunyah_place_agent(struct gunyah_guest *guest)
+{
+	__u8 *host;
+
+	guest->agent_mem = new_mem(GUNYAH_AGENT_SIZE, 0);
+	if (guest->agent_mem < 0)
+		return guest->agent_mem;
+	host = map_host(guest->agent_mem, 0, GUNYAH_AGENT_SIZE);
+	if (host == MAP_FAILED)
+		return -errno;
+	memcpy(host, gunyah_code, sizeof(gunyah_code));
+	memcpy(host + GUNYAH_VECTOR, gunyah_vector_code,
+	       sizeof(gunyah_vector_code));
+	memcpy(host + PAGE, &gunyah_dtb_magic, sizeof(gunyah_dtb_magic));
+	munmap(host, GUNYAH_AGENT_SIZE);
+	return map_mem(guest->vm, GUNYAH_AGENT, guest->agent_mem, 0,
+		       GUNYAH_AGENT_SIZE, LEND | RWX);
+}
+
+/* A VM that can be started; gunyah_guest_close() in any case. */
+static inline int gunyah_guest_open(struct gunyah_guest *guest, __u32 policy)
+{
+	struct gmem_gunyah_dtb_config dtb = {
+		.guest_phys_addr = GUNYAH_AGENT + PAGE,
+		.size = PAGE,
+	};
+	int err;
+
+	*guest = (struct gunyah_guest){
+		.vm = -1, .vcpu = -1, .agent_mem = -1, .run = MAP_FAILED,
+	};
+	guest->vm = new_vm("gunyah", policy);
+	if (guest->vm < 0)
+		return guest->vm;
+	err = gunyah_place_agent(guest);
+	if (!err)
+		err = err_of(ioctl(guest->vm, GMEM_GUNYAH_SET_DTB_CONFIG, &dtb));
+	if (!err)
+		err = gunyah_set_register(guest->vm,
+			GMEM_GUNYAH_REG(GMEM_GUNYAH_REG_SET_PC, 0), GUNYAH_AGENT);
+	if (!err)
+		err = gunyah_set_register(guest->vm,
+			GMEM_GUNYAH_REG(GMEM_GUNYAH_REG_SET_X, 28), GUNYAH_PORT);
+	if (err)
+		return err;
+	guest->vcpu = gunyah_add_vcpu(guest->vm, 0);
+	if (guest->vcpu < 0)
+		return guest->vcpu;
+	err = err_of(ioctl(guest->vcpu, GMEM_GUNYAH_VCPU_MMAP_SIZE, 0));
+	if (err < 0)
+		return err;
+	guest->run_size = err;
+	guest->run = mmap(NULL, guest->run_size, PROT_READ | PROT_WRITE,
+			  MAP_SHARED, guest->vcpu, 0);
+	return guest->run == MAP_FAILED ? -errno : 0;
+}
+
+static inline int gunyah_guest_start(struct gunyah_guest *guest)
+{
+	return err_of(ioctl(guest->vm, GMEM_GUNYAH_START, 0));
+}
+
+static inline void gunyah_guest_close(struct gunyah_guest *guest)
+{
+	if (guest->run != MAP_FAILED)
+		munmap(guest->run, guest->run_size);
+	if (guest->vcpu >= 0)
+		close(guest->vcpu);
+	if (guest->vm >= 0)
+		close(guest->vm);
+	if (guest->agent_mem >= 0)
+		close(guest->agent_mem);
+}
+
+/*
+ * What the MMIO exit is about. 1: the guest goes on; 0: it has reported, or has met
+ * an access that failed, whose error is in guest->error.
+ */
+static inline int gunyah_mmio(struct gunyah_guest *guest, const __u64 **words,
+			      int *nr_words, __u8 *report)
+{
+	struct gmem_gunyah_vcpu_run *run = guest->run;
+
+	if (run->mmio.phys_addr == GUNYAH_PORT_FAILED)
+		return 0;
+	if (run->mmio.phys_addr != GUNYAH_PORT) {
+		/* No memory there. */
+		guest->error = -EFAULT;
+		run->mmio.resume_action = GMEM_GUNYAH_VCPU_RESUME_FAULT;
+		return 1;
+	}
+	if (run->mmio.is_write) {
+		if (report)
+			*report = run->mmio.data[0];
+		return 0;
+	}
+	if (!*nr_words)
+		return -EPROTO;
+	memcpy(run->mmio.data, (*words)++, sizeof(**words));
+	(*nr_words)--;
+	return 1;
+}
+
+/*
+ * Run until the guest reports; what it asks for comes from @words. -EFAULT: it
+ * touched what isn't there. -ESHUTDOWN: the VM is no more, see run->status. Else what
+ * kept a page from being provided: the vCPU then stands where it was.
+ */
+static inline int gunyah_run(struct gunyah_guest *guest, const __u64 *words,
+			     int nr_words, __u8 *report)
+{
+	int ret;
+
+	guest->error = 0;
+	do {
+		ret = err_of(ioctl(guest->vcpu, GMEM_GUNYAH_VCPU_RUN, 0));
+		if (ret)
+			return ret;
+		switch (guest->run->exit_reason) {
+		case GMEM_GUNYAH_VCPU_EXIT_MMIO:
+			ret = gunyah_mmio(guest, &words, &nr_words, report);
+			break;
+		case GMEM_GUNYAH_VCPU_EXIT_PAGE_FAULT:
+			guest->stuck = true;
+			return guest->run->page_fault.attempt ?: -EFAULT;
+		case GMEM_GUNYAH_VCPU_EXIT_STATUS:
+			return -ESHUTDOWN;
+		default:
+			return -EIO;
+		}
+	} while (ret == 1);
+	return ret ?: guest->error;
+}
+
+/* Go on where the vCPU stands. */
+static inline int gunyah_resume(struct gunyah_guest *guest, __u8 *report)
+{
+	guest->stuck = false;
+	return gunyah_run(guest, NULL, 0, report);
+}
+
+static inline int gunyah_command(struct gunyah_guest *guest,
+				 enum gunyah_command command, __u64 addr,
+				 __u64 value, __u64 stride, __u8 *report)
+{
+	const __u64 words[] = { command, addr, value, stride };
+	int nr = command == GUNYAH_TOUCH ? 4 : command == GUNYAH_WRITE ? 3 : 2;
+
+	return gunyah_run(guest, words, nr, report);
+}
+
+/* The byte there, or -errno. */
+static inline int gunyah_read(struct gunyah_guest *guest, __u64 addr)
+{
+	__u8 byte = 0;
+	int err = gunyah_command(guest, GUNYAH_READ, addr, 0, 0, &byte);
+
+	return err ?: byte;
+}
+
+static inline int gunyah_write(struct gunyah_guest *guest, __u64 addr, __u8 byte)
+{
+	return gunyah_command(guest, GUNYAH_WRITE, addr, byte, 0, NULL);
+}
+
+static inline int gunyah_touch(struct gunyah_guest *guest, __u64 addr,
+			       __u64 count, __u64 stride)
+{
+	return gunyah_command(guest, GUNYAH_TOUCH, addr, count, stride, NULL);
+}
+
+#endif /* GUNYAH_UTIL_H */
