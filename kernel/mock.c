@@ -113,7 +113,7 @@ static int gmem_mock_donate(struct gmem_mock *mock, unsigned long gfn,
 		kfree(entry);
 		return err;
 	}
-	mock->nr_pages++;
+	WRITE_ONCE(mock->nr_pages, mock->nr_pages + 1);
 	return 0;
 }
 
@@ -122,7 +122,7 @@ static void gmem_mock_drop(struct gmem_mock *mock, unsigned long gfn)
 	struct gmem_mock_entry *entry = xa_erase(&mock->stage2, gfn);
 
 	if (entry)
-		mock->nr_pages--;
+		WRITE_ONCE(mock->nr_pages, mock->nr_pages - 1);
 	kfree(entry);
 }
 
@@ -338,6 +338,15 @@ static int gmem_mock_call(void *obj, void *arg)
 	return -EOPNOTSUPP;
 }
 
+static unsigned int gmem_mock_vm_details(const struct gmem_vm *vm,
+					 struct gmem_vm_detail *details)
+{
+	const struct gmem_mock *mock = vm->provider_data;
+
+	details[0] = (struct gmem_vm_detail){ "pages", READ_ONCE(mock->nr_pages) };
+	return 1;
+}
+
 static const struct gmem_call gmem_mock_calls[] = {
 	GMEM_CALL(GMEM_TEST, GMEM_CALL_INOUT, gmem_mock_call, struct gmem_test,
 		  reserved),
@@ -350,6 +359,7 @@ const struct gmem_provider gmem_mock_provider = {
 	.map_access = GENMASK(7, 1),
 	.vm_calls = gmem_mock_calls,
 	.nr_vm_calls = ARRAY_SIZE(gmem_mock_calls),
+	.vm_details = gmem_mock_vm_details,
 	.vm_init = gmem_mock_vm_init,
 	.vm_release = gmem_mock_vm_release,
 	.provide = gmem_mock_provide,

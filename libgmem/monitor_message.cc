@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <optional>
 #include <string>
 
 #include "absl/functional/function_ref.h"
@@ -79,6 +80,26 @@ EventAccess AccessOfMapFlags(uint32_t flags) {
           .execute = (flags & GMEM_MAP_ALLOW_EXEC) != 0};
 }
 
+// The sets in a row of attributes, of one type or of all.
+absl::Status ForEachSet(absl::Span<const uint8_t> bytes, std::optional<uint16_t> type,
+                        absl::string_view name,
+                        absl::FunctionRef<absl::Status(const Attributes&)> visit) {
+  while (!bytes.empty()) {
+    const auto* const entry = reinterpret_cast<const nlattr*>(bytes.data());
+    if (!mnl_attr_ok(entry, static_cast<int>(bytes.size()))) {
+      return Malformed(absl::StrCat("has an attribute ", name, " that is cut off"));
+    }
+    if (!type || mnl_attr_get_type(entry) == *type) {
+      GMEM_ASSIGN_OR_RETURN(
+          const Attributes attributes,
+          Attributes::OfBytes(mnl_attr_get_payload(entry), mnl_attr_get_payload_len(entry)));
+      GMEM_RETURN_IF_ERROR(visit(attributes));
+    }
+    bytes = bytes.subspan(std::min<size_t>(NLA_ALIGN(entry->nla_len), bytes.size()));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status ForEachMessage(absl::Span<const uint8_t> datagram,
@@ -100,6 +121,7 @@ absl::Status ForEachMessage(absl::Span<const uint8_t> datagram,
 absl::StatusOr<Attributes> Attributes::OfBytes(const void* data, size_t size) {
   Attributes result;
   const auto* bytes = static_cast<const uint8_t*>(data);
+  result.bytes_ = {bytes, size};
   while (size > 0) {
     const auto* const attribute = reinterpret_cast<const nlattr*>(bytes);
     if (!mnl_attr_ok(attribute, static_cast<int>(size))) {
@@ -158,22 +180,15 @@ absl::Status Attributes::ForEachNested(
     uint16_t type, absl::string_view name,
     absl::FunctionRef<absl::Status(const Attributes&)> visit) const {
   if (!Has(type)) return Missing(name);
-  const auto* bytes = static_cast<const uint8_t*>(mnl_attr_get_payload(table_[type]));
-  size_t size = mnl_attr_get_payload_len(table_[type]);
-  while (size > 0) {
-    const auto* const entry = reinterpret_cast<const nlattr*>(bytes);
-    if (!mnl_attr_ok(entry, static_cast<int>(size))) {
-      return Malformed(absl::StrCat("has an attribute ", name, " that is cut off"));
-    }
-    GMEM_ASSIGN_OR_RETURN(const Attributes attributes,
-                          OfBytes(mnl_attr_get_payload(entry), mnl_attr_get_payload_len(entry)));
-    GMEM_RETURN_IF_ERROR(visit(attributes));
-    const size_t length = NLA_ALIGN(entry->nla_len);
-    if (length >= size) break;
-    bytes += length;
-    size -= length;
-  }
-  return absl::OkStatus();
+  return ForEachSet({static_cast<const uint8_t*>(mnl_attr_get_payload(table_[type])),
+                     mnl_attr_get_payload_len(table_[type])},
+                    std::nullopt, name, visit);
+}
+
+absl::Status Attributes::ForEachOfType(
+    uint16_t type, absl::string_view name,
+    absl::FunctionRef<absl::Status(const Attributes&)> visit) const {
+  return ForEachSet(bytes_, type, name, visit);
 }
 
 absl::Status ParseResult(const nlmsghdr& message, absl::string_view request) {
@@ -218,8 +233,16 @@ absl::StatusOr<VmState> ParseVm(const nlmsghdr& message) {
       .bindings = reader.U64(GMEM_A_VM_BINDINGS, "bindings"),
       .lent_pages = reader.U64(GMEM_A_VM_LENT_PAGES, "lent-pages"),
       .refused = reader.U64(GMEM_A_VM_REFUSED, "refused"),
+      .details = {},
   };
   GMEM_RETURN_IF_ERROR(reader.status());
+  GMEM_RETURN_IF_ERROR(
+      attributes.ForEachOfType(GMEM_A_VM_DETAIL, "detail", [&vm](const Attributes& detail) {
+        Reader detail_reader(detail);
+        vm.details.push_back({.name = detail_reader.String(GMEM_A_DETAIL_NAME, "name"),
+                              .value = detail_reader.U64(GMEM_A_DETAIL_VALUE, "value")});
+        return detail_reader.status();
+      }));
   return vm;
 }
 

@@ -48,9 +48,13 @@ class Attributes {
   // Each attribute in an array of sets.
   absl::Status ForEachNested(uint16_t type, absl::string_view name,
                              absl::FunctionRef<absl::Status(const Attributes&)> visit) const;
+  // Each set of a type that may come any number of times. Of all other types, the last counts.
+  absl::Status ForEachOfType(uint16_t type, absl::string_view name,
+                             absl::FunctionRef<absl::Status(const Attributes&)> visit) const;
 
  private:
   const nlattr* table_[kMax + 1] = {};
+  absl::Span<const uint8_t> bytes_;
 };
 
 // The error that NLMSG_ERROR, or NLMSG_DONE after a dump that failed, carries; OK for 0.

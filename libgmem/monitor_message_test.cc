@@ -26,6 +26,7 @@
 namespace gmem::internal {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 constexpr uint16_t kFamily = 40;
@@ -59,6 +60,12 @@ class Message {
     mnl_attr_put_strz(header(), type, value);
     return *this;
   }
+  Message& Detail(const char* name, uint64_t value) {
+    nlattr* const nest = mnl_attr_nest_start(header(), GMEM_A_VM_DETAIL);
+    String(GMEM_A_DETAIL_NAME, name).U64(GMEM_A_DETAIL_VALUE, value);
+    mnl_attr_nest_end(header(), nest);
+    return *this;
+  }
   Message& Bytes(uint16_t type, const std::string& value) {
     mnl_attr_put(header(), type, value.size(), value.data());
     return *this;
@@ -85,7 +92,9 @@ Message VmMessage() {
       .String(GMEM_A_VM_COMM, "qemu")
       .U64(GMEM_A_VM_BINDINGS, 7)
       .U64(GMEM_A_VM_LENT_PAGES, uint64_t{1} << 40)
-      .U64(GMEM_A_VM_REFUSED, 9);
+      .U64(GMEM_A_VM_REFUSED, 9)
+      .Detail("vmid", 128)
+      .Detail("parcels", 2);
   return message;
 }
 
@@ -146,6 +155,7 @@ TEST(MonitorMessageTest, Vm) {
   EXPECT_EQ(vm->bindings, 7U);
   EXPECT_EQ(vm->lent_pages, uint64_t{1} << 40);
   EXPECT_EQ(vm->refused, 9U);
+  EXPECT_THAT(vm->details, ElementsAre(VmDetail{"vmid", 128}, VmDetail{"parcels", 2}));
 }
 
 TEST(MonitorMessageTest, Binding) {
@@ -232,6 +242,10 @@ TEST(MonitorMessageTest, WrongTypes) {
   endless.U32(GMEM_A_VM_ID, 3).Bytes(GMEM_A_VM_PROVIDER, "window");
   EXPECT_THAT(std::string(ParseVm(AsMessage(endless.bytes())).status().message()),
               HasSubstr("provider without an end"));
+  Message nameless = VmMessage();
+  nameless.Bytes(GMEM_A_VM_DETAIL, "");
+  EXPECT_THAT(std::string(ParseVm(AsMessage(nameless.bytes())).status().message()),
+              HasSubstr("lacks the attribute name"));
   Message empty(GMEM_CMD_VM_GET);
   empty.U32(GMEM_A_VM_ID, 3).Bytes(GMEM_A_VM_PROVIDER, "");
   EXPECT_FALSE(ParseVm(AsMessage(empty.bytes())).ok());

@@ -29,6 +29,7 @@
 namespace gmem {
 namespace {
 
+using ::testing::ElementsAre;
 using namespace testing_module;  // NOLINT(google-build-using-namespace): tests' own words
 
 class MonitorTest : public ModuleTest {
@@ -116,6 +117,17 @@ TEST_F(MonitorTest, ListsWhatThereIs) {
   ASSERT_THAT(stats, IsOk());
   EXPECT_EQ(stats->vms, vms->size());
   EXPECT_EQ(stats->lent_pages, device().Stats()->lent_pages);
+}
+
+TEST_F(MonitorTest, WhatAProviderKnows) {
+  Monitor monitor = Open();
+  const Vm window = NewVm();
+  EXPECT_THAT(monitor.FindVm(*window.Id())->details, ElementsAre());
+  const GuestMemory memory = NewMemory(2 * kPage);
+  const Vm vm = NewVm({.provider = "mock"});
+  ASSERT_THAT(vm.Map(memory, {.size = memory.size()}), IsOk());
+  ASSERT_THAT(vm.Populate({GuestAddress(0), memory.size()}), IsOk());
+  EXPECT_THAT(monitor.FindVm(*vm.Id())->details, ElementsAre(VmDetail{"pages", 2}));
 }
 
 TEST_F(MonitorTest, NothingOfThatNumber) {

@@ -96,6 +96,8 @@ absl::Status WriteFileAtomically(const std::string& path, absl::string_view cont
 }
 
 Json ToJson(const gmem::VmState& vm) {
+  Json details = Json::object();
+  for (const gmem::VmDetail& detail : vm.details) details[Printable(detail.name)] = detail.value;
   return {{"id", vm.id},
           {"provider", vm.provider},
           {"policy", std::string(gmem::ToString(vm.policy))},
@@ -104,7 +106,8 @@ Json ToJson(const gmem::VmState& vm) {
           {"comm", vm.command},
           {"bindings", vm.bindings},
           {"lent_pages", vm.lent_pages},
-          {"refused", vm.refused}};
+          {"refused", vm.refused},
+          {"details", std::move(details)}};
 }
 
 Json ToJson(const gmem::Binding& binding) {

@@ -45,9 +45,13 @@ Json BindingsOf(const std::vector<gmem::VmBinding>& bindings, uint32_t vm_id) {
 
 void PrintVm(const gmem::VmState& vm, const std::vector<gmem::VmBinding>& bindings) {
   std::cout << absl::StreamFormat(
-      "vm %d: %s, policy %s, %d bits, by %s[%d]: %d bindings, %d pages lent, %d accesses refused\n",
+      "vm %d: %s, policy %s, %d bits, by %s[%d]: %d bindings, %d pages lent, %d accesses refused",
       vm.id, vm.provider, gmem::ToString(vm.policy), vm.guest_address_bits, Printable(vm.command),
       vm.pid, vm.bindings, vm.lent_pages, vm.refused);
+  for (const gmem::VmDetail& detail : vm.details) {
+    std::cout << ", " << Printable(detail.name) << " " << detail.value;
+  }
+  std::cout << "\n";
   for (const gmem::VmBinding& item : bindings) {
     const gmem::Binding& binding = item.binding;
     if (item.vm_id != vm.id) continue;

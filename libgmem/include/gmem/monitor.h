@@ -20,6 +20,14 @@
 namespace gmem {
 
 /// A VM of the host, as its operator sees it.
+/// A number that a VM's provider knows of it, by the provider's own name: "vmid", say.
+struct VmDetail {
+  std::string name;
+  uint64_t value = 0;
+
+  friend bool operator==(const VmDetail& a, const VmDetail& b) = default;
+};
+
 struct VmState {
   /// From 1; also in the fdinfo of the VM's descriptors, as "gmem-vm:".
   uint32_t id = 0;
@@ -34,6 +42,7 @@ struct VmState {
   uint64_t lent_pages = 0;
   /// Guest accesses that were refused so far.
   uint64_t refused = 0;
+  std::vector<VmDetail> details;
 };
 
 /// A binding, and whose it is.
