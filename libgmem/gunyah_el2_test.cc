@@ -164,8 +164,12 @@ TEST_F(GunyahGuestTest, VcpusByLabel) {
     const Vcpu vcpu = AddVcpu();
     EXPECT_THAT(Vcpu::Add(*vm_, 0), FailsWith(EEXIST, "vCPU 0"));
   }
-  ASSERT_THAT(RemoveVcpu(*vm_, 0), IsOk());
   EXPECT_THAT(RemoveVcpu(*vm_, 0), FailsWith(ENOENT, "vCPU 0"));
+  Load(kProgram, sizeof(kProgram));
+  Vcpu vcpu = AddVcpu();
+  ASSERT_THAT(Start(*vm_), IsOk());
+  ASSERT_THAT(RemoveVcpu(*vm_, 0), IsOk());
+  EXPECT_THAT(vcpu.Run(), FailsWith(ENODEV, "doesn't run"));
   EXPECT_THAT(Vcpu::Add(*vm_, 0), IsOk());
 }
 

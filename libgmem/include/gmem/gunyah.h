@@ -114,7 +114,8 @@ using Exit = std::variant<MmioExit, PageFaultExit, EndExit, UnknownExit>;
 /// For messages: "read of 4 bytes at 0x9000000", "the VM exited (off)". Thread-safe.
 std::string ToString(const Exit& exit);
 
-/// A vCPU. Its VM lives as long as it does.
+/// A vCPU. Its VM lives as long as it does. At the end of its life it is removed from the VM,
+/// which can then have another one with its label.
 ///
 /// Move-only.
 ///
