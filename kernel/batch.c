@@ -19,7 +19,8 @@
 #include "provider.h"
 #include "vm.h"
 
-static int gmem_batch_stage(struct gmem_binding *b, pgoff_t *index)
+static int gmem_batch_stage(struct gmem_binding *b, struct list_head *staged,
+			    pgoff_t *index)
 {
 	struct folio *folio;
 	int err;
@@ -31,7 +32,7 @@ static int gmem_batch_stage(struct gmem_binding *b, pgoff_t *index)
 		return PTR_ERR(folio);
 	err = gmem_lend_prepare(b, folio);
 	if (!err)
-		err = b->vm->provider->stage(b->vm,
+		err = b->vm->provider->stage(b->vm, staged,
 					     gmem_binding_gfn(b, folio->index),
 					     folio, b->flags);
 	*index = folio_next_index(folio);
@@ -68,17 +69,19 @@ static void gmem_batch_provided(struct gmem_binding *b, pgoff_t first,
 	}
 }
 
-static void gmem_batch_restore_folio(struct gmem_binding *b, struct folio *folio,
-				     bool batches)
+/* @staged: NULL if the provider wants them one by one. */
+static void gmem_batch_restore_folio(struct gmem_binding *b,
+				     struct list_head *staged,
+				     struct folio *folio)
 {
 	const struct gmem_provider *provider = b->vm->provider;
 	unsigned long gfn = gmem_binding_gfn(b, folio->index);
 
 	/* What is refused now is given when the guest next asks for it. */
-	if (gmem_folio_is(folio, GMEM_FOLIO_LEAKED))
+	if (gmem_folio_is(folio, GMEM_FOLIO_LEAKED) || gmem_folio_broken(folio))
 		return;
-	if (batches)
-		provider->stage(b->vm, gfn, folio, b->flags);
+	if (staged)
+		provider->stage(b->vm, staged, gfn, folio, b->flags);
 	else
 		provider->provide(b->vm, gfn, folio, b->flags);
 }
@@ -90,21 +93,25 @@ void gmem_batch_restore(struct gmem_binding *b, pgoff_t first, pgoff_t last)
 	const struct gmem_provider *provider = b->vm->provider;
 	bool batches = provider->batches && provider->batches(b->vm);
 	struct folio_batch batch;
+	LIST_HEAD(staged);
 	unsigned int i;
+
+	lockdep_assert_held(&b->vm->lock);
 
 	folio_batch_init(&batch);
 	while (filemap_get_folios_tag(b->mem->inode.i_mapping, &first, last,
 				      state, &batch)) {
 		for (i = 0; i < folio_batch_count(&batch); i++) {
 			folio_lock(batch.folios[i]);
-			gmem_batch_restore_folio(b, batch.folios[i], batches);
+			gmem_batch_restore_folio(b, batches ? &staged : NULL,
+						 batch.folios[i]);
 			folio_unlock(batch.folios[i]);
 		}
 		folio_batch_release(&batch);
 		cond_resched();
 	}
 	if (batches)
-		provider->commit(b->vm, 0);
+		provider->commit(b->vm, &staged, 0);
 }
 
 int gmem_batch_provide(struct gmem_binding *b, pgoff_t first, pgoff_t last,
@@ -112,12 +119,13 @@ int gmem_batch_provide(struct gmem_binding *b, pgoff_t first, pgoff_t last,
 {
 	struct address_space *mapping = b->mem->inode.i_mapping;
 	pgoff_t index = first;
+	LIST_HEAD(staged);
 	int err = 0;
 
 	filemap_invalidate_lock(mapping);
 	while (!err && index <= last)
-		err = gmem_batch_stage(b, &index);
-	err = b->vm->provider->commit(b->vm, err);
+		err = gmem_batch_stage(b, &staged, &index);
+	err = b->vm->provider->commit(b->vm, &staged, err);
 	if (!err || err == -EUCLEAN)
 		gmem_batch_provided(b, first, last);
 	filemap_invalidate_unlock(mapping);

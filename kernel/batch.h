@@ -15,7 +15,8 @@ int gmem_batch_provide(struct gmem_binding *b, pgoff_t first, pgoff_t last,
 
 /*
  * What had begun to be taken back from the guest, but failed elsewhere, is given to it
- * again, if that can be done. Invalidate lock held for writing.
+ * again, if that can be done. Under gmem_vm.lock, which keeps an unmap from being half
+ * done with these pages, and with the invalidate lock held for writing.
  */
 void gmem_batch_restore(struct gmem_binding *b, pgoff_t first, pgoff_t last);
 

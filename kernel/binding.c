@@ -173,15 +173,6 @@ struct gmem_binding *gmem_binding_of_page(struct gmem_mem *mem, pgoff_t index,
 	return b;
 }
 
-struct gmem_binding *gmem_binding_exclusive_next(struct gmem_mem *mem,
-						 pgoff_t first, pgoff_t last,
-						 struct gmem_binding *prev)
-{
-	if (prev)
-		return gmem_index_iter_next(prev, first, last);
-	return gmem_index_iter_first(&mem->exclusive, first, last);
-}
-
 bool gmem_binding_alone(const struct gmem_binding *b, pgoff_t *first,
 			pgoff_t *last)
 {

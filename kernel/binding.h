@@ -84,10 +84,6 @@ struct gmem_binding *gmem_binding_next(struct gmem_vm *vm, unsigned long *gfn,
  */
 struct gmem_binding *gmem_binding_of_page(struct gmem_mem *mem, pgoff_t index,
 					  struct gmem_binding *prev);
-/* The same for a range, but only those that suffer no other. */
-struct gmem_binding *gmem_binding_exclusive_next(struct gmem_mem *mem,
-						 pgoff_t first, pgoff_t last,
-						 struct gmem_binding *prev);
 /*
  * Narrow [*first, *last], part of @b, to the first part that no other binding holds;
  * false if there is none. Invalidate lock.

@@ -160,6 +160,27 @@ int gmem_fault_guest(const struct gmem_guest_access *access,
 	}
 }
 
+/* What is bound at fault->gfn, and its file; NULL if nothing is. Takes no lock. */
+static struct file *gmem_fault_find(struct gmem_guest_access *fault)
+{
+	struct gmem_vm *vm = fault->vm;
+	struct file *file = NULL;
+	struct gmem_binding *b;
+
+	rcu_read_lock();
+	b = mtree_load(&vm->bindings, fault->gfn);
+	if (b) {
+		file = get_file_active(&b->file);
+		fault->index = gmem_binding_index(b, fault->gfn);
+	}
+	rcu_read_unlock();
+	if (file)
+		fault->inode = file_inode(file);
+	else if (b)
+		file = ERR_PTR(-EAGAIN);
+	return file;
+}
+
 int gmem_fault_resolve(struct gmem_vm *vm, unsigned long gfn, u32 access)
 {
 	struct gmem_guest_access fault = {
@@ -167,22 +188,17 @@ int gmem_fault_resolve(struct gmem_vm *vm, unsigned long gfn, u32 access)
 		.gfn = gfn,
 		.access = access,
 	};
-	unsigned long next = gfn;
-	struct gmem_binding *b;
 	struct folio *folio;
 	struct file *file;
 	int err;
 
-	if (mutex_lock_killable(&vm->lock))
-		return -EINTR;
-	b = gmem_binding_next(vm, &next, gfn);
-	if (b) {
-		file = get_file(b->file);
-		fault.inode = file_inode(file);
-		fault.index = gmem_binding_index(b, gfn);
+	/* A binding whose file is going is being unbound. */
+	while (IS_ERR(file = gmem_fault_find(&fault))) {
+		err = gmem_vm_wait_unmap(vm);
+		if (err)
+			return err;
 	}
-	mutex_unlock(&vm->lock);
-	if (!b)
+	if (!file)
 		return gmem_fault_refuse(vm, gfn, access, GMEM_FAULT_UNBOUND);
 
 	err = gmem_fault_guest(&fault, &folio);

@@ -187,6 +187,12 @@ bool gmem_folio_pinned(struct folio *folio)
 	return refs > expected;
 }
 
+bool gmem_folio_broken(const struct folio *folio)
+{
+	return folio_test_hwpoison(folio) ||
+	       (folio_test_large(folio) && folio_test_has_hwpoisoned(folio));
+}
+
 static void gmem_folio_scrub_secret(struct folio *folio)
 {
 	void *addr;

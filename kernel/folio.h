@@ -56,6 +56,9 @@ struct folio *gmem_folio_get(struct gmem_mem *mem, pgoff_t index);
 /* Does anybody but the page cache, page tables and the caller hold the folio? */
 bool gmem_folio_pinned(struct folio *folio);
 
+/* Is any of its pages broken? */
+bool gmem_folio_broken(const struct folio *folio);
+
 /* Zero it, but for pages that can't be touched any more. */
 void gmem_folio_scrub(struct folio *folio);
 

@@ -298,10 +298,7 @@ struct gmem_lend_walk {
 static bool gmem_lend_concerns(struct folio *folio,
 			       enum gmem_reclaim_reason reason)
 {
-	if (reason != GMEM_RECLAIM_POISON)
-		return true;
-	return folio_test_hwpoison(folio) ||
-	       (folio_test_large(folio) && folio_test_has_hwpoisoned(folio));
+	return reason != GMEM_RECLAIM_POISON || gmem_folio_broken(folio);
 }
 
 static int gmem_lend_walk_folio(const struct gmem_lend_walk *walk,
@@ -404,6 +401,7 @@ static void gmem_lend_announce(struct gmem_binding *b, pgoff_t first,
 	    xa_find(&mapping->i_pages, &index, last, gmem_lend_state(b)))
 		provider->reclaim_begin(b->vm, gmem_binding_gfn(b, first),
 					mapping, first, last,
+					reason == GMEM_RECLAIM_TEARDOWN &&
 					gmem_lend_may_sanitize(b, reason));
 }
 
@@ -490,16 +488,6 @@ static int gmem_lend_begin_file(struct gmem_mem *mem, pgoff_t first,
 	return gmem_lend_walk(&walk, first, last, GMEM_FOLIO_SHARED);
 }
 
-/* Bindings that suffer others need no restoring: their provider gives on demand. */
-static void gmem_lend_restore_file(struct gmem_mem *mem, pgoff_t first,
-				   pgoff_t last)
-{
-	struct gmem_binding *b = NULL;
-
-	while ((b = gmem_binding_exclusive_next(mem, first, last, b)))
-		gmem_batch_restore(b, max(first, b->first), min(last, b->last));
-}
-
 int gmem_lend_reclaim_file(struct gmem_mem *mem, pgoff_t first, pgoff_t last)
 {
 	const struct gmem_lend_walk finish = {
@@ -510,10 +498,8 @@ int gmem_lend_reclaim_file(struct gmem_mem *mem, pgoff_t first, pgoff_t last)
 	int err;
 
 	err = gmem_lend_begin_file(mem, first, last, GMEM_RECLAIM_PUNCH);
-	if (err) {
-		gmem_lend_restore_file(mem, first, last);
+	if (err)
 		return err;
-	}
 	/* What is shared has no end of its own. */
 	return gmem_lend_walk(&finish, first, last, GMEM_FOLIO_LENT);
 }

@@ -273,30 +273,21 @@ static bool gmem_range_is_bound(struct gmem_vm *vm, unsigned long first,
 int gmem_vm_populate(struct gmem_vm *vm, unsigned long first,
 		     unsigned long last, u64 *nr_pages)
 {
-	int err;
+	lockdep_assert_held(&vm->lock);
 
-	if (mutex_lock_killable(&vm->lock))
-		return -EINTR;
-	if (gmem_range_is_bound(vm, first, last))
-		err = gmem_range_for_each(vm, first, last, nr_pages,
-					  gmem_populate_part);
-	else
-		err = -ENOENT;
-	mutex_unlock(&vm->lock);
-	return err;
+	if (!gmem_range_is_bound(vm, first, last))
+		return -ENOENT;
+	return gmem_range_for_each(vm, first, last, nr_pages,
+				   gmem_populate_part);
 }
 
 int gmem_vm_populate_all(struct gmem_vm *vm)
 {
 	u64 nr_pages = 0;
-	int err;
 
-	if (mutex_lock_killable(&vm->lock))
-		return -EINTR;
-	err = gmem_range_for_each(vm, 0, vm->max_gfn, &nr_pages,
-				  gmem_populate_part);
-	mutex_unlock(&vm->lock);
-	return err;
+	lockdep_assert_held(&vm->lock);
+	return gmem_range_for_each(vm, 0, vm->max_gfn, &nr_pages,
+				   gmem_populate_part);
 }
 
 int gmem_vm_widen_lent(struct gmem_vm *vm, unsigned long *first,
@@ -305,22 +296,18 @@ int gmem_vm_widen_lent(struct gmem_vm *vm, unsigned long *first,
 	unsigned long next = *first;
 	struct gmem_binding *b;
 	unsigned long pages;
-	int err = 0;
 
-	if (mutex_lock_killable(&vm->lock))
-		return -EINTR;
+	lockdep_assert_held(&vm->lock);
+
 	b = gmem_binding_next(vm, &next, *last);
-	if (!b || gmem_binding_gfn(b, b->first) > *first || next <= *last) {
-		err = -ENOENT;
-	} else if (!gmem_binding_lent(b)) {
-		err = -EINVAL;
-	} else {
-		pages = 1UL << b->mem->order;
-		*first = round_down(*first, pages);
-		*last = round_up(*last + 1, pages) - 1;
-	}
-	mutex_unlock(&vm->lock);
-	return err;
+	if (!b || gmem_binding_gfn(b, b->first) > *first || next <= *last)
+		return -ENOENT;
+	if (!gmem_binding_lent(b))
+		return -EINVAL;
+	pages = 1UL << b->mem->order;
+	*first = round_down(*first, pages);
+	*last = round_up(*last + 1, pages) - 1;
+	return 0;
 }
 
 int gmem_vm_populate_call(void *obj, void *arg)
@@ -334,5 +321,9 @@ int gmem_vm_populate_call(void *obj, void *arg)
 	err = gmem_range_check(vm, range, &first, &last);
 	if (err)
 		return err;
-	return gmem_vm_populate(vm, first, last, &range->nr_pages);
+	if (mutex_lock_killable(&vm->lock))
+		return -EINTR;
+	err = gmem_vm_populate(vm, first, last, &range->nr_pages);
+	mutex_unlock(&vm->lock);
+	return err;
 }

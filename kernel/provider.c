@@ -12,7 +12,7 @@
 
 /* The first one that is present is the default. */
 static const struct gmem_provider *const gmem_providers[] = {
-#ifdef CONFIG_ARM64
+#if defined(CONFIG_ARM64) && defined(CONFIG_ARCH_HAS_PMEM_API)
 	&gmem_gunyah_provider,
 #endif
 	&gmem_window_provider,

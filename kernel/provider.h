@@ -35,7 +35,7 @@ struct gmem_vm_detail {
  * @debugfs: optional; adds files to the module's folder
  * @vm_calls: the calls that its VMs have beside the general ones
  * @nr_vm_calls: how many
- * @vm_details: optional; what it has to say of a VM, for debugfs and netlink: fills in
+ * @vm_details: optional; what it has to say of a VM, for debugfs, fdinfo and netlink: fills in
  *	up to GMEM_MAX_VM_DETAILS and returns how many. Must not sleep.
  * @vm_init: optional; sets up gmem_vm.provider_data
  * @vm_stop: optional; the VM is going, and all it has is about to be taken back: see
@@ -48,10 +48,10 @@ struct gmem_vm_detail {
  *	again; if not even that could be done, the error is -EUCLEAN: the folio
  *	then counts as provided, and both @provide and @reclaim get to try again.
  * @batches: optional; does it want the folios of a populated range all at once?
- * @stage: with @batches: note that @folio is to be provided by the next @commit; no
+ * @stage: with @batches: add @folio to @staged, a list of the provider's own kind; no
  *	error if the guest reaches it already
  * @commit: with @batches: provide what is staged, or if @err isn't 0, forget it and
- *	return that. All or nothing, but on -EUCLEAN, as with @provide; @has then
+ *	return that. The list is empty then. All or nothing, but on -EUCLEAN, as with @provide; @has then
  *	tells what.
  * @has: with @batches: has the guest been given the page at @gfn?
  * @reclaim: undo @provide; no error if there is nothing to undo. Afterwards the
@@ -87,9 +87,9 @@ struct gmem_provider {
 	int (*provide)(struct gmem_vm *vm, unsigned long gfn,
 		       struct folio *folio, u32 map_flags);
 	bool (*batches)(struct gmem_vm *vm);
-	int (*stage)(struct gmem_vm *vm, unsigned long gfn,
-		     struct folio *folio, u32 map_flags);
-	int (*commit)(struct gmem_vm *vm, int err);
+	int (*stage)(struct gmem_vm *vm, struct list_head *staged,
+		     unsigned long gfn, struct folio *folio, u32 map_flags);
+	int (*commit)(struct gmem_vm *vm, struct list_head *staged, int err);
 	bool (*has)(struct gmem_vm *vm, unsigned long gfn);
 	int (*reclaim)(struct gmem_vm *vm, unsigned long gfn,
 		       struct folio *folio, bool sanitize);

@@ -9,6 +9,7 @@
 
 #include <asm/cacheflush.h>
 
+#include "../folio.h"
 #include "../secret.h"
 #include "cache.h"
 
@@ -25,10 +26,8 @@ int gunyah_cache_clean(struct folio *folio)
 {
 	void *addr;
 
-	if (folio_test_hwpoison(folio) ||
-	    (folio_test_large(folio) && folio_test_has_hwpoisoned(folio)))
+	if (gmem_folio_broken(folio))
 		return -EHWPOISON;
-
 	if (!gmem_folio_is_secret(folio)) {
 		gunyah_cache_clean_range(folio_address(folio),
 					 folio_size(folio));
@@ -41,4 +40,15 @@ int gunyah_cache_clean(struct folio *folio)
 	gunyah_cache_clean_range(addr, folio_size(folio));
 	gmem_secret_unmap(addr);
 	return 0;
+}
+
+void gunyah_cache_refresh(struct folio *folio)
+{
+	/*
+	 * Under a hypervisor's second stage, invalidation cleans, too: what the host has
+	 * written to a shared page isn't lost. A page without a linear address has no
+	 * lines but those of its users.
+	 */
+	if (!gmem_folio_broken(folio) && !gmem_folio_is_secret(folio))
+		arch_invalidate_pmem(folio_address(folio), folio_size(folio));
 }

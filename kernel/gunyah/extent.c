@@ -14,6 +14,7 @@
 #include <linux/gmem.h>
 #include <linux/mm.h>
 
+#include "../folio.h"
 #include "../vm.h"
 #include "cache.h"
 #include "extent.h"
@@ -54,8 +55,15 @@ static int gunyah_extent_donate_back(struct gunyah_vm *g, unsigned long gfn,
 				     struct folio *folio, u32 flags)
 {
 	bool shared = flags & GUNYAH_PAGE_SHARED;
-	s64 error;
+	s64 error = 0;
 
+	/* The unmap that should have waited for all has failed. */
+	if (g->unsynced)
+		error = gunyah_memextent_sync(shared ? g->extents.guest_shared :
+						       g->extents.guest_private);
+	if (error)
+		return gunyah_extent_error(g, "wait for the loss of", gfn,
+					   error);
 	error = gunyah_memextent_donate(shared ? GUNYAH_DONATE_TO_SIBLING :
 						 GUNYAH_DONATE_FROM_PROTECTED,
 					shared ? g->extents.guest_shared :
@@ -96,6 +104,8 @@ static int gunyah_extent_do_unmap(struct gunyah_vm *g, unsigned long gfn,
 	if (!sync)
 		mapping.flags |= GUNYAH_MAP_NOSYNC;
 	error = gunyah_addrspace_unmap(&mapping);
+	if (!error)
+		g->unsynced = !sync;
 	if (!error)
 		gunyah_pages_set(g, gfn, folio_nr_pages(folio),
 				 flags & ~GUNYAH_PAGE_MAPPED);
@@ -187,7 +197,7 @@ int gunyah_extent_reclaim(struct gunyah_vm *g, unsigned long gfn,
 	err = gunyah_extent_donate_back(g, gfn, folio, flags);
 	if (!err)
 		gunyah_pages_set(g, gfn, folio_nr_pages(folio), 0);
-	else if (!gunyah_vm_ended(g))
+	else if (!gunyah_vm_ended(g) && !gmem_folio_broken(folio))
 		gunyah_extent_map(g, gfn, folio, flags & ~GUNYAH_PAGE_MAPPED);
 	return err;
 }

@@ -16,6 +16,7 @@ enum gunyah_hypercall {
 	GUNYAH_MSGQUEUE_RECEIVE = 0x1c,
 	GUNYAH_ADDRSPACE_MAP = 0x2b,
 	GUNYAH_ADDRSPACE_UNMAP = 0x2c,
+	GUNYAH_MEMEXTENT_MODIFY = 0x30,
 	GUNYAH_MEMEXTENT_DONATE = 0x61,
 	GUNYAH_VCPU_RUN = 0x65,
 };
@@ -190,6 +191,16 @@ s64 gunyah_addrspace_unmap(const struct gunyah_mapping *mapping)
 	};
 
 	return gunyah_hypercall(GUNYAH_ADDRSPACE_UNMAP, &regs);
+}
+
+s64 gunyah_memextent_sync(u64 extent)
+{
+	struct arm_smccc_1_2_regs regs = {
+		.a1 = extent,
+		.a2 = GUNYAH_MODIFY_SYNC_ALL,
+	};
+
+	return gunyah_hypercall(GUNYAH_MEMEXTENT_MODIFY, &regs);
 }
 
 s64 gunyah_memextent_donate(u64 type, u64 from, u64 to, u64 offset, u64 size)

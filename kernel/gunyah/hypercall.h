@@ -91,6 +91,9 @@ s64 gunyah_msgqueue_receive(u64 cap, void *msg, size_t room, size_t *size,
 #define GUNYAH_MAP_VMMIO BIT_ULL(2)
 #define GUNYAH_MAP_NOSYNC BIT_ULL(31)
 
+/* The operation of gunyah_memextent_sync(). */
+#define GUNYAH_MODIFY_SYNC_ALL 255
+
 /* Types of gunyah_memextent_donate(). */
 #define GUNYAH_DONATE_TO_SIBLING 2
 #define GUNYAH_DONATE_TO_PROTECTED 3
@@ -117,6 +120,8 @@ struct gunyah_mapping {
 /* @access: GUNYAH_ACCESS bits, for user and kernel mode alike. */
 s64 gunyah_addrspace_map(const struct gunyah_mapping *mapping, u64 access);
 s64 gunyah_addrspace_unmap(const struct gunyah_mapping *mapping);
+/* Wait until nobody uses what was unmapped of @extent with GUNYAH_MAP_NOSYNC. */
+s64 gunyah_memextent_sync(u64 extent);
 s64 gunyah_memextent_donate(u64 type, u64 from, u64 to, u64 offset, u64 size);
 
 /* Why a vCPU stopped. */

@@ -2,7 +2,6 @@
 #include <linux/align.h>
 #include <linux/build_bug.h>
 #include <linux/minmax.h>
-#include <linux/sched.h>
 
 #include "pages.h"
 #include "vm.h"
@@ -69,28 +68,4 @@ int gunyah_pages_set(struct gunyah_vm *g, unsigned long gfn, unsigned long nr,
 		gfn = next;
 	}
 	return 0;
-}
-
-bool gunyah_pages_find(struct gunyah_vm *g, unsigned long *gfn,
-		       unsigned long last, u32 flags)
-{
-	unsigned long index = *gfn / GUNYAH_ENTRY_PAGES;
-	unsigned long at;
-	void *entry;
-
-	lockdep_assert_held(&g->mem_lock);
-	xa_for_each_range(&g->pages, index, entry, index,
-			  last / GUNYAH_ENTRY_PAGES) {
-		cond_resched();
-		if (!xa_to_value(entry))
-			continue;
-		at = max(*gfn, index * GUNYAH_ENTRY_PAGES);
-		for (; at <= last && at / GUNYAH_ENTRY_PAGES == index; at++) {
-			if (gunyah_pages_get(g, at) & flags) {
-				*gfn = at;
-				return true;
-			}
-		}
-	}
-	return false;
 }

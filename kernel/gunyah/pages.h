@@ -26,8 +26,5 @@ u32 gunyah_pages_get(struct gunyah_vm *g, unsigned long gfn);
 /* On -ENOMEM none has flags. That can't happen if all had some, or @flags is 0. */
 int gunyah_pages_set(struct gunyah_vm *g, unsigned long gfn, unsigned long nr,
 		     u32 flags);
-/* The first GFN of [@gfn, @last] with one of @flags; false if there is none. */
-bool gunyah_pages_find(struct gunyah_vm *g, unsigned long *gfn,
-		       unsigned long last, u32 flags);
 
 #endif /* _GMEM_GUNYAH_PAGES_H */

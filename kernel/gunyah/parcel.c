@@ -28,8 +28,9 @@
  * @entries: where they are, in their order
  * @nr_entries: how many
  * @room: for how many there is memory
- * @late: a request about it that timed out: to give it, while there is no handle, else
- *	to take it back
+ * @late: a request about it without a clear answer yet: to give it, while there is no
+ *	handle, else to take it back
+ * @refused: not 0: it won't come back, so nobody need ask again
  */
 struct gunyah_parcel {
 	struct list_head list;
@@ -42,6 +43,7 @@ struct gunyah_parcel {
 	size_t nr_entries;
 	size_t room;
 	struct gunyah_rpc *late;
+	int refused;
 };
 
 static struct gunyah_parcel *gunyah_parcel_alloc(unsigned long gfn, bool lend,
@@ -71,6 +73,12 @@ static unsigned long gunyah_parcel_last(const struct gunyah_parcel *p)
 	return p->gfn + p->nr - 1;
 }
 
+/* A parcel is labelled with its guest address, in units of 4 KiB. */
+static u64 gunyah_parcel_label(unsigned long gfn)
+{
+	return (u64)gfn << (PAGE_SHIFT - 12);
+}
+
 /* Add physical pages behind those that it has. */
 static int gunyah_parcel_add(struct gunyah_parcel *p, u64 base, u64 size)
 {
@@ -86,7 +94,7 @@ static int gunyah_parcel_add(struct gunyah_parcel *p, u64 base, u64 size)
 			room = max_t(size_t, 16, p->room * 2);
 			entries = kvrealloc(p->entries,
 					    array_size(room, sizeof(*entries)),
-					    GFP_KERNEL_ACCOUNT);
+					    GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 			if (!entries)
 				return -ENOMEM;
 			p->entries = entries;
@@ -138,8 +146,10 @@ int gunyah_parcel_stage(struct gunyah_vm *g, struct list_head *staged,
 
 	if (gunyah_pages_get(g, gfn))
 		return 0;
-	/* A parcel is labelled with the number of its first page. */
-	if (gfn + nr - 1 > U32_MAX)
+	/* Nobody would use it. */
+	if (gunyah_vm_ended(g))
+		return -EIO;
+	if (gunyah_parcel_label(gfn) > U32_MAX)
 		return -EOPNOTSUPP;
 	err = gunyah_cache_clean(folio);
 	if (err)
@@ -174,7 +184,7 @@ static int gunyah_parcel_give(struct gunyah_vm *g, struct gunyah_parcel *p)
 		.vmid = g->vmid,
 		.lend = p->lend,
 		.access = p->access,
-		.label = p->gfn,
+		.label = gunyah_parcel_label(p->gfn),
 		.entries = p->entries,
 		.nr_entries = p->nr_entries,
 	};
@@ -199,11 +209,13 @@ static void gunyah_parcel_keep(struct gunyah_vm *g, struct gunyah_parcel *p)
 
 /* ---- taking back ---- */
 
-/* Was there an answer meanwhile to what timed out? 1 if the parcel is the host's. */
+/*
+ * What became of a request whose answer didn't come, or wasn't understood. 0: the RM has
+ * the parcel; -ENOENT: it hasn't; else nobody knows.
+ */
 static int gunyah_parcel_catch_up(struct gunyah_vm *g, struct gunyah_parcel *p)
 {
 	struct gunyah_rpc *late = p->late;
-	bool giving = p->handle == GUNYAH_RM_NO_HANDLE;
 	int err;
 
 	gunyah_rm_receive(g->rm);
@@ -214,35 +226,54 @@ static int gunyah_parcel_catch_up(struct gunyah_vm *g, struct gunyah_parcel *p)
 	if (!completion_done(&late->done))
 		return -ETIMEDOUT;
 
-	err = late->err;
-	if (giving && !err)
+	if (p->handle != GUNYAH_RM_NO_HANDLE)
+		err = late->rm_error ? 0 : -ENOENT;
+	else if (late->rm_error)
+		err = -ENOENT;
+	else
 		err = gunyah_rm_mem_handle(late, &p->handle);
+	if (err == -EBADMSG) {
+		p->handle = GUNYAH_RM_NO_HANDLE;
+		return err;
+	}
 	p->late = NULL;
 	gunyah_rpc_put(late);
-	/* Never given; or taken back, now known; or refused: ask again. */
-	return giving ? !!err : !err;
+	return err;
+}
+
+static int gunyah_parcel_do_return(struct gunyah_vm *g, struct gunyah_parcel *p,
+				   bool sanitize)
+{
+	int err = 0;
+
+	if (p->late)
+		err = gunyah_parcel_catch_up(g, p);
+	if (err || p->handle == GUNYAH_RM_NO_HANDLE)
+		return err == -ENOENT ? 0 : err;
+	/* Until then, what it has accepted stays in use. */
+	if (g->memory == GUNYAH_MEMORY_PARCELS && READ_ONCE(g->exited))
+		gunyah_vm_reset(g);
+	return gunyah_rm_mem_reclaim(g->rm, p->handle, sanitize, &p->late);
 }
 
 /* The RM has nothing to do with the parcel any more. */
 static int gunyah_parcel_return(struct gunyah_vm *g, struct gunyah_parcel *p,
 				bool sanitize)
 {
-	int ret = 0;
+	int err;
 
-	if (p->late)
-		ret = gunyah_parcel_catch_up(g, p);
-	if (ret < 0 || ret > 0 || p->handle == GUNYAH_RM_NO_HANDLE)
-		return min(ret, 0);
-	/* Until then, what it has accepted stays in use. */
-	if (READ_ONCE(g->exited) && !READ_ONCE(g->has_reset))
-		gunyah_vm_reset(g);
-
-	ret = gunyah_rm_mem_reclaim(g->rm, p->handle, sanitize, &p->late);
-	if (ret)
-		dev_warn_ratelimited(g->rm->dev,
-				     "VM %u (VMID %u): the Resource Manager doesn't give back parcel %u of %lu pages: error %d\n",
-				     g->vm->id, g->vmid, p->handle, p->nr, ret);
-	return ret;
+	if (p->refused)
+		return p->refused;
+	err = gunyah_parcel_do_return(g, p, sanitize);
+	if (!err)
+		return 0;
+	dev_warn_ratelimited(g->rm->dev,
+			     "VM %u (VMID %u): the Resource Manager doesn't give back parcel %u of %lu pages: error %d\n",
+			     g->vm->id, g->vmid, p->handle, p->nr, err);
+	/* One verdict is enough: the core asks for each of its pages. */
+	if (g->stopped)
+		p->refused = err;
+	return err;
 }
 
 int gunyah_parcel_commit(struct gunyah_vm *g, struct list_head *staged)
@@ -384,7 +415,9 @@ static int gunyah_parcel_take_from(struct gunyah_vm *g, struct gunyah_parcel *p,
 	if (!gunyah_vm_ended(g) && (p->gfn < first || gunyah_parcel_last(p) > last))
 		return gunyah_parcel_take_part(g, p, first, last);
 
-	err = gunyah_parcel_return(g, p, sanitize);
+	/* Of other pages, somebody may yet want the contents. */
+	err = gunyah_parcel_return(g, p, sanitize && p->gfn >= first &&
+				   gunyah_parcel_last(p) <= last);
 	if (err)
 		return err;
 	gunyah_parcel_drop(g, p);
@@ -426,18 +459,21 @@ int gunyah_parcel_find(struct gunyah_vm *g, unsigned long gfn, u32 *handle,
 	return -ENOENT;
 }
 
-void gunyah_parcels_adopt(struct gunyah_vm *g)
+void gunyah_parcel_adopt(struct gunyah_vm *g, u32 handle)
 {
-	struct gunyah_parcel *p, *next;
+	struct gunyah_parcel *p;
 
-	list_for_each_entry_safe(p, next, &g->parcels, list) {
+	list_for_each_entry(p, &g->parcels, list) {
+		if (p->handle != handle)
+			continue;
 		gunyah_pages_set(g, p->gfn, p->nr,
 				 GUNYAH_PAGE_DONATED | GUNYAH_PAGE_MAPPED |
 				 FIELD_PREP(GUNYAH_PAGE_ACCESS, p->access));
 		list_del(&p->list);
 		gunyah_parcel_free(p);
+		WRITE_ONCE(g->nr_parcels, g->nr_parcels - 1);
+		return;
 	}
-	WRITE_ONCE(g->nr_parcels, 0);
 }
 
 void gunyah_parcels_end(struct gunyah_vm *g)
@@ -446,9 +482,11 @@ void gunyah_parcels_end(struct gunyah_vm *g)
 
 	mutex_lock(&g->mem_lock);
 	list_for_each_entry_safe(p, next, &g->parcels, list) {
-		dev_err(g->rm->dev,
-			"VM %u (VMID %u): parcel %u was never given back: %lu pages are lost until reboot\n",
-			g->vm->id, g->vmid, p->handle, p->nr);
+		if (gunyah_parcel_return(g, p, false))
+			dev_err_ratelimited(g->rm->dev,
+					    "VM %u (VMID %u): parcel %u was never given back: %lu pages are lost until reboot\n",
+					    g->vm->id, g->vmid, p->handle,
+					    p->nr);
 		gunyah_parcel_drop(g, p);
 	}
 	mutex_unlock(&g->mem_lock);

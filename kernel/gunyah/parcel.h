@@ -33,8 +33,8 @@ int gunyah_parcel_take(struct gunyah_vm *g, unsigned long first,
 /* The parcel with guest page @gfn: its handle and first page; -ENOENT. */
 int gunyah_parcel_find(struct gunyah_vm *g, unsigned long gfn, u32 *handle,
 		       unsigned long *first);
-/* With extents: what was lent by parcels before the start belongs to them after it. */
-void gunyah_parcels_adopt(struct gunyah_vm *g);
+/* With extents: the pages of the image belong to them once the guest has started. */
+void gunyah_parcel_adopt(struct gunyah_vm *g, u32 handle);
 /* The VM is gone. Takes the lock. */
 void gunyah_parcels_end(struct gunyah_vm *g);
 

@@ -66,12 +66,14 @@ static void gunyah_free_interrupts(struct gunyah_rm *rm)
 }
 
 /* Without one of them, whoever waits looks again and again. */
-static void gunyah_request_interrupts(struct platform_device *pdev,
-				      struct gunyah_rm *rm)
+static int gunyah_request_interrupts(struct platform_device *pdev,
+				     struct gunyah_rm *rm)
 {
 	int irq;
 
 	irq = platform_get_irq_optional(pdev, 0);
+	if (irq == -EPROBE_DEFER)
+		return irq;
 	if (irq > 0 && !request_irq(irq, gunyah_rm_tx_interrupt, 0,
 				    "gmem-gunyah-tx", rm))
 		rm->tx_irq = irq;
@@ -84,6 +86,7 @@ static void gunyah_request_interrupts(struct platform_device *pdev,
 		dev_warn(&pdev->dev,
 			 "no interrupt for messages %s the Resource Manager: polling\n",
 			 rm->tx_irq ? "from" : rm->rx_irq ? "to" : "to and from");
+	return 0;
 }
 
 static int gunyah_probe(struct platform_device *pdev)
@@ -111,7 +114,9 @@ static int gunyah_probe(struct platform_device *pdev)
 	err = gunyah_rm_open(rm);
 	if (err)
 		goto free_rm;
-	gunyah_request_interrupts(pdev, rm);
+	err = gunyah_request_interrupts(pdev, rm);
+	if (err)
+		goto free_interrupts;
 
 	err = gunyah_rm_get_vmid(rm, &rm->vmid);
 	if (err) {

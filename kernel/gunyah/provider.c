@@ -12,6 +12,7 @@
 #include "../guestmem.h"
 #include "../provider.h"
 #include "../vm.h"
+#include "cache.h"
 #include "extent.h"
 #include "pages.h"
 #include "parcel.h"
@@ -59,27 +60,27 @@ static bool gunyah_batches(struct gmem_vm *vm)
 	return READ_ONCE(g->memory) == GUNYAH_MEMORY_PARCELS;
 }
 
-static int gunyah_stage(struct gmem_vm *vm, unsigned long gfn,
-			struct folio *folio, u32 map_flags)
+static int gunyah_stage(struct gmem_vm *vm, struct list_head *staged,
+			unsigned long gfn, struct folio *folio, u32 map_flags)
 {
 	struct gunyah_vm *g = vm->provider_data;
 	int err;
 
 	mutex_lock(&g->mem_lock);
-	err = gunyah_parcel_stage(g, &g->staged, gfn, folio, map_flags);
+	err = gunyah_parcel_stage(g, staged, gfn, folio, map_flags);
 	mutex_unlock(&g->mem_lock);
 	return err;
 }
 
-static int gunyah_commit(struct gmem_vm *vm, int err)
+static int gunyah_commit(struct gmem_vm *vm, struct list_head *staged, int err)
 {
 	struct gunyah_vm *g = vm->provider_data;
 
 	mutex_lock(&g->mem_lock);
 	if (err)
-		gunyah_parcel_unstage(g, &g->staged);
+		gunyah_parcel_unstage(g, staged);
 	else
-		err = gunyah_parcel_commit(g, &g->staged);
+		err = gunyah_parcel_commit(g, staged);
 	mutex_unlock(&g->mem_lock);
 	return err;
 }
@@ -111,6 +112,9 @@ static int gunyah_reclaim(struct gmem_vm *vm, unsigned long gfn,
 	else if (flags)
 		err = gunyah_extent_reclaim(g, gfn, folio);
 	mutex_unlock(&g->mem_lock);
+	/* It may have come back before, by gunyah_reclaim_begin(). */
+	if (!err)
+		gunyah_cache_refresh(folio);
 	return err;
 }
 
@@ -215,8 +219,8 @@ static const struct gmem_call gunyah_vm_calls[] = {
 const struct gmem_provider gmem_gunyah_provider = {
 	.name = "gunyah",
 	.max_guest_addr_bits = 48,
-	/* Any but none, and writing without reading but with execution. */
-	.map_access = GENMASK(7, 1) &
+	/* Gunyah doesn't tell a fetch from a read: what executes can be read. */
+	.map_access = GENMASK(7, 1) & ~BIT(GMEM_ACCESS_EXEC) &
 		      ~BIT(GMEM_ACCESS_WRITE | GMEM_ACCESS_EXEC),
 	.takes_secret = true,
 	.init = gunyah_platform_init,

@@ -72,6 +72,7 @@ const char *gunyah_rm_error_name(u32 error);
  * @err: an errno: of @rm_error, or because the reply could not be kept
  * @reply: payload
  * @size: its size
+ * @small: room for a reply that must not be lost for want of memory: a handle, a VMID
  */
 struct gunyah_rpc {
 	struct kref ref;
@@ -83,6 +84,7 @@ struct gunyah_rpc {
 	int err;
 	void *reply;
 	size_t size;
+	u8 small[8];
 };
 
 /*
@@ -131,7 +133,8 @@ struct gunyah_rm_counters {
  * @next_seq: cursor of @pending
  * @vms: VMID -> &struct gunyah_vm, for notifications
  * @event: a notification came
- * @poll: looks for notifications while VMs are there and there is no @rx_irq
+ * @poll: looks for notifications while VMs are there; with @rx_irq, too, but seldom: one
+ *	may get lost
  * @counters: see there
  *
  * Lifetime: from probe to module exit; VMs hold the module. Locks, outermost first:
@@ -178,7 +181,7 @@ void gunyah_rpc_put(struct gunyah_rpc *rpc);
 /* Take in what the RM has sent, whether an interrupt told of it or not. */
 void gunyah_rm_receive(struct gunyah_rm *rm);
 
-/* Notifications for @vmid go to gunyah_vm_notify() from here on. -ENOMEM, -EBUSY */
+/* Notifications for @vmid go to gunyah_vm_notify() from here on. -ENOMEM */
 int gunyah_rm_add_vm(struct gunyah_rm *rm, struct gunyah_vm *vm, u16 vmid);
 /* No error if they never did. */
 void gunyah_rm_remove_vm(struct gunyah_rm *rm, struct gunyah_vm *vm);

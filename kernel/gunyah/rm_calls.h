@@ -29,7 +29,6 @@ enum gunyah_rm_message {
 	GUNYAH_RM_VM_SET_DEMAND_PAGING = 0x56000033,
 	GUNYAH_RM_VM_SET_ADDRESS_LAYOUT = 0x56000034,
 	GUNYAH_RM_NOTIFY_VM_EXITED = 0x56100001,
-	GUNYAH_RM_NOTIFY_VM_SHUTDOWN = 0x56100002,
 	GUNYAH_RM_NOTIFY_VM_STATUS = 0x56100008,
 };
 
@@ -51,19 +50,8 @@ struct gunyah_rm_vm_status {
 	__le16 app_status;
 } __packed;
 
-enum gunyah_rm_vm_state {
-	GUNYAH_RM_VM_NO_STATE = 0,
-	GUNYAH_RM_VM_INIT_STATE = 1,
-	GUNYAH_RM_VM_READY = 2,
-	GUNYAH_RM_VM_RUNNING = 3,
-	GUNYAH_RM_VM_PAUSED = 4,
-	GUNYAH_RM_VM_LOAD = 5,
-	GUNYAH_RM_VM_AUTH = 6,
-	GUNYAH_RM_VM_INIT_FAILED = 8,
-	GUNYAH_RM_VM_HAS_EXITED = 9,
-	GUNYAH_RM_VM_RESETTING = 10,
-	GUNYAH_RM_VM_HAS_RESET = 11,
-};
+/* The one value of gunyah_rm_vm_status.vm_status that matters here. */
+#define GUNYAH_RM_VM_HAS_RESET 11
 
 /* Is it about a VM, whole, and about which? */
 bool gunyah_rm_notified_vmid(u32 message, const void *payload, size_t size,
@@ -167,12 +155,13 @@ struct gunyah_rm_parcel {
 
 /*
  * MEM_LEND or MEM_SHARE, with MEM_APPEND as often as it takes. @handle is
- * GUNYAH_RM_NO_HANDLE unless there is one, which on failure has to be reclaimed.
+ * GUNYAH_RM_NO_HANDLE unless there is one, which on failure has to be reclaimed. @late is
+ * there, too, if the answer wasn't understood.
  */
 int gunyah_rm_mem_give(struct gunyah_rm *rm,
 		       const struct gunyah_rm_parcel *parcel, u32 *handle,
 		       struct gunyah_rpc **late);
-/* The handle in the reply to a MEM_LEND or MEM_SHARE. */
+/* The handle in the reply to a MEM_LEND or MEM_SHARE; -EBADMSG if there is none. */
 int gunyah_rm_mem_handle(const struct gunyah_rpc *rpc, u32 *handle);
 int gunyah_rm_mem_reclaim(struct gunyah_rm *rm, u32 handle, bool sanitize,
 			  struct gunyah_rpc **late);

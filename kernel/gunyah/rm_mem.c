@@ -72,7 +72,7 @@ int gunyah_rm_mem_handle(const struct gunyah_rpc *rpc, u32 *handle)
 		return -EBADMSG;
 	memcpy(&value, rpc->reply, sizeof(value));
 	*handle = le32_to_cpu(value);
-	return 0;
+	return *handle == GUNYAH_RM_NO_HANDLE ? -EBADMSG : 0;
 }
 
 /* The first message, with the first @nr entries. */
@@ -109,7 +109,8 @@ static int gunyah_rm_mem_first(struct gunyah_rm *rm, void *buf,
 			     buf, end - buf, &rpc);
 	if (!err)
 		err = gunyah_rm_mem_handle(rpc, handle);
-	if (err == -ETIMEDOUT)
+	/* What the RM hasn't refused it may have done. */
+	if (err && rpc && !rpc->rm_error)
 		*late = rpc;
 	else
 		gunyah_rpc_put(rpc);

@@ -49,7 +49,8 @@ static void gunyah_rpc_free(struct kref *ref)
 {
 	struct gunyah_rpc *rpc = container_of(ref, struct gunyah_rpc, ref);
 
-	kfree(rpc->reply);
+	if (rpc->reply != rpc->small)
+		kfree(rpc->reply);
 	kfree(rpc);
 }
 
@@ -93,7 +94,8 @@ static int gunyah_rm_send_message(struct gunyah_rm *rm, size_t size, bool last,
 			return -ETIMEDOUT;
 		gunyah_rm_wait_tx(rm);
 	}
-	if (!not_full)
+	/* The reply to the last one is more urgent than room for the next. */
+	if (!not_full && !last)
 		gunyah_rm_wait_tx(rm);
 	return 0;
 }
@@ -166,12 +168,14 @@ static void gunyah_rm_reply(struct gunyah_rm *rm,
 	rpc->rm_error = le32_to_cpu(error);
 	rpc->err = gunyah_rm_error_errno(rpc->rm_error);
 	rpc->size = rx->size - sizeof(error);
-	rpc->reply = kmemdup(rx->payload + sizeof(error), rpc->size, GFP_KERNEL);
-	if (!rpc->reply) {
+	rpc->reply = rpc->size <= sizeof(rpc->small) ?
+		     rpc->small : kmalloc(rpc->size, GFP_KERNEL);
+	if (rpc->reply)
+		memcpy(rpc->reply, rx->payload + sizeof(error), rpc->size);
+	else
 		rpc->size = 0;
-		if (!rpc->err)
-			rpc->err = -ENOMEM;
-	}
+	if (!rpc->reply && !rpc->err)
+		rpc->err = -ENOMEM;
 	complete_all(&rpc->done);
 	gunyah_rpc_put(rpc);
 }
@@ -293,6 +297,7 @@ static unsigned int gunyah_rm_drain(struct gunyah_rm *rm)
 		}
 		gunyah_rm_take(rm, size);
 		nr++;
+		cond_resched();
 	}
 	mutex_unlock(&rm->rx_lock);
 	return nr;
@@ -326,8 +331,12 @@ static void gunyah_rm_poll(struct work_struct *work)
 
 int gunyah_rm_add_vm(struct gunyah_rm *rm, struct gunyah_vm *vm, u16 vmid)
 {
-	int err = xa_insert(&rm->vms, vmid, vm, GFP_KERNEL);
+	int err;
 
+	/* Who had the VMID before may just be about to leave: it listens no more. */
+	mutex_lock(&rm->rx_lock);
+	err = xa_err(xa_store(&rm->vms, vmid, vm, GFP_KERNEL));
+	mutex_unlock(&rm->rx_lock);
 	if (!err)
 		schedule_delayed_work(&rm->poll, gunyah_rm_slice(rm));
 	return err;
@@ -351,7 +360,9 @@ static struct gunyah_rpc *gunyah_rpc_alloc(struct gunyah_rm *rm, u32 message)
 	rpc = kzalloc(sizeof(*rpc), GFP_KERNEL);
 	if (!rpc)
 		return NULL;
+	/* The table's, and the caller's. */
 	kref_init(&rpc->ref);
+	kref_get(&rpc->ref);
 	init_completion(&rpc->done);
 	rpc->message = message;
 	if (xa_alloc_cyclic(&rm->pending, &seq, rpc, XA_LIMIT(0, U16_MAX),
@@ -360,26 +371,28 @@ static struct gunyah_rpc *gunyah_rpc_alloc(struct gunyah_rm *rm, u32 message)
 		return NULL;
 	}
 	rpc->seq = seq;
-	/* The caller's; the first one is that of the table. */
-	kref_get(&rpc->ref);
 	return rpc;
 }
 
 static void gunyah_rpc_cancel(struct gunyah_rm *rm, struct gunyah_rpc *rpc)
 {
-	if (xa_erase(&rm->pending, rpc->seq) == rpc)
+	if (xa_cmpxchg(&rm->pending, rpc->seq, rpc, NULL, GFP_KERNEL) == rpc)
 		gunyah_rpc_put(rpc);
 }
 
 static bool gunyah_rpc_wait(struct gunyah_rm *rm, struct gunyah_rpc *rpc,
 			    unsigned long end)
 {
-	while (!wait_for_completion_timeout(&rpc->done, gunyah_rm_slice(rm))) {
+	long left;
+
+	for (;;) {
+		left = clamp_t(long, end - jiffies, 1, gunyah_rm_slice(rm));
+		if (wait_for_completion_timeout(&rpc->done, left))
+			return true;
 		gunyah_rm_receive(rm);
-		if (time_after(jiffies, end))
+		if (time_after_eq(jiffies, end))
 			return try_wait_for_completion(&rpc->done);
 	}
-	return true;
 }
 
 static int gunyah_rpc_finish(struct gunyah_rm *rm, struct gunyah_rpc *rpc,

@@ -55,27 +55,29 @@ static int gunyah_start_alloc_vmid(struct gunyah_vm *g)
 }
 
 /* The pages of the device tree, whole as their guestmem has them. */
-static int gunyah_start_dtb_pages(struct gunyah_vm *g, unsigned long *first,
-				  unsigned long *last)
+static int gunyah_start_find_dtb(struct gunyah_vm *g)
 {
-	*first = PHYS_PFN(g->dtb_addr);
-	*last = PHYS_PFN(g->dtb_addr + g->dtb_size - 1);
-	return gmem_vm_widen_lent(g->vm, first, last);
+	g->first = PHYS_PFN(g->dtb_addr);
+	g->last = PHYS_PFN(g->dtb_addr + g->dtb_size - 1);
+	return gmem_vm_widen_lent(g->vm, &g->first, &g->last);
 }
 
+/* By a parcel, on any platform. */
 static int gunyah_start_lend_dtb(struct gunyah_vm *g)
 {
-	unsigned long first, last;
 	u64 nr_pages = 0;
 	int err;
 
-	err = gunyah_start_dtb_pages(g, &first, &last);
-	if (err)
-		return err;
-	/* On any platform. */
-	gunyah_start_set_memory(g, GUNYAH_MEMORY_PARCELS);
-	err = gmem_vm_populate(g->vm, first, last, &nr_pages);
-	gunyah_start_set_memory(g, GUNYAH_MEMORY_NONE);
+	/* Held all the time, so that nothing else comes into a parcel now. */
+	if (mutex_lock_killable(&g->vm->lock))
+		return -EINTR;
+	err = gunyah_start_find_dtb(g);
+	if (!err) {
+		gunyah_start_set_memory(g, GUNYAH_MEMORY_PARCELS);
+		err = gmem_vm_populate(g->vm, g->first, g->last, &nr_pages);
+		gunyah_start_set_memory(g, GUNYAH_MEMORY_NONE);
+	}
+	mutex_unlock(&g->vm->lock);
 	return err;
 }
 
@@ -88,6 +90,7 @@ static int gunyah_start_config_image(struct gunyah_vm *g)
 	mutex_lock(&g->mem_lock);
 	err = gunyah_parcel_find(g, PHYS_PFN(g->dtb_addr), &image.handle,
 				 &first);
+	g->image = image.handle;
 	mutex_unlock(&g->mem_lock);
 	if (err)
 		return err;
@@ -96,8 +99,9 @@ static int gunyah_start_config_image(struct gunyah_vm *g)
 }
 
 /*
- * The guest ranges that are lent, one behind the other as one; if there are more than
- * one message may have, the last one goes to the end.
+ * The guest ranges that are lent, one behind the other as one. Of more than one message
+ * may have, the rest is left out: then Gunyah takes a touch there for one of a device
+ * at first, and so do we, until we see that there is memory.
  */
 static u32 gunyah_start_collect(struct gmem_vm *vm,
 				struct gunyah_rm_range *ranges)
@@ -113,9 +117,10 @@ static u32 gunyah_start_collect(struct gmem_vm *vm,
 			continue;
 		base = PFN_PHYS(gmem_binding_gfn(b, b->first));
 		end = PFN_PHYS(gmem_binding_gfn(b, b->last) + 1);
-		if (!range || (nr < GUNYAH_RM_MAX_RANGES &&
-			       le64_to_cpu(range->base) +
-			       le64_to_cpu(range->size) != base)) {
+		if (!range || le64_to_cpu(range->base) +
+			      le64_to_cpu(range->size) != base) {
+			if (nr == GUNYAH_RM_MAX_RANGES)
+				break;
 			range = &ranges[nr++];
 			range->base = cpu_to_le64(base);
 		}
@@ -149,24 +154,25 @@ static int gunyah_start_demand_paging(struct gunyah_vm *g)
 
 static int gunyah_start_layout(struct gunyah_vm *g)
 {
-	unsigned long first, last;
-	int err;
-
 	if (g->memory == GUNYAH_MEMORY_PARCELS)
 		return 0;
-	err = gunyah_start_dtb_pages(g, &first, &last);
-	if (err)
-		return err;
-	return gunyah_rm_vm_set_address_layout(g->rm, g->vmid, PFN_PHYS(first),
-					       PFN_PHYS(last - first + 1));
+	return gunyah_rm_vm_set_address_layout(g->rm, g->vmid,
+					       PFN_PHYS(g->first),
+					       PFN_PHYS(g->last - g->first + 1));
 }
 
 /* All that is bound, where the guest can't ask for it later. */
 static int gunyah_start_provide(struct gunyah_vm *g)
 {
+	int err;
+
 	if (g->memory != GUNYAH_MEMORY_PARCELS)
 		return 0;
-	return gmem_vm_populate_all(g->vm);
+	if (mutex_lock_killable(&g->vm->lock))
+		return -EINTR;
+	err = gmem_vm_populate_all(g->vm);
+	mutex_unlock(&g->vm->lock);
+	return err;
 }
 
 static int gunyah_start_init(struct gunyah_vm *g)
@@ -234,7 +240,7 @@ static int gunyah_start_resources(struct gunyah_vm *g)
 		   x->host_private;
 	gunyah_start_set_memory(g, complete ? GUNYAH_MEMORY_EXTENTS :
 					      GUNYAH_MEMORY_PARCELS);
-	return complete ? 0 : gmem_vm_populate_all(g->vm);
+	return gunyah_start_provide(g);
 }
 
 static int gunyah_start_boot_context(struct gunyah_vm *g)
@@ -262,14 +268,17 @@ static int gunyah_start_boot_context(struct gunyah_vm *g)
 	return 0;
 }
 
+/* All at once for who takes memory back: before, the guest doesn't run. */
 static int gunyah_start_run(struct gunyah_vm *g)
 {
 	int err;
 
+	mutex_lock(&g->mem_lock);
 	WRITE_ONCE(g->phase, GUNYAH_PHASE_STARTING);
 	err = gunyah_rm_vm_start(g->rm, g->vmid, &g->late);
 	if (!err)
 		gunyah_vm_started(g);
+	mutex_unlock(&g->mem_lock);
 	return err;
 }
 
@@ -300,8 +309,10 @@ static int gunyah_start(struct gunyah_vm *g)
 		err = gunyah_start_steps[i].fn(g);
 		if (!err)
 			continue;
-		dev_warn(g->rm->dev, "VM %u (VMID %u) can't %s: error %d\n",
-			 g->vm->id, g->vmid, gunyah_start_steps[i].what, err);
+		dev_warn_ratelimited(g->rm->dev,
+				     "VM %u (VMID %u) can't %s: error %d\n",
+				     g->vm->id, g->vmid,
+				     gunyah_start_steps[i].what, err);
 		return err;
 	}
 	dev_dbg(g->rm->dev, "VM %u (VMID %u) runs, with memory by %s\n",
@@ -310,12 +321,22 @@ static int gunyah_start(struct gunyah_vm *g)
 	return 0;
 }
 
+static int gunyah_start_check_dtb(struct gunyah_vm *g)
+{
+	int err;
+
+	if (mutex_lock_killable(&g->vm->lock))
+		return -EINTR;
+	err = gunyah_start_find_dtb(g);
+	mutex_unlock(&g->vm->lock);
+	return err;
+}
+
 int gunyah_vm_start_call(void *obj, void *arg)
 {
 	const unsigned long *value = arg;
 	struct gmem_vm *vm = obj;
 	struct gunyah_vm *g = vm->provider_data;
-	unsigned long first, last;
 	int err;
 
 	if (*value)
@@ -328,7 +349,7 @@ int gunyah_vm_start_call(void *obj, void *arg)
 	else if (!g->dtb_size)
 		err = -EINVAL;
 	else
-		err = gunyah_start_dtb_pages(g, &first, &last);
+		err = gunyah_start_check_dtb(g);
 	if (!err) {
 		g->started = true;
 		err = gunyah_start(g);

@@ -15,6 +15,7 @@
 			 { 0x1c, "msgqueue_receive" },			\
 			 { 0x2b, "addrspace_map" },			\
 			 { 0x2c, "addrspace_unmap" },			\
+			 { 0x30, "memextent_modify" },			\
 			 { 0x61, "memextent_donate" },			\
 			 { 0x65, "vcpu_run" })
 

@@ -25,6 +25,8 @@
 #include "vcpu.h"
 #include "vm.h"
 
+/* The host may take a page back as fast as the guest touches it, but not for ever. */
+#define GUNYAH_VCPU_FAULTS 100
 /* After the guest said that it is off, until the RM says so, too. */
 #define GUNYAH_VCPU_EXIT_MS 1000
 /* For a vCPU that waits for something, between two looks at whether that came. */
@@ -39,7 +41,11 @@
  * @run_lock: one at a time runs it; outermost. Protects what follows.
  * @resume: what Gunyah gets to know with the next run
  * @answer: the exit whose answer has yet to be read from @run
- * @write: that was a write
+ * @mmio: Gunyah took the access for one outside of memory, and wants to know what
+ *	becomes of it
+ * @mmio_write: and it was a write
+ * @fault_addr: address of the last page fault, if nothing else came since
+ * @nr_faults: how many there were
  * @gone: it was removed from the VM; under gunyah_vm.life_lock
  *
  * Lifetime: from ADD_FUNCTION to the end of the descriptor and its mappings.
@@ -52,7 +58,10 @@ struct gunyah_vcpu {
 	struct mutex run_lock;
 	u64 resume[3];
 	u32 answer;
-	bool write;
+	bool mmio;
+	bool mmio_write;
+	u64 fault_addr;
+	unsigned int nr_faults;
 	bool gone;
 };
 
@@ -180,15 +189,21 @@ static int gunyah_vcpu_page_fault(struct gunyah_vcpu *vcpu, u64 addr,
 	struct gmem_gunyah_vcpu_run *run = vcpu->run;
 	int err;
 
+	if (addr != vcpu->fault_addr)
+		vcpu->nr_faults = 0;
+	vcpu->fault_addr = addr;
 	err = gunyah_vcpu_provide(vcpu, addr, write);
-	if (!err)
+	if (!err && ++vcpu->nr_faults < GUNYAH_VCPU_FAULTS)
 		return 1;
+	/* The page is there: it wants to do what it may not. */
+	if (!err)
+		err = -EACCES;
+	vcpu->nr_faults = 0;
 	if (err == -EINTR)
 		return err;
 	run->page_fault.phys_addr = addr;
 	run->page_fault.attempt = err;
 	run->page_fault.resume_action = GMEM_GUNYAH_VCPU_RESUME_RETRY;
-	vcpu->write = write;
 	gunyah_vcpu_answer(vcpu, GMEM_GUNYAH_VCPU_EXIT_PAGE_FAULT);
 	return 0;
 }
@@ -213,7 +228,7 @@ static int gunyah_vcpu_mmio(struct gunyah_vcpu *vcpu, const u64 data[3],
 	memset(run->mmio.data, 0, sizeof(run->mmio.data));
 	if (write)
 		memcpy(run->mmio.data, &data[2], sizeof(run->mmio.data));
-	vcpu->write = write;
+	vcpu->mmio_write = write;
 	gunyah_vcpu_answer(vcpu, GMEM_GUNYAH_VCPU_EXIT_MMIO);
 	return 0;
 }
@@ -227,7 +242,6 @@ static int gunyah_vcpu_take_answer(struct gunyah_vcpu *vcpu)
 	u64 value = 0;
 	u8 action;
 
-	memset(vcpu->resume, 0, sizeof(vcpu->resume));
 	switch (vcpu->answer) {
 	case GMEM_GUNYAH_VCPU_EXIT_MMIO:
 		action = READ_ONCE(run->mmio.resume_action);
@@ -241,12 +255,21 @@ static int gunyah_vcpu_take_answer(struct gunyah_vcpu *vcpu)
 		return 0;
 	}
 
+	/* A page fault is made again by itself. */
+	if (!vcpu->mmio) {
+		if (action == GMEM_GUNYAH_VCPU_RESUME_FAULT)
+			return -EOPNOTSUPP;
+		if (action != GMEM_GUNYAH_VCPU_RESUME_RETRY)
+			return -EINVAL;
+		vcpu->answer = GMEM_GUNYAH_VCPU_EXIT_UNKNOWN;
+		return 0;
+	}
 	if (action != GMEM_GUNYAH_VCPU_RESUME_HANDLED &&
 	    !gunyah_vcpu_retries(vcpu))
 		return -EOPNOTSUPP;
 	switch (action) {
 	case GMEM_GUNYAH_VCPU_RESUME_HANDLED:
-		if (!vcpu->write) {
+		if (!vcpu->mmio_write) {
 			memcpy(&value, run->mmio.data, sizeof(value));
 			vcpu->resume[0] = value;
 		}
@@ -278,11 +301,12 @@ static int gunyah_vcpu_exit(struct gunyah_vcpu *vcpu, u64 state,
 	switch (state) {
 	case GUNYAH_VCPU_READY:
 		return 1;
+	case GUNYAH_VCPU_POWERED_OFF:
+		/* Another one may turn it on; the end of the VM is told by the RM. */
 	case GUNYAH_VCPU_EXPECTS_WAKEUP:
 	case GUNYAH_VCPU_BLOCKED:
 		gunyah_vcpu_idle(vcpu);
 		return 1;
-	case GUNYAH_VCPU_POWERED_OFF:
 	case GUNYAH_VCPU_FAULT:
 		return gunyah_vcpu_ended(vcpu);
 	case GUNYAH_VCPU_SYSTEM_RESET:
@@ -305,7 +329,7 @@ static int gunyah_vcpu_loop(struct gunyah_vcpu *vcpu, u64 cap)
 {
 	u64 state, data[3];
 	s64 error;
-	int ret;
+	int ret = 1;
 
 	do {
 		if (READ_ONCE(vcpu->g->exited)) {
@@ -317,9 +341,14 @@ static int gunyah_vcpu_loop(struct gunyah_vcpu *vcpu, u64 cap)
 		    READ_ONCE(vcpu->run->immediate_exit))
 			return -EINTR;
 		error = gunyah_vcpu_run(cap, vcpu->resume, &state, data);
-		memset(vcpu->resume, 0, sizeof(vcpu->resume));
 		if (error == GUNYAH_ERROR_RETRY) {
 			ret = 1;
+			continue;
+		}
+		memset(vcpu->resume, 0, sizeof(vcpu->resume));
+		if (error == GUNYAH_ERROR_BUSY) {
+			/* By a descriptor whose vCPU was removed meanwhile. */
+			ret = -EBUSY;
 		} else if (error) {
 			dev_warn_ratelimited(vcpu->g->rm->dev,
 					     "VM %u (VMID %u): can't run vCPU %u: %s (%lld)\n",
@@ -329,6 +358,11 @@ static int gunyah_vcpu_loop(struct gunyah_vcpu *vcpu, u64 cap)
 			/* That is what it looks like when the VM has ended. */
 			ret = gunyah_vcpu_ended(vcpu);
 		} else {
+			vcpu->mmio = state == GUNYAH_VCPU_VMMIO_READ ||
+				     state == GUNYAH_VCPU_VMMIO_WRITE;
+			if (state != GUNYAH_VCPU_PAGE_FAULT &&
+			    state != GUNYAH_VCPU_READY)
+				vcpu->nr_faults = 0;
 			ret = gunyah_vcpu_exit(vcpu, state, data);
 		}
 		cond_resched();
@@ -397,9 +431,11 @@ static int gunyah_vcpu_mmap(struct file *file, struct vm_area_struct *vma)
 {
 	struct gunyah_vcpu *vcpu = file->private_data;
 
-	if (vma->vm_pgoff || vma_pages(vma) != 1)
+	/* A private mapping would keep what the VMM writes from us. */
+	if (vma->vm_pgoff || vma_pages(vma) != 1 ||
+	    !(vma->vm_flags & VM_MAYSHARE))
 		return -EINVAL;
-	vm_flags_set(vma, VM_DONTEXPAND);
+	vm_flags_set(vma, VM_DONTEXPAND | VM_DONTDUMP);
 	return vm_insert_page(vma, vma->vm_start, virt_to_page(vcpu->run));
 }
 
@@ -410,15 +446,27 @@ static void gunyah_vcpu_free(struct gunyah_vcpu *vcpu)
 	kfree(vcpu);
 }
 
+/* The VM has the vCPU no more; but if Gunyah has it, its slot stays. */
+static void gunyah_vcpu_leave(struct gunyah_vcpu *vcpu)
+{
+	struct gunyah_vm *g = vcpu->g;
+	struct gunyah_vcpu_slot *slot = xa_load(&g->vcpus, vcpu->label);
+
+	vcpu->gone = true;
+	slot->vcpu = NULL;
+	if (slot->found)
+		return;
+	xa_erase(&g->vcpus, vcpu->label);
+	kfree(slot);
+}
+
 static int gunyah_vcpu_release(struct inode *inode, struct file *file)
 {
 	struct gunyah_vcpu *vcpu = file->private_data;
-	struct gunyah_vcpu_slot *slot;
 
 	mutex_lock(&vcpu->g->life_lock);
-	slot = xa_load(&vcpu->g->vcpus, vcpu->label);
-	if (slot->vcpu == vcpu)
-		slot->vcpu = NULL;
+	if (!vcpu->gone)
+		gunyah_vcpu_leave(vcpu);
 	mutex_unlock(&vcpu->g->life_lock);
 	fput(vcpu->vm_file);
 	gunyah_vcpu_free(vcpu);
@@ -494,8 +542,7 @@ static int gunyah_vcpu_remove(struct gunyah_vm *g, u32 label)
 	lockdep_assert_held(&g->life_lock);
 	if (!slot || !slot->vcpu)
 		return -ENOENT;
-	slot->vcpu->gone = true;
-	slot->vcpu = NULL;
+	gunyah_vcpu_leave(slot->vcpu);
 	return 0;
 }
 

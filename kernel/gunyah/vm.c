@@ -40,7 +40,6 @@ int gunyah_vm_init(struct gmem_vm *vm)
 	xa_init(&g->vcpus);
 	xa_init_flags(&g->pages, XA_FLAGS_ACCOUNT);
 	INIT_LIST_HEAD(&g->parcels);
-	INIT_LIST_HEAD(&g->staged);
 	vm->provider_data = g;
 	return 0;
 }
@@ -152,14 +151,18 @@ void gunyah_vm_notify(struct gunyah_vm *g, u32 message, const void *payload,
 
 static void gunyah_vm_complain(struct gunyah_vm *g, const char *what, int err)
 {
-	dev_warn(g->rm->dev, "VM %u (VMID %u): %s: error %d\n", g->vm->id,
-		 g->vmid, what, err);
+	dev_warn_ratelimited(g->rm->dev, "VM %u (VMID %u): %s: error %d\n",
+			     g->vm->id, g->vmid, what, err);
 }
 
 void gunyah_vm_reset(struct gunyah_vm *g)
 {
 	int err;
 
+	lockdep_assert_held(&g->mem_lock);
+	if (g->reset_asked)
+		return;
+	g->reset_asked = true;
 	err = gunyah_rm_vm_call(g->rm, GUNYAH_RM_VM_RESET, g->vmid);
 	if (!err && !gunyah_rm_wait(g->rm, READ_ONCE(g->has_reset),
 				    READ_ONCE(gunyah_rm_timeout_ms)))
@@ -170,14 +173,16 @@ void gunyah_vm_reset(struct gunyah_vm *g)
 
 void gunyah_vm_started(struct gunyah_vm *g)
 {
-	mutex_lock(&g->mem_lock);
+	lockdep_assert_held(&g->mem_lock);
 	if (g->memory == GUNYAH_MEMORY_EXTENTS)
-		gunyah_parcels_adopt(g);
-	mutex_unlock(&g->mem_lock);
+		gunyah_parcel_adopt(g, g->image);
 	WRITE_ONCE(g->phase, GUNYAH_PHASE_STARTED);
 }
 
-/* The start gave up waiting; did the RM do it all the same? */
+/*
+ * The start gave up waiting; did the RM do it all the same? Until this is asked, at the
+ * end, the image is in a parcel that the RM doesn't know any more: the host can't have it.
+ */
 static void gunyah_vm_catch_up(struct gunyah_vm *g)
 {
 	struct gunyah_rpc *late = g->late;
@@ -190,7 +195,9 @@ static void gunyah_vm_catch_up(struct gunyah_vm *g)
 		gunyah_vm_complain(g, "a step of its start was never answered",
 				   -ETIMEDOUT);
 	} else if (!late->err && late->message == GUNYAH_RM_VM_START) {
+		mutex_lock(&g->mem_lock);
 		gunyah_vm_started(g);
+		mutex_unlock(&g->mem_lock);
 	} else if (!late->err && !gunyah_rm_reply_vmid(late, &vmid)) {
 		g->vmid = vmid;
 		g->phase = GUNYAH_PHASE_LOADING;
@@ -216,11 +223,10 @@ void gunyah_vm_stop(struct gmem_vm *vm)
 	/* Nobody holds it, so nobody runs it; the core takes its memory now. */
 	mutex_lock(&g->mem_lock);
 	g->stopped = true;
-	mutex_unlock(&g->mem_lock);
-
 	if (g->phase >= GUNYAH_PHASE_INITIALISING &&
-	    g->memory == GUNYAH_MEMORY_PARCELS && !READ_ONCE(g->has_reset))
+	    g->memory == GUNYAH_MEMORY_PARCELS)
 		gunyah_vm_reset(g);
+	mutex_unlock(&g->mem_lock);
 }
 
 static int gunyah_vm_dealloc(struct gunyah_vm *g)
@@ -228,7 +234,7 @@ static int gunyah_vm_dealloc(struct gunyah_vm *g)
 	int err;
 
 	err = gunyah_rm_vm_call(g->rm, GUNYAH_RM_VM_DEALLOC_VMID, g->vmid);
-	if (err != -EBUSY || READ_ONCE(g->has_reset))
+	if (err != -EBUSY || g->reset_asked)
 		return err;
 	/* Some want that as soon as there was an image. */
 	gunyah_vm_reset(g);
@@ -242,10 +248,11 @@ void gunyah_vm_release(struct gmem_vm *vm)
 
 	gunyah_parcels_end(g);
 	if (g->phase >= GUNYAH_PHASE_LOADING) {
-		if (g->phase >= GUNYAH_PHASE_INITIALISING &&
-		    !READ_ONCE(g->has_reset))
+		mutex_lock(&g->mem_lock);
+		if (g->phase >= GUNYAH_PHASE_INITIALISING)
 			gunyah_vm_reset(g);
 		err = gunyah_vm_dealloc(g);
+		mutex_unlock(&g->mem_lock);
 		if (err)
 			gunyah_vm_complain(g, "its VMID stays in use", err);
 		gunyah_rm_remove_vm(g->rm, g);

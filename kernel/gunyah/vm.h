@@ -70,6 +70,9 @@ struct gunyah_extents {
  * @vmid: from GUNYAH_PHASE_LOADING on
  * @dtb_addr: guest address of the device tree
  * @dtb_size: 0 if nobody said where it is
+ * @first: first page of the device tree's, while the VM is started
+ * @last: the last one
+ * @image: handle of their parcel; written under mem_lock
  * @boot_set: which of @boot_value there are
  * @boot_value: X, PC, SP
  * @late: a request of the start that timed out; at the end it tells what became of it
@@ -81,13 +84,15 @@ struct gunyah_extents {
  * @exit_info: how it ended
  * @mem_lock: the provider's own lock of the core's order: inside the folio lock, and
  *	held over hypercalls and RPCs; protects what follows
- * @memory: how pages get there
+ * @memory: how pages get there; written under gmem_vm.lock, too, where it may have been
+ *	PARCELS
  * @stopped: the guest runs no more, or never did
  * @extents: capabilities
  * @pages: what the guest has, see pages.h
  * @parcels: list of &struct gunyah_parcel
  * @nr_parcels: its length
- * @staged: list of &struct gunyah_parcel that commit will give away
+ * @unsynced: mappings are gone of which vCPUs may not know yet
+ * @reset_asked: VM_RESET was tried
  *
  * Lifetime: that of @vm.
  */
@@ -102,6 +107,9 @@ struct gunyah_vm {
 	u16 vmid;
 	u64 dtb_addr;
 	u64 dtb_size;
+	unsigned long first;
+	unsigned long last;
+	u32 image;
 	DECLARE_BITMAP(boot_set, GUNYAH_NR_BOOT_REGS);
 	u64 boot_value[GUNYAH_NR_BOOT_REGS];
 	struct gunyah_rpc *late;
@@ -119,7 +127,8 @@ struct gunyah_vm {
 	struct xarray pages;
 	struct list_head parcels;
 	unsigned int nr_parcels;
-	struct list_head staged;
+	bool unsynced;
+	bool reset_asked;
 };
 
 int gunyah_vm_init(struct gmem_vm *vm);
@@ -130,9 +139,12 @@ void gunyah_vm_release(struct gmem_vm *vm);
 void gunyah_vm_notify(struct gunyah_vm *g, u32 message, const void *payload,
 		      size_t size);
 
-/* VM_START has happened. */
+/* VM_START has happened. Under gunyah_vm.mem_lock. */
 void gunyah_vm_started(struct gunyah_vm *g);
-/* VM_RESET, and wait for it: the guest, which runs no more, lets go of all it has. */
+/*
+ * VM_RESET, and wait for it: the guest, which runs no more, lets go of all it has. Once
+ * only, whatever comes of it. Under gunyah_vm.mem_lock.
+ */
 void gunyah_vm_reset(struct gunyah_vm *g);
 
 int gunyah_vm_set_dtb_call(void *obj, void *arg);

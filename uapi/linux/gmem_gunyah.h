@@ -233,7 +233,8 @@ enum gmem_gunyah_vcpu_resume_action {
  * @page_fault.phys_addr: guest address
  * @page_fault.attempt: a negative errno: what kept it from being provided. -ENOENT:
  *	nothing is bound there.
- * @page_fault.resume_action: in: as above, without HANDLED; RETRY when the call returns
+ * @page_fault.resume_action: in: RETRY, as it is when the call returns; FAULT only where
+ *	Gunyah took the access for one of a device
  */
 struct gmem_gunyah_vcpu_run {
 	__u8 immediate_exit;
@@ -264,8 +265,9 @@ struct gmem_gunyah_vcpu_run {
  *
  * 0 with the reason in the mapped &struct gmem_gunyah_vcpu_run. -EINTR on a signal,
  * -ENODEV while the VM isn't started or has no vCPU of this label, -EINVAL for an unknown
- * resume action, -EOPNOTSUPP for one that the platform can't do: where memory comes in
- * parcels, there is only HANDLED.
+ * resume action, -EOPNOTSUPP for one that can't be done: where memory comes in parcels,
+ * there is only HANDLED, and after a page fault only RETRY. A vCPU that is off waits
+ * to be turned on by another.
  */
 #define GMEM_GUNYAH_VCPU_RUN _IO(GMEM_IOCTL_TYPE, 0x5)
 
