@@ -15,6 +15,7 @@
 #define UNMAP 0x2c
 #define MEM_RECLAIM 0x51000015
 #define HYP_DENIED 30
+#define GUNYAH_ACCESS_READ_ONLY 4
 #define RM_DENIED 3
 
 FIXTURE(memory)
@@ -100,14 +101,18 @@ FIXTURE_TEARDOWN(memory)
 	el2_close(&self->el2);
 }
 
-/* What the hypervisor says of the page that the guest has at @gpa; pa 0: nothing. */
+/*
+ * What the hypervisor says of the page that the guest has at @gpa; pa 0: nothing. VMs
+ * that have gone may have left something there.
+ */
 static struct el2_page guest_page(self_t *self, __u64 gpa)
 {
+	__u16 vmid = fd_number(self->guest.vm, "gmem-vmid:");
 	struct el2_page page = {};
 	__u64 pa;
 
 	for (pa = 0; el2_next_page(&self->el2, pa, &page); pa = page.pa + PAGE)
-		if (page.gpa == gpa)
+		if (page.gpa == gpa && page.guest_vmid == vmid)
 			return page;
 	return (struct el2_page){ .gpa = gpa };
 }
@@ -326,6 +331,25 @@ TEST_F(memory, provide_refused)
 	EXPECT_EQ(0x40, peek(self->host));
 	allow(self);
 	EXPECT_EQ(0, gunyah_resume(&self->guest, NULL));
+}
+
+/* A touch that the binding doesn't allow doesn't keep the vCPU busy for ever. */
+TEST_F(memory, permissions)
+{
+	__u32 r = LEND | GMEM_MAP_ALLOW_READ;
+	int vm = self->guest.vm;
+
+	EXPECT_EQ(-EOPNOTSUPP, map_mem(vm, GIB(3), self->mem, 6 * self->unit,
+				       self->unit, LEND | GMEM_MAP_ALLOW_EXEC));
+	EXPECT_EQ(0, map_mem(vm, GIB(3), self->mem, 6 * self->unit, self->unit,
+			     r));
+	EXPECT_EQ(0, populate_range(vm, GIB(3), self->unit, NULL));
+	EXPECT_EQ(0x46, gunyah_read(&self->guest, GIB(3)));
+	EXPECT_EQ(GUNYAH_ACCESS_READ_ONLY, guest_page(self, GIB(3)).guest_access);
+	if (!self->extents)
+		return;
+	EXPECT_GT(0, gunyah_write(&self->guest, GIB(3), 1));
+	EXPECT_EQ(GMEM_FAULT_PERM, last_reason(vm));
 }
 
 /* What isn't given back at the end is lost and counted, and nobody gets it. */
