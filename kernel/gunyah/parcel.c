@@ -10,6 +10,7 @@
 #include "cache.h"
 #include "pages.h"
 #include "parcel.h"
+#include "parcel_internal.h"
 #include "rm.h"
 #include "rm_calls.h"
 #include "vm.h"
@@ -17,36 +18,7 @@
 /* What the public RM grants a VM, for the log. */
 #define GUNYAH_USUAL_PARCELS 64
 
-/**
- * struct gunyah_parcel - a guest range that is lent or shared as a whole
- * @list: in gunyah_vm.parcels, or on the way there
- * @handle: by which the RM knows it; GUNYAH_RM_NO_HANDLE before it says so
- * @lend: or share
- * @access: GUNYAH_ACCESS bits
- * @gfn: its first page
- * @nr: its pages
- * @entries: where they are, in their order
- * @nr_entries: how many
- * @room: for how many there is memory
- * @late: a request about it without a clear answer yet: to give it, while there is no
- *	handle, else to take it back
- * @refused: not 0: it won't come back, so nobody need ask again
- */
-struct gunyah_parcel {
-	struct list_head list;
-	u32 handle;
-	bool lend;
-	u8 access;
-	unsigned long gfn;
-	unsigned long nr;
-	struct gunyah_rm_sgl_entry *entries;
-	size_t nr_entries;
-	size_t room;
-	struct gunyah_rpc *late;
-	int refused;
-};
-
-static struct gunyah_parcel *gunyah_parcel_alloc(unsigned long gfn, bool lend,
+struct gunyah_parcel *gunyah_parcel_alloc(unsigned long gfn, bool lend,
 						 u8 access)
 {
 	struct gunyah_parcel *p;
@@ -61,16 +33,11 @@ static struct gunyah_parcel *gunyah_parcel_alloc(unsigned long gfn, bool lend,
 	return p;
 }
 
-static void gunyah_parcel_free(struct gunyah_parcel *p)
+void gunyah_parcel_free(struct gunyah_parcel *p)
 {
 	gunyah_rpc_put(p->late);
 	kvfree(p->entries);
 	kfree(p);
-}
-
-static unsigned long gunyah_parcel_last(const struct gunyah_parcel *p)
-{
-	return p->gfn + p->nr - 1;
 }
 
 /* A parcel is labelled with its guest address, in units of 4 KiB. */
@@ -80,7 +47,7 @@ static u64 gunyah_parcel_label(unsigned long gfn)
 }
 
 /* Add physical pages behind those that it has. */
-static int gunyah_parcel_add(struct gunyah_parcel *p, u64 base, u64 size)
+int gunyah_parcel_add(struct gunyah_parcel *p, u64 base, u64 size)
 {
 	struct gunyah_rm_sgl_entry *entry, *entries;
 	size_t room;
@@ -111,7 +78,7 @@ static int gunyah_parcel_add(struct gunyah_parcel *p, u64 base, u64 size)
 
 /* ---- giving ---- */
 
-static void gunyah_parcel_drop(struct gunyah_vm *g, struct gunyah_parcel *p)
+void gunyah_parcel_drop(struct gunyah_vm *g, struct gunyah_parcel *p)
 {
 	list_del(&p->list);
 	gunyah_pages_set(g, p->gfn, p->nr, 0);
@@ -178,7 +145,7 @@ void gunyah_parcel_unstage(struct gunyah_vm *g, struct list_head *staged)
 		gunyah_parcel_drop(g, p);
 }
 
-static int gunyah_parcel_give(struct gunyah_vm *g, struct gunyah_parcel *p)
+int gunyah_parcel_give(struct gunyah_vm *g, struct gunyah_parcel *p)
 {
 	const struct gunyah_rm_parcel parcel = {
 		.vmid = g->vmid,
@@ -201,79 +168,10 @@ static int gunyah_parcel_give(struct gunyah_vm *g, struct gunyah_parcel *p)
 	return err;
 }
 
-static void gunyah_parcel_keep(struct gunyah_vm *g, struct gunyah_parcel *p)
+void gunyah_parcel_keep(struct gunyah_vm *g, struct gunyah_parcel *p)
 {
 	list_move_tail(&p->list, &g->parcels);
 	WRITE_ONCE(g->nr_parcels, g->nr_parcels + 1);
-}
-
-/* ---- taking back ---- */
-
-/*
- * What became of a request whose answer didn't come, or wasn't understood. 0: the RM has
- * the parcel; -ENOENT: it hasn't; else nobody knows.
- */
-static int gunyah_parcel_catch_up(struct gunyah_vm *g, struct gunyah_parcel *p)
-{
-	struct gunyah_rpc *late = p->late;
-	int err;
-
-	gunyah_rm_receive(g->rm);
-	/* Its last chance. */
-	if (g->stopped)
-		wait_for_completion_timeout(&late->done,
-					    msecs_to_jiffies(1000));
-	if (!completion_done(&late->done))
-		return -ETIMEDOUT;
-
-	if (p->handle != GUNYAH_RM_NO_HANDLE)
-		err = late->rm_error ? 0 : -ENOENT;
-	else if (late->rm_error)
-		err = -ENOENT;
-	else
-		err = gunyah_rm_mem_handle(late, &p->handle);
-	if (err == -EBADMSG) {
-		p->handle = GUNYAH_RM_NO_HANDLE;
-		return err;
-	}
-	p->late = NULL;
-	gunyah_rpc_put(late);
-	return err;
-}
-
-static int gunyah_parcel_do_return(struct gunyah_vm *g, struct gunyah_parcel *p,
-				   bool sanitize)
-{
-	int err = 0;
-
-	if (p->late)
-		err = gunyah_parcel_catch_up(g, p);
-	if (err || p->handle == GUNYAH_RM_NO_HANDLE)
-		return err == -ENOENT ? 0 : err;
-	/* Until then, what it has accepted stays in use. */
-	if (g->memory == GUNYAH_MEMORY_PARCELS && READ_ONCE(g->exited))
-		gunyah_vm_reset(g);
-	return gunyah_rm_mem_reclaim(g->rm, p->handle, sanitize, &p->late);
-}
-
-/* The RM has nothing to do with the parcel any more. */
-static int gunyah_parcel_return(struct gunyah_vm *g, struct gunyah_parcel *p,
-				bool sanitize)
-{
-	int err;
-
-	if (p->refused)
-		return p->refused;
-	err = gunyah_parcel_do_return(g, p, sanitize);
-	if (!err)
-		return 0;
-	dev_warn_ratelimited(g->rm->dev,
-			     "VM %u (VMID %u): the Resource Manager doesn't give back parcel %u of %lu pages: error %d\n",
-			     g->vm->id, g->vmid, p->handle, p->nr, err);
-	/* One verdict is enough: the core asks for each of its pages. */
-	if (g->stopped)
-		p->refused = err;
-	return err;
 }
 
 int gunyah_parcel_commit(struct gunyah_vm *g, struct list_head *staged)
@@ -306,140 +204,6 @@ int gunyah_parcel_commit(struct gunyah_vm *g, struct list_head *staged)
 		}
 	}
 	return err;
-}
-
-/* A parcel like @p, of part of its pages, which isn't given yet. */
-static struct gunyah_parcel *gunyah_parcel_slice(const struct gunyah_parcel *p,
-						 unsigned long gfn,
-						 unsigned long nr)
-{
-	u64 skip = (u64)(gfn - p->gfn) << PAGE_SHIFT;
-	u64 left = (u64)nr << PAGE_SHIFT;
-	struct gunyah_parcel *slice;
-	size_t i;
-
-	slice = gunyah_parcel_alloc(gfn, p->lend, p->access);
-	if (!slice)
-		return NULL;
-	for (i = 0; left && i < p->nr_entries; i++) {
-		u64 base = le64_to_cpu(p->entries[i].base);
-		u64 size = le64_to_cpu(p->entries[i].size);
-		u64 part;
-
-		if (skip >= size) {
-			skip -= size;
-			continue;
-		}
-		part = min(size - skip, left);
-		if (gunyah_parcel_add(slice, base + skip, part)) {
-			gunyah_parcel_free(slice);
-			return NULL;
-		}
-		left -= part;
-		skip = 0;
-	}
-	return slice;
-}
-
-/* The parts of @p outside of [@first, @last]. */
-static int gunyah_parcel_rest(const struct gunyah_parcel *p,
-			      unsigned long first, unsigned long last,
-			      struct list_head *rest)
-{
-	struct gunyah_parcel *slice, *next;
-
-	if (p->gfn < first) {
-		slice = gunyah_parcel_slice(p, p->gfn, first - p->gfn);
-		if (!slice)
-			return -ENOMEM;
-		list_add_tail(&slice->list, rest);
-	}
-	if (gunyah_parcel_last(p) > last) {
-		slice = gunyah_parcel_slice(p, last + 1,
-					    gunyah_parcel_last(p) - last);
-		if (!slice)
-			goto free_rest;
-		list_add_tail(&slice->list, rest);
-	}
-	return 0;
-
-free_rest:
-	list_for_each_entry_safe(slice, next, rest, list)
-		gunyah_parcel_free(slice);
-	return -ENOMEM;
-}
-
-static int gunyah_parcel_take_part(struct gunyah_vm *g, struct gunyah_parcel *p,
-				   unsigned long first, unsigned long last)
-{
-	struct gunyah_parcel *slice, *next;
-	LIST_HEAD(rest);
-	int err;
-
-	if (gunyah_vm_runs(g))
-		return -EBUSY;
-	err = gunyah_parcel_rest(p, first, last, &rest);
-	if (err)
-		return err;
-	err = gunyah_parcel_return(g, p, false);
-	if (err) {
-		list_for_each_entry_safe(slice, next, &rest, list)
-			gunyah_parcel_free(slice);
-		return err;
-	}
-
-	/* The rest keeps its flags, so that there is memory for them. */
-	gunyah_pages_set(g, max(first, p->gfn),
-			 min(last, gunyah_parcel_last(p)) -
-			 max(first, p->gfn) + 1, 0);
-	list_del(&p->list);
-	gunyah_parcel_free(p);
-	WRITE_ONCE(g->nr_parcels, g->nr_parcels - 1);
-	list_for_each_entry_safe(slice, next, &rest, list) {
-		if (gunyah_parcel_give(g, slice) &&
-		    !gunyah_parcel_return(g, slice, false))
-			gunyah_parcel_drop(g, slice);
-		else
-			gunyah_parcel_keep(g, slice);
-	}
-	return 0;
-}
-
-static int gunyah_parcel_take_from(struct gunyah_vm *g, struct gunyah_parcel *p,
-				   unsigned long first, unsigned long last,
-				   bool sanitize)
-{
-	int err;
-
-	/* A guest that has ended needs no rest. */
-	if (!gunyah_vm_ended(g) && (p->gfn < first || gunyah_parcel_last(p) > last))
-		return gunyah_parcel_take_part(g, p, first, last);
-
-	/* Of other pages, somebody may yet want the contents. */
-	err = gunyah_parcel_return(g, p, sanitize && p->gfn >= first &&
-				   gunyah_parcel_last(p) <= last);
-	if (err)
-		return err;
-	gunyah_parcel_drop(g, p);
-	WRITE_ONCE(g->nr_parcels, g->nr_parcels - 1);
-	return 0;
-}
-
-int gunyah_parcel_take(struct gunyah_vm *g, unsigned long first,
-		       unsigned long last, bool sanitize)
-{
-	struct gunyah_parcel *p, *next;
-	int err, ret = 0;
-
-	lockdep_assert_held(&g->mem_lock);
-	/* Rests that are given anew come behind, and aren't in the range. */
-	list_for_each_entry_safe(p, next, &g->parcels, list) {
-		if (p->gfn > last || gunyah_parcel_last(p) < first)
-			continue;
-		err = gunyah_parcel_take_from(g, p, first, last, sanitize);
-		ret = ret ?: err;
-	}
-	return ret;
 }
 
 /* ---- the rest ---- */

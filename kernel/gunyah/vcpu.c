@@ -1,22 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * vCPUs: a descriptor each, a page shared with the VMM, and the loop that runs the guest
- * until the VMM has something to do.
+ * The loop that runs a guest until its VMM has something to do.
  *
  * Gunyah schedules a vCPU when asked to, for as long as nothing comes up. What is
  * about memory is handled here: a page that is bound is provided, and the guest goes on.
  */
-#include <linux/anon_inodes.h>
-#include <linux/delay.h>
 #include <linux/device.h>
-#include <linux/file.h>
-#include <linux/fs.h>
 #include <linux/gmem_gunyah.h>
 #include <linux/mm.h>
-#include <linux/module.h>
 #include <linux/sched/signal.h>
-#include <linux/slab.h>
-#include <linux/uaccess.h>
 
 #include "../fault.h"
 #include "../vm.h"
@@ -31,87 +23,6 @@
 #define GUNYAH_VCPU_EXIT_MS 1000
 /* For a vCPU that waits for something, between two looks at whether that came. */
 #define GUNYAH_VCPU_IDLE_US 1000
-
-/**
- * struct gunyah_vcpu - a vCPU descriptor
- * @vm_file: the VM, held
- * @g: its data
- * @label: which vCPU it is
- * @run: shared with the VMM, which may change it at any time
- * @run_lock: one at a time runs it; outermost. Protects what follows.
- * @resume: what Gunyah gets to know with the next run
- * @answer: the exit whose answer has yet to be read from @run
- * @mmio: Gunyah took the access for one outside of memory, and wants to know what
- *	becomes of it
- * @mmio_write: and it was a write
- * @fault_addr: address of the last page fault, if nothing else came since
- * @nr_faults: how many there were
- * @gone: it was removed from the VM; under gunyah_vm.life_lock
- *
- * Lifetime: from ADD_FUNCTION to the end of the descriptor and its mappings.
- */
-struct gunyah_vcpu {
-	struct file *vm_file;
-	struct gunyah_vm *g;
-	u32 label;
-	struct gmem_gunyah_vcpu_run *run;
-	struct mutex run_lock;
-	u64 resume[3];
-	u32 answer;
-	bool mmio;
-	bool mmio_write;
-	u64 fault_addr;
-	unsigned int nr_faults;
-	bool gone;
-};
-
-/*
- * An entry of gunyah_vm.vcpus: what there is of a label. Under gunyah_vm.life_lock; goes
- * with the VM.
- */
-struct gunyah_vcpu_slot {
-	struct gunyah_vcpu *vcpu;
-	u64 cap;
-	bool found;
-};
-
-static struct gunyah_vcpu_slot *gunyah_vcpu_slot(struct gunyah_vm *g, u32 label)
-{
-	struct gunyah_vcpu_slot *slot;
-
-	lockdep_assert_held(&g->life_lock);
-	slot = xa_load(&g->vcpus, label);
-	if (slot)
-		return slot;
-	slot = kzalloc(sizeof(*slot), GFP_KERNEL_ACCOUNT);
-	if (slot && xa_err(xa_store(&g->vcpus, label, slot,
-				    GFP_KERNEL_ACCOUNT))) {
-		kfree(slot);
-		slot = NULL;
-	}
-	return slot;
-}
-
-int gunyah_vcpu_found(struct gunyah_vm *g, u32 label, u64 cap)
-{
-	struct gunyah_vcpu_slot *slot = gunyah_vcpu_slot(g, label);
-
-	if (!slot)
-		return -ENOMEM;
-	slot->cap = cap;
-	slot->found = true;
-	return 0;
-}
-
-void gunyah_vcpus_free(struct gunyah_vm *g)
-{
-	struct gunyah_vcpu_slot *slot;
-	unsigned long label;
-
-	xa_for_each(&g->vcpus, label, slot)
-		kfree(slot);
-	xa_destroy(&g->vcpus);
-}
 
 /* ---- what happened ---- */
 
@@ -392,7 +303,7 @@ static int gunyah_vcpu_ready(struct gunyah_vcpu *vcpu, u64 *cap)
 	return err;
 }
 
-static int gunyah_vcpu_run_call(struct gunyah_vcpu *vcpu)
+int gunyah_vcpu_run_call(struct gunyah_vcpu *vcpu)
 {
 	u64 cap;
 	int ret;
@@ -410,171 +321,4 @@ static int gunyah_vcpu_run_call(struct gunyah_vcpu *vcpu)
 	}
 	mutex_unlock(&vcpu->run_lock);
 	return ret;
-}
-
-/* ---- the descriptor ---- */
-
-static long gunyah_vcpu_ioctl(struct file *file, unsigned int cmd,
-			      unsigned long arg)
-{
-	switch (cmd) {
-	case GMEM_GUNYAH_VCPU_RUN:
-		return arg ? -EINVAL :
-			     gunyah_vcpu_run_call(file->private_data);
-	case GMEM_GUNYAH_VCPU_MMAP_SIZE:
-		return arg ? -EINVAL : PAGE_SIZE;
-	}
-	return -ENOTTY;
-}
-
-static int gunyah_vcpu_mmap(struct file *file, struct vm_area_struct *vma)
-{
-	struct gunyah_vcpu *vcpu = file->private_data;
-
-	/* A private mapping would keep what the VMM writes from us. */
-	if (vma->vm_pgoff || vma_pages(vma) != 1 ||
-	    !(vma->vm_flags & VM_MAYSHARE))
-		return -EINVAL;
-	vm_flags_set(vma, VM_DONTEXPAND | VM_DONTDUMP);
-	return vm_insert_page(vma, vma->vm_start, virt_to_page(vcpu->run));
-}
-
-static void gunyah_vcpu_free(struct gunyah_vcpu *vcpu)
-{
-	free_page((unsigned long)vcpu->run);
-	mutex_destroy(&vcpu->run_lock);
-	kfree(vcpu);
-}
-
-/* The VM has the vCPU no more; but if Gunyah has it, its slot stays. */
-static void gunyah_vcpu_leave(struct gunyah_vcpu *vcpu)
-{
-	struct gunyah_vm *g = vcpu->g;
-	struct gunyah_vcpu_slot *slot = xa_load(&g->vcpus, vcpu->label);
-
-	vcpu->gone = true;
-	slot->vcpu = NULL;
-	if (slot->found)
-		return;
-	xa_erase(&g->vcpus, vcpu->label);
-	kfree(slot);
-}
-
-static int gunyah_vcpu_release(struct inode *inode, struct file *file)
-{
-	struct gunyah_vcpu *vcpu = file->private_data;
-
-	mutex_lock(&vcpu->g->life_lock);
-	if (!vcpu->gone)
-		gunyah_vcpu_leave(vcpu);
-	mutex_unlock(&vcpu->g->life_lock);
-	fput(vcpu->vm_file);
-	gunyah_vcpu_free(vcpu);
-	return 0;
-}
-
-static const struct file_operations gunyah_vcpu_fops = {
-	.owner = THIS_MODULE,
-	.release = gunyah_vcpu_release,
-	.unlocked_ioctl = gunyah_vcpu_ioctl,
-	.compat_ioctl = compat_ptr_ioctl,
-	.mmap = gunyah_vcpu_mmap,
-	.llseek = noop_llseek,
-};
-
-static struct gunyah_vcpu *gunyah_vcpu_alloc(struct gunyah_vm *g, u32 label)
-{
-	struct gunyah_vcpu *vcpu;
-
-	vcpu = kzalloc(sizeof(*vcpu), GFP_KERNEL_ACCOUNT);
-	if (!vcpu)
-		return NULL;
-	mutex_init(&vcpu->run_lock);
-	vcpu->g = g;
-	vcpu->label = label;
-	vcpu->run = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
-	if (!vcpu->run) {
-		gunyah_vcpu_free(vcpu);
-		return NULL;
-	}
-	return vcpu;
-}
-
-static int gunyah_vcpu_add(struct gunyah_vm *g, u32 label)
-{
-	struct gunyah_vcpu_slot *slot;
-	struct gunyah_vcpu *vcpu;
-	struct file *file;
-	int fd;
-
-	lockdep_assert_held(&g->life_lock);
-	slot = gunyah_vcpu_slot(g, label);
-	if (!slot)
-		return -ENOMEM;
-	if (slot->vcpu)
-		return -EEXIST;
-
-	fd = get_unused_fd_flags(O_CLOEXEC);
-	if (fd < 0)
-		return fd;
-	vcpu = gunyah_vcpu_alloc(g, label);
-	if (!vcpu) {
-		put_unused_fd(fd);
-		return -ENOMEM;
-	}
-	file = anon_inode_getfile("[gmem-vcpu]", &gunyah_vcpu_fops, vcpu,
-				  O_RDWR);
-	if (IS_ERR(file)) {
-		put_unused_fd(fd);
-		gunyah_vcpu_free(vcpu);
-		return PTR_ERR(file);
-	}
-	vcpu->vm_file = get_file(g->vm->file);
-	slot->vcpu = vcpu;
-	fd_install(fd, file);
-	return fd;
-}
-
-static int gunyah_vcpu_remove(struct gunyah_vm *g, u32 label)
-{
-	struct gunyah_vcpu_slot *slot = xa_load(&g->vcpus, label);
-
-	lockdep_assert_held(&g->life_lock);
-	if (!slot || !slot->vcpu)
-		return -ENOENT;
-	gunyah_vcpu_leave(slot->vcpu);
-	return 0;
-}
-
-static int gunyah_vm_function_call(struct gmem_vm *vm,
-				   const struct gmem_gunyah_fn_desc *desc,
-				   int (*fn)(struct gunyah_vm *g, u32 label))
-{
-	struct gunyah_vm *g = vm->provider_data;
-	struct gmem_gunyah_fn_vcpu_arg arg;
-	int ret;
-
-	if (desc->type == GMEM_GUNYAH_FN_IRQFD ||
-	    desc->type == GMEM_GUNYAH_FN_IOEVENTFD)
-		return -EOPNOTSUPP;
-	if (desc->type != GMEM_GUNYAH_FN_VCPU || desc->arg_size != sizeof(arg))
-		return -EINVAL;
-	if (copy_from_user(&arg, u64_to_user_ptr(desc->arg), sizeof(arg)))
-		return -EFAULT;
-
-	if (mutex_lock_killable(&g->life_lock))
-		return -EINTR;
-	ret = fn(g, arg.id);
-	mutex_unlock(&g->life_lock);
-	return ret;
-}
-
-int gunyah_vm_add_function_call(void *obj, void *arg)
-{
-	return gunyah_vm_function_call(obj, arg, gunyah_vcpu_add);
-}
-
-int gunyah_vm_remove_function_call(void *obj, void *arg)
-{
-	return gunyah_vm_function_call(obj, arg, gunyah_vcpu_remove);
 }

@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: GPL-2.0
+/* What comes from the RM: replies and notifications, put together from fragments. */
+#include <linux/bitfield.h>
+#include <linux/device.h>
+#include <linux/jiffies.h>
+#include <linux/slab.h>
+
+#include "hypercall.h"
+#include "rm.h"
+#include "rm_calls.h"
+#include "rm_wire.h"
+#include "trace.h"
+#include "vm.h"
+
+/* With an interrupt, a look without it is only there in case that one gets lost. */
+#define GUNYAH_RM_SLICE_MS 100
+#define GUNYAH_RM_POLL_MS 2
+
+unsigned long gunyah_rm_slice(const struct gunyah_rm *rm)
+{
+	return msecs_to_jiffies(rm->rx_irq ? GUNYAH_RM_SLICE_MS :
+					     GUNYAH_RM_POLL_MS);
+}
+
+static void gunyah_rm_bad_message(struct gunyah_rm *rm, const char *what)
+{
+	atomic64_inc(&rm->counters.bad_messages);
+	dev_warn_ratelimited(rm->dev,
+			     "dropped a message of the Resource Manager: %s\n",
+			     what);
+}
+
+static void gunyah_rm_reply(struct gunyah_rm *rm,
+			    const struct gunyah_rm_assembly *rx)
+{
+	struct gunyah_rpc *rpc;
+	__le32 error;
+
+	if (rx->size < sizeof(error)) {
+		gunyah_rm_bad_message(rm, "a reply without error code");
+		return;
+	}
+	memcpy(&error, rx->payload, sizeof(error));
+
+	xa_lock(&rm->pending);
+	rpc = xa_load(&rm->pending, rx->seq);
+	if (rpc && rpc->message == rx->message)
+		__xa_erase(&rm->pending, rx->seq);
+	else
+		rpc = NULL;
+	xa_unlock(&rm->pending);
+	if (!rpc) {
+		gunyah_rm_bad_message(rm, "a reply that nobody waits for");
+		return;
+	}
+
+	if (READ_ONCE(rpc->late))
+		atomic64_inc(&rm->counters.late_replies);
+	rpc->rm_error = le32_to_cpu(error);
+	rpc->err = gunyah_rm_error_errno(rpc->rm_error);
+	rpc->size = rx->size - sizeof(error);
+	rpc->reply = rpc->size <= sizeof(rpc->small) ?
+		     rpc->small : kmalloc(rpc->size, GFP_KERNEL);
+	if (rpc->reply)
+		memcpy(rpc->reply, rx->payload + sizeof(error), rpc->size);
+	else
+		rpc->size = 0;
+	if (!rpc->reply && !rpc->err)
+		rpc->err = -ENOMEM;
+	complete_all(&rpc->done);
+	gunyah_rpc_put(rpc);
+}
+
+static void gunyah_rm_notification(struct gunyah_rm *rm,
+				   const struct gunyah_rm_assembly *rx)
+{
+	struct gunyah_vm *vm;
+	u16 vmid;
+
+	atomic64_inc(&rm->counters.notifications);
+	trace_gmem_gunyah_notification(rx->message, rx->size);
+
+	/* Those that we know begin with the VMID. */
+	if (!gunyah_rm_notified_vmid(rx->message, rx->payload, rx->size, &vmid))
+		return;
+	vm = xa_load(&rm->vms, vmid);
+	if (vm)
+		gunyah_vm_notify(vm, rx->message, rx->payload, rx->size);
+	wake_up_all(&rm->event);
+}
+
+static struct gunyah_rm_assembly *
+gunyah_rm_begin_message(struct gunyah_rm *rm,
+			const struct gunyah_rm_header *header)
+{
+	u8 type = FIELD_GET(GUNYAH_RM_TYPE, header->type);
+	struct gunyah_rm_assembly *rx;
+
+	rx = &rm->rx[type == GUNYAH_RM_REPLY ? GUNYAH_RM_RX_REPLY :
+					       GUNYAH_RM_RX_NOTIFICATION];
+	if (type == GUNYAH_RM_REQUEST ||
+	    FIELD_GET(GUNYAH_RM_FRAGMENTS, header->type) >
+	    GUNYAH_RM_MAX_FRAGMENTS) {
+		gunyah_rm_bad_message(rm, "a request, or too many fragments");
+		return NULL;
+	}
+	if (rx->busy)
+		gunyah_rm_bad_message(rm, "its last fragments are missing");
+	rx->busy = true;
+	rx->fragments = FIELD_GET(GUNYAH_RM_FRAGMENTS, header->type);
+	rx->fragments_left = rx->fragments;
+	rx->seq = le16_to_cpu(header->seq);
+	rx->message = le32_to_cpu(header->message);
+	rx->size = 0;
+	return rx;
+}
+
+static struct gunyah_rm_assembly *
+gunyah_rm_continue_message(struct gunyah_rm *rm,
+			   const struct gunyah_rm_header *header)
+{
+	struct gunyah_rm_assembly *rx;
+
+	for (rx = rm->rx; rx < rm->rx + GUNYAH_RM_NR_RX; rx++) {
+		if (rx->busy &&
+		    rx->fragments == FIELD_GET(GUNYAH_RM_FRAGMENTS,
+					       header->type) &&
+		    rx->seq == le16_to_cpu(header->seq) &&
+		    rx->message == le32_to_cpu(header->message)) {
+			rx->fragments_left--;
+			return rx;
+		}
+	}
+	gunyah_rm_bad_message(rm, "a fragment of something else");
+	return NULL;
+}
+
+static void gunyah_rm_take(struct gunyah_rm *rm, size_t size)
+{
+	const struct gunyah_rm_header *header = rm->rx_buf;
+	struct gunyah_rm_assembly *rx;
+
+	if (size < sizeof(*header) || header->api != GUNYAH_RM_API) {
+		gunyah_rm_bad_message(rm, "its header is unknown");
+		return;
+	}
+	if (FIELD_GET(GUNYAH_RM_TYPE, header->type) == GUNYAH_RM_CONTINUATION)
+		rx = gunyah_rm_continue_message(rm, header);
+	else
+		rx = gunyah_rm_begin_message(rm, header);
+	if (!rx)
+		return;
+
+	/* 63 messages of at most the payload's size each: it fits. */
+	size -= sizeof(*header);
+	memcpy(rx->payload + rx->size, header + 1, size);
+	rx->size += size;
+	if (rx->fragments_left)
+		return;
+
+	rx->busy = false;
+	if (rx == &rm->rx[GUNYAH_RM_RX_REPLY])
+		gunyah_rm_reply(rm, rx);
+	else
+		gunyah_rm_notification(rm, rx);
+}
+
+/* How many messages there were. */
+static unsigned int gunyah_rm_drain(struct gunyah_rm *rm)
+{
+	unsigned int nr = 0;
+	bool more = true;
+	size_t size;
+	s64 error;
+
+	mutex_lock(&rm->rx_lock);
+	while (more) {
+		error = gunyah_msgqueue_receive(rm->rx_cap, rm->rx_buf,
+						GUNYAH_RM_MSG_SIZE, &size,
+						&more);
+		if (error == GUNYAH_ERROR_MSGQUEUE_EMPTY)
+			break;
+		if (error) {
+			dev_err_ratelimited(rm->dev,
+					    "can't receive from the Resource Manager: %s (%lld)\n",
+					    gunyah_error_name(error), error);
+			break;
+		}
+		gunyah_rm_take(rm, size);
+		nr++;
+		cond_resched();
+	}
+	mutex_unlock(&rm->rx_lock);
+	return nr;
+}
+
+void gunyah_rm_receive(struct gunyah_rm *rm)
+{
+	unsigned int nr = gunyah_rm_drain(rm);
+
+	atomic64_add(nr, &rm->counters.found_by_polling);
+}
+
+irqreturn_t gunyah_rm_rx_interrupt(int irq, void *data)
+{
+	struct gunyah_rm *rm = data;
+
+	atomic64_inc(&rm->counters.interrupts);
+	gunyah_rm_drain(rm);
+	return IRQ_HANDLED;
+}
+
+static void gunyah_rm_poll(struct work_struct *work)
+{
+	struct gunyah_rm *rm = container_of(to_delayed_work(work),
+					    struct gunyah_rm, poll);
+
+	gunyah_rm_receive(rm);
+	if (!xa_empty(&rm->vms))
+		schedule_delayed_work(&rm->poll, gunyah_rm_slice(rm));
+}
+
+int gunyah_rm_add_vm(struct gunyah_rm *rm, struct gunyah_vm *vm, u16 vmid)
+{
+	int err;
+
+	/* Who had the VMID before may just be about to leave: it listens no more. */
+	mutex_lock(&rm->rx_lock);
+	err = xa_err(xa_store(&rm->vms, vmid, vm, GFP_KERNEL));
+	mutex_unlock(&rm->rx_lock);
+	if (!err)
+		schedule_delayed_work(&rm->poll, gunyah_rm_slice(rm));
+	return err;
+}
+
+void gunyah_rm_remove_vm(struct gunyah_rm *rm, struct gunyah_vm *vm)
+{
+	mutex_lock(&rm->rx_lock);
+	/* Another one may have the VMID by now. */
+	xa_cmpxchg(&rm->vms, vm->vmid, vm, NULL, GFP_KERNEL);
+	mutex_unlock(&rm->rx_lock);
+}
+
+int gunyah_rm_open(struct gunyah_rm *rm)
+{
+	mutex_init(&rm->tx_lock);
+	mutex_init(&rm->rx_lock);
+	init_completion(&rm->tx_ready);
+	init_waitqueue_head(&rm->event);
+	xa_init_flags(&rm->pending, XA_FLAGS_ALLOC);
+	xa_init(&rm->vms);
+	INIT_DELAYED_WORK(&rm->poll, gunyah_rm_poll);
+
+	/* The hypervisor copies from and to the kernel's linear map. */
+	rm->tx_buf = kzalloc(GUNYAH_RM_MSG_SIZE, GFP_KERNEL);
+	rm->rx_buf = kzalloc(GUNYAH_RM_MSG_SIZE, GFP_KERNEL);
+	rm->rx = kcalloc(GUNYAH_RM_NR_RX, sizeof(*rm->rx), GFP_KERNEL);
+	if (rm->tx_buf && rm->rx_buf && rm->rx)
+		return 0;
+	gunyah_rm_close(rm);
+	return -ENOMEM;
+}
+
+void gunyah_rm_close(struct gunyah_rm *rm)
+{
+	struct gunyah_rpc *rpc;
+	unsigned long seq;
+
+	cancel_delayed_work_sync(&rm->poll);
+	/* What was never answered. */
+	xa_for_each(&rm->pending, seq, rpc)
+		gunyah_rpc_put(rpc);
+	xa_destroy(&rm->pending);
+	xa_destroy(&rm->vms);
+	kfree(rm->rx);
+	kfree(rm->rx_buf);
+	kfree(rm->tx_buf);
+}
