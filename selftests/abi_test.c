@@ -347,8 +347,11 @@ static bool known(unsigned int cmd, enum on on)
 	for_each_sized(call)
 		if (call->cmd == cmd && call->on == on)
 			return true;
-	return (on == DEV && (cmd == GMEM_CREATE_VM || cmd == GMEM_CREATE_MEM)) ||
-	       (on == VM && (cmd == GMEM_VM_MAP_MEM || cmd == GMEM_TEST));
+	/* Of the calls of one provider, that one is made of a number alone. */
+	return (on == DEV && (cmd == GMEM_CREATE_VM || cmd == GMEM_CREATE_MEM ||
+			      cmd == GMEM_MEM_FROM_SECRET)) ||
+	       (on == VM && (cmd == GMEM_VM_MAP_MEM || cmd == GMEM_TEST ||
+			     cmd == GMEM_GUNYAH_START));
 }
 
 /* Every number of our type, in every direction and two sizes, on each file. */
