@@ -436,7 +436,7 @@ static int step(self_t *self)
 	if (kind > 1 && draw(self, 4))
 		somewhere_bound(self, &gpa, &length);
 	snprintf(self->what, sizeof(self->what),
-		 "step %lu, kind %d at 0x%llx, 0x%llx bytes, page %llu",
+		 "%lu: kind %d at 0x%llx, 0x%llx bytes, page %llu",
 		 self->steps, kind, gpa, length, page);
 	switch (kind) {
 	case 0:
@@ -479,7 +479,7 @@ static int any_step(self_t *self, int (*step)(self_t *self))
 
 static int start(self_t *self)
 {
-	snprintf(self->what, sizeof(self->what), "start after step %lu",
+	snprintf(self->what, sizeof(self->what), "begun after %lu",
 		 self->steps);
 	return gunyah_guest_start(&self->guest);
 }
