@@ -8,6 +8,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <filesystem>
+#include <iterator>
 #include <optional>
 #include <utility>
 #include <variant>
@@ -32,6 +34,11 @@ constexpr GuestAddress kData = kCode + KiB(8);
 constexpr GuestAddress kShared = kCode + MiB(1);
 constexpr GuestAddress kMmio(0x10000000);
 constexpr uint32_t kEndlessLoop = 0x14000000;  // b .
+
+int CountFds() {
+  const std::filesystem::directory_iterator fds("/proc/self/fd");
+  return static_cast<int>(std::distance(begin(fds), end(fds)));
+}
 
 // Adds 1 to the word at X0, copies it to X1, passes a word from the device at X3 on to it,
 // and switches off.
@@ -147,6 +154,21 @@ TEST_F(GunyahGuestTest, LentPagesAreLent) {
   ASSERT_THAT(after, IsOk());
   // Program, device tree, data.
   EXPECT_EQ(after->lent_pages - before->lent_pages, 3U);
+}
+
+TEST_F(GunyahGuestTest, LendsSecretMemory) {
+  const int fds_before = CountFds();
+  {
+    const auto secret = device().CreateSecretMemory(4 * kPage);
+    ASSERT_THAT(secret, IsOk());
+    EXPECT_EQ(secret->size(), 4 * kPage);
+    const Vm vm = NewVm({.provider = kProvider});
+    EXPECT_THAT(vm.Map(*secret, {.guest_address = kCode, .size = secret->size()}), IsOk());
+    EXPECT_THAT(NewVm({.provider = "window"}).Map(*secret, {.size = secret->size()}),
+                FailsWith(EOPNOTSUPP, "secret memory"));
+  }
+  EXPECT_EQ(CountFds(), fds_before);
+  EXPECT_THAT(device().CreateSecretMemory(ByteSize(100)), FailsWith(EINVAL, "multiple of"));
 }
 
 TEST_F(GunyahGuestTest, StartsOnce) {

@@ -107,7 +107,13 @@ absl::Status MapError(const Vm& vm, int guest_memory_fd, const MapOptions& optio
     case EOPNOTSUPP:
       return ErrnoError(error, absl::StrCat(what, ": the VM's provider can't enforce access ",
                                             PermissionNames(options),
-                                            "; ProviderInfo::CanEnforce() tells what it can"));
+                                            " (ProviderInfo::CanEnforce() tells what it can), or "
+                                            "has no use for secret memory"));
+    case EPERM:
+      return ErrnoError(error, absl::StrCat(what,
+                                            ": the VM's provider doesn't lend memory that the "
+                                            "kernel can reach: use Device::CreateSecretMemory(), "
+                                            "or load gmem with gunyah_lend_mapped=1"));
     case EACCES:
       return ErrnoError(error, absl::StrCat(what, ": descriptor ", guest_memory_fd,
                                             IsOpenForReading(guest_memory_fd)

@@ -78,7 +78,8 @@ struct GuestMemoryOptions {
 /// /dev/gmem: where VMs and guest memory come from.
 ///
 /// @par Thread safety
-/// Thread-safe: Open(), Adopt(), fd(), Info(), Stats(), CreateVm(), CreateGuestMemory().\n
+/// Thread-safe: Open(), Adopt(), fd(), Info(), Stats(), CreateVm(), CreateGuestMemory(),
+/// CreateSecretMemory().\n
 /// Needs exclusive access: Release(), moving, destroying.
 class Device {
  public:
@@ -106,6 +107,13 @@ class Device {
   /// Unimplemented (EOPNOTSUPP) if there are no huge pages and @p options asks for some.
   absl::StatusOr<GuestMemory> CreateGuestMemory(ByteSize size,
                                                 const GuestMemoryOptions& options = {}) const;
+
+  /// Guest memory that the kernel itself doesn't have in its linear map (memfd_secret), so
+  /// that no stray access of the kernel's reaches what is lent: the provider "gunyah" asks
+  /// for it. All of it is allocated now, it counts as locked memory meanwhile
+  /// (RLIMIT_MEMLOCK), and no part of it can be freed. Unimplemented if the kernel has no
+  /// such memory (ENOSYS, EOPNOTSUPP). Raises SIGBUS if the host runs out of memory.
+  absl::StatusOr<GuestMemory> CreateSecretMemory(ByteSize size) const;
 
   /// Gives the descriptor away.
   [[nodiscard]] UniqueFd Release() && { return std::move(fd_); }

@@ -155,7 +155,8 @@ class Vm {
   /// Binds a range of guest memory. AlreadyExists (EEXIST) if the guest range overlaps a
   /// binding, or the memory is bound elsewhere (lent memory may be bound once, in all
   /// VMs); Unimplemented (EOPNOTSUPP) for permissions that the provider can't enforce;
-  /// PermissionDenied (EACCES) for write permission through a read-only descriptor. A
+  /// PermissionDenied (EACCES) for write permission through a read-only descriptor, and
+  /// (EPERM) where only secret memory is lent, see Device::CreateSecretMemory(). A
   /// window needs Window::Refresh() to show it.
   absl::Status Map(const GuestMemory& memory, const MapOptions& options) const {
     return Map(memory.fd(), options);

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fcntl.h>
+#include <linux/gmem.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "gmem/device.h"
+#include "gmem/guest_memory.h"
+#include "gmem/mapping.h"
+#include "gmem/types.h"
+#include "gmem/unique_fd.h"
+#include "status_util.h"
+
+namespace gmem {
+namespace {
+
+using internal::ErrnoError;
+
+// Such a file gets its pages at the first touch through a mapping, and by no other means.
+absl::Status Fill(int fd, ByteSize size) {
+  GMEM_ASSIGN_OR_RETURN(const Mapping mapping, Mapping::OfFile(fd, {.size = size}));
+  for (size_t at = 0; at < mapping.size(); at += HostPageSize().value()) {
+    *static_cast<volatile uint8_t*>(mapping.data() + at) = 0;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<GuestMemory> Device::CreateSecretMemory(ByteSize size) const {
+  const std::string what =
+      absl::StrCat("can't create a guestmem of ", ToString(size), " of secret memory");
+  if (size == ByteSize(0) || !IsAligned(size, HostPageSize())) {
+    return internal::CheckError(
+        EINVAL, absl::StrCat(what, ": that isn't a multiple of ", ToString(HostPageSize())));
+  }
+  // The module takes it over, so that it is open nowhere else: not to be inherited.
+  UniqueFd secret(static_cast<int>(syscall(SYS_memfd_secret, O_CLOEXEC)));
+  if (!secret) {
+    return ErrnoError(errno, absl::StrCat(what,
+                                          ", for which the kernel needs CONFIG_SECRETMEM, "
+                                          "and on some secretmem.enable=1"));
+  }
+  if (ftruncate(secret.get(), static_cast<off_t>(size.value())) != 0) {
+    return ErrnoError(errno, what);
+  }
+  GMEM_RETURN_IF_ERROR(Fill(secret.get(), size));
+
+  gmem_mem_from_secret from = {
+      .size = sizeof(from), .flags = GMEM_MEM_CLOEXEC, .secret_fd = secret.get(), .reserved = 0};
+  UniqueFd fd(ioctl(fd_.get(), GMEM_MEM_FROM_SECRET, &from));
+  if (!fd) return ErrnoError(errno, what);
+  // The module has closed it.
+  static_cast<void>(secret.release());
+  return GuestMemory::Adopt(std::move(fd));
+}
+
+}  // namespace gmem
