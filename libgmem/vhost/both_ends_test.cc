@@ -29,7 +29,9 @@ namespace {
 
 using testing::BothEndsTest;
 using ::testing::Contains;
+using ::testing::Each;
 using ::testing::ElementsAre;
+using ::testing::IsEmpty;
 using testing::kData;
 using testing::kPage;
 using testing::kQueueSize;
@@ -230,12 +232,19 @@ TEST_F(BothEndsTest, Translation) {
   }
   Ok(frontend_->StartVring(0, setup));
   EXPECT_TRUE(Serve());
+  // More than once, if it looks again before it is told.
+  EXPECT_THAT(misses, Contains(kData));
+  EXPECT_THAT(misses, Each(kData));
+  // All that it has asked has come then.
+  Ok(frontend_->GetStatus().status());
+  Ok(frontend_->Process());
+  misses.clear();
   EXPECT_TRUE(Serve());
-  // Once, since it was told.
-  EXPECT_THAT(misses, ElementsAre(kData));
+  EXPECT_THAT(misses, IsEmpty()) << "it was told";
   Ok(frontend_->SendIotlb(page_of(kData, IotlbType::kInvalidate)));
   EXPECT_TRUE(Serve());
-  EXPECT_THAT(misses, ElementsAre(kData, kData));
+  EXPECT_THAT(misses, Contains(kData));
+  EXPECT_THAT(misses, Each(kData));
 }
 
 TEST_F(BothEndsTest, BackendsRequests) {
