@@ -211,9 +211,12 @@ absl::Status Backend::StartQueue(size_t index) {
   return absl::OkStatus();
 }
 
+// It works again from its next SET_VRING_KICK on.
 void Backend::StopQueue(size_t index) {
   Vring& vring = vrings_[index];
-  vring.has_failed = vring.is_pending = vring.is_missing = false;
+  Unwatch(vring.kick.get());
+  vring.kick.reset();
+  vring.is_polled = vring.has_failed = vring.is_pending = vring.is_missing = false;
   if (!vring.queue) return;
   vring.base = vring.queue->base();
   vring.queue.reset();
@@ -240,9 +243,6 @@ absl::Status Backend::AnswerVringBase() {
   }
   base_asked_.reset();
   StopQueue(index);
-  Unwatch(vring.kick.get());
-  vring.kick.reset();
-  vring.is_polled = false;
   const VringState state = {.index = index, .num = vring.base};
   return responder_.Reply(AsBytes(state));
 }

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstdint>
 #include <string>
+#include <utility>
 
 #include "gmem/status.h"
 #include "gmem/vhost/message.h"
@@ -191,6 +192,22 @@ TEST_F(BackendTest, ResetStopsAll) {
   EXPECT_EQ(device_.log, "start0 stop0 reset ");
   ASSERT_TRUE(Ask<FrontendRequest::kSetStatus>(0).ok());
   EXPECT_EQ(device_.log, "start0 stop0 reset reset ");
+}
+
+// What the driver before leaves, a polled virtqueue or a late kick, starts nothing.
+TEST_F(BackendTest, AResetLastsUntilTheNextSetVringKick) {
+  Negotiate();
+  SetTable();
+  for (const bool is_polled : {true, false}) {
+    StartQueue();
+    if (is_polled) {
+      ASSERT_TRUE(Ask<FrontendRequest::kSetVringKick>(kVringNoFd).ok());
+    }
+    ASSERT_TRUE(Ask<FrontendRequest::kResetDevice>().ok());
+    Kick();
+    Run();
+    EXPECT_EQ(std::exchange(device_.log, ""), "start0 stop0 reset ");
+  }
 }
 
 TEST_F(BackendTest, AsksForMissingTranslations) {
