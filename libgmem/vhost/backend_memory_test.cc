@@ -9,7 +9,9 @@
 
 #include <array>
 #include <cerrno>
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <fstream>
 #include <ios>
 #include <sstream>
@@ -99,6 +101,39 @@ TEST_F(BackendTest, LogsTheRingWhereTheGuestHasIt) {
   constexpr auto kPage = static_cast<off_t>((TestGuest::kGuest + TestGuest::kUsed) / kLogPageSize);
   ASSERT_EQ(pread(file.get(), &byte, 1, kPage / 8), 1);
   EXPECT_EQ(byte, 1 << (kPage % 8));
+}
+
+// What is used of a packed ring, is where the descriptors are.
+TEST_F(BackendTest, LogsAPackedRing) {
+  constexpr uint64_t kIommu = Bit(VirtioFeature::kIommuPlatform);
+  for (const uint64_t more : {uint64_t{0}, kIommu}) {
+    Connect(device_);
+    guest_.Put(TestGuest::kAvailable, uint32_t{0});
+    std::memset(guest_.at(TestGuest::kDescriptors), 0, size_t{16} * kQueueSize);
+    TestRing ring(guest_, kQueueSize, /*is_packed=*/true);
+    Negotiate(Bit(VirtioFeature::kLogAll) | Bit(VirtioFeature::kRingPacked) | more);
+    SetTable();
+    // Both wrap counters are 1.
+    StartQueue(0, 0x80008000);
+    VringAddress address = Address(0);
+    address.flags = kVringLog;
+    address.log = (more != 0 ? TestGuest::kUser : TestGuest::kGuest) + TestGuest::kUsed;
+    ASSERT_TRUE(Ask<FrontendRequest::kSetVringAddr>(address).ok());
+    const UniqueFd file = NewFile(4096);
+    ASSERT_TRUE(
+        Ask<FrontendRequest::kSetLogBase>({.mmap_size = 4096, .mmap_offset = 0}, {file.get()})
+            .ok());
+    if (more != 0) TranslateAll();
+    ring.Add({{kData, 3, 0}, {kData + 0x100, 3, kWrite}});
+    Kick();
+    Run();
+    ASSERT_TRUE(ring.TakeUsed());
+    uint8_t byte = 0;
+    constexpr auto kPage =
+        static_cast<off_t>((TestGuest::kGuest + TestGuest::kDescriptors) / kLogPageSize);
+    ASSERT_EQ(pread(file.get(), &byte, 1, kPage / 8), 1);
+    EXPECT_EQ(byte, 1 << (kPage % 8)) << more;
+  }
 }
 
 // The log begins while the ring is away, and a chain is in flight.

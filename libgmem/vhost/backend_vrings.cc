@@ -353,11 +353,14 @@ void Backend::SetLog(Vring& vring, const std::optional<Virtqueue::Memory>& ring)
   const bool is_logging = has_feature(VirtioFeature::kLogAll) && log_.is_valid();
   bool log_ring = ring && (vring.address->flags & kVringLog) != 0;
   uint64_t address = vring.address->log;
-  if (is_logging && log_ring && has_feature(VirtioFeature::kIommuPlatform)) {
-    // Then it is the used part's I/O virtual address, but the log knows the guest's only.
-    const std::optional<uint64_t> used = memory_.ToGuest(ring->used.data());
-    log_ring = used.has_value();
-    address = used.value_or(0);
+  const bool is_packed = has_feature(VirtioFeature::kRingPacked);
+  if (is_logging && log_ring && (is_packed || has_feature(VirtioFeature::kIommuPlatform))) {
+    // It is the used part's, and may be an I/O virtual address. But the log knows the guest's
+    // only, and a packed ring is written where its descriptors are.
+    const GuestSpan part = is_packed ? ring->descriptors : ring->used;
+    const std::optional<uint64_t> written = memory_.ToGuest(part.data());
+    log_ring = written.has_value();
+    address = written.value_or(0);
   }
   vring.queue->set_log(is_logging ? &log_ : nullptr, log_ring, address);
 }

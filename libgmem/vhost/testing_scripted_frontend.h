@@ -108,12 +108,12 @@ class FrontendTest : public ::testing::Test {
     ASSERT_TRUE(Ask<FrontendRequest::kSetMemTable>(table, {guest_.fd()}).ok());
   }
   // Does all that makes a virtqueue work.
-  void StartQueue(uint32_t index = 0) {
+  void StartQueue(uint32_t index = 0, uint32_t base = 0) {
     kick_.reset(eventfd(0, EFD_NONBLOCK));
     call_.reset(eventfd(0, EFD_NONBLOCK));
     error_.reset(eventfd(0, EFD_NONBLOCK));
     ASSERT_TRUE(Ask<FrontendRequest::kSetVringNum>({.index = index, .num = kQueueSize}).ok());
-    ASSERT_TRUE(Ask<FrontendRequest::kSetVringBase>({.index = index, .num = 0}).ok());
+    ASSERT_TRUE(Ask<FrontendRequest::kSetVringBase>({.index = index, .num = base}).ok());
     ASSERT_TRUE(Ask<FrontendRequest::kSetVringAddr>(Address(index)).ok());
     ASSERT_TRUE(Ask<FrontendRequest::kSetVringCall>(index, {call_.get()}).ok());
     ASSERT_TRUE(Ask<FrontendRequest::kSetVringErr>(index, {error_.get()}).ok());

@@ -117,7 +117,7 @@ class Virtqueue {
   /// What Notify() does.
   void set_call(absl::AnyInvocable<void()> call) { call_ = std::move(call); }
   /// Marks what is written. Null: nowhere. @p log_ring: the ring, too, as if its used
-  /// part were at @p ring_address.
+  /// part, or the descriptors if it is packed, were at @p ring_address.
   void set_log(const DirtyMarks* log, bool log_ring, uint64_t ring_address) {
     log_ = log;
     log_ring_ = log_ring;
