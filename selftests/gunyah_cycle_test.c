@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: GPL-2.0
+/* A hundred thousand pages go to guests and come back, and nothing is lost on the way. */
+#include "gunyah_util.h"
+
+#include "el2/el2_util.h"
+
+#define GPA GIB(1)
+#define NR_PAGES 2048
+#define SIZE (NR_PAGES * PAGE)
+
+FIXTURE(cycle)
+{
+	struct gmem_stats before;
+	struct gunyah_guest guest;
+	struct el2 el2;
+	__u64 nr;
+	int mem;
+};
+
+FIXTURE_VARIANT(cycle)
+{
+	__u64 mem_flags;
+	__u32 access;
+};
+
+VARIANT(cycle, 4k_lend, .access = LEND);
+VARIANT(cycle, 4k_share, .access = SHARE);
+VARIANT(cycle, 2m_lend, .access = LEND, .mem_flags = GMEM_MEM_ALLOW_HUGEPAGE);
+
+FIXTURE_SETUP(cycle)
+{
+	ASSERT_LE(0, gmem_dev());
+	if (!have_provider("gunyah"))
+		SKIP(return, "no provider gunyah");
+	ASSERT_TRUE(el2_open(&self->el2));
+	ASSERT_EQ(0, get_stats(&self->before));
+	self->mem = new_mem(SIZE, variant->mem_flags);
+	ASSERT_LE(0, self->mem);
+	/* From here on, only what is lost changes what is free. */
+	ASSERT_EQ(0, mem_alloc(self->mem, 0, 0, SIZE));
+}
+
+FIXTURE_TEARDOWN(cycle)
+{
+	struct gmem_stats after;
+
+	close(self->mem);
+	el2_close(&self->el2);
+	EXPECT_TRUE(stats_settle(&self->before));
+	EXPECT_EQ(0, get_stats(&after));
+	EXPECT_EQ(self->before.leaked_pages, after.leaked_pages);
+}
+
+/* Of /proc/meminfo, in KiB. */
+static long available(void)
+{
+	char line[128];
+	long kib = -1;
+	FILE *file = fopen("/proc/meminfo", "re");
+
+	while (file && fgets(line, sizeof(line), file))
+		if (sscanf(line, "MemAvailable: %ld", &kib) == 1)
+			break;
+	if (file)
+		fclose(file);
+	return kib;
+}
+
+/* While the VM runs, as extents can. */
+static int take_turns(FIXTURE_DATA(cycle) *self, __u32 access)
+{
+	__u64 nr = 0;
+	int err;
+
+	err = map_mem(self->guest.vm, GPA, self->mem, 0, SIZE, access | RWX);
+	if (!err)
+		err = populate_range(self->guest.vm, GPA, SIZE, &nr);
+	if (!err && access == LEND) {
+		self->nr += nr;
+		err = reclaim_range(self->guest.vm, GPA, SIZE, NULL);
+		if (!err)
+			err = populate_range(self->guest.vm, GPA, SIZE, &nr);
+	}
+	self->nr += nr;
+	return err ?: unmap_range(self->guest.vm, GPA, SIZE, NULL);
+}
+
+/* A VM's life, from bind to close. */
+static int live(FIXTURE_DATA(cycle) *self, __u32 access, bool turns)
+{
+	int i, err;
+
+	err = gunyah_guest_open(&self->guest, GMEM_POLICY_ALLOW);
+	if (!err && !turns)
+		err = map_mem(self->guest.vm, GPA, self->mem, 0, SIZE, access | RWX);
+	if (!err)
+		err = gunyah_guest_start(&self->guest);
+	if (!err && !turns)
+		self->nr += NR_PAGES;
+	for (i = 0; !err && turns && i < 4; i++)
+		err = take_turns(self, access);
+	gunyah_guest_close(&self->guest);
+	return err;
+}
+
+TEST_F_TIMEOUT(cycle, nothing_is_lost, 240)
+{
+	const __u64 nr = scaled(100000);
+	bool turns = self->el2.platform == EL2_PLATFORM_EXTENTS;
+	struct el2_stats before, after;
+	long kib;
+
+	/* What is allocated once, and the blocks of the host's tables that are split. */
+	ASSERT_EQ(0, live(self, variant->access, turns));
+	before = el2_stats(&self->el2);
+	kib = available();
+
+	for (self->nr = 0; self->nr < nr;) {
+		ASSERT_EQ(0, live(self, variant->access, turns));
+	}
+
+	after = el2_stats(&self->el2);
+	EXPECT_EQ(before.pages, after.pages);
+	EXPECT_EQ(before.parcels, after.parcels);
+	EXPECT_EQ(before.vms, after.vms);
+	EXPECT_EQ(before.free_tables, after.free_tables);
+	kib -= available();
+	/* Ten bytes a page would be as much. */
+	EXPECT_GT(1024, kib);
+	TH_LOG("%llu pages, %ld KiB less than before", self->nr, kib);
+}
+
+TEST_HARNESS_MAIN
