@@ -423,7 +423,7 @@ static void somewhere_bound(self_t *self, __u64 *gpa, __u64 *length)
 	*length = (1 + draw(self, units - first)) * self->unit;
 }
 
-static int step(self_t *self)
+static int any_kind(self_t *self)
 {
 	__u64 gpa = GPA + draw(self, GUEST_UNITS) * self->unit;
 	__u64 length = (1 + draw(self, MAX_STEP)) * self->unit;
@@ -462,13 +462,13 @@ static int step(self_t *self)
 }
 
 /* One step of the row, with or without something that fails. */
-static int any_step(self_t *self, int (*step)(self_t *self))
+static int any_step(self_t *self, int (*kind)(self_t *self))
 {
 	int ret;
 
 	if (!draw(self, 2))
 		let_fail(self);
-	ret = step(self);
+	ret = kind(self);
 	el2_hvc(&self->el2, EL2_RULE, EL2_RULE_CLEAR);
 	self->steps++;
 	self->failed += ret < 0;
@@ -477,7 +477,7 @@ static int any_step(self_t *self, int (*step)(self_t *self))
 	return ret;
 }
 
-static int start(self_t *self)
+static int begin(self_t *self)
 {
 	snprintf(self->what, sizeof(self->what), "begun after %lu",
 		 self->steps);
@@ -509,13 +509,13 @@ TEST_F(random, lives)
 	for (lives = 0; now() < end; lives++) {
 		ASSERT_EQ(0, gunyah_guest_open(&self->guest, GMEM_POLICY_ALLOW));
 		for (i = 0, nr = draw(self, 20); i < nr; i++) {
-			ASSERT_TRUE(agree(self, any_step(self, step)));
+			ASSERT_TRUE(agree(self, any_step(self, any_kind)));
 		}
-		ret = any_step(self, start);
+		ret = any_step(self, begin);
 		self->started += !ret;
 		ASSERT_TRUE(agree(self, ret));
 		for (i = 0, nr = draw(self, 200); !ret && i < nr; i++) {
-			ASSERT_TRUE(agree(self, any_step(self, step)));
+			ASSERT_TRUE(agree(self, any_step(self, any_kind)));
 		}
 		gunyah_guest_close(&self->guest);
 		ASSERT_TRUE(all_gone(self)) {
