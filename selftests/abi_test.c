@@ -99,7 +99,8 @@ FIXTURE_SETUP(abi)
 {
 	self->fd[DEV] = gmem_dev();
 	ASSERT_LE(0, self->fd[DEV]);
-	self->fd[VM] = new_vm("", GMEM_POLICY_ALLOW);
+	/* Has all calls that are every provider's, and none of its own. */
+	self->fd[VM] = new_vm("window", GMEM_POLICY_ALLOW);
 	ASSERT_LE(0, self->fd[VM]);
 	self->fd[MEM] = new_mem(MIB(4), 0);
 	ASSERT_LE(0, self->fd[MEM]);
