@@ -165,7 +165,7 @@ TEST_F(trace, debugfs)
 	ASSERT_EQ(0, populate_range(self->vm, GPA, 2 * PAGE, NULL));
 
 	snprintf(want, sizeof(want),
-		 "vm %llu: mock, policy allow, 52 bits, by some\\nvmm[%d]: 102 bindings, 2 pages lent, 0 accesses refused\n"
+		 "vm %llu: mock, policy allow, 52 bits, by some\\nvmm[%d]: 102 bindings, 2 pages lent, 0 accesses refused, pages 2\n"
 		 "  0x000040000000-0x000040003fff lend  rwx guestmem %llu offset 0x0\n"
 		 "  0x000040100000-0x000040100fff share r-x guestmem %llu offset 0x8000\n",
 		 self->vm_id, getpid(), self->mem_id, self->mem_id);
