@@ -157,7 +157,7 @@ absl::Status Backend::HandleVring(FrontendRequest request, Message& message) {
       GMEM_RETURN_IF_ERROR(NeedFeature(ProtocolFeature::kInbandNotifications,
                                        has_feature(ProtocolFeature::kInbandNotifications)));
       GMEM_ASSIGN_OR_RETURN(Vring* const vring, FindVring(state.index));
-      vring->is_pending = true;
+      SetKicked(*vring);
       return StartQueue(state.index);
     }
     default:
@@ -321,6 +321,7 @@ absl::Status Backend::SetBackendChannel(UniqueFd socket) {
   channel_events_ = EPOLLIN;
   GMEM_RETURN_IF_ERROR(
       Watch(channel_watch_.get(), kChannelToken, channel_events_, /*is_new=*/true));
+  MoveRings();
   device_.ChannelOpened(*this);
   return absl::OkStatus();
 }

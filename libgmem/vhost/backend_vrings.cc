@@ -181,9 +181,14 @@ absl::Status Backend::Kick(size_t index) {
     FailQueue(index, status);
     return absl::OkStatus();
   }
-  vring.is_pending = true;
-  vring.is_missing = false;
+  SetKicked(vring);
   return absl::OkStatus();
+}
+
+void Backend::SetKicked(Vring& vring) {
+  vring.is_pending = true;
+  // The driver may know better by now.
+  if (vring.miss == Miss::kRefused) vring.miss = Miss::kNone;
 }
 
 absl::Status Backend::StartQueue(size_t index) {
@@ -216,7 +221,8 @@ void Backend::StopQueue(size_t index) {
   Vring& vring = vrings_[index];
   Unwatch(vring.kick.get());
   vring.kick.reset();
-  vring.is_polled = vring.has_failed = vring.is_pending = vring.is_missing = false;
+  vring.is_polled = vring.has_failed = vring.is_pending = false;
+  vring.miss = Miss::kNone;
   if (!vring.queue) return;
   vring.base = vring.queue->base();
   vring.queue.reset();
@@ -282,8 +288,6 @@ void Backend::ServeQueue(size_t index) {
   }
   if (queue.miss()) {
     AskForMiss(index, queue.miss()->address, static_cast<uint8_t>(queue.miss()->access));
-    // The front-end may refuse: then a kick tries again.
-    queue.EnableKicks();
     return;
   }
   const bool has_more = vring.is_enabled ? queue.EnableKicks() : queue.base() != base;
@@ -324,12 +328,12 @@ void Backend::Call(size_t index) {
   }
 }
 
-// After the memory table or the IOTLB have changed.
+// After the memory table, the IOTLB, or who tells of it, have changed.
 void Backend::MoveRings() {
   for (size_t i = 0; i < vrings_.size(); i++) {
     Vring& vring = vrings_[i];
-    if (vring.is_missing) {
-      vring.is_missing = false;
+    if (vring.miss != Miss::kNone) {
+      vring.miss = Miss::kNone;
       vring.is_pending = true;
       Wake();
     }
@@ -367,9 +371,10 @@ void Backend::SetLog(Vring& vring, const std::optional<Virtqueue::Memory>& ring)
 
 void Backend::AskForMiss(size_t index, uint64_t iova, uint8_t permissions) {
   Vring& vring = vrings_[index];
-  // One at a time: an update, or a kick, makes it try again.
-  if (vring.is_missing || !has_channel()) return;
-  vring.is_missing = true;
+  // One at a time: an update makes it try again, or a channel where there was none.
+  if (vring.miss != Miss::kNone) return;
+  vring.miss = Miss::kAsked;
+  if (!has_channel()) return;
   const IotlbMessage miss = {.iova = iova,
                              .size = 0,
                              .user_address = 0,
@@ -377,10 +382,17 @@ void Backend::AskForMiss(size_t index, uint64_t iova, uint8_t permissions) {
                              .type = IotlbType::kMiss,
                              .padding = {}};
   const auto done = [this, index](const absl::StatusOr<Message*>& reply) {
-    // Who refuses (EIO) would do so again.
-    if (reply.ok() || GetErrno(reply.status()) == EIO) return;
-    vrings_[index].is_missing = false;
-    vrings_[index].is_pending = true;
+    if (reply.ok()) return;
+    Vring& vring = vrings_[index];
+    if (GetErrno(reply.status()) == EIO) {
+      // Who refuses would do so again, now. A kick tries, too; but a driver with event
+      // indices may not kick until there is an update.
+      if (vring.miss == Miss::kAsked) vring.miss = Miss::kRefused;
+      if (vring.queue) vring.queue->EnableKicks();
+      return;
+    }
+    vring.miss = Miss::kNone;
+    vring.is_pending = true;
   };
   channel_->Start<BackendRequest::kIotlbMsg>(miss, {}, done);
 }

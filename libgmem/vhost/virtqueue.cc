@@ -172,6 +172,8 @@ uint32_t Virtqueue::base() const { return ring_->base(); }
 
 absl::Status Virtqueue::Move(const std::optional<Memory>& ring) {
   is_reachable_ = false;
+  // What was missing may be there now.
+  miss_.reset();
   if (!ring) return absl::OkStatus();
   GMEM_RETURN_IF_ERROR(CheckRing(options_, *ring));
   ring_->Move(*ring);

@@ -51,7 +51,8 @@ namespace gmem::vhost {
 class Backend {
  public:
   /// While a virtqueue has no kick (SET_VRING_KICK without a descriptor), it is looked at
-  /// so often.
+  /// so often; also while it is disabled, for HandleDisabledQueue(). GET_VRING_BASE stops
+  /// that.
   static constexpr absl::Duration kPollInterval = absl::Milliseconds(1);
   /// What a device's state may have at most; it comes from the front-end.
   static constexpr size_t kMaxStateSize = size_t{64} << 20;
@@ -119,6 +120,8 @@ class Backend {
   absl::Status ShmemUnmapAndWait(const ShmemMapping& mapping);
 
  private:
+  // A translation that a virtqueue waits for.
+  enum class Miss : uint8_t { kNone, kAsked, kRefused };
   // What the front-end has said of a virtqueue, and the virtqueue, once it has started.
   struct Vring {
     uint32_t size = 0;
@@ -131,8 +134,7 @@ class Backend {
     bool is_enabled = false;
     // There may be something to Pop().
     bool is_pending = false;
-    // Waits for the IOTLB.
-    bool is_missing = false;
+    Miss miss = Miss::kNone;
     // The channel didn't take it.
     bool is_call_due = false;
     bool has_failed = false;
@@ -190,6 +192,7 @@ class Backend {
   absl::Status GetVringBase(uint32_t index);
   absl::Status AnswerVringBase();
   absl::Status Kick(size_t index);
+  static void SetKicked(Vring& vring);
   absl::Status StartQueue(size_t index);
   void StopQueue(size_t index);
   void ServeQueues();
