@@ -270,11 +270,12 @@ void Backend::LookUpSharedObject(const Uuid& uuid,
 }
 
 absl::Status Backend::Wait(const std::optional<absl::Status>& result) {
-  const absl::Time deadline = absl::Now() + timeout_;
   while (!result) {
     pollfd poll_fd = {.fd = channel_->fd(), .events = POLLIN, .revents = 0};
     if (channel_->wants_write()) poll_fd.events |= POLLOUT;
-    const absl::Duration left = std::max(deadline - absl::Now(), absl::ZeroDuration());
+    // Whatever is due; poll() takes an int.
+    const absl::Duration left =
+        std::clamp(channel_->time_left(), absl::ZeroDuration(), absl::Minutes(1));
     poll(&poll_fd, 1, static_cast<int>(absl::ToInt64Milliseconds(left)) + 1);
     // At the deadline at the latest, this ends all that is under way.
     channel_->Process().IgnoreError();
