@@ -56,9 +56,12 @@ absl::Status Frontend::Answer(const Responder::Request& request) {
   if (request.message->header.request ==
       static_cast<uint32_t>(BackendRequest::kSharedObjectLookup)) {
     const absl::StatusOr<int> fd = LookUpObject(request);
-    if (fd.ok()) return backend_->Reply(AsBytes(uint64_t{0}), absl::MakeConstSpan(&*fd, 1));
+    absl::Status status = fd.status();
+    if (fd.ok()) status = backend_->Reply(AsBytes(uint64_t{0}), absl::MakeConstSpan(&*fd, 1));
+    if (status.ok()) return status;
     nr_refused_++;
-    return backend_->Reply(AsBytes(static_cast<uint64_t>(GetErrno(fd.status()).value_or(EIO))));
+    // If it wasn't the descriptor but the socket, this fails, too.
+    return backend_->Reply(AsBytes(static_cast<uint64_t>(GetErrno(status).value_or(EIO))));
   }
   const absl::Status result = request.status.ok() ? Handle(*request.message) : request.status;
   if (!result.ok()) nr_refused_++;

@@ -123,14 +123,19 @@ absl::Status Requester::SendQueued() {
     Queued& next = queue_.front();
     std::array<int, kMaxFds> fds;
     for (size_t i = 0; i < next.fds.size(); i++) fds[i] = next.fds.get(i);
-    GMEM_ASSIGN_OR_RETURN(const Sent sent, TrySend(next.request, *next.format, next.payload,
-                                                   absl::MakeConstSpan(fds.data(), next.fds.size()),
-                                                   next.want_ack, next.deadline, next.done));
-    if (sent == Sent::kNot) break;
+    const absl::StatusOr<Sent> sent = TrySend(next.request, *next.format, next.payload,
+                                              absl::MakeConstSpan(fds.data(), next.fds.size()),
+                                              next.want_ack, next.deadline, next.done);
+    if (!sent.ok() && !IsOfMessage(sent.status())) return sent.status();
+    if (sent.ok() && *sent == Sent::kNot) break;
     Done done = std::move(next.done);
     queue_.pop_front();
     // May start further requests, or close the channel.
-    if (sent == Sent::kDone) done(nullptr);
+    if (!sent.ok()) {
+      done(sent.status());
+    } else if (*sent == Sent::kDone) {
+      done(nullptr);
+    }
   }
   return absl::OkStatus();
 }
