@@ -122,8 +122,12 @@ absl::Status Frontend::MakeShmem() {
 }
 
 absl::Status Frontend::OpenBackendChannel() {
+  // It may have ended behind the last answer.
+  GMEM_RETURN_IF_ERROR(status());
   // Of a Negotiate() that failed.
   EndBackendChannel(absl::OkStatus());
+  // A handler may have closed it.
+  GMEM_RETURN_IF_ERROR(status());
   GMEM_ASSIGN_OR_RETURN(auto pair, Connection::Pair());
   const int theirs = pair.second.get();
   backend_ = std::make_unique<Responder>(std::move(pair.first), Responder::Side::kBackend);
