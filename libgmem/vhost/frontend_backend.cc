@@ -162,6 +162,9 @@ absl::Status Frontend::HandleShmem(const Message& message) {
 // The object's descriptor is asked for right away: a back-end that looks it up never waits
 // for another one. It is there when the owner has answered, unless the object is gone then.
 absl::Status Frontend::AddObject(const Uuid& uuid) {
+  if (is_table_unacknowledged_) {
+    return CheckError(EBUSY, "no object can be asked for before the memory table is acknowledged");
+  }
   if (main_->is_full()) return CheckError(ENOMEM, "too many requests wait for the back-end");
   GMEM_ASSIGN_OR_RETURN(std::shared_ptr<UniqueFd> object, options_.shared_objects->Add(uuid, this));
   Start<FrontendRequest::kGetSharedObject>(

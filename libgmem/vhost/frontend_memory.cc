@@ -86,8 +86,12 @@ absl::Status Frontend::SetMemory(absl::Span<const GuestRegion> regions) {
 }
 
 absl::Status Frontend::SetShared(std::vector<SharedRegion> regions) {
-  return Has(ProtocolFeature::kConfigureMemSlots) ? SendDifference(std::move(regions))
-                                                  : SendTable(std::move(regions));
+  is_table_unacknowledged_ = is_postcopy_;
+  absl::Status status = Has(ProtocolFeature::kConfigureMemSlots)
+                            ? SendDifference(std::move(regions))
+                            : SendTable(std::move(regions));
+  is_table_unacknowledged_ = false;
+  return status;
 }
 
 absl::Status Frontend::SendTable(std::vector<SharedRegion> regions) {

@@ -136,7 +136,8 @@ class Frontend {
   // --- Any request ---
 
   /// Starts a request, see Requester::Start(). Leaves alone what the methods with names
-  /// remember for Reconnect().
+  /// remember for Reconnect(). Not for callbacks in SetMemory() during postcopy: back-ends
+  /// take the message behind a table for its acknowledgement.
   template <FrontendRequest kRequest>
   void Start(const typename RequestTraits<kRequest>::Payload& payload, absl::Span<const int> fds,
              Requester::Done done, bool want_ack = true) {
@@ -437,6 +438,8 @@ class Frontend {
   LogArea log_area_ = {};
   UniqueFd log_fd_;
   bool is_postcopy_ = false;
+  // During postcopy: the next message is to be our acknowledgement of a table.
+  bool is_table_unacknowledged_ = false;
   std::optional<Faults> faults_;
   ShmemRegions shmem_;
 };
