@@ -35,7 +35,9 @@ enum class GuestAccess : uint8_t { kRead = kIotlbRead, kWrite = kIotlbWrite };
 class GuestMemoryMap {
  public:
   /// Regions that stay mapped until DropRetired(): a front-end can't use up this process's
-  /// mappings while a chain is in flight.
+  /// mappings while a chain is in flight. A device that always has one, as for events, gets
+  /// so many from tables that are replaced, e.g. 254 of 8 regions, before the next is
+  /// refused: then its virtqueues must stop first.
   static constexpr size_t kMaxRetired = size_t{4} * kMaxMemorySlots;
 
   /// Puts regions in the place of all that are there (SET_MEM_TABLE); @p fds has one for

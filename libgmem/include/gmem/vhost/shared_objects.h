@@ -17,7 +17,10 @@ class Frontend;
 
 /// The objects (dma-bufs) that the devices of one VM share, by UUID (virtio 1.3, 2.7
 /// "Exporting Objects"): some are the VMM's own, others a back-end's, which is asked for the
-/// descriptor as soon as it adds one. Whoever looks one up has it at once, or not at all.
+/// descriptor as soon as it adds one. Whoever looks one up has it at once, or not at all:
+/// also between the acknowledgement that the owner gets and its answer, so one that tells
+/// the guest of its object right then is too early. Should it remove an object before it
+/// is asked, it is asked all the same.
 ///
 /// Lives longer than the front-ends that use it. Thread-compatible: one thread runs all
 /// of them.
