@@ -182,7 +182,7 @@ class Backend {
   absl::Status ReplyCryptoSession(CryptoSession session);
   absl::Status ReplySharedObject(const Uuid& uuid);
 
-  // Virtqueues: backend_vrings.cc.
+  // Virtqueues: backend_vrings.cc; their rings: backend_rings.cc.
   absl::StatusOr<Vring*> FindVring(uint32_t index);
   absl::StatusOr<Vring*> FindStoppedVring(uint32_t index);
   // Non-blocking, and without signals.
