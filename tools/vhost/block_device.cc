@@ -34,6 +34,9 @@ constexpr uint64_t kSectorSize = 512;
 // Other queues, and the front-end, are to be served, too: so one request, and those of one
 // call, are bounded in bytes and numbers. Zeroes may have to be written, holes not.
 constexpr uint64_t kMaxTransfer = 64 << 20;
+// The same for a driver that doesn't take SIZE_MAX and SEG_MAX, as those of firmware, which
+// read a whole file at once: EDK2's sends no more.
+constexpr uint64_t kMaxUnboundedTransfer = 1 << 30;
 constexpr uint32_t kMaxDiscardRanges = 32;
 constexpr uint32_t kMaxZeroedRanges = 1;
 constexpr uint32_t kMaxDiscardSectors = kMaxTransfer / kSectorSize;
@@ -134,7 +137,9 @@ absl::Status BlockDevice::HandleQueue(gmem::vhost::Backend& /*backend*/,
 }
 
 void BlockDevice::SetFeatures(uint64_t features) {
-  has_flush_ = (features & (uint64_t{1} << VIRTIO_BLK_F_FLUSH)) != 0;
+  constexpr uint64_t kLimits = Feature(VIRTIO_BLK_F_SIZE_MAX) | Feature(VIRTIO_BLK_F_SEG_MAX);
+  has_flush_ = (features & Feature(VIRTIO_BLK_F_FLUSH)) != 0;
+  has_limits_ = (features & kLimits) == kLimits;
 }
 
 void BlockDevice::QueueFailed(uint16_t index, const absl::Status& why) {
@@ -170,8 +175,8 @@ uint8_t BlockDevice::Transfer(const Chain& chain, uint64_t sector, bool is_write
   // Without the header, or the status: both are there.
   const uint64_t first = is_write ? sizeof(virtio_blk_outhdr) : 0;
   const uint64_t size = is_write ? chain.readable_size() - first : chain.writable_size() - 1;
-  if (size % kSectorSize != 0 || size > kMaxTransfer || !IsInFile(sector, size) ||
-      (is_write && options_.is_read_only)) {
+  if (size % kSectorSize != 0 || size > (has_limits_ ? kMaxTransfer : kMaxUnboundedTransfer) ||
+      !IsInFile(sector, size) || (is_write && options_.is_read_only)) {
     return VIRTIO_BLK_S_IOERR;
   }
   uint64_t done = 0;

@@ -56,6 +56,8 @@ class BlockDevice : public gmem::vhost::Device {
   uint64_t size_;
   Options options_;
   bool has_flush_ = false;
+  // Does the driver know how much one request may have?
+  bool has_limits_ = false;
   gmem::vhost::Chain chain_;
 };
 

@@ -26,6 +26,7 @@ namespace {
 
 using gmem::vhost::FromBytes;
 using gmem::vhost::FrontendRequest;
+using gmem::vhost::MemoryTable;
 using gmem::vhost::Message;
 using gmem::vhost::ProtocolFeature;
 using gmem::vhost::ShmemMapping;
@@ -35,6 +36,7 @@ using gmem::vhost::testing_frontend::kData;
 using gmem::vhost::testing_ring::kIndirect;
 using gmem::vhost::testing_ring::kNext;
 using gmem::vhost::testing_ring::kWrite;
+using gmem::vhost::testing_ring::NewFile;
 using gmem::vhost::testing_ring::Piece;
 using gmem::vhost::testing_ring::TestGuest;
 using gmem::vhost::testing_ring::TestRing;
@@ -54,9 +56,10 @@ class DevicesTest : public FrontendTest {
     unlink(path_.c_str());
   }
 
-  void StartDevice(gmem::vhost::Device& device, uint64_t protocol_features) {
+  // With all of its features but @without.
+  void StartDevice(gmem::vhost::Device& device, uint64_t protocol_features, uint64_t without = 0) {
     Connect(device);
-    Negotiate(device.features() | gmem::vhost::Bit(VirtioFeature::kIndirectDesc),
+    Negotiate((device.features() & ~without) | gmem::vhost::Bit(VirtioFeature::kIndirectDesc),
               protocol_features);
     SetTable();
     StartQueue();
@@ -98,10 +101,10 @@ std::string Header(uint32_t type, uint64_t sector = 0) {
 
 class BlockDeviceTest : public DevicesTest {
  protected:
-  void Start(bool is_read_only = false) {
+  void Start(bool is_read_only = false, uint64_t without = 0) {
     device_ = std::make_unique<BlockDevice>(
         *BlockDevice::Open(path_, {.is_read_only = is_read_only, .nr_queues = 2}));
-    StartDevice(*device_, kBlkFeatures);
+    StartDevice(*device_, kBlkFeatures, without);
   }
   static constexpr uint64_t kMaxRequest = 64 << 20;
   // The status that it ends with.
@@ -132,11 +135,11 @@ TEST_F(BlockDeviceTest, Configuration) {
             kMaxRequest);
 }
 
-// All descriptors of a request may name the same memory.
-TEST_F(BlockDeviceTest, RefusesHugeRequests) {
-  ASSERT_EQ(truncate(path_.c_str(), 2 * kMaxRequest), 0);
-  Start();
-  const auto read = [this](uint64_t size) {
+class HugeRequestTest : public BlockDeviceTest {
+ protected:
+  HugeRequestTest() { EXPECT_EQ(truncate(path_.c_str(), int64_t{2} << 30), 0); }
+  // Reads to @address again and again: all descriptors may name the same memory.
+  int Read(uint64_t size, uint64_t address = TestGuest::kGuest + kAnswer, uint32_t piece = kPiece) {
     std::memcpy(guest_.at(TestGuest::kData), Header(VIRTIO_BLK_T_IN).data(), 16);
     std::vector<Piece> pieces = {{TestGuest::kGuest + TestGuest::kTable, 0, kIndirect}};
     uint16_t count = 0;
@@ -145,10 +148,7 @@ TEST_F(BlockDeviceTest, RefusesHugeRequests) {
       count++;
     };
     put({kData, 16, kNext});
-    constexpr uint32_t kPiece = 0x40000;
-    for (uint64_t done = 0; done < size; done += kPiece) {
-      put({TestGuest::kGuest + kAnswer, kPiece, kWrite | kNext});
-    }
+    for (uint64_t done = 0; done < size; done += piece) put({address, piece, kWrite | kNext});
     put({kData + 16, 1, kWrite});
     pieces[0].length = 16U * count;
     ring_.Add(pieces);
@@ -156,10 +156,37 @@ TEST_F(BlockDeviceTest, RefusesHugeRequests) {
     Run();
     EXPECT_TRUE(ring_.TakeUsed());
     return *guest_.at(TestGuest::kData + 16);
-  };
-  EXPECT_EQ(read(kMaxRequest - 0x40000), VIRTIO_BLK_S_OK);
-  EXPECT_EQ(read(kMaxRequest + 0x40000), VIRTIO_BLK_S_IOERR);
+  }
+
+  static constexpr uint32_t kPiece = 0x40000;
+};
+
+TEST_F(HugeRequestTest, AreRefused) {
+  Start();
+  EXPECT_EQ(Read(kMaxRequest - kPiece), VIRTIO_BLK_S_OK);
+  EXPECT_EQ(Read(kMaxRequest + kPiece), VIRTIO_BLK_S_IOERR);
 }
+
+// Firmware takes neither SIZE_MAX nor SEG_MAX, and loads a kernel by one request.
+class FirmwareTest : public HugeRequestTest, public ::testing::WithParamInterface<unsigned> {};
+
+TEST_P(FirmwareTest, ReadsMuchAtOnce) {
+  constexpr uint64_t kGiB = uint64_t{1} << 30;
+  Start(/*is_read_only=*/false, uint64_t{1} << GetParam());
+  EXPECT_EQ(Read(kMaxRequest + kPiece), VIRTIO_BLK_S_OK);
+  // More than EDK2's driver sends.
+  const gmem::UniqueFd file = NewFile(2 * kGiB);
+  MemoryTable table = {.nr_regions = 2, .padding = 0, .regions = {guest_.region()}};
+  table.regions[1] = {.guest_address = 4 * kGiB,
+                      .size = 2 * kGiB,
+                      .user_address = TestGuest::kUser + 4 * kGiB,
+                      .mmap_offset = 0};
+  ASSERT_TRUE(Ask<FrontendRequest::kSetMemTable>(table, {guest_.fd(), file.get()}).ok());
+  EXPECT_EQ(Read(1, 4 * kGiB, kGiB + 512), VIRTIO_BLK_S_IOERR);
+}
+
+INSTANTIATE_TEST_SUITE_P(WithoutALimit, FirmwareTest,
+                         ::testing::Values(VIRTIO_BLK_F_SIZE_MAX, VIRTIO_BLK_F_SEG_MAX));
 
 TEST_F(BlockDeviceTest, WritesAndReads) {
   Start();
