@@ -30,6 +30,8 @@ using testing::FakeBackend;
 using testing::FrontendTest;
 using ::testing::IsEmpty;
 using testing::MakeFile;
+using testing::RunUntil;
+using testing::RunUntilEnd;
 using Request = FrontendRequest;
 
 constexpr uint64_t kOffered = (uint64_t{1} << 23) - 1;
@@ -209,8 +211,7 @@ TEST_F(ShmemTest, DisconnectionUnmaps) {
   ASSERT_EQ(Map(At(1)), 0u);
   uint8_t* const was = Host(1);
   backend_->Post([](FakeBackend& b) { b.Close(); });
-  while (frontend_->Process().ok()) {
-  }
+  ASSERT_TRUE(RunUntilEnd(*frontend_));
   EXPECT_EQ(GetErrno(frontend_->status()), ECONNRESET);
   EXPECT_EQ(frontend_->shmem().nr_mappings(), 0u);
   EXPECT_FALSE(CanRead(was));
@@ -284,7 +285,7 @@ TEST_F(ShmemTest, TheSecondTryToNegotiateStartsAnew) {
 TEST_F(ShmemTest, EndOfTheBackendChannelUnmaps) {
   ASSERT_EQ(Map(At(1)), 0u);
   OnBackend([](FakeBackend& b) { b.CloseBackendChannel(); });
-  while (frontend_->backend_channel_status().ok()) frontend_->Process().IgnoreError();
+  EXPECT_TRUE(RunUntil(*frontend_, [this] { return !frontend_->backend_channel_status().ok(); }));
   EXPECT_EQ(frontend_->shmem().nr_mappings(), 0u);
   EXPECT_TRUE(frontend_->SetMtu(1500).ok());
 }
@@ -410,7 +411,7 @@ TEST_F(NotificationTest, HandlersStartButDontWait) {
   };
   StartNegotiated(std::move(options), AllOptions());
   ASSERT_TRUE(frontend_->SetVringEnable(0, true).ok());
-  while (absl::IsUnknown(later)) ASSERT_TRUE(frontend_->Process().ok());
+  EXPECT_TRUE(RunUntil(*frontend_, [&] { return !absl::IsUnknown(later); }));
   EXPECT_TRUE(absl::IsFailedPrecondition(inside));
   EXPECT_TRUE(later.ok()) << later;
   EXPECT_THAT(backend_->TakeRequests(), ElementsAre(Request::kSetVringEnable, Request::kNetSetMtu));
@@ -464,6 +465,16 @@ TEST_F(NotificationTest, SharedObjects) {
   EXPECT_EQ(objects_.size(), 1u);
 }
 
+// As where too many are on their way in the whole system.
+TEST_F(NotificationTest, AnObjectThatCannotBeSent) {
+  const Uuid uuid = {1};
+  ASSERT_TRUE(objects_.Add(uuid, UniqueFd(1 << 20)).ok());
+  EXPECT_EQ(Tell(BackendRequest::kSharedObjectLookup, uuid), uint64_t{EBADF});
+  EXPECT_EQ(Map(At(1)), 0u);
+  EXPECT_TRUE(frontend_->backend_channel_status().ok());
+  EXPECT_EQ(frontend_->nr_refused(), 1u);
+}
+
 // What the owner says of an object that it has removed by then, isn't of the next one.
 TEST_F(NotificationTest, SharedObjectsThatComeAndGo) {
   const Uuid uuid = {9};
@@ -486,7 +497,7 @@ TEST_F(NotificationTest, SharedObjectsThatComeAndGo) {
     EXPECT_EQ(b.Ask(BackendRequest::kSharedObjectRemove, AsBytes(uuid)), 0u);
     EXPECT_EQ(b.Ask(BackendRequest::kSharedObjectAdd, AsBytes(uuid)), 0u);
   });
-  while (objects_.Find(uuid) < 0) ASSERT_TRUE(frontend_->Process().ok());
+  ASSERT_TRUE(RunUntil(*frontend_, [&] { return objects_.Find(uuid) >= 0; }));
   std::array<char, 3> content;
   EXPECT_EQ(pread(objects_.Find(uuid), content.data(), 3, 0), 3);
   EXPECT_EQ(std::string(content.data(), 3), "new");
@@ -509,20 +520,17 @@ TEST_F(NotificationTest, AnOwnerThatNeverAnswers) {
   FakeBackend::Options exporter = {.protocol_features = kOffered};
   exporter.handlers[Request::kGetSharedObject] = [](FakeBackend&, Message&) {};
   FakeBackend other(std::move(pair.second), std::move(exporter));
-  Frontend::Options patient = AllOptions(), mine = AllOptions();
-  patient.timeout = absl::Milliseconds(300);
-  mine.timeout = absl::Milliseconds(300);
-  const auto owner = *Frontend::Create(std::move(pair.first), std::move(patient));
+  const auto owner = *Frontend::Create(std::move(pair.first), AllOptions());
   ASSERT_TRUE(owner->Negotiate().ok());
   other.Post([&](FakeBackend& b) { b.Send(BackendRequest::kSharedObjectAdd, AsBytes(uuid)); });
-  while (objects_.size() == 0) owner->Process().IgnoreError();
+  ASSERT_TRUE(RunUntil(*owner, [this] { return objects_.size() == 1; }));
 
   FakeBackend::Options options = Backend();
   options.handlers[Request::kSetVringEnable] = [&](FakeBackend& b, Message& message) {
     EXPECT_EQ(b.Ask(BackendRequest::kSharedObjectLookup, AsBytes(uuid)), uint64_t{ENOENT});
     b.Answer(message);
   };
-  StartNegotiated(std::move(options), std::move(mine));
+  StartNegotiated(std::move(options), AllOptions());
   EXPECT_TRUE(frontend_->SetVringEnable(0, true).ok());
   EXPECT_TRUE(frontend_->status().ok());
 }
@@ -540,7 +548,7 @@ TEST_F(NotificationTest, SharedObjectOfAnotherDevice) {
   const auto owner = *Frontend::Create(std::move(pair.first), AllOptions());
   ASSERT_TRUE(owner->Negotiate().ok());
   other.Post([&](FakeBackend& b) { b.Send(BackendRequest::kSharedObjectAdd, AsBytes(uuid)); });
-  while (objects_.Find(uuid) < 0) ASSERT_TRUE(owner->Process().ok());
+  ASSERT_TRUE(RunUntil(*owner, [&] { return objects_.Find(uuid) >= 0; }));
 
   FakeBackend::Options options = Backend();
   options.handlers[Request::kSetVringEnable] = [&](FakeBackend& b, Message& message) {
@@ -559,10 +567,11 @@ TEST_F(NotificationTest, SharedObjectOfAnotherDevice) {
     EXPECT_EQ(fds.size(), 1u);
     done = true;
   });
-  while (!done) {
-    frontend_->Process().IgnoreError();
+  EXPECT_TRUE(RunUntil(*frontend_, [&] {
     owner->Process().IgnoreError();
-  }
+    return done.load();
+  }));
+  backend_.reset();
 }
 
 }  // namespace

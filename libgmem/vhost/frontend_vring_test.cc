@@ -30,6 +30,8 @@ using testing::FrontendTest;
 using ::testing::IsEmpty;
 using testing::MakeFile;
 using testing::Received;
+using testing::RunUntil;
+using testing::RunUntilEnd;
 using Request = FrontendRequest;
 
 constexpr uint64_t kOffered = (uint64_t{1} << 23) - 1;
@@ -112,7 +114,7 @@ TEST_F(VringTest, KicksThatNobodyReads) {
   EXPECT_TRUE(frontend_->status().ok());
   goes_on = true;
   // Those that wait go out first.
-  while (!frontend_->Kick(7).ok()) ASSERT_TRUE(frontend_->Process().ok());
+  EXPECT_TRUE(RunUntil(*frontend_, [this] { return frontend_->Kick(7).ok(); }));
   EXPECT_TRUE(frontend_->SetVringErr(7, -1).ok());
 }
 
@@ -162,8 +164,7 @@ class ReconnectTest : public VringTest {
 
   void Die() {
     backend_->Post([](FakeBackend& b) { b.Close(); });
-    while (frontend_->Process().ok()) {
-    }
+    EXPECT_TRUE(RunUntilEnd(*frontend_));
   }
   absl::Status SetRam() {
     return frontend_->SetMemory({{.size = MiB(1), .user_address = kUser, .fd = ram_.get()}});

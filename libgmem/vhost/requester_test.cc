@@ -2,6 +2,7 @@
 #include "gmem/vhost/requester.h"
 
 #include <sys/eventfd.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstdint>
@@ -22,21 +23,23 @@
 #include "gmem/vhost/protocol.h"
 #include "gmem/vhost/responder.h"
 #include "gtest/gtest.h"
+#include "vhost/testing_socket.h"
+#include "vhost/uptime.h"
 
 namespace gmem::vhost {
 namespace {
 
-constexpr absl::Duration kTimeout = absl::Seconds(5);
+using testing::kPatience;
 
 // A requester, and a responder that answers when the test says so.
-class ChannelTest : public testing::Test {
+class ChannelTest : public ::testing::Test {
  protected:
   void SetUp() override {
     auto pair = Connection::Pair();
     ASSERT_TRUE(pair.ok()) << pair.status();
     auto other = Connection::Adopt(std::move(pair->second));
     ASSERT_TRUE(other.ok()) << other.status();
-    requester_ = std::make_unique<Requester>(std::move(pair->first), kTimeout);
+    requester_ = std::make_unique<Requester>(std::move(pair->first), kPatience);
     responder_ = std::make_unique<Responder>(std::move(*other), Responder::Side::kFrontend);
   }
 
@@ -181,13 +184,15 @@ TEST_F(ChannelTest, TooLateIsTooLate) {
   constexpr absl::Duration kShort = absl::Milliseconds(300);
   Requester requester(std::move(pair->first), kShort);
   EXPECT_EQ(requester.next_deadline(), absl::InfiniteFuture());
+  const absl::Duration start = internal::Uptime();
   requester.Start<FrontendRequest::kGetFeatures>({}, {}, KeepNumber());
   EXPECT_LE(requester.time_left(), kShort);
-  EXPECT_LE(requester.next_deadline(), absl::Now() + kShort);
-  EXPECT_TRUE(requester.Process().ok());
-  EXPECT_TRUE(results_.empty());
-  absl::SleepFor(requester.time_left());
-  EXPECT_EQ(requester.Process().code(), absl::StatusCode::kDeadlineExceeded);
+  while (requester.Process().ok() && internal::Uptime() - start < kPatience) {
+    EXPECT_TRUE(results_.empty());
+    absl::SleepFor(requester.time_left());
+  }
+  EXPECT_GE(internal::Uptime() - start, kShort);
+  EXPECT_EQ(requester.status().code(), absl::StatusCode::kDeadlineExceeded);
   ASSERT_EQ(results_.size(), 1U);
 }
 
@@ -262,6 +267,31 @@ TEST_F(ChannelTest, AFullSocketIsNoEnd) {
   }
   EXPECT_EQ(results_.size(), started);
   for (const auto& result : results_) EXPECT_TRUE(result.ok()) << result.status();
+}
+
+// Also where it had to wait. Its descriptor can't go bad there, but may be one too many in
+// the whole system: this takes a bad one for that.
+TEST_F(ChannelTest, WhatCannotBeSentLaterEndsItself) {
+  for (int i = 0; !requester_->wants_write(); i++) {
+    ASSERT_LT(i, 100000);
+    requester_->Start<FrontendRequest::kSetOwner>({}, {},
+                                                  [](const absl::StatusOr<Message*>& /*sent*/) {});
+  }
+  const UniqueFd event(eventfd(0, EFD_CLOEXEC));
+  // The number that the copy gets.
+  const int copy = dup(event.get());
+  ASSERT_EQ(close(copy), 0);
+  requester_->Start<FrontendRequest::kGpuSetSocket>({}, {event.get()}, KeepNumber());
+  ASSERT_EQ(close(copy), 0);
+  requester_->Start<FrontendRequest::kSetOwner>({}, {}, KeepNumber());
+  while (requester_->wants_write()) {
+    while (NextRequest() != nullptr) {
+    }
+    ASSERT_TRUE(requester_->Process().ok());
+  }
+  ASSERT_EQ(results_.size(), 2U);
+  EXPECT_EQ(GetErrno(results_[0].status()), EBADF);
+  EXPECT_TRUE(results_[1].ok());
 }
 
 TEST_F(ChannelTest, CallbacksMayAskMore) {

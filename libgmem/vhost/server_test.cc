@@ -157,7 +157,7 @@ TEST_F(ServerTest, RunsUntilItIsStopped) {
         {}, {}, [&](const absl::StatusOr<Message*>& reply) { is_answered = reply.ok(); });
     while (!is_answered && frontend->status().ok()) {
       pollfd poll_fd = {.fd = frontend->fd(), .events = POLLIN, .revents = 0};
-      EXPECT_EQ(poll(&poll_fd, 1, 10000), 1);
+      EXPECT_EQ(poll(&poll_fd, 1, testing::kPatienceMilliseconds), 1);
       frontend->Process().IgnoreError();
     }
     EXPECT_TRUE(is_answered) << i;

@@ -12,13 +12,14 @@
 #include <memory>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "gtest/gtest.h"
 #include "mutex.h"
 
 namespace gmem::vhost::testing {
 namespace {
-
-constexpr int kPatienceMilliseconds = 5000;
 
 absl::Span<const uint8_t> ToBytes(absl::string_view text) {
   return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
@@ -49,7 +50,14 @@ FakeBackend::~FakeBackend() {
 void FakeBackend::Sync() {
   const auto done = std::make_shared<std::atomic<bool>>(false);
   Post([done](FakeBackend&) { *done = true; });
-  while (!*done && !is_over_) std::this_thread::yield();
+  const absl::Time give_up = absl::Now() + kPatience;
+  while (!*done && !is_over_) {
+    if (absl::Now() > give_up) {
+      ADD_FAILURE() << "the back-end doesn't come to an end of what it does";
+      return;
+    }
+    std::this_thread::yield();
+  }
 }
 
 std::vector<Received> FakeBackend::received() {

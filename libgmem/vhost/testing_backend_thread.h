@@ -25,6 +25,7 @@
 #include "gmem/vhost/connection.h"
 #include "gmem/vhost/device.h"
 #include "mutex.h"
+#include "vhost/testing_socket.h"
 
 #pragma GCC visibility push(hidden)
 namespace gmem::vhost::testing {
@@ -36,7 +37,7 @@ using internal::MutexLock;
 class BackendThread {
  public:
   BackendThread(UniqueFd socket, Device& device)
-      : backend_(*Backend::Create(*Connection::Adopt(std::move(socket)), device)),
+      : backend_(*Backend::Create(*Connection::Adopt(std::move(socket)), device, kPatience)),
         wake_(eventfd(0, EFD_CLOEXEC)),
         thread_([this] { Run(); }) {}
   BackendThread(const BackendThread&) = delete;

@@ -17,8 +17,6 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/time/clock.h"
-#include "absl/time/time.h"
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/backend.h"
@@ -137,6 +135,7 @@ class BothEndsTest : public ::testing::Test {
  protected:
   void Start(uint64_t features = 0, uint64_t protocol_features = kAll) {
     Frontend::Options options;
+    options.timeout = kPatience;
     options.protocol_features = protocol_features;
     options.shmem_factory = [](uint8_t, ByteSize size) { return NewHostRegion(size); };
     options.shared_objects = &objects_;
@@ -176,11 +175,13 @@ class BothEndsTest : public ::testing::Test {
   void Add(uint64_t data = kData) { ring_->Add({{data, 3, 0}, {data + 0x100, 3, kWrite}}); }
   // Until the device has used another one, or it is clear that it won't.
   bool WaitUsed() {
-    for (const absl::Time end = absl::Now() + absl::Seconds(5); absl::Now() < end;) {
-      if (ring_->TakeUsed()) return true;
-      if (!frontend_->Process().ok()) return false;
-    }
-    return false;
+    bool has_used = false;
+    return RunUntil(*frontend_,
+                    [&] {
+                      has_used = ring_->TakeUsed().has_value();
+                      return has_used || !frontend_->status().ok();
+                    }) &&
+           has_used;
   }
   bool Serve() {
     std::memcpy(guest_.at(TestGuest::kData), "abc", 3);
@@ -199,7 +200,11 @@ class BothEndsTest : public ::testing::Test {
         is_done = true;
       });
     });
-    while (!is_done) frontend_->Process().IgnoreError();
+    if (!RunUntil(*frontend_, [&] { return is_done.load(); })) {
+      // It has no use for what it was asked any more.
+      thread_.reset();
+      return absl::DeadlineExceededError("the back-end hasn't done it");
+    }
     return result;
   }
 

@@ -4,6 +4,7 @@
 #define GMEM_VHOST_TESTING_FRONTEND_H_
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -16,11 +17,15 @@
 #include <utility>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/frontend.h"
 #include "gtest/gtest.h"
 #include "vhost/testing_backend.h"
+#include "vhost/testing_socket.h"
 
 #pragma GCC visibility push(hidden)
 namespace gmem::vhost::testing {
@@ -82,25 +87,47 @@ inline bool CanWrite(uint8_t* address) {
   return read(out.get(), address, 1) == 1;
 }
 
+// Runs the front-end's loop until something has come. What no descriptor tells of is
+// looked at each millisecond.
+[[nodiscard]] inline bool RunUntil(Frontend& frontend, absl::FunctionRef<bool()> is_done) {
+  for (const absl::Time end = absl::Now() + kPatience; !is_done();) {
+    if (absl::Now() > end) return false;
+    pollfd polled = {.fd = frontend.fd(), .events = POLLIN, .revents = 0};
+    poll(&polled, 1, 1);
+    frontend.Process().IgnoreError();
+  }
+  return true;
+}
+// Until its connection has ended.
+[[nodiscard]] inline bool RunUntilEnd(Frontend& frontend) {
+  return RunUntil(frontend, [&] { return !frontend.status().ok(); });
+}
+
 // A front-end with a fake back-end.
 class FrontendTest : public ::testing::Test {
  protected:
   static ShmemFactory HostFactory() {
     return [](uint8_t, ByteSize size) { return NewHostRegion(size); };
   }
+  static Frontend::Options WithTimeout(absl::Duration timeout) {
+    Frontend::Options options;
+    options.timeout = timeout;
+    return options;
+  }
   // With all that has to be given.
   Frontend::Options AllOptions() {
-    Frontend::Options options;
+    Frontend::Options options = WithTimeout(kPatience);
     options.shmem_factory = HostFactory();
     options.shared_objects = &objects_;
     return options;
   }
 
-  void Start(FakeBackend::Options backend, Frontend::Options options = {}) {
+  void Start(FakeBackend::Options backend, Frontend::Options options = WithTimeout(kPatience)) {
     frontend_.reset();
     frontend_ = *Frontend::Create(NewBackend(std::move(backend)), std::move(options), &handler_);
   }
-  void StartNegotiated(FakeBackend::Options backend, Frontend::Options options = {}) {
+  void StartNegotiated(FakeBackend::Options backend,
+                       Frontend::Options options = WithTimeout(kPatience)) {
     Start(std::move(backend), std::move(options));
     const absl::Status status = frontend_->Negotiate();
     ASSERT_TRUE(status.ok()) << status;
@@ -121,7 +148,10 @@ class FrontendTest : public ::testing::Test {
       task(backend);
       done = true;
     });
-    while (!done) frontend_->Process().IgnoreError();
+    if (RunUntil(*frontend_, [&] { return done.load(); })) return;
+    ADD_FAILURE() << "the back-end hasn't done it";
+    // It has no use for the task any more.
+    backend_.reset();
   }
 
   SharedObjects objects_;

@@ -39,6 +39,7 @@ inline constexpr uint16_t kQueueSize = 8;
 inline constexpr uint64_t kData = TestGuest::kGuest + TestGuest::kData;
 
 using testing::CountOpenFds;
+using testing::kPatience;
 
 // A front-end that does what a test says, and the back-end that it talks to.
 class FrontendTest : public ::testing::Test {
@@ -51,8 +52,8 @@ class FrontendTest : public ::testing::Test {
 
   void Connect(Device& device) {
     auto pair = Connection::Pair();
-    frontend_.emplace(std::move(pair->first));
-    auto backend = Backend::Create(*Connection::Adopt(std::move(pair->second)), device);
+    frontend_.emplace(std::move(pair->first), kPatience);
+    auto backend = Backend::Create(*Connection::Adopt(std::move(pair->second)), device, kPatience);
     ASSERT_TRUE(backend.ok()) << backend.status();
     backend_ = *std::move(backend);
   }

@@ -13,10 +13,15 @@
 #include <filesystem>
 #include <iterator>
 
+#include "absl/time/time.h"
 #include "absl/types/span.h"
 
 #pragma GCC visibility push(hidden)
 namespace gmem::vhost::testing {
+
+// For what comes at once, on a machine that isn't busy with something else.
+inline constexpr absl::Duration kPatience = absl::Seconds(30);
+inline constexpr int kPatienceMilliseconds = 30000;
 
 inline size_t CountOpenFds() {
   using std::filesystem::directory_iterator;
