@@ -47,7 +47,7 @@ struct kvm_agent {
  * - kvm_agent_code, the agent; and kvm_agent_answer, code for KVM_AGENT_EXEC that
  *   reports KVM_AGENT_ANSWER
  * - kvm_agent_reset(): make the vCPU begin anew at the agent's first instruction
- * - kvm_agent_set_up_vcpu(): the rest of the machine, for agent->vcpu
+ * - kvm_agent_set_up_machine(): the rest of the machine, for agent->vcpu
  * - kvm_agent_port(): where the guest that came to the port reads its answer, or has
  *   left its report; NULL if it stopped for something else
  */
@@ -78,15 +78,18 @@ static inline int kvm_agent_set_slot(struct kvm_agent* agent, uint32_t slot, uin
   return ioctl(agent->vm, KVM_SET_USER_MEMORY_REGION, &region) ? -errno : 0;
 }
 
-static inline int kvm_agent_map_run(struct kvm_agent* agent) {
+/* For agent->vcpu, which runs the agent's code then. */
+static inline int kvm_agent_set_up_vcpu(struct kvm_agent* agent) {
   int size = ioctl(agent->kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
+  int err;
 
   if (size < 0) return -errno;
   agent->run_size = (size_t)size;
   void* run = mmap(NULL, agent->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, agent->vcpu, 0);
   if (run == MAP_FAILED) return -errno;
   agent->run = (struct kvm_run*)run;
-  return 0;
+  err = kvm_agent_set_up_machine(agent);
+  return err ? err : kvm_agent_reset(agent);
 }
 
 /*
@@ -111,9 +114,7 @@ static inline int kvm_agent_open(struct kvm_agent* agent, void* memory, uint64_t
   if (err) return err;
   agent->vcpu = ioctl(agent->vm, KVM_CREATE_VCPU, 0);
   if (agent->vcpu < 0) return -errno;
-  err = kvm_agent_map_run(agent);
-  if (!err) err = kvm_agent_set_up_vcpu(agent);
-  return err ? err : kvm_agent_reset(agent);
+  return kvm_agent_set_up_vcpu(agent);
 }
 
 /*

@@ -67,7 +67,7 @@ static inline int kvm_agent_reset(struct kvm_agent* agent) {
   return err;
 }
 
-static inline int kvm_agent_set_up_vcpu(struct kvm_agent* agent) {
+static inline int kvm_agent_set_up_machine(struct kvm_agent* agent) {
   struct kvm_vcpu_init init;
 
   if (agent->irqchip) return -EOPNOTSUPP;

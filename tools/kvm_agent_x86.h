@@ -59,7 +59,7 @@ static inline int kvm_agent_reset(struct kvm_agent* agent) {
   return ioctl(agent->vcpu, KVM_SET_REGS, &regs) ? -errno : 0;
 }
 
-static inline int kvm_agent_set_up_vcpu(struct kvm_agent* agent) {
+static inline int kvm_agent_set_up_machine(struct kvm_agent* agent) {
   struct kvm_segment* segments[6];
   struct kvm_sregs sregs;
   int i;
