@@ -272,6 +272,7 @@ void ParseAll(const std::vector<uint8_t>& bytes) {
 
 TEST(MonitorMessageTest, CutOffAnywhere) {
   const std::vector<uint8_t> whole = VmMessage().bytes();
+  int nr_accepted = 0;
   for (size_t size = 0; size < whole.size(); ++size) {
     // As the datagram...
     const std::vector<uint8_t> cut(whole.begin(), whole.begin() + static_cast<ptrdiff_t>(size));
@@ -286,8 +287,12 @@ TEST(MonitorMessageTest, CutOffAnywhere) {
     if (size < sizeof(nlmsghdr)) continue;
     std::vector<uint8_t> shortened = cut;
     reinterpret_cast<nlmsghdr*>(shortened.data())->nlmsg_len = static_cast<uint32_t>(size);
-    EXPECT_FALSE(ParseVm(AsMessage(shortened)).ok()) << size;
+    // There may be any number of details, so one that is missing isn't noticed.
+    const auto vm = ParseVm(AsMessage(shortened));
+    EXPECT_TRUE(!vm.ok() || vm->details.size() < 2) << size;
+    nr_accepted += vm.ok() ? 1 : 0;
   }
+  EXPECT_EQ(nr_accepted, 2);
 }
 
 TEST(MonitorMessageTest, LengthsThatLie) {
