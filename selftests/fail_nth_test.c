@@ -6,7 +6,7 @@
  * Needs CONFIG_FAULT_INJECTION with FAILSLAB or FAIL_PAGE_ALLOC, and debugfs.
  */
 #include "fail_nth.h"
-#include "gmem_util.h"
+#include "guest_util.h"
 
 #define UNITS 4
 #define GPA GIB(1)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What the tests share: the calls as functions, access as the host and as the
- * guest, and a look at the state of things.
+ * What the tests share: the calls as functions, access as the host, and a look at
+ * the state of things. Guests are in guest_util.h.
  *
  * Every call returns what the ioctl does, or -errno.
  */
@@ -446,7 +446,7 @@ static inline int page_present(const volatile void *p)
 	return got == sizeof(entry) ? (int)(entry >> 63) : -1;
 }
 
-/* ---- the guest ---- */
+/* ---- what stands for a guest ---- */
 
 static inline int mock_call(int vm, struct gmem_test *test)
 {
@@ -499,46 +499,6 @@ static inline __u8 *map_window(int vm, __u64 gpa, __u64 size, int prot)
 	return mmap(NULL, size, prot, MAP_SHARED, vm, gpa);
 }
 
-/*
- * Access up to a page's memory as the guest, whatever the provider. -EFAULT where
- * the access is refused. A window is mapped anew each time.
- */
-static inline int guest_access(int vm, __u64 gpa, __u32 access, void *buf,
-			       size_t length)
-{
-	int prot = access == GMEM_ACCESS_WRITE ? PROT_READ | PROT_WRITE :
-						 PROT_READ;
-	__u8 *window;
-	int sig;
-
-	window = map_window(vm, gpa & ~(PAGE - 1), PAGE, prot);
-	if (window == MAP_FAILED) {
-		if (errno == ENODEV)
-			return mock_access(vm, gpa, access, buf, length);
-		return -errno;
-	}
-	if (access == GMEM_ACCESS_WRITE)
-		sig = touch_copy(window + gpa % PAGE, buf, length);
-	else
-		sig = touch_copy(buf, window + gpa % PAGE, length);
-	munmap(window, PAGE);
-	return sig ? -EFAULT : 0;
-}
-
-static inline int guest_write(int vm, __u64 gpa, __u8 byte)
-{
-	return guest_access(vm, gpa, GMEM_ACCESS_WRITE, &byte, 1);
-}
-
-/* The byte there, or -errno. */
-static inline int guest_read(int vm, __u64 gpa)
-{
-	__u8 byte = 0;
-	int ret = guest_access(vm, gpa, GMEM_ACCESS_READ, &byte, 1);
-
-	return ret ? ret : byte;
-}
-
 /* ---- the end of a test ---- */
 
 /*
@@ -567,30 +527,7 @@ static inline bool stats_settle(const struct gmem_stats *before)
 	return false;
 }
 
-/* ---- variants ---- */
-
-/* For the setup of a fixture whose variant names a provider and mem_flags. */
-#define SKIP_UNLESS_POSSIBLE(variant)					\
-	do {								\
-		ASSERT_LE(0, gmem_dev());				\
-		if (!have_provider((variant)->provider))		\
-			SKIP(return, "no provider %s",			\
-			     (variant)->provider);			\
-		if (((variant)->mem_flags & GMEM_MEM_ALLOW_HUGEPAGE) &&	\
-		    !have_huge())					\
-			SKIP(return, "no huge pages");			\
-	} while (0)
-
 #define VARIANT(fixture, name, ...)					\
 	FIXTURE_VARIANT_ADD(fixture, name) { __VA_ARGS__ }
-
-/* Page size x provider, @... added to each. */
-#define VARIANTS_PROVIDER_SIZE(fixture, ...)				\
-	VARIANT(fixture, window_4k, .provider = "window", __VA_ARGS__);	\
-	VARIANT(fixture, window_2m, .provider = "window",		\
-		.mem_flags = GMEM_MEM_ALLOW_HUGEPAGE, __VA_ARGS__);	\
-	VARIANT(fixture, mock_4k, .provider = "mock", __VA_ARGS__);	\
-	VARIANT(fixture, mock_2m, .provider = "mock",			\
-		.mem_flags = GMEM_MEM_ALLOW_HUGEPAGE, __VA_ARGS__)
 
 #endif /* GMEM_UTIL_H */

@@ -98,6 +98,7 @@ static const __u64 gunyah_dtb_magic = 0xedfe0dd0;
 
 /**
  * struct gunyah_guest - a VM with one vCPU
+ * @extents: once it has started: memory comes when the guest touches it
  * @stuck: the vCPU stands at an access that could not be, and makes it again
  * @error: what the access met that the guest is told to have failed
  */
@@ -107,6 +108,7 @@ struct gunyah_guest {
 	int agent_mem;
 	struct gmem_gunyah_vcpu_run *run;
 	size_t run_size;
+	bool extents;
 	bool stuck;
 	int error;
 };
@@ -193,7 +195,10 @@ static inline int gunyah_guest_open(struct gunyah_guest *guest, __u32 policy)
 
 static inline int gunyah_guest_start(struct gunyah_guest *guest)
 {
-	return err_of(ioctl(guest->vm, GMEM_GUNYAH_START, 0));
+	int err = err_of(ioctl(guest->vm, GMEM_GUNYAH_START, 0));
+
+	guest->extents = fd_number(guest->vm, "gmem-extents:");
+	return err;
 }
 
 static inline void gunyah_guest_close(struct gunyah_guest *guest)

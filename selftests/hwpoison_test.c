@@ -4,7 +4,7 @@
  * it, the pages around it work on, and a hole punched there gives a new page. Each
  * test costs a page of the host's memory.
  */
-#include "gmem_util.h"
+#include "guest_util.h"
 
 #include <pthread.h>
 

@@ -3,7 +3,7 @@
 #ifndef KVM_UTIL_H
 #define KVM_UTIL_H
 
-#include "gmem_util.h"
+#include "guest_util.h"
 #include "../tools/kvm_agent.h"
 
 #include <pthread.h>

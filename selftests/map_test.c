@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Which bindings there may be: every rule with the smallest input that breaks it. */
-#include "gmem_util.h"
+#include "guest_util.h"
 
 #define PAGES 16
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Mappings of a guestmem and of a VM (windows), and what the kernel does to them. */
-#include "gmem_util.h"
+#include "guest_util.h"
 
 #define UNITS 8
 #define GPA GIB(1)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* A provider that enforces all it is told, and one that fails at every point. */
-#include "gmem_util.h"
+#include "guest_util.h"
 
 #define UNITS 8
 #define GPA GIB(1)

@@ -6,7 +6,7 @@
 #ifndef NETLINK_UTIL_H
 #define NETLINK_UTIL_H
 
-#include "gmem_util.h"
+#include "guest_util.h"
 
 #include <poll.h>
 #include <sys/socket.h>

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# run-tests [NAME...]: run the named tests of this folder, or all, in turn. Fails
-# if one fails. Works with busybox.
+# run-tests [NAME|'NAME OPTION...']...: run the named tests of this folder, or all, in
+# turn. Fails if one fails. Works with busybox.
 #
 # GMEM_SCALE   divides the counts of the long tests; set here on a slow kernel
 
@@ -26,8 +26,9 @@ failed=
 for test in "$@"; do
 	begin=$(cut -d. -f1 /proc/uptime)
 	echo "# $test"
-	"./$test" || failed="$failed $test"
-	echo "# $test took $(($(cut -d. -f1 /proc/uptime) - begin)) s"
+	# shellcheck disable=SC2086 # options follow the name
+	./$test || failed="$failed ${test%% *}"
+	echo "# ${test%% *} took $(($(cut -d. -f1 /proc/uptime) - begin)) s"
 done
 
 if [ -n "$failed" ]; then

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Much of everything: sizes, bindings, lives. */
-#include "gmem_util.h"
+#include "guest_util.h"
 
 FIXTURE(scale)
 {

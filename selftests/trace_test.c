@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Tracepoints and debugfs: what a human sees of the module. */
-#include "gmem_util.h"
+#include "guest_util.h"
 
 #include <sys/prctl.h>
 
