@@ -32,7 +32,7 @@ FIXTURE_SETUP(query)
 								    PAGE;
 	self->nr = self->unit / PAGE;
 	self->size = UNITS * self->unit;
-	self->vm = new_vm(variant->provider, GMEM_POLICY_ALLOW);
+	self->vm = new_guest(variant->provider, GMEM_POLICY_ALLOW);
 	ASSERT_LE(0, self->vm);
 	self->mem = new_mem(self->size, variant->mem_flags);
 	ASSERT_LE(0, self->mem);
@@ -40,7 +40,7 @@ FIXTURE_SETUP(query)
 
 FIXTURE_TEARDOWN(query)
 {
-	close(self->vm);
+	close_guest(self->vm);
 	close(self->mem);
 	EXPECT_TRUE(stats_settle(&self->before));
 }
@@ -64,13 +64,13 @@ TEST_F(query, bindings)
 	int other = new_mem(self->unit, variant->mem_flags);
 
 	ASSERT_LE(0, other);
-	EXPECT_EQ(0, query_vm(self->vm, b, 3));
+	EXPECT_EQ(0, query_guest(self->vm, b, 3));
 	BIND(4, 1, 3, SHARE);
 	BIND(0, 6, 2, LEND);
 	ASSERT_EQ(0, map_mem(self->vm, GPA + 7 * self->unit, other, 0,
 			     self->unit, LEND | RX));
 	memset(b, 0xff, sizeof(b));
-	ASSERT_EQ(3, query_vm(self->vm, b, 3));
+	ASSERT_EQ(3, query_guest(self->vm, b, 3));
 	EXPECT_EQ(GPA, b[0].guest_addr);
 	EXPECT_EQ(2 * self->unit, b[0].length);
 	EXPECT_EQ(6 * self->unit, b[0].offset);
@@ -120,7 +120,7 @@ TEST_F(query, bindings_of_a_range)
 	BIND(0, 0, 2, LEND);
 	BIND(4, 2, 2, LEND);
 	BIND(7, 4, 1, LEND);
-	ASSERT_EQ(3, query_vm(self->vm, all, 3));
+	ASSERT_EQ(3, query_guest(self->vm, all, 3));
 	for (i = 0; i < ARRAY_SIZE(rows); i++) {
 		EXPECT_EQ(rows[i].expected,
 			  query_vm_range(self->vm,
@@ -228,6 +228,9 @@ TEST_F(query, faults)
 	struct gmem_vm_faults a;
 	int i, nr;
 
+	/* Where nothing is bound, Gunyah has a device, which the VMM answers for. */
+	if (!strcmp(variant->provider, "gunyah"))
+		return;
 	/* None yet. */
 	EXPECT_EQ(0, get_faults(self->vm, 0, f, GMEM_NR_FAULTS, &a));
 	EXPECT_EQ(0, a.seq);
@@ -292,11 +295,15 @@ TEST_F(query, faults)
 
 TEST_F(query, stats)
 {
-	struct gmem_stats s0, s1;
+	/* Under Gunyah, what is bound to nothing is a device's. */
+	bool refuses = strcmp(variant->provider, "gunyah");
+	struct gmem_stats first, s0, s1;
 	int vm, mem;
 
+	ASSERT_EQ(0, get_stats(&first));
+	vm = new_guest(variant->provider, GMEM_POLICY_ALLOW);
 	ASSERT_EQ(0, get_stats(&s0));
-	vm = new_vm(variant->provider, GMEM_POLICY_ALLOW);
+	EXPECT_EQ(first.vms + 1, s0.vms);
 	mem = new_mem(self->size, variant->mem_flags);
 	ASSERT_EQ(0, map_mem(vm, 0, mem, 0, 4 * self->unit, LEND | RWX));
 	ASSERT_EQ(0, map_mem(vm, GPA, mem, 4 * self->unit, 2 * self->unit,
@@ -309,19 +316,21 @@ TEST_F(query, stats)
 	ASSERT_EQ(0, guest_write(vm, 0, 2));
 	ASSERT_EQ(-EFAULT, guest_write(vm, self->unit, 2));
 	ASSERT_EQ(0, get_stats(&s1));
-	EXPECT_EQ(s0.vms + 1, s1.vms);
+	EXPECT_EQ(s0.vms, s1.vms);
 	EXPECT_EQ(s0.mems + 1, s1.mems);
 	EXPECT_EQ(s0.bindings + 3, s1.bindings);
 	EXPECT_EQ(s0.lent_pages + self->nr, s1.lent_pages);
 	EXPECT_EQ(s0.leaked_pages, s1.leaked_pages);
 	EXPECT_EQ(s0.lends + 2 * self->nr, s1.lends);
 	EXPECT_EQ(s0.reclaims + self->nr, s1.reclaims);
-	EXPECT_EQ(s0.refused + 1, s1.refused);
-	close(vm);
+	EXPECT_EQ(s0.refused + refuses, s1.refused);
+	close_guest(vm);
 	close(mem);
-	EXPECT_TRUE(stats_settle(&s0));
+	EXPECT_TRUE(stats_settle(&first));
 	ASSERT_EQ(0, get_stats(&s1));
-	EXPECT_EQ(s0.reclaims + 2 * self->nr, s1.reclaims);
+	/* And what the guest lived in. */
+	EXPECT_EQ(s0.reclaims + 2 * self->nr + s0.lent_pages - first.lent_pages,
+		  s1.reclaims);
 }
 
 TEST_F(query, populate)
