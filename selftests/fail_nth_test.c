@@ -36,30 +36,19 @@ VARIANTS_PROVIDER_SIZE(fail_nth);
 
 FIXTURE_SETUP(fail_nth)
 {
-	SKIP_UNLESS_POSSIBLE(variant);
 	self->nth_fd = fail_nth_open();
 	if (self->nth_fd < 0)
 		SKIP(return, "no CONFIG_FAULT_INJECTION");
-	ASSERT_EQ(0, get_stats(&self->before));
+	SETUP_VM_AND_MEM(UNITS, GMEM_POLICY_ALLOW);
+	SETUP_HOST();
 	self->provider = variant->provider;
 	self->mem_flags = variant->mem_flags;
-	self->unit = variant->mem_flags & GMEM_MEM_ALLOW_HUGEPAGE ? HUGE_PAGE :
-								    PAGE;
-	self->size = UNITS * self->unit;
-	self->vm = new_vm(variant->provider, GMEM_POLICY_ALLOW);
-	ASSERT_LE(0, self->vm);
-	self->mem = new_mem(self->size, variant->mem_flags);
-	ASSERT_LE(0, self->mem);
-	self->host = map_host(self->mem, 0, self->size);
-	ASSERT_NE(MAP_FAILED, self->host);
 }
 
 FIXTURE_TEARDOWN(fail_nth)
 {
-	munmap(self->host, self->size);
-	close(self->vm);
-	close(self->mem);
-	EXPECT_TRUE(stats_settle(&self->before));
+	TEARDOWN_HOST();
+	TEARDOWN_VM_AND_MEM();
 }
 
 typedef FIXTURE_DATA(fail_nth) data_t;

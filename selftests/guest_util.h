@@ -117,7 +117,7 @@ static inline int gunyah_access(struct gunyah_guest *guest, __u64 gpa,
 /* What tests bind lies below, and what a guest lives in isn't. */
 #define GUEST_END GUNYAH_AGENT
 
-/* A VM for guest_access(), closed by close_guest(). */
+/* A VM for guest_access(), to be closed by close_guest(). */
 static inline int new_guest(const char *provider, __u32 policy)
 {
 	if (!strcmp(provider, "gunyah"))
@@ -188,7 +188,7 @@ static inline int query_guest(int vm, struct gmem_binding_info *entries,
 	return query_vm_range(vm, 0, GUEST_END, entries, max);
 }
 
-/* ---- variants ---- */
+/* ---- fixtures and variants ---- */
 
 /* For the setup of a fixture whose variant names a provider and mem_flags. */
 #define SKIP_UNLESS_POSSIBLE(variant)					\
@@ -200,6 +200,40 @@ static inline int query_guest(int vm, struct gmem_binding_info *entries,
 		if (((variant)->mem_flags & GMEM_MEM_ALLOW_HUGEPAGE) &&	\
 		    !have_huge())					\
 			SKIP(return, "no huge pages");			\
+	} while (0)
+
+/*
+ * What most fixtures have: before, vm, mem, unit, size; a VM for guest_access() and a
+ * guestmem of @units as the variant has them.
+ */
+#define SETUP_VM_AND_MEM(units, vm_policy)				\
+	do {								\
+		SKIP_UNLESS_POSSIBLE(variant);				\
+		ASSERT_EQ(0, get_stats(&self->before));			\
+		self->unit = variant->mem_flags &			\
+			     GMEM_MEM_ALLOW_HUGEPAGE ? HUGE_PAGE : PAGE; \
+		self->size = (units) * self->unit;			\
+		self->vm = new_guest(variant->provider, vm_policy);	\
+		ASSERT_LE(0, self->vm);					\
+		self->mem = new_mem(self->size, variant->mem_flags);	\
+		ASSERT_LE(0, self->mem);				\
+	} while (0)
+
+/* And host: all of the guestmem. */
+#define SETUP_HOST()							\
+	do {								\
+		self->host = map_host(self->mem, 0, self->size);	\
+		ASSERT_NE(MAP_FAILED, self->host);			\
+	} while (0)
+
+#define TEARDOWN_HOST() munmap(self->host, self->size)
+
+/* A test may have closed them. */
+#define TEARDOWN_VM_AND_MEM()						\
+	do {								\
+		close_guest(self->vm);					\
+		close(self->mem);					\
+		EXPECT_TRUE(stats_settle(&self->before));		\
 	} while (0)
 
 #define EACH_SIZE(add, fixture, name, ...)				\

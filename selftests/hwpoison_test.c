@@ -33,31 +33,20 @@ VARIANTS_PROVIDER_SIZE(hwpoison);
 
 FIXTURE_SETUP(hwpoison)
 {
-	SKIP_UNLESS_POSSIBLE(variant);
 	/* Advice for an empty range tells whether the kernel knows it. */
 	if (madvise(NULL, 0, MADV_HWPOISON) && errno == EINVAL)
 		SKIP(return, "no CONFIG_MEMORY_FAILURE");
 	if (geteuid())
 		SKIP(return, "needs root");
-	ASSERT_EQ(0, get_stats(&self->before));
-	self->unit = variant->mem_flags & GMEM_MEM_ALLOW_HUGEPAGE ? HUGE_PAGE :
-								    PAGE;
-	self->size = UNITS * self->unit;
+	SETUP_VM_AND_MEM(UNITS, GMEM_POLICY_ALLOW);
+	SETUP_HOST();
 	self->at = 2 * self->unit - PAGE;
-	self->vm = new_vm(variant->provider, GMEM_POLICY_ALLOW);
-	ASSERT_LE(0, self->vm);
-	self->mem = new_mem(self->size, variant->mem_flags);
-	ASSERT_LE(0, self->mem);
-	self->host = map_host(self->mem, 0, self->size);
-	ASSERT_NE(MAP_FAILED, self->host);
 }
 
 FIXTURE_TEARDOWN(hwpoison)
 {
-	munmap(self->host, self->size);
-	close(self->vm);
-	close(self->mem);
-	EXPECT_TRUE(stats_settle(&self->before));
+	TEARDOWN_HOST();
+	TEARDOWN_VM_AND_MEM();
 }
 
 /*

@@ -32,25 +32,14 @@ EACH_PROVIDER_SIZE(VARIANTS_POLICY, lend);
 
 FIXTURE_SETUP(lend)
 {
-	SKIP_UNLESS_POSSIBLE(variant);
-	ASSERT_EQ(0, get_stats(&self->before));
-	self->unit = variant->mem_flags & GMEM_MEM_ALLOW_HUGEPAGE ? HUGE_PAGE :
-								    PAGE;
-	self->size = UNITS * self->unit;
-	self->vm = new_guest(variant->provider, variant->policy);
-	ASSERT_LE(0, self->vm);
-	self->mem = new_mem(self->size, variant->mem_flags);
-	ASSERT_LE(0, self->mem);
-	self->host = map_host(self->mem, 0, self->size);
-	ASSERT_NE(MAP_FAILED, self->host);
+	SETUP_VM_AND_MEM(UNITS, variant->policy);
+	SETUP_HOST();
 }
 
 FIXTURE_TEARDOWN(lend)
 {
-	munmap(self->host, self->size);
-	close_guest(self->vm);
-	close(self->mem);
-	EXPECT_TRUE(stats_settle(&self->before));
+	TEARDOWN_HOST();
+	TEARDOWN_VM_AND_MEM();
 }
 
 #define BIND(access)							\

@@ -26,25 +26,14 @@ VARIANT(mapping, 2m, .provider = "window", .mem_flags = GMEM_MEM_ALLOW_HUGEPAGE)
 
 FIXTURE_SETUP(mapping)
 {
-	SKIP_UNLESS_POSSIBLE(variant);
-	ASSERT_EQ(0, get_stats(&self->before));
-	self->unit = variant->mem_flags & GMEM_MEM_ALLOW_HUGEPAGE ? HUGE_PAGE :
-								    PAGE;
-	self->size = UNITS * self->unit;
-	self->vm = new_vm(variant->provider, GMEM_POLICY_ALLOW);
-	ASSERT_LE(0, self->vm);
-	self->mem = new_mem(self->size, variant->mem_flags);
-	ASSERT_LE(0, self->mem);
-	self->host = map_host(self->mem, 0, self->size);
-	ASSERT_NE(MAP_FAILED, self->host);
+	SETUP_VM_AND_MEM(UNITS, GMEM_POLICY_ALLOW);
+	SETUP_HOST();
 }
 
 FIXTURE_TEARDOWN(mapping)
 {
-	munmap(self->host, self->size);
-	close(self->vm);
-	close(self->mem);
-	EXPECT_TRUE(stats_settle(&self->before));
+	TEARDOWN_HOST();
+	TEARDOWN_VM_AND_MEM();
 }
 
 #define BIND(first, nr, access)						\

@@ -33,26 +33,15 @@ VARIANT(mock, 2m_scrub, .provider = "mock", .policy = GMEM_POLICY_SCRUB,
 
 FIXTURE_SETUP(mock)
 {
-	SKIP_UNLESS_POSSIBLE(variant);
-	ASSERT_EQ(0, get_stats(&self->before));
-	self->unit = variant->mem_flags & GMEM_MEM_ALLOW_HUGEPAGE ? HUGE_PAGE :
-								    PAGE;
+	SETUP_VM_AND_MEM(UNITS, variant->policy);
+	SETUP_HOST();
 	self->nr = self->unit / PAGE;
-	self->size = UNITS * self->unit;
-	self->vm = new_vm(variant->provider, variant->policy);
-	ASSERT_LE(0, self->vm);
-	self->mem = new_mem(self->size, variant->mem_flags);
-	ASSERT_LE(0, self->mem);
-	self->host = map_host(self->mem, 0, self->size);
-	ASSERT_NE(MAP_FAILED, self->host);
 }
 
 FIXTURE_TEARDOWN(mock)
 {
-	munmap(self->host, self->size);
-	close(self->vm);
-	close(self->mem);
-	EXPECT_TRUE(stats_settle(&self->before));
+	TEARDOWN_HOST();
+	TEARDOWN_VM_AND_MEM();
 }
 
 #define BIND(access)							\

@@ -47,11 +47,6 @@ FIXTURE_SETUP(pin)
 {
 	struct io_uring_params params = {};
 
-	SKIP_UNLESS_POSSIBLE(variant);
-	ASSERT_EQ(0, get_stats(&self->before));
-	self->unit = variant->mem_flags & GMEM_MEM_ALLOW_HUGEPAGE ? HUGE_PAGE :
-								    PAGE;
-	self->size = UNITS * self->unit;
 	if (variant->kind == PIN_SPLICE) {
 		ASSERT_EQ(0, pipe(self->fd));
 	} else {
@@ -60,22 +55,16 @@ FIXTURE_SETUP(pin)
 			SKIP(return, "no io_uring");
 		self->fd[1] = -1;
 	}
-	self->vm = new_vm(variant->provider, GMEM_POLICY_ALLOW);
-	ASSERT_LE(0, self->vm);
-	self->mem = new_mem(self->size, variant->mem_flags);
-	ASSERT_LE(0, self->mem);
-	self->host = map_host(self->mem, 0, self->size);
-	ASSERT_NE(MAP_FAILED, self->host);
+	SETUP_VM_AND_MEM(UNITS, GMEM_POLICY_ALLOW);
+	SETUP_HOST();
 }
 
 FIXTURE_TEARDOWN(pin)
 {
 	close(self->fd[0]);
 	close(self->fd[1]);
-	munmap(self->host, self->size);
-	close(self->vm);
-	close(self->mem);
-	EXPECT_TRUE(stats_settle(&self->before));
+	TEARDOWN_HOST();
+	TEARDOWN_VM_AND_MEM();
 }
 
 /* Hold a page: 0 or -errno. */

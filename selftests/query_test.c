@@ -26,23 +26,13 @@ VARIANTS_PROVIDER_SIZE(query);
 
 FIXTURE_SETUP(query)
 {
-	SKIP_UNLESS_POSSIBLE(variant);
-	ASSERT_EQ(0, get_stats(&self->before));
-	self->unit = variant->mem_flags & GMEM_MEM_ALLOW_HUGEPAGE ? HUGE_PAGE :
-								    PAGE;
+	SETUP_VM_AND_MEM(UNITS, GMEM_POLICY_ALLOW);
 	self->nr = self->unit / PAGE;
-	self->size = UNITS * self->unit;
-	self->vm = new_guest(variant->provider, GMEM_POLICY_ALLOW);
-	ASSERT_LE(0, self->vm);
-	self->mem = new_mem(self->size, variant->mem_flags);
-	ASSERT_LE(0, self->mem);
 }
 
 FIXTURE_TEARDOWN(query)
 {
-	close_guest(self->vm);
-	close(self->mem);
-	EXPECT_TRUE(stats_settle(&self->before));
+	TEARDOWN_VM_AND_MEM();
 }
 
 #define BIND(gpa, first, count, access)					\

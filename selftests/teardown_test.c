@@ -37,23 +37,12 @@ VARIANTS_ACCESS(mock_2m, .provider = "mock",
 
 FIXTURE_SETUP(teardown)
 {
-	SKIP_UNLESS_POSSIBLE(variant);
-	ASSERT_EQ(0, get_stats(&self->before));
-	self->unit = variant->mem_flags & GMEM_MEM_ALLOW_HUGEPAGE ? HUGE_PAGE :
-								    PAGE;
-	self->size = UNITS * self->unit;
-	self->vm = new_vm(variant->provider, GMEM_POLICY_ALLOW);
-	ASSERT_LE(0, self->vm);
-	self->mem = new_mem(self->size, variant->mem_flags);
-	ASSERT_LE(0, self->mem);
+	SETUP_VM_AND_MEM(UNITS, GMEM_POLICY_ALLOW);
 }
 
 FIXTURE_TEARDOWN(teardown)
 {
-	/* Most tests have closed them. */
-	close(self->vm);
-	close(self->mem);
-	EXPECT_TRUE(stats_settle(&self->before));
+	TEARDOWN_VM_AND_MEM();
 }
 
 #define BIND()								\
