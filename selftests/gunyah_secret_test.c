@@ -144,6 +144,8 @@ FIXTURE_TEARDOWN(secret)
 	munmap(self->host, SIZE);
 	gunyah_guest_close(&self->guest);
 	close(self->mem);
+	/* As other tests want it. */
+	EXPECT_EQ(0, set_lend_mapped("1"));
 	el2_hvc(&self->el2, EL2_RULE, EL2_RULE_CLEAR);
 	EXPECT_TRUE(stats_settle(&self->before));
 	EXPECT_EQ(0, get_stats(&stats));
