@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <cstdint>
 #include <functional>
@@ -222,12 +223,13 @@ TEST_F(DeviceTest, DeviceState) {
 
 TEST_F(DeviceTest, DeviceStateByTheBackendsDescriptor) {
   FakeBackend::Options options = {.protocol_features = kAllOffered};
-  uint64_t answer = 0;
-  size_t nr_fds = 1;
+  std::atomic<uint64_t> answer = 0;
+  std::atomic<size_t> nr_fds = 1;
   options.handlers[Request::kSetDeviceStateFd] = [&](FakeBackend& b, Message& message) {
     const UniqueFd fd = testing::MakeFile(ByteSize(7), "theirs");
     const int number = fd.get();
-    b.Reply(message, AsBytes(answer), {&number, nr_fds});
+    const uint64_t reply = answer;
+    b.Reply(message, AsBytes(reply), {&number, nr_fds});
   };
   StartNegotiated(std::move(options), AllOptions());
   std::array<int, 2> ends;
