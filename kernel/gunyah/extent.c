@@ -34,18 +34,28 @@ static int gunyah_extent_error(struct gunyah_vm *g, const char *what,
 	return gunyah_error_errno(error);
 }
 
+static u64 gunyah_extent_of_host(const struct gunyah_vm *g, u32 flags)
+{
+	return flags & GUNYAH_PAGE_SHARED ? g->extents.host_shared :
+					    g->extents.host_private;
+}
+
+static u64 gunyah_extent_of_guest(const struct gunyah_vm *g, u32 flags)
+{
+	return flags & GUNYAH_PAGE_SHARED ? g->extents.guest_shared :
+					    g->extents.guest_private;
+}
+
 static int gunyah_extent_donate(struct gunyah_vm *g, unsigned long gfn,
 				struct folio *folio, u32 flags)
 {
-	bool shared = flags & GUNYAH_PAGE_SHARED;
 	s64 error;
 
-	error = gunyah_memextent_donate(shared ? GUNYAH_DONATE_TO_SIBLING :
-						 GUNYAH_DONATE_TO_PROTECTED,
-					shared ? g->extents.host_shared :
-						 g->extents.host_private,
-					shared ? g->extents.guest_shared :
-						 g->extents.guest_private,
+	error = gunyah_memextent_donate(flags & GUNYAH_PAGE_SHARED ?
+						GUNYAH_DONATE_TO_SIBLING :
+						GUNYAH_DONATE_TO_PROTECTED,
+					gunyah_extent_of_host(g, flags),
+					gunyah_extent_of_guest(g, flags),
 					PFN_PHYS(folio_pfn(folio)),
 					folio_size(folio));
 	return gunyah_extent_error(g, "donate", gfn, error);
@@ -54,22 +64,19 @@ static int gunyah_extent_donate(struct gunyah_vm *g, unsigned long gfn,
 static int gunyah_extent_donate_back(struct gunyah_vm *g, unsigned long gfn,
 				     struct folio *folio, u32 flags)
 {
-	bool shared = flags & GUNYAH_PAGE_SHARED;
 	s64 error = 0;
 
 	/* The unmap that should have waited for all has failed. */
 	if (g->unsynced)
-		error = gunyah_memextent_sync(shared ? g->extents.guest_shared :
-						       g->extents.guest_private);
+		error = gunyah_memextent_sync(gunyah_extent_of_guest(g, flags));
 	if (error)
 		return gunyah_extent_error(g, "wait for the loss of", gfn,
 					   error);
-	error = gunyah_memextent_donate(shared ? GUNYAH_DONATE_TO_SIBLING :
-						 GUNYAH_DONATE_FROM_PROTECTED,
-					shared ? g->extents.guest_shared :
-						 g->extents.guest_private,
-					shared ? g->extents.host_shared :
-						 g->extents.host_private,
+	error = gunyah_memextent_donate(flags & GUNYAH_PAGE_SHARED ?
+						GUNYAH_DONATE_TO_SIBLING :
+						GUNYAH_DONATE_FROM_PROTECTED,
+					gunyah_extent_of_guest(g, flags),
+					gunyah_extent_of_host(g, flags),
 					PFN_PHYS(folio_pfn(folio)),
 					folio_size(folio));
 	return gunyah_extent_error(g, "take back", gfn, error);
