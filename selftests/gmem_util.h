@@ -316,6 +316,19 @@ static inline int mem_alloc(int mem, int mode, __u64 offset, __u64 length)
 	return err_of(fallocate(mem, mode, offset, length));
 }
 
+/* For a file of the kernel's: all of @text in one go. 0 or -errno. */
+static inline int write_file(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
+	int ret;
+
+	if (fd < 0)
+		return -errno;
+	ret = err_of(write(fd, text, strlen(text)));
+	close(fd);
+	return ret < 0 ? ret : 0;
+}
+
 /* Another struct file for the same inode. */
 static inline int reopen(int fd, int flags)
 {

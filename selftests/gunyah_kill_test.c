@@ -50,15 +50,10 @@ VARIANT(kill, ended, .stage = ENDED, .times = 3);
 
 FIXTURE_SETUP(kill)
 {
-	int fd;
-
 	ASSERT_LE(0, gmem_dev());
 	if (!have_provider("gunyah"))
 		SKIP(return, "no provider gunyah");
-	fd = open("/sys/module/gmem/parameters/gunyah_lend_mapped", O_WRONLY);
-	ASSERT_LE(0, fd);
-	ASSERT_EQ(1, write(fd, "1", 1));
-	close(fd);
+	ASSERT_EQ(0, gunyah_allow_mapped(true));
 	ASSERT_TRUE(el2_open(&self->el2));
 	ASSERT_EQ(0, get_stats(&self->before));
 	self->el2_before = el2_stats(&self->el2);
@@ -115,7 +110,6 @@ static void live(enum stage stage, int there)
 TEST_F(kill, child)
 {
 	struct gmem_stats stats;
-	struct el2_stats after;
 	unsigned int i;
 	int status;
 	pid_t pid;
@@ -144,10 +138,7 @@ TEST_F(kill, child)
 		EXPECT_TRUE(stats_settle(&self->before));
 		ASSERT_EQ(0, get_stats(&stats));
 		EXPECT_EQ(self->before.leaked_pages, stats.leaked_pages);
-		after = el2_stats(&self->el2);
-		EXPECT_EQ(self->el2_before.pages, after.pages);
-		EXPECT_EQ(self->el2_before.parcels, after.parcels);
-		EXPECT_EQ(self->el2_before.vms, after.vms);
+		EXPECT_EL2_AS(self->el2_before, &self->el2);
 	}
 }
 

@@ -4,8 +4,6 @@
 
 #include "el2/el2_util.h"
 
-#define LEND_MAPPED "/sys/module/gmem/parameters/gunyah_lend_mapped"
-
 #define LENT GIB(1)
 #define SHARED GIB(2)
 
@@ -43,14 +41,6 @@ VARIANT(memory, 2m, .mem_flags = GMEM_MEM_ALLOW_HUGEPAGE);
 
 typedef FIXTURE_DATA(memory) self_t;
 
-static void allow_lending(void)
-{
-	int fd = open(LEND_MAPPED, O_WRONLY | O_CLOEXEC);
-
-	if (fd >= 0 && write(fd, "1", 1) == 1)
-		close(fd);
-}
-
 /* Half lent, half shared, with a pattern in it; a quarter of each isn't bound. */
 FIXTURE_SETUP(memory)
 {
@@ -61,7 +51,7 @@ FIXTURE_SETUP(memory)
 		SKIP(return, "no provider gunyah");
 	ASSERT_TRUE(el2_open(&self->el2));
 	self->extents = self->el2.platform == EL2_PLATFORM_EXTENTS;
-	allow_lending();
+	ASSERT_EQ(0, gunyah_allow_mapped(true));
 	ASSERT_EQ(0, get_stats(&self->before));
 	self->el2_before = el2_stats(&self->el2);
 	self->unit = variant->mem_flags ? HUGE_PAGE : PAGE;

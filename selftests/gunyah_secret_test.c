@@ -8,18 +8,8 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
-#define LEND_MAPPED "/sys/module/gmem/parameters/gunyah_lend_mapped"
 #define SIZE KIB(64)
 #define LENT GIB(1)
-
-static int set_lend_mapped(const char *value)
-{
-	int fd = open(LEND_MAPPED, O_WRONLY | O_CLOEXEC);
-	int ret = fd < 0 || write(fd, value, 1) != 1 ? -errno : 0;
-
-	close(fd);
-	return ret;
-}
 
 static int new_secret(__u64 size)
 {
@@ -123,9 +113,9 @@ FIXTURE_SETUP(secret)
 	ASSERT_EQ(0, get_stats(&self->before));
 	self->el2_before = el2_stats(&self->el2);
 	/* The agent's memory isn't secret. */
-	ASSERT_EQ(0, set_lend_mapped("1"));
+	ASSERT_EQ(0, gunyah_allow_mapped(true));
 	ASSERT_EQ(0, gunyah_guest_open(&self->guest, GMEM_POLICY_ALLOW));
-	ASSERT_EQ(0, set_lend_mapped("0"));
+	ASSERT_EQ(0, gunyah_allow_mapped(false));
 	self->mem = new_secret_mem();
 	ASSERT_LE(0, self->mem);
 	self->host = map_host(self->mem, 0, SIZE);
@@ -145,7 +135,7 @@ FIXTURE_TEARDOWN(secret)
 	gunyah_guest_close(&self->guest);
 	close(self->mem);
 	/* As other tests want it. */
-	EXPECT_EQ(0, set_lend_mapped("1"));
+	EXPECT_EQ(0, gunyah_allow_mapped(true));
 	el2_hvc(&self->el2, EL2_RULE, EL2_RULE_CLEAR);
 	EXPECT_TRUE(stats_settle(&self->before));
 	EXPECT_EQ(0, get_stats(&stats));

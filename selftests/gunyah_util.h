@@ -113,6 +113,13 @@ struct gunyah_guest {
 	int error;
 };
 
+/* May memory be lent that the kernel has in its linear map? */
+static inline int gunyah_allow_mapped(bool may)
+{
+	return write_file("/sys/module/gmem/parameters/gunyah_lend_mapped",
+			  may ? "1" : "0");
+}
+
 static inline int gunyah_set_register(int vm, __u32 reg, __u64 value)
 {
 	struct gmem_gunyah_boot_context context = {

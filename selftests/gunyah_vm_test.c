@@ -5,7 +5,6 @@
 #include "el2/el2_util.h"
 
 #define TIMEOUT "/sys/module/gmem/parameters/gunyah_rm_timeout_ms"
-#define LEND_MAPPED "/sys/module/gmem/parameters/gunyah_lend_mapped"
 
 enum message {
 	MEM_LEND = 0x51000012,
@@ -36,18 +35,6 @@ static const __u32 end_messages[] = {
 	VM_STOP, VM_RESET, MEM_RECLAIM, DEALLOC_VMID,
 };
 
-static int set_parameter(const char *path, const char *value)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-	ssize_t ret;
-
-	if (fd < 0)
-		return -errno;
-	ret = write(fd, value, strlen(value));
-	close(fd);
-	return ret < 0 ? -errno : 0;
-}
-
 FIXTURE(gunyah)
 {
 	struct gmem_stats before;
@@ -59,47 +46,52 @@ FIXTURE(gunyah)
 	bool lossy;
 };
 
+typedef FIXTURE_DATA(gunyah) self_t;
+
+/* A guest that isn't started, with lent memory at 1 GiB and shared at 2 GiB. */
+static int open_guest(self_t *self)
+{
+	int err = gunyah_guest_open(&self->guest, GMEM_POLICY_ALLOW);
+
+	if (!err)
+		err = map_mem(self->guest.vm, GIB(1), self->mem, 0, KIB(512),
+			      LEND | RWX);
+	if (!err)
+		err = map_mem(self->guest.vm, GIB(2), self->mem, KIB(512),
+			      KIB(512), SHARE | RWX);
+	return err;
+}
+
 FIXTURE_SETUP(gunyah)
 {
 	ASSERT_LE(0, gmem_dev());
 	if (!have_provider("gunyah"))
 		SKIP(return, "no provider gunyah");
 	ASSERT_TRUE(el2_open(&self->el2));
-	ASSERT_EQ(0, set_parameter(LEND_MAPPED, "1"));
+	ASSERT_EQ(0, gunyah_allow_mapped(true));
 	ASSERT_EQ(0, get_stats(&self->before));
 	self->el2_before = el2_stats(&self->el2);
 	self->mem = new_mem(MIB(1), 0);
 	ASSERT_LE(0, self->mem);
-	ASSERT_EQ(0, gunyah_guest_open(&self->guest, GMEM_POLICY_ALLOW));
-	ASSERT_EQ(0, map_mem(self->guest.vm, GIB(1), self->mem, 0, KIB(512),
-			     LEND | RWX));
-	ASSERT_EQ(0, map_mem(self->guest.vm, GIB(2), self->mem, KIB(512),
-			     KIB(512), SHARE | RWX));
+	ASSERT_EQ(0, open_guest(self));
 }
 
 FIXTURE_TEARDOWN(gunyah)
 {
 	struct gmem_stats stats;
-	struct el2_stats after;
 
 	gunyah_guest_close(&self->guest);
 	close(self->mem);
 	el2_hvc(&self->el2, EL2_RULE, EL2_RULE_CLEAR);
-	set_parameter(TIMEOUT, "5000");
+	write_file(TIMEOUT, "5000");
 	EXPECT_TRUE(stats_settle(&self->before));
 	if (!self->lossy) {
 		EXPECT_EQ(0, get_stats(&stats));
 		EXPECT_EQ(self->before.leaked_pages, stats.leaked_pages);
-		after = el2_stats(&self->el2);
-		EXPECT_EQ(self->el2_before.pages, after.pages);
-		EXPECT_EQ(self->el2_before.parcels, after.parcels);
-		EXPECT_EQ(self->el2_before.vms, after.vms);
+		EXPECT_EL2_AS(self->el2_before, &self->el2);
 	}
 	el2_close(&self->el2);
 }
-
-typedef FIXTURE_DATA(gunyah) self_t;
-
 
 /* Can both sides of the guest be used? */
 static int guest_works(self_t *self)
@@ -142,13 +134,13 @@ TEST_F(gunyah, is_the_default)
 
 TEST_F(gunyah, lending_mapped_memory_is_a_choice)
 {
-	ASSERT_EQ(0, set_parameter(LEND_MAPPED, "0"));
+	ASSERT_EQ(0, gunyah_allow_mapped(false));
 	EXPECT_EQ(-EPERM, map_mem(self->guest.vm, GIB(3), self->mem, 0, PAGE,
 				  LEND | RWX));
 	ASSERT_EQ(0, unmap_range(self->guest.vm, GIB(2), PAGE, NULL));
 	EXPECT_EQ(0, map_mem(self->guest.vm, GIB(3), self->mem, KIB(512), PAGE,
 			     SHARE | RWX));
-	ASSERT_EQ(0, set_parameter(LEND_MAPPED, "1"));
+	ASSERT_EQ(0, gunyah_allow_mapped(true));
 }
 
 TEST_F(gunyah, device_tree)
@@ -433,15 +425,8 @@ TEST_F(gunyah, start_refused)
 		if (i < 8)
 			EXPECT_EQ(-ENODEV, ret);
 		gunyah_guest_close(&self->guest);
-		EXPECT_EQ(self->el2_before.pages, el2_stats(&self->el2).pages);
-		EXPECT_EQ(self->el2_before.parcels,
-			  el2_stats(&self->el2).parcels);
-		EXPECT_EQ(self->el2_before.vms, el2_stats(&self->el2).vms);
-		ASSERT_EQ(0, gunyah_guest_open(&self->guest, GMEM_POLICY_ALLOW));
-		ASSERT_EQ(0, map_mem(self->guest.vm, GIB(1), self->mem, 0,
-				     KIB(512), LEND | RWX));
-		ASSERT_EQ(0, map_mem(self->guest.vm, GIB(2), self->mem,
-				     KIB(512), KIB(512), SHARE | RWX));
+		EXPECT_EL2_AS(self->el2_before, &self->el2);
+		ASSERT_EQ(0, open_guest(self));
 	}
 	EXPECT_EQ(0, gunyah_guest_start(&self->guest));
 	EXPECT_EQ(0, guest_works(self));
@@ -469,7 +454,7 @@ TEST_F(gunyah, late_replies)
 	size_t i;
 	int ret;
 
-	ASSERT_EQ(0, set_parameter(TIMEOUT, "100"));
+	ASSERT_EQ(0, write_file(TIMEOUT, "100"));
 	for (i = 0; i < ARRAY_SIZE(start_messages); i++) {
 		el2_rule(&self->el2, EL2_RULE_RPC_DELAY, start_messages[i], 1,
 			 1000);
@@ -480,15 +465,8 @@ TEST_F(gunyah, late_replies)
 		usleep(1100000);
 		el2_hvc(&self->el2, EL2_RULE, EL2_RULE_CLEAR);
 		gunyah_guest_close(&self->guest);
-		EXPECT_EQ(self->el2_before.pages, el2_stats(&self->el2).pages);
-		EXPECT_EQ(self->el2_before.parcels,
-			  el2_stats(&self->el2).parcels);
-		EXPECT_EQ(self->el2_before.vms, el2_stats(&self->el2).vms);
-		ASSERT_EQ(0, gunyah_guest_open(&self->guest, GMEM_POLICY_ALLOW));
-		ASSERT_EQ(0, map_mem(self->guest.vm, GIB(1), self->mem, 0,
-				     KIB(512), LEND | RWX));
-		ASSERT_EQ(0, map_mem(self->guest.vm, GIB(2), self->mem,
-				     KIB(512), KIB(512), SHARE | RWX));
+		EXPECT_EL2_AS(self->el2_before, &self->el2);
+		ASSERT_EQ(0, open_guest(self));
 	}
 }
 
@@ -500,7 +478,7 @@ TEST_F(gunyah, end_refused)
 	size_t i;
 
 	self->lossy = true;
-	ASSERT_EQ(0, set_parameter(TIMEOUT, "200"));
+	ASSERT_EQ(0, write_file(TIMEOUT, "200"));
 	for (i = 0; i < ARRAY_SIZE(end_messages); i++) {
 		ASSERT_EQ(0, gunyah_guest_start(&self->guest));
 		EXPECT_EQ(0, guest_works(self));
@@ -536,7 +514,7 @@ TEST_F(gunyah, lost_notifications)
 {
 	const struct sigaction action = { .sa_handler = nothing };
 
-	ASSERT_EQ(0, set_parameter(TIMEOUT, "200"));
+	ASSERT_EQ(0, write_file(TIMEOUT, "200"));
 	el2_hvc(&self->el2, EL2_RULE, EL2_RULE_LOSE_NOTIFICATION, EL2_ANY, 1, 0,
 		1000);
 	ASSERT_EQ(0, gunyah_guest_start(&self->guest));

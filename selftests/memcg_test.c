@@ -45,18 +45,6 @@ struct result {
 	int again;
 };
 
-static int write_file(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-	int ret;
-
-	if (fd < 0)
-		return -errno;
-	ret = err_of(write(fd, text, strlen(text)));
-	close(fd);
-	return ret < 0 ? ret : 0;
-}
-
 /* The number behind @key in a file of the group, or its only one. */
 static __u64 read_number(const char *name, const char *key)
 {

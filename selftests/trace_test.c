@@ -29,17 +29,6 @@ static const char *read_file(const char *path)
 	return text;
 }
 
-static int write_file(const char *path, const char *what)
-{
-	int fd = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC), ret;
-
-	if (fd < 0)
-		return -errno;
-	ret = err_of(write(fd, what, strlen(what)));
-	close(fd);
-	return ret < 0 ? ret : 0;
-}
-
 FIXTURE(trace)
 {
 	int vm;

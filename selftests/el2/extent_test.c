@@ -31,14 +31,9 @@ FIXTURE_SETUP(extent)
 
 FIXTURE_TEARDOWN(extent)
 {
-	struct el2_stats stats;
-
 	el2_rule(&self->el2, EL2_RULE_CLEAR, 0, 0, 0);
 	EXPECT_TRUE(vm_destroy(&self->vm));
-	stats = el2_stats(&self->el2);
-	EXPECT_EQ(0, stats.pages);
-	EXPECT_EQ(0, stats.parcels);
-	EXPECT_EQ(0, stats.vms);
+	EXPECT_EL2_CLEAN(&self->el2);
 	el2_close(&self->el2);
 }
 

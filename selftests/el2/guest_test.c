@@ -28,13 +28,8 @@ FIXTURE_SETUP(guest)
 
 FIXTURE_TEARDOWN(guest)
 {
-	struct el2_stats stats;
-
 	EXPECT_TRUE(vm_destroy(&self->vm));
-	stats = el2_stats(&self->el2);
-	EXPECT_EQ(0, stats.pages);
-	EXPECT_EQ(0, stats.parcels);
-	EXPECT_EQ(0, stats.vms);
+	EXPECT_EL2_CLEAN(&self->el2);
 	el2_close(&self->el2);
 }
 

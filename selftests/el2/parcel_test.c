@@ -38,14 +38,9 @@ FIXTURE_SETUP(parcel)
 
 FIXTURE_TEARDOWN(parcel)
 {
-	struct el2_stats stats;
-
 	el2_rule(&self->el2, EL2_RULE_CLEAR, 0, 0, 0);
 	EXPECT_EQ(0, rpc_vmid(&self->rpc, RM_VM_DEALLOC_VMID, self->vmid));
-	stats = el2_stats(&self->el2);
-	EXPECT_EQ(0, stats.pages);
-	EXPECT_EQ(0, stats.parcels);
-	EXPECT_EQ(0, stats.vms);
+	EXPECT_EL2_CLEAN(&self->el2);
 	munmap(self->page, 2 * EL2_PAGE_SIZE);
 	el2_close(&self->el2);
 }
