@@ -149,6 +149,12 @@ static int gunyah_parcel_take_part(struct gunyah_vm *g, struct gunyah_parcel *p,
 
 	if (gunyah_vm_runs(g))
 		return -EBUSY;
+	/*
+	 * Where extents come, the image's parcel becomes part of them. The RM would know
+	 * nothing of its rests, and not give them back later.
+	 */
+	if (p->handle == g->image && g->memory != GUNYAH_MEMORY_PARCELS)
+		return -EBUSY;
 	err = gunyah_parcel_rest(p, first, last, &rest);
 	if (err)
 		return err;

@@ -72,7 +72,7 @@ struct gunyah_extents {
  * @dtb_size: 0 if nobody said where it is
  * @first: first page of the device tree's, while the VM is started
  * @last: the last one
- * @image: handle of their parcel; written under mem_lock
+ * @image: handle of their parcel, or GUNYAH_RM_NO_HANDLE; written under mem_lock
  * @boot_set: which of @boot_value there are
  * @boot_value: X, PC, SP
  * @late: a request of the start that timed out; at the end it tells what became of it
