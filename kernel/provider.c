@@ -98,8 +98,7 @@ void gmem_providers_debugfs(struct dentry *dir)
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(gmem_providers); i++)
-		if (gmem_providers[i]->debugfs &&
-		    gmem_provider_present(gmem_providers[i]))
+		if (gmem_providers[i]->debugfs)
 			gmem_providers[i]->debugfs(dir);
 }
 

@@ -206,8 +206,13 @@ static void gunyah_show_count(struct seq_file *seq, const char *name,
 
 static int gunyah_counters_show(struct seq_file *seq, void *v)
 {
-	struct gunyah_rm_counters *counters = &gunyah_rm->counters;
+	struct gunyah_rm *rm = gunyah_platform_rm();
+	struct gunyah_rm_counters *counters;
 
+	/* The device may come later than the module, or never. */
+	if (!rm)
+		return -ENODEV;
+	counters = &rm->counters;
 	gunyah_show_count(seq, "hypercalls", &gunyah_nr_hypercalls);
 	gunyah_show_count(seq, "hypercall_errors", &gunyah_nr_hypercall_errors);
 	gunyah_show_count(seq, "rm_calls", &counters->calls);
