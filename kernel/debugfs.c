@@ -84,9 +84,9 @@ static int gmem_debugfs_vms_show(struct seq_file *seq, void *v)
 {
 	const struct gmem_debugfs_vms *at = v;
 	const struct gmem_binding_info *b = &at->info;
-	struct gmem_vm_detail details[GMEM_MAX_VM_DETAILS];
 	struct gmem_vm *vm = at->vm;
-	unsigned int i, nr;
+	struct gmem_vm_detail detail;
+	unsigned int i;
 
 	if (!at->in_vm) {
 		seq_printf(seq, "vm %u: %s, policy %s, %u bits, by %*pE[%d]: %ld bindings, %ld pages lent, %llu accesses refused",
@@ -97,10 +97,8 @@ static int gmem_debugfs_vms_show(struct seq_file *seq, void *v)
 			   atomic_long_read(&vm->nr_bindings),
 			   atomic_long_read(&vm->lent_pages),
 			   gmem_fault_count(&vm->faults));
-		nr = gmem_provider_vm_details(vm, details);
-		for (i = 0; i < nr; i++)
-			seq_printf(seq, ", %s %llu", details[i].name,
-				   details[i].value);
+		for (i = 0; gmem_provider_vm_detail(vm, i, &detail); i++)
+			seq_printf(seq, ", %s %llu", detail.name, detail.value);
 		seq_putc(seq, '\n');
 		return 0;
 	}

@@ -338,13 +338,13 @@ static int gmem_mock_call(void *obj, void *arg)
 	return -EOPNOTSUPP;
 }
 
-static unsigned int gmem_mock_vm_details(const struct gmem_vm *vm,
-					 struct gmem_vm_detail *details)
+static bool gmem_mock_vm_detail(struct gmem_vm *vm, unsigned int index,
+				struct gmem_vm_detail *detail)
 {
 	const struct gmem_mock *mock = vm->provider_data;
 
-	details[0] = (struct gmem_vm_detail){ "pages", READ_ONCE(mock->nr_pages) };
-	return 1;
+	*detail = (struct gmem_vm_detail){ "pages", READ_ONCE(mock->nr_pages) };
+	return !index;
 }
 
 static const struct gmem_call gmem_mock_calls[] = {
@@ -359,7 +359,7 @@ const struct gmem_provider gmem_mock_provider = {
 	.map_access = GENMASK(7, 1),
 	.vm_calls = gmem_mock_calls,
 	.nr_vm_calls = ARRAY_SIZE(gmem_mock_calls),
-	.vm_details = gmem_mock_vm_details,
+	.vm_detail = gmem_mock_vm_detail,
 	.vm_init = gmem_mock_vm_init,
 	.vm_release = gmem_mock_vm_release,
 	.provide = gmem_mock_provide,

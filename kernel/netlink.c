@@ -142,19 +142,18 @@ static int gmem_nl_reply(struct sk_buff *skb, struct genl_info *info, void *hdr,
 
 /* ---- VMs ---- */
 
-static int gmem_nl_put_vm_details(struct sk_buff *skb, const struct gmem_vm *vm)
+static int gmem_nl_put_vm_details(struct sk_buff *skb, struct gmem_vm *vm)
 {
-	struct gmem_vm_detail details[GMEM_MAX_VM_DETAILS];
-	unsigned int i, nr;
+	struct gmem_vm_detail detail;
 	struct nlattr *nest;
+	unsigned int i;
 
-	nr = gmem_provider_vm_details(vm, details);
-	for (i = 0; i < nr; i++) {
+	for (i = 0; gmem_provider_vm_detail(vm, i, &detail); i++) {
 		nest = nla_nest_start(skb, GMEM_A_VM_DETAIL);
 		if (!nest ||
-		    nla_put_string(skb, GMEM_A_DETAIL_NAME, details[i].name) ||
-		    nla_put_u64_64bit(skb, GMEM_A_DETAIL_VALUE,
-				      details[i].value, GMEM_A_DETAIL_PAD))
+		    nla_put_string(skb, GMEM_A_DETAIL_NAME, detail.name) ||
+		    nla_put_u64_64bit(skb, GMEM_A_DETAIL_VALUE, detail.value,
+				      GMEM_A_DETAIL_PAD))
 			return -EMSGSIZE;
 		nla_nest_end(skb, nest);
 	}

@@ -56,12 +56,11 @@ const struct gmem_provider *gmem_provider_find(const char *name)
 	return NULL;
 }
 
-unsigned int gmem_provider_vm_details(const struct gmem_vm *vm,
-				      struct gmem_vm_detail *details)
+bool gmem_provider_vm_detail(struct gmem_vm *vm, unsigned int index,
+			     struct gmem_vm_detail *detail)
 {
-	if (!vm->provider->vm_details)
-		return 0;
-	return vm->provider->vm_details(vm, details);
+	return vm->provider->vm_detail &&
+	       vm->provider->vm_detail(vm, index, detail);
 }
 
 static void gmem_providers_undo(size_t nr)

@@ -17,8 +17,6 @@ struct gmem_vm_detail {
 	u64 value;
 };
 
-#define GMEM_MAX_VM_DETAILS 8
-
 /**
  * struct gmem_provider - what puts pages before a guest
  * @name: as GMEM_INFO and GMEM_VM_CREATE know it
@@ -35,8 +33,9 @@ struct gmem_vm_detail {
  * @debugfs: optional; adds files to the module's folder
  * @vm_calls: the calls that its VMs have beside the general ones
  * @nr_vm_calls: how many
- * @vm_details: optional; what it has to say of a VM, for debugfs, fdinfo and netlink: fills in
- *	up to GMEM_MAX_VM_DETAILS and returns how many. Must not sleep.
+ * @vm_detail: optional; what it has to say of a VM, for debugfs, fdinfo and netlink: the
+ *	detail number @index, or false behind the last. A name may come more than once.
+ *	Must not sleep.
  * @vm_init: optional; sets up gmem_vm.provider_data
  * @vm_stop: optional; the VM is going, and all it has is about to be taken back: see
  *	to it that the guest doesn't run any more
@@ -78,8 +77,8 @@ struct gmem_provider {
 	void (*debugfs)(struct dentry *dir);
 	const struct gmem_call *vm_calls;
 	size_t nr_vm_calls;
-	unsigned int (*vm_details)(const struct gmem_vm *vm,
-				   struct gmem_vm_detail *details);
+	bool (*vm_detail)(struct gmem_vm *vm, unsigned int index,
+			  struct gmem_vm_detail *detail);
 	int (*vm_init)(struct gmem_vm *vm);
 	void (*vm_stop)(struct gmem_vm *vm);
 	void (*vm_release)(struct gmem_vm *vm);
@@ -108,9 +107,9 @@ const struct gmem_provider *gmem_provider_at(u32 index);
 /* "" is the default one; NULL if there is none of that name. */
 const struct gmem_provider *gmem_provider_find(const char *name);
 u32 gmem_nr_providers(void);
-/* How many of @details the VM's provider filled in. */
-unsigned int gmem_provider_vm_details(const struct gmem_vm *vm,
-				      struct gmem_vm_detail *details);
+/* What the VM's provider has to say: see gmem_provider.vm_detail. */
+bool gmem_provider_vm_detail(struct gmem_vm *vm, unsigned int index,
+			     struct gmem_vm_detail *detail);
 
 /* Can it enforce the ALLOW bits of @map_flags exactly? */
 bool gmem_provider_can(const struct gmem_provider *provider, u32 map_flags);

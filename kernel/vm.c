@@ -141,15 +141,13 @@ static int gmem_vm_release(struct inode *inode, struct file *file)
 /* How a VMM, or who looks at it, learns the number of its VM, and its provider's. */
 static void gmem_vm_show_fdinfo(struct seq_file *seq, struct file *file)
 {
-	struct gmem_vm_detail details[GMEM_MAX_VM_DETAILS];
-	const struct gmem_vm *vm = file->private_data;
-	unsigned int i, nr;
+	struct gmem_vm *vm = file->private_data;
+	struct gmem_vm_detail detail;
+	unsigned int i;
 
 	seq_printf(seq, "gmem-vm:\t%u\n", vm->id);
-	nr = gmem_provider_vm_details(vm, details);
-	for (i = 0; i < nr; i++)
-		seq_printf(seq, "gmem-%s:\t%llu\n", details[i].name,
-			   details[i].value);
+	for (i = 0; gmem_provider_vm_detail(vm, i, &detail); i++)
+		seq_printf(seq, "gmem-%s:\t%llu\n", detail.name, detail.value);
 }
 
 static const struct file_operations gmem_vm_fops = {

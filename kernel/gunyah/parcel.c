@@ -15,9 +15,6 @@
 #include "rm_calls.h"
 #include "vm.h"
 
-/* What the public RM grants a VM, for the log. */
-#define GUNYAH_USUAL_PARCELS 64
-
 struct gunyah_parcel *gunyah_parcel_alloc(unsigned long gfn, bool lend,
 						 u8 access)
 {
@@ -40,10 +37,10 @@ void gunyah_parcel_free(struct gunyah_parcel *p)
 	kfree(p);
 }
 
-/* A parcel is labelled with its guest address, in units of 4 KiB. */
-static u64 gunyah_parcel_label(unsigned long gfn)
+/* It fits: see gmem_gunyah_provider.max_guest_addr_bits. */
+static u32 gunyah_parcel_label(const struct gunyah_parcel *p)
 {
-	return (u64)gfn << (PAGE_SHIFT - 12);
+	return PFN_PHYS(p->gfn) >> GUNYAH_LABEL_SHIFT;
 }
 
 /* Add physical pages behind those that it has. */
@@ -116,8 +113,6 @@ int gunyah_parcel_stage(struct gunyah_vm *g, struct list_head *staged,
 	/* Nobody would use it. */
 	if (gunyah_vm_ended(g))
 		return -EIO;
-	if (gunyah_parcel_label(gfn) > U32_MAX)
-		return -EOPNOTSUPP;
 	err = gunyah_cache_clean(folio);
 	if (err)
 		return err;
@@ -151,7 +146,7 @@ int gunyah_parcel_give(struct gunyah_vm *g, struct gunyah_parcel *p)
 		.vmid = g->vmid,
 		.lend = p->lend,
 		.access = p->access,
-		.label = gunyah_parcel_label(p->gfn),
+		.label = gunyah_parcel_label(p),
 		.entries = p->entries,
 		.nr_entries = p->nr_entries,
 	};
@@ -170,8 +165,18 @@ int gunyah_parcel_give(struct gunyah_vm *g, struct gunyah_parcel *p)
 
 void gunyah_parcel_keep(struct gunyah_vm *g, struct gunyah_parcel *p)
 {
+	spin_lock(&g->parcels_lock);
 	list_move_tail(&p->list, &g->parcels);
 	WRITE_ONCE(g->nr_parcels, g->nr_parcels + 1);
+	spin_unlock(&g->parcels_lock);
+}
+
+void gunyah_parcel_unlist(struct gunyah_vm *g, struct gunyah_parcel *p)
+{
+	spin_lock(&g->parcels_lock);
+	list_del_init(&p->list);
+	WRITE_ONCE(g->nr_parcels, g->nr_parcels - 1);
+	spin_unlock(&g->parcels_lock);
 }
 
 int gunyah_parcel_commit(struct gunyah_vm *g, struct list_head *staged)
@@ -233,11 +238,29 @@ void gunyah_parcel_adopt(struct gunyah_vm *g, u32 handle)
 		gunyah_pages_set(g, p->gfn, p->nr,
 				 GUNYAH_PAGE_DONATED | GUNYAH_PAGE_MAPPED |
 				 FIELD_PREP(GUNYAH_PAGE_ACCESS, p->access));
-		list_del(&p->list);
+		gunyah_parcel_unlist(g, p);
 		gunyah_parcel_free(p);
-		WRITE_ONCE(g->nr_parcels, g->nr_parcels - 1);
 		return;
 	}
+}
+
+bool gunyah_parcel_label_at(struct gunyah_vm *g, unsigned int index, u64 *label)
+{
+	struct gunyah_parcel *p;
+	bool found = false;
+
+	if (index >= GUNYAH_USUAL_PARCELS)
+		return false;
+	spin_lock(&g->parcels_lock);
+	list_for_each_entry(p, &g->parcels, list) {
+		if (index--)
+			continue;
+		*label = gunyah_parcel_label(p);
+		found = true;
+		break;
+	}
+	spin_unlock(&g->parcels_lock);
+	return found;
 }
 
 void gunyah_parcels_end(struct gunyah_vm *g)
@@ -251,6 +274,7 @@ void gunyah_parcels_end(struct gunyah_vm *g)
 					    "VM %u (VMID %u): parcel %u was never given back: %lu pages are lost until reboot\n",
 					    g->vm->id, g->vmid, p->handle,
 					    p->nr);
+		gunyah_parcel_unlist(g, p);
 		gunyah_parcel_drop(g, p);
 	}
 	mutex_unlock(&g->mem_lock);

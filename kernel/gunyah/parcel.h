@@ -12,6 +12,11 @@
 struct folio;
 struct gunyah_vm;
 
+/* A parcel is labelled with its guest address, in units of 4 KiB: 32 bits. */
+#define GUNYAH_LABEL_SHIFT 12
+/* What the public RM grants a VM. */
+#define GUNYAH_USUAL_PARCELS 64
+
 /*
  * Add @folio to the last parcel of @staged, or to a new one behind that, unless the
  * guest has it already.
@@ -33,6 +38,11 @@ int gunyah_parcel_take(struct gunyah_vm *g, unsigned long first,
 /* The parcel with guest page @gfn: its handle and first page; -ENOENT. */
 int gunyah_parcel_find(struct gunyah_vm *g, unsigned long gfn, u32 *handle,
 		       unsigned long *first);
+/*
+ * The label of the @index-th parcel, or false; of so many as go into one message of netlink's.
+ * Doesn't sleep.
+ */
+bool gunyah_parcel_label_at(struct gunyah_vm *g, unsigned int index, u64 *label);
 /* With extents: the pages of the image belong to them once the guest has started. */
 void gunyah_parcel_adopt(struct gunyah_vm *g, u32 handle);
 /* The VM is gone. Takes the lock. */

@@ -54,7 +54,9 @@ int gunyah_parcel_add(struct gunyah_parcel *p, u64 base, u64 size);
 int gunyah_parcel_give(struct gunyah_vm *g, struct gunyah_parcel *p);
 /* It is the guest's: from wherever it is listed to gunyah_vm.parcels. */
 void gunyah_parcel_keep(struct gunyah_vm *g, struct gunyah_parcel *p);
-/* It isn't the guest's: from wherever it is listed to nowhere. */
+/* From gunyah_vm.parcels to no list. */
+void gunyah_parcel_unlist(struct gunyah_vm *g, struct gunyah_parcel *p);
+/* It isn't the guest's, and in no list but a caller's own. */
 void gunyah_parcel_drop(struct gunyah_vm *g, struct gunyah_parcel *p);
 /* Until the RM has nothing to do with it any more; an error if it won't let go. */
 int gunyah_parcel_return(struct gunyah_vm *g, struct gunyah_parcel *p,

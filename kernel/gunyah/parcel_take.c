@@ -169,9 +169,8 @@ static int gunyah_parcel_take_part(struct gunyah_vm *g, struct gunyah_parcel *p,
 	gunyah_pages_set(g, max(first, p->gfn),
 			 min(last, gunyah_parcel_last(p)) -
 			 max(first, p->gfn) + 1, 0);
-	list_del(&p->list);
+	gunyah_parcel_unlist(g, p);
 	gunyah_parcel_free(p);
-	WRITE_ONCE(g->nr_parcels, g->nr_parcels - 1);
 	list_for_each_entry_safe(slice, next, &rest, list) {
 		if (gunyah_parcel_give(g, slice) &&
 		    !gunyah_parcel_return(g, slice, false))
@@ -197,8 +196,8 @@ static int gunyah_parcel_take_from(struct gunyah_vm *g, struct gunyah_parcel *p,
 				   gunyah_parcel_last(p) <= last);
 	if (err)
 		return err;
+	gunyah_parcel_unlist(g, p);
 	gunyah_parcel_drop(g, p);
-	WRITE_ONCE(g->nr_parcels, g->nr_parcels - 1);
 	return 0;
 }
 

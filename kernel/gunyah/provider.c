@@ -172,25 +172,26 @@ static int gunyah_bind(struct gmem_vm *vm, const struct gmem_mem *mem,
 	return -EPERM;
 }
 
-static unsigned int gunyah_vm_details(const struct gmem_vm *vm,
-				      struct gmem_vm_detail *details)
+static bool gunyah_vm_detail(struct gmem_vm *vm, unsigned int index,
+			     struct gmem_vm_detail *detail)
 {
-	const struct gunyah_vm *g = vm->provider_data;
-	unsigned int nr = 0;
+	struct gunyah_vm *g = vm->provider_data;
+	const struct gmem_vm_detail details[] = {
+		{ "vmid", READ_ONCE(g->vmid) },
+		{ "started", READ_ONCE(g->phase) == GUNYAH_PHASE_STARTED },
+		{ "failed", READ_ONCE(g->failed) },
+		{ "exited", READ_ONCE(g->exited) },
+		{ "extents", READ_ONCE(g->memory) == GUNYAH_MEMORY_EXTENTS },
+		{ "parcels", READ_ONCE(g->nr_parcels) },
+	};
 
-	details[nr++] = (struct gmem_vm_detail){ "vmid", READ_ONCE(g->vmid) };
-	details[nr++] = (struct gmem_vm_detail){
-		"started", READ_ONCE(g->phase) == GUNYAH_PHASE_STARTED
-	};
-	details[nr++] = (struct gmem_vm_detail){ "failed", READ_ONCE(g->failed) };
-	details[nr++] = (struct gmem_vm_detail){ "exited", READ_ONCE(g->exited) };
-	details[nr++] = (struct gmem_vm_detail){
-		"extents", READ_ONCE(g->memory) == GUNYAH_MEMORY_EXTENTS
-	};
-	details[nr++] = (struct gmem_vm_detail){
-		"parcels", READ_ONCE(g->nr_parcels)
-	};
-	return nr;
+	if (index < ARRAY_SIZE(details)) {
+		*detail = details[index];
+		return true;
+	}
+	detail->name = "label";
+	return gunyah_parcel_label_at(g, index - ARRAY_SIZE(details),
+				      &detail->value);
 }
 
 static bool gunyah_present(void)
@@ -218,7 +219,8 @@ static const struct gmem_call gunyah_vm_calls[] = {
 
 const struct gmem_provider gmem_gunyah_provider = {
 	.name = "gunyah",
-	.max_guest_addr_bits = 48,
+	/* What the label of a parcel can say; any VM may end up with parcels. */
+	.max_guest_addr_bits = 32 + GUNYAH_LABEL_SHIFT,
 	/* Gunyah doesn't tell a fetch from a read: what executes can be read. */
 	.map_access = GENMASK(7, 1) & ~BIT(GMEM_ACCESS_EXEC) &
 		      ~BIT(GMEM_ACCESS_WRITE | GMEM_ACCESS_EXEC),
@@ -229,7 +231,7 @@ const struct gmem_provider gmem_gunyah_provider = {
 	.debugfs = gunyah_platform_debugfs,
 	.vm_calls = gunyah_vm_calls,
 	.nr_vm_calls = ARRAY_SIZE(gunyah_vm_calls),
-	.vm_details = gunyah_vm_details,
+	.vm_detail = gunyah_vm_detail,
 	.vm_init = gunyah_vm_init,
 	.vm_stop = gunyah_vm_stop,
 	.vm_release = gunyah_vm_release,

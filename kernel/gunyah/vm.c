@@ -40,6 +40,7 @@ int gunyah_vm_init(struct gmem_vm *vm)
 	xa_init(&g->vcpus);
 	xa_init_flags(&g->pages, XA_FLAGS_ACCOUNT);
 	INIT_LIST_HEAD(&g->parcels);
+	spin_lock_init(&g->parcels_lock);
 	g->image = GUNYAH_RM_NO_HANDLE;
 	vm->provider_data = g;
 	return 0;

@@ -89,9 +89,10 @@ struct gunyah_extents {
  * @stopped: the guest runs no more, or never did
  * @extents: capabilities
  * @pages: what the guest has, see pages.h
- * @parcels: list of &struct gunyah_parcel
+ * @parcels: list of &struct gunyah_parcel; written under @parcels_lock, too
  * @nr_parcels: its length
  * @unsynced: mappings are gone of which vCPUs may not know yet
+ * @parcels_lock: innermost; for those who only tell what parcels there are
  * @reset_asked: VM_RESET was tried
  *
  * Lifetime: that of @vm.
@@ -129,6 +130,7 @@ struct gunyah_vm {
 	unsigned int nr_parcels;
 	bool unsynced;
 	bool reset_asked;
+	spinlock_t parcels_lock;
 };
 
 int gunyah_vm_init(struct gmem_vm *vm);

@@ -97,7 +97,13 @@ absl::Status WriteFileAtomically(const std::string& path, absl::string_view cont
 
 Json ToJson(const gmem::VmState& vm) {
   Json details = Json::object();
-  for (const gmem::VmDetail& detail : vm.details) details[Printable(detail.name)] = detail.value;
+  for (const gmem::VmDetail& detail : vm.details) {
+    if (detail.name == kLabel) {
+      details["labels"].push_back(detail.value);
+    } else {
+      details[Printable(detail.name)] = detail.value;
+    }
+  }
   return {{"id", vm.id},
           {"provider", vm.provider},
           {"policy", std::string(gmem::ToString(vm.policy))},

@@ -31,6 +31,9 @@ std::string PermissionText(bool read, bool write, bool execute);
 // Replaces a file by one with these contents; on failure the old one is as it was.
 absl::Status WriteFileAtomically(const std::string& path, absl::string_view contents);
 
+// The detail that a VM has of each of its parcels: what Gunyah knows that by.
+inline constexpr absl::string_view kLabel = "label";
+
 Json ToJson(const gmem::VmState& vm);
 Json ToJson(const gmem::Binding& binding);
 Json ToJson(const gmem::GuestMemoryState& memory);

@@ -49,7 +49,11 @@ void PrintVm(const gmem::VmState& vm, const std::vector<gmem::VmBinding>& bindin
       vm.id, vm.provider, gmem::ToString(vm.policy), vm.guest_address_bits, Printable(vm.command),
       vm.pid, vm.bindings, vm.lent_pages, vm.refused);
   for (const gmem::VmDetail& detail : vm.details) {
-    std::cout << ", " << Printable(detail.name) << " " << detail.value;
+    if (detail.name == kLabel) {
+      std::cout << absl::StreamFormat(", label 0x%x", detail.value);
+    } else {
+      std::cout << ", " << Printable(detail.name) << " " << detail.value;
+    }
   }
   std::cout << "\n";
   for (const gmem::VmBinding& item : bindings) {

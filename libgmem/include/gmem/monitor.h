@@ -19,8 +19,8 @@
 
 namespace gmem {
 
-/// A VM of the host, as its operator sees it.
-/// A number that a VM's provider knows of it, by the provider's own name: "vmid", say.
+/// A number that a VM's provider knows of it, by the provider's own name: "vmid", say. There
+/// may be several of one name.
 struct VmDetail {
   std::string name;
   uint64_t value = 0;
@@ -28,6 +28,7 @@ struct VmDetail {
   friend bool operator==(const VmDetail& a, const VmDetail& b) = default;
 };
 
+/// A VM of the host, as its operator sees it.
 struct VmState {
   /// From 1; also in the fdinfo of the VM's descriptors, as "gmem-vm:".
   uint32_t id = 0;
