@@ -176,7 +176,7 @@ TEST_F(GunyahGuestTest, StartsOnce) {
   Vcpu vcpu = AddVcpu();
   EXPECT_THAT(vcpu.Run(), FailsWith(ENODEV, "doesn't run"));
   ASSERT_THAT(Start(*vm_), IsOk());
-  EXPECT_THAT(Start(*vm_), FailsWith(EBUSY, "can't start"));
+  EXPECT_THAT(Start(*vm_), FailsWith(EALREADY, "can't start"));
   EXPECT_THAT(SetDeviceTree(*vm_, {kDeviceTree, kPage}), FailsWith(EBUSY, "0x80001000"));
   EXPECT_THAT(SetBootRegister(*vm_, BootRegister::X(0), 0), FailsWith(EBUSY, "register 0x0"));
 }

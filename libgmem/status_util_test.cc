@@ -23,6 +23,7 @@ TEST(Status, CodeAndErrnoOfEveryDocumentedErrno) {
       {EACCES, absl::StatusCode::kPermissionDenied},
       {EPERM, absl::StatusCode::kPermissionDenied},
       {EEXIST, absl::StatusCode::kAlreadyExists},
+      {EALREADY, absl::StatusCode::kAlreadyExists},
       {ENOENT, absl::StatusCode::kNotFound},
       {EBUSY, absl::StatusCode::kUnavailable},
       {EIO, absl::StatusCode::kInternal},

@@ -4,6 +4,8 @@
 
 #include "el2/el2_util.h"
 
+#include <sys/uio.h>
+
 #define TIMEOUT "/sys/module/gmem/parameters/gunyah_rm_timeout_ms"
 
 enum message {
@@ -154,8 +156,79 @@ TEST_F(gunyah, device_tree)
 	EXPECT_EQ(-ENOENT, start_with(vm, GIB(1), KIB(512) + 1));
 	EXPECT_EQ(-EINVAL, start_with(vm, GIB(2), PAGE));
 	EXPECT_EQ(0, start_with(vm, GUNYAH_AGENT + PAGE, PAGE));
+	/* Where it is, and that it runs, is settled. */
 	EXPECT_EQ(-EBUSY, start_with(vm, GIB(1), PAGE));
 	EXPECT_EQ(0, guest_works(self));
+}
+
+/* START, while somebody holds @page pinned: 0 or -errno. */
+static int start_pinned(struct gunyah_guest *guest, __u8 *page)
+{
+	struct iovec iov = { .iov_base = page, .iov_len = PAGE };
+	int ret, ends[2];
+
+	if (pipe(ends))
+		return -errno;
+	ret = err_of(vmsplice(ends[1], &iov, 1, 0));
+	if (ret == (int)PAGE)
+		ret = gunyah_guest_start(guest);
+	close(ends[0]);
+	close(ends[1]);
+	return ret;
+}
+
+/* Not for ever, so the VM isn't used up. */
+TEST_F(gunyah, starts_when_pages_are_free)
+{
+	__u8 *dtb = map_host(self->guest.agent_mem, PAGE, PAGE);
+	__u8 *host = map_host(self->mem, 0, PAGE);
+
+	ASSERT_NE(MAP_FAILED, dtb);
+	ASSERT_NE(MAP_FAILED, host);
+	EXPECT_EQ(-EBUSY, start_pinned(&self->guest, dtb));
+	EXPECT_EQ(-ENODEV, gunyah_run(&self->guest, NULL, 0, NULL));
+	/* Where the guest can't ask for it later. */
+	if (self->el2.platform == EL2_PLATFORM_PARCELS) {
+		ASSERT_EQ(0, touch_write(host, 1));
+		EXPECT_EQ(-EBUSY, start_pinned(&self->guest, host));
+		EXPECT_EQ(-ENODEV, gunyah_run(&self->guest, NULL, 0, NULL));
+	}
+	EXPECT_EQ(0, gunyah_guest_start(&self->guest));
+	EXPECT_EQ(0, guest_works(self));
+	munmap(dtb, PAGE);
+	munmap(host, PAGE);
+}
+
+/* What an operator sees: gmemctl and debugfs have it from the same place. */
+TEST_F(gunyah, details)
+{
+	const bool parcels = self->el2.platform == EL2_PLATFORM_PARCELS;
+	const __u64 labels[] = {
+		GUNYAH_AGENT >> 12, (GUNYAH_AGENT + PAGE) >> 12, GIB(1) >> 12,
+		GIB(2) >> 12,
+	};
+	char path[64], text[1024] = {}, want[32];
+	size_t i;
+	int fd;
+
+	EXPECT_EQ(0, fd_number(self->guest.vm, "gmem-vmid:"));
+	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
+	EXPECT_LT(0, fd_number(self->guest.vm, "gmem-vmid:"));
+	EXPECT_EQ(1, fd_number(self->guest.vm, "gmem-started:"));
+	EXPECT_EQ(!parcels, fd_number(self->guest.vm, "gmem-extents:"));
+	/* The device tree comes by a parcel, and goes over to the extents. */
+	EXPECT_EQ(parcels ? 4 : 0, fd_number(self->guest.vm, "gmem-parcels:"));
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", self->guest.vm);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	ASSERT_LT(0, read(fd, text, sizeof(text) - 1));
+	close(fd);
+	for (i = 0; i < ARRAY_SIZE(labels); i++) {
+		snprintf(want, sizeof(want), "gmem-label:\t%llu\n", labels[i]);
+		EXPECT_EQ(parcels, !!strstr(text, want)) {
+			TH_LOG("%s in: %s", want, text);
+		}
+	}
 }
 
 TEST_F(gunyah, registers)
@@ -248,7 +321,7 @@ TEST_F(gunyah, off)
 	int i;
 
 	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
-	EXPECT_EQ(-EBUSY, gunyah_guest_start(&self->guest));
+	EXPECT_EQ(-EALREADY, gunyah_guest_start(&self->guest));
 	EXPECT_EQ(0, guest_works(self));
 	EXPECT_EQ(-ESHUTDOWN, gunyah_command(&self->guest, GUNYAH_PSCI,
 					     GUNYAH_PSCI_OFF, 0, 0, NULL));
@@ -415,7 +488,7 @@ TEST_F(gunyah, start_refused)
 		ret = gunyah_guest_start(&self->guest);
 		el2_hvc(&self->el2, EL2_RULE, EL2_RULE_CLEAR);
 		if (ret) {
-			EXPECT_EQ(-EBUSY, gunyah_guest_start(&self->guest));
+			EXPECT_EQ(-EALREADY, gunyah_guest_start(&self->guest));
 			EXPECT_EQ(-ESHUTDOWN,
 				  gunyah_run(&self->guest, NULL, 0, NULL));
 			EXPECT_EQ(GMEM_GUNYAH_VM_STATUS_LOAD_FAILED,

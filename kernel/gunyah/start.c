@@ -282,37 +282,48 @@ static int gunyah_start_run(struct gunyah_vm *g)
 	return err;
 }
 
+/* @again: what couldn't be now may be later, for a failure has left nothing behind */
 static const struct {
 	const char *what;
 	int (*fn)(struct gunyah_vm *g);
+	bool again;
 } gunyah_start_steps[] = {
-	{ "get a VMID", gunyah_start_alloc_vmid },
-	{ "lend the device tree", gunyah_start_lend_dtb },
+	{ "get a VMID", gunyah_start_alloc_vmid, .again = true },
+	{ "lend the device tree", gunyah_start_lend_dtb, .again = true },
 	{ "configure the image", gunyah_start_config_image },
 	{ "announce demand paging", gunyah_start_demand_paging },
 	{ "announce the layout", gunyah_start_layout },
-	{ "provide memory", gunyah_start_provide },
+	{ "provide memory", gunyah_start_provide, .again = true },
 	{ "initialise", gunyah_start_init },
 	{ "get its resources", gunyah_start_resources },
 	{ "set its registers", gunyah_start_boot_context },
 	{ "start", gunyah_start_run },
 };
 
+/* A page that somebody holds pinned, a limit of memory: is it worth another try? */
+static bool gunyah_start_again(const struct gunyah_vm *g, int err)
+{
+	return (err == -EBUSY || err == -ENOMEM) &&
+	       gunyah_start_steps[g->step].again;
+}
+
+/* From the step on that failed the last time. */
 static int gunyah_start(struct gunyah_vm *g)
 {
-	size_t i;
 	int err;
 
-	for (i = 0; i < ARRAY_SIZE(gunyah_start_steps); i++) {
+	for (; g->step < ARRAY_SIZE(gunyah_start_steps); g->step++) {
 		if (fatal_signal_pending(current))
 			return -EINTR;
-		err = gunyah_start_steps[i].fn(g);
+		err = gunyah_start_steps[g->step].fn(g);
 		if (!err)
 			continue;
 		dev_warn_ratelimited(g->rm->dev,
-				     "VM %u (VMID %u) can't %s: error %d\n",
+				     "VM %u (VMID %u) can't %s: error %d%s\n",
 				     g->vm->id, g->vmid,
-				     gunyah_start_steps[i].what, err);
+				     gunyah_start_steps[g->step].what, err,
+				     gunyah_start_again(g, err) ?
+					     "; START may be called again" : "");
 		return err;
 	}
 	dev_dbg(g->rm->dev, "VM %u (VMID %u) runs, with memory by %s\n",
@@ -345,15 +356,15 @@ int gunyah_vm_start_call(void *obj, void *arg)
 		return -EINTR;
 	/* What is the caller's mistake is told before anything is used up. */
 	if (g->started)
-		err = -EBUSY;
+		err = -EALREADY;
 	else if (!g->dtb_size)
 		err = -EINVAL;
 	else
 		err = gunyah_start_check_dtb(g);
 	if (!err) {
-		g->started = true;
 		err = gunyah_start(g);
-		WRITE_ONCE(g->failed, err);
+		g->started = !err || !gunyah_start_again(g, err);
+		WRITE_ONCE(g->failed, err && g->started);
 	}
 	mutex_unlock(&g->life_lock);
 	/* Nobody of the caller's. */

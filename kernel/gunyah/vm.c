@@ -65,7 +65,8 @@ int gunyah_vm_set_dtb_call(void *obj, void *arg)
 
 	if (mutex_lock_killable(&g->life_lock))
 		return -EINTR;
-	if (g->started) {
+	/* Once it is lent, it stays where it is. */
+	if (g->started || g->phase > GUNYAH_PHASE_NEW) {
 		err = -EBUSY;
 	} else {
 		g->dtb_addr = config->guest_phys_addr;

@@ -64,8 +64,9 @@ struct gunyah_extents {
  * @vm: the VM
  * @rm: the connection; outlives it
  * @life_lock: outermost, outside of gmem_vm.lock; protects what follows up to @vcpus
- * @started: GMEM_GUNYAH_START has been called
- * @failed: it failed
+ * @started: GMEM_GUNYAH_START has been called, and did or won't succeed
+ * @failed: it won't
+ * @step: of its steps, the first that isn't done
  * @phase: how far it came. Read without the lock by those who only tell.
  * @vmid: from GUNYAH_PHASE_LOADING on
  * @dtb_addr: guest address of the device tree
@@ -91,8 +92,8 @@ struct gunyah_extents {
  * @pages: what the guest has, see pages.h
  * @parcels: list of &struct gunyah_parcel; written under @parcels_lock, too
  * @nr_parcels: its length
- * @unsynced: mappings are gone of which vCPUs may not know yet
  * @parcels_lock: innermost; for those who only tell what parcels there are
+ * @unsynced: mappings are gone of which vCPUs may not know yet
  * @reset_asked: VM_RESET was tried
  *
  * Lifetime: that of @vm.
@@ -104,6 +105,7 @@ struct gunyah_vm {
 	struct mutex life_lock;
 	bool started;
 	bool failed;
+	unsigned int step;
 	enum gunyah_phase phase;
 	u16 vmid;
 	u64 dtb_addr;
@@ -128,9 +130,9 @@ struct gunyah_vm {
 	struct xarray pages;
 	struct list_head parcels;
 	unsigned int nr_parcels;
+	spinlock_t parcels_lock;
 	bool unsynced;
 	bool reset_asked;
-	spinlock_t parcels_lock;
 };
 
 int gunyah_vm_init(struct gmem_vm *vm);

@@ -31,8 +31,8 @@ struct gmem_gunyah_dtb_config {
  * GMEM_GUNYAH_SET_DTB_CONFIG - ioctl on a VM: where the guest's device tree is
  *
  * Must lie within one lent binding when the VM is started: its pages are lent then.
- * -EBUSY once the VM has been started; -EINVAL for an address that isn't aligned, a
- * size of 0 or a range beyond the VM's address width.
+ * -EBUSY once GMEM_GUNYAH_START has come so far as to need it; -EINVAL for an address
+ * that isn't aligned, a size of 0 or a range beyond the VM's address width.
  */
 #define GMEM_GUNYAH_SET_DTB_CONFIG \
 	_IOW(GMEM_IOCTL_TYPE, 0x2, struct gmem_gunyah_dtb_config)
@@ -40,11 +40,13 @@ struct gmem_gunyah_dtb_config {
 /**
  * GMEM_GUNYAH_START - ioctl on a VM: set it up and start it
  *
- * The argument must be 0. A VM can be started once: -EBUSY after that, whether it
- * succeeded or not. -EINVAL without a device tree, or if that isn't in a lent
+ * The argument must be 0. -EINVAL without a device tree, or if that isn't in a lent
  * binding (-ENOENT: in none); else what the Resource Manager says; the kernel's log
- * names the step that failed. Until the call, no page can be provided: GMEM_VM_POPULATE
- * is -EAGAIN.
+ * names the step that failed. A VM is started once: after that, and after a failure,
+ * -EALREADY. But where memory couldn't be provided because somebody holds a page
+ * pinned (-EBUSY), or none was to be had (-ENOMEM), the call may be repeated, and
+ * goes on from there; the log says so, too. Until the call, no page can be provided:
+ * GMEM_VM_POPULATE is -EAGAIN.
  *
  * Where the host's Resource Manager takes memory in parcels, the call provides all
  * that is bound.

@@ -47,16 +47,18 @@ class BootRegister {
 };
 
 /// Says where in the guest the device tree is that Gunyah is to read: within one lent binding
-/// when the VM is started. The start is a multiple of 4 KiB. Unavailable (EBUSY) once
-/// the VM was started. Thread-safe.
+/// when the VM is started. The start is a multiple of 4 KiB. Unavailable (EBUSY) after
+/// Start(). Thread-safe.
 absl::Status SetDeviceTree(const Vm& vm, GuestRange range);
 
 /// Sets what the first vCPU starts with in a register. Unavailable (EBUSY) once the VM was
 /// started. Thread-safe.
 absl::Status SetBootRegister(const Vm& vm, BootRegister target, uint64_t value);
 
-/// Sets the VM up and starts it. Once only: Unavailable (EBUSY) afterwards, even if it
-/// failed. The host may use lent memory until then, and until the guest touches it; where
+/// Sets the VM up and starts it. Once only: AlreadyExists (EALREADY) afterwards, even if it
+/// failed. But after Unavailable (EBUSY: a page is pinned) or ResourceExhausted (ENOMEM) it
+/// may be called again, where memory was what couldn't be provided; if it can't any more,
+/// that call says so. The host may use lent memory until then, and until the guest touches it; where
 /// Gunyah can't provide memory on demand, all that is bound is lent here. Thread-safe.
 absl::Status Start(const Vm& vm);
 
