@@ -262,9 +262,6 @@ static int gmem_folio_allocate_one(struct gmem_mem *mem, pgoff_t *index)
 {
 	struct folio *folio;
 
-	if (signal_pending(current))
-		return -EINTR;
-
 	filemap_invalidate_lock_shared(mem->inode.i_mapping);
 	gmem_folio_lock_index(mem, *index);
 	folio = gmem_folio_find_or_add(mem, *index);
@@ -289,8 +286,10 @@ int gmem_folio_allocate(struct gmem_mem *mem, pgoff_t first, pgoff_t last)
 	/* One at a time, or a failing call would drop what another allocated. */
 	lockdep_assert_held_write(&mem->inode.i_rwsem);
 
+	/* Whoever gets signals all the time comes ahead, if only page by page. */
 	while (!err && index <= last)
-		err = gmem_folio_allocate_one(mem, &index);
+		err = index != first && signal_pending(current) ?
+			      -EINTR : gmem_folio_allocate_one(mem, &index);
 
 	filemap_invalidate_lock(mapping);
 	gmem_folio_for_each_unused(mem, first, last,

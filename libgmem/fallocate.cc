@@ -12,16 +12,20 @@
 namespace gmem::internal {
 namespace {
 
-// Walked in less time than lies between two signals, in a virtual machine, too.
+// The kernel gives up what it allocated when a signal comes, so a call must not be long.
 constexpr ByteSize kChunk = MiB(2);
 
 int FallocateOnce(int fd, int mode, ByteRange range) {
+  return fallocate(fd, mode, static_cast<off_t>(range.start.value()),
+                   static_cast<off_t>(range.size.value())) == 0
+             ? 0
+             : errno;
+}
+
+int PunchHole(int fd, int mode, ByteRange range) {
   int error = 0;
   do {
-    error = fallocate(fd, mode, static_cast<off_t>(range.start.value()),
-                      static_cast<off_t>(range.size.value())) == 0
-                ? 0
-                : errno;
+    error = FallocateOnce(fd, mode, range);
   } while (error == EINTR);
   return error;
 }
@@ -29,16 +33,23 @@ int FallocateOnce(int fd, int mode, ByteRange range) {
 }  // namespace
 
 int FallocateInChunks(int fd, int mode, ByteRange range, ByteSize page_size) {
-  if ((mode & FALLOC_FL_PUNCH_HOLE) != 0) return FallocateOnce(fd, mode, range);
+  if ((mode & FALLOC_FL_PUNCH_HOLE) != 0) return PunchHole(fd, mode, range);
   // Of powers of two, the greater is a multiple of the other.
-  const ByteSize most = std::max(kChunk, page_size);
+  const ByteSize longest = std::max(kChunk, page_size);
+  ByteSize most = longest;
   ByteRange rest = range;
   int error = 0;
   do {
     const ByteRange chunk = {rest.start, std::min(rest.size, most)};
     error = FallocateOnce(fd, mode, chunk);
-    rest = {chunk.end(), ByteSize(rest.size.value() - chunk.size.value())};
-  } while (error == 0 && rest.size > ByteSize(0));
+    if (error == EINTR) {
+      // Down to one page, which no signal interrupts: there is progress however many come.
+      most = std::max(page_size, ByteSize(most.value() / 2));
+    } else {
+      most = std::min(longest, ByteSize(most.value() * 2));
+      rest = {chunk.end(), ByteSize(rest.size.value() - chunk.size.value())};
+    }
+  } while ((error == 0 && rest.size > ByteSize(0)) || error == EINTR);
   return error;
 }
 

@@ -2,6 +2,8 @@
 /* Mappings of a guestmem and of a VM (windows), and what the kernel does to them. */
 #include "guest_util.h"
 
+#include <sys/time.h>
+
 #define UNITS 8
 #define GPA GIB(1)
 
@@ -454,6 +456,42 @@ TEST_F(mapping, madvise)
 }
 
 /* Huge pages are mapped as such, for the host and for the guest. */
+static void nothing(int sig)
+{
+	(void)sig;
+}
+
+/*
+ * Signals stop a long allocation, which then has changed nothing; but a page comes
+ * whatever happens, or whoever gets many would wait for it for ever.
+ */
+TEST_F(mapping, allocate_under_signals)
+{
+	const struct sigaction action = { .sa_handler = nothing };
+	const struct itimerval often = { { 0, 1000 }, { 0, 1000 } }, never = {};
+	const __u64 size = 32 * self->unit;
+	int mem = new_mem(size, variant->mem_flags), ret = 0, i;
+	struct gmem_mem_query q;
+
+	ASSERT_LE(0, mem);
+	ASSERT_EQ(0, sigaction(SIGALRM, &action, NULL));
+	ASSERT_EQ(0, setitimer(ITIMER_REAL, &often, NULL));
+	for (i = 0; i < 200 && !ret; i++) {
+		ret = mem_alloc(mem, 0, 0, self->unit);
+		mem_alloc(mem, PUNCH, 0, size);
+	}
+	EXPECT_EQ(0, ret);
+	for (i = 0; i < 10000 && !ret; i++) {
+		ret = mem_alloc(mem, 0, 0, size);
+		query_mem(mem, 0, size, &q);
+		mem_alloc(mem, PUNCH, 0, size);
+	}
+	setitimer(ITIMER_REAL, &never, NULL);
+	EXPECT_EQ(-EINTR, ret);
+	EXPECT_EQ(size / PAGE, q.absent);
+	close(mem);
+}
+
 TEST_F(mapping, huge_mappings)
 {
 	char line[128] = "";
