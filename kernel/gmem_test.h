@@ -19,12 +19,15 @@
  *	@guest_addr, and in @length how many pages it holds in all
  * @GMEM_TEST_HOLD_EVENTS: @nth not 0: let events pile up in the module; 0: send
  *	them again
+ * @GMEM_TEST_HOLD_RECLAIM: @nth not 0: taking back the page at @guest_addr waits; 0: it
+ *	goes on, as it does by itself after a minute
  */
 enum gmem_test_op {
 	GMEM_TEST_ACCESS = 1,
 	GMEM_TEST_FAIL = 2,
 	GMEM_TEST_LOOKUP = 3,
 	GMEM_TEST_HOLD_EVENTS = 4,
+	GMEM_TEST_HOLD_RECLAIM = 5,
 };
 
 /**
@@ -48,12 +51,12 @@ enum gmem_test_point {
  * struct gmem_test - argument of GMEM_TEST
  * @size: sizeof(struct gmem_test)
  * @op: one of &enum gmem_test_op
- * @guest_addr: ACCESS, LOOKUP: guest address
+ * @guest_addr: ACCESS, LOOKUP, HOLD_RECLAIM: guest address
  * @length: ACCESS: bytes; LOOKUP, out: pages in the second stage
  * @buffer: ACCESS: address of the caller's bytes
  * @access: ACCESS: one bit of &enum gmem_access; EXEC reads
  * @point: FAIL: one of &enum gmem_test_point
- * @nth: FAIL: which pass fails, from 1; HOLD_EVENTS: on or off
+ * @nth: FAIL: which pass fails, from 1; HOLD_EVENTS, HOLD_RECLAIM: on or off
  * @times: FAIL: how many passes fail in a row
  * @provided: LOOKUP, out: 0 if nothing is provided there, else what the guest
  *	may do, and GMEM_TEST_PROVIDED_LENT

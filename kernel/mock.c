@@ -10,6 +10,7 @@
 #include <linux/mutex.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
+#include <linux/wait.h>
 #include <linux/xarray.h>
 
 #include "call.h"
@@ -33,14 +34,24 @@ struct gmem_mock_entry {
 	bool mapped;
 };
 
+/* For a test that dies in the meantime. */
+#define GMEM_MOCK_HOLD_MS 60000
+
+/* No page has it. */
+#define GMEM_MOCK_HOLD_NONE ULONG_MAX
+
 /**
  * struct gmem_mock - provider_data of a mock VM
+ * @held: where reclaims wait until @hold changes
+ * @hold: GFN of the page whose reclaim waits. Without @lock
  * @lock: innermost; protects all below
  * @stage2: GFN -> &struct gmem_mock_entry
  * @nr_pages: entries in @stage2
  * @fail: per point: passes until the first that fails, and how many fail
  */
 struct gmem_mock {
+	wait_queue_head_t held;
+	unsigned long hold;
 	struct mutex lock;
 	struct xarray stage2;
 	u64 nr_pages;
@@ -57,6 +68,8 @@ static int gmem_mock_vm_init(struct gmem_vm *vm)
 	mock = kzalloc(sizeof(*mock), GFP_KERNEL_ACCOUNT);
 	if (!mock)
 		return -ENOMEM;
+	init_waitqueue_head(&mock->held);
+	mock->hold = GMEM_MOCK_HOLD_NONE;
 	mutex_init(&mock->lock);
 	xa_init(&mock->stage2);
 	vm->provider_data = mock;
@@ -202,12 +215,20 @@ static int gmem_mock_provide(struct gmem_vm *vm, unsigned long gfn,
 	return err;
 }
 
+/* Others may do what they want with the VM meanwhile, but for what the core's locks say. */
+static void gmem_mock_wait(struct gmem_mock *mock, unsigned long gfn)
+{
+	wait_event_killable_timeout(mock->held, READ_ONCE(mock->hold) != gfn,
+				    msecs_to_jiffies(GMEM_MOCK_HOLD_MS));
+}
+
 static int gmem_mock_reclaim(struct gmem_vm *vm, unsigned long gfn,
 			     struct folio *folio, bool sanitize)
 {
 	struct gmem_mock *mock = vm->provider_data;
 	int err;
 
+	gmem_mock_wait(mock, gfn);
 	mutex_lock(&mock->lock);
 	err = gmem_mock_take_back(mock, gfn, folio_nr_pages(folio));
 	mutex_unlock(&mock->lock);
@@ -304,6 +325,15 @@ static int gmem_mock_set_fail(struct gmem_mock *mock,
 	return 0;
 }
 
+static int gmem_mock_set_hold(struct gmem_mock *mock,
+			      const struct gmem_test *test)
+{
+	WRITE_ONCE(mock->hold, test->nth ? test->guest_addr >> PAGE_SHIFT :
+					   GMEM_MOCK_HOLD_NONE);
+	wake_up_all(&mock->held);
+	return 0;
+}
+
 static int gmem_mock_lookup(struct gmem_mock *mock, struct gmem_test *test)
 {
 	unsigned long gfn = test->guest_addr >> PAGE_SHIFT;
@@ -334,6 +364,8 @@ static int gmem_mock_call(void *obj, void *arg)
 	case GMEM_TEST_HOLD_EVENTS:
 		gmem_notify_hold(test->nth);
 		return 0;
+	case GMEM_TEST_HOLD_RECLAIM:
+		return gmem_mock_set_hold(vm->provider_data, test);
 	}
 	return -EOPNOTSUPP;
 }

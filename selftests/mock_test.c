@@ -2,6 +2,8 @@
 /* A provider that enforces all it is told, and one that fails at every point. */
 #include "guest_util.h"
 
+#include <pthread.h>
+
 #define UNITS 8
 #define GPA GIB(1)
 
@@ -404,6 +406,75 @@ TEST_F(mock, b22_punch_refused)
 	ASSERT_EQ(0, mem_alloc(self->mem, PUNCH, 0, self->size));
 	for (page = 0; page < UNITS; page++)
 		EXPECT_EQ(0, guest_read(self->vm, GPA + page * self->unit));
+}
+
+static int mock_hold(int vm, __u64 gpa, bool on)
+{
+	struct gmem_test test = {
+		.op = GMEM_TEST_HOLD_RECLAIM,
+		.guest_addr = gpa,
+		.nth = on,
+	};
+
+	return mock_call(vm, &test);
+}
+
+struct unmap {
+	int vm;
+	__u64 length;
+	int ret;
+};
+
+static void *unmap_thread(void *arg)
+{
+	struct unmap *unmap = arg;
+
+	unmap->ret = unmap_range(unmap->vm, GPA, unmap->length, NULL);
+	return NULL;
+}
+
+/*
+ * Punching a hole, refused by another VM, gave back to a guest what an unmap had just
+ * taken from it: when the unmap was done, nobody knew that the guest had the pages.
+ */
+TEST_F(mock, punch_refused_during_unmap)
+{
+	struct unmap unmap = { self->vm, 2 * self->size, -1 };
+	int other = new_vm("mock", GMEM_POLICY_DENY);
+	int behind = new_mem(self->size, variant->mem_flags);
+	__u64 half = self->size / 2;
+	double end = now() + 60;
+	pthread_t thread;
+
+	/* Half of what is to be punched goes with the unmap, half is the other VM's. */
+	ASSERT_LE(0, other);
+	ASSERT_LE(0, behind);
+	ASSERT_EQ(0, map_mem(self->vm, GPA, self->mem, 0, half, LEND | RWX));
+	ASSERT_EQ(0, map_mem(other, GPA, self->mem, half, half, LEND | RWX));
+	ASSERT_EQ(0, map_mem(self->vm, GPA + self->size, behind, 0, self->size,
+			     LEND | RWX));
+	ASSERT_EQ(0, populate_range(self->vm, GPA, half, NULL));
+	ASSERT_EQ(0, populate_range(other, GPA, half, NULL));
+	ASSERT_EQ(0, guest_write(self->vm, GPA + self->size, 1));
+
+	/* The guest has lost the first binding's pages, but not yet the second's. */
+	ASSERT_EQ(0, mock_hold(self->vm, GPA + self->size, true));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, unmap_thread, &unmap));
+	while (mock_lookup(self->vm, GPA, NULL) > self->nr && now() < end)
+		usleep(1000);
+	EXPECT_EQ(self->nr, mock_lookup(self->vm, GPA, NULL));
+	EXPECT_EQ('l', page_state(self->mem, 0));
+	EXPECT_EQ(-EACCES, mem_alloc(self->mem, PUNCH, 0, self->size));
+	EXPECT_EQ(self->nr, mock_lookup(self->vm, GPA, NULL));
+	ASSERT_EQ(0, mock_hold(self->vm, 0, false));
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+
+	EXPECT_EQ(0, unmap.ret);
+	EXPECT_EQ(0, mock_lookup(self->vm, GPA, NULL));
+	EXPECT_EQ('h', page_state(self->mem, 0));
+	EXPECT_EQ('l', page_state(self->mem, half));
+	close(other);
+	close(behind);
 }
 
 /* What stays bound stays provided: the second stage never lost it. */
