@@ -50,6 +50,12 @@ enum el2_rule_kind {
 	EL2_RULE_RPC_INTERLEAVE,
 	/* Before RPC x2 is looked at, nobody reads the host's queue for x4 ms. */
 	EL2_RULE_RPC_STALL,
+	/* RPC x2 is done; if it succeeds, all its reply has is x4 in 4 bytes, or with EL2_ANY
+	 * nothing
+	 */
+	EL2_RULE_RPC_ANSWER,
+	/* A vCPU of VM x2 (VMID) that is to be run doesn't, and reports state x4. */
+	EL2_RULE_VCPU_STATE,
 };
 
 /*

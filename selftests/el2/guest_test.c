@@ -64,6 +64,11 @@ TEST_F(guest, runs_when_it_is_started)
 	ASSERT_EQ(0, vm_run(&self->vm));
 	EXPECT_EQ(VCPU_POWERED_OFF, self->vm.state);
 	ASSERT_EQ(0, vm_start(&self->vm));
+	/* As if it waited for another one */
+	ASSERT_EQ(0, el2_rule(&self->el2, EL2_RULE_VCPU_STATE, self->vm.vmid, 1,
+			      VCPU_POWERED_OFF));
+	ASSERT_EQ(0, vm_run(&self->vm));
+	EXPECT_EQ(VCPU_POWERED_OFF, self->vm.state);
 	EXPECT_EQ(VCPU_BLOCKED, vm_tell(&self->vm, AGENT_HVC, PSCI_VERSION, 0));
 	EXPECT_EQ(0x10001, vm_answer(&self->vm));
 	EXPECT_EQ(VCPU_BLOCKED, vm_tell(&self->vm, AGENT_HVC, 0xc6008000, 0));

@@ -279,6 +279,14 @@ TEST_F(monitor, fails_delays_and_loses_as_told)
 	EXPECT_EQ(RPC_TIMEOUT, rpc(&self->rpc, RM_VM_GET_VMID, NULL, 0));
 	self->rpc.timeout_ms = 0;
 	EXPECT_EQ(0, rpc(&self->rpc, RM_VM_GET_VMID, NULL, 0));
+
+	ASSERT_EQ(0, el2_rule(&self->el2, EL2_RULE_RPC_ANSWER, RM_VM_GET_VMID, 1, 0x1234));
+	EXPECT_EQ(0, rpc(&self->rpc, RM_VM_GET_VMID, NULL, 0));
+	EXPECT_EQ(4, self->rpc.reply_size);
+	EXPECT_EQ(0x34, self->rpc.reply[0]);
+	ASSERT_EQ(0, el2_rule(&self->el2, EL2_RULE_RPC_ANSWER, RM_VM_GET_VMID, 1, EL2_ANY));
+	EXPECT_EQ(0, rpc(&self->rpc, RM_VM_GET_VMID, NULL, 0));
+	EXPECT_EQ(0, self->rpc.reply_size);
 }
 
 /* Without a poll: an idle CPU must bring the reply, and its interrupt. */

@@ -182,6 +182,16 @@ static void send_reply(const struct rpc_header *request, const u8 *payload, u32 
 	}
 }
 
+static void garble(u32 id, struct rm_reply *reply)
+{
+	u64 value;
+
+	if (!rule_hits(EL2_RULE_RPC_ANSWER, id, &value))
+		return;
+	reply->size = value == EL2_ANY ? 0 : sizeof(u32);
+	memcpy(reply->payload, &value, reply->size);
+}
+
 static u32 dispatch(const struct rm_request *request, struct rm_reply *reply)
 {
 	u64 error;
@@ -210,6 +220,7 @@ static void handle_request(void)
 	handling = true;
 	answer.error = dispatch(&request, &answer.reply);
 	handling = false;
+	garble(in.header.id, &answer.reply);
 	if (answer.error)
 		answer.reply.size = 0;
 	memcpy(payload, &answer.error, sizeof(u32));

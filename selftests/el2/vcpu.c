@@ -8,6 +8,7 @@
 #include "cap.h"
 #include "control.h"
 #include "cpu.h"
+#include "rule.h"
 #include "trap.h"
 #include "vm.h"
 
@@ -130,7 +131,7 @@ static bool is_resumable(const struct vm *vm)
 
 void vcpu_run(struct regs *regs)
 {
-	u64 *x = regs->x, value = x[2], action = x[3];
+	u64 *x = regs->x, value = x[2], action = x[3], state;
 	struct vcpu *vcpu;
 	struct cap *cap;
 	struct vm *vm;
@@ -155,9 +156,10 @@ void vcpu_run(struct regs *regs)
 		x[0] = BUSY;
 		return;
 	}
-	if (vm->state != VM_RUNNING) {
+	state = vm->state == VM_READY ? VCPU_POWERED_OFF : vcpu->state;
+	if (vm->state != VM_RUNNING || rule_hits(EL2_RULE_VCPU_STATE, vm->vmid, &state)) {
 		x[0] = OK;
-		x[1] = vm->state == VM_READY ? VCPU_POWERED_OFF : vcpu->state;
+		x[1] = state;
 		memset(x + 2, 0, 3 * sizeof(*x));
 		return;
 	}
