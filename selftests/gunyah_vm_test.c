@@ -373,6 +373,19 @@ TEST_F(gunyah, immediate_exit)
 	EXPECT_EQ(0, guest_works(self));
 }
 
+/* A vCPU that another one has yet to turn on is no guest that has crashed. */
+TEST_F(gunyah, powered_off)
+{
+	const __u64 off = 2, times = 20;
+	__u64 hits = el2_stats(&self->el2).rule_hits;
+
+	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
+	el2_hvc(&self->el2, EL2_RULE, EL2_RULE_VCPU_STATE,
+		fd_number(self->guest.vm, "gmem-vmid:"), 1, off, times);
+	EXPECT_EQ(0, guest_works(self));
+	EXPECT_EQ(hits + times, el2_stats(&self->el2).rule_hits);
+}
+
 /* An answer that was given before a signal is still there after it. */
 TEST_F(gunyah, answer_survives_a_signal)
 {
