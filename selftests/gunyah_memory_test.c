@@ -11,6 +11,7 @@
 #define DONATE 0x61
 #define MAP 0x2b
 #define UNMAP 0x2c
+#define MODIFY 0x30
 #define MEM_RECLAIM 0x51000015
 #define HYP_DENIED 30
 #define GUNYAH_ACCESS_READ_ONLY 4
@@ -298,6 +299,34 @@ TEST_F(memory, reclaim_refused)
 	EXPECT_EQ(-SIGBUS, peek(self->host));
 	allow(self);
 	EXPECT_EQ(0x21, peek(self->host + 1));
+}
+
+/*
+ * Of many unmaps only the last one waits until all vCPUs know of them. If that one
+ * fails, pages don't come back before somebody else has waited.
+ */
+TEST_F(memory, last_unmap_refused)
+{
+	__u64 unsynced = el2_stats(&self->el2).unsynced;
+	int vm = self->guest.vm;
+
+	if (!self->extents)
+		return;
+	ASSERT_EQ(0, populate_range(vm, LENT, 6 * self->unit, NULL));
+	el2_rule(&self->el2, EL2_RULE_HYPERCALL_ERROR, UNMAP, 6, HYP_DENIED);
+	EXPECT_EQ(0, reclaim_range(vm, LENT, 6 * self->unit, NULL));
+	EXPECT_EQ(unsynced, el2_stats(&self->el2).unsynced);
+
+	ASSERT_EQ(0, populate_range(vm, LENT, 6 * self->unit, NULL));
+	el2_rule(&self->el2, EL2_RULE_HYPERCALL_ERROR, UNMAP, 6, HYP_DENIED);
+	el2_rule(&self->el2, EL2_RULE_HYPERCALL_ERROR, MODIFY, 1, HYP_DENIED);
+	EXPECT_EQ(-EACCES, reclaim_range(vm, LENT, 6 * self->unit, NULL));
+	EXPECT_EQ('l', page_state(self->mem, 0));
+	EXPECT_EQ(0x40, gunyah_read(&self->guest, LENT));
+	allow(self);
+	EXPECT_EQ(0x40, peek(self->host));
+	EXPECT_EQ(0, reclaim_range(vm, LENT, 6 * self->unit, NULL));
+	EXPECT_EQ(unsynced, el2_stats(&self->el2).unsynced);
 }
 
 TEST_F(memory, provide_refused)
