@@ -1,0 +1,355 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What others do while Gunyah's Resource Manager takes its time, and what it answers
+ * without sense: neither gives the host what a guest has.
+ */
+#include "gunyah_util.h"
+
+#include <pthread.h>
+#include <sys/uio.h>
+
+#include "el2/el2_util.h"
+
+#define TIMEOUT "/sys/module/gmem/parameters/gunyah_rm_timeout_ms"
+
+#define LENT GIB(1)
+#define PAGES 64
+#define SIZE (PAGES * PAGE)
+
+/* RPCs. */
+#define MEM_LEND 0x51000012
+#define MEM_RECLAIM 0x51000015
+#define DEALLOC_VMID 0x56000002
+#define VM_START 0x56000004
+#define VM_RESET 0x56000006
+#define RM_DENIED 3
+#define NO_HANDLE 0xffffffff
+
+FIXTURE(rm)
+{
+	struct gmem_stats before;
+	struct el2_stats el2_before;
+	struct gunyah_guest guest;
+	struct el2 el2;
+	bool extents;
+	int mem;
+	__u8 *host;
+	/* Something may have been lost. */
+	bool lossy;
+};
+
+typedef FIXTURE_DATA(rm) self_t;
+
+/* A guest that isn't started, with a pattern in its memory. */
+static int open_guest(self_t *self)
+{
+	unsigned int i;
+	int err;
+
+	self->mem = new_mem(SIZE, 0);
+	self->host = map_host(self->mem, 0, SIZE);
+	if (self->host == MAP_FAILED)
+		return -errno;
+	for (i = 0; i < PAGES; i++)
+		self->host[i * PAGE] = 0x40 + i;
+	err = gunyah_guest_open(&self->guest, GMEM_POLICY_ALLOW);
+	return err ?: map_mem(self->guest.vm, LENT, self->mem, 0, SIZE,
+			      LEND | RWX);
+}
+
+static void close_guest(self_t *self)
+{
+	munmap(self->host, SIZE);
+	gunyah_guest_close(&self->guest);
+	close(self->mem);
+}
+
+FIXTURE_SETUP(rm)
+{
+	ASSERT_LE(0, gmem_dev());
+	if (!have_provider("gunyah"))
+		SKIP(return, "no provider gunyah");
+	ASSERT_TRUE(el2_open(&self->el2));
+	self->extents = self->el2.platform == EL2_PLATFORM_EXTENTS;
+	ASSERT_EQ(0, gunyah_allow_mapped(true));
+	ASSERT_EQ(0, get_stats(&self->before));
+	self->el2_before = el2_stats(&self->el2);
+	ASSERT_EQ(0, open_guest(self));
+}
+
+FIXTURE_TEARDOWN(rm)
+{
+	struct gmem_stats stats;
+
+	close_guest(self);
+	el2_hvc(&self->el2, EL2_RULE, EL2_RULE_CLEAR);
+	write_file(TIMEOUT, "5000");
+	EXPECT_TRUE(stats_settle(&self->before));
+	if (!self->lossy) {
+		EXPECT_EQ(0, get_stats(&stats));
+		EXPECT_EQ(self->before.leaked_pages, stats.leaked_pages);
+		EXPECT_EL2_AS(self->el2_before, &self->el2);
+	}
+	el2_close(&self->el2);
+}
+
+/* ---- answers ---- */
+
+/*
+ * The Resource Manager has lent a page, and nobody understood by which handle: the page
+ * isn't the host's again, not even at the end.
+ */
+TEST_F(rm, lent_without_a_handle)
+{
+	const __u64 answers[] = { EL2_ANY, NO_HANDLE };
+	struct gmem_stats stats;
+	unsigned int i;
+
+	self->lossy = true;
+	for (i = 0; i < 2; i++) {
+		el2_rule(&self->el2, EL2_RULE_RPC_ANSWER, MEM_LEND, 1,
+			 answers[i]);
+		EXPECT_EQ(-EIO, gunyah_guest_start(&self->guest));
+		EXPECT_EQ('l', page_state(self->guest.agent_mem, PAGE));
+		close_guest(self);
+		/* The device tree's. */
+		ASSERT_EQ(0, get_stats(&stats));
+		EXPECT_EQ(self->before.leaked_pages + i + 1,
+			  stats.leaked_pages);
+		EXPECT_EQ(self->el2_before.pages + i + 1,
+			  el2_stats(&self->el2).pages);
+		ASSERT_EQ(0, open_guest(self));
+	}
+	EXPECT_EQ(0, gunyah_guest_start(&self->guest));
+	EXPECT_EQ(0x43, gunyah_read(&self->guest, LENT + 3 * PAGE));
+}
+
+/* At the end, a refusal is one for all pages of a parcel. */
+TEST_F(rm, asked_once_at_the_end)
+{
+	const __u32 messages[] = { MEM_RECLAIM, VM_RESET };
+	struct gmem_stats stats;
+	unsigned int i;
+	__u64 rpcs;
+
+	self->lossy = true;
+	for (i = 0; i < 2; i++) {
+		ASSERT_EQ(0, gunyah_guest_start(&self->guest));
+		EXPECT_EQ(-ESHUTDOWN, gunyah_command(&self->guest, GUNYAH_PSCI,
+						     GUNYAH_PSCI_OFF, 0, 0,
+						     NULL));
+		el2_hvc(&self->el2, EL2_RULE, EL2_RULE_RPC_ERROR, messages[i],
+			1, RM_DENIED, 10000);
+		rpcs = el2_stats(&self->el2).rpcs;
+		close_guest(self);
+		EXPECT_GT(20, el2_stats(&self->el2).rpcs - rpcs);
+		el2_hvc(&self->el2, EL2_RULE, EL2_RULE_CLEAR);
+		ASSERT_EQ(0, get_stats(&stats));
+		EXPECT_EQ(stats.leaked_pages - self->before.leaked_pages,
+			  el2_stats(&self->el2).pages - self->el2_before.pages);
+		ASSERT_EQ(0, open_guest(self));
+	}
+}
+
+/* So is silence: the end doesn't wait for each page. */
+TEST_F(rm, waited_for_once_at_the_end)
+{
+	double start;
+
+	self->lossy = true;
+	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
+	ASSERT_EQ(0, write_file(TIMEOUT, "200"));
+	el2_hvc(&self->el2, EL2_RULE, EL2_RULE_RPC_LOSE_REPLY, MEM_RECLAIM, 1,
+		0, 10000);
+	start = now();
+	close_guest(self);
+	EXPECT_GT(20, now() - start);
+	ASSERT_EQ(0, open_guest(self));
+}
+
+/* ---- others, meanwhile ---- */
+
+struct start {
+	pthread_t thread;
+	struct gunyah_guest *guest;
+	int ret;
+};
+
+static void *start_thread(void *arg)
+{
+	struct start *start = arg;
+
+	start->ret = gunyah_guest_start(start->guest);
+	return NULL;
+}
+
+/* Start the guest by another thread; back when the RM has done @message. */
+static int start_until(self_t *self, struct start *start, __u32 message)
+{
+	__u64 hits = el2_stats(&self->el2).rule_hits;
+	double end = now() + 60;
+	int err;
+
+	el2_rule(&self->el2, EL2_RULE_RPC_DELAY, message, 1, 1000);
+	start->guest = &self->guest;
+	err = pthread_create(&start->thread, NULL, start_thread, start);
+	while (!err && el2_stats(&self->el2).rule_hits == hits) {
+		if (now() > end)
+			return -ETIME;
+		usleep(1000);
+	}
+	return err;
+}
+
+/*
+ * With extents, the image's parcel becomes the guest's as VM_START is done. Who wants a
+ * page of it then has to wait until we know.
+ */
+TEST_F(rm, image_touched_while_vm_starts)
+{
+	struct start start;
+	__u8 *agent;
+
+	if (!self->extents)
+		return;
+	agent = map_host(self->guest.agent_mem, 0, GUNYAH_AGENT_SIZE);
+	ASSERT_NE(MAP_FAILED, agent);
+	ASSERT_EQ(0, start_until(self, &start, VM_START));
+	EXPECT_EQ((int)(gunyah_dtb_magic & 0xff), peek(agent + PAGE));
+	ASSERT_EQ(0, pthread_join(start.thread, NULL));
+	EXPECT_EQ(0, start.ret);
+	EXPECT_EQ('h', page_state(self->guest.agent_mem, PAGE));
+	EXPECT_EQ(0x43, gunyah_read(&self->guest, LENT + 3 * PAGE));
+	munmap(agent, GUNYAH_AGENT_SIZE);
+}
+
+/* Until told to stop. */
+struct loop {
+	self_t *self;
+	volatile bool stop;
+	/* Calls with another result than they should have. */
+	int odd;
+};
+
+static void *populate_loop(void *arg)
+{
+	struct loop *loop = arg;
+
+	while (!loop->stop)
+		populate_range(loop->self->guest.vm, LENT, SIZE, NULL);
+	return NULL;
+}
+
+/* With extents, nothing but the device tree is ever in a parcel. */
+TEST_F(rm, populate_while_vm_starts)
+{
+	struct loop loop = { .self = self };
+	pthread_t threads[3];
+	unsigned int i, round;
+
+	if (!self->extents)
+		return;
+	for (round = 0; round < 10; round++) {
+		loop.stop = false;
+		for (i = 0; i < 3; i++)
+			ASSERT_EQ(0, pthread_create(&threads[i], NULL,
+						    populate_loop, &loop));
+		EXPECT_EQ(0, gunyah_guest_start(&self->guest));
+		loop.stop = true;
+		for (i = 0; i < 3; i++)
+			pthread_join(threads[i], NULL);
+		EXPECT_EQ(0, fd_number(self->guest.vm, "gmem-parcels:"));
+		EXPECT_EQ(self->el2_before.parcels,
+			  el2_stats(&self->el2).parcels);
+		EXPECT_EQ(0x43, gunyah_read(&self->guest, LENT + 3 * PAGE));
+		close_guest(self);
+		ASSERT_EQ(0, open_guest(self));
+	}
+}
+
+static void *punch_loop(void *arg)
+{
+	struct loop *loop = arg;
+	int ret;
+
+	while (!loop->stop) {
+		ret = mem_alloc(loop->self->mem, PUNCH, 0, PAGE);
+		loop->odd += ret != -EBUSY;
+	}
+	return NULL;
+}
+
+/*
+ * With parcels, pages go in two steps, and a page that somebody holds is why the second
+ * one doesn't come. It doesn't come by what others do with the same VM either.
+ */
+TEST_F(rm, populate_refused_while_others_punch)
+{
+	const __u64 gpa = GIB(3), size = MIB(16);
+	struct loop loop = { .self = self };
+	struct el2_stats before;
+	struct iovec iov;
+	pthread_t thread;
+	int mem, held[2];
+	__u8 *host;
+
+	if (self->extents)
+		return;
+	mem = new_mem(size, 0);
+	host = map_host(mem, 0, size);
+	ASSERT_NE(MAP_FAILED, host);
+	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
+	ASSERT_EQ(0, map_mem(self->guest.vm, gpa, mem, 0, size, LEND | RWX));
+	ASSERT_EQ(0, touch_write(host + size - PAGE, 1));
+	ASSERT_EQ(0, pipe(held));
+	iov = (struct iovec){ host + size - PAGE, PAGE };
+	ASSERT_EQ((int)PAGE, err_of(vmsplice(held[1], &iov, 1, 0)));
+	before = el2_stats(&self->el2);
+	ASSERT_EQ(0, pthread_create(&thread, NULL, punch_loop, &loop));
+	EXPECT_EQ(-EBUSY, populate_range(self->guest.vm, gpa, size, NULL));
+	loop.stop = true;
+	pthread_join(thread, NULL);
+	EXPECT_EQ(0, loop.odd);
+	EXPECT_EQ('h', page_state(mem, 0));
+	EXPECT_EL2_AS(before, &self->el2);
+
+	close(held[0]);
+	close(held[1]);
+	EXPECT_EQ(0, populate_range(self->guest.vm, gpa, size, NULL));
+	EXPECT_EQ(1, gunyah_read(&self->guest, gpa + size - PAGE));
+	munmap(host, size);
+	close(mem);
+}
+
+static void *close_thread(void *arg)
+{
+	gunyah_guest_close(arg);
+	return NULL;
+}
+
+/* A VMID that a VM has given back is another one's, though the first waits yet. */
+TEST_F(rm, vmid_is_free_again)
+{
+	struct gunyah_guest first;
+	double end = now() + 60;
+	pthread_t thread;
+	__u64 vmid;
+
+	ASSERT_EQ(0, gunyah_guest_open(&first, GMEM_POLICY_ALLOW));
+	ASSERT_EQ(0, gunyah_guest_start(&first));
+	vmid = fd_number(first.vm, "gmem-vmid:");
+	el2_rule(&self->el2, EL2_RULE_RPC_LOSE_REPLY, DEALLOC_VMID, 1, 0);
+	ASSERT_EQ(0, pthread_create(&thread, NULL, close_thread, &first));
+	while (el2_stats(&self->el2).vms != self->el2_before.vms && now() < end)
+		usleep(1000);
+	EXPECT_EQ(0, gunyah_guest_start(&self->guest));
+	EXPECT_EQ(vmid, fd_number(self->guest.vm, "gmem-vmid:"));
+	pthread_join(thread, NULL);
+
+	/* Whose notifications come, when the first is gone, too. */
+	EXPECT_EQ(-ESHUTDOWN, gunyah_command(&self->guest, GUNYAH_PSCI,
+					     GUNYAH_PSCI_OFF, 0, 0, NULL));
+	EXPECT_EQ(GMEM_GUNYAH_VM_STATUS_EXITED, self->guest.run->status.status);
+}
+
+TEST_HARNESS_MAIN
