@@ -22,6 +22,7 @@
 #define DEALLOC_VMID 0x56000002
 #define VM_START 0x56000004
 #define VM_RESET 0x56000006
+#define GET_RESOURCES 0x56000020
 #define RM_DENIED 3
 #define NO_HANDLE 0xffffffff
 
@@ -221,6 +222,30 @@ TEST_F(rm, image_touched_while_vm_starts)
 	EXPECT_EQ('h', page_state(self->guest.agent_mem, PAGE));
 	EXPECT_EQ(0x43, gunyah_read(&self->guest, LENT + 3 * PAGE));
 	munmap(agent, GUNYAH_AGENT_SIZE);
+}
+
+/*
+ * The host wants a page of the image before VM_START. With extents it has to wait for
+ * that, or the rest, which is no image any more, would never come back.
+ */
+TEST_F(rm, image_taken_apart)
+{
+	struct gmem_gunyah_dtb_config dtb = { LENT, 4 * PAGE };
+	struct start start;
+	int byte;
+
+	ASSERT_EQ(0, err_of(ioctl(self->guest.vm, GMEM_GUNYAH_SET_DTB_CONFIG,
+				  &dtb)));
+	ASSERT_EQ(0, start_until(self, &start, GET_RESOURCES));
+	byte = peek(self->host + PAGE);
+	EXPECT_TRUE(byte == 0x41 || byte == -SIGBUS);
+	ASSERT_EQ(0, pthread_join(start.thread, NULL));
+	EXPECT_EQ(0, start.ret);
+	EXPECT_EQ(0x48, gunyah_read(&self->guest, LENT + 8 * PAGE));
+	EXPECT_EQ(0x42, gunyah_read(&self->guest, LENT + 2 * PAGE));
+	if (self->extents)
+		EXPECT_EQ(0x41, gunyah_read(&self->guest, LENT + PAGE));
+	EXPECT_EQ(0x40, gunyah_read(&self->guest, LENT));
 }
 
 /* Until told to stop. */
