@@ -118,7 +118,11 @@ static int gunyah_reclaim(struct gmem_vm *vm, unsigned long gfn,
 	return err;
 }
 
-/* All that the guest has is unmapped, and only the last call waits for that. */
+/*
+ * All that the guest has is unmapped, and only the last call waits for that. Under the
+ * invalidate lock no folio goes, but memory_failure() splits a huge one that nobody
+ * holds a reference to.
+ */
 static void gunyah_unmap_extents(struct gunyah_vm *g, unsigned long gfn,
 				 struct address_space *mapping, pgoff_t first,
 				 pgoff_t last)
@@ -135,17 +139,21 @@ static void gunyah_unmap_extents(struct gunyah_vm *g, unsigned long gfn,
 			if (!(gunyah_pages_get(g, folio->index + delta) &
 			      GUNYAH_PAGE_MAPPED))
 				continue;
-			/* Under the invalidate lock they stay without references. */
-			if (prev)
+			if (prev) {
 				gunyah_extent_unmap(g, prev->index + delta,
 						    prev, false);
+				folio_put(prev);
+			}
+			folio_get(folio);
 			prev = folio;
 		}
 		folio_batch_release(&batch);
 		cond_resched();
 	}
-	if (prev)
+	if (prev) {
 		gunyah_extent_unmap(g, prev->index + delta, prev, true);
+		folio_put(prev);
+	}
 }
 
 static void gunyah_reclaim_begin(struct gmem_vm *vm, unsigned long gfn,
