@@ -191,6 +191,10 @@ TEST_F(gunyah, starts_when_pages_are_free)
 	if (self->el2.platform == EL2_PLATFORM_PARCELS) {
 		ASSERT_EQ(0, touch_write(host, 1));
 		EXPECT_EQ(-EBUSY, start_pinned(&self->guest, host));
+		/* Where the device tree is has been told. */
+		EXPECT_EQ(-SIGBUS, peek(dtb));
+		EXPECT_EQ(-EBUSY, unmap_range(self->guest.vm, GUNYAH_AGENT,
+					      GUNYAH_AGENT_SIZE, NULL));
 		EXPECT_EQ(-ENODEV, gunyah_run(&self->guest, NULL, 0, NULL));
 	}
 	EXPECT_EQ(0, gunyah_guest_start(&self->guest));

@@ -149,12 +149,6 @@ static int gunyah_parcel_take_part(struct gunyah_vm *g, struct gunyah_parcel *p,
 
 	if (gunyah_vm_runs(g))
 		return -EBUSY;
-	/*
-	 * Where extents come, the image's parcel becomes part of them. The RM would know
-	 * nothing of its rests, and not give them back later.
-	 */
-	if (p->handle == g->image && g->memory != GUNYAH_MEMORY_PARCELS)
-		return -EBUSY;
 	err = gunyah_parcel_rest(p, first, last, &rest);
 	if (err)
 		return err;
@@ -181,12 +175,27 @@ static int gunyah_parcel_take_part(struct gunyah_vm *g, struct gunyah_parcel *p,
 	return 0;
 }
 
+/*
+ * From the moment that it is lent, the image stays where the RM was told that it is; before
+ * that was told, no other parcel is there. What took its place the RM wouldn't know, nor
+ * where extents come the rests of it: it wouldn't give those back at the end.
+ */
+static bool gunyah_parcel_is_image(const struct gunyah_vm *g,
+				   const struct gunyah_parcel *p)
+{
+	if (READ_ONCE(g->failed) || gunyah_vm_ended(g))
+		return false;
+	return g->image == GUNYAH_RM_NO_HANDLE || p->handle == g->image;
+}
+
 static int gunyah_parcel_take_from(struct gunyah_vm *g, struct gunyah_parcel *p,
 				   unsigned long first, unsigned long last,
 				   bool sanitize)
 {
 	int err;
 
+	if (gunyah_parcel_is_image(g, p))
+		return -EBUSY;
 	/* A guest that has ended needs no rest. */
 	if (!gunyah_vm_ended(g) && (p->gfn < first || gunyah_parcel_last(p) > last))
 		return gunyah_parcel_take_part(g, p, first, last);

@@ -90,7 +90,8 @@ static int gunyah_start_config_image(struct gunyah_vm *g)
 	mutex_lock(&g->mem_lock);
 	err = gunyah_parcel_find(g, PHYS_PFN(g->dtb_addr), &image.handle,
 				 &first);
-	g->image = image.handle;
+	if (!err)
+		g->image = image.handle;
 	mutex_unlock(&g->mem_lock);
 	if (err)
 		return err;
@@ -282,7 +283,7 @@ static int gunyah_start_run(struct gunyah_vm *g)
 	return err;
 }
 
-/* @again: what couldn't be now may be later, for a failure has left nothing behind */
+/* @again: what couldn't be now may be later, for a failure has left nothing in the way */
 static const struct {
 	const char *what;
 	int (*fn)(struct gunyah_vm *g);

@@ -66,7 +66,7 @@ int gunyah_vm_set_dtb_call(void *obj, void *arg)
 	if (mutex_lock_killable(&g->life_lock))
 		return -EINTR;
 	/* Once it is lent, it stays where it is. */
-	if (g->started || g->phase > GUNYAH_PHASE_NEW) {
+	if (g->started || g->image != GUNYAH_RM_NO_HANDLE) {
 		err = -EBUSY;
 	} else {
 		g->dtb_addr = config->guest_phys_addr;

@@ -45,8 +45,9 @@ struct gmem_gunyah_dtb_config {
  * names the step that failed. A VM is started once: after that, and after a failure,
  * -EALREADY. But where memory couldn't be provided because somebody holds a page
  * pinned (-EBUSY), or none was to be had (-ENOMEM), the call may be repeated, and
- * goes on from there; the log says so, too. Until the call, no page can be provided:
- * GMEM_VM_POPULATE is -EAGAIN.
+ * goes on from there, unless it is -EALREADY too late; the log says so. The device
+ * tree's pages can't be taken back meanwhile (-EBUSY). Until the call, no page can be
+ * provided: GMEM_VM_POPULATE is -EAGAIN.
  *
  * Where the host's Resource Manager takes memory in parcels, the call provides all
  * that is bound.

@@ -56,10 +56,10 @@ absl::Status SetDeviceTree(const Vm& vm, GuestRange range);
 absl::Status SetBootRegister(const Vm& vm, BootRegister target, uint64_t value);
 
 /// Sets the VM up and starts it. Once only: AlreadyExists (EALREADY) afterwards, even if it
-/// failed. But after Unavailable (EBUSY: a page is pinned) or ResourceExhausted (ENOMEM) it
-/// may be called again, where memory was what couldn't be provided; if it can't any more,
-/// that call says so. The host may use lent memory until then, and until the guest touches it; where
-/// Gunyah can't provide memory on demand, all that is bound is lent here. Thread-safe.
+/// failed. But after Unavailable (EBUSY: a page is pinned, say) or ResourceExhausted (ENOMEM)
+/// try again: unless it is too late for that (EALREADY), it goes on from there. The host may
+/// use lent memory until the start, and until the guest touches it; where Gunyah can't
+/// provide memory on demand, all that is bound is lent here. Thread-safe.
 absl::Status Start(const Vm& vm);
 
 /// The guest touched an address at which no memory is bound. By default an access is taken
