@@ -286,9 +286,12 @@ int gmem_folio_allocate(struct gmem_mem *mem, pgoff_t first, pgoff_t last)
 	/* One at a time, or a failing call would drop what another allocated. */
 	lockdep_assert_held_write(&mem->inode.i_rwsem);
 
-	/* Whoever gets signals all the time comes ahead, if only page by page. */
+	/*
+	 * Whoever gets signals all the time comes ahead, if only by one page of the
+	 * guestmem's at a time; that may be many folios where no huge one is to be had.
+	 */
 	while (!err && index <= last)
-		err = index != first && signal_pending(current) ?
+		err = (index - first) >> mem->order && signal_pending(current) ?
 			      -EINTR : gmem_folio_allocate_one(mem, &index);
 
 	filemap_invalidate_lock(mapping);

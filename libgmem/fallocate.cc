@@ -12,7 +12,7 @@
 namespace gmem::internal {
 namespace {
 
-// The kernel gives up what it allocated when a signal comes, so a call must not be long.
+// gmem gives up what it allocated when a signal comes, so a call must not be long.
 constexpr ByteSize kChunk = MiB(2);
 
 int FallocateOnce(int fd, int mode, ByteRange range) {

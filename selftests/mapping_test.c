@@ -455,7 +455,6 @@ TEST_F(mapping, madvise)
 	munmap(window, self->size);
 }
 
-/* Huge pages are mapped as such, for the host and for the guest. */
 static void nothing(int sig)
 {
 	(void)sig;
@@ -471,7 +470,7 @@ TEST_F(mapping, allocate_under_signals)
 	const struct itimerval often = { { 0, 1000 }, { 0, 1000 } }, never = {};
 	const __u64 size = 32 * self->unit;
 	int mem = new_mem(size, variant->mem_flags), ret = 0, i;
-	struct gmem_mem_query q;
+	struct gmem_mem_query q = {};
 
 	ASSERT_LE(0, mem);
 	ASSERT_EQ(0, sigaction(SIGALRM, &action, NULL));
@@ -492,6 +491,7 @@ TEST_F(mapping, allocate_under_signals)
 	close(mem);
 }
 
+/* Huge pages are mapped as such, for the host and for the guest. */
 TEST_F(mapping, huge_mappings)
 {
 	char line[128] = "";
