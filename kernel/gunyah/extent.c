@@ -87,15 +87,13 @@ static struct gunyah_mapping gunyah_extent_mapping(struct gunyah_vm *g,
 						   struct folio *folio,
 						   u32 flags)
 {
-	bool shared = flags & GUNYAH_PAGE_SHARED;
-
 	return (struct gunyah_mapping) {
 		.addrspace = g->extents.addrspace,
-		.extent = shared ? g->extents.guest_shared :
-				   g->extents.guest_private,
+		.extent = gunyah_extent_of_guest(g, flags),
 		.base = PFN_PHYS(gfn),
 		.flags = GUNYAH_MAP_PARTIAL |
-			 (shared ? GUNYAH_MAP_VMMIO : GUNYAH_MAP_PRIVATE),
+			 (flags & GUNYAH_PAGE_SHARED ? GUNYAH_MAP_VMMIO :
+						       GUNYAH_MAP_PRIVATE),
 		.offset = PFN_PHYS(folio_pfn(folio)),
 		.size = folio_size(folio),
 	};

@@ -16,7 +16,7 @@
 #include "rm.h"
 #include "rm_calls.h"
 
-/* Written by probe, before the module's device appears. */
+/* Written by probe: before the module's device appears, or later. */
 static struct gunyah_rm *gunyah_rm;
 /* The device, if nobody but us made one of the node. */
 static struct platform_device *gunyah_pdev;
@@ -126,7 +126,8 @@ static int gunyah_probe(struct platform_device *pdev)
 	}
 	dev_info(dev, "connected to the Resource Manager as VM %u\n", rm->vmid);
 	platform_set_drvdata(pdev, rm);
-	WRITE_ONCE(gunyah_rm, rm);
+	/* All of it is there for who finds it. */
+	smp_store_release(&gunyah_rm, rm);
 	return 0;
 
 free_interrupts:
