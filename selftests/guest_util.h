@@ -10,52 +10,102 @@
 #include "gmem_util.h"
 #include "gunyah_util.h"
 
+#include "el2/el2_util.h"
+
+#include <limits.h>
+#include <pthread.h>
+
 /* ---- a real guest ---- */
 
 #define MAX_GUNYAH_GUESTS 4
-static struct gunyah_guest *gunyah_guests[MAX_GUNYAH_GUESTS];
+#define NO_GUEST INT_MIN
 
-/* Where that of @vm is, or with -1, where one can be. NULL: there is none. */
-static inline struct gunyah_guest **find_gunyah_guest(int vm)
+/*
+ * A guest, and the descriptor that its VM goes by. Threads may share them: who holds
+ * the lock may run the guest, or put another one in its place.
+ */
+static struct gunyah_slot {
+	pthread_mutex_t lock;
+	volatile int vm;
+	struct gunyah_guest guest;
+} gunyah_slots[MAX_GUNYAH_GUESTS] = {
+	[0 ... MAX_GUNYAH_GUESTS - 1] = {
+		.lock = PTHREAD_MUTEX_INITIALIZER,
+		.vm = NO_GUEST,
+	},
+};
+
+/* That of @vm, or with NO_GUEST an empty one, locked. NULL: there is none. */
+static inline struct gunyah_slot *lock_gunyah_slot(int vm)
 {
-	struct gunyah_guest *guest;
 	int i;
 
 	for (i = 0; i < MAX_GUNYAH_GUESTS; i++) {
-		guest = gunyah_guests[i];
-		if ((guest ? guest->vm : -1) == vm)
-			return gunyah_guests + i;
+		if (gunyah_slots[i].vm != vm)
+			continue;
+		pthread_mutex_lock(&gunyah_slots[i].lock);
+		if (gunyah_slots[i].vm == vm)
+			return gunyah_slots + i;
+		pthread_mutex_unlock(&gunyah_slots[i].lock);
 	}
 	return NULL;
 }
 
-/*
- * A VM whose guest has run: what it lives in is bound and lent, so that counts made
- * from now on are of what the test does.
- */
-static inline int new_gunyah_guest(__u32 policy)
+/* A guest that has run: what it lives in is bound and lent. */
+static inline int run_gunyah_guest(struct gunyah_guest *guest, __u32 policy)
 {
-	struct gunyah_guest **slot = find_gunyah_guest(-1);
-	struct gunyah_guest *guest;
-	int err;
+	int err = gunyah_guest_open(guest, policy);
 
-	if (!slot)
-		return -EMFILE;
-	guest = malloc(sizeof(*guest));
-	if (!guest)
-		return -ENOMEM;
-	err = gunyah_guest_open(guest, policy);
 	if (!err)
 		err = gunyah_guest_start(guest);
 	if (!err && gunyah_read(guest, GUNYAH_AGENT) < 0)
 		err = -EIO;
-	if (err) {
+	if (err)
 		gunyah_guest_close(guest);
-		free(guest);
-		return err;
-	}
-	*slot = guest;
-	return guest->vm;
+	return err;
+}
+
+static inline bool is_gunyah_guest(int vm)
+{
+	struct gunyah_slot *slot = lock_gunyah_slot(vm);
+
+	if (slot)
+		pthread_mutex_unlock(&slot->lock);
+	return slot;
+}
+
+/* Does the guest of @vm keep what it has until its end? */
+static inline bool has_parcels(int vm)
+{
+	struct gunyah_slot *slot = lock_gunyah_slot(vm);
+	bool parcels = slot && !slot->guest.extents;
+
+	if (slot)
+		pthread_mutex_unlock(&slot->lock);
+	return parcels;
+}
+
+/* Counts made from now on are of what the test does. */
+static inline int new_gunyah_guest(__u32 policy)
+{
+	struct gunyah_slot *slot = lock_gunyah_slot(NO_GUEST);
+	int ret;
+
+	if (!slot)
+		return -EMFILE;
+	ret = run_gunyah_guest(&slot->guest, policy);
+	if (!ret)
+		ret = slot->vm = slot->guest.vm;
+	pthread_mutex_unlock(&slot->lock);
+	return ret;
+}
+
+/* The guest goes, and with it the VM, unless that has other descriptors. */
+static inline void close_gunyah_guest(struct gunyah_slot *slot)
+{
+	slot->vm = NO_GUEST;
+	gunyah_guest_close(&slot->guest);
+	pthread_mutex_unlock(&slot->lock);
 }
 
 /*
@@ -112,6 +162,21 @@ static inline int gunyah_access(struct gunyah_guest *guest, __u64 gpa,
 	return 0;
 }
 
+static inline int gunyah_sweep(struct gunyah_guest *guest, __u64 gpa,
+			       __u64 count, __u64 stride)
+{
+	__u64 i;
+	int ret = 0;
+
+	if (guest->stuck)
+		return -EBUSY;
+	for (i = 0; i < count && !ret; i++)
+		ret = gunyah_prepare(guest, gpa + i * stride);
+	if (!ret)
+		ret = gunyah_touch(guest, gpa, count, stride);
+	return guest->stuck ? gunyah_refused(guest) : ret;
+}
+
 /* ---- any guest ---- */
 
 /* What tests bind lies below, and what a guest lives in isn't. */
@@ -127,15 +192,57 @@ static inline int new_guest(const char *provider, __u32 policy)
 
 static inline void close_guest(int vm)
 {
-	struct gunyah_guest **guest = vm < 0 ? NULL : find_gunyah_guest(vm);
+	struct gunyah_slot *slot = vm < 0 ? NULL : lock_gunyah_slot(vm);
 
-	if (!guest) {
+	if (slot)
+		close_gunyah_guest(slot);
+	else
 		close(vm);
-		return;
+}
+
+/*
+ * The end of a guest and of its VM, and new ones under the same descriptor, which
+ * other threads may use all the while.
+ */
+static inline int renew_guest(int vm, const char *provider, __u32 policy)
+{
+	struct gunyah_guest fresh = { .vm = -1 }, old;
+	struct gunyah_slot *slot = NULL;
+	int ret;
+
+	if (strcmp(provider, "gunyah"))
+		ret = fresh.vm = new_vm(provider, policy);
+	else
+		ret = run_gunyah_guest(&fresh, policy);
+	if (ret < 0)
+		return ret;
+	slot = lock_gunyah_slot(vm);
+	dup3(fresh.vm, vm, O_CLOEXEC);
+	close(fresh.vm);
+	if (!slot)
+		return 0;
+	old = slot->guest;
+	old.vm = -1;
+	slot->guest = fresh;
+	slot->guest.vm = vm;
+	pthread_mutex_unlock(&slot->lock);
+	/* Its vCPU has held it until now. */
+	gunyah_guest_close(&old);
+	return 0;
+}
+
+/* Another descriptor of the VM, by which guest_access() knows it from now on. */
+static inline int dup_guest(int vm)
+{
+	struct gunyah_slot *slot = lock_gunyah_slot(vm);
+	int copy = err_of(dup(vm));
+
+	if (slot) {
+		if (copy >= 0)
+			slot->vm = slot->guest.vm = copy;
+		pthread_mutex_unlock(&slot->lock);
 	}
-	gunyah_guest_close(*guest);
-	free(*guest);
-	*guest = NULL;
+	return copy;
 }
 
 /*
@@ -147,12 +254,15 @@ static inline int guest_access(int vm, __u64 gpa, __u32 access, void *buf,
 {
 	int prot = access == GMEM_ACCESS_WRITE ? PROT_READ | PROT_WRITE :
 						 PROT_READ;
-	struct gunyah_guest **guest = find_gunyah_guest(vm);
+	struct gunyah_slot *slot = vm < 0 ? NULL : lock_gunyah_slot(vm);
 	__u8 *window;
-	int sig;
+	int ret;
 
-	if (guest)
-		return gunyah_access(*guest, gpa, access, buf, length);
+	if (slot) {
+		ret = gunyah_access(&slot->guest, gpa, access, buf, length);
+		pthread_mutex_unlock(&slot->lock);
+		return ret;
+	}
 	window = map_window(vm, gpa & ~(PAGE - 1), PAGE, prot);
 	if (window == MAP_FAILED) {
 		if (errno == ENODEV)
@@ -160,11 +270,11 @@ static inline int guest_access(int vm, __u64 gpa, __u32 access, void *buf,
 		return -errno;
 	}
 	if (access == GMEM_ACCESS_WRITE)
-		sig = touch_copy(window + gpa % PAGE, buf, length);
+		ret = touch_copy(window + gpa % PAGE, buf, length);
 	else
-		sig = touch_copy(buf, window + gpa % PAGE, length);
+		ret = touch_copy(buf, window + gpa % PAGE, length);
 	munmap(window, PAGE);
-	return sig ? -EFAULT : 0;
+	return ret ? -EFAULT : 0;
 }
 
 static inline int guest_write(int vm, __u64 gpa, __u8 byte)
@@ -181,12 +291,65 @@ static inline int guest_read(int vm, __u64 gpa)
 	return ret ? ret : byte;
 }
 
+/* Write to @count addresses, @stride apart, until one is refused: if it can, in one go. */
+static inline int guest_touch(int vm, __u64 gpa, __u64 count, __u64 stride)
+{
+	struct gunyah_slot *slot = vm < 0 ? NULL : lock_gunyah_slot(vm);
+	int ret = 0;
+
+	if (slot) {
+		ret = gunyah_sweep(&slot->guest, gpa, count, stride);
+		pthread_mutex_unlock(&slot->lock);
+		return ret;
+	}
+	while (count-- && !ret) {
+		ret = guest_write(vm, gpa, 1);
+		gpa += stride;
+	}
+	return ret;
+}
+
 /* Of all that tests bind. */
 static inline int query_guest(int vm, struct gmem_binding_info *entries,
 			      __u32 max)
 {
 	return query_vm_range(vm, 0, GUEST_END, entries, max);
 }
+
+/* ---- nothing is left ---- */
+
+/* For tests, in the hypervisor's eyes; all zeroes where it isn't one that tells. */
+static inline struct el2_stats hypervisor_stats(void)
+{
+	struct el2_stats stats = {};
+	struct el2 el2;
+
+	if (el2_open(&el2)) {
+		stats = el2_stats(&el2);
+		el2_close(&el2);
+	}
+	return stats;
+}
+
+static __attribute__((unused)) struct el2_stats hypervisor_before;
+
+/* Of a fixture: how things are before the test, and that they are so again. */
+#define SETUP_STATS()							\
+	do {								\
+		ASSERT_EQ(0, get_stats(&self->before));			\
+		hypervisor_before = hypervisor_stats();			\
+	} while (0)
+
+#define TEARDOWN_STATS()						\
+	do {								\
+		struct el2_stats _after;				\
+									\
+		EXPECT_TRUE(stats_settle(&self->before));		\
+		_after = hypervisor_stats();				\
+		EXPECT_EQ(hypervisor_before.pages, _after.pages);	\
+		EXPECT_EQ(hypervisor_before.parcels, _after.parcels);	\
+		EXPECT_EQ(hypervisor_before.vms, _after.vms);		\
+	} while (0)
 
 /* ---- fixtures and variants ---- */
 
@@ -209,7 +372,7 @@ static inline int query_guest(int vm, struct gmem_binding_info *entries,
 #define SETUP_VM_AND_MEM(units, vm_policy)				\
 	do {								\
 		SKIP_UNLESS_POSSIBLE(variant);				\
-		ASSERT_EQ(0, get_stats(&self->before));			\
+		SETUP_STATS();						\
 		self->unit = variant->mem_flags &			\
 			     GMEM_MEM_ALLOW_HUGEPAGE ? HUGE_PAGE : PAGE; \
 		self->size = (units) * self->unit;			\
@@ -233,7 +396,7 @@ static inline int query_guest(int vm, struct gmem_binding_info *entries,
 	do {								\
 		close_guest(self->vm);					\
 		close(self->mem);					\
-		EXPECT_TRUE(stats_settle(&self->before));		\
+		TEARDOWN_STATS();					\
 	} while (0)
 
 #define EACH_SIZE(add, fixture, name, ...)				\
