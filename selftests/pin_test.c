@@ -33,15 +33,11 @@ FIXTURE_VARIANT(pin)
 	enum pin_kind kind;
 };
 
-#define VARIANTS_KIND(name, ...)					\
-	VARIANT(pin, name##_splice, .kind = PIN_SPLICE, __VA_ARGS__);	\
-	VARIANT(pin, name##_uring, .kind = PIN_URING, __VA_ARGS__)
+#define VARIANTS_KIND(fixture, name, ...)				\
+	VARIANT(fixture, name##_splice, .kind = PIN_SPLICE, __VA_ARGS__); \
+	VARIANT(fixture, name##_uring, .kind = PIN_URING, __VA_ARGS__)
 
-VARIANTS_KIND(window_4k, .provider = "window");
-VARIANTS_KIND(window_2m, .provider = "window",
-	      .mem_flags = GMEM_MEM_ALLOW_HUGEPAGE);
-VARIANTS_KIND(mock_4k, .provider = "mock");
-VARIANTS_KIND(mock_2m, .provider = "mock", .mem_flags = GMEM_MEM_ALLOW_HUGEPAGE);
+EACH_PROVIDER_SIZE(VARIANTS_KIND, pin);
 
 FIXTURE_SETUP(pin)
 {
@@ -164,9 +160,20 @@ TEST_F(pin, shares)
 	ASSERT_EQ(0, unpin(self->fd, variant->kind, &byte));
 	if (variant->kind == PIN_SPLICE)
 		EXPECT_EQ(2, byte);
+}
+
+TEST_F(pin, unbinds)
+{
+	int byte;
+
+	ASSERT_EQ(0, map_mem(self->vm, GPA, self->mem, 0, self->size,
+			     SHARE | RWX));
+	ASSERT_EQ(0, guest_write(self->vm, GPA, 3));
 	ASSERT_EQ(0, pin(self->fd, variant->kind, self->host));
 	ASSERT_EQ(0, unmap_range(self->vm, GPA, self->size, NULL));
 	ASSERT_EQ(0, unpin(self->fd, variant->kind, &byte));
+	if (variant->kind == PIN_SPLICE)
+		EXPECT_EQ(3, byte);
 }
 
 /* Who wants to hold a lent page has to get it from the guest first. */

@@ -24,16 +24,11 @@ FIXTURE_VARIANT(teardown)
 	__u32 access;
 };
 
-#define VARIANTS_ACCESS(name, ...)					\
-	VARIANT(teardown, name##_lend, .access = LEND, __VA_ARGS__);	\
-	VARIANT(teardown, name##_share, .access = SHARE, __VA_ARGS__)
+#define VARIANTS_ACCESS(fixture, name, ...)				\
+	VARIANT(fixture, name##_lend, .access = LEND, __VA_ARGS__);	\
+	VARIANT(fixture, name##_share, .access = SHARE, __VA_ARGS__)
 
-VARIANTS_ACCESS(window_4k, .provider = "window");
-VARIANTS_ACCESS(window_2m, .provider = "window",
-		.mem_flags = GMEM_MEM_ALLOW_HUGEPAGE);
-VARIANTS_ACCESS(mock_4k, .provider = "mock");
-VARIANTS_ACCESS(mock_2m, .provider = "mock",
-		.mem_flags = GMEM_MEM_ALLOW_HUGEPAGE);
+EACH_PROVIDER_SIZE(VARIANTS_ACCESS, teardown);
 
 FIXTURE_SETUP(teardown)
 {
@@ -61,7 +56,7 @@ TEST_F(teardown, vm_first)
 	ASSERT_NE(MAP_FAILED, host);
 	BIND();
 	ASSERT_EQ(0, guest_write(self->vm, GPA, 1));
-	close(self->vm);
+	close_guest(self->vm);
 	EXPECT_EQ('h', page_state(self->mem, 0));
 	EXPECT_EQ(1, peek(host));
 	ASSERT_EQ(0, touch_write(host, 2));
@@ -70,22 +65,22 @@ TEST_F(teardown, vm_first)
 
 TEST_F(teardown, guestmem_first)
 {
-	struct gmem_stats s;
+	struct gmem_stats bound, s;
 
+	ASSERT_EQ(0, get_stats(&bound));
 	BIND();
 	ASSERT_EQ(0, guest_write(self->vm, GPA, 1));
 	close(self->mem);
 	/* The binding keeps it. */
 	ASSERT_EQ(0, get_stats(&s));
-	EXPECT_EQ(self->before.mems + 1, s.mems);
+	EXPECT_EQ(bound.mems, s.mems);
 	EXPECT_EQ(1, guest_read(self->vm, GPA));
 	EXPECT_EQ(0, guest_write(self->vm, GPA + self->size - 1, 2));
 	EXPECT_EQ(0, unmap_range(self->vm, GPA, self->size, NULL));
 	/* And nothing else did. */
 	EXPECT_TRUE(({
-		s = self->before;
-		s.vms++;
-		stats_settle(&s);
+		bound.mems--;
+		stats_settle(&bound);
 	}));
 }
 
@@ -107,7 +102,7 @@ TEST_F(teardown, mappings_last)
 		ASSERT_NE(MAP_FAILED, hole);
 	}
 	close(self->mem);
-	close(self->vm);
+	close_guest(self->vm);
 	ASSERT_EQ(0, get_stats(&s));
 	EXPECT_EQ(self->before.mems + 1, s.mems);
 	EXPECT_EQ(self->before.vms + !!window, s.vms);
@@ -135,7 +130,7 @@ TEST_F(teardown, mappings_last)
  */
 TEST_F(teardown, b14_neighbour_on_the_same_file)
 {
-	int other = new_vm(variant->provider, GMEM_POLICY_ALLOW);
+	int other = new_guest(variant->provider, GMEM_POLICY_ALLOW);
 	int i;
 
 	ASSERT_LE(0, other);
@@ -147,7 +142,7 @@ TEST_F(teardown, b14_neighbour_on_the_same_file)
 	for (i = 0; i < UNITS; i++)
 		ASSERT_EQ(0, guest_write(i % 2 ? other : self->vm,
 					 GPA + i * self->unit, i));
-	close(self->vm);
+	close_guest(self->vm);
 	for (i = 1; i < UNITS; i += 2)
 		EXPECT_EQ(i, guest_read(other, GPA + i * self->unit));
 	for (i = 0; i < UNITS; i++)
@@ -156,7 +151,7 @@ TEST_F(teardown, b14_neighbour_on_the_same_file)
 	/* What it had is free for the other one. */
 	EXPECT_EQ(0, map_mem(other, 0, self->mem, 0, self->unit, LEND | RWX));
 	EXPECT_EQ(0, guest_read(other, 0));
-	close(other);
+	close_guest(other);
 }
 
 /* B11: two struct files of one inode are one guestmem; the seed's BUG_ON said no. */
@@ -173,7 +168,7 @@ TEST_F(teardown, b11_two_files_of_one_inode)
 				   self->unit, LEND | RWX));
 	ASSERT_EQ(0, map_mem(self->vm, GPA + 4 * self->unit, again,
 			     4 * self->unit, 4 * self->unit, LEND | RWX));
-	ASSERT_EQ(2, query_vm(self->vm, b, 2));
+	ASSERT_EQ(2, query_guest(self->vm, b, 2));
 	EXPECT_EQ(b[0].mem_id, b[1].mem_id);
 	ASSERT_EQ(0, guest_write(self->vm, GPA, 1));
 	EXPECT_EQ('l', page_state(again, 0));
@@ -197,16 +192,17 @@ TEST_F(teardown, b11_two_files_of_one_inode)
 /* A duplicate is the same VM, and the last one out ends it. */
 TEST_F(teardown, duplicates)
 {
-	int copy = dup(self->vm);
+	int copy = dup_guest(self->vm);
 	struct gmem_stats s;
 
+	ASSERT_LE(0, copy);
 	BIND();
 	ASSERT_EQ(0, guest_write(copy, GPA, 1));
-	close(self->vm);
+	close_guest(self->vm);
 	EXPECT_EQ(1, guest_read(copy, GPA));
 	ASSERT_EQ(0, get_stats(&s));
 	EXPECT_EQ(self->before.vms + 1, s.vms);
-	close(copy);
+	close_guest(copy);
 	ASSERT_EQ(0, get_stats(&s));
 	EXPECT_EQ(self->before.vms, s.vms);
 }
@@ -246,8 +242,11 @@ TEST_F(teardown, passed_over_a_socket)
 	int socks[2], fds[2], status;
 	pid_t pid;
 
+	/* With Gunyah it would be one without its vCPU: that is a descriptor, too. */
+	if (!strcmp(variant->provider, "gunyah"))
+		return;
 	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_SEQPACKET, 0, socks));
-	close(self->vm);
+	close_guest(self->vm);
 	close(self->mem);
 	pid = fork();
 	ASSERT_LE(0, pid);
@@ -286,7 +285,7 @@ static void live_until(const char *provider, __u64 mem_flags, __u32 access,
 	__u8 *host;
 	char c = 0;
 
-	vm = new_vm(provider, GMEM_POLICY_SCRUB);
+	vm = new_guest(provider, GMEM_POLICY_SCRUB);
 	if (stage == 0)
 		goto wait;
 	mem = new_mem(UNITS * unit, mem_flags);
@@ -351,7 +350,7 @@ TEST_F(teardown, killed)
 			ASSERT_TRUE(WIFSIGNALED(status));
 		}
 	}
-	close(self->vm);
+	close_guest(self->vm);
 	close(self->mem);
 	EXPECT_TRUE(stats_settle(&self->before));
 }
@@ -363,8 +362,9 @@ TEST_F(teardown, killed)
 TEST_F(teardown, b06_many_maps_and_unmaps)
 {
 	unsigned long i, n = scaled(100000 / 8);
-	struct gmem_stats s;
+	struct gmem_stats before, s;
 
+	ASSERT_EQ(0, get_stats(&before));
 	for (i = 0; i < n; i++) {
 		BIND();
 		if (!(i % 16))
@@ -394,8 +394,8 @@ TEST_F(teardown, b06_many_maps_and_unmaps)
 	}
 	close(self->mem);
 	ASSERT_EQ(0, get_stats(&s));
-	EXPECT_EQ(self->before.mems, s.mems);
-	EXPECT_EQ(self->before.bindings, s.bindings);
+	EXPECT_EQ(before.mems - 1, s.mems);
+	EXPECT_EQ(before.bindings, s.bindings);
 }
 
 /* A descriptor of the path alone keeps the inode, and the inode needs the module. */
