@@ -69,7 +69,7 @@ FIXTURE_SETUP(memcg)
 	char text[32];
 
 	SKIP_UNLESS_POSSIBLE(variant);
-	ASSERT_EQ(0, get_stats(&self->before));
+	SETUP_STATS();
 	/* The first of these fails where it is mounted or can't be. */
 	mount("cgroup2", CGROUPS, "cgroup2", 0, NULL);
 	write_file(CGROUPS "/cgroup.subtree_control", "+memory");
@@ -81,7 +81,7 @@ FIXTURE_SETUP(memcg)
 		SKIP(return, "no memory controller");
 	write_file(CGROUP "/memory.swap.max", "0");
 
-	self->vm = new_vm(variant->provider, GMEM_POLICY_ALLOW);
+	self->vm = new_guest(variant->provider, GMEM_POLICY_ALLOW);
 	ASSERT_LE(0, self->vm);
 	self->mem = new_mem(SIZE, variant->mem_flags);
 	ASSERT_LE(0, self->mem);
@@ -97,20 +97,29 @@ FIXTURE_TEARDOWN(memcg)
 	double end = now() + 5;
 
 	EXPECT_EQ(0, read_number("memory.events", "oom_kill "));
-	close(self->vm);
-	close(self->mem);
-	EXPECT_TRUE(stats_settle(&self->before));
+	TEARDOWN_VM_AND_MEM();
 	while (rmdir(CGROUP) && errno == EBUSY && now() < end)
 		usleep(10000);
 }
 
-static int touch_guest(int vm, __u8 *window, __u64 offset)
+/* Pages in a row, by one command where the guest takes commands. */
+#define AT_ONCE 64
+
+static int touch_guest(int vm, __u8 *window, __u64 offset, int nr_pages)
 {
 	__u8 byte = 1;
+	int ret = 0;
 
-	if (window != MAP_FAILED)
-		return touch_write(window + offset, byte) ? -EFAULT : 0;
-	return mock_access(vm, GPA + offset, GMEM_ACCESS_WRITE, &byte, 1);
+	if (is_gunyah_guest(vm))
+		return guest_touch(vm, GPA + offset, nr_pages, PAGE);
+	for (; nr_pages-- && !ret; offset += PAGE) {
+		if (window != MAP_FAILED)
+			ret = touch_write(window + offset, byte) ? -EFAULT : 0;
+		else
+			ret = mock_access(vm, GPA + offset, GMEM_ACCESS_WRITE,
+					  &byte, 1);
+	}
+	return ret;
 }
 
 /* In the group: do @deed to the first @size bytes, until it fails. */
@@ -129,7 +138,7 @@ static void child(int vm, int mem, enum deed deed, __u64 size,
 	for (i = 0; i < SIZE; i += HUGE_PAGE) {
 		touch_write(host + i, 1);
 		if (deed == TOUCH_GUEST)
-			touch_guest(vm, window, i);
+			touch_guest(vm, window, i, 1);
 		mem_alloc(mem, PUNCH, i, HUGE_PAGE);
 	}
 
@@ -140,8 +149,8 @@ static void child(int vm, int mem, enum deed deed, __u64 size,
 		result->done = i;
 		break;
 	case TOUCH_GUEST:
-		for (i = 0; i < size && !result->error; i += PAGE)
-			result->error = touch_guest(vm, window, i);
+		for (i = 0; i < size && !result->error; i += AT_ONCE * PAGE)
+			result->error = touch_guest(vm, window, i, AT_ONCE);
 		result->done = i;
 		break;
 	case ALLOCATE:
@@ -161,7 +170,7 @@ static void child(int vm, int mem, enum deed deed, __u64 size,
 		if (deed != ALLOCATE)
 			mem_alloc(mem, PUNCH, 0, MIB(8));
 		result->again = deed == TOUCH_HOST ? touch_write(host, 1) :
-				deed == TOUCH_GUEST ? touch_guest(vm, window, 0) :
+				deed == TOUCH_GUEST ? touch_guest(vm, window, 0, 1) :
 				mem_alloc(mem, 0, 0, MIB(4));
 	}
 	_exit(0);
