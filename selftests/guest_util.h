@@ -200,6 +200,19 @@ static inline void close_guest(int vm)
 		close(vm);
 }
 
+/* The number of the guestmem that the guest lives in, and no test binds; else 0. */
+static inline __u64 guest_mem_id(int vm)
+{
+	struct gunyah_slot *slot = lock_gunyah_slot(vm);
+	__u64 id = 0;
+
+	if (slot) {
+		id = mem_id(slot->guest.agent_mem);
+		pthread_mutex_unlock(&slot->lock);
+	}
+	return id;
+}
+
 /*
  * The end of a guest and of its VM, and new ones under the same descriptor, which
  * other threads may use all the while.
@@ -409,9 +422,14 @@ static __attribute__((unused)) struct el2_stats hypervisor_before;
  * wants another machine, so for it there is another program of the same source.
  */
 #ifdef GMEM_TEST_GUNYAH
+#define VARIANTS_PROVIDER(fixture)					\
+	VARIANT(fixture, gunyah, .provider = "gunyah")
 #define EACH_PROVIDER_SIZE(add, fixture, ...)				\
 	EACH_SIZE(add, fixture, gunyah, .provider = "gunyah", __VA_ARGS__)
 #else
+#define VARIANTS_PROVIDER(fixture)					\
+	VARIANT(fixture, window, .provider = "window");			\
+	VARIANT(fixture, mock, .provider = "mock")
 #define EACH_PROVIDER_SIZE(add, fixture, ...)				\
 	EACH_SIZE(add, fixture, window, .provider = "window", __VA_ARGS__); \
 	EACH_SIZE(add, fixture, mock, .provider = "mock", __VA_ARGS__)
