@@ -235,6 +235,7 @@ TEST_F(hwpoison, unmap)
 
 struct race {
 	int vm, mem;
+	__u32 access;
 	__u64 unit, at;
 	volatile bool stop;
 };
@@ -246,23 +247,22 @@ static void *unmap_and_map(void *arg)
 	while (!race->stop) {
 		unmap_range(race->vm, GPA, UNITS * race->unit, NULL);
 		map_mem(race->vm, GPA, race->mem, 0, UNITS * race->unit,
-			SHARE | RWX);
+			race->access | RWX);
 		guest_read(race->vm, GPA + race->at);
 	}
 	return NULL;
 }
 
-/*
- * B13: memory failure took the folio, then the invalidate lock; unmap and punch the
- * other way round.
- */
-TEST_F(hwpoison, b13_against_unmap_and_punch)
+static void against_unmap_and_punch(struct __test_metadata *_metadata,
+				    FIXTURE_DATA(hwpoison) *self, __u32 access)
 {
-	struct race race = { self->vm, self->mem, self->unit, self->at, false };
+	struct race race = {
+		self->vm, self->mem, access, self->unit, self->at, false
+	};
 	pthread_t thread;
 	int i;
 
-	BIND(SHARE);
+	BIND(access);
 	ASSERT_EQ(0, pthread_create(&thread, NULL, unmap_and_map, &race));
 	for (i = 0; i < 10; i++) {
 		touch_write(self->host + self->at, 1);
@@ -273,6 +273,21 @@ TEST_F(hwpoison, b13_against_unmap_and_punch)
 	}
 	race.stop = true;
 	pthread_join(thread, NULL);
+}
+
+/*
+ * B13: memory failure took the folio, then the invalidate lock; unmap and punch the
+ * other way round.
+ */
+TEST_F(hwpoison, b13_against_unmap_and_punch)
+{
+	against_unmap_and_punch(_metadata, self, SHARE);
+}
+
+/* And so for pages that change hands at the same time. */
+TEST_F(hwpoison, b13_against_lending)
+{
+	against_unmap_and_punch(_metadata, self, LEND);
 }
 
 TEST_HARNESS_MAIN
