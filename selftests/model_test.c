@@ -72,7 +72,7 @@ FIXTURE_SETUP(model)
 	int i, u;
 
 	SKIP_UNLESS_POSSIBLE(variant);
-	ASSERT_EQ(0, get_stats(&self->before));
+	SETUP_STATS();
 	ASSERT_TRUE(find_provider(variant->provider, &info));
 	m->multi = info.provider_flags & GMEM_PROVIDER_SHARE_MULTI;
 	m->window = !strcmp(variant->provider, "window");
@@ -105,7 +105,7 @@ FIXTURE_TEARDOWN(model)
 	for (i = 0; i < NR_VMS; i++)
 		close_guest(self->m.vm[i]);
 	close(self->m.mem);
-	EXPECT_TRUE(stats_settle(&self->before));
+	TEARDOWN_STATS();
 }
 
 static __u32 roll(struct model *m, __u32 sides)
