@@ -3,9 +3,7 @@
  * A process that is killed with a guest under Gunyah in every state of its life: what it
  * had comes back, and the hypervisor has nothing left of it.
  */
-#include "gunyah_util.h"
-
-#include "el2/el2_util.h"
+#include "gunyah_fixture.h"
 
 #define LENT GIB(1)
 #define SHARED GIB(2)
@@ -50,13 +48,7 @@ VARIANT(kill, ended, .stage = ENDED, .times = 3);
 
 FIXTURE_SETUP(kill)
 {
-	ASSERT_LE(0, gmem_dev());
-	if (!have_provider("gunyah"))
-		SKIP(return, "no provider gunyah");
-	ASSERT_EQ(0, gunyah_allow_mapped(true));
-	ASSERT_TRUE(el2_open(&self->el2));
-	ASSERT_EQ(0, get_stats(&self->before));
-	self->el2_before = el2_stats(&self->el2);
+	SETUP_GUNYAH();
 }
 
 FIXTURE_TEARDOWN(kill)

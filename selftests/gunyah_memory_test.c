@@ -1,18 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 /* What a guest under Gunyah and its host have of memory, as the hypervisor sees it. */
-#include "gunyah_util.h"
-
-#include "el2/el2_util.h"
+#include "gunyah_fixture.h"
 
 #define LENT GIB(1)
 #define SHARED GIB(2)
 
-/* Hypercalls and RPCs that are made to fail. */
+/* Hypercalls that are made to fail. */
 #define DONATE 0x61
 #define MAP 0x2b
 #define UNMAP 0x2c
 #define MODIFY 0x30
-#define MEM_RECLAIM 0x51000015
 #define HYP_DENIED 30
 #define GUNYAH_ACCESS_READ_ONLY 4
 #define RM_DENIED 3
@@ -47,14 +44,8 @@ FIXTURE_SETUP(memory)
 {
 	__u64 i;
 
-	ASSERT_LE(0, gmem_dev());
-	if (!have_provider("gunyah"))
-		SKIP(return, "no provider gunyah");
-	ASSERT_TRUE(el2_open(&self->el2));
+	SETUP_GUNYAH();
 	self->extents = self->el2.platform == EL2_PLATFORM_EXTENTS;
-	ASSERT_EQ(0, gunyah_allow_mapped(true));
-	ASSERT_EQ(0, get_stats(&self->before));
-	self->el2_before = el2_stats(&self->el2);
 	self->unit = variant->mem_flags ? HUGE_PAGE : PAGE;
 	self->size = 16 * self->unit;
 	self->mem = new_mem(self->size, variant->mem_flags);
@@ -287,7 +278,7 @@ TEST_F(memory, reclaim_refused)
 		EXPECT_EQ(-ESHUTDOWN, gunyah_command(&self->guest, GUNYAH_PSCI,
 						     GUNYAH_PSCI_OFF, 0, 0,
 						     NULL));
-	refuse(self, DONATE, MEM_RECLAIM);
+	refuse(self, DONATE, RM_MEM_RECLAIM);
 	EXPECT_EQ(-SIGBUS, peek(self->host));
 	EXPECT_GT(0, reclaim_range(self->guest.vm, LENT, self->unit, NULL));
 	EXPECT_GT(0, unmap_range(self->guest.vm, LENT, self->unit, NULL));
@@ -295,7 +286,7 @@ TEST_F(memory, reclaim_refused)
 	if (self->extents)
 		EXPECT_EQ(0x21, gunyah_read(&self->guest, LENT + 1));
 	allow(self);
-	refuse(self, UNMAP, MEM_RECLAIM);
+	refuse(self, UNMAP, RM_MEM_RECLAIM);
 	EXPECT_EQ(-SIGBUS, peek(self->host));
 	allow(self);
 	EXPECT_EQ(0x21, peek(self->host + 1));
@@ -377,7 +368,7 @@ TEST_F(memory, refused_at_the_end)
 	struct gmem_mem_query q;
 
 	ASSERT_EQ(0, gunyah_write(&self->guest, LENT + 1, 0x21));
-	refuse(self, DONATE, MEM_RECLAIM);
+	refuse(self, DONATE, RM_MEM_RECLAIM);
 	close(self->guest.vcpu);
 	close(self->guest.vm);
 	munmap(self->guest.run, self->guest.run_size);

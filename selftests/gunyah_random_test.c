@@ -6,9 +6,7 @@
  * GMEM_SEED repeats a row; GMEM_RANDOM_SECONDS bounds the time of each variant;
  * with GMEM_VERBOSE each step is told.
  */
-#include "gunyah_util.h"
-
-#include "el2/el2_util.h"
+#include "gunyah_fixture.h"
 
 #define UNITS 16
 /* Where bindings begin; and what one call is about, at most. */
@@ -100,12 +98,7 @@ FIXTURE_SETUP(random)
 	const char *seed = getenv("GMEM_SEED");
 	__u64 i;
 
-	ASSERT_LE(0, gmem_dev());
-	if (!have_provider("gunyah"))
-		SKIP(return, "no provider gunyah");
-	ASSERT_TRUE(el2_open(&self->el2));
-	ASSERT_EQ(0, get_stats(&self->before));
-	self->el2_before = el2_stats(&self->el2);
+	SETUP_GUNYAH();
 	ASSERT_TRUE(note_lost(self));
 	self->seed = seed ? strtoull(seed, NULL, 0) : (__u64)time(NULL);
 	self->state = self->seed;
@@ -336,11 +329,11 @@ static bool agree(self_t *self, int ret)
 /* Let one hypercall, or RPC, or more, fail somewhere in the step. */
 static void let_fail(self_t *self)
 {
-	/* donate, map, unmap; LEND, SHARE, APPEND, RECLAIM */
+	/* donate, map, unmap */
 	static const __u64 hypercalls[] = { 0x61, 0x2b, 0x2c };
 	static const __u64 hypercall_errors[] = { 10, 30, 31, 36 };
-	static const __u64 rpcs[] = { 0x51000012, 0x51000013, 0x51000018,
-				      0x51000015 };
+	static const __u64 rpcs[] = { RM_MEM_LEND, RM_MEM_SHARE, RM_MEM_APPEND,
+				      RM_MEM_RECLAIM };
 	static const __u64 rpc_errors[] = { 1, 3, 5 };
 	bool rpc = self->el2.platform == EL2_PLATFORM_PARCELS;
 	__u64 match, error;

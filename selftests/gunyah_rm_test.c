@@ -3,26 +3,15 @@
  * What others do while Gunyah's Resource Manager takes its time, and what it answers
  * without sense: neither gives the host what a guest has.
  */
-#include "gunyah_util.h"
+#include "gunyah_fixture.h"
 
 #include <pthread.h>
 #include <sys/uio.h>
-
-#include "el2/el2_util.h"
-
-#define TIMEOUT "/sys/module/gmem/parameters/gunyah_rm_timeout_ms"
 
 #define LENT GIB(1)
 #define PAGES 64
 #define SIZE (PAGES * PAGE)
 
-/* RPCs. */
-#define MEM_LEND 0x51000012
-#define MEM_RECLAIM 0x51000015
-#define DEALLOC_VMID 0x56000002
-#define VM_START 0x56000004
-#define VM_RESET 0x56000006
-#define GET_RESOURCES 0x56000020
 #define RM_DENIED 3
 #define NO_HANDLE 0xffffffff
 
@@ -67,31 +56,15 @@ static void close_guest(self_t *self)
 
 FIXTURE_SETUP(rm)
 {
-	ASSERT_LE(0, gmem_dev());
-	if (!have_provider("gunyah"))
-		SKIP(return, "no provider gunyah");
-	ASSERT_TRUE(el2_open(&self->el2));
+	SETUP_GUNYAH();
 	self->extents = self->el2.platform == EL2_PLATFORM_EXTENTS;
-	ASSERT_EQ(0, gunyah_allow_mapped(true));
-	ASSERT_EQ(0, get_stats(&self->before));
-	self->el2_before = el2_stats(&self->el2);
 	ASSERT_EQ(0, open_guest(self));
 }
 
 FIXTURE_TEARDOWN(rm)
 {
-	struct gmem_stats stats;
-
 	close_guest(self);
-	el2_hvc(&self->el2, EL2_RULE, EL2_RULE_CLEAR);
-	write_file(TIMEOUT, "5000");
-	EXPECT_TRUE(stats_settle(&self->before));
-	if (!self->lossy) {
-		EXPECT_EQ(0, get_stats(&stats));
-		EXPECT_EQ(self->before.leaked_pages, stats.leaked_pages);
-		EXPECT_EL2_AS(self->el2_before, &self->el2);
-	}
-	el2_close(&self->el2);
+	TEARDOWN_GUNYAH(self->lossy);
 }
 
 /* ---- answers ---- */
@@ -108,7 +81,7 @@ TEST_F(rm, lent_without_a_handle)
 
 	self->lossy = true;
 	for (i = 0; i < 2; i++) {
-		el2_rule(&self->el2, EL2_RULE_RPC_ANSWER, MEM_LEND, 1,
+		el2_rule(&self->el2, EL2_RULE_RPC_ANSWER, RM_MEM_LEND, 1,
 			 answers[i]);
 		EXPECT_EQ(-EIO, gunyah_guest_start(&self->guest));
 		EXPECT_EQ('l', page_state(self->guest.agent_mem, PAGE));
@@ -128,7 +101,7 @@ TEST_F(rm, lent_without_a_handle)
 /* At the end, a refusal is one for all pages of a parcel. */
 TEST_F(rm, asked_once_at_the_end)
 {
-	const __u32 messages[] = { MEM_RECLAIM, VM_RESET };
+	const __u32 messages[] = { RM_MEM_RECLAIM, RM_VM_RESET };
 	struct gmem_stats stats;
 	unsigned int i;
 	__u64 rpcs;
@@ -159,8 +132,8 @@ TEST_F(rm, waited_for_once_at_the_end)
 
 	self->lossy = true;
 	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
-	ASSERT_EQ(0, write_file(TIMEOUT, "200"));
-	el2_hvc(&self->el2, EL2_RULE, EL2_RULE_RPC_LOSE_REPLY, MEM_RECLAIM, 1,
+	ASSERT_EQ(0, write_file(RM_TIMEOUT, "200"));
+	el2_hvc(&self->el2, EL2_RULE, EL2_RULE_RPC_LOSE_REPLY, RM_MEM_RECLAIM, 1,
 		0, 10000);
 	start = now();
 	close_guest(self);
@@ -203,7 +176,7 @@ static int start_until(self_t *self, struct start *start, __u32 message)
 }
 
 /*
- * With extents, the image's parcel becomes the guest's as VM_START is done. Who wants a
+ * With extents, the image's parcel becomes the guest's as RM_VM_START is done. Who wants a
  * page of it then has to wait until we know.
  */
 TEST_F(rm, image_touched_while_vm_starts)
@@ -215,7 +188,7 @@ TEST_F(rm, image_touched_while_vm_starts)
 		return;
 	agent = map_host(self->guest.agent_mem, 0, GUNYAH_AGENT_SIZE);
 	ASSERT_NE(MAP_FAILED, agent);
-	ASSERT_EQ(0, start_until(self, &start, VM_START));
+	ASSERT_EQ(0, start_until(self, &start, RM_VM_START));
 	EXPECT_EQ((int)(gunyah_dtb_magic & 0xff), peek(agent + PAGE));
 	ASSERT_EQ(0, pthread_join(start.thread, NULL));
 	EXPECT_EQ(0, start.ret);
@@ -225,7 +198,7 @@ TEST_F(rm, image_touched_while_vm_starts)
 }
 
 /*
- * The host wants a page of the image before VM_START. With extents it has to wait for
+ * The host wants a page of the image before RM_VM_START. With extents it has to wait for
  * that, or the rest, which is no image any more, would never come back.
  */
 TEST_F(rm, image_taken_apart)
@@ -236,7 +209,7 @@ TEST_F(rm, image_taken_apart)
 
 	ASSERT_EQ(0, err_of(ioctl(self->guest.vm, GMEM_GUNYAH_SET_DTB_CONFIG,
 				  &dtb)));
-	ASSERT_EQ(0, start_until(self, &start, GET_RESOURCES));
+	ASSERT_EQ(0, start_until(self, &start, RM_VM_GET_RESOURCES));
 	byte = peek(self->host + PAGE);
 	EXPECT_TRUE(byte == 0x41 || byte == -SIGBUS);
 	ASSERT_EQ(0, pthread_join(start.thread, NULL));
@@ -363,7 +336,7 @@ TEST_F(rm, vmid_is_free_again)
 	ASSERT_EQ(0, gunyah_guest_open(&first, GMEM_POLICY_ALLOW));
 	ASSERT_EQ(0, gunyah_guest_start(&first));
 	vmid = fd_number(first.vm, "gmem-vmid:");
-	el2_rule(&self->el2, EL2_RULE_RPC_LOSE_REPLY, DEALLOC_VMID, 1, 0);
+	el2_rule(&self->el2, EL2_RULE_RPC_LOSE_REPLY, RM_VM_DEALLOC_VMID, 1, 0);
 	ASSERT_EQ(0, pthread_create(&thread, NULL, close_thread, &first));
 	while (el2_stats(&self->el2).vms != self->el2_before.vms && now() < end)
 		usleep(1000);

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Memory that the kernel doesn't have in its linear map, lent to a guest under Gunyah. */
-#include "gunyah_util.h"
-
-#include "el2/el2_util.h"
+#include "gunyah_fixture.h"
 
 #include <elf.h>
 #include <sys/syscall.h>
@@ -106,14 +104,8 @@ FIXTURE(secret)
 
 FIXTURE_SETUP(secret)
 {
-	ASSERT_LE(0, gmem_dev());
-	if (!have_provider("gunyah"))
-		SKIP(return, "no provider gunyah");
-	ASSERT_TRUE(el2_open(&self->el2));
-	ASSERT_EQ(0, get_stats(&self->before));
-	self->el2_before = el2_stats(&self->el2);
 	/* The agent's memory isn't secret. */
-	ASSERT_EQ(0, gunyah_allow_mapped(true));
+	SETUP_GUNYAH();
 	ASSERT_EQ(0, gunyah_guest_open(&self->guest, GMEM_POLICY_ALLOW));
 	ASSERT_EQ(0, gunyah_allow_mapped(false));
 	self->mem = new_secret_mem();
@@ -281,8 +273,8 @@ TEST_F(secret, leak)
 		el2_hvc(&self->el2, EL2_RULE, EL2_RULE_HYPERCALL_ERROR, 0x61, 1,
 			30, 100000);
 	else
-		el2_hvc(&self->el2, EL2_RULE, EL2_RULE_RPC_ERROR, 0x51000015, 1,
-			3, 100000);
+		el2_hvc(&self->el2, EL2_RULE, EL2_RULE_RPC_ERROR,
+			RM_MEM_RECLAIM, 1, 3, 100000);
 	munmap(self->guest.run, self->guest.run_size);
 	close(self->guest.vcpu);
 	close(self->guest.vm);

@@ -1,40 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The life of a VM under Gunyah, and a Resource Manager that misbehaves at every step. */
-#include "gunyah_util.h"
-
-#include "el2/el2_util.h"
+#include "gunyah_fixture.h"
 
 #include <sys/uio.h>
 
-#define TIMEOUT "/sys/module/gmem/parameters/gunyah_rm_timeout_ms"
-
-enum message {
-	MEM_LEND = 0x51000012,
-	MEM_SHARE = 0x51000013,
-	MEM_RECLAIM = 0x51000015,
-	ALLOC_VMID = 0x56000001,
-	DEALLOC_VMID = 0x56000002,
-	VM_START = 0x56000004,
-	VM_STOP = 0x56000005,
-	VM_RESET = 0x56000006,
-	CONFIG_IMAGE = 0x56000009,
-	VM_INIT = 0x5600000b,
-	GET_RESOURCES = 0x56000020,
-	SET_BOOT_CONTEXT = 0x56000031,
-	SET_DEMAND_PAGING = 0x56000033,
-	SET_ADDRESS_LAYOUT = 0x56000034,
-	NOTIFY_EXITED = 0x56100001,
-	NOTIFY_STATUS = 0x56100008,
-};
-
 /* What a start asks for; the last three on one platform only. */
 static const __u32 start_messages[] = {
-	ALLOC_VMID, MEM_LEND, CONFIG_IMAGE, SET_DEMAND_PAGING, VM_INIT,
-	GET_RESOURCES, SET_BOOT_CONTEXT, VM_START, SET_ADDRESS_LAYOUT, MEM_SHARE,
+	RM_VM_ALLOC_VMID, RM_MEM_LEND, RM_VM_CONFIG_IMAGE, RM_VM_SET_DEMAND_PAGING, RM_VM_INIT,
+	RM_VM_GET_RESOURCES, RM_VM_SET_BOOT_CONTEXT, RM_VM_START, RM_VM_SET_ADDRESS_LAYOUT, RM_MEM_SHARE,
 };
 
 static const __u32 end_messages[] = {
-	VM_STOP, VM_RESET, MEM_RECLAIM, DEALLOC_VMID,
+	RM_VM_STOP, RM_VM_RESET, RM_MEM_RECLAIM, RM_VM_DEALLOC_VMID,
 };
 
 FIXTURE(gunyah)
@@ -66,13 +43,7 @@ static int open_guest(self_t *self)
 
 FIXTURE_SETUP(gunyah)
 {
-	ASSERT_LE(0, gmem_dev());
-	if (!have_provider("gunyah"))
-		SKIP(return, "no provider gunyah");
-	ASSERT_TRUE(el2_open(&self->el2));
-	ASSERT_EQ(0, gunyah_allow_mapped(true));
-	ASSERT_EQ(0, get_stats(&self->before));
-	self->el2_before = el2_stats(&self->el2);
+	SETUP_GUNYAH();
 	self->mem = new_mem(MIB(1), 0);
 	ASSERT_LE(0, self->mem);
 	ASSERT_EQ(0, open_guest(self));
@@ -80,19 +51,9 @@ FIXTURE_SETUP(gunyah)
 
 FIXTURE_TEARDOWN(gunyah)
 {
-	struct gmem_stats stats;
-
 	gunyah_guest_close(&self->guest);
 	close(self->mem);
-	el2_hvc(&self->el2, EL2_RULE, EL2_RULE_CLEAR);
-	write_file(TIMEOUT, "5000");
-	EXPECT_TRUE(stats_settle(&self->before));
-	if (!self->lossy) {
-		EXPECT_EQ(0, get_stats(&stats));
-		EXPECT_EQ(self->before.leaked_pages, stats.leaked_pages);
-		EXPECT_EL2_AS(self->el2_before, &self->el2);
-	}
-	el2_close(&self->el2);
+	TEARDOWN_GUNYAH(self->lossy);
 }
 
 /* Can both sides of the guest be used? */
@@ -544,7 +505,7 @@ TEST_F(gunyah, late_replies)
 	size_t i;
 	int ret;
 
-	ASSERT_EQ(0, write_file(TIMEOUT, "100"));
+	ASSERT_EQ(0, write_file(RM_TIMEOUT, "100"));
 	for (i = 0; i < ARRAY_SIZE(start_messages); i++) {
 		el2_rule(&self->el2, EL2_RULE_RPC_DELAY, start_messages[i], 1,
 			 1000);
@@ -568,7 +529,7 @@ TEST_F(gunyah, end_refused)
 	size_t i;
 
 	self->lossy = true;
-	ASSERT_EQ(0, write_file(TIMEOUT, "200"));
+	ASSERT_EQ(0, write_file(RM_TIMEOUT, "200"));
 	for (i = 0; i < ARRAY_SIZE(end_messages); i++) {
 		ASSERT_EQ(0, gunyah_guest_start(&self->guest));
 		EXPECT_EQ(0, guest_works(self));
@@ -604,7 +565,7 @@ TEST_F(gunyah, lost_notifications)
 {
 	const struct sigaction action = { .sa_handler = nothing };
 
-	ASSERT_EQ(0, write_file(TIMEOUT, "200"));
+	ASSERT_EQ(0, write_file(RM_TIMEOUT, "200"));
 	el2_hvc(&self->el2, EL2_RULE, EL2_RULE_LOSE_NOTIFICATION, EL2_ANY, 1, 0,
 		1000);
 	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
@@ -637,7 +598,7 @@ TEST_F(gunyah, garbage)
 		if (i % 8 == 3)
 			message[1] = rand() % 4 << 2;
 		if (i % 16 == 2)
-			*(__u32 *)(message + 4) = NOTIFY_STATUS;
+			*(__u32 *)(message + 4) = RM_VM_STATUS;
 		el2_hvc(&self->el2, EL2_INJECT, self->el2.buffer_va,
 			1 + rand() % 240, 1);
 		if (!(i % 8))

@@ -9,6 +9,7 @@
  */
 #include "msgqueue.h"
 #include "rm.h"
+#include "rm_messages.h"
 #include "rule.h"
 
 #define RPC_API			0x21
@@ -18,8 +19,6 @@
 #define TYPE_NOTIFICATION	3
 #define TYPE_MASK		3
 #define FRAGMENTS_SHIFT		2
-
-#define NOTIFY_VM_STATUS	0x56100008
 
 struct rpc_header {
 	u8 api;
@@ -39,23 +38,23 @@ static const struct {
 	/* Only where VMs are made of extents. */
 	bool extents;
 } rpcs[] = {
-	{ 0x51000012, rm_mem_lend },
-	{ 0x51000013, rm_mem_share },
-	{ 0x51000015, rm_mem_reclaim },
-	{ 0x51000018, rm_mem_append },
-	{ 0x56000001, rm_alloc_vmid },
-	{ 0x56000002, rm_dealloc_vmid },
-	{ 0x56000004, rm_start },
-	{ 0x56000005, rm_stop },
-	{ 0x56000006, rm_reset },
-	{ 0x56000009, rm_config_image },
-	{ 0x5600000b, rm_init },
-	{ 0x56000017, rm_get_state },
-	{ 0x56000020, rm_get_resources },
-	{ 0x56000024, rm_get_vmid },
-	{ 0x56000031, rm_set_boot_context },
-	{ 0x56000033, rm_set_demand_paging, true },
-	{ 0x56000034, rm_set_address_layout, true },
+	{ RM_MEM_LEND, rm_mem_lend },
+	{ RM_MEM_SHARE, rm_mem_share },
+	{ RM_MEM_RECLAIM, rm_mem_reclaim },
+	{ RM_MEM_APPEND, rm_mem_append },
+	{ RM_VM_ALLOC_VMID, rm_alloc_vmid },
+	{ RM_VM_DEALLOC_VMID, rm_dealloc_vmid },
+	{ RM_VM_START, rm_start },
+	{ RM_VM_STOP, rm_stop },
+	{ RM_VM_RESET, rm_reset },
+	{ RM_VM_CONFIG_IMAGE, rm_config_image },
+	{ RM_VM_INIT, rm_init },
+	{ RM_VM_GET_STATE, rm_get_state },
+	{ RM_VM_GET_RESOURCES, rm_get_resources },
+	{ RM_VM_GET_VMID, rm_get_vmid },
+	{ RM_VM_SET_BOOT_CONTEXT, rm_set_boot_context },
+	{ RM_VM_SET_DEMAND_PAGING, rm_set_demand_paging, true },
+	{ RM_VM_SET_ADDRESS_LAYOUT, rm_set_address_layout, true },
 };
 
 /* On their way to the host's queue. */
@@ -153,7 +152,7 @@ static void interleave(void)
 		u16 app_status;
 	} payload = { .vmid = VMID_HOST };
 
-	send_notification(NOTIFY_VM_STATUS, &payload, sizeof(payload));
+	send_notification(RM_VM_STATUS, &payload, sizeof(payload));
 }
 
 /* @payload begins with the error. */

@@ -4,10 +4,8 @@
 #include "control.h"
 #include "parcel.h"
 #include "rm.h"
+#include "rm_messages.h"
 #include "vm.h"
-
-#define NOTIFY_VM_EXITED	0x56100001
-#define NOTIFY_VM_STATUS	0x56100008
 
 static struct vm vms[MAX_VMS];
 
@@ -62,7 +60,7 @@ static void set_state(struct vm *vm, enum vm_state state)
 	} payload = { .vmid = vm->vmid, .vm_status = state };
 
 	vm->state = state;
-	rm_notify(NOTIFY_VM_STATUS, &payload, sizeof(payload));
+	rm_notify(RM_VM_STATUS, &payload, sizeof(payload));
 }
 
 struct vm *vm_alloc(u16 vmid)
@@ -192,7 +190,7 @@ void vm_exited(struct vm *vm, enum vm_exit_type type)
 
 	vm->stopping = false;
 	vm->vcpu.state = type == EXIT_RESET ? VCPU_SYSTEM_RESET : VCPU_POWERED_OFF;
-	rm_notify(NOTIFY_VM_EXITED, &payload, sizeof(payload));
+	rm_notify(RM_VM_EXITED, &payload, sizeof(payload));
 	set_state(vm, VM_EXITED);
 }
 

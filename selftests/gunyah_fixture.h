@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What fixtures of tests of Gunyah have in common: before, el2_before, el2. */
+#ifndef GUNYAH_FIXTURE_H
+#define GUNYAH_FIXTURE_H
+
+#include "gunyah_util.h"
+
+#include "el2/el2_util.h"
+#include "el2/rm_messages.h"
+
+#define RM_TIMEOUT "/sys/module/gmem/parameters/gunyah_rm_timeout_ms"
+
+/* The monitor, lending allowed, and how things are before the test. */
+#define SETUP_GUNYAH()							\
+	do {								\
+		ASSERT_LE(0, gmem_dev());				\
+		if (!have_provider("gunyah"))				\
+			SKIP(return, "no provider gunyah");		\
+		ASSERT_TRUE(el2_open(&self->el2));			\
+		ASSERT_EQ(0, gunyah_allow_mapped(true));		\
+		ASSERT_EQ(0, get_stats(&self->before));			\
+		self->el2_before = el2_stats(&self->el2);		\
+	} while (0)
+
+/* Once the test's own is closed: they are so again, unless something may be lost. */
+#define TEARDOWN_GUNYAH(lossy)						\
+	do {								\
+		struct gmem_stats _stats;				\
+									\
+		el2_hvc(&self->el2, EL2_RULE, EL2_RULE_CLEAR);		\
+		write_file(RM_TIMEOUT, "5000");				\
+		EXPECT_TRUE(stats_settle(&self->before));		\
+		if (!(lossy)) {						\
+			EXPECT_EQ(0, get_stats(&_stats));		\
+			EXPECT_EQ(self->before.leaked_pages,		\
+				  _stats.leaked_pages);			\
+			EXPECT_EL2_AS(self->el2_before, &self->el2);	\
+		}							\
+		el2_close(&self->el2);					\
+	} while (0)
+
+#endif /* GUNYAH_FIXTURE_H */
