@@ -5,8 +5,6 @@
 
 #include "vm_util.h"
 
-#include "kselftest_harness.h"
-
 #define BLOCK_ORDER		9
 #define BLOCK_SIZE		(EL2_PAGE_SIZE << BLOCK_ORDER)
 

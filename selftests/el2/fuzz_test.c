@@ -9,8 +9,6 @@
 
 #include "vm_util.h"
 
-#include "kselftest_harness.h"
-
 #define ROUNDS			30000
 #define NR_PAGES		8
 

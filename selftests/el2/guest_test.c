@@ -5,8 +5,6 @@
 
 #include "vm_util.h"
 
-#include "kselftest_harness.h"
-
 #define PSCI_VERSION		0x84000000
 #define PSCI_SYSTEM_OFF		0x84000008
 #define PSCI_SYSTEM_RESET	0x84000009

@@ -4,8 +4,6 @@
 
 #include "rpc_util.h"
 
-#include "kselftest_harness.h"
-
 #define DEPTH		8
 /* Long enough to look at what is before, on a busy machine, too */
 #define DELAY_MS	1000

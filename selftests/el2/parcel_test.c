@@ -6,8 +6,6 @@
 
 #include "rpc_util.h"
 
-#include "kselftest_harness.h"
-
 #define MANY			512
 #define SANITIZE		1
 #define APPEND			2

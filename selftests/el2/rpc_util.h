@@ -6,6 +6,13 @@
 #include <time.h>
 
 #include "el2_util.h"
+#include "rm_messages.h"
+
+#include <kselftest_harness.h>
+
+/* An emulated machine on a busy one may be ten times slower. */
+#undef TEST_TIMEOUT_DEFAULT
+#define TEST_TIMEOUT_DEFAULT 240
 
 #define HYP_MSGQUEUE_SEND	GUNYAH(0x1b)
 #define HYP_MSGQUEUE_RECEIVE	GUNYAH(0x1c)
@@ -14,26 +21,6 @@
 #define RX_CAP			1
 #define MESSAGE_SIZE		240
 #define FRAGMENT_SIZE		232
-
-#define RM_MEM_LEND		0x51000012
-#define RM_MEM_SHARE		0x51000013
-#define RM_MEM_RECLAIM		0x51000015
-#define RM_MEM_APPEND		0x51000018
-#define RM_VM_ALLOC_VMID	0x56000001
-#define RM_VM_DEALLOC_VMID	0x56000002
-#define RM_VM_START		0x56000004
-#define RM_VM_STOP		0x56000005
-#define RM_VM_RESET		0x56000006
-#define RM_VM_CONFIG_IMAGE	0x56000009
-#define RM_VM_INIT		0x5600000b
-#define RM_VM_GET_STATE		0x56000017
-#define RM_VM_GET_RESOURCES	0x56000020
-#define RM_VM_GET_VMID		0x56000024
-#define RM_VM_SET_BOOT_CONTEXT	0x56000031
-#define RM_VM_SET_DEMAND_PAGING	0x56000033
-#define RM_VM_SET_ADDRESS_LAYOUT	0x56000034
-#define RM_VM_EXITED		0x56100001
-#define RM_VM_STATUS		0x56100008
 
 /* What rpc() returns beside the manager's errors. */
 #define RPC_TIMEOUT		-1
