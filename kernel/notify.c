@@ -353,6 +353,8 @@ void gmem_notify_exit(void)
 	spin_lock(&q->lock);
 	WRITE_ONCE(q->on, false);
 	spin_unlock(&q->lock);
+	/* What has come is still sent, unless there is no memory for that. */
+	flush_delayed_work(&gmem_notify_work);
 	cancel_delayed_work_sync(&gmem_notify_work);
 	destroy_workqueue(gmem_notify_wq);
 	kvfree(q->ring);

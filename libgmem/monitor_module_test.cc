@@ -284,12 +284,12 @@ TEST(MonitorReloadTest, SaysThatTheModuleWasUnloaded) {
   auto monitor = Monitor::Open();
   ASSERT_THAT(monitor, IsOk());
   ASSERT_THAT(monitor->Subscribe(), IsOk());
-  { const auto memory = Device::Open()->CreateGuestMemory(kPage); }
-  // The memory goes after its last descriptor, a little later.
+  // A VM goes with its last descriptor: before the events are sent that are collected.
+  { const auto vm = Device::Open()->CreateVm({}); }
   int error = EAGAIN;
-  for (int i = 0; i < 100 && error != 0; ++i) {
-    usleep(10000);
+  for (int i = 0; i < 1000 && error != 0; ++i) {
     error = syscall(SYS_delete_module, "gmem", O_NONBLOCK) == 0 ? 0 : errno;
+    if (error != 0) usleep(1000);
   }
   ASSERT_EQ(error, 0);
   ASSERT_EQ(syscall(SYS_finit_module, file.get(), "", 0), 0);
@@ -300,7 +300,7 @@ TEST(MonitorReloadTest, SaysThatTheModuleWasUnloaded) {
   const auto events = monitor->ReadEvents();
   ASSERT_THAT(events, IsOk());
   ASSERT_FALSE(events->empty());
-  EXPECT_EQ(events->front().type, EventType::kMemoryCreated);
+  EXPECT_EQ(events->front().type, EventType::kVmCreated);
   for (int i = 0; i < 2; ++i) {
     EXPECT_THAT(monitor->ReadEvents(), FailsWith(ESHUTDOWN, "Open() a Monitor anew"));
   }
