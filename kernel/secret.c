@@ -9,6 +9,7 @@
  * punched, and it can't be opened again by /proc: who holds the only reference to the
  * file, which nobody maps, has it alone.
  */
+#include <linux/cpu.h>
 #include <linux/fdtable.h>
 #include <linux/file.h>
 #include <linux/fs.h>
@@ -18,6 +19,7 @@
 #include <linux/sched/signal.h>
 #include <linux/uaccess.h>
 #include <linux/vmalloc.h>
+#include <linux/workqueue.h>
 
 #include "compat.h"
 #include "guestmem.h"
@@ -82,6 +84,37 @@ static int gmem_secret_check(struct file *file)
 	return 0;
 }
 
+/* This CPU lets go of pages that it has collected for the LRU lists and for munlock(). */
+static long gmem_secret_drain(void *data)
+{
+	struct folio *folio = data;
+	struct folio_batch batch;
+
+	folio_batch_init(&batch);
+	folio_get(folio);
+	folio_batch_add(&batch, folio);
+	folio_batch_release(&batch);
+	return 0;
+}
+
+/*
+ * Mappings of secret files are locked, and to unlock a page takes a reference that stays
+ * with the CPU until its batch is full: that would look pinned for as long.
+ */
+static void gmem_secret_drain_all(struct file *file)
+{
+	struct folio *folio = filemap_get_folio(file->f_mapping, 0);
+	unsigned int cpu;
+
+	if (IS_ERR(folio))
+		return;
+	cpus_read_lock();
+	for_each_online_cpu(cpu)
+		work_on_cpu(cpu, gmem_secret_drain, folio);
+	cpus_read_unlock();
+	folio_put(folio);
+}
+
 /* Does anybody have the file but its @refs holders? */
 static bool gmem_secret_in_use(struct file *file, unsigned long refs)
 {
@@ -116,6 +149,7 @@ struct file *gmem_secret_take(int fd)
 		err = -EBUSY;
 		goto put_file;
 	}
+	gmem_secret_drain_all(file);
 	return file;
 
 put_file:

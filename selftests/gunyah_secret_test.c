@@ -3,6 +3,7 @@
 #include "gunyah_fixture.h"
 
 #include <elf.h>
+#include <sched.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
@@ -18,14 +19,29 @@ static int new_secret(__u64 size)
 	return err_of(fd);
 }
 
-/* Its pages come with the first touch; with a pattern. */
+/* From here on, if there is such a CPU. */
+static void run_on(int cpu)
+{
+	cpu_set_t cpus;
+
+	CPU_ZERO(&cpus);
+	CPU_SET(cpu, &cpus);
+	sched_setaffinity(0, sizeof(cpus), &cpus);
+}
+
+/*
+ * Its pages come with the first touch; with a pattern. What the CPU of that touch keeps
+ * of them for a while must not look pinned to another.
+ */
 static int fill_secret(int fd, __u64 size)
 {
 	__u8 *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 
 	if (p == MAP_FAILED)
 		return -errno;
+	run_on(1);
 	memset(p, 0xa5, size);
+	run_on(0);
 	munmap(p, size);
 	return 0;
 }
