@@ -355,13 +355,8 @@ static __attribute__((unused)) struct el2_stats hypervisor_before;
 
 #define TEARDOWN_STATS()						\
 	do {								\
-		struct el2_stats _after;				\
-									\
 		EXPECT_TRUE(stats_settle(&self->before));		\
-		_after = hypervisor_stats();				\
-		EXPECT_EQ(hypervisor_before.pages, _after.pages);	\
-		EXPECT_EQ(hypervisor_before.parcels, _after.parcels);	\
-		EXPECT_EQ(hypervisor_before.vms, _after.vms);		\
+		EXPECT_EL2_SAME(hypervisor_before, hypervisor_stats());	\
 	} while (0)
 
 /* ---- fixtures and variants ---- */
@@ -434,6 +429,11 @@ static __attribute__((unused)) struct el2_stats hypervisor_before;
 	EACH_SIZE(add, fixture, window, .provider = "window", __VA_ARGS__); \
 	EACH_SIZE(add, fixture, mock, .provider = "mock", __VA_ARGS__)
 #endif
+
+/* For EACH_PROVIDER_SIZE(). */
+#define VARIANTS_ACCESS(fixture, name, ...)				\
+	VARIANT(fixture, name##_lend, .access = LEND, __VA_ARGS__);	\
+	VARIANT(fixture, name##_share, .access = SHARE, __VA_ARGS__)
 
 #define VARIANTS_PROVIDER_SIZE(fixture, ...)				\
 	EACH_PROVIDER_SIZE(VARIANT, fixture, __VA_ARGS__)

@@ -10,6 +10,13 @@
 
 #define RM_TIMEOUT "/sys/module/gmem/parameters/gunyah_rm_timeout_ms"
 
+#define RM_DENIED 3
+
+static inline bool has_extents(const struct el2 *el2)
+{
+	return el2->platform == EL2_PLATFORM_EXTENTS;
+}
+
 /* The monitor, lending allowed, and how things are before the test. */
 #define SETUP_GUNYAH()							\
 	do {								\

@@ -12,7 +12,6 @@
 #define MODIFY 0x30
 #define HYP_DENIED 30
 #define GUNYAH_ACCESS_READ_ONLY 4
-#define RM_DENIED 3
 
 FIXTURE(memory)
 {
@@ -20,7 +19,6 @@ FIXTURE(memory)
 	struct el2_stats el2_before;
 	struct gunyah_guest guest;
 	struct el2 el2;
-	bool extents;
 	int mem;
 	__u8 *host;
 	__u64 size;
@@ -45,7 +43,6 @@ FIXTURE_SETUP(memory)
 	__u64 i;
 
 	SETUP_GUNYAH();
-	self->extents = self->el2.platform == EL2_PLATFORM_EXTENTS;
 	self->unit = variant->mem_flags ? HUGE_PAGE : PAGE;
 	self->size = 16 * self->unit;
 	self->mem = new_mem(self->size, variant->mem_flags);
@@ -101,7 +98,7 @@ static struct el2_page guest_page(self_t *self, __u64 gpa)
 
 static void refuse(self_t *self, __u64 hypercall, __u64 rpc)
 {
-	if (self->extents)
+	if (has_extents(&self->el2))
 		el2_hvc(&self->el2, EL2_RULE, EL2_RULE_HYPERCALL_ERROR,
 			hypercall, 1, HYP_DENIED, 100000);
 	else
@@ -159,10 +156,10 @@ TEST_F(memory, on_demand)
 	struct gmem_mem_query q;
 
 	ASSERT_EQ(0, query_mem(self->mem, 0, 6 * self->unit, &q));
-	EXPECT_EQ(self->extents ? 0 : 6 * self->unit / PAGE, q.lent);
+	EXPECT_EQ(has_extents(&self->el2) ? 0 : 6 * self->unit / PAGE, q.lent);
 	EXPECT_EQ(0, gunyah_touch(&self->guest, LENT, 3, self->unit));
 	ASSERT_EQ(0, query_mem(self->mem, 0, 6 * self->unit, &q));
-	EXPECT_EQ((self->extents ? 3 : 6) * self->unit / PAGE, q.lent);
+	EXPECT_EQ((has_extents(&self->el2) ? 3 : 6) * self->unit / PAGE, q.lent);
 	ASSERT_EQ(0, populate_range(self->guest.vm, LENT, 6 * self->unit, NULL));
 	ASSERT_EQ(0, query_mem(self->mem, 0, 6 * self->unit, &q));
 	EXPECT_EQ(6 * self->unit / PAGE, q.lent);
@@ -176,7 +173,7 @@ TEST_F(memory, huge_pages_go_whole)
 	__u64 calls;
 
 	/* Parcels go whole anyway. */
-	if (!variant->mem_flags || !self->extents)
+	if (!variant->mem_flags || !has_extents(&self->el2))
 		return;
 	calls = el2_stats(&self->el2).hypercalls;
 	ASSERT_EQ(0, populate_range(self->guest.vm, LENT, 6 * self->unit, NULL));
@@ -189,7 +186,7 @@ TEST_F(memory, huge_pages_go_whole)
 TEST_F(memory, host_touch)
 {
 	ASSERT_EQ(0, gunyah_write(&self->guest, LENT + self->unit + 1, 0x21));
-	if (!self->extents) {
+	if (!has_extents(&self->el2)) {
 		EXPECT_EQ(-SIGBUS, peek(self->host + self->unit));
 		EXPECT_EQ(-EBUSY, reclaim_range(self->guest.vm,
 						LENT + self->unit, self->unit,
@@ -217,7 +214,7 @@ TEST_F(memory, policies)
 					 NULL));
 	EXPECT_EQ(0x21, gunyah_read(&self->guest, LENT + 1));
 	/* With parcels, it takes the end of the guest. */
-	if (!self->extents)
+	if (!has_extents(&self->el2))
 		EXPECT_EQ(-ESHUTDOWN, gunyah_command(&self->guest, GUNYAH_PSCI,
 						     GUNYAH_PSCI_OFF, 0, 0,
 						     NULL));
@@ -225,7 +222,7 @@ TEST_F(memory, policies)
 	EXPECT_EQ(0, peek(self->host + 1));
 	EXPECT_EQ(0, peek(self->host));
 	ASSERT_EQ(0, set_policy(self->guest.vm, GMEM_POLICY_ALLOW));
-	if (self->extents)
+	if (has_extents(&self->el2))
 		EXPECT_EQ(0x22, peek(self->host + self->unit));
 }
 
@@ -249,7 +246,7 @@ TEST_F(memory, trim_and_split)
 	__u64 nr;
 
 	ASSERT_EQ(0, populate_range(vm, LENT, 6 * self->unit, NULL));
-	if (!self->extents) {
+	if (!has_extents(&self->el2)) {
 		/* Part of a parcel: not while the guest runs. Nothing changes. */
 		EXPECT_EQ(-EBUSY, unmap_range(vm, LENT + self->unit, self->unit,
 					      &nr));
@@ -263,7 +260,7 @@ TEST_F(memory, trim_and_split)
 	EXPECT_EQ(0x42, peek(self->host + 2 * self->unit));
 	EXPECT_EQ(0, unmap_range(vm, LENT + 5 * self->unit, self->unit, &nr));
 	EXPECT_EQ(0x45, peek(self->host + 5 * self->unit));
-	if (self->extents) {
+	if (has_extents(&self->el2)) {
 		EXPECT_EQ(0x41, gunyah_read(&self->guest, LENT + self->unit));
 		EXPECT_EQ(-EFAULT, gunyah_read(&self->guest,
 					       LENT + 2 * self->unit) < 0 ?
@@ -274,7 +271,7 @@ TEST_F(memory, trim_and_split)
 TEST_F(memory, reclaim_refused)
 {
 	ASSERT_EQ(0, gunyah_write(&self->guest, LENT + 1, 0x21));
-	if (!self->extents)
+	if (!has_extents(&self->el2))
 		EXPECT_EQ(-ESHUTDOWN, gunyah_command(&self->guest, GUNYAH_PSCI,
 						     GUNYAH_PSCI_OFF, 0, 0,
 						     NULL));
@@ -283,7 +280,7 @@ TEST_F(memory, reclaim_refused)
 	EXPECT_GT(0, reclaim_range(self->guest.vm, LENT, self->unit, NULL));
 	EXPECT_GT(0, unmap_range(self->guest.vm, LENT, self->unit, NULL));
 	EXPECT_EQ('l', page_state(self->mem, 0));
-	if (self->extents)
+	if (has_extents(&self->el2))
 		EXPECT_EQ(0x21, gunyah_read(&self->guest, LENT + 1));
 	allow(self);
 	refuse(self, UNMAP, RM_MEM_RECLAIM);
@@ -301,7 +298,7 @@ TEST_F(memory, last_unmap_refused)
 	__u64 unsynced = el2_stats(&self->el2).unsynced;
 	int vm = self->guest.vm;
 
-	if (!self->extents)
+	if (!has_extents(&self->el2))
 		return;
 	ASSERT_EQ(0, populate_range(vm, LENT, 6 * self->unit, NULL));
 	el2_rule(&self->el2, EL2_RULE_HYPERCALL_ERROR, UNMAP, 6, HYP_DENIED);
@@ -325,7 +322,7 @@ TEST_F(memory, provide_refused)
 	__u64 nr;
 
 	/* With parcels, the start provides all: see gunyah_vm_test. */
-	if (!self->extents)
+	if (!has_extents(&self->el2))
 		return;
 	/* Its code comes on demand, too. */
 	ASSERT_EQ(0x41, gunyah_read(&self->guest, LENT + self->unit));
@@ -356,7 +353,7 @@ TEST_F(memory, permissions)
 	EXPECT_EQ(0, populate_range(vm, GIB(3), self->unit, NULL));
 	EXPECT_EQ(0x46, gunyah_read(&self->guest, GIB(3)));
 	EXPECT_EQ(GUNYAH_ACCESS_READ_ONLY, guest_page(self, GIB(3)).guest_access);
-	if (!self->extents)
+	if (!has_extents(&self->el2))
 		return;
 	EXPECT_GT(0, gunyah_write(&self->guest, GIB(3), 1));
 	EXPECT_EQ(GMEM_FAULT_PERM, last_reason(vm));
@@ -392,7 +389,7 @@ TEST_F(memory, cycles_leak_nothing)
 	unsigned long rounds = scaled(100000) / pages;
 	struct gunyah_guest guest;
 
-	for (i = 0; self->extents && i < rounds; i++) {
+	for (i = 0; has_extents(&self->el2) && i < rounds; i++) {
 		ASSERT_EQ(0, populate_range(self->guest.vm, LENT,
 					    6 * self->unit, NULL));
 		ASSERT_EQ(0, reclaim_range(self->guest.vm, LENT,

@@ -12,7 +12,6 @@
 #define PAGES 64
 #define SIZE (PAGES * PAGE)
 
-#define RM_DENIED 3
 #define NO_HANDLE 0xffffffff
 
 FIXTURE(rm)
@@ -21,7 +20,6 @@ FIXTURE(rm)
 	struct el2_stats el2_before;
 	struct gunyah_guest guest;
 	struct el2 el2;
-	bool extents;
 	int mem;
 	__u8 *host;
 	/* Something may have been lost. */
@@ -57,7 +55,6 @@ static void close_guest(self_t *self)
 FIXTURE_SETUP(rm)
 {
 	SETUP_GUNYAH();
-	self->extents = self->el2.platform == EL2_PLATFORM_EXTENTS;
 	ASSERT_EQ(0, open_guest(self));
 }
 
@@ -184,7 +181,7 @@ TEST_F(rm, image_touched_while_vm_starts)
 	struct start start;
 	__u8 *agent;
 
-	if (!self->extents)
+	if (!has_extents(&self->el2))
 		return;
 	agent = map_host(self->guest.agent_mem, 0, GUNYAH_AGENT_SIZE);
 	ASSERT_NE(MAP_FAILED, agent);
@@ -216,7 +213,7 @@ TEST_F(rm, image_taken_apart)
 	EXPECT_EQ(0, start.ret);
 	EXPECT_EQ(0x48, gunyah_read(&self->guest, LENT + 8 * PAGE));
 	EXPECT_EQ(0x42, gunyah_read(&self->guest, LENT + 2 * PAGE));
-	if (self->extents)
+	if (has_extents(&self->el2))
 		EXPECT_EQ(0x41, gunyah_read(&self->guest, LENT + PAGE));
 	EXPECT_EQ(0x40, gunyah_read(&self->guest, LENT));
 }
@@ -245,7 +242,7 @@ TEST_F(rm, populate_while_vm_starts)
 	pthread_t threads[3];
 	unsigned int i, round;
 
-	if (!self->extents)
+	if (!has_extents(&self->el2))
 		return;
 	for (round = 0; round < 10; round++) {
 		loop.stop = false;
@@ -291,7 +288,7 @@ TEST_F(rm, populate_refused_while_others_punch)
 	int mem, held[2];
 	__u8 *host;
 
-	if (self->extents)
+	if (has_extents(&self->el2))
 		return;
 	mem = new_mem(size, 0);
 	host = map_host(mem, 0, size);

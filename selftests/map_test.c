@@ -25,10 +25,6 @@ FIXTURE_VARIANT(map)
 	__u32 access;
 };
 
-#define VARIANTS_ACCESS(fixture, name, ...)				\
-	VARIANT(fixture, name##_lend, .access = LEND, __VA_ARGS__);	\
-	VARIANT(fixture, name##_share, .access = SHARE, __VA_ARGS__)
-
 EACH_PROVIDER_SIZE(VARIANTS_ACCESS, map);
 
 /* Of what the test has bound. */

@@ -27,13 +27,12 @@ FIXTURE_VARIANT(unmap)
 	__u32 policy;
 };
 
-#define VARIANTS_ACCESS(fixture, name, ...)				\
-	VARIANT(fixture, name##_lend, .access = LEND, __VA_ARGS__);	\
+#define VARIANTS_UNMAP(fixture, name, ...)				\
+	VARIANTS_ACCESS(fixture, name, __VA_ARGS__);			\
 	VARIANT(fixture, name##_lend_deny, .access = LEND,		\
-		.policy = GMEM_POLICY_DENY, __VA_ARGS__);		\
-	VARIANT(fixture, name##_share, .access = SHARE, __VA_ARGS__)
+		.policy = GMEM_POLICY_DENY, __VA_ARGS__)
 
-EACH_PROVIDER_SIZE(VARIANTS_ACCESS, unmap);
+EACH_PROVIDER_SIZE(VARIANTS_UNMAP, unmap);
 
 FIXTURE_SETUP(unmap)
 {

@@ -86,16 +86,17 @@ static inline void el2_close(struct el2 *el2)
 	close(el2->fd);
 }
 
-/* For tests: as many pages that aren't plainly the host's, parcels and VMs as @before. */
-#define EXPECT_EL2_AS(before, el2)				\
+/* For tests: as many pages that aren't plainly the host's, parcels and VMs. */
+#define EXPECT_EL2_SAME(before, now)				\
 	do {							\
 		struct el2_stats _before = (before);		\
-		struct el2_stats _now = el2_stats(el2);		\
+		struct el2_stats _now = (now);			\
 								\
 		EXPECT_EQ(_before.pages, _now.pages);		\
 		EXPECT_EQ(_before.parcels, _now.parcels);	\
 		EXPECT_EQ(_before.vms, _now.vms);		\
 	} while (0)
+#define EXPECT_EL2_AS(before, el2) EXPECT_EL2_SAME(before, el2_stats(el2))
 #define EXPECT_EL2_CLEAN(el2) EXPECT_EL2_AS((struct el2_stats){ 0 }, el2)
 
 static inline int64_t el2_rule(const struct el2 *el2, enum el2_rule_kind kind,
