@@ -4,7 +4,7 @@
 
 KDIR ?= /lib/modules/$(shell uname -r)/build
 PREFIX ?= /usr/local
-VM := selftests/vm
+VM := selftests/runner
 
 # Kernels with BTF want pahole for modules, too; without it, leave BTF out.
 NO_BTF := $(if $(shell command -v pahole),,CONFIG_DEBUG_INFO_BTF_MODULES=)

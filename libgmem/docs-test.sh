@@ -8,7 +8,7 @@ set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
 top=$here/..
-vm=$top/selftests/vm
+vm=$top/selftests/runner
 out=$1
 pages=("$top"/Documentation/libgmem/*.rst)
 work=$(mktemp -d)

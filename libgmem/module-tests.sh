@@ -8,7 +8,7 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
-vm=$here/../selftests/vm
+vm=$here/../selftests/runner
 out=$1
 shift
 

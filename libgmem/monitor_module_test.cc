@@ -278,7 +278,7 @@ TEST_F(MonitorTest, FullSocketIsReported) {
 
 // Not a MonitorTest, which has the device open.
 TEST(MonitorReloadTest, SaysThatTheModuleWasUnloaded) {
-  // Where selftests/vm/run puts it.
+  // Where selftests/runner/run puts it.
   const UniqueFd file(open("/modules/gmem.ko", O_RDONLY | O_CLOEXEC));
   ASSERT_TRUE(file);
   auto monitor = Monitor::Open();

@@ -64,7 +64,7 @@ absl::StatusOr<Peer> Peer::Start(std::vector<std::string> command) {
 absl::StatusOr<Peer> Peer::StartPackaged(std::vector<std::string> command) {
   const char* const peers = getenv("GMEM_PEERS");
   if (peers == nullptr) {
-    return absl::FailedPreconditionError("set GMEM_PEERS to the path of selftests/vm/peers");
+    return absl::FailedPreconditionError("set GMEM_PEERS to the path of selftests/runner/peers");
   }
   command.insert(command.begin(), peers);
   return Start(std::move(command));

@@ -34,7 +34,7 @@ class Peer {
  public:
   /// Starts a program with its arguments.
   static absl::StatusOr<Peer> Start(std::vector<std::string> command);
-  /// The same for one of selftests/vm/peers, which the environment's GMEM_PEERS names.
+  /// The same for one of selftests/runner/peers, which the environment's GMEM_PEERS names.
   static absl::StatusOr<Peer> StartPackaged(std::vector<std::string> command);
   /// Runs @p work in a process of its own.
   static absl::StatusOr<Peer> Fork(absl::FunctionRef<void()> work);

@@ -5,7 +5,7 @@
 //
 //   vhost_bench [PART]...    codec, heap, shmem, block; all if none is named
 //
-// The environment: GMEM_PEERS is the path of selftests/vm/peers, GMEM_TOOLS the folder of
+// The environment: GMEM_PEERS is the path of selftests/runner/peers, GMEM_TOOLS the folder of
 // gmem-vhost-blk.
 #include <sched.h>
 
