@@ -40,7 +40,7 @@ bench: ## measure, in a virtual machine, against KVM's own ways
 	@$(VM)/bench
 
 bench-vhost: ## measure vhost-user against bare sockets, QEMU and qemu-storage-daemon
-	@selftests/vhost/bench
+	@selftests/peers/bench
 
 vm: ## boot the tests' virtual machine with a shell
 	@$(VM)/shell
