@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The ABI as such: numbers, layouts, how arguments travel. */
-#include "gmem_util.h"
+#include "lib/gmem_util.h"
 
 #include <stddef.h>
 

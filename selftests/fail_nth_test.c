@@ -5,8 +5,8 @@
  *
  * Needs CONFIG_FAULT_INJECTION with FAILSLAB or FAIL_PAGE_ALLOC, and debugfs.
  */
-#include "fail_nth.h"
-#include "guest_util.h"
+#include "lib/fail_nth.h"
+#include "lib/guest_util.h"
 
 #define UNITS 4
 #define GPA GIB(1)

@@ -3,7 +3,7 @@
  * A process that is killed with a guest under Gunyah in every state of its life: what it
  * had comes back, and the hypervisor has nothing left of it.
  */
-#include "gunyah_fixture.h"
+#include "lib/gunyah_fixture.h"
 
 #define LENT GIB(1)
 #define SHARED GIB(2)

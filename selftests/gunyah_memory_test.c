@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* What a guest under Gunyah and its host have of memory, as the hypervisor sees it. */
-#include "gunyah_fixture.h"
+#include "lib/gunyah_fixture.h"
 
 #define LENT GIB(1)
 #define SHARED GIB(2)

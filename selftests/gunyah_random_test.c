@@ -6,7 +6,7 @@
  * GMEM_SEED repeats a row; GMEM_RANDOM_SECONDS bounds the time of each variant;
  * with GMEM_VERBOSE each step is told.
  */
-#include "gunyah_fixture.h"
+#include "lib/gunyah_fixture.h"
 
 #define UNITS 16
 /* Where bindings begin; and what one call is about, at most. */

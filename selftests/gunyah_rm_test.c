@@ -3,7 +3,7 @@
  * What others do while Gunyah's Resource Manager takes its time, and what it answers
  * without sense: neither gives the host what a guest has.
  */
-#include "gunyah_fixture.h"
+#include "lib/gunyah_fixture.h"
 
 #include <pthread.h>
 #include <sys/uio.h>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Memory that the kernel doesn't have in its linear map, lent to a guest under Gunyah. */
-#include "gunyah_fixture.h"
+#include "lib/gunyah_fixture.h"
 
 #include <elf.h>
 #include <sched.h>

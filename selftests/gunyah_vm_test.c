@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The life of a VM under Gunyah, and a Resource Manager that misbehaves at every step. */
-#include "gunyah_fixture.h"
+#include "lib/gunyah_fixture.h"
 
 #include <sys/uio.h>
 

@@ -4,7 +4,7 @@
  * it, the pages around it work on, and a hole punched there gives a new page. Each
  * test costs a page of the host's memory.
  */
-#include "guest_util.h"
+#include "lib/guest_util.h"
 
 #include <pthread.h>
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Who has a page while a KVM guest runs. */
-#include "kvm_util.h"
+#include "lib/kvm_util.h"
 
 #include <sys/uio.h>
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* A window is a KVM guest's memory: one memslot, whatever is bound or unbound. */
-#include "kvm_util.h"
+#include "lib/kvm_util.h"
 
 KVM_FIXTURE(kvm_window);
 

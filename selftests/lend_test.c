@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Who has a page, how it changes hands, and what the policy says about it. */
-#include "guest_util.h"
+#include "lib/guest_util.h"
 
 #define UNITS 8
 /* Where the guest sees the file. */

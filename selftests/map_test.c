@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Which bindings there may be: every rule with the smallest input that breaks it. */
-#include "guest_util.h"
+#include "lib/guest_util.h"
 
 #define PAGES 16
 

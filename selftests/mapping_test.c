@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Mappings of a guestmem and of a VM (windows), and what the kernel does to them. */
-#include "guest_util.h"
+#include "lib/guest_util.h"
 
 #include <sys/time.h>
 

@@ -7,7 +7,7 @@
  * its stack, a page table, a file that it opens. So a child of its own is in the
  * group, has all of that beforehand, and does nothing but touch.
  */
-#include "guest_util.h"
+#include "lib/guest_util.h"
 
 #include <sched.h>
 #include <sys/mount.h>

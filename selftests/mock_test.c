@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* A provider that enforces all it is told, and one that fails at every point. */
-#include "guest_util.h"
+#include "lib/guest_util.h"
 
 #include <pthread.h>
 

@@ -6,7 +6,7 @@
  * GMEM_SEED replays a row (the seed is printed when one fails),
  * GMEM_MODEL_SECONDS bounds the time of each variant.
  */
-#include "guest_util.h"
+#include "lib/guest_util.h"
 
 /* Units of the file, and of the guest address space of each VM. */
 #define UNITS 24

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The events of the generic netlink family. */
-#include "netlink_util.h"
+#include "lib/netlink_util.h"
 
 #include <sys/syscall.h>
 

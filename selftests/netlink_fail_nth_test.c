@@ -3,8 +3,8 @@
  * Let the n-th allocation of a netlink request fail, for n = 1, 2, 3 ... until it
  * passes without one.
  */
-#include "fail_nth.h"
-#include "netlink_util.h"
+#include "lib/fail_nth.h"
+#include "lib/netlink_util.h"
 
 #define GPA GIB(1)
 #define MANY 100

@@ -3,7 +3,7 @@
  * Joining the group of events before the module is there, when nobody asks for a
  * capability. Takes the module away from others for a moment.
  */
-#include "netlink_util.h"
+#include "lib/netlink_util.h"
 
 #include <sys/syscall.h>
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The generic netlink family: requests, who may make them, and dumps under change. */
-#include "netlink_util.h"
+#include "lib/netlink_util.h"
 
 #include <sched.h>
 #include <sys/prctl.h>

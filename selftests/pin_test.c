@@ -3,7 +3,7 @@
  * A page that somebody holds can't be lent: a device could still write to it, or
  * read what the guest puts there.
  */
-#include "guest_util.h"
+#include "lib/guest_util.h"
 
 #include <linux/io_uring.h>
 #include <sys/syscall.h>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The calls that tell what is, and those that provide or take back by range. */
-#include "guest_util.h"
+#include "lib/guest_util.h"
 #include <sys/vfs.h>
 
 #define UNITS 8

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Much of everything: sizes, bindings, lives. */
-#include "guest_util.h"
+#include "lib/guest_util.h"
 
 #define GPA GIB(1)
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Everything ends, in whatever order, and then nothing is left. */
-#include "guest_util.h"
+#include "lib/guest_util.h"
 
 #include <sys/socket.h>
 #include <sys/syscall.h>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Tracepoints and debugfs: what a human sees of the module. */
-#include "guest_util.h"
+#include "lib/guest_util.h"
 
 #include <sys/prctl.h>
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Unbinding: whole, in part, across; and holes punched into the file. */
-#include "guest_util.h"
+#include "lib/guest_util.h"
 
 #define UNITS 12
 #define GPA GIB(1)

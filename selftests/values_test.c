@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* What the module says about itself, which values it takes, which errno means what. */
-#include "gmem_util.h"
+#include "lib/gmem_util.h"
 
 TEST(info)
 {
