@@ -3,7 +3,7 @@
 #define _GMEM_MOCK_H
 
 #ifdef CONFIG_GMEM_TEST
-#include "gmem_test.h"
+#include <linux/gmem_test.h>
 
 struct gmem_provider;
 

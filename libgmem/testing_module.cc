@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "testing_module.h"
 
-#include <gmem_test.h>
+#include <linux/gmem_test.h>
 #include <gtest/gtest.h>
 #include <sys/ioctl.h>
 

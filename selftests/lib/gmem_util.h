@@ -30,8 +30,8 @@
 
 #include <linux/falloc.h>
 #include <linux/gmem.h>
+#include <linux/gmem_test.h>
 
-#include "gmem_test.h"
 #include <kselftest_harness.h>
 
 /* A debug kernel is ten times slower, and TEST() has no timeout of its own. */

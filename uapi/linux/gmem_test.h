@@ -3,8 +3,8 @@
  * The call that drives the mock provider. It exists only in a module built with
  * GMEM_TEST=1 and is no part of the ABI.
  */
-#ifndef _GMEM_TEST_H
-#define _GMEM_TEST_H
+#ifndef _UAPI_LINUX_GMEM_TEST_H
+#define _UAPI_LINUX_GMEM_TEST_H
 
 #include <linux/gmem.h>
 
@@ -79,4 +79,4 @@ struct gmem_test {
 /** GMEM_TEST - ioctl on a VM of the mock provider; -ENOTTY on any other */
 #define GMEM_TEST _IO(GMEM_IOCTL_TYPE, 0xf0)
 
-#endif /* _GMEM_TEST_H */
+#endif /* _UAPI_LINUX_GMEM_TEST_H */
