@@ -17,7 +17,7 @@
 #include <string>
 #include <utility>
 
-#include "../tools/kvm_agent.h"
+#include "testing/kvm_agent.h"
 #include "absl/memory/memory.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"

@@ -4,7 +4,7 @@
 #define KVM_UTIL_H
 
 #include "guest_util.h"
-#include "../../tools/kvm_agent.h"
+#include "../../libgmem/testing/kvm_agent.h"
 
 #include <pthread.h>
 

@@ -8,8 +8,8 @@
  *
  * C and C++. Not thread-safe: one thread at a time may use an agent.
  */
-#ifndef GMEM_TOOLS_KVM_AGENT_H_
-#define GMEM_TOOLS_KVM_AGENT_H_
+#ifndef GMEM_TESTING_KVM_AGENT_H_
+#define GMEM_TESTING_KVM_AGENT_H_
 
 #include <errno.h>
 #include <fcntl.h>
@@ -171,4 +171,4 @@ static inline int kvm_agent_touch(struct kvm_agent* agent, uint32_t addr, uint32
   return kvm_agent_run(agent, words, 4, NULL);
 }
 
-#endif /* GMEM_TOOLS_KVM_AGENT_H_ */
+#endif /* GMEM_TESTING_KVM_AGENT_H_ */

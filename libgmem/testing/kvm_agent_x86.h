@@ -3,8 +3,8 @@
  * The agent on x86: 32-bit code, whose port is read with IN and written with OUT.
  * Only kvm_agent.h includes this.
  */
-#ifndef GMEM_TOOLS_KVM_AGENT_X86_H_
-#define GMEM_TOOLS_KVM_AGENT_X86_H_
+#ifndef GMEM_TESTING_KVM_AGENT_X86_H_
+#define GMEM_TESTING_KVM_AGENT_X86_H_
 
 /* clang-format off */
 static const uint8_t kvm_agent_code[] = {
@@ -93,4 +93,4 @@ static inline void* kvm_agent_port(struct kvm_agent* agent, bool* is_report) {
   return (uint8_t*)agent->run + agent->run->io.data_offset;
 }
 
-#endif /* GMEM_TOOLS_KVM_AGENT_X86_H_ */
+#endif /* GMEM_TESTING_KVM_AGENT_X86_H_ */

@@ -8,7 +8,7 @@
 #include <thread>
 
 #include "gmem_calls.h"
-#include "kvm_agent.h"
+#include "testing/kvm_agent.h"
 
 namespace {
 

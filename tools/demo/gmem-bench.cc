@@ -12,9 +12,9 @@
 #include <string>
 #include <thread>
 
-#include "../libgmem/kvm_abi.h"
+#include "kvm_abi.h"
 #include "gmem_calls.h"
-#include "kvm_agent.h"
+#include "testing/kvm_agent.h"
 
 namespace {
 

@@ -4,8 +4,8 @@
  * behind all memory. KVM runs it without an interrupt controller: with one, nothing
  * would be different. Only kvm_agent.h includes this.
  */
-#ifndef GMEM_TOOLS_KVM_AGENT_ARM64_H_
-#define GMEM_TOOLS_KVM_AGENT_ARM64_H_
+#ifndef GMEM_TESTING_KVM_AGENT_ARM64_H_
+#define GMEM_TESTING_KVM_AGENT_ARM64_H_
 
 #define KVM_AGENT_PORT (1ULL << 36)
 
@@ -83,4 +83,4 @@ static inline void* kvm_agent_port(struct kvm_agent* agent, bool* is_report) {
   return agent->run->mmio.data;
 }
 
-#endif /* GMEM_TOOLS_KVM_AGENT_ARM64_H_ */
+#endif /* GMEM_TESTING_KVM_AGENT_ARM64_H_ */
