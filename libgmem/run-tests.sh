@@ -17,7 +17,8 @@ tap='
 
 failed=
 for test in "$@"; do
-	echo "# $(basename "$test")"
+	name=${test##*/tests/}
+	echo "# ${name#./}"
 	"$test" --gtest_color=no >"/tmp/gtest.$$" 2>&1 || failed="$failed $test"
 	awk "$tap" "/tmp/gtest.$$"
 	rm -f "/tmp/gtest.$$"
