@@ -25,8 +25,8 @@
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vm.h"
-#include "range_error.h"
-#include "status_util.h"
+#include "base/range_error.h"
+#include "base/status.h"
 
 namespace gmem {
 namespace {

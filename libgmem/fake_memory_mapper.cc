@@ -9,9 +9,9 @@
 #include "absl/status/statusor.h"
 #include "gmem/mapping.h"
 #include "gmem/types.h"
-#include "host_map.h"
+#include "base/host_map.h"
 #include "region_mapper.h"
-#include "status_util.h"
+#include "base/status.h"
 
 namespace gmem::internal {
 

@@ -14,7 +14,7 @@
 #include "absl/types/span.h"
 #include "gmem/mapping.h"
 #include "gmem/types.h"
-#include "mutex.h"
+#include "base/mutex.h"
 #include "region_mapper.h"
 
 // Not for the shared library's users to link with.

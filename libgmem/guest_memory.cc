@@ -18,12 +18,12 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "fallocate.h"
+#include "base/fallocate.h"
 #include "gmem/mapping.h"
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
-#include "range_error.h"
-#include "status_util.h"
+#include "base/range_error.h"
+#include "base/status.h"
 
 namespace gmem {
 namespace {

@@ -23,7 +23,7 @@
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vm.h"
-#include "status_util.h"
+#include "base/status.h"
 
 namespace gmem::gunyah {
 namespace {

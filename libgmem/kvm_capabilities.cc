@@ -13,7 +13,7 @@
 #include "absl/strings/string_view.h"
 #include "gmem/kvm/capabilities.h"
 #include "kvm_abi.h"
-#include "status_util.h"
+#include "base/status.h"
 
 namespace gmem::kvm {
 namespace {

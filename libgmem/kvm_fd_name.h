@@ -11,7 +11,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "status_util.h"
+#include "base/status.h"
 
 // Not for the shared library's users to link with.
 #pragma GCC visibility push(hidden)

@@ -27,7 +27,7 @@
 #include "gmem/kvm/fd_store.h"
 #include "gmem/unique_fd.h"
 #include "kvm_fd_name.h"
-#include "status_util.h"
+#include "base/status.h"
 
 namespace gmem::kvm {
 namespace {

@@ -20,7 +20,7 @@
 #include "gmem/kvm/fd_table.h"
 #include "gmem/unique_fd.h"
 #include "kvm_fd_name.h"
-#include "status_util.h"
+#include "base/status.h"
 
 namespace gmem::kvm {
 namespace {

@@ -15,13 +15,13 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "fallocate.h"
+#include "base/fallocate.h"
 #include "gmem/kvm/capabilities.h"
 #include "gmem/kvm/guest_memfd.h"
 #include "gmem/mapping.h"
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
-#include "status_util.h"
+#include "base/status.h"
 
 namespace gmem::kvm {
 namespace {

@@ -16,7 +16,7 @@
 #include "gmem/types.h"
 #include "mapped_region.h"
 #include "region_mapper.h"
-#include "status_util.h"
+#include "base/status.h"
 
 namespace gmem::kvm {
 namespace {

@@ -24,8 +24,8 @@
 #include "gmem/unique_fd.h"
 #include "kvm_abi.h"
 #include "kvm_vm_state.h"
-#include "mutex.h"
-#include "status_util.h"
+#include "base/mutex.h"
+#include "base/status.h"
 
 namespace gmem::kvm {
 namespace {

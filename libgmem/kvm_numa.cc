@@ -16,7 +16,7 @@
 #include "gmem/kvm/numa.h"
 #include "gmem/mapping.h"
 #include "gmem/types.h"
-#include "status_util.h"
+#include "base/status.h"
 
 namespace gmem::kvm {
 namespace {

@@ -20,7 +20,7 @@
 #include "gmem/unique_fd.h"
 #include "kvm_abi.h"
 #include "kvm_vm_state.h"
-#include "status_util.h"
+#include "base/status.h"
 
 namespace gmem::kvm {
 namespace {

@@ -12,7 +12,7 @@
 #include "gmem/kvm/capabilities.h"
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
-#include "mutex.h"
+#include "base/mutex.h"
 
 namespace gmem::kvm {
 

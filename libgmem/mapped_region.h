@@ -11,9 +11,9 @@
 #include "absl/status/status.h"
 #include "gmem/mapping.h"
 #include "gmem/types.h"
-#include "host_map.h"
+#include "base/host_map.h"
 #include "region_mapper.h"
-#include "status_util.h"
+#include "base/status.h"
 
 // Not for the shared library's users to link with.
 #pragma GCC visibility push(hidden)

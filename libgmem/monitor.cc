@@ -27,7 +27,7 @@
 #include "gmem/device.h"
 #include "gmem/types.h"
 #include "monitor_message.h"
-#include "status_util.h"
+#include "base/status.h"
 
 namespace gmem {
 namespace {

@@ -25,7 +25,7 @@
 #include "gmem/monitor.h"
 #include "gmem/types.h"
 #include "gmem/vm.h"
-#include "status_util.h"
+#include "base/status.h"
 
 namespace gmem::internal {
 namespace {

@@ -9,8 +9,8 @@
 #include "absl/strings/str_cat.h"
 #include "gmem/memory_mapper.h"
 #include "gmem/types.h"
-#include "mutex.h"
-#include "status_util.h"
+#include "base/mutex.h"
+#include "base/status.h"
 
 namespace gmem::internal {
 

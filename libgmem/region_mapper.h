@@ -10,7 +10,7 @@
 #include "absl/status/status.h"
 #include "gmem/memory_mapper.h"
 #include "gmem/types.h"
-#include "mutex.h"
+#include "base/mutex.h"
 
 // Not for the shared library's users to link with.
 #pragma GCC visibility push(hidden)

@@ -19,7 +19,7 @@
 #include "gmem/mapping.h"
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
-#include "status_util.h"
+#include "base/status.h"
 
 namespace gmem {
 namespace {

@@ -29,8 +29,8 @@
 #include "gmem/mapping.h"
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
-#include "range_error.h"
-#include "status_util.h"
+#include "base/range_error.h"
+#include "base/status.h"
 #include "vm_error.h"
 
 namespace gmem {

@@ -15,8 +15,8 @@
 #include "gmem/mapping.h"
 #include "gmem/types.h"
 #include "gmem/vm.h"
-#include "range_error.h"
-#include "status_util.h"
+#include "base/range_error.h"
+#include "base/status.h"
 
 namespace gmem::internal {
 namespace {

@@ -16,9 +16,9 @@
 #include "gmem/types.h"
 #include "gmem/vm.h"
 #include "gmem/window.h"
-#include "host_map.h"
+#include "base/host_map.h"
 #include "region_mapper.h"
-#include "status_util.h"
+#include "base/status.h"
 
 namespace gmem {
 namespace {

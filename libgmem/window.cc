@@ -18,9 +18,9 @@
 #include "gmem/mapping.h"
 #include "gmem/types.h"
 #include "gmem/vm.h"
-#include "host_map.h"
-#include "range_error.h"
-#include "status_util.h"
+#include "base/host_map.h"
+#include "base/range_error.h"
+#include "base/status.h"
 
 namespace gmem {
 namespace {

@@ -31,7 +31,7 @@
 #include "gmem/vhost/protocol.h"
 #include "gmem/vhost/requester.h"
 #include "gmem/vhost/responder.h"
-#include "status_util.h"
+#include "base/status.h"
 #include "vhost/backend_events.h"
 
 namespace gmem::vhost {

@@ -31,7 +31,7 @@
 #include "gmem/vhost/inflight.h"
 #include "gmem/vhost/message.h"
 #include "gmem/vhost/protocol.h"
-#include "status_util.h"
+#include "base/status.h"
 #include "vhost/backend_events.h"
 
 namespace gmem::vhost {

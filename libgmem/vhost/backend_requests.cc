@@ -22,7 +22,7 @@
 #include "gmem/vhost/message.h"
 #include "gmem/vhost/protocol.h"
 #include "gmem/vhost/requester.h"
-#include "status_util.h"
+#include "base/status.h"
 #include "vhost/backend_events.h"
 
 namespace gmem::vhost {

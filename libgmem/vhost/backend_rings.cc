@@ -17,7 +17,7 @@
 #include "gmem/vhost/message.h"
 #include "gmem/vhost/protocol.h"
 #include "gmem/vhost/virtqueue.h"
-#include "status_util.h"
+#include "base/status.h"
 
 namespace gmem::vhost {
 

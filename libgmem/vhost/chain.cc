@@ -12,7 +12,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "gmem/vhost/guest_memory_map.h"
-#include "status_util.h"
+#include "base/status.h"
 #include "vhost/chain_builder.h"
 
 namespace gmem::vhost {

@@ -20,7 +20,7 @@
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/protocol.h"
-#include "status_util.h"
+#include "base/status.h"
 
 namespace gmem::vhost {
 namespace {

@@ -14,7 +14,7 @@
 #include "gmem/mapping.h"
 #include "gmem/types.h"
 #include "gmem/vhost/protocol.h"
-#include "status_util.h"
+#include "base/status.h"
 
 namespace gmem::vhost {
 namespace {

@@ -25,8 +25,8 @@
 #include "gmem/vhost/message.h"
 #include "gmem/vhost/protocol.h"
 #include "gmem/vhost/requester.h"
-#include "status_util.h"
-#include "vhost/uptime.h"
+#include "base/status.h"
+#include "base/uptime.h"
 
 namespace gmem::vhost {
 namespace {

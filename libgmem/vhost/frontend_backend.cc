@@ -20,8 +20,8 @@
 #include "gmem/vhost/protocol.h"
 #include "gmem/vhost/responder.h"
 #include "gmem/vhost/shared_objects.h"
-#include "host_map.h"
-#include "status_util.h"
+#include "base/host_map.h"
+#include "base/status.h"
 
 namespace gmem::vhost {
 namespace {

@@ -19,7 +19,7 @@
 #include "gmem/vhost/message.h"
 #include "gmem/vhost/postcopy.h"
 #include "gmem/vhost/protocol.h"
-#include "status_util.h"
+#include "base/status.h"
 
 namespace gmem::vhost {
 namespace {

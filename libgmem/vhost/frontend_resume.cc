@@ -20,8 +20,8 @@
 #include "gmem/vhost/memory_table.h"
 #include "gmem/vhost/message.h"
 #include "gmem/vhost/protocol.h"
-#include "host_map.h"
-#include "status_util.h"
+#include "base/host_map.h"
+#include "base/status.h"
 
 namespace gmem::vhost {
 namespace {

@@ -24,8 +24,8 @@
 #include "gmem/vhost/message.h"
 #include "gmem/vhost/protocol.h"
 #include "gmem/vhost/requester.h"
-#include "host_map.h"
-#include "status_util.h"
+#include "base/host_map.h"
+#include "base/status.h"
 
 namespace gmem::vhost {
 namespace {

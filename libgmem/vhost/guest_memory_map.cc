@@ -27,7 +27,7 @@
 #include "gmem/vhost/iotlb.h"
 #include "gmem/vhost/message.h"
 #include "gmem/vhost/protocol.h"
-#include "status_util.h"
+#include "base/status.h"
 
 namespace gmem::vhost {
 namespace {

@@ -19,7 +19,7 @@
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/guest_memory_map.h"
 #include "gmem/vhost/protocol.h"
-#include "status_util.h"
+#include "base/status.h"
 #include "vhost/inflight_format.h"
 
 namespace gmem::vhost {

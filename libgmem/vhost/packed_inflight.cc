@@ -15,7 +15,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "gmem/vhost/guest_memory_map.h"
-#include "status_util.h"
+#include "base/status.h"
 #include "vhost/chain_builder.h"
 #include "vhost/inflight_format.h"
 #include "vhost/ring.h"

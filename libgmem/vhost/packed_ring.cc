@@ -13,7 +13,7 @@
 #include "gmem/vhost/chain.h"
 #include "gmem/vhost/guest_memory_map.h"
 #include "gmem/vhost/virtqueue.h"
-#include "status_util.h"
+#include "base/status.h"
 #include "vhost/chain_builder.h"
 #include "vhost/packed_inflight.h"
 #include "vhost/ring.h"

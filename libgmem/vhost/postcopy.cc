@@ -26,7 +26,7 @@
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/memory_table.h"
-#include "status_util.h"
+#include "base/status.h"
 
 namespace gmem::vhost {
 namespace {

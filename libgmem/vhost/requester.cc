@@ -18,8 +18,8 @@
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/message.h"
 #include "gmem/vhost/protocol.h"
-#include "status_util.h"
-#include "vhost/uptime.h"
+#include "base/status.h"
+#include "base/uptime.h"
 
 namespace gmem::vhost {
 namespace {

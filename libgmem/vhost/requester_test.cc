@@ -24,7 +24,7 @@
 #include "gmem/vhost/responder.h"
 #include "gtest/gtest.h"
 #include "vhost/testing_socket.h"
-#include "vhost/uptime.h"
+#include "base/uptime.h"
 
 namespace gmem::vhost {
 namespace {

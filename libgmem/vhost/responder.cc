@@ -14,7 +14,7 @@
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/message.h"
 #include "gmem/vhost/protocol.h"
-#include "status_util.h"
+#include "base/status.h"
 
 namespace gmem::vhost {
 

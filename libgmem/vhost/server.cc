@@ -20,7 +20,7 @@
 #include "gmem/vhost/backend.h"
 #include "gmem/vhost/connection.h"
 #include "gmem/vhost/device.h"
-#include "status_util.h"
+#include "base/status.h"
 
 namespace gmem::vhost {
 

@@ -16,7 +16,7 @@
 #include "absl/strings/string_view.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/protocol.h"
-#include "status_util.h"
+#include "base/status.h"
 
 namespace gmem::vhost {
 namespace {

@@ -22,7 +22,7 @@
 #include "gmem/vhost/protocol.h"
 #include "mapped_region.h"
 #include "region_mapper.h"
-#include "status_util.h"
+#include "base/status.h"
 
 namespace gmem::vhost {
 namespace {

@@ -14,7 +14,7 @@
 #include "gmem/vhost/chain.h"
 #include "gmem/vhost/guest_memory_map.h"
 #include "gmem/vhost/virtqueue.h"
-#include "status_util.h"
+#include "base/status.h"
 #include "vhost/chain_builder.h"
 #include "vhost/inflight_format.h"
 #include "vhost/ring.h"

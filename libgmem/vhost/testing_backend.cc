@@ -16,7 +16,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "gtest/gtest.h"
-#include "mutex.h"
+#include "base/mutex.h"
 
 namespace gmem::vhost::testing {
 namespace {

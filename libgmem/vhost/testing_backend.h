@@ -21,7 +21,7 @@
 #include "gmem/vhost/connection.h"
 #include "gmem/vhost/message.h"
 #include "gmem/vhost/protocol.h"
-#include "mutex.h"
+#include "base/mutex.h"
 #include "vhost/testing_socket.h"
 
 #pragma GCC visibility push(hidden)

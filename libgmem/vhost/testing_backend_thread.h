@@ -24,7 +24,7 @@
 #include "gmem/vhost/backend.h"
 #include "gmem/vhost/connection.h"
 #include "gmem/vhost/device.h"
-#include "mutex.h"
+#include "base/mutex.h"
 #include "vhost/testing_socket.h"
 
 #pragma GCC visibility push(hidden)

@@ -22,7 +22,7 @@
 #include "absl/types/span.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/protocol.h"
-#include "status_util.h"
+#include "base/status.h"
 
 namespace gmem::vhost::testing {
 

@@ -19,7 +19,7 @@
 #include "gmem/vhost/dirty_marks.h"
 #include "gmem/vhost/guest_memory_map.h"
 #include "gmem/vhost/protocol.h"
-#include "status_util.h"
+#include "base/status.h"
 #include "vhost/chain_builder.h"
 #include "vhost/ring.h"
 

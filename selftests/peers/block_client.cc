@@ -10,7 +10,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
-#include "status_util.h"
+#include "base/status.h"
 #include "vhost/testing_driver_ring.h"
 
 namespace gmem::vhost::testing {

@@ -15,7 +15,7 @@
 #include "absl/types/span.h"
 #include "peer.h"
 #include "qtest.h"
-#include "status_util.h"
+#include "base/status.h"
 
 namespace gmem::vhost::testing {
 namespace {

@@ -26,7 +26,7 @@
 #include "absl/types/span.h"
 #include "gmem/unique_fd.h"
 #include "peer.h"
-#include "status_util.h"
+#include "base/status.h"
 
 namespace gmem::vhost::testing {
 namespace {

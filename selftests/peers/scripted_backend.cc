@@ -21,7 +21,7 @@
 #include "gmem/vhost/protocol.h"
 #include "gmem/vhost/requester.h"
 #include "gmem/vhost/responder.h"
-#include "status_util.h"
+#include "base/status.h"
 
 namespace gmem::vhost::testing {
 namespace {

@@ -27,7 +27,7 @@
 #include "gmem/vhost/frontend.h"
 #include "peer.h"
 #include "session.h"
-#include "status_util.h"
+#include "base/status.h"
 #include "vhost/testing_driver_ring.h"
 
 namespace gmem::vhost::testing {

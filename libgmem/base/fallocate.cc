@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "fallocate.h"
+#include "base/fallocate.h"
 
 #include <fcntl.h>
 #include <linux/falloc.h>

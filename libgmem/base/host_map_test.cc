@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "host_map.h"
+#include "base/host_map.h"
 
 #include <gtest/gtest.h>
 #include <sys/mman.h>

@@ -17,7 +17,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
 #include "gmem/types.h"
-#include "status_util.h"
+#include "base/status.h"
 
 namespace gmem {
 

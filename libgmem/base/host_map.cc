@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "host_map.h"
+#include "base/host_map.h"
 
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -12,7 +12,7 @@
 #include "absl/types/span.h"
 #include "gmem/mapping.h"
 #include "gmem/types.h"
-#include "status_util.h"
+#include "base/status.h"
 
 namespace gmem::internal {
 

@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "status_util.h"
+#include "base/status.h"
 
 namespace gmem {
 

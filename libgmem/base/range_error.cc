@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "range_error.h"
+#include "base/range_error.h"
 
 #include <cstdint>
 #include <limits>
