@@ -10,7 +10,7 @@
 #include "gmem/mapping.h"
 #include "gmem/types.h"
 #include "base/host_map.h"
-#include "region_mapper.h"
+#include "mapper/region_mapper.h"
 #include "base/status.h"
 
 namespace gmem::internal {

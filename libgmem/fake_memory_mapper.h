@@ -15,7 +15,7 @@
 #include "gmem/mapping.h"
 #include "gmem/types.h"
 #include "base/mutex.h"
-#include "region_mapper.h"
+#include "mapper/region_mapper.h"
 
 // Not for the shared library's users to link with.
 #pragma GCC visibility push(hidden)

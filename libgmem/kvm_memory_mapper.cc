@@ -14,8 +14,8 @@
 #include "gmem/mapping.h"
 #include "gmem/memory_mapper.h"
 #include "gmem/types.h"
-#include "mapped_region.h"
-#include "region_mapper.h"
+#include "mapper/mapped_region.h"
+#include "mapper/region_mapper.h"
 #include "base/status.h"
 
 namespace gmem::kvm {

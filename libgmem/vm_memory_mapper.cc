@@ -17,7 +17,7 @@
 #include "gmem/vm.h"
 #include "gmem/window.h"
 #include "base/host_map.h"
-#include "region_mapper.h"
+#include "mapper/region_mapper.h"
 #include "base/status.h"
 
 namespace gmem {

@@ -20,8 +20,8 @@
 #include "gmem/memory_mapper.h"
 #include "gmem/types.h"
 #include "gmem/vhost/protocol.h"
-#include "mapped_region.h"
-#include "region_mapper.h"
+#include "mapper/mapped_region.h"
+#include "mapper/region_mapper.h"
 #include "base/status.h"
 
 namespace gmem::vhost {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "region_mapper.h"
+#include "mapper/region_mapper.h"
 
 #include <algorithm>
 #include <cerrno>
