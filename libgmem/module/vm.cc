@@ -31,7 +31,7 @@
 #include "gmem/unique_fd.h"
 #include "base/range_error.h"
 #include "base/status.h"
-#include "vm_error.h"
+#include "module/vm_error.h"
 
 namespace gmem {
 namespace {

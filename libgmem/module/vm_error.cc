@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "vm_error.h"
+#include "module/vm_error.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
