@@ -14,7 +14,7 @@
 #include <map>
 
 #include "gmem/unique_fd.h"
-#include "kvm_abi.h"
+#include "kvm/abi.h"
 
 namespace gmem::internal {
 namespace {

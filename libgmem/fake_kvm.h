@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "gmem/unique_fd.h"
-#include "kvm_abi.h"
+#include "kvm/abi.h"
 
 // Not for the shared library's users to link with.
 #pragma GCC visibility push(hidden)

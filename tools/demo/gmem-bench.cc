@@ -12,7 +12,7 @@
 #include <string>
 #include <thread>
 
-#include "kvm_abi.h"
+#include "kvm/abi.h"
 #include "gmem_calls.h"
 #include "testing/kvm_agent.h"
 

@@ -22,8 +22,8 @@
 #include "gmem/mapping.h"
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
-#include "kvm_abi.h"
-#include "kvm_vm_state.h"
+#include "kvm/abi.h"
+#include "kvm/vm_state.h"
 #include "base/mutex.h"
 #include "base/status.h"
 

@@ -9,7 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "gmem/kvm/memory_fault.h"
 #include "gmem/types.h"
-#include "kvm_abi.h"
+#include "kvm/abi.h"
 
 namespace gmem::kvm {
 namespace {

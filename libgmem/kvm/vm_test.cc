@@ -21,7 +21,7 @@
 #include "gmem/status.h"
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
-#include "kvm_abi.h"
+#include "kvm/abi.h"
 
 namespace gmem::kvm {
 namespace {

@@ -26,7 +26,7 @@
 #include "absl/time/time.h"
 #include "gmem/kvm/fd_store.h"
 #include "gmem/unique_fd.h"
-#include "kvm_fd_name.h"
+#include "kvm/fd_name.h"
 #include "base/status.h"
 
 namespace gmem::kvm {

@@ -11,7 +11,7 @@
 #include "gmem/kvm/capabilities.h"
 #include "gmem/status.h"
 #include "gmem/unique_fd.h"
-#include "kvm_abi.h"
+#include "kvm/abi.h"
 
 namespace gmem::kvm {
 namespace {

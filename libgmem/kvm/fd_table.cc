@@ -19,7 +19,7 @@
 #include "absl/strings/string_view.h"
 #include "gmem/kvm/fd_table.h"
 #include "gmem/unique_fd.h"
-#include "kvm_fd_name.h"
+#include "kvm/fd_name.h"
 #include "base/status.h"
 
 namespace gmem::kvm {

@@ -9,7 +9,7 @@
 
 #include "gmem/kvm/memory_fault.h"
 #include "gmem/types.h"
-#include "kvm_abi.h"
+#include "kvm/abi.h"
 
 namespace gmem::kvm {
 namespace {

@@ -27,7 +27,7 @@
 #include "gmem/status.h"
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
-#include "kvm_abi.h"
+#include "kvm/abi.h"
 #include "testing_kvm_guest.h"
 
 namespace gmem::kvm {

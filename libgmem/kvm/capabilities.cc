@@ -12,7 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "gmem/kvm/capabilities.h"
-#include "kvm_abi.h"
+#include "kvm/abi.h"
 #include "base/status.h"
 
 namespace gmem::kvm {
