@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "monitor_message.h"
+#include "monitor/message.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

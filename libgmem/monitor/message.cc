@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "monitor_message.h"
+#include "monitor/message.h"
 
 #include <libmnl/libmnl.h>
 #include <linux/genetlink.h>

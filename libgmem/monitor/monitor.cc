@@ -26,7 +26,7 @@
 #include "absl/types/span.h"
 #include "gmem/device.h"
 #include "gmem/types.h"
-#include "monitor_message.h"
+#include "monitor/message.h"
 #include "base/status.h"
 
 namespace gmem {
