@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "vhost/packed_inflight.h"
+#include "vhost/queue/packed_inflight.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -16,9 +16,9 @@
 #include "absl/types/span.h"
 #include "gmem/vhost/guest_memory_map.h"
 #include "base/status.h"
-#include "vhost/chain_builder.h"
-#include "vhost/inflight_format.h"
-#include "vhost/ring.h"
+#include "vhost/queue/chain_builder.h"
+#include "vhost/queue/inflight_format.h"
+#include "vhost/queue/ring.h"
 
 namespace gmem::vhost {
 namespace virtqueue_internal {

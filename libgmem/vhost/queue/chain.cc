@@ -13,7 +13,7 @@
 #include "absl/types/span.h"
 #include "gmem/vhost/guest_memory_map.h"
 #include "base/status.h"
-#include "vhost/chain_builder.h"
+#include "vhost/queue/chain_builder.h"
 
 namespace gmem::vhost {
 namespace {

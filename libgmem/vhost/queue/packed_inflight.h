@@ -13,8 +13,8 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "gmem/vhost/guest_memory_map.h"
-#include "vhost/chain_builder.h"
-#include "vhost/inflight_format.h"
+#include "vhost/queue/chain_builder.h"
+#include "vhost/queue/inflight_format.h"
 
 #pragma GCC visibility push(hidden)
 namespace gmem::vhost::virtqueue_internal {

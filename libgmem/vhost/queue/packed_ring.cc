@@ -14,9 +14,9 @@
 #include "gmem/vhost/guest_memory_map.h"
 #include "gmem/vhost/virtqueue.h"
 #include "base/status.h"
-#include "vhost/chain_builder.h"
-#include "vhost/packed_inflight.h"
-#include "vhost/ring.h"
+#include "vhost/queue/chain_builder.h"
+#include "vhost/queue/packed_inflight.h"
+#include "vhost/queue/ring.h"
 
 namespace gmem::vhost {
 namespace virtqueue_internal {

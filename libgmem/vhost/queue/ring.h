@@ -11,7 +11,7 @@
 #include "gmem/vhost/chain.h"
 #include "gmem/vhost/guest_memory_map.h"
 #include "gmem/vhost/virtqueue.h"
-#include "vhost/chain_builder.h"
+#include "vhost/queue/chain_builder.h"
 
 #pragma GCC visibility push(hidden)
 namespace gmem::vhost::virtqueue_internal {

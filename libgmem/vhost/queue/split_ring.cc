@@ -15,9 +15,9 @@
 #include "gmem/vhost/guest_memory_map.h"
 #include "gmem/vhost/virtqueue.h"
 #include "base/status.h"
-#include "vhost/chain_builder.h"
-#include "vhost/inflight_format.h"
-#include "vhost/ring.h"
+#include "vhost/queue/chain_builder.h"
+#include "vhost/queue/inflight_format.h"
+#include "vhost/queue/ring.h"
 
 namespace gmem::vhost {
 namespace virtqueue_internal {

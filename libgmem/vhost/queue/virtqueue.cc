@@ -20,8 +20,8 @@
 #include "gmem/vhost/guest_memory_map.h"
 #include "gmem/vhost/protocol.h"
 #include "base/status.h"
-#include "vhost/chain_builder.h"
-#include "vhost/ring.h"
+#include "vhost/queue/chain_builder.h"
+#include "vhost/queue/ring.h"
 
 namespace gmem::vhost {
 namespace {

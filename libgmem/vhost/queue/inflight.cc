@@ -20,7 +20,7 @@
 #include "gmem/vhost/guest_memory_map.h"
 #include "gmem/vhost/protocol.h"
 #include "base/status.h"
-#include "vhost/inflight_format.h"
+#include "vhost/queue/inflight_format.h"
 
 namespace gmem::vhost {
 namespace {
