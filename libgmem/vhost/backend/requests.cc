@@ -23,7 +23,7 @@
 #include "gmem/vhost/protocol.h"
 #include "gmem/vhost/requester.h"
 #include "base/status.h"
-#include "vhost/backend_events.h"
+#include "vhost/backend/events.h"
 
 namespace gmem::vhost {
 namespace {

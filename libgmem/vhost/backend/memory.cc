@@ -32,7 +32,7 @@
 #include "gmem/vhost/message.h"
 #include "gmem/vhost/protocol.h"
 #include "base/status.h"
-#include "vhost/backend_events.h"
+#include "vhost/backend/events.h"
 
 namespace gmem::vhost {
 namespace {

@@ -32,7 +32,7 @@
 #include "gmem/vhost/requester.h"
 #include "gmem/vhost/responder.h"
 #include "base/status.h"
-#include "vhost/backend_events.h"
+#include "vhost/backend/events.h"
 
 namespace gmem::vhost {
 namespace {

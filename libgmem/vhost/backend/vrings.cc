@@ -24,7 +24,7 @@
 #include "gmem/vhost/protocol.h"
 #include "gmem/vhost/virtqueue.h"
 #include "base/status.h"
-#include "vhost/backend_events.h"
+#include "vhost/backend/events.h"
 
 namespace gmem::vhost {
 namespace {
