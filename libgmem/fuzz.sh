@@ -8,7 +8,7 @@ out=$1
 seconds=$2
 shift 2
 
-"$out/tests/vhost/fuzz_seeds" "$out/seeds" || exit
+"$out/tests/vhost/fuzz/seeds" "$out/seeds" || exit
 
 echo "TAP version 13"
 echo "1..$#"

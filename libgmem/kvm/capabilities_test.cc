@@ -7,7 +7,7 @@
 #include <string>
 
 #include "absl/status/status.h"
-#include "fake_kvm.h"
+#include "testing/fake_kvm.h"
 #include "gmem/kvm/capabilities.h"
 #include "gmem/status.h"
 #include "gmem/unique_fd.h"

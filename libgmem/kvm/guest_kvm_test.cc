@@ -28,7 +28,7 @@
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
 #include "kvm/abi.h"
-#include "testing_kvm_guest.h"
+#include "testing/kvm_guest.h"
 
 namespace gmem::kvm {
 namespace {

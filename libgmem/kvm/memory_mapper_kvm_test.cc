@@ -14,7 +14,7 @@
 #include "gmem/memory_mapper.h"
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
-#include "testing_kvm_guest.h"
+#include "testing/kvm_guest.h"
 
 namespace gmem::kvm {
 namespace {

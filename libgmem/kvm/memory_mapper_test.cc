@@ -11,7 +11,7 @@
 #include <string>
 
 #include "absl/status/status.h"
-#include "fake_kvm.h"
+#include "testing/fake_kvm.h"
 #include "gmem/kvm/memory_mapper.h"
 #include "gmem/kvm/vm.h"
 #include "gmem/mapping.h"

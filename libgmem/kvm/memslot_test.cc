@@ -15,7 +15,7 @@
 
 #include "absl/status/status.h"
 #include "absl/types/span.h"
-#include "fake_kvm.h"
+#include "testing/fake_kvm.h"
 #include "gmem/kvm/guest_memfd.h"
 #include "gmem/kvm/memslot.h"
 #include "gmem/kvm/vm.h"

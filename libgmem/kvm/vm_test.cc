@@ -14,7 +14,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "fake_kvm.h"
+#include "testing/fake_kvm.h"
 #include "gmem/kvm/guest_memfd.h"
 #include "gmem/kvm/vm.h"
 #include "gmem/mapping.h"

@@ -10,7 +10,7 @@
 #include "gmem/device.h"
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
-#include "testing_module.h"
+#include "testing/module.h"
 
 namespace gmem {
 namespace {

@@ -21,7 +21,7 @@
 #include "gmem/mapping.h"
 #include "gmem/types.h"
 #include "gmem/vm.h"
-#include "testing_module.h"
+#include "testing/module.h"
 
 namespace gmem::gunyah {
 namespace {

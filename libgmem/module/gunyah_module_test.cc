@@ -9,7 +9,7 @@
 #include "gmem/gunyah.h"
 #include "gmem/types.h"
 #include "gmem/vm.h"
-#include "testing_module.h"
+#include "testing/module.h"
 
 namespace gmem::gunyah {
 namespace {

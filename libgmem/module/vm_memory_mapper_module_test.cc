@@ -19,7 +19,7 @@
 #include "gmem/vm.h"
 #include "gmem/vm_memory_mapper.h"
 #include "gmem/window.h"
-#include "testing_module.h"
+#include "testing/module.h"
 
 namespace gmem {
 namespace {

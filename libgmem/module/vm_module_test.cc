@@ -14,7 +14,7 @@
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vm.h"
-#include "testing_module.h"
+#include "testing/module.h"
 
 namespace gmem {
 namespace {

@@ -16,7 +16,7 @@
 #include "gmem/types.h"
 #include "gmem/vm.h"
 #include "gmem/window.h"
-#include "testing_module.h"
+#include "testing/module.h"
 
 namespace gmem {
 namespace {

@@ -24,7 +24,7 @@
 #include "gmem/unique_fd.h"
 #include "gmem/vm.h"
 #include "gmem/window.h"
-#include "testing_module.h"
+#include "testing/module.h"
 
 namespace gmem {
 namespace {

@@ -21,10 +21,10 @@
 #include "gmem/vhost/frontend.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "vhost/testing_both_ends.h"
-#include "vhost/testing_frontend.h"
-#include "vhost/testing_ring.h"
-#include "vhost/testing_socket.h"
+#include "vhost/testing/both_ends.h"
+#include "vhost/testing/frontend.h"
+#include "vhost/testing/ring.h"
+#include "vhost/testing/socket.h"
 
 namespace gmem::vhost {
 namespace {

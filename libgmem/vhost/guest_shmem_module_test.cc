@@ -36,8 +36,8 @@
 #include "gmem/vhost/virtqueue.h"
 #include "gmem/vm_memory_mapper.h"
 #include "gmem/window.h"
-#include "testing_kvm_guest.h"
-#include "testing_module.h"
+#include "testing/kvm_guest.h"
+#include "testing/module.h"
 
 namespace gmem::vhost {
 namespace {

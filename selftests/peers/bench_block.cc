@@ -20,7 +20,7 @@
 #include "gmem/vhost/frontend.h"
 #include "peer.h"
 #include "session.h"
-#include "vhost/testing_driver_ring.h"
+#include "vhost/testing/driver_ring.h"
 
 namespace gmem::vhost::testing {
 namespace {

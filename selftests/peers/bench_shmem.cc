@@ -29,7 +29,7 @@
 #include "qtest.h"
 #include "scripted_backend.h"
 #include "session.h"
-#include "vhost/testing_driver_ring.h"
+#include "vhost/testing/driver_ring.h"
 
 namespace gmem::vhost::testing {
 namespace {

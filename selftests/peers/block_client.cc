@@ -11,7 +11,7 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "base/status.h"
-#include "vhost/testing_driver_ring.h"
+#include "vhost/testing/driver_ring.h"
 
 namespace gmem::vhost::testing {
 namespace {

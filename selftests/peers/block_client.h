@@ -13,7 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "vhost/testing_driver_ring.h"
+#include "vhost/testing/driver_ring.h"
 
 namespace gmem::vhost::testing {
 

@@ -28,7 +28,7 @@
 #include "gmem/vhost/protocol.h"
 #include "peer.h"
 #include "session.h"
-#include "vhost/testing_driver_ring.h"
+#include "vhost/testing/driver_ring.h"
 
 namespace gmem::vhost::testing {
 namespace {

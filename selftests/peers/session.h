@@ -13,7 +13,7 @@
 #include "gmem/vhost/connection.h"
 #include "gmem/vhost/frontend.h"
 #include "gmem/vhost/protocol.h"
-#include "vhost/testing_driver_ring.h"
+#include "vhost/testing/driver_ring.h"
 
 namespace gmem::vhost::testing {
 

@@ -28,7 +28,7 @@
 #include "peer.h"
 #include "session.h"
 #include "base/status.h"
-#include "vhost/testing_driver_ring.h"
+#include "vhost/testing/driver_ring.h"
 
 namespace gmem::vhost::testing {
 namespace {

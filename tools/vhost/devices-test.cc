@@ -20,7 +20,7 @@
 #include "gmem/vhost/protocol.h"
 #include "shm_device.h"
 #include "shm_protocol.h"
-#include "vhost/testing_scripted_frontend.h"
+#include "vhost/testing/scripted_frontend.h"
 
 namespace {
 

@@ -8,8 +8,8 @@
 #include "gmem/status.h"
 #include "gmem/vhost/message.h"
 #include "gmem/vhost/protocol.h"
-#include "vhost/testing_device.h"
-#include "vhost/testing_ring.h"
+#include "vhost/testing/device.h"
+#include "vhost/testing/ring.h"
 
 namespace gmem::vhost {
 namespace {

@@ -15,8 +15,8 @@
 #include "gmem/vhost/connection.h"
 #include "gmem/vhost/message.h"
 #include "gmem/vhost/protocol.h"
-#include "vhost/testing_device.h"
-#include "vhost/testing_socket.h"
+#include "vhost/testing/device.h"
+#include "vhost/testing/socket.h"
 
 namespace gmem::vhost {
 namespace {

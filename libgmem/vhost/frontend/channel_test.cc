@@ -16,8 +16,8 @@
 #include "gmem/vhost/frontend.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "vhost/testing_frontend.h"
-#include "vhost/testing_socket.h"
+#include "vhost/testing/frontend.h"
+#include "vhost/testing/socket.h"
 
 namespace gmem::vhost {
 namespace {

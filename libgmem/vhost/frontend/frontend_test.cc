@@ -23,7 +23,7 @@
 #include "gmem/status.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "vhost/testing_frontend.h"
+#include "vhost/testing/frontend.h"
 
 namespace gmem::vhost {
 namespace {

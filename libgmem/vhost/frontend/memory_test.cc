@@ -30,8 +30,8 @@
 #include "gmem/vhost/postcopy.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "vhost/testing_frontend.h"
-#include "vhost/testing_socket.h"
+#include "vhost/testing/frontend.h"
+#include "vhost/testing/socket.h"
 
 namespace gmem::vhost {
 namespace {

@@ -17,7 +17,7 @@
 #include "gmem/vhost/shmem.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "vhost/testing_frontend.h"
+#include "vhost/testing/frontend.h"
 
 namespace gmem::vhost {
 namespace {

@@ -12,7 +12,7 @@
 #include <utility>
 
 #include "absl/status/status.h"
-#include "fake_memory_mapper.h"
+#include "testing/fake_memory_mapper.h"
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
 #include "gtest/gtest.h"

@@ -18,7 +18,7 @@
 #include "gmem/vhost/frontend.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "vhost/testing_frontend.h"
+#include "vhost/testing/frontend.h"
 
 namespace gmem::vhost {
 namespace {

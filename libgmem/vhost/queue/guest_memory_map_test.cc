@@ -14,7 +14,7 @@
 #include "gmem/vhost/iotlb.h"
 #include "gmem/vhost/message.h"
 #include "gmem/vhost/protocol.h"
-#include "vhost/testing_ring.h"
+#include "vhost/testing/ring.h"
 
 namespace gmem::vhost {
 namespace {

@@ -18,7 +18,7 @@
 #include "gmem/vhost/guest_memory_map.h"
 #include "gmem/vhost/inflight.h"
 #include "gmem/vhost/iotlb.h"
-#include "vhost/testing_ring.h"
+#include "vhost/testing/ring.h"
 
 namespace gmem::vhost {
 namespace {

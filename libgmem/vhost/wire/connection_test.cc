@@ -27,7 +27,7 @@
 #include "gmem/vhost/message.h"
 #include "gmem/vhost/protocol.h"
 #include "gtest/gtest.h"
-#include "vhost/testing_socket.h"
+#include "vhost/testing/socket.h"
 
 namespace gmem::vhost {
 namespace {

@@ -23,7 +23,7 @@
 #include "gmem/vhost/protocol.h"
 #include "gmem/vhost/responder.h"
 #include "gtest/gtest.h"
-#include "vhost/testing_socket.h"
+#include "vhost/testing/socket.h"
 #include "base/uptime.h"
 
 namespace gmem::vhost {

@@ -20,7 +20,7 @@
 #include "gmem/vhost/message.h"
 #include "gmem/vhost/protocol.h"
 #include "gmem/vhost/virtqueue.h"
-#include "vhost/testing_scripted_frontend.h"
+#include "vhost/testing/scripted_frontend.h"
 
 namespace gmem::vhost::testing_frontend {
 

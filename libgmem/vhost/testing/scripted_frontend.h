@@ -26,8 +26,8 @@
 #include "gmem/vhost/protocol.h"
 #include "gmem/vhost/requester.h"
 #include "gmem/vhost/responder.h"
-#include "vhost/testing_ring.h"
-#include "vhost/testing_socket.h"
+#include "vhost/testing/ring.h"
+#include "vhost/testing/socket.h"
 
 namespace gmem::vhost::testing_frontend {
 

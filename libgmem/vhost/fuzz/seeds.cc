@@ -13,7 +13,7 @@
 #include "absl/types/span.h"
 #include "gmem/vhost/message.h"
 #include "gmem/vhost/protocol.h"
-#include "vhost/testing_fuzz.h"
+#include "vhost/fuzz/records.h"
 
 namespace gmem::vhost {
 namespace {

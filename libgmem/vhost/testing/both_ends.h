@@ -25,9 +25,9 @@
 #include "gmem/vhost/shared_objects.h"
 #include "gmem/vhost/shmem.h"
 #include "gtest/gtest.h"
-#include "vhost/testing_backend_thread.h"
-#include "vhost/testing_frontend.h"
-#include "vhost/testing_ring.h"
+#include "vhost/testing/backend_thread.h"
+#include "vhost/testing/frontend.h"
+#include "vhost/testing/ring.h"
 
 #pragma GCC visibility push(hidden)
 namespace gmem::vhost::testing {

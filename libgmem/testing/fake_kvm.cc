@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "fake_kvm.h"
+#include "testing/fake_kvm.h"
 
 #include <fcntl.h>
 #include <sys/eventfd.h>

@@ -21,7 +21,7 @@
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/message.h"
 #include "gmem/vhost/protocol.h"
-#include "vhost/testing_socket.h"
+#include "vhost/testing/socket.h"
 
 namespace gmem::vhost::testing {
 

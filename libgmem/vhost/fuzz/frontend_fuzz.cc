@@ -27,7 +27,7 @@
 #include "gmem/vhost/protocol.h"
 #include "gmem/vhost/shared_objects.h"
 #include "gmem/vhost/shmem.h"
-#include "vhost/testing_fuzz.h"
+#include "vhost/fuzz/records.h"
 
 namespace gmem::vhost {
 namespace {

@@ -24,8 +24,8 @@
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/frontend.h"
 #include "gtest/gtest.h"
-#include "vhost/testing_backend.h"
-#include "vhost/testing_socket.h"
+#include "vhost/testing/backend.h"
+#include "vhost/testing/socket.h"
 
 #pragma GCC visibility push(hidden)
 namespace gmem::vhost::testing {

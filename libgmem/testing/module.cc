@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "testing_module.h"
+#include "testing/module.h"
 
 #include <linux/gmem_test.h>
 #include <gtest/gtest.h>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The contract of MemoryMapper, on the double that tests elsewhere build upon.
-#include "fake_memory_mapper.h"
+#include "testing/fake_memory_mapper.h"
 
 #include <fcntl.h>
 #include <gmock/gmock.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "fake_memory_mapper.h"
+#include "testing/fake_memory_mapper.h"
 
 #include <memory>
 #include <utility>

@@ -23,7 +23,7 @@
 #include "gmem/vhost/device.h"
 #include "gmem/vhost/protocol.h"
 #include "gmem/vhost/virtqueue.h"
-#include "vhost/testing_fuzz.h"
+#include "vhost/fuzz/records.h"
 
 namespace gmem::vhost {
 namespace {

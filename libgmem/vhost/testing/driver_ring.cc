@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "vhost/testing_driver_ring.h"
+#include "vhost/testing/driver_ring.h"
 
 #include <poll.h>
 #include <sys/eventfd.h>

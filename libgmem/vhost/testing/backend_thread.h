@@ -25,7 +25,7 @@
 #include "gmem/vhost/connection.h"
 #include "gmem/vhost/device.h"
 #include "base/mutex.h"
-#include "vhost/testing_socket.h"
+#include "vhost/testing/socket.h"
 
 #pragma GCC visibility push(hidden)
 namespace gmem::vhost::testing {

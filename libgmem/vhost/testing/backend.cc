@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "vhost/testing_backend.h"
+#include "vhost/testing/backend.h"
 
 #include <poll.h>
 #include <sys/eventfd.h>

@@ -22,7 +22,7 @@
 #include "gmem/vhost/message.h"
 #include "gmem/vhost/protocol.h"
 #include "base/mutex.h"
-#include "vhost/testing_socket.h"
+#include "vhost/testing/socket.h"
 
 #pragma GCC visibility push(hidden)
 namespace gmem::vhost::testing {
