@@ -7,13 +7,13 @@
 # were built in. It comes from the virtual machine as text, behind the tests' output.
 set -euo pipefail
 
-here=$(cd "$(dirname "$0")" && pwd)
+here=$(cd "$(dirname "$0")/.." && pwd)
 vm=$here/../selftests/runner
 out=$1
 shift
 
 module=$("$vm/build-module" base test)
-files=(--file "$here/run-tests.sh")
+files=(--file "$here/scripts/run-tests.sh")
 names=()
 for test in "$@"; do
 	files+=(--file "$test")

@@ -6,7 +6,7 @@
 # Usage: docs-test.sh FOLDER
 set -euo pipefail
 
-here=$(cd "$(dirname "$0")" && pwd)
+here=$(cd "$(dirname "$0")/.." && pwd)
 top=$here/..
 vm=$top/selftests/runner
 out=$1
@@ -18,7 +18,7 @@ result=$out/docs-test.output
 unset OUT PREFIX DESTDIR STATIC MAKEFLAGS MFLAGS
 
 samples() {
-	python3 "$here/docs-samples.py" "$@"
+	python3 "$here/scripts/docs-samples.py" "$@"
 }
 
 # commands NAME FOLDER: those that the pages show under that name, in their order
