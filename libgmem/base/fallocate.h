@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // fallocate() that gets to its end. Not installed.
-#ifndef GMEM_FALLOCATE_H_
-#define GMEM_FALLOCATE_H_
+#ifndef GMEM_BASE_FALLOCATE_H_
+#define GMEM_BASE_FALLOCATE_H_
 
 #include "gmem/types.h"
 
@@ -20,4 +20,4 @@ int FallocateInChunks(int fd, int mode, ByteRange range, ByteSize page_size);
 }  // namespace gmem::internal
 #pragma GCC visibility pop
 
-#endif  // GMEM_FALLOCATE_H_
+#endif  // GMEM_BASE_FALLOCATE_H_

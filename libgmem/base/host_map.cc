@@ -10,9 +10,9 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
+#include "base/status.h"
 #include "gmem/mapping.h"
 #include "gmem/types.h"
-#include "base/status.h"
 
 namespace gmem::internal {
 
@@ -41,10 +41,9 @@ absl::Status CheckFileReaches(int fd, ByteOffset offset, ByteSize size) {
   const uint64_t mask = HostPageSize().value() - 1;
   const ByteOffset end((static_cast<uint64_t>(stat.st_size) + mask) & ~mask);
   if (offset + size <= end) return absl::OkStatus();
-  return CheckError(EINVAL,
-                    absl::StrCat(ToString(size), " from offset ", ToString(offset),
-                                 " of descriptor ", fd, " reach beyond its file, of ",
-                                 ToString(ByteSize(static_cast<uint64_t>(stat.st_size)))));
+  return CheckError(EINVAL, absl::StrCat(ToString(size), " from offset ", ToString(offset),
+                                         " of descriptor ", fd, " reach beyond its file, of ",
+                                         ToString(ByteSize(static_cast<uint64_t>(stat.st_size)))));
 }
 
 absl::Status ReserveOver(absl::Span<uint8_t> addresses) {

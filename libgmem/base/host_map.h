@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Mapping over addresses that this process has reserved. Not installed.
-#ifndef GMEM_HOST_MAP_H_
-#define GMEM_HOST_MAP_H_
+#ifndef GMEM_BASE_HOST_MAP_H_
+#define GMEM_BASE_HOST_MAP_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -33,4 +33,4 @@ absl::Status ReserveOver(absl::Span<uint8_t> addresses);
 }  // namespace gmem::internal
 #pragma GCC visibility pop
 
-#endif  // GMEM_HOST_MAP_H_
+#endif  // GMEM_BASE_HOST_MAP_H_

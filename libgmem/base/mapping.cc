@@ -16,8 +16,8 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
-#include "gmem/types.h"
 #include "base/status.h"
+#include "gmem/types.h"
 
 namespace gmem {
 

@@ -2,8 +2,8 @@
 // std::mutex with Abseil's annotations, which clang checks. Not absl::Mutex: that of a
 // distribution's Abseil isn't built for ThreadSanitizer, which would then take all that
 // it guards for races. Not installed.
-#ifndef GMEM_MUTEX_H_
-#define GMEM_MUTEX_H_
+#ifndef GMEM_BASE_MUTEX_H_
+#define GMEM_BASE_MUTEX_H_
 
 #include <mutex>
 
@@ -40,4 +40,4 @@ class ABSL_SCOPED_LOCKABLE MutexLock {
 }  // namespace gmem::internal
 #pragma GCC visibility pop
 
-#endif  // GMEM_MUTEX_H_
+#endif  // GMEM_BASE_MUTEX_H_

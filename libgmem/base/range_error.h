@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What is wrong with a range that the kernel refused. Not installed.
-#ifndef GMEM_RANGE_ERROR_H_
-#define GMEM_RANGE_ERROR_H_
+#ifndef GMEM_BASE_RANGE_ERROR_H_
+#define GMEM_BASE_RANGE_ERROR_H_
 
 #include <cstdint>
 #include <string>
@@ -31,4 +31,4 @@ std::string FindRangeError(const RangeRules& rules, uint64_t start, ByteSize siz
 }  // namespace gmem::internal
 #pragma GCC visibility pop
 
-#endif  // GMEM_RANGE_ERROR_H_
+#endif  // GMEM_BASE_RANGE_ERROR_H_

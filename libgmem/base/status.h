@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // How the library makes errors. Not installed.
-#ifndef GMEM_STATUS_UTIL_H_
-#define GMEM_STATUS_UTIL_H_
+#ifndef GMEM_BASE_STATUS_H_
+#define GMEM_BASE_STATUS_H_
 
 #include <utility>
 
@@ -43,4 +43,4 @@ absl::Status CheckError(int error, absl::string_view message);
   if (!statusor.ok()) return std::move(statusor).status(); \
   lhs = *std::move(statusor)
 
-#endif  // GMEM_STATUS_UTIL_H_
+#endif  // GMEM_BASE_STATUS_H_

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The clock of deadlines. Not installed.
-#ifndef GMEM_VHOST_UPTIME_H_
-#define GMEM_VHOST_UPTIME_H_
+#ifndef GMEM_BASE_UPTIME_H_
+#define GMEM_BASE_UPTIME_H_
 
 #include <ctime>
 
@@ -21,4 +21,4 @@ inline absl::Duration Uptime() {
 }  // namespace gmem::internal
 #pragma GCC visibility pop
 
-#endif  // GMEM_VHOST_UPTIME_H_
+#endif  // GMEM_BASE_UPTIME_H_

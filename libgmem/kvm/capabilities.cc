@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "gmem/kvm/capabilities.h"
+
 #include <sys/ioctl.h>
 #include <sys/utsname.h>
 
@@ -11,9 +13,8 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "gmem/kvm/capabilities.h"
-#include "kvm/abi.h"
 #include "base/status.h"
+#include "kvm/abi.h"
 
 namespace gmem::kvm {
 namespace {

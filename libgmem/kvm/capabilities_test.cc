@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "gmem/kvm/capabilities.h"
+
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -7,11 +9,10 @@
 #include <string>
 
 #include "absl/status/status.h"
-#include "testing/fake_kvm.h"
-#include "gmem/kvm/capabilities.h"
 #include "gmem/status.h"
 #include "gmem/unique_fd.h"
 #include "kvm/abi.h"
+#include "testing/fake_kvm.h"
 
 namespace gmem::kvm {
 namespace {

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "gmem/kvm/fd_store.h"
+
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -24,10 +26,9 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
-#include "gmem/kvm/fd_store.h"
+#include "base/status.h"
 #include "gmem/unique_fd.h"
 #include "kvm/fd_name.h"
-#include "base/status.h"
 
 namespace gmem::kvm {
 namespace {

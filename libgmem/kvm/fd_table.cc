@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "gmem/kvm/fd_table.h"
+
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -17,10 +19,9 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
-#include "gmem/kvm/fd_table.h"
+#include "base/status.h"
 #include "gmem/unique_fd.h"
 #include "kvm/fd_name.h"
-#include "base/status.h"
 
 namespace gmem::kvm {
 namespace {

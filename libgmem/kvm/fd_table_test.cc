@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "gmem/kvm/fd_table.h"
+
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -15,7 +17,6 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "gmem/kvm/fd_table.h"
 #include "gmem/status.h"
 #include "gmem/unique_fd.h"
 
@@ -259,8 +260,8 @@ TEST(KvmFdTableTest, VariablesThatCantBe) {
   const std::string fd = absl::StrCat(file.get());
   for (const std::string& value :
        {std::string("ram"), std::string("=ram"), std::string("x=ram"), std::string("-1=ram"), fd,
-        absl::StrCat(fd, "="), absl::StrCat(fd, "=ram:", fd, "=rom"), std::string("0=ram"), std::string("1048576=ram"),
-        std::string("99999999999=ram")}) {
+        absl::StrCat(fd, "="), absl::StrCat(fd, "=ram:", fd, "=rom"), std::string("0=ram"),
+        std::string("1048576=ram"), std::string("99999999999=ram")}) {
     const std::string variable = absl::StrCat(getpid(), ":", value);
     EXPECT_EQ(GetErrno(Inherit({{"GMEM_FDS", variable}}).status()), EINVAL) << variable;
   }

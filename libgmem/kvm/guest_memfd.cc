@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "gmem/kvm/guest_memfd.h"
+
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <sys/stat.h>
@@ -16,12 +18,11 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "base/fallocate.h"
+#include "base/status.h"
 #include "gmem/kvm/capabilities.h"
-#include "gmem/kvm/guest_memfd.h"
 #include "gmem/mapping.h"
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
-#include "base/status.h"
 
 namespace gmem::kvm {
 namespace {

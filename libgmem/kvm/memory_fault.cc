@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "gmem/kvm/memory_fault.h"
+
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
@@ -7,7 +9,6 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
-#include "gmem/kvm/memory_fault.h"
 #include "gmem/types.h"
 #include "kvm/abi.h"
 

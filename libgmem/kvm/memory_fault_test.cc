@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "gmem/kvm/memory_fault.h"
+
 #include <gtest/gtest.h>
 
 #include <cerrno>
@@ -7,7 +9,6 @@
 #include <cstring>
 #include <optional>
 
-#include "gmem/kvm/memory_fault.h"
 #include "gmem/types.h"
 #include "kvm/abi.h"
 

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "gmem/kvm/memory_mapper.h"
+
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
@@ -8,7 +10,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "gmem/kvm/memory_mapper.h"
+#include "base/status.h"
 #include "gmem/kvm/memslot.h"
 #include "gmem/kvm/vm.h"
 #include "gmem/mapping.h"
@@ -16,7 +18,6 @@
 #include "gmem/types.h"
 #include "mapper/mapped_region.h"
 #include "mapper/region_mapper.h"
-#include "base/status.h"
 
 namespace gmem::kvm {
 namespace {

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "gmem/kvm/memory_mapper.h"
+
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -11,8 +13,6 @@
 #include <string>
 
 #include "absl/status/status.h"
-#include "testing/fake_kvm.h"
-#include "gmem/kvm/memory_mapper.h"
 #include "gmem/kvm/vm.h"
 #include "gmem/mapping.h"
 #include "gmem/memory_mapper.h"
@@ -20,6 +20,7 @@
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
 #include "kvm/abi.h"
+#include "testing/fake_kvm.h"
 
 namespace gmem::kvm {
 namespace {

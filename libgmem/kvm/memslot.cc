@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "gmem/kvm/memslot.h"
+
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
@@ -16,16 +18,15 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "base/mutex.h"
+#include "base/status.h"
 #include "gmem/kvm/guest_memfd.h"
-#include "gmem/kvm/memslot.h"
 #include "gmem/kvm/vm.h"
 #include "gmem/mapping.h"
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
 #include "kvm/abi.h"
 #include "kvm/vm_state.h"
-#include "base/mutex.h"
-#include "base/status.h"
 
 namespace gmem::kvm {
 namespace {

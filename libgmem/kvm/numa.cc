@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "gmem/kvm/numa.h"
+
 #include <linux/mempolicy.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -13,10 +15,9 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "gmem/kvm/numa.h"
+#include "base/status.h"
 #include "gmem/mapping.h"
 #include "gmem/types.h"
-#include "base/status.h"
 
 namespace gmem::kvm {
 namespace {

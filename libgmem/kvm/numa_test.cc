@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "gmem/kvm/numa.h"
+
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -13,7 +15,6 @@
 #include <utility>
 
 #include "absl/status/status.h"
-#include "gmem/kvm/numa.h"
 #include "gmem/mapping.h"
 #include "gmem/status.h"
 #include "gmem/types.h"

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "gmem/kvm/vm.h"
+
 #include <fcntl.h>
 #include <sys/ioctl.h>
 
@@ -12,15 +14,14 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "base/status.h"
 #include "gmem/kvm/capabilities.h"
 #include "gmem/kvm/guest_memfd.h"
-#include "gmem/kvm/vm.h"
 #include "gmem/mapping.h"
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
 #include "kvm/abi.h"
 #include "kvm/vm_state.h"
-#include "base/status.h"
 
 namespace gmem::kvm {
 namespace {

@@ -9,10 +9,10 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
+#include "base/mutex.h"
 #include "gmem/kvm/capabilities.h"
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
-#include "base/mutex.h"
 
 namespace gmem::kvm {
 

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "gmem/kvm/vm.h"
+
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -14,14 +16,13 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "testing/fake_kvm.h"
 #include "gmem/kvm/guest_memfd.h"
-#include "gmem/kvm/vm.h"
 #include "gmem/mapping.h"
 #include "gmem/status.h"
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
 #include "kvm/abi.h"
+#include "testing/fake_kvm.h"
 
 namespace gmem::kvm {
 namespace {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A region that is reserved memory of this process. Not installed.
-#ifndef GMEM_MAPPED_REGION_H_
-#define GMEM_MAPPED_REGION_H_
+#ifndef GMEM_MAPPER_MAPPED_REGION_H_
+#define GMEM_MAPPER_MAPPED_REGION_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -9,11 +9,11 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
+#include "base/host_map.h"
+#include "base/status.h"
 #include "gmem/mapping.h"
 #include "gmem/types.h"
-#include "base/host_map.h"
 #include "mapper/region_mapper.h"
-#include "base/status.h"
 
 // Not for the shared library's users to link with.
 #pragma GCC visibility push(hidden)
@@ -47,4 +47,4 @@ class MappedRegion : public RegionMapper {
 }  // namespace gmem::internal
 #pragma GCC visibility pop
 
-#endif  // GMEM_MAPPED_REGION_H_
+#endif  // GMEM_MAPPER_MAPPED_REGION_H_

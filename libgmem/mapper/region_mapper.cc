@@ -7,10 +7,10 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "gmem/memory_mapper.h"
-#include "gmem/types.h"
 #include "base/mutex.h"
 #include "base/status.h"
+#include "gmem/memory_mapper.h"
+#include "gmem/types.h"
 
 namespace gmem::internal {
 

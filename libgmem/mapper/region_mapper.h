@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // What every MemoryMapper has in common. Not installed.
-#ifndef GMEM_REGION_MAPPER_H_
-#define GMEM_REGION_MAPPER_H_
+#ifndef GMEM_MAPPER_REGION_MAPPER_H_
+#define GMEM_MAPPER_REGION_MAPPER_H_
 
 #include <cstddef>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
+#include "base/mutex.h"
 #include "gmem/memory_mapper.h"
 #include "gmem/types.h"
-#include "base/mutex.h"
 
 // Not for the shared library's users to link with.
 #pragma GCC visibility push(hidden)
@@ -60,4 +60,4 @@ class RegionMapper : public MemoryMapper {
 }  // namespace gmem::internal
 #pragma GCC visibility pop
 
-#endif  // GMEM_REGION_MAPPER_H_
+#endif  // GMEM_MAPPER_REGION_MAPPER_H_

@@ -21,12 +21,12 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "base/range_error.h"
+#include "base/status.h"
 #include "gmem/guest_memory.h"
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vm.h"
-#include "base/range_error.h"
-#include "base/status.h"
 
 namespace gmem {
 namespace {

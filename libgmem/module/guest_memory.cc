@@ -19,11 +19,11 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "base/fallocate.h"
+#include "base/range_error.h"
+#include "base/status.h"
 #include "gmem/mapping.h"
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
-#include "base/range_error.h"
-#include "base/status.h"
 
 namespace gmem {
 namespace {

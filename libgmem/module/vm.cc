@@ -25,12 +25,12 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
+#include "base/range_error.h"
+#include "base/status.h"
 #include "gmem/guest_memory.h"
 #include "gmem/mapping.h"
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
-#include "base/range_error.h"
-#include "base/status.h"
 #include "module/vm_error.h"
 
 namespace gmem {

@@ -11,12 +11,12 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "base/range_error.h"
+#include "base/status.h"
 #include "gmem/guest_memory.h"
 #include "gmem/mapping.h"
 #include "gmem/types.h"
 #include "gmem/vm.h"
-#include "base/range_error.h"
-#include "base/status.h"
 
 namespace gmem::internal {
 namespace {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // From the errno of a VM's call to words that say which value was wrong. The kernel
 // alone decides; this looks afterwards what it may have meant. Not installed.
-#ifndef GMEM_VM_ERROR_H_
-#define GMEM_VM_ERROR_H_
+#ifndef GMEM_MODULE_VM_ERROR_H_
+#define GMEM_MODULE_VM_ERROR_H_
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
@@ -24,4 +24,4 @@ absl::Status VmRangeError(const Vm& vm, absl::string_view verb, GuestRange range
 }  // namespace gmem::internal
 #pragma GCC visibility pop
 
-#endif  // GMEM_VM_ERROR_H_
+#endif  // GMEM_MODULE_VM_ERROR_H_

@@ -10,15 +10,15 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "base/host_map.h"
+#include "base/status.h"
 #include "gmem/guest_memory.h"
 #include "gmem/mapping.h"
 #include "gmem/memory_mapper.h"
 #include "gmem/types.h"
 #include "gmem/vm.h"
 #include "gmem/window.h"
-#include "base/host_map.h"
 #include "mapper/region_mapper.h"
-#include "base/status.h"
 
 namespace gmem {
 namespace {

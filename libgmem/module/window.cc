@@ -15,12 +15,12 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
-#include "gmem/mapping.h"
-#include "gmem/types.h"
-#include "gmem/vm.h"
 #include "base/host_map.h"
 #include "base/range_error.h"
 #include "base/status.h"
+#include "gmem/mapping.h"
+#include "gmem/types.h"
+#include "gmem/vm.h"
 
 namespace gmem {
 namespace {

@@ -21,11 +21,11 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "base/status.h"
 #include "gmem/device.h"
 #include "gmem/monitor.h"
 #include "gmem/types.h"
 #include "gmem/vm.h"
-#include "base/status.h"
 
 namespace gmem::internal {
 namespace {

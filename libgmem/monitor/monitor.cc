@@ -24,10 +24,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "base/status.h"
 #include "gmem/device.h"
 #include "gmem/types.h"
 #include "monitor/message.h"
-#include "base/status.h"
 
 namespace gmem {
 namespace {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // KVM's memory calls without KVM, for tests. Not installed.
-#ifndef GMEM_FAKE_KVM_H_
-#define GMEM_FAKE_KVM_H_
+#ifndef GMEM_TESTING_FAKE_KVM_H_
+#define GMEM_TESTING_FAKE_KVM_H_
 
 #include <cstdint>
 #include <map>
@@ -57,4 +57,4 @@ class FakeKvm {
 }  // namespace gmem::internal
 #pragma GCC visibility pop
 
-#endif  // GMEM_FAKE_KVM_H_
+#endif  // GMEM_TESTING_FAKE_KVM_H_

@@ -7,11 +7,11 @@
 #include "absl/memory/memory.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "base/host_map.h"
+#include "base/status.h"
 #include "gmem/mapping.h"
 #include "gmem/types.h"
-#include "base/host_map.h"
 #include "mapper/region_mapper.h"
-#include "base/status.h"
 
 namespace gmem::internal {
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A MemoryMapper for tests: the region is memory of this process. Not installed.
-#ifndef GMEM_FAKE_MEMORY_MAPPER_H_
-#define GMEM_FAKE_MEMORY_MAPPER_H_
+#ifndef GMEM_TESTING_FAKE_MEMORY_MAPPER_H_
+#define GMEM_TESTING_FAKE_MEMORY_MAPPER_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -12,9 +12,9 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "base/mutex.h"
 #include "gmem/mapping.h"
 #include "gmem/types.h"
-#include "base/mutex.h"
 #include "mapper/region_mapper.h"
 
 // Not for the shared library's users to link with.
@@ -57,4 +57,4 @@ class FakeMemoryMapper final : public RegionMapper {
 }  // namespace gmem::internal
 #pragma GCC visibility pop
 
-#endif  // GMEM_FAKE_MEMORY_MAPPER_H_
+#endif  // GMEM_TESTING_FAKE_MEMORY_MAPPER_H_

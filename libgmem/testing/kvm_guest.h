@@ -17,7 +17,6 @@
 #include <string>
 #include <utility>
 
-#include "testing/kvm_agent.h"
 #include "absl/memory/memory.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -27,6 +26,7 @@
 #include "gmem/mapping.h"
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
+#include "testing/kvm_agent.h"
 
 namespace gmem::kvm {
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "testing/module.h"
 
-#include <linux/gmem_test.h>
 #include <gtest/gtest.h>
+#include <linux/gmem_test.h>
 #include <sys/ioctl.h>
 
 #include <cerrno>

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Our front-end with our back-end: each method of the one is served by the other.
+#include "vhost/testing/both_ends.h"
+
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -21,7 +23,6 @@
 #include "gmem/vhost/frontend.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "vhost/testing/both_ends.h"
 #include "vhost/testing/frontend.h"
 #include "vhost/testing/ring.h"
 #include "vhost/testing/socket.h"

@@ -13,9 +13,9 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "base/status.h"
 #include "peer.h"
 #include "qtest.h"
-#include "base/status.h"
 
 namespace gmem::vhost::testing {
 namespace {

@@ -24,9 +24,9 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "base/status.h"
 #include "gmem/unique_fd.h"
 #include "peer.h"
-#include "base/status.h"
 
 namespace gmem::vhost::testing {
 namespace {

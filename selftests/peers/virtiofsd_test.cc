@@ -24,10 +24,10 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "base/status.h"
 #include "gmem/vhost/frontend.h"
 #include "peer.h"
 #include "session.h"
-#include "base/status.h"
 #include "vhost/testing/driver_ring.h"
 
 namespace gmem::vhost::testing {

@@ -12,8 +12,8 @@
 #include <string>
 #include <thread>
 
-#include "kvm/abi.h"
 #include "gmem_calls.h"
+#include "kvm/abi.h"
 #include "testing/kvm_agent.h"
 
 namespace {

@@ -54,7 +54,8 @@ int Peek(const volatile uint8_t* address) {
 bool Mapped(const void* address) {
   Fd pagemap(open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC), "/proc/self/pagemap");
   uint64_t entry = 0;
-  const auto where = static_cast<off_t>(reinterpret_cast<uintptr_t>(address) / kPage * sizeof(entry));
+  const auto where =
+      static_cast<off_t>(reinterpret_cast<uintptr_t>(address) / kPage * sizeof(entry));
   if (pread(pagemap.get(), &entry, sizeof(entry), where) != sizeof(entry)) {
     Die("/proc/self/pagemap", errno);
   }

@@ -83,9 +83,9 @@ HoldersById FindHolders(absl::string_view key) {
 template <typename Object>
 absl::StatusOr<Object> Take(absl::Span<const Holder> holders, absl::string_view key, uint64_t id,
                             absl::string_view what) {
-  absl::Status why = absl::NotFoundError(
-      absl::StrCat("no process that you may look into has ", what, " ", id,
-                   " open: run gmemctl as root, see \"gmemctl list\""));
+  absl::Status why =
+      absl::NotFoundError(absl::StrCat("no process that you may look into has ", what, " ", id,
+                                       " open: run gmemctl as root, see \"gmemctl list\""));
   for (const Holder& holder : holders) {
     absl::StatusOr<gmem::UniqueFd> fd = TakeFd(holder.pid, holder.fd);
     if (!fd.ok()) {

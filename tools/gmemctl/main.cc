@@ -85,8 +85,7 @@ void PrintHelp(const Command& command) {
 }
 
 int NoSuchCommand(absl::string_view name) {
-  std::cerr << "gmemctl: there is no subcommand \"" << name
-            << "\": \"gmemctl help\" lists them\n";
+  std::cerr << "gmemctl: there is no subcommand \"" << name << "\": \"gmemctl help\" lists them\n";
   return kExitUsage;
 }
 
@@ -99,9 +98,9 @@ std::optional<int> HandleHelp(const std::vector<absl::string_view>& words) {
   });
   const bool is_help = !words.empty() && words[0] == "help";
   if (!asked && !is_help) return std::nullopt;
-  const auto name = std::find_if(words.begin() + (is_help ? 1 : 0), end, [](absl::string_view word) {
-    return !absl::StartsWith(word, "-");
-  });
+  const auto name =
+      std::find_if(words.begin() + (is_help ? 1 : 0), end,
+                   [](absl::string_view word) { return !absl::StartsWith(word, "-"); });
   if (name == end) {
     PrintOverview(std::cout);
     return 0;

@@ -50,9 +50,8 @@ absl::StatusOr<int> RunReclaim(Arguments /*arguments*/) {
     if (bits == 0) return absl::InternalError("the VM doesn't tell its width: give --size");
     const gmem::GuestAddress end(uint64_t{1} << std::clamp(bits, 12, 63));
     if (start >= end) {
-      return absl::InvalidArgumentError(absl::StrCat("--address ", ToString(start),
-                                                     " is beyond the VM's address space of ", bits,
-                                                     " bits"));
+      return absl::InvalidArgumentError(absl::StrCat(
+          "--address ", ToString(start), " is beyond the VM's address space of ", bits, " bits"));
     }
     size = end - start;
   }

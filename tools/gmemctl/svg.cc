@@ -60,9 +60,9 @@ std::string ToSvg(const Picture& picture, size_t width) {
     AppendText(&body, kLeft, y, text);
     right = std::max(right, kLeft + text.size() * kCharacter);
   };
-  append_line(
-      absl::StrFormat("VM %d (%s, %s[%d]); a cell is %s", picture.vm.id, picture.vm.provider,
-                      Printable(picture.vm.command), picture.vm.pid, ToString(picture.cell_size)));
+  append_line(absl::StrFormat("VM %d (%s, %s[%d]); a cell is %s", picture.vm.id,
+                              picture.vm.provider, Printable(picture.vm.command), picture.vm.pid,
+                              ToString(picture.cell_size)));
   y += kLine;
   for (size_t i = 0; i < kNrCellStates; ++i) {
     const CellStyle& style = StyleOf(static_cast<CellState>(i));

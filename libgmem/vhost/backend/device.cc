@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "gmem/vhost/device.h"
+
 #include <cerrno>
 #include <cstdint>
 #include <string>
@@ -8,10 +10,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
-#include "gmem/unique_fd.h"
-#include "gmem/vhost/device.h"
-#include "gmem/vhost/protocol.h"
 #include "base/status.h"
+#include "gmem/unique_fd.h"
+#include "gmem/vhost/protocol.h"
 
 namespace gmem::vhost {
 namespace {

@@ -11,13 +11,13 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
+#include "base/status.h"
 #include "gmem/status.h"
 #include "gmem/vhost/backend.h"
 #include "gmem/vhost/guest_memory_map.h"
 #include "gmem/vhost/message.h"
 #include "gmem/vhost/protocol.h"
 #include "gmem/vhost/virtqueue.h"
-#include "base/status.h"
 
 namespace gmem::vhost {
 

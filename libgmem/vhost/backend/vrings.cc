@@ -16,6 +16,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "base/status.h"
 #include "gmem/status.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/backend.h"
@@ -23,7 +24,6 @@
 #include "gmem/vhost/message.h"
 #include "gmem/vhost/protocol.h"
 #include "gmem/vhost/virtqueue.h"
-#include "base/status.h"
 #include "vhost/backend/events.h"
 
 namespace gmem::vhost {

@@ -10,6 +10,8 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
+#include "base/host_map.h"
+#include "base/status.h"
 #include "gmem/mapping.h"
 #include "gmem/status.h"
 #include "gmem/types.h"
@@ -20,8 +22,6 @@
 #include "gmem/vhost/protocol.h"
 #include "gmem/vhost/responder.h"
 #include "gmem/vhost/shared_objects.h"
-#include "base/host_map.h"
-#include "base/status.h"
 
 namespace gmem::vhost {
 namespace {

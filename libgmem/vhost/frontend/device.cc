@@ -13,11 +13,11 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "base/status.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/frontend.h"
 #include "gmem/vhost/message.h"
 #include "gmem/vhost/protocol.h"
-#include "base/status.h"
 
 namespace gmem::vhost {
 namespace {

@@ -20,13 +20,13 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "base/status.h"
+#include "base/uptime.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/connection.h"
 #include "gmem/vhost/message.h"
 #include "gmem/vhost/protocol.h"
 #include "gmem/vhost/requester.h"
-#include "base/status.h"
-#include "base/uptime.h"
 
 namespace gmem::vhost {
 namespace {

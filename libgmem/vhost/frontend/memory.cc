@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
+#include "base/status.h"
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/frontend.h"
@@ -19,7 +20,6 @@
 #include "gmem/vhost/message.h"
 #include "gmem/vhost/postcopy.h"
 #include "gmem/vhost/protocol.h"
-#include "base/status.h"
 
 namespace gmem::vhost {
 namespace {

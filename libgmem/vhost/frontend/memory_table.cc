@@ -14,10 +14,10 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
+#include "base/status.h"
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/protocol.h"
-#include "base/status.h"
 
 namespace gmem::vhost {
 namespace {

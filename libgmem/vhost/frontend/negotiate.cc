@@ -12,12 +12,12 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
+#include "base/status.h"
 #include "gmem/vhost/connection.h"
 #include "gmem/vhost/frontend.h"
 #include "gmem/vhost/message.h"
 #include "gmem/vhost/protocol.h"
 #include "gmem/vhost/responder.h"
-#include "base/status.h"
 
 namespace gmem::vhost {
 namespace {

@@ -12,6 +12,8 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
+#include "base/host_map.h"
+#include "base/status.h"
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/connection.h"
@@ -20,8 +22,6 @@
 #include "gmem/vhost/memory_table.h"
 #include "gmem/vhost/message.h"
 #include "gmem/vhost/protocol.h"
-#include "base/host_map.h"
-#include "base/status.h"
 
 namespace gmem::vhost {
 namespace {

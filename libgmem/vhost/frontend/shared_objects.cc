@@ -14,9 +14,9 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "base/status.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/protocol.h"
-#include "base/status.h"
 
 namespace gmem::vhost {
 namespace {

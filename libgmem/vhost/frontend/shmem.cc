@@ -16,13 +16,13 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
+#include "base/status.h"
 #include "gmem/mapping.h"
 #include "gmem/memory_mapper.h"
 #include "gmem/types.h"
 #include "gmem/vhost/protocol.h"
 #include "mapper/mapped_region.h"
 #include "mapper/region_mapper.h"
-#include "base/status.h"
 
 namespace gmem::vhost {
 namespace {

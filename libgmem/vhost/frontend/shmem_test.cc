@@ -12,10 +12,10 @@
 #include <utility>
 
 #include "absl/status/status.h"
-#include "testing/fake_memory_mapper.h"
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
 #include "gtest/gtest.h"
+#include "testing/fake_memory_mapper.h"
 
 namespace {
 // Of the whole program; this one has no other threads.

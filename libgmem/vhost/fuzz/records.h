@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the fuzzers of both ends share: input as a list of records, each of which a peer
 // sends at once, with descriptors. Not installed.
-#ifndef GMEM_VHOST_TESTING_FUZZ_H_
-#define GMEM_VHOST_TESTING_FUZZ_H_
+#ifndef GMEM_VHOST_FUZZ_RECORDS_H_
+#define GMEM_VHOST_FUZZ_RECORDS_H_
 
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -122,4 +122,4 @@ inline bool SendRecord(int socket, const Record& record) {
 
 }  // namespace gmem::vhost::testing
 
-#endif  // GMEM_VHOST_TESTING_FUZZ_H_
+#endif  // GMEM_VHOST_FUZZ_RECORDS_H_

@@ -11,8 +11,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
-#include "gmem/vhost/guest_memory_map.h"
 #include "base/status.h"
+#include "gmem/vhost/guest_memory_map.h"
 #include "vhost/queue/chain_builder.h"
 
 namespace gmem::vhost {

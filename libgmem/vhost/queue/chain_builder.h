@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // From descriptors to a chain: the checks that both kinds of rings share. Not installed.
-#ifndef GMEM_VHOST_CHAIN_BUILDER_H_
-#define GMEM_VHOST_CHAIN_BUILDER_H_
+#ifndef GMEM_VHOST_QUEUE_CHAIN_BUILDER_H_
+#define GMEM_VHOST_QUEUE_CHAIN_BUILDER_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -90,4 +90,4 @@ class ChainBuilder {
 }  // namespace gmem::vhost::virtqueue_internal
 #pragma GCC visibility pop
 
-#endif  // GMEM_VHOST_CHAIN_BUILDER_H_
+#endif  // GMEM_VHOST_QUEUE_CHAIN_BUILDER_H_

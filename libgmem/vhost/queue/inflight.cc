@@ -14,12 +14,12 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "base/status.h"
 #include "gmem/mapping.h"
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/guest_memory_map.h"
 #include "gmem/vhost/protocol.h"
-#include "base/status.h"
 #include "vhost/queue/inflight_format.h"
 
 namespace gmem::vhost {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a queue's part of an inflight buffer looks like, after the specification's
 // chapter "Inflight I/O tracking". Not installed.
-#ifndef GMEM_VHOST_INFLIGHT_FORMAT_H_
-#define GMEM_VHOST_INFLIGHT_FORMAT_H_
+#ifndef GMEM_VHOST_QUEUE_INFLIGHT_FORMAT_H_
+#define GMEM_VHOST_QUEUE_INFLIGHT_FORMAT_H_
 
 #include <array>
 #include <cstddef>
@@ -70,4 +70,4 @@ struct InflightChain {
 }  // namespace gmem::vhost::virtqueue_internal
 #pragma GCC visibility pop
 
-#endif  // GMEM_VHOST_INFLIGHT_FORMAT_H_
+#endif  // GMEM_VHOST_QUEUE_INFLIGHT_FORMAT_H_

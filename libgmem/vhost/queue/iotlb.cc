@@ -10,8 +10,8 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "gmem/vhost/protocol.h"
 #include "base/status.h"
+#include "gmem/vhost/protocol.h"
 
 namespace gmem::vhost {
 namespace {

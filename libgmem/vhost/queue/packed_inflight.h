@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What is in flight in a packed ring, noted in shared memory. Not installed.
-#ifndef GMEM_VHOST_PACKED_INFLIGHT_H_
-#define GMEM_VHOST_PACKED_INFLIGHT_H_
+#ifndef GMEM_VHOST_QUEUE_PACKED_INFLIGHT_H_
+#define GMEM_VHOST_QUEUE_PACKED_INFLIGHT_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -95,4 +95,4 @@ class PackedInflight {
 }  // namespace gmem::vhost::virtqueue_internal
 #pragma GCC visibility pop
 
-#endif  // GMEM_VHOST_PACKED_INFLIGHT_H_
+#endif  // GMEM_VHOST_QUEUE_PACKED_INFLIGHT_H_

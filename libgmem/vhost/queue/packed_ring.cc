@@ -10,10 +10,10 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "base/status.h"
 #include "gmem/vhost/chain.h"
 #include "gmem/vhost/guest_memory_map.h"
 #include "gmem/vhost/virtqueue.h"
-#include "base/status.h"
 #include "vhost/queue/chain_builder.h"
 #include "vhost/queue/packed_inflight.h"
 #include "vhost/queue/ring.h"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What split and packed rings have in common. Not installed.
-#ifndef GMEM_VHOST_RING_H_
-#define GMEM_VHOST_RING_H_
+#ifndef GMEM_VHOST_QUEUE_RING_H_
+#define GMEM_VHOST_QUEUE_RING_H_
 
 #include <cstdint>
 #include <memory>
@@ -67,4 +67,4 @@ inline void FullFence() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 }  // namespace gmem::vhost::virtqueue_internal
 #pragma GCC visibility pop
 
-#endif  // GMEM_VHOST_RING_H_
+#endif  // GMEM_VHOST_QUEUE_RING_H_

@@ -15,11 +15,11 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "base/status.h"
 #include "gmem/vhost/chain.h"
 #include "gmem/vhost/dirty_marks.h"
 #include "gmem/vhost/guest_memory_map.h"
 #include "gmem/vhost/protocol.h"
-#include "base/status.h"
 #include "vhost/queue/chain_builder.h"
 #include "vhost/queue/ring.h"
 

@@ -17,11 +17,11 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "base/mutex.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/connection.h"
 #include "gmem/vhost/message.h"
 #include "gmem/vhost/protocol.h"
-#include "base/mutex.h"
 #include "vhost/testing/socket.h"
 
 #pragma GCC visibility push(hidden)

@@ -20,11 +20,11 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "base/mutex.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/backend.h"
 #include "gmem/vhost/connection.h"
 #include "gmem/vhost/device.h"
-#include "base/mutex.h"
 #include "vhost/testing/socket.h"
 
 #pragma GCC visibility push(hidden)

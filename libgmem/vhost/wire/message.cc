@@ -9,8 +9,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
-#include "gmem/vhost/protocol.h"
 #include "base/status.h"
+#include "gmem/vhost/protocol.h"
 
 namespace gmem::vhost {
 namespace {

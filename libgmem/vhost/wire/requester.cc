@@ -14,12 +14,12 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "base/status.h"
+#include "base/uptime.h"
 #include "gmem/status.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/message.h"
 #include "gmem/vhost/protocol.h"
-#include "base/status.h"
-#include "base/uptime.h"
 
 namespace gmem::vhost {
 namespace {

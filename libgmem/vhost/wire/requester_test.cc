@@ -16,6 +16,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "base/uptime.h"
 #include "gmem/status.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/connection.h"
@@ -24,7 +25,6 @@
 #include "gmem/vhost/responder.h"
 #include "gtest/gtest.h"
 #include "vhost/testing/socket.h"
-#include "base/uptime.h"
 
 namespace gmem::vhost {
 namespace {
