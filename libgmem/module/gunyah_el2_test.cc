@@ -26,7 +26,7 @@
 namespace gmem::gunyah {
 namespace {
 
-using namespace testing_module;  // NOLINT(google-build-using-namespace): tests' own words
+using namespace doubles;  // NOLINT(google-build-using-namespace): tests' own words
 
 constexpr GuestAddress kCode(0x80000000);
 constexpr GuestAddress kDeviceTree = kCode + KiB(4);

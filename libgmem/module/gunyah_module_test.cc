@@ -14,7 +14,7 @@
 namespace gmem::gunyah {
 namespace {
 
-using namespace testing_module;  // NOLINT(google-build-using-namespace): tests' own words
+using namespace doubles;  // NOLINT(google-build-using-namespace): tests' own words
 
 class GunyahTest : public ModuleTest {};
 

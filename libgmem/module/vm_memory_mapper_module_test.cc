@@ -24,7 +24,7 @@
 namespace gmem {
 namespace {
 
-using namespace testing_module;  // NOLINT(google-build-using-namespace): tests' own words
+using namespace doubles;  // NOLINT(google-build-using-namespace): tests' own words
 
 constexpr GuestAddress kBase(0x40000000);
 constexpr uint64_t kNrPages = 16;

@@ -19,7 +19,7 @@
 namespace gmem {
 namespace {
 
-using namespace testing_module;  // NOLINT(google-build-using-namespace): tests' own words
+using namespace doubles;  // NOLINT(google-build-using-namespace): tests' own words
 
 constexpr GuestAddress kBase(0x40000000);
 

@@ -21,7 +21,7 @@
 namespace gmem {
 namespace {
 
-using namespace testing_module;  // NOLINT(google-build-using-namespace): tests' own words
+using namespace doubles;  // NOLINT(google-build-using-namespace): tests' own words
 
 // Not a multiple of 2 MiB, so that the window has to look after the rest.
 constexpr GuestAddress kBase(0x40005000);

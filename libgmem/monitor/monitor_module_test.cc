@@ -30,7 +30,7 @@ namespace gmem {
 namespace {
 
 using ::testing::ElementsAre;
-using namespace testing_module;  // NOLINT(google-build-using-namespace): tests' own words
+using namespace doubles;  // NOLINT(google-build-using-namespace): tests' own words
 
 class MonitorTest : public ModuleTest {
  protected:

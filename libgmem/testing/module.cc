@@ -20,7 +20,7 @@
 #include "gmem/types.h"
 #include "gmem/vm.h"
 
-namespace gmem::testing_module {
+namespace gmem::doubles {
 namespace {
 
 thread_local sigjmp_buf touch_env;
@@ -121,4 +121,4 @@ void MockFailReclaims(const Vm& vm, uint32_t times) {
   EXPECT_EQ(MockCall(vm, test), 0);
 }
 
-}  // namespace gmem::testing_module
+}  // namespace gmem::doubles

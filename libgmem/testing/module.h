@@ -18,7 +18,7 @@
 #include "gmem/types.h"
 #include "gmem/vm.h"
 
-namespace gmem::testing_module {
+namespace gmem::doubles {
 
 constexpr ByteSize kPage = KiB(4);
 
@@ -72,6 +72,6 @@ MATCHER(IsOk, "is OK") {
   return arg.ok();
 }
 
-}  // namespace gmem::testing_module
+}  // namespace gmem::doubles
 
 #endif  // GMEM_TESTING_MODULE_H_

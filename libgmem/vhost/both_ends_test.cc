@@ -30,19 +30,19 @@
 namespace gmem::vhost {
 namespace {
 
-using testing::BothEndsTest;
+using doubles::BothEndsTest;
 using ::testing::Contains;
 using ::testing::Each;
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
-using testing::kData;
-using testing::kPage;
-using testing::kPatienceMilliseconds;
-using testing::kQueueSize;
-using testing::MakeFile;
-using testing::RunUntil;
-using testing::RunUntilEnd;
-using testing_ring::TestGuest;
+using doubles::kData;
+using doubles::kPage;
+using doubles::kPatienceMilliseconds;
+using doubles::kQueueSize;
+using doubles::MakeFile;
+using doubles::RunUntil;
+using doubles::RunUntilEnd;
+using doubles::TestGuest;
 
 TEST_F(BothEndsTest, Device) {
   Start();

@@ -42,8 +42,8 @@
 namespace gmem::vhost {
 namespace {
 
-using testing_module::IsOk;
-using testing_module::kPage;
+using doubles::IsOk;
+using doubles::kPage;
 
 constexpr uint64_t kBase = 0x40000000;
 constexpr uint8_t kShmid = 1;
@@ -110,7 +110,7 @@ class DeviceThread {
 
 enum class Host { kGmem, kKvm };
 
-class GuestShmemTest : public testing_module::ModuleTest,
+class GuestShmemTest : public doubles::ModuleTest,
                        public ::testing::WithParamInterface<Host> {
  protected:
   void SetUp() override {
@@ -227,7 +227,7 @@ TEST_P(GuestShmemTest, GuestMemoryCanBeTheFile) {
   ASSERT_TRUE(guest_->Write(kBase, 9).ok());
   const auto mapping = memory.Map();
   ASSERT_THAT(mapping, IsOk());
-  EXPECT_EQ(testing_module::Peek(mapping->data() + kPageSize), 9);
+  EXPECT_EQ(doubles::Peek(mapping->data() + kPageSize), 9);
   if (GetParam() == Host::kGmem) {
     // Bound, so the operator sees it.
     EXPECT_EQ(window_->vm().Query()->size(), 1U);

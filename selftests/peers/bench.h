@@ -10,7 +10,7 @@
 #include <cstdint>
 #include <vector>
 
-namespace gmem::vhost::testing {
+namespace gmem::vhost::peers {
 
 /// Times of the same work, in microseconds.
 class Samples {
@@ -67,6 +67,6 @@ void BenchAllocations();
 void BenchShmem();
 void BenchBlock(const char* our_device);
 
-}  // namespace gmem::vhost::testing
+}  // namespace gmem::vhost::peers
 
 #endif  // GMEM_SELFTESTS_VHOST_BENCH_H_

@@ -22,7 +22,7 @@
 #include "session.h"
 #include "vhost/testing/driver_ring.h"
 
-namespace gmem::vhost::testing {
+namespace gmem::vhost::peers {
 namespace {
 
 constexpr size_t kBlock = 4096;
@@ -48,7 +48,7 @@ void OrDie(const absl::Status& status) { OrDie(status.ok() ? absl::StatusOr<int>
 class Disk {
  public:
   Disk(Peer peer, const std::string& socket) : peer_(std::move(peer)) {
-    memory_ = OrDie(DriverMemory::Create(2 << 20));
+    memory_ = OrDie(doubles::DriverMemory::Create(2 << 20));
     client_ = OrDie(BlockClient::Create(*memory_, 128, kMaxDepth, kBlock));
     frontend_ = OrDie(ConnectFrontend(socket, 0));
     OrDie(ShareMemory(*frontend_, *memory_));
@@ -77,7 +77,7 @@ class Disk {
 
  private:
   Peer peer_;
-  std::unique_ptr<DriverMemory> memory_;
+  std::unique_ptr<doubles::DriverMemory> memory_;
   std::optional<BlockClient> client_;
   std::unique_ptr<Frontend> frontend_;
   uint64_t block_ = 1;
@@ -140,4 +140,4 @@ void BenchBlock(const char* our_device) {
   }
 }
 
-}  // namespace gmem::vhost::testing
+}  // namespace gmem::vhost::peers

@@ -25,7 +25,7 @@
 #include "gmem/vhost/responder.h"
 #include "peer.h"
 
-namespace gmem::vhost::testing {
+namespace gmem::vhost::peers {
 namespace {
 
 // Round trips in a sample, and samples.
@@ -247,4 +247,4 @@ void BenchAllocations() {
   Value("heap bytes per message", static_cast<double>(bytes) / (2.0 * kBatch), "B", kAtMost, 0);
 }
 
-}  // namespace gmem::vhost::testing
+}  // namespace gmem::vhost::peers

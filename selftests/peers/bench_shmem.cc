@@ -31,7 +31,7 @@
 #include "session.h"
 #include "vhost/testing/driver_ring.h"
 
-namespace gmem::vhost::testing {
+namespace gmem::vhost::peers {
 namespace {
 
 constexpr uint64_t kPage = 4096;
@@ -56,12 +56,12 @@ absl::Status RunFrontend(const std::string& socket) {
   auto connected = ConnectFrontend(socket, 0, std::move(options));
   if (!connected.ok()) return connected.status();
   Frontend& frontend = **connected;
-  auto memory = DriverMemory::Create(1 << 20);
+  auto memory = doubles::DriverMemory::Create(1 << 20);
   if (!memory.ok()) return memory.status();
   if (const absl::Status status = ShareMemory(frontend, **memory); !status.ok()) return status;
-  std::vector<DriverRing> rings;
+  std::vector<doubles::DriverRing> rings;
   for (unsigned queue = 0; queue < 2; queue++) {
-    auto ring = DriverRing::Create(**memory, 64);
+    auto ring = doubles::DriverRing::Create(**memory, 64);
     if (!ring.ok()) return ring.status();
     rings.push_back(*std::move(ring));
     if (const absl::Status status = StartRing(frontend, queue, rings.back()); !status.ok()) {
@@ -211,4 +211,4 @@ void BenchShmem() {
   Row("UNMAP, 10,000 mapped : 100 mapped, both gmem", at_most.unmap, at_100.unmap, kAtMost, 1.3);
 }
 
-}  // namespace gmem::vhost::testing
+}  // namespace gmem::vhost::peers

@@ -15,7 +15,7 @@
 #include "absl/types/span.h"
 #include "vhost/testing/driver_ring.h"
 
-namespace gmem::vhost::testing {
+namespace gmem::vhost::peers {
 
 /// One virtqueue, with as many requests under way as it has room for. Start() to
 /// Complete() allocate nothing.
@@ -30,10 +30,10 @@ class BlockClient {
 
   /// A queue of @p queue_size entries in @p memory, for @p depth requests at a time of up
   /// to @p max_size bytes.
-  static absl::StatusOr<BlockClient> Create(DriverMemory& memory, uint16_t queue_size, size_t depth,
-                                            size_t max_size);
+  static absl::StatusOr<BlockClient> Create(doubles::DriverMemory& memory, uint16_t queue_size,
+                                            size_t depth, size_t max_size);
 
-  DriverRing& ring() { return ring_; }
+  doubles::DriverRing& ring() { return ring_; }
   size_t depth() const { return slots_.size(); }
 
   /// The data of a request: fill it in before a write, look at it after a read.
@@ -55,14 +55,14 @@ class BlockClient {
     uint8_t* status;
   };
 
-  explicit BlockClient(DriverRing ring) : ring_(std::move(ring)) {}
+  explicit BlockClient(doubles::DriverRing ring) : ring_(std::move(ring)) {}
 
-  DriverRing ring_;
+  doubles::DriverRing ring_;
   std::vector<Slot> slots_;
   // Which slot a chain belongs to, by its head.
   std::vector<size_t> owners_;
 };
 
-}  // namespace gmem::vhost::testing
+}  // namespace gmem::vhost::peers
 
 #endif  // GMEM_SELFTESTS_VHOST_BLOCK_CLIENT_H_

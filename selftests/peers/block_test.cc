@@ -30,7 +30,7 @@
 #include "session.h"
 #include "vhost/testing/driver_ring.h"
 
-namespace gmem::vhost::testing {
+namespace gmem::vhost::peers {
 namespace {
 
 using Result = BlockClient::Result;
@@ -66,7 +66,7 @@ class BlockTest : public ::testing::TestWithParam<Device> {
   void SetUp() override {
     std::ofstream(image()).close();
     ASSERT_EQ(truncate(image().c_str(), kImageSize), 0);
-    auto memory = DriverMemory::Create(4 << 20);
+    auto memory = doubles::DriverMemory::Create(4 << 20);
     ASSERT_TRUE(memory.ok()) << memory.status();
     memory_ = *std::move(memory);
     for (uint32_t i = 0; i < kQueues; i++) {
@@ -147,7 +147,7 @@ class BlockTest : public ::testing::TestWithParam<Device> {
 
   ScratchFolder scratch_;
   std::optional<Peer> peer_;
-  std::unique_ptr<DriverMemory> memory_;
+  std::unique_ptr<doubles::DriverMemory> memory_;
   std::vector<BlockClient> queues_;
   std::unique_ptr<Frontend> frontend_;
 };
@@ -330,4 +330,4 @@ INSTANTIATE_TEST_SUITE_P(Devices, RestartTest, ::testing::Values(Device::kGmem),
                          [](const ::testing::TestParamInfo<Device>&) { return "Gmem"; });
 
 }  // namespace
-}  // namespace gmem::vhost::testing
+}  // namespace gmem::vhost::peers

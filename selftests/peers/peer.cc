@@ -20,7 +20,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 
-namespace gmem::vhost::testing {
+namespace gmem::vhost::peers {
 
 ScratchFolder::ScratchFolder() {
   std::string path = std::filesystem::temp_directory_path() / "gmem.XXXXXX";
@@ -92,4 +92,4 @@ void Peer::Kill() {
   pid_ = -1;
 }
 
-}  // namespace gmem::vhost::testing
+}  // namespace gmem::vhost::peers

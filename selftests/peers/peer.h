@@ -13,7 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
-namespace gmem::vhost::testing {
+namespace gmem::vhost::peers {
 
 /// A folder that is removed at the end, with all that is in it.
 class ScratchFolder {
@@ -54,6 +54,6 @@ class Peer {
   pid_t pid_;
 };
 
-}  // namespace gmem::vhost::testing
+}  // namespace gmem::vhost::peers
 
 #endif  // GMEM_SELFTESTS_VHOST_PEER_H_

@@ -17,7 +17,7 @@
 #include "peer.h"
 #include "qtest.h"
 
-namespace gmem::vhost::testing {
+namespace gmem::vhost::peers {
 namespace {
 
 // The device is number 4 on bus 0.
@@ -238,4 +238,4 @@ absl::StatusOr<std::vector<uint8_t>> QemuDevice::Ask(absl::Span<const uint8_t> r
   return absl::DeadlineExceededError("the device doesn't answer");
 }
 
-}  // namespace gmem::vhost::testing
+}  // namespace gmem::vhost::peers

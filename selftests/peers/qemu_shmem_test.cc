@@ -20,7 +20,7 @@
 #include "qtest.h"
 #include "scripted_backend.h"
 
-namespace gmem::vhost::testing {
+namespace gmem::vhost::peers {
 namespace {
 
 constexpr uint64_t kRegionSize = 4 << 20;
@@ -141,4 +141,4 @@ TEST_F(QemuShmemTest, TellsWhatWasRefused) {
 }
 
 }  // namespace
-}  // namespace gmem::vhost::testing
+}  // namespace gmem::vhost::peers

@@ -28,7 +28,7 @@
 #include "gmem/unique_fd.h"
 #include "peer.h"
 
-namespace gmem::vhost::testing {
+namespace gmem::vhost::peers {
 namespace {
 
 constexpr absl::Duration kTimeout = absl::Seconds(60);
@@ -134,4 +134,4 @@ absl::Status Qtest::Out(uint16_t port, uint32_t value) {
   return Command(absl::StrCat("outl ", port, " ", value)).status();
 }
 
-}  // namespace gmem::vhost::testing
+}  // namespace gmem::vhost::peers

@@ -20,7 +20,7 @@
 #include "gmem/unique_fd.h"
 #include "peer.h"
 
-namespace gmem::vhost::testing {
+namespace gmem::vhost::peers {
 
 /// The machine's buses, as its CPU sees them.
 class Qtest {
@@ -101,6 +101,6 @@ class QemuDevice {
   std::map<uint8_t, Region> regions_;
 };
 
-}  // namespace gmem::vhost::testing
+}  // namespace gmem::vhost::peers
 
 #endif  // GMEM_SELFTESTS_VHOST_QTEST_H_

@@ -23,7 +23,7 @@
 #include "gmem/vhost/requester.h"
 #include "gmem/vhost/responder.h"
 
-namespace gmem::vhost::testing {
+namespace gmem::vhost::peers {
 namespace {
 
 constexpr absl::Duration kPatience = absl::Seconds(30);
@@ -159,4 +159,4 @@ absl::Status ScriptedBackend::Unmap(const ShmemMapping& mapping) {
   return Ask<BackendRequest::kShmemUnmap>(mapping, {});
 }
 
-}  // namespace gmem::vhost::testing
+}  // namespace gmem::vhost::peers

@@ -22,7 +22,7 @@
 #include "gmem/vhost/requester.h"
 #include "gmem/vhost/responder.h"
 
-namespace gmem::vhost::testing {
+namespace gmem::vhost::peers {
 
 class ScriptedBackend {
  public:
@@ -79,6 +79,6 @@ class ScriptedBackend {
   uint64_t nr_requests_ = 0;
 };
 
-}  // namespace gmem::vhost::testing
+}  // namespace gmem::vhost::peers
 
 #endif  // GMEM_SELFTESTS_VHOST_SCRIPTED_BACKEND_H_

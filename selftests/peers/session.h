@@ -15,7 +15,7 @@
 #include "gmem/vhost/protocol.h"
 #include "vhost/testing/driver_ring.h"
 
-namespace gmem::vhost::testing {
+namespace gmem::vhost::peers {
 
 /// How long a back-end may take to come up, on a busy machine.
 inline constexpr absl::Duration kStartTimeout = absl::Seconds(30);
@@ -38,7 +38,7 @@ inline absl::StatusOr<std::unique_ptr<Frontend>> ConnectFrontend(const std::stri
   return frontend;
 }
 
-inline absl::Status ShareMemory(Frontend& frontend, const DriverMemory& memory) {
+inline absl::Status ShareMemory(Frontend& frontend, const doubles::DriverMemory& memory) {
   const MemoryRegion region = memory.region();
   const GuestRegion guest = {.guest_address = GuestAddress(region.guest_address),
                              .size = ByteSize(region.size),
@@ -48,7 +48,7 @@ inline absl::Status ShareMemory(Frontend& frontend, const DriverMemory& memory) 
 }
 
 /// The device goes on after @p base chains.
-inline absl::Status StartRing(Frontend& frontend, unsigned index, const DriverRing& ring,
+inline absl::Status StartRing(Frontend& frontend, unsigned index, const doubles::DriverRing& ring,
                               uint16_t base = 0) {
   return frontend.StartVring(index, {.size = ring.size(),
                                      .base = base,
@@ -57,6 +57,6 @@ inline absl::Status StartRing(Frontend& frontend, unsigned index, const DriverRi
                                      .call_fd = ring.call_fd()});
 }
 
-}  // namespace gmem::vhost::testing
+}  // namespace gmem::vhost::peers
 
 #endif  // GMEM_SELFTESTS_VHOST_SESSION_H_

@@ -21,7 +21,7 @@
 #include "qtest.h"
 #include "shm_protocol.h"
 
-namespace gmem::vhost::testing {
+namespace gmem::vhost::peers {
 namespace {
 
 constexpr uint64_t kPage = 4096;
@@ -179,4 +179,4 @@ TEST_F(ShmTest, ServesTheNextQemu) {
 }
 
 }  // namespace
-}  // namespace gmem::vhost::testing
+}  // namespace gmem::vhost::peers

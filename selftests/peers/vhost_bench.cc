@@ -49,7 +49,7 @@ void* realloc(void* pointer, size_t size) {
 }
 }
 
-namespace gmem::vhost::testing {
+namespace gmem::vhost::peers {
 namespace {
 
 void PrintGoal(double value, Direction direction, double goal) {
@@ -110,10 +110,10 @@ void NotMeasured(const char* name, const char* why) {
   std::printf("%-48s not measured: %s\n", name, why);
 }
 
-}  // namespace gmem::vhost::testing
+}  // namespace gmem::vhost::peers
 
 int main(int argc, char** argv) {
-  using namespace gmem::vhost::testing;  // NOLINT: one program's own parts
+  using namespace gmem::vhost::peers;  // NOLINT: one program's own parts
   const std::vector<std::string_view> parts(argv + 1, argv + argc);
   const auto wanted = [&parts](std::string_view part) {
     return parts.empty() || std::find(parts.begin(), parts.end(), part) != parts.end();

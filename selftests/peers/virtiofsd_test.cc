@@ -30,7 +30,7 @@
 #include "session.h"
 #include "vhost/testing/driver_ring.h"
 
-namespace gmem::vhost::testing {
+namespace gmem::vhost::peers {
 namespace {
 
 // Virtqueue 0 is for what must not wait behind others, 1 is the first for requests.
@@ -44,7 +44,8 @@ constexpr absl::Duration kTimeout = absl::Seconds(30);
 // <linux/fuse.h> says, in two buffers.
 class FuseClient {
  public:
-  static absl::StatusOr<FuseClient> Create(DriverMemory& memory, DriverRing* ring) {
+  static absl::StatusOr<FuseClient> Create(doubles::DriverMemory& memory,
+                                           doubles::DriverRing* ring) {
     GMEM_ASSIGN_OR_RETURN(const auto request, memory.Allocate(kMaxRequest, 4096));
     GMEM_ASSIGN_OR_RETURN(const auto reply, memory.Allocate(kMaxReply, 4096));
     return FuseClient(ring, request, reply);
@@ -60,12 +61,12 @@ class FuseClient {
     header.nodeid = node;
     std::memcpy(request_.data(), &header, sizeof(header));
     std::memcpy(request_.data() + sizeof(header), argument.data(), argument.size());
-    const std::array<DriverRing::Buffer, 2> chain = {
-        DriverRing::Buffer{request_.first(header.len), false},
-        DriverRing::Buffer{reply_.first(sizeof(fuse_out_header) + max_reply), true}};
+    const std::array<doubles::DriverRing::Buffer, 2> chain = {
+        doubles::DriverRing::Buffer{request_.first(header.len), false},
+        doubles::DriverRing::Buffer{reply_.first(sizeof(fuse_out_header) + max_reply), true}};
     GMEM_ASSIGN_OR_RETURN(const uint16_t head, ring_->Add(chain));
     ring_->Kick();
-    GMEM_ASSIGN_OR_RETURN(const DriverRing::Used used, ring_->Wait(kTimeout));
+    GMEM_ASSIGN_OR_RETURN(const doubles::DriverRing::Used used, ring_->Wait(kTimeout));
     fuse_out_header answer = {};
     std::memcpy(&answer, reply_.data(), sizeof(answer));
     if (used.head != head || used.written != answer.len || answer.len < sizeof(answer) ||
@@ -91,7 +92,7 @@ class FuseClient {
   }
 
  private:
-  FuseClient(DriverRing* ring, absl::Span<uint8_t> request, absl::Span<uint8_t> reply)
+  FuseClient(doubles::DriverRing* ring, absl::Span<uint8_t> request, absl::Span<uint8_t> reply)
       : ring_(ring), request_(request), reply_(reply) {}
 
   template <typename Out>
@@ -105,7 +106,7 @@ class FuseClient {
     return out;
   }
 
-  DriverRing* ring_;
+  doubles::DriverRing* ring_;
   absl::Span<uint8_t> request_;
   absl::Span<uint8_t> reply_;
   uint64_t unique_ = 0;
@@ -124,7 +125,7 @@ class VirtiofsdTest : public ::testing::Test {
                                      "--seccomp=none", "--tag=gmem", "--log-level=warn"});
     ASSERT_TRUE(peer.ok()) << peer.status();
     peer_ = *std::move(peer);
-    auto memory = DriverMemory::Create(1 << 20);
+    auto memory = doubles::DriverMemory::Create(1 << 20);
     ASSERT_TRUE(memory.ok()) << memory.status();
     memory_ = *std::move(memory);
     auto frontend = ConnectFrontend(scratch_.path("socket"), 0);
@@ -133,7 +134,7 @@ class VirtiofsdTest : public ::testing::Test {
     ASSERT_EQ(ShareMemory(*frontend_, *memory_), absl::OkStatus());
     rings_.reserve(kQueues);
     for (uint32_t i = 0; i < kQueues; i++) {
-      auto ring = DriverRing::Create(*memory_, 64);
+      auto ring = doubles::DriverRing::Create(*memory_, 64);
       ASSERT_TRUE(ring.ok()) << ring.status();
       rings_.push_back(*std::move(ring));
       ASSERT_EQ(StartRing(*frontend_, i, rings_[i]), absl::OkStatus());
@@ -160,8 +161,8 @@ class VirtiofsdTest : public ::testing::Test {
   ScratchFolder scratch_;
   std::string contents_;
   std::optional<Peer> peer_;
-  std::unique_ptr<DriverMemory> memory_;
-  std::vector<DriverRing> rings_;
+  std::unique_ptr<doubles::DriverMemory> memory_;
+  std::vector<doubles::DriverRing> rings_;
   std::unique_ptr<Frontend> frontend_;
   std::optional<FuseClient> client_;
 };
@@ -214,4 +215,4 @@ TEST_F(VirtiofsdTest, StopsItsQueues) {
 }
 
 }  // namespace
-}  // namespace gmem::vhost::testing
+}  // namespace gmem::vhost::peers

@@ -31,19 +31,19 @@ using gmem::vhost::Message;
 using gmem::vhost::ProtocolFeature;
 using gmem::vhost::ShmemMapping;
 using gmem::vhost::VirtioFeature;
-using gmem::vhost::testing_frontend::FrontendTest;
-using gmem::vhost::testing_frontend::kData;
-using gmem::vhost::testing_ring::kIndirect;
-using gmem::vhost::testing_ring::kNext;
-using gmem::vhost::testing_ring::kWrite;
-using gmem::vhost::testing_ring::NewFile;
-using gmem::vhost::testing_ring::Piece;
-using gmem::vhost::testing_ring::TestGuest;
-using gmem::vhost::testing_ring::TestRing;
+using gmem::vhost::doubles::kData;
+using gmem::vhost::doubles::kIndirect;
+using gmem::vhost::doubles::kNext;
+using gmem::vhost::doubles::kWrite;
+using gmem::vhost::doubles::NewFile;
+using gmem::vhost::doubles::Piece;
+using gmem::vhost::doubles::ScriptedFrontendTest;
+using gmem::vhost::doubles::TestGuest;
+using gmem::vhost::doubles::TestRing;
 
 constexpr uint64_t kFileSize = 1 << 20;
 
-class DevicesTest : public FrontendTest {
+class DevicesTest : public ScriptedFrontendTest {
  protected:
   DevicesTest() : path_(std::filesystem::temp_directory_path() / "gmem-devices-test.XXXXXX") {
     const int fd = mkstemp(path_.data());

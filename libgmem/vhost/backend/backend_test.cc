@@ -24,9 +24,9 @@
 namespace gmem::vhost {
 namespace {
 
-using testing::CountOpenFds;
-using testing_frontend::BackendTest;
-using namespace testing_ring;  // NOLINT(google-build-using-namespace): tests' own words
+using doubles::BackendTest;
+using doubles::CountOpenFds;
+using namespace doubles;  // NOLINT(google-build-using-namespace): tests' own words
 
 TEST_F(BackendTest, Negotiates) {
   const auto features = Ask<FrontendRequest::kGetFeatures>();

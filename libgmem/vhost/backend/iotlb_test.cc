@@ -14,8 +14,8 @@
 namespace gmem::vhost {
 namespace {
 
-using testing_frontend::BackendTest;
-using namespace testing_ring;  // NOLINT(google-build-using-namespace): tests' own words
+using doubles::BackendTest;
+using namespace doubles;  // NOLINT(google-build-using-namespace): tests' own words
 
 TEST_F(BackendTest, AsksForMissingTranslations) {
   Negotiate(Bit(VirtioFeature::kIommuPlatform));

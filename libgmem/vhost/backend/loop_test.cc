@@ -21,7 +21,7 @@
 namespace gmem::vhost {
 namespace {
 
-using testing_frontend::BackendTest;
+using doubles::BackendTest;
 
 // Of those that wait for it, does anyone still wake up, after what there was to do?
 bool IsQuiet(Backend& backend) {
@@ -41,7 +41,7 @@ TEST_F(BackendTest, SleepsWhileTheFrontendDoesNotReadItsReplies) {
       .request = static_cast<uint32_t>(FrontendRequest::kGetFeatures), .flags = 1, .size = 0};
   // Until both directions are full.
   int nr_sent = 0;
-  while (testing::SendRaw(peer.get(), AsBytes(header), {}, MSG_DONTWAIT) > 0) {
+  while (doubles::SendRaw(peer.get(), AsBytes(header), {}, MSG_DONTWAIT) > 0) {
     ASSERT_TRUE((*backend)->Process().ok());
     nr_sent++;
   }
@@ -65,10 +65,10 @@ TEST_F(BackendTest, SleepsBehindAChannelThatHasEnded) {
   ASSERT_TRUE(Ask<FrontendRequest::kSetBackendReqFd>({}, {pair->second.get()}).ok());
   // A reply that nobody has asked for.
   const MessageHeader bad = {.request = 9, .flags = 5, .size = 0};
-  ASSERT_GT(testing::SendRaw(pair->first.fd(), AsBytes(bad)), 0);
+  ASSERT_GT(doubles::SendRaw(pair->first.fd(), AsBytes(bad)), 0);
   Run();
   EXPECT_FALSE(backend_->has_channel());
-  ASSERT_GT(testing::SendRaw(pair->first.fd(), AsBytes(bad)), 0);
+  ASSERT_GT(doubles::SendRaw(pair->first.fd(), AsBytes(bad)), 0);
   EXPECT_TRUE(IsQuiet(*backend_));
   // The next one works.
   OpenChannel();

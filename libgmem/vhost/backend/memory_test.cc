@@ -27,11 +27,11 @@
 namespace gmem::vhost {
 namespace {
 
-using testing_frontend::BackendTest;
-using testing_frontend::kData;
-using testing_frontend::kQueueSize;
-using testing_frontend::TestDevice;
-using namespace testing_ring;  // NOLINT(google-build-using-namespace): tests' own words
+using doubles::BackendTest;
+using doubles::kData;
+using doubles::kQueueSize;
+using doubles::TestDevice;
+using namespace doubles;  // NOLINT(google-build-using-namespace): tests' own words
 
 TEST_F(BackendTest, RemovedMemoryStaysForChainsInFlight) {
   Negotiate();
@@ -336,7 +336,7 @@ TEST_F(BackendTest, PostcopyLetsTheFrontendServeFaults) {
   uint8_t seen = 0;
   std::thread device([&] { seen = *static_cast<volatile uint8_t*>(memory.data()); });
   pollfd poll_fd = {.fd = faults.get(), .events = POLLIN, .revents = 0};
-  EXPECT_EQ(poll(&poll_fd, 1, testing::kPatienceMilliseconds), 1);
+  EXPECT_EQ(poll(&poll_fd, 1, doubles::kPatienceMilliseconds), 1);
   alignas(4096) std::array<uint8_t, 4096> page;
   page.fill(7);
   uffdio_copy copy = {};

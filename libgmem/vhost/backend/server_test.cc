@@ -32,8 +32,8 @@
 namespace gmem::vhost {
 namespace {
 
-using testing::CountOpenFds;
-using testing_frontend::TestDevice;
+using doubles::CountOpenFds;
+using doubles::TestDevice;
 
 // One whose back-end can't be made.
 class BadDevice : public TestDevice {
@@ -126,7 +126,7 @@ TEST_F(ServerTest, ABadSessionIsNotTheEnd) {
     auto connection = Connection::Connect(path_);
     ASSERT_TRUE(connection.ok());
     const MessageHeader bad = {.request = 1, .flags = 2, .size = 0};
-    ASSERT_GT(testing::SendRaw(connection->fd(), AsBytes(bad)), 0);
+    ASSERT_GT(doubles::SendRaw(connection->fd(), AsBytes(bad)), 0);
     for (int j = 0; j < 3; j++) ASSERT_TRUE(server_->Process().ok());
   }
   ASSERT_EQ(ends_.size(), 3U);
@@ -157,7 +157,7 @@ TEST_F(ServerTest, RunsUntilItIsStopped) {
         {}, {}, [&](const absl::StatusOr<Message*>& reply) { is_answered = reply.ok(); });
     while (!is_answered && frontend->status().ok()) {
       pollfd poll_fd = {.fd = frontend->fd(), .events = POLLIN, .revents = 0};
-      EXPECT_EQ(poll(&poll_fd, 1, testing::kPatienceMilliseconds), 1);
+      EXPECT_EQ(poll(&poll_fd, 1, doubles::kPatienceMilliseconds), 1);
       frontend->Process().IgnoreError();
     }
     EXPECT_TRUE(is_answered) << i;

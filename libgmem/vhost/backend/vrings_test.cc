@@ -17,11 +17,11 @@
 namespace gmem::vhost {
 namespace {
 
-using testing_frontend::BackendTest;
-using testing_frontend::kData;
-using testing_frontend::kQueueSize;
-using testing_frontend::TestDevice;
-using namespace testing_ring;  // NOLINT(google-build-using-namespace): tests' own words
+using doubles::BackendTest;
+using doubles::kData;
+using doubles::kQueueSize;
+using doubles::TestDevice;
+using namespace doubles;  // NOLINT(google-build-using-namespace): tests' own words
 
 TEST_F(BackendTest, ServesAQueueFromSetVringKickToGetVringBase) {
   Negotiate();

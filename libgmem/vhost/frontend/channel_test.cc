@@ -22,16 +22,16 @@
 namespace gmem::vhost {
 namespace {
 
-using testing::CountOpenFds;
+using doubles::CountOpenFds;
+using doubles::FakeBackend;
+using doubles::FrontendTest;
+using doubles::kPatience;
+using doubles::kPatienceMilliseconds;
+using doubles::MakeFile;
+using doubles::RunUntil;
+using doubles::RunUntilEnd;
 using ::testing::ElementsAre;
-using testing::FakeBackend;
-using testing::FrontendTest;
 using ::testing::HasSubstr;
-using testing::kPatience;
-using testing::kPatienceMilliseconds;
-using testing::MakeFile;
-using testing::RunUntil;
-using testing::RunUntilEnd;
 using Request = FrontendRequest;
 
 constexpr uint64_t kOffered = (uint64_t{1} << 23) - 1;

@@ -28,10 +28,10 @@
 namespace gmem::vhost {
 namespace {
 
+using doubles::FakeBackend;
+using doubles::FrontendTest;
+using doubles::Received;
 using ::testing::ElementsAre;
-using testing::FakeBackend;
-using testing::FrontendTest;
-using testing::Received;
 
 using Request = FrontendRequest;
 constexpr uint64_t kAllOffered = (uint64_t{1} << 23) - 1;
@@ -226,7 +226,7 @@ TEST_F(DeviceTest, DeviceStateByTheBackendsDescriptor) {
   std::atomic<uint64_t> answer = 0;
   std::atomic<size_t> nr_fds = 1;
   options.handlers[Request::kSetDeviceStateFd] = [&](FakeBackend& b, Message& message) {
-    const UniqueFd fd = testing::MakeFile(ByteSize(7), "theirs");
+    const UniqueFd fd = doubles::MakeFile(ByteSize(7), "theirs");
     const int number = fd.get();
     const uint64_t reply = answer;
     b.Reply(message, AsBytes(reply), {&number, nr_fds});

@@ -36,15 +36,15 @@
 namespace gmem::vhost {
 namespace {
 
-using testing::CountOpenFds;
+using doubles::CountOpenFds;
+using doubles::FakeBackend;
+using doubles::FrontendTest;
+using doubles::kPatience;
+using doubles::kPatienceMilliseconds;
+using doubles::MakeFile;
+using doubles::Received;
 using ::testing::ElementsAre;
-using testing::FakeBackend;
-using testing::FrontendTest;
 using ::testing::IsEmpty;
-using testing::kPatience;
-using testing::kPatienceMilliseconds;
-using testing::MakeFile;
-using testing::Received;
 using Request = FrontendRequest;
 
 constexpr uint64_t kAck = Bit(ProtocolFeature::kReplyAck);

@@ -23,15 +23,15 @@
 namespace gmem::vhost {
 namespace {
 
-using testing::CountOpenFds;
+using doubles::CountOpenFds;
+using doubles::FakeBackend;
+using doubles::FrontendTest;
+using doubles::MakeFile;
+using doubles::Received;
+using doubles::RunUntil;
+using doubles::RunUntilEnd;
 using ::testing::ElementsAre;
-using testing::FakeBackend;
-using testing::FrontendTest;
 using ::testing::IsEmpty;
-using testing::MakeFile;
-using testing::Received;
-using testing::RunUntil;
-using testing::RunUntilEnd;
 using Request = FrontendRequest;
 
 constexpr uint64_t kOffered = (uint64_t{1} << 23) - 1;

@@ -60,7 +60,7 @@ class FuzzDevice : public Device {
     backend.ConfigChanged([](const absl::Status&) {});
     backend.ShmemMap(
         {.shmid = 1, .padding = {}, .fd_offset = 0, .shm_offset = 0, .len = 0x1000, .flags = 0},
-        testing::SharedMemory(), [](const absl::Status&) {});
+        doubles::SharedMemory(), [](const absl::Status&) {});
     return absl::OkStatus();
   }
   absl::Status HandleDisabledQueue(Backend& /*backend*/, Virtqueue& queue) override {
@@ -114,7 +114,7 @@ void Drain(int socket) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using gmem::vhost::Backend;
   using gmem::vhost::Connection;
-  namespace fuzz = gmem::vhost::testing;
+  namespace fuzz = gmem::vhost::doubles;
   fuzz::ClearShared();
   auto pair = Connection::Pair();
   if (!pair.ok()) abort();

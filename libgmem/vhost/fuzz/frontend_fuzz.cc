@@ -75,18 +75,18 @@ class Peer {
     }
     while (const auto record = records_.Next()) {
       if (record->is_second_channel) {
-        if (channel_ && !testing::SendRecord(channel_.get(), *record)) channel_.reset();
+        if (channel_ && !doubles::SendRecord(channel_.get(), *record)) channel_.reset();
         continue;
       }
       if (record->is_reply) return Reply(record->bytes, record->nr_fds);
-      return testing::SendRecord(connection_.fd(), *record);
+      return doubles::SendRecord(connection_.fd(), *record);
     }
     return false;
   }
 
   bool Reply(absl::Span<const uint8_t> payload, size_t nr_fds) {
     std::array<int, kMaxFds> fds;
-    fds.fill(testing::SharedMemory());
+    fds.fill(doubles::SharedMemory());
     return connection_
         .Send(message_.header.request, kVersion | kFlagReply,
               payload.first(std::min(payload.size(), kMaxPayloadSize)),
@@ -96,7 +96,7 @@ class Peer {
 
   Connection connection_;
   UniqueFd channel_;
-  testing::Records records_;
+  doubles::Records records_;
   Message message_;
 };
 
@@ -110,7 +110,7 @@ void Use(Frontend& frontend) {
       .SetMemory({{.guest_address = GuestAddress(0),
                    .size = KiB(64),
                    .user_address = 0x10000,
-                   .fd = testing::SharedMemory()}})
+                   .fd = doubles::SharedMemory()}})
       .IgnoreError();
   frontend.StartInflight(1, 16).IgnoreError();
   frontend

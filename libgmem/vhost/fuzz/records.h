@@ -23,7 +23,7 @@
 #include "gmem/vhost/protocol.h"
 #include "vhost/testing/socket.h"
 
-namespace gmem::vhost::testing {
+namespace gmem::vhost::doubles {
 
 // In the input, before each record's bytes.
 struct RecordHeader {
@@ -120,6 +120,6 @@ inline bool SendRecord(int socket, const Record& record) {
                  MSG_DONTWAIT) > 0;
 }
 
-}  // namespace gmem::vhost::testing
+}  // namespace gmem::vhost::doubles
 
 #endif  // GMEM_VHOST_FUZZ_RECORDS_H_

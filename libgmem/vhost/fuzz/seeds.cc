@@ -21,7 +21,7 @@ namespace {
 constexpr uint64_t kPage = 0x1000;
 
 std::string Record(absl::Span<const uint8_t> bytes, uint8_t control) {
-  const testing::RecordHeader header = {
+  const doubles::RecordHeader header = {
       .control = control, .padding = 0, .size = static_cast<uint16_t>(bytes.size())};
   std::string record(sizeof(header), '\0');
   std::memcpy(record.data(), &header, sizeof(header));

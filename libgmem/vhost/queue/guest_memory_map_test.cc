@@ -19,7 +19,7 @@
 namespace gmem::vhost {
 namespace {
 
-using testing_ring::NewFile;
+using doubles::NewFile;
 
 constexpr uint64_t kMax = ~uint64_t{0};
 

@@ -23,7 +23,7 @@
 namespace gmem::vhost {
 namespace {
 
-using namespace testing_ring;  // NOLINT(google-build-using-namespace): tests' own words
+using namespace doubles;  // NOLINT(google-build-using-namespace): tests' own words
 
 constexpr uint16_t kSize = 8;
 constexpr uint64_t kData = TestGuest::kGuest + TestGuest::kData;

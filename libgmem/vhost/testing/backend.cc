@@ -18,7 +18,7 @@
 #include "base/mutex.h"
 #include "gtest/gtest.h"
 
-namespace gmem::vhost::testing {
+namespace gmem::vhost::doubles {
 namespace {
 
 absl::Span<const uint8_t> ToBytes(absl::string_view text) {
@@ -194,11 +194,11 @@ void FakeBackend::Reply(const Message& request, absl::Span<const uint8_t> payloa
 
 void FakeBackend::SendRaw(absl::string_view bytes, absl::Span<const int> fds) {
   // Who isn't there any more gets nothing.
-  (void)testing::SendRaw(main_.fd(), ToBytes(bytes), fds);
+  (void)doubles::SendRaw(main_.fd(), ToBytes(bytes), fds);
 }
 
 void FakeBackend::SendRawToBackendChannel(absl::string_view bytes, absl::Span<const int> fds) {
-  (void)testing::SendRaw(channel_.fd(), ToBytes(bytes), fds);
+  (void)doubles::SendRaw(channel_.fd(), ToBytes(bytes), fds);
 }
 
 void FakeBackend::Send(BackendRequest request, absl::Span<const uint8_t> payload,
@@ -221,4 +221,4 @@ uint64_t FakeBackend::ReceiveReply(FdList* fds) {
   return kNoReply;
 }
 
-}  // namespace gmem::vhost::testing
+}  // namespace gmem::vhost::doubles

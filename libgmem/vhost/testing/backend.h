@@ -25,7 +25,7 @@
 #include "vhost/testing/socket.h"
 
 #pragma GCC visibility push(hidden)
-namespace gmem::vhost::testing {
+namespace gmem::vhost::doubles {
 
 using internal::Mutex;
 using internal::MutexLock;
@@ -127,7 +127,7 @@ class FakeBackend {
   std::thread thread_;
 };
 
-}  // namespace gmem::vhost::testing
+}  // namespace gmem::vhost::doubles
 #pragma GCC visibility pop
 
 #endif  // GMEM_VHOST_TESTING_BACKEND_H_

@@ -28,7 +28,7 @@
 #include "vhost/testing/socket.h"
 
 #pragma GCC visibility push(hidden)
-namespace gmem::vhost::testing {
+namespace gmem::vhost::doubles {
 
 using internal::Mutex;
 using internal::MutexLock;
@@ -99,7 +99,7 @@ class BackendThread {
   std::thread thread_;
 };
 
-}  // namespace gmem::vhost::testing
+}  // namespace gmem::vhost::doubles
 #pragma GCC visibility pop
 
 #endif  // GMEM_VHOST_TESTING_BACKEND_THREAD_H_

@@ -30,14 +30,8 @@
 #include "vhost/testing/ring.h"
 
 #pragma GCC visibility push(hidden)
-namespace gmem::vhost::testing {
+namespace gmem::vhost::doubles {
 
-using testing_ring::kWrite;
-using testing_ring::TestGuest;
-using testing_ring::TestRing;
-
-inline constexpr uint16_t kQueueSize = 8;
-inline constexpr uint64_t kData = TestGuest::kGuest + TestGuest::kData;
 inline constexpr uint64_t kPage = 4096;
 // A packed ring's wrap counters.
 inline constexpr uint32_t kWrapBits = 0x80008000;
@@ -221,7 +215,7 @@ class BothEndsTest : public ::testing::Test {
   std::unique_ptr<Frontend> frontend_;
 };
 
-}  // namespace gmem::vhost::testing
+}  // namespace gmem::vhost::doubles
 #pragma GCC visibility pop
 
 #endif  // GMEM_VHOST_TESTING_BOTH_ENDS_H_

@@ -22,7 +22,7 @@
 #include "gmem/vhost/virtqueue.h"
 #include "vhost/testing/scripted_frontend.h"
 
-namespace gmem::vhost::testing_frontend {
+namespace gmem::vhost::doubles {
 
 // Reverses what it reads, or, if it is to hold, keeps the chains.
 class TestDevice : public Device {
@@ -109,7 +109,7 @@ class TestDevice : public Device {
   std::function<void(Backend&)> in_handler;
 };
 
-class BackendTest : public FrontendTest {
+class BackendTest : public ScriptedFrontendTest {
  protected:
   BackendTest() { Connect(device_); }
   ~BackendTest() override { Disconnect(); }
@@ -152,6 +152,6 @@ class BackendTest : public FrontendTest {
   bool is_full_ = false;
 };
 
-}  // namespace gmem::vhost::testing_frontend
+}  // namespace gmem::vhost::doubles
 
 #endif  // GMEM_VHOST_TESTING_DEVICE_H_

@@ -24,7 +24,7 @@
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/protocol.h"
 
-namespace gmem::vhost::testing {
+namespace gmem::vhost::doubles {
 
 using internal::CheckError;
 using internal::ErrnoError;
@@ -181,4 +181,4 @@ absl::StatusOr<DriverRing::Used> DriverRing::Wait(absl::Duration timeout) {
   }
 }
 
-}  // namespace gmem::vhost::testing
+}  // namespace gmem::vhost::doubles

@@ -18,7 +18,7 @@
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/protocol.h"
 
-namespace gmem::vhost::testing {
+namespace gmem::vhost::doubles {
 
 /// Guest memory: a file that a back-end can map, and what was handed out of it.
 ///
@@ -124,6 +124,6 @@ class DriverRing {
   std::vector<uint16_t> lengths_;
 };
 
-}  // namespace gmem::vhost::testing
+}  // namespace gmem::vhost::doubles
 
 #endif  // GMEM_VHOST_TESTING_DRIVER_RING_H_

@@ -28,7 +28,7 @@
 #include "vhost/testing/socket.h"
 
 #pragma GCC visibility push(hidden)
-namespace gmem::vhost::testing {
+namespace gmem::vhost::doubles {
 
 // Writes down what comes.
 class RecordingHandler : public FrontendHandler {
@@ -160,7 +160,7 @@ class FrontendTest : public ::testing::Test {
   std::unique_ptr<Frontend> frontend_;
 };
 
-}  // namespace gmem::vhost::testing
+}  // namespace gmem::vhost::doubles
 #pragma GCC visibility pop
 
 #endif  // GMEM_VHOST_TESTING_FRONTEND_H_

@@ -20,7 +20,7 @@
 #include "gmem/vhost/protocol.h"
 #include "gmem/vhost/virtqueue.h"
 
-namespace gmem::vhost::testing_ring {
+namespace gmem::vhost::doubles {
 
 inline UniqueFd NewFile(uint64_t size) {
   UniqueFd fd(memfd_create("guest", MFD_CLOEXEC));
@@ -67,6 +67,10 @@ class TestGuest {
   UniqueFd file_;
   Mapping mapping_;
 };
+
+// Of a ring where the test doesn't say, and where the guest has the ring's buffers.
+inline constexpr uint16_t kQueueSize = 8;
+inline constexpr uint64_t kData = TestGuest::kGuest + TestGuest::kData;
 
 inline constexpr uint16_t kNext = 1;
 inline constexpr uint16_t kWrite = 2;
@@ -190,6 +194,6 @@ class TestRing {
   std::vector<uint16_t> lengths_;
 };
 
-}  // namespace gmem::vhost::testing_ring
+}  // namespace gmem::vhost::doubles
 
 #endif  // GMEM_VHOST_TESTING_RING_H_

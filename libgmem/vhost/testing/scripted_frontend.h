@@ -29,23 +29,13 @@
 #include "vhost/testing/ring.h"
 #include "vhost/testing/socket.h"
 
-namespace gmem::vhost::testing_frontend {
-
-using testing_ring::kWrite;
-using testing_ring::TestGuest;
-using testing_ring::TestRing;
-
-inline constexpr uint16_t kQueueSize = 8;
-inline constexpr uint64_t kData = TestGuest::kGuest + TestGuest::kData;
-
-using testing::CountOpenFds;
-using testing::kPatience;
+namespace gmem::vhost::doubles {
 
 // A front-end that does what a test says, and the back-end that it talks to.
-class FrontendTest : public ::testing::Test {
+class ScriptedFrontendTest : public ::testing::Test {
  protected:
-  FrontendTest() : fds_before_(CountOpenFds()) {}
-  ~FrontendTest() override {
+  ScriptedFrontendTest() : fds_before_(CountOpenFds()) {}
+  ~ScriptedFrontendTest() override {
     Disconnect();
     EXPECT_EQ(CountOpenFds(), fds_before_ + guest_fds_) << "descriptors leaked";
   }
@@ -180,6 +170,6 @@ class FrontendTest : public ::testing::Test {
   UniqueFd error_;
 };
 
-}  // namespace gmem::vhost::testing_frontend
+}  // namespace gmem::vhost::doubles
 
 #endif  // GMEM_VHOST_TESTING_SCRIPTED_FRONTEND_H_

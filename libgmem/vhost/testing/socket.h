@@ -17,7 +17,7 @@
 #include "absl/types/span.h"
 
 #pragma GCC visibility push(hidden)
-namespace gmem::vhost::testing {
+namespace gmem::vhost::doubles {
 
 // For what comes at once, on a machine that isn't busy with something else.
 inline constexpr absl::Duration kPatience = absl::Seconds(30);
@@ -54,7 +54,7 @@ inline ssize_t SendRaw(int socket, absl::Span<const uint8_t> bytes, absl::Span<c
   return sendmsg(socket, &header, MSG_NOSIGNAL | flags);
 }
 
-}  // namespace gmem::vhost::testing
+}  // namespace gmem::vhost::doubles
 #pragma GCC visibility pop
 
 #endif  // GMEM_VHOST_TESTING_SOCKET_H_

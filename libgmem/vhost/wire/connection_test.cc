@@ -32,11 +32,11 @@
 namespace gmem::vhost {
 namespace {
 
-using testing::CountOpenFds;
+using doubles::CountOpenFds;
 
 // All of it has room.
 void SendRaw(int socket, absl::Span<const uint8_t> bytes, absl::Span<const int> fds = {}) {
-  ASSERT_EQ(testing::SendRaw(socket, bytes, fds), static_cast<ssize_t>(bytes.size()));
+  ASSERT_EQ(doubles::SendRaw(socket, bytes, fds), static_cast<ssize_t>(bytes.size()));
 }
 
 std::vector<uint8_t> Bytes(const MessageHeader& header, absl::Span<const uint8_t> payload = {}) {
@@ -152,7 +152,7 @@ TEST_F(ConnectionTest, RefusesAPayloadThatIsTooLarge) {
 TEST_F(ConnectionTest, SurplusDescriptorsAreNeverReceived) {
   const UniqueFd event(eventfd(0, EFD_CLOEXEC));
   const size_t fds_before = CountOpenFds();
-  const std::vector<int> many(testing::kMostFds, event.get());
+  const std::vector<int> many(doubles::kMostFds, event.get());
   SendRaw(peer_.get(), Bytes({.request = 5, .flags = 1, .size = 0}), many);
   const auto received = connection_.Receive(message_);
   EXPECT_EQ(received.status().code(), absl::StatusCode::kDataLoss) << received.status();

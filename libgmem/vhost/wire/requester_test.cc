@@ -29,7 +29,7 @@
 namespace gmem::vhost {
 namespace {
 
-using testing::kPatience;
+using doubles::kPatience;
 
 // A requester, and a responder that answers when the test says so.
 class ChannelTest : public ::testing::Test {
