@@ -11,13 +11,11 @@
 #include <linux/sched/signal.h>
 
 #include "batch.h"
-#include "binding.h"
 #include "compat.h"
 #include "folio.h"
-#include "guestmem.h"
 #include "lend.h"
+#include "objects.h"
 #include "provider.h"
-#include "vm.h"
 
 static int gmem_batch_stage(struct gmem_binding *b, struct list_head *staged,
 			    pgoff_t *index)

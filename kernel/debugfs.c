@@ -8,6 +8,7 @@
 #include "debugfs.h"
 #include "fault.h"
 #include "guestmem.h"
+#include "objects.h"
 #include "provider.h"
 #include "registry.h"
 #include "vm.h"

@@ -2,11 +2,9 @@
 #include <linux/mm.h>
 #include <linux/pagemap.h>
 
-#include "binding.h"
 #include "event.h"
-#include "guestmem.h"
 #include "notify.h"
-#include "vm.h"
+#include "objects.h"
 
 #define CREATE_TRACE_POINTS
 #include "trace.h"

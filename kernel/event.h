@@ -1,51 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What happens to VMs, guestmems and pages, told to those who listen. Each function
- * is called once the change is there, under the locks that keep it there, so that
- * events of one page come in their order. They neither sleep nor fail.
+ * Reports changes of VMs, guestmems and pages to tracepoints and to netlink. The caller
+ * reports a change after it has made it, under the locks that keep it there, so that
+ * the events of one page come in their order. No function sleeps or fails.
  */
 #ifndef _GMEM_EVENT_H
 #define _GMEM_EVENT_H
 
-#include <linux/gmem_netlink.h>
-#include <linux/types.h>
-
-#include "lend.h"
+#include "objects.h"
 
 struct folio;
-struct gmem_binding;
-struct gmem_mem;
-struct gmem_vm;
-
-/**
- * struct gmem_event_record - an event on its way to the listeners
- * @type: one of &enum gmem_event
- * @vm_id: the VM, or 0
- * @mem_id: the guestmem, or 0
- * @guest_addr: bytes
- * @offset: bytes
- * @length: bytes; 0 if the event is of no range
- * @flags: of a binding
- * @cause: one of &enum gmem_reclaim_cause, or 0
- * @error: an errno, or 0
- * @access: bits of &enum gmem_access
- * @reason: one of &enum gmem_fault_reason, or 0
- * @count: how many equal ones, where they count; of overrun: events lost
- */
-struct gmem_event_record {
-	u32 type;
-	u32 vm_id;
-	u64 mem_id;
-	u64 guest_addr;
-	u64 offset;
-	u64 length;
-	u32 flags;
-	u32 cause;
-	u32 error;
-	u32 access;
-	u32 reason;
-	u64 count;
-};
 
 void gmem_event_vm_created(const struct gmem_vm *vm);
 void gmem_event_vm_destroyed(const struct gmem_vm *vm);

@@ -4,11 +4,10 @@
 #include <linux/pagemap.h>
 #include <linux/uaccess.h>
 
-#include "binding.h"
 #include "event.h"
 #include "fault.h"
-#include "guestmem.h"
 #include "lend.h"
+#include "objects.h"
 #include "stats.h"
 #include "vm.h"
 

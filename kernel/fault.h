@@ -3,28 +3,12 @@
 #define _GMEM_FAULT_H
 
 #include <linux/gmem.h>
-#include <linux/spinlock.h>
 #include <linux/types.h>
 
 struct folio;
+struct gmem_fault_log;
 struct gmem_vm;
 struct inode;
-
-/**
- * struct gmem_fault_log - the last refused guest accesses of a VM
- * @lock: innermost; taken under the invalidate lock
- * @seq: number of the last refused access
- * @overwritten: number of the last access whose entry is gone
- * @head: index of the newest entry
- * @entries: a ring; seq 0 marks an entry that was never used
- */
-struct gmem_fault_log {
-	spinlock_t lock;
-	u64 seq;
-	u64 overwritten;
-	unsigned int head;
-	struct gmem_fault_info entries[GMEM_NR_FAULTS];
-};
 
 /**
  * struct gmem_guest_access - an access that a guest makes

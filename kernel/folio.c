@@ -7,7 +7,7 @@
 
 #include "compat.h"
 #include "folio.h"
-#include "guestmem.h"
+#include "objects.h"
 #include "secret.h"
 
 /* Count the @nr pages of an entry among those of its state. */

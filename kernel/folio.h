@@ -39,9 +39,9 @@ void gmem_folio_clear(struct gmem_mem *mem, struct folio *folio,
 void gmem_folio_forget(struct gmem_mem *mem, pgoff_t first, pgoff_t last);
 
 /*
- * One user at a time looks up the folio at @index and decides about it: between
- * the invalidate lock and the folio lock. Who waits for a folio lock holds a
- * reference, which would pass for a pin; who waits here doesn't yet.
+ * Lock an index, so that one user at a time looks up the folio there and decides about
+ * it. A task that waits for a folio lock holds a reference, which looks like a pin; a
+ * task that waits here holds none yet.
  */
 void gmem_folio_lock_index(struct gmem_mem *mem, pgoff_t index);
 void gmem_folio_unlock_index(struct gmem_mem *mem, pgoff_t index);

@@ -21,12 +21,12 @@
 #include <linux/seq_file.h>
 #include <linux/slab.h>
 
-#include "binding.h"
 #include "call.h"
 #include "event.h"
 #include "folio.h"
 #include "guestmem.h"
 #include "lend.h"
+#include "objects.h"
 #include "registry.h"
 #include "stats.h"
 

@@ -2,49 +2,9 @@
 #ifndef _GMEM_GUESTMEM_H
 #define _GMEM_GUESTMEM_H
 
-#include <linux/container_of.h>
-#include <linux/fs.h>
-#include <linux/gmem.h>
-#include <linux/mutex.h>
-#include <linux/rbtree.h>
-#include <linux/workqueue.h>
+#include "objects.h"
 
 struct vfsmount;
-
-#define GMEM_INDEX_LOCK_BITS 5
-
-/**
- * struct gmem_mem - a guestmem
- * @inode: the file; several struct files may stand for it
- * @secret: the memfd_secret() file whose page cache @inode uses instead of its own;
- *	NULL for none. No other file refers to that.
- * @order: of the folios that it tries to use; also the alignment of all ranges
- * @exclusive: interval tree of the bindings that suffer no other, by page
- * @shared: interval tree of the others. Both under the invalidate lock of the
- *	inode; written under gmem_vm.lock, too.
- * @index_locks: see folio.h; an index uses that of its hash
- * @poison_work: takes broken pages away from their guests
- * @nr_lent: base pages in that state
- * @nr_shared: the same
- * @nr_leaked: the same. Written under the lock of the page cache's XArray;
- *	READ_ONCE() by others.
- *
- * Lifetime: as long as descriptors, mappings, windows or bindings refer to it.
- * So when the inode is evicted, no page is lent or shared any more. Readers under
- * RCU may see it for longer.
- */
-struct gmem_mem {
-	struct inode inode;
-	struct file *secret;
-	unsigned int order;
-	struct rb_root_cached exclusive;
-	struct rb_root_cached shared;
-	struct mutex index_locks[1 << GMEM_INDEX_LOCK_BITS];
-	struct work_struct poison_work;
-	unsigned long nr_lent;
-	unsigned long nr_shared;
-	unsigned long nr_leaked;
-};
 
 /**
  * struct gmem_mem_info - a guestmem as seen from outside
@@ -67,16 +27,6 @@ struct gmem_mem_info {
 	u64 shared;
 	u64 leaked;
 };
-
-static inline struct gmem_mem *gmem_mem(struct inode *inode)
-{
-	return container_of(inode, struct gmem_mem, inode);
-}
-
-static inline bool gmem_mem_aligned(const struct gmem_mem *mem, pgoff_t index)
-{
-	return !(index & ((1UL << mem->order) - 1));
-}
 
 int gmem_mem_init(void);
 void gmem_mem_exit(void);

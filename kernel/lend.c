@@ -31,11 +31,10 @@
 #include "compat.h"
 #include "event.h"
 #include "folio.h"
-#include "guestmem.h"
 #include "lend.h"
+#include "objects.h"
 #include "provider.h"
 #include "stats.h"
-#include "vm.h"
 
 /* A reference that is about to go away is no pin: ask for up to a millisecond. */
 #define GMEM_PIN_TRIES 20

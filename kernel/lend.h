@@ -2,28 +2,9 @@
 #ifndef _GMEM_LEND_H
 #define _GMEM_LEND_H
 
-#include <linux/types.h>
+#include "objects.h"
 
 struct folio;
-struct gmem_binding;
-struct gmem_mem;
-
-/**
- * enum gmem_reclaim_reason - why a page comes back, which decides about policy
- * @GMEM_RECLAIM_HOST: the host wants to use it: allowed, scrubbed or denied
- * @GMEM_RECLAIM_PUNCH: it is about to be freed: allowed or denied
- * @GMEM_RECLAIM_UNBIND: its binding goes: allowed or scrubbed
- * @GMEM_RECLAIM_TEARDOWN: its VM goes: the same, and if the provider refuses, the
- *	page is leaked
- * @GMEM_RECLAIM_POISON: it broke: the guest loses it, and nobody gets it
- */
-enum gmem_reclaim_reason {
-	GMEM_RECLAIM_HOST,
-	GMEM_RECLAIM_PUNCH,
-	GMEM_RECLAIM_UNBIND,
-	GMEM_RECLAIM_TEARDOWN,
-	GMEM_RECLAIM_POISON,
-};
 
 /*
  * A guest is about to use the page at @index through @b: allocate it if need be,

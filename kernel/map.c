@@ -11,6 +11,7 @@
 #include "guestmem.h"
 #include "lend.h"
 #include "map.h"
+#include "objects.h"
 #include "provider.h"
 #include "vm.h"
 

@@ -17,8 +17,8 @@
 #include "fault.h"
 #include "mock.h"
 #include "notify.h"
+#include "objects.h"
 #include "provider.h"
-#include "vm.h"
 
 /**
  * struct gmem_mock_entry - a page that was donated
@@ -44,7 +44,7 @@ struct gmem_mock_entry {
  * struct gmem_mock - provider_data of a mock VM
  * @held: where reclaims wait until @hold changes
  * @hold: GFN of the page whose reclaim waits. Without @lock
- * @lock: innermost; protects all below
+ * @lock: the provider's own of the core's lock order; protects all below
  * @stage2: GFN -> &struct gmem_mock_entry
  * @nr_pages: entries in @stage2
  * @fail: per point: passes until the first that fails, and how many fail

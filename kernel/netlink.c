@@ -19,9 +19,11 @@
 #include <net/netlink.h>
 
 #include "binding.h"
+#include "fault.h"
 #include "guestmem.h"
 #include "netlink.h"
 #include "notify.h"
+#include "objects.h"
 #include "provider.h"
 #include "registry.h"
 #include "stats.h"

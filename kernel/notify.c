@@ -20,7 +20,6 @@
 #include <net/genetlink.h>
 #include <net/sock.h>
 
-#include "event.h"
 #include "netlink.h"
 #include "notify.h"
 
@@ -37,7 +36,7 @@ static struct workqueue_struct *gmem_notify_wq;
 
 /**
  * struct gmem_notify_queue - events that are yet to be sent
- * @lock: innermost; never taken in interrupts
+ * @lock: protects all below; never taken in interrupts
  * @on: events are taken; READ_ONCE() without the lock for a first look
  * @hold: nothing is sent
  * @head: index of the oldest event

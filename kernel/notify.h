@@ -2,15 +2,44 @@
 #ifndef _GMEM_NOTIFY_H
 #define _GMEM_NOTIFY_H
 
+#include <linux/gmem_netlink.h>
 #include <linux/types.h>
 
-struct gmem_event_record;
+/**
+ * struct gmem_event_record - an event on its way to the listeners
+ * @type: one of &enum gmem_event
+ * @vm_id: the VM, or 0
+ * @mem_id: the guestmem, or 0
+ * @guest_addr: bytes
+ * @offset: bytes
+ * @length: bytes; 0 if the event is of no range
+ * @flags: of a binding
+ * @cause: one of &enum gmem_reclaim_cause, or 0
+ * @error: an errno, or 0
+ * @access: bits of &enum gmem_access
+ * @reason: one of &enum gmem_fault_reason, or 0
+ * @count: how many equal ones, where they count; of overrun: events lost
+ */
+struct gmem_event_record {
+	u32 type;
+	u32 vm_id;
+	u64 mem_id;
+	u64 guest_addr;
+	u64 offset;
+	u64 length;
+	u32 flags;
+	u32 cause;
+	u32 error;
+	u32 access;
+	u32 reason;
+	u64 count;
+};
 
 /* Events for the multicast group: a queue of bounded length, and its sender. */
 #ifdef CONFIG_NET
 /* Is anybody in the group? Else there is no need to make up a record. */
 bool gmem_notify_wanted(void);
-/* Queue an event. Doesn't sleep; innermost of all locks. */
+/* Queue an event. Doesn't sleep. */
 void gmem_notify(const struct gmem_event_record *rec);
 
 /* Before the family is registered, and before it is unregistered. */

@@ -6,8 +6,8 @@
 
 #include "gunyah/provider.h"
 #include "mock.h"
+#include "objects.h"
 #include "provider.h"
-#include "vm.h"
 #include "window.h"
 
 /* The first one that is present is the default. */

@@ -61,8 +61,8 @@ struct gmem_vm_detail {
  *
  * @provide and @reclaim are called with the folio locked and the invalidate lock
  * of its file held, may sleep, and see each folio of a binding whole; so is @stage,
- * with the invalidate lock held for writing from the first @stage to @commit. Their
- * own locks are the innermost.
+ * with the invalidate lock held for writing from the first @stage to @commit. For
+ * their own locks see objects.h.
  */
 struct gmem_provider {
 	const char *name;

@@ -6,7 +6,7 @@
 #include <linux/uaccess.h>
 
 #include "binding.h"
-#include "guestmem.h"
+#include "objects.h"
 #include "query.h"
 #include "vm.h"
 

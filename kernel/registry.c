@@ -6,12 +6,12 @@
 #include <linux/xarray.h>
 
 #include "guestmem.h"
+#include "objects.h"
 #include "registry.h"
-#include "vm.h"
 
 /*
  * Readers don't wait for anything under it, so the end of a VM, which takes it for
- * writing, doesn't wait for long. Outermost.
+ * writing, doesn't wait for long.
  */
 static DECLARE_RWSEM(gmem_registry_rwsem);
 

@@ -13,7 +13,7 @@
 #include <linux/gmem_netlink.h>
 #include <linux/tracepoint.h>
 
-#include "event.h"
+#include "notify.h"
 
 /* Values that user space has to know for the texts below. */
 TRACE_DEFINE_ENUM(GMEM_RECLAIM_CAUSE_HOST);

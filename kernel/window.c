@@ -34,8 +34,8 @@
 #include "binding.h"
 #include "fault.h"
 #include "guestmem.h"
+#include "objects.h"
 #include "provider.h"
-#include "vm.h"
 #include "window.h"
 
 /**

@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The objects of the core: VM, guestmem and binding. Only types, so that no header
+ * with functions needs another one for them.
+ *
+ * Lock order, outermost first. Each provider and each user of a lock keeps to it:
+ *
+ *	gmem_registry_rwsem, which keeps VMs from going
+ *	mmap_lock, or the inode lock of a guestmem
+ *	gunyah_vm.life_lock
+ *	gmem_vm.lock
+ *	the invalidate lock of a guestmem's i_mapping, one at a time
+ *	gmem_mem.index_locks, one at a time
+ *	folio lock
+ *	i_mmap_rwsem
+ *	the provider's own, which protects what the guest has
+ *	gmem_fault_log.lock, the lock of notify.c's queue: innermost
+ *
+ * Nobody touches user memory under any of them.
+ */
+#ifndef _GMEM_OBJECTS_H
+#define _GMEM_OBJECTS_H
+
+#include <linux/atomic.h>
+#include <linux/container_of.h>
+#include <linux/fs.h>
+#include <linux/gmem.h>
+#include <linux/maple_tree.h>
+#include <linux/mutex.h>
+#include <linux/rbtree.h>
+#include <linux/sched.h>
+#include <linux/spinlock.h>
+#include <linux/types.h>
+#include <linux/workqueue.h>
+
+struct gmem_provider;
+
+/**
+ * struct gmem_fault_log - the last refused guest accesses of a VM
+ * @lock: protects all below
+ * @seq: number of the last refused access
+ * @overwritten: number of the last access whose entry is gone
+ * @head: index of the newest entry
+ * @entries: a ring; seq 0 marks an entry that was never used
+ */
+struct gmem_fault_log {
+	spinlock_t lock;
+	u64 seq;
+	u64 overwritten;
+	unsigned int head;
+	struct gmem_fault_info entries[GMEM_NR_FAULTS];
+};
+
+/**
+ * struct gmem_vm - an address space of guest frame numbers
+ * @lock: serialises all that changes @bindings
+ * @bindings: GFN ranges -> &struct gmem_binding. Written under @lock (the tree's
+ *	external lock), read under it or RCU.
+ * @unmap_first: first GFN of the range whose unmap is under way
+ * @unmap_last: its last GFN; below @unmap_first when there is none. Both written
+ *	under @lock.
+ * @file: its file; to keep the VM, take a reference
+ * @provider: gives pages to this guest and takes them back
+ * @provider_data: for the provider alone
+ * @policy: one of &enum gmem_policy; READ_ONCE() and WRITE_ONCE()
+ * @max_gfn: last GFN of the address space
+ * @faults: refused accesses
+ * @id: number, from 1; constant while the VM is registered
+ * @pid: the process that made it, in the initial PID namespace
+ * @comm: name of that process
+ * @nr_bindings: entries of @bindings
+ * @lent_pages: base pages that the guest has alone
+ * @generation: changes with @bindings. Written under @lock, after them.
+ *
+ * Lifetime: a VM lives as long as its file. Descriptors and windows hold the file;
+ * when the last of them goes, release unbinds everything and frees the VM.
+ */
+struct gmem_vm {
+	struct mutex lock;
+	struct maple_tree bindings;
+	unsigned long unmap_first;
+	unsigned long unmap_last;
+	struct file *file;
+	const struct gmem_provider *provider;
+	void *provider_data;
+	u32 policy;
+	unsigned long max_gfn;
+	struct gmem_fault_log faults;
+	u32 id;
+	pid_t pid;
+	char comm[TASK_COMM_LEN];
+	atomic_long_t nr_bindings;
+	atomic_long_t lent_pages;
+	u32 generation;
+};
+
+#define GMEM_INDEX_LOCK_BITS 5
+
+/**
+ * struct gmem_mem - a guestmem
+ * @inode: the file; several struct files may stand for it
+ * @secret: the memfd_secret() file whose page cache @inode uses instead of its own;
+ *	NULL for none. No other file refers to that.
+ * @order: of the folios that it tries to use; also the alignment of all ranges
+ * @exclusive: interval tree of the exclusive bindings, by page
+ * @shared: interval tree of the other bindings. Both are read under the invalidate
+ *	lock of the inode, and written under that and gmem_vm.lock.
+ * @index_locks: see folio.h; an index uses the lock of its hash
+ * @poison_work: takes broken pages away from their guests
+ * @nr_lent: base pages in the state "lent"
+ * @nr_shared: base pages in the state "shared"
+ * @nr_leaked: base pages in the state "leaked". All three are written under the
+ *	lock of the page cache's XArray; others use READ_ONCE().
+ *
+ * Lifetime: descriptors, mappings, windows and bindings refer to a guestmem. So when
+ * the inode is evicted, no page is lent or shared any longer. Readers under RCU may
+ * see it until a grace period later.
+ */
+struct gmem_mem {
+	struct inode inode;
+	struct file *secret;
+	unsigned int order;
+	struct rb_root_cached exclusive;
+	struct rb_root_cached shared;
+	struct mutex index_locks[1 << GMEM_INDEX_LOCK_BITS];
+	struct work_struct poison_work;
+	unsigned long nr_lent;
+	unsigned long nr_shared;
+	unsigned long nr_leaked;
+};
+
+static inline struct gmem_mem *gmem_mem(struct inode *inode)
+{
+	return container_of(inode, struct gmem_mem, inode);
+}
+
+static inline bool gmem_mem_aligned(const struct gmem_mem *mem, pgoff_t index)
+{
+	return !(index & ((1UL << mem->order) - 1));
+}
+
+/**
+ * struct gmem_binding - a guest range bound to a guestmem range
+ * @node: in &gmem_mem.exclusive or &gmem_mem.shared
+ * @subtree_last: for the interval tree
+ * @first: first page of the guestmem range
+ * @last: its last page. @node to @last are written under gmem_vm.lock and the
+ *	invalidate lock, read under either.
+ * @gfn_delta: page index + @gfn_delta (wrapping) is the GFN; constant, so that a
+ *	reader under RCU translates correctly even while the binding is trimmed
+ * @vm: the guest; outlives the binding
+ * @mem: the guestmem, held by @file
+ * @file: a reference; the file that it was bound with
+ * @flags: FORCE_LEND or FORCE_SHARE, and the ALLOW bits
+ * @unmap_next: chains the bindings that an unmap touches, under gmem_vm.lock
+ * @rcu: frees it
+ *
+ * Lifetime: from map to unmap or the end of its VM, then an RCU grace period.
+ */
+struct gmem_binding {
+	struct rb_node node;
+	pgoff_t subtree_last;
+	pgoff_t first;
+	pgoff_t last;
+	unsigned long gfn_delta;
+	struct gmem_vm *vm;
+	struct gmem_mem *mem;
+	struct file *file;
+	u32 flags;
+	union {
+		struct gmem_binding *unmap_next;
+		struct rcu_head rcu;
+	};
+};
+
+static inline unsigned long gmem_binding_gfn(const struct gmem_binding *b,
+					     pgoff_t index)
+{
+	return index + b->gfn_delta;
+}
+
+static inline pgoff_t gmem_binding_index(const struct gmem_binding *b,
+					 unsigned long gfn)
+{
+	return gfn - b->gfn_delta;
+}
+
+static inline bool gmem_binding_lent(const struct gmem_binding *b)
+{
+	return (b->flags & GMEM_MAP_ACCESS_MASK) == GMEM_MAP_FORCE_LEND;
+}
+
+/* The guest's rights, in bits of enum gmem_access. */
+static inline u32 gmem_binding_access(const struct gmem_binding *b)
+{
+	return (b->flags & GMEM_MAP_ALLOW_READ ? GMEM_ACCESS_READ : 0) |
+	       (b->flags & GMEM_MAP_ALLOW_WRITE ? GMEM_ACCESS_WRITE : 0) |
+	       (b->flags & GMEM_MAP_ALLOW_EXEC ? GMEM_ACCESS_EXEC : 0);
+}
+
+/**
+ * enum gmem_reclaim_reason - why a page comes back; the VM's policy depends on it
+ * @GMEM_RECLAIM_HOST: the host wants to use it: allowed, scrubbed or denied
+ * @GMEM_RECLAIM_PUNCH: it is about to be freed: allowed or denied
+ * @GMEM_RECLAIM_UNBIND: its binding goes: allowed or scrubbed
+ * @GMEM_RECLAIM_TEARDOWN: its VM goes: the same, and if the provider refuses, the
+ *	page is leaked
+ * @GMEM_RECLAIM_POISON: it broke: the guest loses it, and nobody gets it
+ */
+enum gmem_reclaim_reason {
+	GMEM_RECLAIM_HOST,
+	GMEM_RECLAIM_PUNCH,
+	GMEM_RECLAIM_UNBIND,
+	GMEM_RECLAIM_TEARDOWN,
+	GMEM_RECLAIM_POISON,
+};
+
+#endif /* _GMEM_OBJECTS_H */
