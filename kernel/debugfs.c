@@ -7,7 +7,6 @@
 #include "binding.h"
 #include "debugfs.h"
 #include "fault.h"
-#include "guestmem.h"
 #include "objects.h"
 #include "provider.h"
 #include "registry.h"

@@ -137,25 +137,6 @@ static long gmem_mem_fallocate(struct file *file, int mode, loff_t offset,
 	return err;
 }
 
-void gmem_mem_peek(const struct gmem_mem *mem, struct gmem_mem_info *info)
-{
-	loff_t size = i_size_read(&mem->inode);
-	u64 present = READ_ONCE(mem->inode.i_mapping->nrpages);
-
-	/* Read one after the other: what moves meanwhile mustn't count twice. */
-	present = min_t(u64, present, size >> PAGE_SHIFT);
-	info->absent = (size >> PAGE_SHIFT) - present;
-	info->leaked = min_t(u64, READ_ONCE(mem->nr_leaked), present);
-	present -= info->leaked;
-	info->lent = min_t(u64, READ_ONCE(mem->nr_lent), present);
-	present -= info->lent;
-	info->shared = min_t(u64, READ_ONCE(mem->nr_shared), present);
-	info->host = present - info->shared;
-	info->id = mem->inode.i_ino;
-	info->size = size;
-	info->page_size = PAGE_SIZE << mem->order;
-}
-
 /* Invalidate lock, so that no folio goes meanwhile. */
 static int gmem_mem_count(struct gmem_mem *mem, pgoff_t first, pgoff_t last,
 			  struct gmem_mem_query *count)

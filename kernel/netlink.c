@@ -20,7 +20,6 @@
 
 #include "binding.h"
 #include "fault.h"
-#include "guestmem.h"
 #include "netlink.h"
 #include "notify.h"
 #include "objects.h"

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <linux/atomic.h>
 #include <linux/fs.h>
+#include <linux/minmax.h>
 #include <linux/rcupdate.h>
 #include <linux/rwsem.h>
 #include <linux/xarray.h>
 
-#include "guestmem.h"
 #include "objects.h"
 #include "registry.h"
 
@@ -94,6 +94,30 @@ void gmem_registry_remove_mem(struct gmem_mem *mem)
 {
 	xa_erase(&gmem_registry_mems, mem->inode.i_ino);
 	atomic_inc_return_release(&gmem_registry_mems_gen);
+}
+
+/* Only counts, no look at the pages. RCU is enough to keep @mem. */
+static void gmem_mem_peek(const struct gmem_mem *mem,
+			  struct gmem_mem_info *info)
+{
+	loff_t size = i_size_read(&mem->inode);
+	u64 present = READ_ONCE(mem->inode.i_mapping->nrpages);
+
+	/*
+	 * The counts are read one after the other. A page that changes its state
+	 * meanwhile must not count twice.
+	 */
+	present = min_t(u64, present, size >> PAGE_SHIFT);
+	info->absent = (size >> PAGE_SHIFT) - present;
+	info->leaked = min_t(u64, READ_ONCE(mem->nr_leaked), present);
+	present -= info->leaked;
+	info->lent = min_t(u64, READ_ONCE(mem->nr_lent), present);
+	present -= info->lent;
+	info->shared = min_t(u64, READ_ONCE(mem->nr_shared), present);
+	info->host = present - info->shared;
+	info->id = mem->inode.i_ino;
+	info->size = size;
+	info->page_size = PAGE_SIZE << mem->order;
 }
 
 bool gmem_registry_next_mem(u64 id, struct gmem_mem_info *info)

@@ -9,8 +9,29 @@
 #include <linux/types.h>
 
 struct gmem_mem;
-struct gmem_mem_info;
 struct gmem_vm;
+
+/**
+ * struct gmem_mem_info - a guestmem as seen from outside
+ * @id: number of its inode
+ * @size: in bytes
+ * @page_size: in bytes
+ * @absent: base pages without memory; from here on, the counts sum up to @size
+ * @host: base pages that only the host has
+ * @lent: as in &struct gmem_mem_query
+ * @shared: as there
+ * @leaked: as there
+ */
+struct gmem_mem_info {
+	u64 id;
+	u64 size;
+	u64 page_size;
+	u64 absent;
+	u64 host;
+	u64 lent;
+	u64 shared;
+	u64 leaked;
+};
 
 /*
  * Give a VM that is ready for use a number, gmem_vm.id, and let others see it;
