@@ -28,6 +28,7 @@
 #include "lend.h"
 #include "objects.h"
 #include "registry.h"
+#include "secret.h"
 #include "stats.h"
 
 /*
@@ -466,7 +467,9 @@ struct file *gmem_mem_file_create(struct inode *inode, struct vfsmount *mnt,
 	return file;
 }
 
-struct file *gmem_mem_create(u64 size, unsigned int order, struct file *secret)
+/* A guestmem, with the page cache of @secret unless that is NULL. */
+static struct file *gmem_mem_create(u64 size, unsigned int order,
+				    struct file *secret)
 {
 	struct inode *inode;
 	struct file *file;
@@ -511,6 +514,34 @@ int gmem_mem_create_call(void *obj, void *arg)
 	if (fd < 0)
 		return fd;
 	file = gmem_mem_create(create->size, order, NULL);
+	if (IS_ERR(file)) {
+		put_unused_fd(fd);
+		return PTR_ERR(file);
+	}
+	fd_install(fd, file);
+	return fd;
+}
+
+int gmem_mem_from_secret_call(void *obj, void *arg)
+{
+	const struct gmem_mem_from_secret *from = arg;
+	struct file *secret, *file;
+	int fd;
+
+	if (from->flags & ~(u32)GMEM_MEM_CLOEXEC || from->reserved)
+		return -EINVAL;
+
+	fd = get_unused_fd_flags(from->flags & GMEM_MEM_CLOEXEC ?
+				 O_CLOEXEC : 0);
+	if (fd < 0)
+		return fd;
+	secret = gmem_secret_take(from->secret_fd);
+	if (IS_ERR(secret)) {
+		put_unused_fd(fd);
+		return PTR_ERR(secret);
+	}
+	file = gmem_mem_create(i_size_read(file_inode(secret)), 0, secret);
+	fput(secret);
 	if (IS_ERR(file)) {
 		put_unused_fd(fd);
 		return PTR_ERR(file);

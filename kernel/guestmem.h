@@ -20,9 +20,7 @@ struct file *gmem_mem_file_create(struct inode *inode, struct vfsmount *mnt,
 				  const char *name,
 				  const struct file_operations *fops);
 
-/* A guestmem, with the page cache of @secret unless that is NULL. */
-struct file *gmem_mem_create(u64 size, unsigned int order, struct file *secret);
-
 int gmem_mem_create_call(void *obj, void *arg);
+int gmem_mem_from_secret_call(void *obj, void *arg);
 
 #endif /* _GMEM_GUESTMEM_H */

@@ -12,7 +12,6 @@
 #include "guestmem.h"
 #include "netlink.h"
 #include "provider.h"
-#include "secret.h"
 #include "stats.h"
 #include "vm.h"
 

@@ -3,11 +3,11 @@
  * The page cache of a memfd_secret() file as that of a guestmem.
  *
  * Its pages leave the linear map when they are allocated, by a fault in a mapping of
- * the file, and come back when they are freed. So the file has to come with all its
- * pages; and from then on only mappings that we make may show them, or its owner would
- * reach what is lent. The size of such a file, once set, is fixed, no hole can be
- * punched, and it can't be opened again by /proc: who holds the only reference to the
- * file, which nobody maps, has it alone.
+ * the file, and come back when they are freed. So the file must come with all its
+ * pages; and from then on only gmem may map them, or the owner of the file would
+ * reach lent pages. The size of such a file, once set, is fixed, nobody can punch a hole
+ * into it, and nobody can open it again through /proc. So a task that holds the only
+ * reference to the file, which nobody maps, has it alone.
  */
 #include <linux/cpu.h>
 #include <linux/fdtable.h>
@@ -22,7 +22,6 @@
 #include <linux/workqueue.h>
 
 #include "compat.h"
-#include "guestmem.h"
 #include "secret.h"
 
 bool gmem_folio_is_secret(const struct folio *folio)
@@ -155,32 +154,4 @@ struct file *gmem_secret_take(int fd)
 put_file:
 	fput(file);
 	return ERR_PTR(err);
-}
-
-int gmem_mem_from_secret_call(void *obj, void *arg)
-{
-	const struct gmem_mem_from_secret *from = arg;
-	struct file *secret, *file;
-	int fd;
-
-	if (from->flags & ~(u32)GMEM_MEM_CLOEXEC || from->reserved)
-		return -EINVAL;
-
-	fd = get_unused_fd_flags(from->flags & GMEM_MEM_CLOEXEC ?
-				 O_CLOEXEC : 0);
-	if (fd < 0)
-		return fd;
-	secret = gmem_secret_take(from->secret_fd);
-	if (IS_ERR(secret)) {
-		put_unused_fd(fd);
-		return PTR_ERR(secret);
-	}
-	file = gmem_mem_create(i_size_read(file_inode(secret)), 0, secret);
-	fput(secret);
-	if (IS_ERR(file)) {
-		put_unused_fd(fd);
-		return PTR_ERR(file);
-	}
-	fd_install(fd, file);
-	return fd;
 }
