@@ -4,8 +4,8 @@
  *
  * A dump goes in pieces, one for each buffer that the receiver reads, and keeps
  * nothing in between but a position: the number of a VM or guestmem, and a guest
- * address. What changes between two pieces shows in a generation count, and the
- * receiver is told (NLM_F_DUMP_INTR).
+ * address. A change between two pieces shows in a generation count, and the
+ * receiver learns of it (NLM_F_DUMP_INTR).
  *
  * Policies and operations agree with Documentation/netlink/specs/gmem.yaml; a test
  * compares them.
@@ -27,6 +27,8 @@
 #include "registry.h"
 #include "stats.h"
 #include "vm.h"
+
+static struct genl_family gmem_nl_family;
 
 /* GENL_ADMIN_PERM is for CAP_NET_ADMIN, and this is no matter of networks. */
 static int gmem_nl_check(const struct genl_split_ops *ops, struct sk_buff *skb,
@@ -522,7 +524,7 @@ static const struct genl_multicast_group gmem_nl_mcgrps[] = {
 	},
 };
 
-struct genl_family gmem_nl_family __ro_after_init = {
+static struct genl_family gmem_nl_family __ro_after_init = {
 	.name = GMEM_FAMILY_NAME,
 	.version = GMEM_FAMILY_VERSION,
 	/* VMs belong to no network namespace: their operator is the host's. */
@@ -540,7 +542,7 @@ int gmem_netlink_init(void)
 {
 	int err;
 
-	err = gmem_notify_init();
+	err = gmem_notify_init(&gmem_nl_family);
 	if (err)
 		return err;
 	err = genl_register_family(&gmem_nl_family);

@@ -2,12 +2,8 @@
 #ifndef _GMEM_NETLINK_H
 #define _GMEM_NETLINK_H
 
-struct genl_family;
-
 /* The generic netlink family; see Documentation/netlink.rst. */
 #ifdef CONFIG_NET
-extern struct genl_family gmem_nl_family;
-
 int gmem_netlink_init(void);
 void gmem_netlink_exit(void);
 #else

@@ -20,7 +20,6 @@
 #include <net/genetlink.h>
 #include <net/sock.h>
 
-#include "netlink.h"
 #include "notify.h"
 
 #define GMEM_NOTIFY_CAPACITY 2048
@@ -33,6 +32,9 @@
 static void gmem_notify_work_fn(struct work_struct *work);
 static DECLARE_DELAYED_WORK(gmem_notify_work, gmem_notify_work_fn);
 static struct workqueue_struct *gmem_notify_wq;
+
+/* The family with the group; set before anything can report an event. */
+static const struct genl_family *gmem_notify_family;
 
 /**
  * struct gmem_notify_queue - events that are yet to be sent
@@ -65,7 +67,7 @@ static struct gmem_event_record gmem_notify_batch[GMEM_NOTIFY_BATCH];
 bool gmem_notify_wanted(void)
 {
 	return READ_ONCE(gmem_notify_queue.on) &&
-	       genl_has_listeners(&gmem_nl_family, &init_net, 0);
+	       genl_has_listeners(gmem_notify_family, &init_net, 0);
 }
 
 static struct gmem_event_record *gmem_notify_at(struct gmem_notify_queue *q,
@@ -242,7 +244,7 @@ static void gmem_notify_put_msg(struct sk_buff *skb,
 {
 	void *hdr;
 
-	hdr = genlmsg_put(skb, 0, 0, &gmem_nl_family, 0, GMEM_CMD_EVENT);
+	hdr = genlmsg_put(skb, 0, 0, gmem_notify_family, 0, GMEM_CMD_EVENT);
 	/* gmem_notify_msg_size() is the room that the largest one needs. */
 	if (WARN_ON_ONCE(!hdr || gmem_notify_put(skb, rec)))
 		return;
@@ -308,7 +310,7 @@ static void gmem_notify_work_fn(struct work_struct *work)
 		for (i = 0; i < nr; i++)
 			gmem_notify_put_msg(skb, &gmem_notify_batch[i]);
 		/* A receiver that can't take it learns so from its socket. */
-		genlmsg_multicast_netns_filtered(&gmem_nl_family, &init_net,
+		genlmsg_multicast_netns_filtered(gmem_notify_family, &init_net,
 						 skb, 0, 0, GFP_KERNEL,
 						 gmem_notify_filter, NULL);
 		cond_resched();
@@ -328,7 +330,7 @@ void gmem_notify_hold(bool hold)
 }
 #endif
 
-int gmem_notify_init(void)
+int gmem_notify_init(const struct genl_family *family)
 {
 	struct gmem_notify_queue *q = &gmem_notify_queue;
 
@@ -340,6 +342,7 @@ int gmem_notify_init(void)
 		kvfree(q->ring);
 		return -ENOMEM;
 	}
+	gmem_notify_family = family;
 	WRITE_ONCE(q->on, true);
 	return 0;
 }

@@ -5,6 +5,8 @@
 #include <linux/gmem_netlink.h>
 #include <linux/types.h>
 
+struct genl_family;
+
 /**
  * struct gmem_event_record - an event on its way to the listeners
  * @type: one of &enum gmem_event
@@ -42,8 +44,8 @@ bool gmem_notify_wanted(void);
 /* Queue an event. Doesn't sleep. */
 void gmem_notify(const struct gmem_event_record *rec);
 
-/* Before the family is registered, and before it is unregistered. */
-int gmem_notify_init(void);
+/* Before @family, whose group gets the events, is registered and unregistered. */
+int gmem_notify_init(const struct genl_family *family);
 void gmem_notify_exit(void);
 
 #ifdef CONFIG_GMEM_TEST
