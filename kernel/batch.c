@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Providing many folios at one stroke, for a provider to which each stroke is dear.
+ * Providing many folios in one step, for a provider whose calls are expensive.
  *
  * With the invalidate lock held for writing, nobody else provides a page of the file,
  * nobody maps one, and none can go. So a folio that has been prepared (taken from all
@@ -75,9 +75,9 @@ static void gmem_batch_restore_folio(struct gmem_binding *b,
 	const struct gmem_provider *provider = b->vm->provider;
 	unsigned long gfn = gmem_binding_gfn(b, folio->index);
 
-	/* What is refused now is given when the guest next asks for it. */
 	if (gmem_folio_is(folio, GMEM_FOLIO_LEAKED) || gmem_folio_broken(folio))
 		return;
+	/* A page that fails stays unprovided until the guest next uses it. */
 	if (staged)
 		provider->stage(b->vm, staged, gfn, folio, b->flags);
 	else
@@ -130,8 +130,5 @@ int gmem_batch_provide(struct gmem_binding *b, pgoff_t first, pgoff_t last,
 
 	if (!err)
 		*nr += last - first + 1;
-	/* Names between provider and core. */
-	if (err == -ENOTRECOVERABLE || err == -EUCLEAN)
-		err = -EIO;
 	return err;
 }

@@ -26,7 +26,6 @@
 #include <linux/mm.h>
 #include <linux/sched/signal.h>
 
-#include "batch.h"
 #include "binding.h"
 #include "compat.h"
 #include "event.h"
@@ -104,6 +103,11 @@ static int gmem_lend_provide(struct gmem_binding *b, struct folio *folio)
 	if (!err || err == -EUCLEAN)
 		gmem_lend_provided(b, folio);
 	return err;
+}
+
+int gmem_lend_errno(int err)
+{
+	return err == -ENOTRECOVERABLE || err == -EUCLEAN ? -EIO : err;
 }
 
 /* Hand a folio out if @err is 0; else let go of it. */
@@ -436,8 +440,6 @@ static void gmem_lend_end_shared(struct gmem_binding *b, pgoff_t first,
 int gmem_lend_reclaim_range(struct gmem_binding *b, pgoff_t first, pgoff_t last,
 			    enum gmem_reclaim_reason reason, u64 *nr)
 {
-	int err;
-
 	if (!gmem_binding_lent(b)) {
 		/* A page that the host shares is the host's already. */
 		if (reason == GMEM_RECLAIM_TEARDOWN)
@@ -445,11 +447,8 @@ int gmem_lend_reclaim_range(struct gmem_binding *b, pgoff_t first, pgoff_t last,
 		return 0;
 	}
 	gmem_lend_announce(b, first, last, reason);
-	err = gmem_lend_walk_binding(b, first, last, gmem_lend_reclaim_folio,
-				     reason, nr);
-	if (err)
-		gmem_batch_restore(b, first, last);
-	return err;
+	return gmem_lend_walk_binding(b, first, last, gmem_lend_reclaim_folio,
+				      reason, nr);
 }
 
 int gmem_lend_begin_reclaim(struct gmem_binding *b, pgoff_t first, pgoff_t last,
@@ -505,6 +504,6 @@ int gmem_lend_reclaim_file(struct gmem_mem *mem, pgoff_t first, pgoff_t last)
 
 void gmem_lend_poison(struct gmem_mem *mem)
 {
-	/* What a provider refuses to give back is out of reach there, too. */
+	/* A page that a provider refuses to give back is out of reach there, too. */
 	gmem_lend_begin_file(mem, 0, ULONG_MAX, GMEM_RECLAIM_POISON);
 }

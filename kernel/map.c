@@ -197,6 +197,8 @@ static int gmem_reclaim_part(struct gmem_binding *b, pgoff_t first,
 	filemap_invalidate_lock(mapping);
 	err = gmem_lend_reclaim_range(b, first, last, GMEM_RECLAIM_HOST,
 				      nr_pages);
+	if (err)
+		gmem_batch_restore(b, first, last);
 	filemap_invalidate_unlock(mapping);
 	return err;
 }
@@ -223,17 +225,13 @@ int gmem_vm_reclaim_call(void *obj, void *arg)
 	return err;
 }
 
-static int gmem_populate_part(struct gmem_binding *b, pgoff_t first,
-			      pgoff_t last, u64 *nr_pages)
+static int gmem_populate_folios(struct gmem_binding *b, pgoff_t first,
+				pgoff_t last, u64 *nr_pages)
 {
-	const struct gmem_provider *provider = b->vm->provider;
 	struct address_space *mapping = b->mem->inode.i_mapping;
 	pgoff_t index = first;
 	struct folio *folio;
 	int err;
-
-	if (provider->batches && provider->batches(b->vm))
-		return gmem_batch_provide(b, first, last, nr_pages);
 
 	while (index <= last) {
 		if (fatal_signal_pending(current))
@@ -241,9 +239,6 @@ static int gmem_populate_part(struct gmem_binding *b, pgoff_t first,
 		filemap_invalidate_lock_shared(mapping);
 		err = gmem_lend_get(b, index, &folio);
 		filemap_invalidate_unlock_shared(mapping);
-		/* Names between provider and core. */
-		if (err == -ENOTRECOVERABLE || err == -EUCLEAN)
-			err = -EIO;
 		if (err)
 			return err;
 
@@ -254,6 +249,19 @@ static int gmem_populate_part(struct gmem_binding *b, pgoff_t first,
 		cond_resched();
 	}
 	return 0;
+}
+
+static int gmem_populate_part(struct gmem_binding *b, pgoff_t first,
+			      pgoff_t last, u64 *nr_pages)
+{
+	const struct gmem_provider *provider = b->vm->provider;
+	int err;
+
+	if (provider->batches && provider->batches(b->vm))
+		err = gmem_batch_provide(b, first, last, nr_pages);
+	else
+		err = gmem_populate_folios(b, first, last, nr_pages);
+	return gmem_lend_errno(err);
 }
 
 static bool gmem_range_is_bound(struct gmem_vm *vm, unsigned long first,
