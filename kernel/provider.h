@@ -10,6 +10,7 @@ struct folio;
 struct gmem_call;
 struct gmem_mem;
 struct gmem_vm;
+struct vm_area_struct;
 
 /* A number that a provider knows of a VM. */
 struct gmem_vm_detail {
@@ -40,6 +41,8 @@ struct gmem_vm_detail {
  * @vm_stop: optional; the VM is going, and all it has is about to be taken back: see
  *	to it that the guest doesn't run any more
  * @vm_release: optional; undoes @vm_init. No page is provided any more.
+ * @mmap: optional; maps guest memory from a VM's descriptor. Without it, such a mapping
+ *	fails with -ENODEV.
  * @bind: optional; may a guestmem be bound, with these flags? 0 or an errno
  * @provide: let the guest reach @folio, whose first page is @gfn, with the ALLOW
  *	bits of @map_flags. No error if it does already. For lent memory no host
@@ -82,6 +85,7 @@ struct gmem_provider {
 	int (*vm_init)(struct gmem_vm *vm);
 	void (*vm_stop)(struct gmem_vm *vm);
 	void (*vm_release)(struct gmem_vm *vm);
+	int (*mmap)(struct gmem_vm *vm, struct vm_area_struct *vma);
 	int (*bind)(struct gmem_vm *vm, const struct gmem_mem *mem, u32 flags);
 	int (*provide)(struct gmem_vm *vm, unsigned long gfn,
 		       struct folio *folio, u32 map_flags);

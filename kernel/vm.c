@@ -22,7 +22,6 @@
 #include "registry.h"
 #include "stats.h"
 #include "vm.h"
-#include "window.h"
 
 void gmem_vm_begin_unmap(struct gmem_vm *vm, unsigned long first,
 			 unsigned long last)
@@ -152,12 +151,19 @@ static void gmem_vm_show_fdinfo(struct seq_file *seq, struct file *file)
 		seq_printf(seq, "gmem-%s:\t%llu\n", detail.name, detail.value);
 }
 
+static int gmem_vm_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	struct gmem_vm *vm = file->private_data;
+
+	return vm->provider->mmap ? vm->provider->mmap(vm, vma) : -ENODEV;
+}
+
 static const struct file_operations gmem_vm_fops = {
 	.owner = THIS_MODULE,
 	.release = gmem_vm_release,
 	.unlocked_ioctl = gmem_vm_ioctl,
 	.compat_ioctl = compat_ptr_ioctl,
-	.mmap = gmem_window_mmap,
+	.mmap = gmem_vm_mmap,
 	.get_unmapped_area = thp_get_unmapped_area,
 	.llseek = noop_llseek,
 	.show_fdinfo = gmem_vm_show_fdinfo,

@@ -204,16 +204,13 @@ static int gmem_window_onto(struct vm_area_struct *vma, struct gmem_binding *b)
 	return 0;
 }
 
-int gmem_window_mmap(struct file *file, struct vm_area_struct *vma)
+static int gmem_window_mmap(struct gmem_vm *vm, struct vm_area_struct *vma)
 {
-	struct gmem_vm *vm = file->private_data;
 	unsigned long gfn = vma->vm_pgoff;
 	struct gmem_binding *b;
 	unsigned long last;
 	int err = 0;
 
-	if (!(vm->provider->flags & GMEM_PROVIDER_WINDOW))
-		return -ENODEV;
 	if (!(vma->vm_flags & VM_SHARED))
 		return -EINVAL;
 	if (check_add_overflow(gfn, vma_pages(vma) - 1, &last))
@@ -270,6 +267,7 @@ const struct gmem_provider gmem_window_provider = {
 			  GMEM_ACCESS_EXEC),
 	/* Windows hold the VM. */
 	.ends_with_vm = true,
+	.mmap = gmem_window_mmap,
 	.provide = gmem_window_provide,
 	.reclaim = gmem_window_reclaim,
 	.reclaim_begin = gmem_window_reclaim_begin,
