@@ -28,7 +28,7 @@ static int gmem_call_copy_in(const struct gmem_call *call, void *buf,
 static int gmem_call_struct(const struct gmem_call *call, void *obj,
 			    void __user *uptr)
 {
-	/* Zeroed: what a handler doesn't fill in must not be stack contents. */
+	/* Zeroed: a handler need not fill in everything, and this is copied out. */
 	u64 buf[GMEM_CALL_MAX_SIZE / sizeof(u64)] = {};
 	bool copy_out;
 	u32 usize;
@@ -47,19 +47,24 @@ static int gmem_call_struct(const struct gmem_call *call, void *obj,
 	return ret;
 }
 
-long gmem_call(const struct gmem_call *calls, size_t nr_calls, void *obj,
-	       unsigned int cmd, unsigned long arg)
+const struct gmem_call *gmem_call_find(const struct gmem_call *calls,
+				       size_t nr_calls, unsigned int cmd)
 {
 	const struct gmem_call *call;
 
-	for (call = calls; call < calls + nr_calls; call++) {
-		if (call->cmd != cmd)
-			continue;
-		if (call->kind == GMEM_CALL_VALUE)
-			return call->fn(obj, &arg);
-		return gmem_call_struct(call, obj, (void __user *)arg);
-	}
-	return -ENOTTY;
+	for (call = calls; call < calls + nr_calls; call++)
+		if (call->cmd == cmd)
+			return call;
+	return NULL;
+}
+
+long gmem_call(const struct gmem_call *call, void *obj, unsigned long arg)
+{
+	if (!call)
+		return -ENOTTY;
+	if (call->kind == GMEM_CALL_VALUE)
+		return call->fn(obj, &arg);
+	return gmem_call_struct(call, obj, (void __user *)arg);
 }
 
 int gmem_call_range(u64 addr, u64 length, unsigned long *first,

@@ -51,8 +51,11 @@ struct gmem_call {
 		.fn = _fn,						\
 	}
 
-long gmem_call(const struct gmem_call *calls, size_t nr_calls, void *obj,
-	       unsigned int cmd, unsigned long arg);
+/* The entry of @cmd in a table; NULL if there is none. */
+const struct gmem_call *gmem_call_find(const struct gmem_call *calls,
+				       size_t nr_calls, unsigned int cmd);
+/* Make a call that was looked up; -ENOTTY if @call is NULL. */
+long gmem_call(const struct gmem_call *call, void *obj, unsigned long arg);
 
 /* Both ends of the range [@first, @last] of pages from bytes @addr, @length. */
 int gmem_call_range(u64 addr, u64 length, unsigned long *first,

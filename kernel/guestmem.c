@@ -220,8 +220,9 @@ static const struct gmem_call gmem_mem_calls[] = {
 static long gmem_mem_ioctl(struct file *file, unsigned int cmd,
 			   unsigned long arg)
 {
-	return gmem_call(gmem_mem_calls, ARRAY_SIZE(gmem_mem_calls), file, cmd,
-			 arg);
+	return gmem_call(gmem_call_find(gmem_mem_calls,
+					ARRAY_SIZE(gmem_mem_calls), cmd),
+			 file, arg);
 }
 
 static void gmem_mem_show_fdinfo(struct seq_file *seq, struct file *file)

@@ -60,8 +60,9 @@ static const struct gmem_call gmem_device_calls[] = {
 static long gmem_device_ioctl(struct file *file, unsigned int cmd,
 			      unsigned long arg)
 {
-	return gmem_call(gmem_device_calls, ARRAY_SIZE(gmem_device_calls), NULL,
-			 cmd, arg);
+	return gmem_call(gmem_call_find(gmem_device_calls,
+					ARRAY_SIZE(gmem_device_calls), cmd),
+			 NULL, arg);
 }
 
 static const struct file_operations gmem_device_fops = {

@@ -101,17 +101,15 @@ static const struct gmem_call gmem_vm_calls[] = {
 static long gmem_vm_ioctl(struct file *file, unsigned int cmd,
 			  unsigned long arg)
 {
-	const struct gmem_provider *provider;
 	struct gmem_vm *vm = file->private_data;
-	long ret;
+	const struct gmem_provider *provider = vm->provider;
+	const struct gmem_call *call;
 
-	ret = gmem_call(gmem_vm_calls, ARRAY_SIZE(gmem_vm_calls), vm, cmd, arg);
-	/* No other call fails so. */
-	if (ret != -ENOTTY)
-		return ret;
-	provider = vm->provider;
-	return gmem_call(provider->vm_calls, provider->nr_vm_calls, vm, cmd,
-			 arg);
+	call = gmem_call_find(gmem_vm_calls, ARRAY_SIZE(gmem_vm_calls), cmd);
+	if (!call)
+		call = gmem_call_find(provider->vm_calls,
+				      provider->nr_vm_calls, cmd);
+	return gmem_call(call, vm, arg);
 }
 
 static void gmem_vm_free(struct gmem_vm *vm)
