@@ -10,10 +10,24 @@
 #include "call.h"
 #include "debugfs.h"
 #include "guestmem.h"
+#include "gunyah/provider.h"
+#include "mock.h"
 #include "netlink.h"
 #include "provider.h"
 #include "stats.h"
 #include "vm.h"
+#include "window.h"
+
+/* The first one that is present is the default. */
+static const struct gmem_provider *const gmem_providers[] = {
+#if defined(CONFIG_ARM64) && defined(CONFIG_ARCH_HAS_PMEM_API)
+	&gmem_gunyah_provider,
+#endif
+	&gmem_window_provider,
+#ifdef CONFIG_GMEM_TEST
+	&gmem_mock_provider,
+#endif
+};
 
 static int gmem_info_call(void *obj, void *arg)
 {
@@ -92,7 +106,7 @@ static int __init gmem_init(void)
 	err = gmem_netlink_init();
 	if (err)
 		goto exit_mem;
-	err = gmem_providers_init();
+	err = gmem_providers_init(gmem_providers, ARRAY_SIZE(gmem_providers));
 	if (err)
 		goto exit_netlink;
 	err = misc_register(&gmem_device);

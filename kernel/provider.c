@@ -1,25 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <linux/bits.h>
 #include <linux/gmem.h>
-#include <linux/kernel.h>
 #include <linux/string.h>
 
-#include "gunyah/provider.h"
-#include "mock.h"
 #include "objects.h"
 #include "provider.h"
-#include "window.h"
 
-/* The first one that is present is the default. */
-static const struct gmem_provider *const gmem_providers[] = {
-#if defined(CONFIG_ARM64) && defined(CONFIG_ARCH_HAS_PMEM_API)
-	&gmem_gunyah_provider,
-#endif
-	&gmem_window_provider,
-#ifdef CONFIG_GMEM_TEST
-	&gmem_mock_provider,
-#endif
-};
+/* Those of gmem_providers_init(), constant from then on. */
+static const struct gmem_provider *const *gmem_providers;
+static size_t gmem_nr_all_providers;
 
 static bool gmem_provider_present(const struct gmem_provider *provider)
 {
@@ -39,7 +28,7 @@ const struct gmem_provider *gmem_provider_at(u32 index)
 {
 	size_t i;
 
-	for (i = 0; i < ARRAY_SIZE(gmem_providers); i++)
+	for (i = 0; i < gmem_nr_all_providers; i++)
 		if (gmem_provider_present(gmem_providers[i]) && !index--)
 			return gmem_providers[i];
 	return NULL;
@@ -49,7 +38,7 @@ const struct gmem_provider *gmem_provider_find(const char *name)
 {
 	size_t i;
 
-	for (i = 0; i < ARRAY_SIZE(gmem_providers); i++)
+	for (i = 0; i < gmem_nr_all_providers; i++)
 		if ((!*name || !strcmp(gmem_providers[i]->name, name)) &&
 		    gmem_provider_present(gmem_providers[i]))
 			return gmem_providers[i];
@@ -70,15 +59,17 @@ static void gmem_providers_undo(size_t nr)
 			gmem_providers[nr]->exit();
 }
 
-int gmem_providers_init(void)
+int gmem_providers_init(const struct gmem_provider *const *providers, size_t nr)
 {
 	size_t i;
 	int err;
 
-	for (i = 0; i < ARRAY_SIZE(gmem_providers); i++) {
-		if (!gmem_providers[i]->init)
+	gmem_providers = providers;
+	gmem_nr_all_providers = nr;
+	for (i = 0; i < nr; i++) {
+		if (!providers[i]->init)
 			continue;
-		err = gmem_providers[i]->init();
+		err = providers[i]->init();
 		if (err) {
 			gmem_providers_undo(i);
 			return err;
@@ -89,14 +80,14 @@ int gmem_providers_init(void)
 
 void gmem_providers_exit(void)
 {
-	gmem_providers_undo(ARRAY_SIZE(gmem_providers));
+	gmem_providers_undo(gmem_nr_all_providers);
 }
 
 void gmem_providers_debugfs(struct dentry *dir)
 {
 	size_t i;
 
-	for (i = 0; i < ARRAY_SIZE(gmem_providers); i++)
+	for (i = 0; i < gmem_nr_all_providers; i++)
 		if (gmem_providers[i]->debugfs)
 			gmem_providers[i]->debugfs(dir);
 }

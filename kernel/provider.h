@@ -12,35 +12,34 @@ struct gmem_mem;
 struct gmem_vm;
 struct vm_area_struct;
 
-/* A number that a provider knows of a VM. */
+/* A number that a provider reports of a VM. */
 struct gmem_vm_detail {
 	const char *name;
 	u64 value;
 };
 
 /**
- * struct gmem_provider - what puts pages before a guest
+ * struct gmem_provider - gives pages to guests and takes them back
  * @name: as GMEM_INFO and GMEM_VM_CREATE know it
  * @flags: bits of &enum gmem_provider_flags
  * @max_guest_addr_bits: widest guest address space, in bits
  * @map_access: as in &struct gmem_info
- * @ends_with_vm: a VM that goes has no guest that could reach anything, so what it
- *	shares need not be taken back
- * @takes_secret: it needs no kernel mapping of pages, and lets nobody pin them: a
- *	guestmem made from memfd_secret() can be bound
+ * @ends_with_vm: when a VM goes, no guest is left that could reach anything, so the
+ *	pages that it shares need not be taken back
+ * @takes_secret: the provider needs no kernel mapping of pages, and lets nobody pin
+ *	them: a guestmem made from memfd_secret() can be bound
  * @init: optional; when the module is loaded, before anything else is called
  * @exit: optional; undoes @init
- * @present: optional; does this host have what it takes? Without it, always.
+ * @present: optional; can the provider work on this host? Without it, always.
  * @debugfs: optional; adds files to the module's folder
  * @vm_calls: the calls that its VMs have beside the general ones
  * @nr_vm_calls: how many
- * @vm_detail: optional; what it has to say of a VM, for debugfs, fdinfo and netlink: the
- *	detail number @index, or false behind the last. A name may come more than once.
- *	Must not sleep.
+ * @vm_detail: optional; reports detail number @index of a VM, for debugfs, fdinfo and
+ *	netlink; false behind the last. A name may come more than once. Must not sleep.
  * @vm_init: optional; sets up gmem_vm.provider_data
- * @vm_stop: optional; the VM is going, and all it has is about to be taken back: see
- *	to it that the guest doesn't run any more
- * @vm_release: optional; undoes @vm_init. No page is provided any more.
+ * @vm_stop: optional; stops the guest for good: the VM is going, and the core is about
+ *	to take back all its pages
+ * @vm_release: optional; undoes @vm_init. By then no page is provided.
  * @mmap: optional; maps guest memory from a VM's descriptor. Without it, such a mapping
  *	fails with -ENODEV.
  * @bind: optional; may a guestmem be bound, with these flags? 0 or an errno
@@ -49,16 +48,17 @@ struct gmem_vm_detail {
  *	mapping and no pin is left. On failure the folio is wholly the host's
  *	again; if not even that could be done, the error is -EUCLEAN: the folio
  *	then counts as provided, and both @provide and @reclaim get to try again.
- * @batches: optional; does it want the folios of a populated range all at once?
+ * @batches: optional; does the provider want the folios of a populated range all at
+ *	once?
  * @stage: with @batches: add @folio to @staged, a list of the provider's own kind; no
  *	error if the guest reaches it already
- * @commit: with @batches: provide what is staged, or if @err isn't 0, forget it and
- *	return that. The list is empty then. All or nothing, but on -EUCLEAN, as with @provide; @has then
- *	tells what.
+ * @commit: with @batches: provide all staged folios, or if @err isn't 0, forget them and
+ *	return @err. The list is empty then. All or nothing, except on -EUCLEAN, as with
+ *	@provide: then @has tells which folios the guest has.
  * @has: with @batches: has the guest been given the page at @gfn?
  * @reclaim: undo @provide; no error if there is nothing to undo. Afterwards the
- *	guest can't reach the folio. On failure nothing has changed. With @sanitize,
- *	nobody wants its contents any more.
+ *	guest can't reach the folio. On failure nothing has changed. With @sanitize, the
+ *	provider may drop the contents.
  * @reclaim_begin: optional hint: @reclaim of many folios, of pages [@first, @last]
  *	of the file and from @gfn on, is about to come
  *
@@ -101,23 +101,25 @@ struct gmem_provider {
 			      pgoff_t last, bool sanitize);
 };
 
-int gmem_providers_init(void);
+/* All that the module has. The first one that is present is the default. */
+int gmem_providers_init(const struct gmem_provider *const *providers,
+			size_t nr);
 void gmem_providers_exit(void);
-/* Their files in @dir. */
+/* Add the providers' files to @dir. */
 void gmem_providers_debugfs(struct dentry *dir);
 
-/* Those that are present. The index of GMEM_INFO; NULL past the last. */
+/* A provider that is present. The index of GMEM_INFO; NULL past the last. */
 const struct gmem_provider *gmem_provider_at(u32 index);
-/* "" is the default one; NULL if there is none of that name. */
+/* "" is the default one; NULL if none of that name is present. */
 const struct gmem_provider *gmem_provider_find(const char *name);
 u32 gmem_nr_providers(void);
-/* What the VM's provider has to say: see gmem_provider.vm_detail. */
+/* A detail from the VM's provider: see gmem_provider.vm_detail. */
 bool gmem_provider_vm_detail(struct gmem_vm *vm, unsigned int index,
 			     struct gmem_vm_detail *detail);
 
-/* Can it enforce the ALLOW bits of @map_flags exactly? */
+/* Can the provider enforce the ALLOW bits of @map_flags exactly? */
 bool gmem_provider_can(const struct gmem_provider *provider, u32 map_flags);
-/* Can it share pages that it, or another that can, shares already? */
+/* Can the provider share pages that are shared already, by it or by another such one? */
 bool gmem_provider_shares_again(const struct gmem_provider *provider);
 
 #endif /* _GMEM_PROVIDER_H */
