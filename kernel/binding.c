@@ -1,22 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Bindings: adding and removing them.
+ * The index of bindings.
  *
- * A binding stands in two indexes: the VM's tree by GFN, which guest accesses
- * read under RCU, and the guestmem's interval tree by page, which host accesses
- * read under the invalidate lock. An unmap changes several guestmems and still
- * must happen as a whole or not at all, so it goes in three steps under
- * gmem_vm.lock:
- *
- * 1. all that can fail: memory for the change, and every page taken from the
- *    guest. From here on, guest accesses to the range wait, so no page is
- *    provided anew;
- * 2. one store into the VM's tree: the range is unbound;
- * 3. the pages become the host's, and the guestmems' interval trees follow.
- *
- * A failure in step 1 leaves the bindings as they were, and who has a page, too:
- * those that the guest had lost are provided again, at the latest when it next uses
- * them.
+ * A binding stands in two places: the VM's tree by GFN, which guest accesses
+ * read under RCU, and one of the guestmem's interval trees by page, which host
+ * accesses read under the invalidate lock.
  */
 #include <linux/atomic.h>
 #include <linux/file.h>
@@ -24,14 +12,11 @@
 #include <linux/pagemap.h>
 #include <linux/slab.h>
 
-#include "batch.h"
 #include "binding.h"
 #include "event.h"
-#include "lend.h"
 #include "objects.h"
 #include "provider.h"
 #include "stats.h"
-#include "vm.h"
 
 static struct kmem_cache *gmem_binding_cache;
 static atomic_t gmem_bindings_gen;
@@ -75,23 +60,21 @@ static struct gmem_binding *gmem_binding_alloc(struct gmem_vm *vm,
 	return b;
 }
 
-/* Free a binding that is in neither index. */
-static void gmem_binding_free(struct gmem_binding *b)
+void gmem_binding_free(struct gmem_binding *b)
 {
 	fput(b->file);
 	kfree_rcu(b, rcu);
 }
 
-/* The tree of @vm has changed; it has @nr bindings more. */
-static void gmem_binding_changed(struct gmem_vm *vm, long nr)
+void gmem_binding_changed(struct gmem_vm *vm, long nr)
 {
 	lockdep_assert_held(&vm->lock);
 
 	gmem_stat_add(GMEM_STAT_BINDINGS, nr);
 	atomic_long_add(nr, &vm->nr_bindings);
 	/*
-	 * Who sees the new generation sees the new tree; who saw the old one looks
-	 * again later. Pairs with the readers' acquire.
+	 * A reader that sees the new generation sees the new tree; one that saw the
+	 * old generation looks again later. Pairs with the readers' acquire.
 	 */
 	smp_store_release(&vm->generation, vm->generation + 1);
 	atomic_inc_return_release(&gmem_bindings_gen);
@@ -260,109 +243,14 @@ bool gmem_binding_clip(const struct gmem_binding *b, unsigned long gfn_first,
 	       gmem_mem_aligned(b->mem, *last + 1);
 }
 
-/*
- * Chain the bindings that touch the range at @list; -EINVAL where one would be
- * cut inside a huge page.
- */
-static int gmem_unmap_collect(struct gmem_vm *vm, unsigned long first,
-			      unsigned long last, struct gmem_binding **list,
-			      u64 *nr_pages)
+struct gmem_binding *gmem_binding_split(struct gmem_binding *b,
+					unsigned long last)
 {
-	struct gmem_binding **tail = list;
-	unsigned long gfn = first;
-	pgoff_t cut_first, cut_last;
-	struct gmem_binding *b;
-
-	*list = NULL;
-	*nr_pages = 0;
-	while ((b = gmem_binding_next(vm, &gfn, last))) {
-		if (!gmem_binding_clip(b, first, last, &cut_first, &cut_last))
-			return -EINVAL;
-		*nr_pages += cut_last - cut_first + 1;
-		b->unmap_next = NULL;
-		*tail = b;
-		tail = &b->unmap_next;
-	}
-	return 0;
-}
-
-/* Step 1 for one binding: the guest loses the pages. */
-static int gmem_unmap_begin(struct gmem_binding *b, pgoff_t first, pgoff_t last)
-{
-	struct address_space *mapping = b->mem->inode.i_mapping;
-	int err;
-
-	filemap_invalidate_lock(mapping);
-	err = gmem_lend_begin_reclaim(b, first, last, GMEM_RECLAIM_UNBIND);
-	filemap_invalidate_unlock(mapping);
-	return err;
-}
-
-/* A failure in step 1, at @failed: the guest gets back what it had lost. */
-static void gmem_unmap_undo(struct gmem_binding *b,
-			    const struct gmem_binding *failed,
-			    unsigned long first, unsigned long last)
-{
-	pgoff_t cut_first, cut_last;
-
-	for (;; b = b->unmap_next) {
-		struct address_space *mapping = b->mem->inode.i_mapping;
-
-		gmem_binding_clip(b, first, last, &cut_first, &cut_last);
-		filemap_invalidate_lock(mapping);
-		gmem_batch_restore(b, cut_first, cut_last);
-		filemap_invalidate_unlock(mapping);
-		if (b == failed)
-			return;
-	}
-}
-
-/*
- * Step 3 for one binding: the pages are the host's, and it keeps what lies
- * outside, or goes.
- */
-static void gmem_unmap_finish(struct gmem_binding *b, struct gmem_binding *right,
-			      pgoff_t first, pgoff_t last)
-{
-	struct address_space *mapping = b->mem->inode.i_mapping;
-	bool gone = false;
-
-	filemap_invalidate_lock(mapping);
-	gmem_lend_finish_reclaim(b, first, last, GMEM_RECLAIM_UNBIND);
-	gmem_event_unmap(b, first, last);
-	gmem_index_remove(b, gmem_binding_index_of(b));
-	if (right) {
-		b->last = first - 1;
-		gmem_index_insert(right, gmem_binding_index_of(right));
-	} else if (first > b->first) {
-		b->last = first - 1;
-	} else if (last < b->last) {
-		b->first = last + 1;
-	} else {
-		gone = true;
-	}
-	if (!gone)
-		gmem_index_insert(b, gmem_binding_index_of(b));
-	filemap_invalidate_unlock(mapping);
-
-	gmem_binding_changed(b->vm, gone ? -1 : 0);
-	if (gone)
-		gmem_binding_free(b);
-}
-
-/*
- * An unmap from the middle of @b leaves two pieces. Put a second binding, equal
- * to @b for every reader, where the right piece will be.
- */
-static struct gmem_binding *gmem_unmap_split(struct gmem_vm *vm,
-					     struct gmem_binding *b,
-					     unsigned long last)
-{
-	MA_STATE(mas, &vm->bindings, last + 1, gmem_binding_gfn(b, b->last));
+	MA_STATE(mas, &b->vm->bindings, last + 1, gmem_binding_gfn(b, b->last));
 	struct gmem_binding *right;
 	int err;
 
-	right = gmem_binding_alloc(vm, b->file, b->flags,
+	right = gmem_binding_alloc(b->vm, b->file, b->flags,
 				   gmem_binding_index(b, last + 1), b->last,
 				   b->gfn_delta);
 	if (!right)
@@ -375,10 +263,9 @@ static struct gmem_binding *gmem_unmap_split(struct gmem_vm *vm,
 	return right;
 }
 
-static void gmem_unmap_unsplit(struct gmem_vm *vm, struct gmem_binding *b,
-			       struct gmem_binding *right)
+void gmem_binding_unsplit(struct gmem_binding *b, struct gmem_binding *right)
 {
-	MA_STATE(mas, &vm->bindings, gmem_binding_gfn(right, right->first),
+	MA_STATE(mas, &b->vm->bindings, gmem_binding_gfn(right, right->first),
 		 gmem_binding_gfn(right, right->last));
 	struct address_space *mapping = b->mem->inode.i_mapping;
 
@@ -390,83 +277,23 @@ static void gmem_unmap_unsplit(struct gmem_vm *vm, struct gmem_binding *b,
 	gmem_binding_free(right);
 }
 
-int gmem_binding_unmap(struct gmem_vm *vm, unsigned long first,
-		       unsigned long last, u64 *nr_pages)
+bool gmem_binding_cut(struct gmem_binding *b, struct gmem_binding *right,
+		      pgoff_t first, pgoff_t last)
 {
-	MA_STATE(mas, &vm->bindings, first, last);
-	struct gmem_binding *list, *b, *next, *right = NULL;
-	pgoff_t cut_first, cut_last;
-	int err;
+	bool left = true;
 
-	lockdep_assert_held(&vm->lock);
-
-	err = gmem_unmap_collect(vm, first, last, &list, nr_pages);
-	if (err || !list)
-		return err;
-
-	if (gmem_binding_gfn(list, list->first) < first &&
-	    gmem_binding_gfn(list, list->last) > last) {
-		right = gmem_unmap_split(vm, list, last);
-		if (IS_ERR(right))
-			return PTR_ERR(right);
+	gmem_index_remove(b, gmem_binding_index_of(b));
+	if (right) {
+		b->last = first - 1;
+		gmem_index_insert(right, gmem_binding_index_of(right));
+	} else if (first > b->first) {
+		b->last = first - 1;
+	} else if (last < b->last) {
+		b->first = last + 1;
+	} else {
+		left = false;
 	}
-	err = mas_preallocate(&mas, NULL, GFP_KERNEL_ACCOUNT);
-	if (err)
-		goto unsplit;
-
-	gmem_vm_begin_unmap(vm, first, last);
-	for (b = list; b; b = b->unmap_next) {
-		gmem_binding_clip(b, first, last, &cut_first, &cut_last);
-		err = gmem_unmap_begin(b, cut_first, cut_last);
-		if (err)
-			goto end_unmap;
-	}
-
-	mas_store_prealloc(&mas, NULL);
-	gmem_binding_changed(vm, 0);
-	for (b = list; b; b = next) {
-		next = b->unmap_next;
-		gmem_binding_clip(b, first, last, &cut_first, &cut_last);
-		gmem_unmap_finish(b, right, cut_first, cut_last);
-	}
-	if (right)
-		gmem_binding_changed(vm, 1);
-	gmem_vm_end_unmap(vm);
-	return 0;
-
-end_unmap:
-	gmem_unmap_undo(list, b, first, last);
-	gmem_vm_end_unmap(vm);
-	mas_destroy(&mas);
-unsplit:
-	if (right)
-		gmem_unmap_unsplit(vm, list, right);
-	return err;
-}
-
-void gmem_binding_remove_all(struct gmem_vm *vm)
-{
-	struct gmem_binding *b;
-	unsigned long gfn = 0;
-
-	mutex_lock(&vm->lock);
-	while ((b = gmem_binding_next(vm, &gfn, ULONG_MAX))) {
-		struct address_space *mapping = b->mem->inode.i_mapping;
-
-		filemap_invalidate_lock(mapping);
-		gmem_lend_reclaim_range(b, b->first, b->last,
-					GMEM_RECLAIM_TEARDOWN, NULL);
-		gmem_event_unmap(b, b->first, b->last);
-		gmem_index_remove(b, gmem_binding_index_of(b));
-		filemap_invalidate_unlock(mapping);
-
-		gmem_binding_changed(vm, -1);
-		/* The tree still points at it, but nobody reads that any more. */
-		gmem_binding_free(b);
-		cond_resched();
-	}
-	/* No reader is left, so nodes need no grace period. */
-	mt_clear_in_rcu(&vm->bindings);
-	__mt_destroy(&vm->bindings);
-	mutex_unlock(&vm->lock);
+	if (left)
+		gmem_index_insert(b, gmem_binding_index_of(b));
+	return left;
 }

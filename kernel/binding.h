@@ -46,10 +46,24 @@ u32 gmem_bindings_generation(void);
 /* Bind; -EEXIST on an overlap. Under gmem_vm.lock. */
 int gmem_binding_map(struct gmem_vm *vm, struct file *file, u32 flags,
 		     pgoff_t first, pgoff_t last, unsigned long gfn);
-/* Unbind [@first, @last], all or nothing. Under gmem_vm.lock. */
-int gmem_binding_unmap(struct gmem_vm *vm, unsigned long first,
-		       unsigned long last, u64 *nr_pages);
-/* The end of a VM. Can't fail: what doesn't come back is leaked. */
-void gmem_binding_remove_all(struct gmem_vm *vm);
+/*
+ * An unmap from the middle of @b will leave two pieces. Put a second binding, equal
+ * to @b for every reader, where the right piece, from GFN @last + 1 on, will be; or
+ * take it away again. Under gmem_vm.lock.
+ */
+struct gmem_binding *gmem_binding_split(struct gmem_binding *b,
+					unsigned long last);
+void gmem_binding_unsplit(struct gmem_binding *b, struct gmem_binding *right);
+/*
+ * Take pages [@first, @last], which the VM's tree no longer shows, out of @b in the
+ * guestmem's tree, and put @right there, unless that is NULL. False if nothing of @b
+ * is left. Under gmem_vm.lock, with the invalidate lock held for writing.
+ */
+bool gmem_binding_cut(struct gmem_binding *b, struct gmem_binding *right,
+		      pgoff_t first, pgoff_t last);
+/* The tree of @vm has changed; it has @nr bindings more. Under gmem_vm.lock. */
+void gmem_binding_changed(struct gmem_vm *vm, long nr);
+/* Free a binding that is in neither tree. */
+void gmem_binding_free(struct gmem_binding *b);
 
 #endif /* _GMEM_BINDING_H */

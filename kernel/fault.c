@@ -9,7 +9,7 @@
 #include "lend.h"
 #include "objects.h"
 #include "stats.h"
-#include "vm.h"
+#include "unmap.h"
 
 void gmem_fault_log_init(struct gmem_fault_log *log)
 {

@@ -13,6 +13,7 @@
 #include "map.h"
 #include "objects.h"
 #include "provider.h"
+#include "unmap.h"
 #include "vm.h"
 
 /* A GMEM_VM_MAP_MEM whose numbers have been checked. */

@@ -11,7 +11,6 @@
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
-#include "binding.h"
 #include "call.h"
 #include "event.h"
 #include "fault.h"
@@ -21,38 +20,8 @@
 #include "query.h"
 #include "registry.h"
 #include "stats.h"
+#include "unmap.h"
 #include "vm.h"
-
-void gmem_vm_begin_unmap(struct gmem_vm *vm, unsigned long first,
-			 unsigned long last)
-{
-	WRITE_ONCE(vm->unmap_first, first);
-	WRITE_ONCE(vm->unmap_last, last);
-}
-
-void gmem_vm_end_unmap(struct gmem_vm *vm)
-{
-	WRITE_ONCE(vm->unmap_last, 0);
-	WRITE_ONCE(vm->unmap_first, ULONG_MAX);
-}
-
-/*
- * A reader that sees half of an update may wait for nothing, which is harmless,
- * or not wait: then it holds an invalidate lock that the unmap still has to take.
- */
-bool gmem_vm_unmapping(const struct gmem_vm *vm, unsigned long gfn)
-{
-	return gfn >= READ_ONCE(vm->unmap_first) &&
-	       gfn <= READ_ONCE(vm->unmap_last);
-}
-
-int gmem_vm_wait_unmap(struct gmem_vm *vm)
-{
-	if (mutex_lock_killable(&vm->lock))
-		return -EINTR;
-	mutex_unlock(&vm->lock);
-	return 0;
-}
 
 u32 gmem_vm_guest_addr_bits(const struct gmem_vm *vm)
 {

@@ -4,14 +4,6 @@
 
 #include "objects.h"
 
-/* Guest accesses to the range wait from here on. Under gmem_vm.lock. */
-void gmem_vm_begin_unmap(struct gmem_vm *vm, unsigned long first,
-			 unsigned long last);
-void gmem_vm_end_unmap(struct gmem_vm *vm);
-bool gmem_vm_unmapping(const struct gmem_vm *vm, unsigned long gfn);
-/* Until the unmap that was under way has ended; -EINTR on a fatal signal. */
-int gmem_vm_wait_unmap(struct gmem_vm *vm);
-
 /* The width of the address space. */
 u32 gmem_vm_guest_addr_bits(const struct gmem_vm *vm);
 
