@@ -15,7 +15,7 @@
 #include "netlink.h"
 #include "provider.h"
 #include "stats.h"
-#include "vm.h"
+#include "vm_file.h"
 #include "window.h"
 
 /* The first one that is present is the default. */

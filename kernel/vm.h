@@ -4,14 +4,19 @@
 
 #include "objects.h"
 
+/*
+ * A VM that is registered, but has no file yet: see gmem_vm.file. Undone by
+ * gmem_vm_destroy(), which never fails. Both may sleep; no lock held.
+ */
+struct gmem_vm *gmem_vm_alloc(const struct gmem_provider *provider, u32 policy,
+			      u32 guest_addr_bits);
+void gmem_vm_destroy(struct gmem_vm *vm);
+
 /* The width of the address space. */
 u32 gmem_vm_guest_addr_bits(const struct gmem_vm *vm);
 
 /* Pages @addr, @length as GFNs; -EINVAL beyond the address space. */
 int gmem_vm_range(const struct gmem_vm *vm, u64 addr, u64 length,
 		  unsigned long *first, unsigned long *last);
-
-int gmem_vm_create_default_call(void *obj, void *arg);
-int gmem_vm_create_call(void *obj, void *arg);
 
 #endif /* _GMEM_VM_H */

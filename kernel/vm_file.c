@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The VM's descriptor: how it is made, its calls, its mappings and its end. */
+#include <linux/anon_inodes.h>
+#include <linux/file.h>
+#include <linux/fs.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/seq_file.h>
+#include <linux/string.h>
+
+#include "call.h"
+#include "fault.h"
+#include "map.h"
+#include "objects.h"
+#include "provider.h"
+#include "query.h"
+#include "vm.h"
+#include "vm_file.h"
+
+static int gmem_vm_set_policy_call(void *obj, void *arg)
+{
+	const struct gmem_vm_set_policy *set = arg;
+	struct gmem_vm *vm = obj;
+
+	if (set->policy > GMEM_POLICY_DENY)
+		return -EINVAL;
+	WRITE_ONCE(vm->policy, set->policy);
+	return 0;
+}
+
+static const struct gmem_call gmem_vm_calls[] = {
+	GMEM_CALL(GMEM_VM_MAP_MEM, GMEM_CALL_FIXED, gmem_vm_map_call,
+		  struct gmem_map_mem, size),
+	GMEM_CALL(GMEM_VM_UNMAP, GMEM_CALL_INOUT, gmem_vm_unmap_call,
+		  struct gmem_vm_range, nr_pages),
+	GMEM_CALL(GMEM_VM_RECLAIM, GMEM_CALL_PARTIAL, gmem_vm_reclaim_call,
+		  struct gmem_vm_range, nr_pages),
+	GMEM_CALL(GMEM_VM_POPULATE, GMEM_CALL_PARTIAL, gmem_vm_populate_call,
+		  struct gmem_vm_range, nr_pages),
+	GMEM_CALL(GMEM_VM_QUERY, GMEM_CALL_INOUT, gmem_vm_query_call,
+		  struct gmem_vm_query, entries),
+	GMEM_CALL(GMEM_VM_FAULTS, GMEM_CALL_INOUT, gmem_vm_faults_call,
+		  struct gmem_vm_faults, entries),
+	GMEM_CALL(GMEM_VM_SET_POLICY, GMEM_CALL_IN, gmem_vm_set_policy_call,
+		  struct gmem_vm_set_policy, policy),
+};
+
+static long gmem_vm_ioctl(struct file *file, unsigned int cmd,
+			  unsigned long arg)
+{
+	struct gmem_vm *vm = file->private_data;
+	const struct gmem_provider *provider = vm->provider;
+	const struct gmem_call *call;
+
+	call = gmem_call_find(gmem_vm_calls, ARRAY_SIZE(gmem_vm_calls), cmd);
+	if (!call)
+		call = gmem_call_find(provider->vm_calls,
+				      provider->nr_vm_calls, cmd);
+	return gmem_call(call, vm, arg);
+}
+
+static int gmem_vm_release(struct inode *inode, struct file *file)
+{
+	gmem_vm_destroy(file->private_data);
+	return 0;
+}
+
+/* The number of the VM and the details of its provider, for the VMM and its operator. */
+static void gmem_vm_show_fdinfo(struct seq_file *seq, struct file *file)
+{
+	struct gmem_vm *vm = file->private_data;
+	struct gmem_vm_detail detail;
+	unsigned int i;
+
+	seq_printf(seq, "gmem-vm:\t%u\n", vm->id);
+	for (i = 0; gmem_provider_vm_detail(vm, i, &detail); i++)
+		seq_printf(seq, "gmem-%s:\t%llu\n", detail.name, detail.value);
+}
+
+static int gmem_vm_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	struct gmem_vm *vm = file->private_data;
+
+	return vm->provider->mmap ? vm->provider->mmap(vm, vma) : -ENODEV;
+}
+
+static const struct file_operations gmem_vm_fops = {
+	.owner = THIS_MODULE,
+	.release = gmem_vm_release,
+	.unlocked_ioctl = gmem_vm_ioctl,
+	.compat_ioctl = compat_ptr_ioctl,
+	.mmap = gmem_vm_mmap,
+	.get_unmapped_area = thp_get_unmapped_area,
+	.llseek = noop_llseek,
+	.show_fdinfo = gmem_vm_show_fdinfo,
+};
+
+static int gmem_vm_create(const struct gmem_provider *provider, u32 policy,
+			  u32 guest_addr_bits)
+{
+	struct gmem_vm *vm;
+	struct file *file;
+	int fd;
+
+	fd = get_unused_fd_flags(O_CLOEXEC);
+	if (fd < 0)
+		return fd;
+
+	vm = gmem_vm_alloc(provider, policy, guest_addr_bits);
+	if (IS_ERR(vm)) {
+		put_unused_fd(fd);
+		return PTR_ERR(vm);
+	}
+
+	/*
+	 * An inode of its own: with the shared anonymous inode, zapping one VM's
+	 * windows would zap strangers' mappings.
+	 */
+	file = anon_inode_create_getfile("[gmem-vm]", &gmem_vm_fops, vm, O_RDWR,
+					 NULL);
+	if (IS_ERR(file)) {
+		gmem_vm_destroy(vm);
+		put_unused_fd(fd);
+		return PTR_ERR(file);
+	}
+	vm->file = file;
+	fd_install(fd, file);
+	return fd;
+}
+
+int gmem_vm_create_default_call(void *obj, void *arg)
+{
+	const struct gmem_provider *provider = gmem_provider_find("");
+	const unsigned long *value = arg;
+
+	if (*value)
+		return -EINVAL;
+	return gmem_vm_create(provider, GMEM_POLICY_ALLOW,
+			      provider->max_guest_addr_bits);
+}
+
+int gmem_vm_create_call(void *obj, void *arg)
+{
+	const struct gmem_vm_create *create = arg;
+	const struct gmem_provider *provider;
+	const char *name = create->provider_name;
+	u32 bits = create->guest_addr_bits;
+
+	if (create->flags || create->policy > GMEM_POLICY_DENY)
+		return -EINVAL;
+	if (strnlen(name, GMEM_NAME_LEN) == GMEM_NAME_LEN)
+		return -EINVAL;
+
+	provider = gmem_provider_find(name);
+	if (!provider)
+		return -EOPNOTSUPP;
+	if (!bits)
+		bits = provider->max_guest_addr_bits;
+	if (bits <= PAGE_SHIFT || bits > provider->max_guest_addr_bits)
+		return -EINVAL;
+	return gmem_vm_create(provider, create->policy, bits);
+}
