@@ -2,10 +2,10 @@
 /*
  * Providing many folios in one step, for a provider whose calls are expensive.
  *
- * With the invalidate lock held for writing, nobody else provides a page of the file,
- * nobody maps one, and none can go. So a folio that has been prepared (taken from all
- * mappings, found unpinned) stays so without its lock, until the provider has all of
- * them and their states can follow.
+ * With the invalidate lock held for writing, nobody else provides a page of the
+ * file, nobody maps one, and none can go. So a folio that has been prepared
+ * (taken from all mappings, found unpinned) stays so without its lock, until
+ * the provider has all of them and their states can follow.
  */
 #include <linux/pagemap.h>
 #include <linux/sched/signal.h>

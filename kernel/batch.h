@@ -7,17 +7,18 @@
 struct gmem_binding;
 
 /*
- * Provide all of [@first, @last], pages of @b's guestmem, in one step: for a provider
- * with batches. All or nothing; @nr grows by the pages. Under gmem_vm.lock.
+ * Provide all of [@first, @last], pages of @b's guestmem, in one step: for a
+ * provider with batches. All or nothing; @nr grows by the pages. Under
+ * gmem_vm.lock.
  */
 int gmem_batch_provide(struct gmem_binding *b, pgoff_t first, pgoff_t last,
 		       u64 *nr);
 
 /*
- * Undo a partial reclaim: provide the pages of [@first, @last] again that are still the
- * guest's. A page that fails is provided when the guest next uses it. Under gmem_vm.lock,
- * which keeps an unmap from being half done with these pages, and with the invalidate
- * lock held for writing.
+ * Undo a partial reclaim: provide the pages of [@first, @last] again that are
+ * still the guest's. A page that fails is provided when the guest next uses it.
+ * Under gmem_vm.lock, which keeps an unmap from being half done with these
+ * pages, and with the invalidate lock held for writing.
  */
 void gmem_batch_restore(struct gmem_binding *b, pgoff_t first, pgoff_t last);
 

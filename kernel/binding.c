@@ -36,7 +36,7 @@ int gmem_binding_cache_init(void)
 
 void gmem_binding_cache_exit(void)
 {
-	/* Waits for what kfree_rcu() has still to free. */
+	/* Waits until kfree_rcu() has freed all objects. */
 	kmem_cache_destroy(gmem_binding_cache);
 }
 
@@ -73,8 +73,9 @@ void gmem_binding_changed(struct gmem_vm *vm, long nr)
 	gmem_stat_add(GMEM_STAT_BINDINGS, nr);
 	atomic_long_add(nr, &vm->nr_bindings);
 	/*
-	 * A reader that sees the new generation sees the new tree; one that saw the
-	 * old generation looks again later. Pairs with the readers' acquire.
+	 * A reader that sees the new generation sees the new tree; one that saw
+	 * the old generation looks again later. Pairs with the readers'
+	 * acquire.
 	 */
 	smp_store_release(&vm->generation, vm->generation + 1);
 	atomic_inc_return_release(&gmem_bindings_gen);
@@ -95,7 +96,9 @@ bool gmem_binding_peek(struct gmem_vm *vm, unsigned long gfn,
 	rcu_read_lock();
 	b = mas_find(&mas, ULONG_MAX);
 	if (b) {
-		/* The range is the tree's: trimming changes b->first and last. */
+		/*
+		 * The range is the tree's: trimming changes b->first and last.
+		 */
 		first = mas.index;
 		last = mas.last;
 		/* An undone split leaves the binding in two places. */
@@ -161,7 +164,10 @@ bool gmem_binding_alone(const struct gmem_binding *b, pgoff_t *first,
 {
 	struct gmem_binding *other;
 
-	/* Of an exclusive binding's pages, this tree has none. In order of @first. */
+	/*
+	 * This tree has no pages of an exclusive binding. It iterates in order
+	 * of gmem_binding.first.
+	 */
 	other = gmem_index_iter_first(&b->mem->shared, *first, *last);
 	while (other) {
 		if (other != b && other->first > *first) {
@@ -271,7 +277,9 @@ void gmem_binding_unsplit(struct gmem_binding *b, struct gmem_binding *right)
 
 	/* Another entry for the same slot needs no memory, so can't fail. */
 	mas_store_gfp(&mas, b, GFP_KERNEL);
-	/* A fault may have found the right piece, and use it under this lock. */
+	/*
+	 * A fault may have found the right piece, and use it under this lock.
+	 */
 	filemap_invalidate_lock(mapping);
 	filemap_invalidate_unlock(mapping);
 	gmem_binding_free(right);

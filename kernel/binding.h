@@ -8,24 +8,26 @@ int gmem_binding_cache_init(void);
 void gmem_binding_cache_exit(void);
 
 /*
- * The first binding that touches [*gfn, @last], or NULL; *gfn moves on to behind
- * it. Under gmem_vm.lock.
+ * The first binding that touches [*gfn, @last], or NULL; *gfn moves to the GFN
+ * behind it. Under gmem_vm.lock.
  */
 struct gmem_binding *gmem_binding_next(struct gmem_vm *vm, unsigned long *gfn,
 				       unsigned long last);
 /*
- * One binding after the other that holds a guestmem page: the first one if @prev
- * is NULL; NULL past the last. Invalidate lock.
+ * One binding after the other that holds a guestmem page: the first one if
+ * @prev is NULL; NULL past the last. Invalidate lock.
  */
 struct gmem_binding *gmem_binding_of_page(struct gmem_mem *mem, pgoff_t index,
 					  struct gmem_binding *prev);
 /*
- * Narrow [*first, *last], part of @b, to the first part that no other binding holds;
- * false if there is none. Invalidate lock.
+ * Narrow [*first, *last], part of @b, to the first part that no other binding
+ * holds; false if there is none. Invalidate lock.
  */
 bool gmem_binding_alone(const struct gmem_binding *b, pgoff_t *first,
 			pgoff_t *last);
-/* May other bindings hold the same pages? No for all that are lent. */
+/*
+ * Does the binding rule out others of the same pages? A lent one always does.
+ */
 bool gmem_binding_exclusive(const struct gmem_binding *b);
 
 /*
@@ -35,8 +37,9 @@ bool gmem_binding_exclusive(const struct gmem_binding *b);
 bool gmem_binding_clip(const struct gmem_binding *b, unsigned long gfn_first,
 		       unsigned long gfn_last, pgoff_t *first, pgoff_t *last);
 /*
- * The first binding that touches @gfn or comes behind it. For those who hold the VM
- * by the registry's lock, which keeps nobody from changing the bindings.
+ * Describe the first binding that touches @gfn or comes behind it; false if
+ * there is none. The registry's lock is enough to keep @vm; the bindings may
+ * change meanwhile.
  */
 bool gmem_binding_peek(struct gmem_vm *vm, unsigned long gfn,
 		       struct gmem_binding_info *info);
@@ -47,17 +50,18 @@ u32 gmem_bindings_generation(void);
 int gmem_binding_map(struct gmem_vm *vm, struct file *file, u32 flags,
 		     pgoff_t first, pgoff_t last, unsigned long gfn);
 /*
- * An unmap from the middle of @b will leave two pieces. Put a second binding, equal
- * to @b for every reader, where the right piece, from GFN @last + 1 on, will be; or
- * take it away again. Under gmem_vm.lock.
+ * An unmap from the middle of @b will leave two pieces. Put a second binding,
+ * equal to @b for every reader, where the right piece, from GFN @last + 1 on,
+ * will be; or take it away again. Under gmem_vm.lock.
  */
 struct gmem_binding *gmem_binding_split(struct gmem_binding *b,
 					unsigned long last);
 void gmem_binding_unsplit(struct gmem_binding *b, struct gmem_binding *right);
 /*
- * Take pages [@first, @last], which the VM's tree no longer shows, out of @b in the
- * guestmem's tree, and put @right there, unless that is NULL. False if nothing of @b
- * is left. Under gmem_vm.lock, with the invalidate lock held for writing.
+ * Take pages [@first, @last], which the VM's tree no longer shows, out of @b in
+ * the guestmem's tree, and put @right there, unless that is NULL. False if
+ * nothing of @b is left. Under gmem_vm.lock, with the invalidate lock held for
+ * writing.
  */
 bool gmem_binding_cut(struct gmem_binding *b, struct gmem_binding *right,
 		      pgoff_t first, pgoff_t last);

@@ -19,7 +19,7 @@ static int gmem_call_copy_in(const struct gmem_call *call, void *buf,
 		return -EFAULT;
 	if (*usize < call->min_size)
 		return -EINVAL;
-	/* No struct will ever be that large; don't scan what isn't one. */
+	/* No struct will ever be that large; don't scan other memory. */
 	if (*usize > PAGE_SIZE)
 		return -E2BIG;
 	return copy_struct_from_user(buf, call->size, uptr, *usize);
@@ -28,7 +28,10 @@ static int gmem_call_copy_in(const struct gmem_call *call, void *buf,
 static int gmem_call_struct(const struct gmem_call *call, void *obj,
 			    void __user *uptr)
 {
-	/* Zeroed: a handler need not fill in everything, and this is copied out. */
+	/*
+	 * Zeroed: a handler need not fill in everything, and this is copied
+	 * out.
+	 */
 	u64 buf[GMEM_CALL_MAX_SIZE / sizeof(u64)] = {};
 	bool copy_out;
 	u32 usize;

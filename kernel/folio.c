@@ -120,12 +120,12 @@ static struct folio *gmem_folio_add(struct gmem_mem *mem, pgoff_t index,
 		folio_put(folio);
 		return ERR_PTR(err);
 	}
-	/* What is clean and unmapped is free for drop_caches, lent or not. */
+	/* drop_caches frees clean unmapped folios, even lent ones. */
 	folio_mark_dirty(folio);
 	return folio;
 }
 
-/* As gmem_folio_get(), but doesn't count as use. */
+/* As gmem_folio_get(), but the folio doesn't count as used. */
 static struct folio *gmem_folio_find_or_add(struct gmem_mem *mem, pgoff_t index)
 {
 	struct folio *folio;
@@ -171,10 +171,11 @@ bool gmem_folio_pinned(struct folio *folio)
 	int refs;
 
 	/*
-	 * A folio off the LRU is on its way there, or was taken off for a while:
-	 * whoever does that holds one reference, and sets the flag before they drop
-	 * it. So the count includes it if the flag is off before and after, unless the
-	 * flag was on in between; then the count changes, too.
+	 * A folio off the LRU is on its way there, or was taken off for a
+	 * while: the task that does so holds one reference, and sets the flag
+	 * before it drops that. So the count includes the reference if the flag
+	 * is off before and after, unless the flag was on in between; then the
+	 * count changes, too.
 	 */
 	smp_rmb(); /* the flag, then the count */
 	refs = folio_ref_count(folio);
@@ -197,7 +198,10 @@ static void gmem_folio_scrub_secret(struct folio *folio)
 {
 	void *addr;
 
-	/* There is no way on without. The kernel hardly ever lacks a single page. */
+	/*
+	 * This must not fail, so retry. The kernel hardly ever lacks a single
+	 * page.
+	 */
 	while (!(addr = gmem_secret_map(folio)))
 		schedule_timeout_uninterruptible(1);
 	clear_page(addr);
@@ -237,8 +241,8 @@ static void gmem_folio_drop(struct folio *folio)
 }
 
 /*
- * Call @fn for those of [first, last] that were allocated but never used. With the
- * invalidate lock held for writing, they stay unused, and nobody takes the
+ * Call @fn for those of [first, last] that were allocated but never used. With
+ * the invalidate lock held for writing, they stay unused, and nobody takes the
  * references held here for pins.
  */
 static void gmem_folio_for_each_unused(struct gmem_mem *mem, pgoff_t first,
@@ -283,12 +287,13 @@ int gmem_folio_allocate(struct gmem_mem *mem, pgoff_t first, pgoff_t last)
 	pgoff_t index = first;
 	int err = 0;
 
-	/* One at a time, or a failing call would drop what another allocated. */
+	/* One at a time, or a failing call would drop another call's folios. */
 	lockdep_assert_held_write(&mem->inode.i_rwsem);
 
 	/*
-	 * Whoever gets signals all the time comes ahead, if only by one page of the
-	 * guestmem's at a time; that may be many folios where no huge one is to be had.
+	 * Each call makes progress by at least one page of the guestmem, even
+	 * under a stream of signals. Without a huge folio that page may be many
+	 * small ones.
 	 */
 	while (!err && index <= last)
 		err = (index - first) >> mem->order && signal_pending(current) ?

@@ -3,9 +3,9 @@
  * The folios of a guestmem and their states.
  *
  * A folio's state is kept as a mark of its page cache entry: there it survives
- * the split of a huge folio, can be searched for and counted, and costs nothing.
- * Nothing is ever written back from a guestmem, so the marks have no other user.
- * Written under the folio lock; stable under it.
+ * the split of a huge folio, can be searched for and counted, and costs
+ * nothing. Nothing is ever written back from a guestmem, so the marks have no
+ * other user. Written under the folio lock; stable under it.
  */
 #ifndef _GMEM_FOLIO_H
 #define _GMEM_FOLIO_H
@@ -27,7 +27,7 @@ static inline bool gmem_folio_is(struct folio *folio, xa_mark_t state)
 	return xa_get_mark(&folio->mapping->i_pages, folio->index, state);
 }
 
-/* Folio lock. They keep the guestmem's counts, too. */
+/* Change the state, and the guestmem's counts with it. Folio lock. */
 void gmem_folio_set(struct gmem_mem *mem, struct folio *folio, xa_mark_t state);
 void gmem_folio_clear(struct gmem_mem *mem, struct folio *folio,
 		      xa_mark_t state);
@@ -39,9 +39,9 @@ void gmem_folio_clear(struct gmem_mem *mem, struct folio *folio,
 void gmem_folio_forget(struct gmem_mem *mem, pgoff_t first, pgoff_t last);
 
 /*
- * Lock an index, so that one user at a time looks up the folio there and decides about
- * it. A task that waits for a folio lock holds a reference, which looks like a pin; a
- * task that waits here holds none yet.
+ * Lock an index, so that one user at a time looks up the folio there and
+ * decides about it. A task that waits for a folio lock holds a reference, which
+ * looks like a pin; a task that waits here holds none yet.
  */
 void gmem_folio_lock_index(struct gmem_mem *mem, pgoff_t index);
 void gmem_folio_unlock_index(struct gmem_mem *mem, pgoff_t index);
@@ -53,13 +53,16 @@ void gmem_folio_unlock_index(struct gmem_mem *mem, pgoff_t index);
  */
 struct folio *gmem_folio_get(struct gmem_mem *mem, pgoff_t index);
 
-/* Does anybody but the page cache, page tables and the caller hold the folio? */
+/*
+ * Does anybody hold the folio except the page cache, page tables and the
+ * caller?
+ */
 bool gmem_folio_pinned(struct folio *folio);
 
 /* Is any of its pages broken? */
 bool gmem_folio_broken(const struct folio *folio);
 
-/* Zero it, but for pages that can't be touched any more. */
+/* Zero it, except for broken pages. */
 void gmem_folio_scrub(struct folio *folio);
 
 /* Allocate [@first, @last], all or nothing. Inode lock. */

@@ -4,8 +4,8 @@
  *
  * The files live in a pseudo filesystem of their own, with folios in the page
  * cache. So accounting, truncation, reverse mapping and memory failure work as
- * for any file. Folios are unevictable and unmovable: a guest's second stage may
- * refer to them by physical address.
+ * for any file. Folios are unevictable and unmovable: a guest's second stage
+ * may refer to them by physical address.
  */
 #include <linux/file.h>
 #include <linux/fs.h>
@@ -32,8 +32,9 @@
 #include "stats.h"
 
 /*
- * There while a guestmem is being created; its files hold it from then on, and
- * with it the module, O_PATH descriptors included.
+ * Mounted while a guestmem is being created. From then on each file of a
+ * guestmem, O_PATH descriptors included, holds the mount, and with it the
+ * module.
  */
 static struct vfsmount *gmem_mnt;
 static int gmem_mnt_count;
@@ -72,19 +73,22 @@ static const struct vm_operations_struct gmem_mem_vm_ops = {
 static int gmem_mem_mmap(struct file *file, struct vm_area_struct *vma)
 {
 	/*
-	 * A private mapping would copy pages on write. Ask for MAYSHARE: SHARED is
-	 * off where a read-only descriptor is mapped.
+	 * A private mapping would copy pages on write. Ask for MAYSHARE: SHARED
+	 * is off where a read-only descriptor is mapped.
 	 */
 	if (!(vma->vm_flags & VM_MAYSHARE))
 		return -EINVAL;
 
 	/*
 	 * DONTDUMP: writing a core must not take pages back from a guest.
-	 * DONTEXPAND: keeps mlock() away, whose batches hold references to pages
-	 * for so long that they would look pinned.
+	 * DONTEXPAND: keeps mlock() away, whose batches hold references to
+	 * pages for so long that they would look pinned.
 	 */
 	vm_flags_set(vma, VM_DONTDUMP | VM_DONTEXPAND);
-	/* Who pins pages means to use them by the linear map: so nobody may. */
+	/*
+	 * A user of pinned pages would reach them by the linear map: allow no
+	 * pins.
+	 */
 	if (gmem_mem(file_inode(file))->secret)
 		vm_flags_set(vma, VM_IO);
 	vma->vm_ops = &gmem_mem_vm_ops;
@@ -125,7 +129,7 @@ static long gmem_mem_fallocate(struct file *file, int mode, loff_t offset,
 	if (last >= i_size_read(inode) >> PAGE_SHIFT ||
 	    !gmem_mem_aligned(mem, first) || !gmem_mem_aligned(mem, last + 1))
 		return -EINVAL;
-	/* Only a mapping of the secret file could make new ones. */
+	/* Only a mapping of the secret file could allocate new pages. */
 	if (mem->secret && (mode & FALLOC_FL_PUNCH_HOLE))
 		return -EOPNOTSUPP;
 
@@ -242,7 +246,9 @@ static const struct file_operations gmem_mem_fops = {
 	.show_fdinfo = gmem_mem_show_fdinfo,
 };
 
-/* The size is fixed, whatever ftruncate() says; the rest is as for any inode. */
+/*
+ * The size is fixed, whatever ftruncate() says; the rest is as for any inode.
+ */
 static int gmem_mem_setattr(struct mnt_idmap *idmap, struct dentry *dentry,
 			    struct iattr *attr)
 {
@@ -253,7 +259,7 @@ static int gmem_mem_setattr(struct mnt_idmap *idmap, struct dentry *dentry,
 	return simple_setattr(idmap, dentry, attr);
 }
 
-/* Who gets a guestmem from elsewhere learns its page size from st_blksize. */
+/* st_blksize tells the page size of a guestmem that another process made. */
 static int gmem_mem_getattr(struct mnt_idmap *idmap, const struct path *path,
 			    struct kstat *stat, u32 request_mask,
 			    unsigned int query_flags)
@@ -281,9 +287,9 @@ static void gmem_mem_poison_work(struct work_struct *work)
 
 /*
  * A page broke, and memory_failure() has taken it out of all page tables. It
- * stays in the file, so that who touches it next learns about it instead of
- * finding zeroes; punching a hole replaces it. Called with the folio locked, so
- * the provider has to be told from elsewhere: that takes the invalidate lock.
+ * stays in the file, so that the next access gets an error instead of zeroes;
+ * punching a hole replaces it. The caller holds the folio lock, so a work item
+ * takes the page from the guests, under the invalidate lock.
  */
 static int gmem_mem_error_remove_folio(struct address_space *mapping,
 				       struct folio *folio)
@@ -348,8 +354,8 @@ static void gmem_mem_evict_inode(struct inode *inode)
 }
 
 /*
- * Pages that were leaked are freed with the file, which writes to them: then it has to
- * stay for ever, as they do.
+ * The end of the secret file would free leaked pages and write to them. So it
+ * stays for ever, as they do.
  */
 static void gmem_mem_put_secret(struct gmem_mem *mem)
 {
@@ -367,7 +373,9 @@ static void gmem_mem_destroy_inode(struct inode *inode)
 		gmem_registry_remove_mem(gmem_mem(inode));
 		gmem_event_mem_destroyed(gmem_mem(inode));
 	}
-	/* After that, for those who look at its page cache under RCU. */
+	/*
+	 * After that, because the registry looks at its page cache under RCU.
+	 */
 	gmem_mem_put_secret(gmem_mem(inode));
 	gmem_stat_add(GMEM_STAT_MEMS, -1);
 }

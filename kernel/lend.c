@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Who has a page: the rules.
+ * The rules by which a page goes from host to guest and back.
  *
  *            guest access (lent binding)
  *      host ----------------------------> lent
@@ -13,14 +13,14 @@
  *       +------------------- unbind       |
  *
  * A page changes hands under its folio lock, which also covers the moment until
- * the new owner's page table entry is in place: a fault handler returns with the
- * folio locked. So whoever holds the lock sees every mapping of the folio that
- * there is or that can come about before they unlock, and none of them belongs to
+ * the new owner's page table entry is in place: a fault handler returns with
+ * the folio locked. So the holder of the lock sees every mapping of the folio
+ * that exists or that can appear before it unlocks, and none of them belongs to
  * the other side: guest and host mappings of one page never exist together
  * unless it is shared.
  *
  * Lending looks for pins after it has zapped the host's mappings, because only
- * then can no new pin come about.
+ * then can no new pin appear.
  */
 #include <linux/delay.h>
 #include <linux/mm.h>
@@ -35,7 +35,10 @@
 #include "provider.h"
 #include "stats.h"
 
-/* A reference that is about to go away is no pin: ask for up to a millisecond. */
+/*
+ * A reference that is about to go away is no pin: retry for up to a
+ * millisecond.
+ */
 #define GMEM_PIN_TRIES 20
 
 static bool gmem_lend_wait_unpinned(struct folio *folio)
@@ -95,8 +98,8 @@ static int gmem_lend_provide(struct gmem_binding *b, struct folio *folio)
 	if (err)
 		return err;
 	/*
-	 * Even if it has the mark: another guest may be the one that shares it, or
-	 * an unmap had begun to take it back and failed elsewhere.
+	 * Even if it has the mark: perhaps only another guest shares it, or an
+	 * unmap had begun to take it back and failed at another page.
 	 */
 	err = b->vm->provider->provide(b->vm, gmem_binding_gfn(b, folio->index),
 				       folio, b->flags);
@@ -168,8 +171,8 @@ static bool gmem_lend_must_scrub(const struct gmem_vm *vm,
 }
 
 /*
- * May the provider drop the contents? Not where a step is left that others may keep
- * from being taken: then the guest gets them back.
+ * May the provider drop the contents? Not if another page can still make the
+ * reclaim fail: then the guest gets the page with its contents again.
  */
 static bool gmem_lend_may_sanitize(const struct gmem_binding *b,
 				   enum gmem_reclaim_reason reason)
@@ -201,7 +204,7 @@ static int gmem_lend_begin_folio(struct gmem_binding *b, struct folio *folio,
 static void gmem_lend_finish_lent(struct gmem_binding *b, struct folio *folio,
 				  enum gmem_reclaim_reason reason)
 {
-	/* What was leaked isn't ours to write to. */
+	/* A leaked folio belongs to the provider: nobody may write to it. */
 	if (!gmem_folio_is(folio, GMEM_FOLIO_LEAKED)) {
 		if (gmem_lend_must_scrub(b->vm, reason))
 			gmem_folio_scrub(folio);
@@ -226,7 +229,7 @@ static int gmem_lend_finish_folio(struct gmem_binding *b, struct folio *folio,
 	return 0;
 }
 
-/* First step at the end of a VM. It can't fail: what isn't given back is leaked. */
+/* First step at the end of a VM. It can't fail: a refused folio is leaked. */
 static int gmem_lend_end_folio(struct gmem_binding *b, struct folio *folio,
 			       enum gmem_reclaim_reason reason)
 {
@@ -235,7 +238,7 @@ static int gmem_lend_end_folio(struct gmem_binding *b, struct folio *folio,
 	return 0;
 }
 
-/* Both at once, for what is lent. */
+/* Both steps at once, for a lent folio. */
 static int gmem_lend_reclaim_folio(struct gmem_binding *b, struct folio *folio,
 				   enum gmem_reclaim_reason reason)
 {
@@ -285,9 +288,9 @@ typedef int (*gmem_lend_step)(struct gmem_binding *b, struct folio *folio,
 /**
  * struct gmem_lend_walk - a walk over the folios that guests have
  * @mem: the guestmem
- * @b: only what is bound by this; NULL for all bindings
- * @step: what to do with each
- * @reason: why
+ * @b: the binding whose folios count; NULL for all bindings
+ * @step: called for each folio and binding
+ * @reason: passed to @step
  * @nr: if not NULL, grows by the pages for which @step succeeded
  */
 struct gmem_lend_walk {
@@ -346,7 +349,7 @@ static int gmem_lend_walk_batch(const struct gmem_lend_walk *walk,
 	return 0;
 }
 
-/* What can fail needn't go on for somebody who is dead. */
+/* A walk that may fail stops when its task is killed. */
 static bool gmem_lend_walk_killed(const struct gmem_lend_walk *walk)
 {
 	return walk->step != gmem_lend_finish_folio &&
@@ -391,7 +394,7 @@ static int gmem_lend_walk_binding(struct gmem_binding *b, pgoff_t first,
 	return gmem_lend_walk(&walk, first, last, gmem_lend_state(b));
 }
 
-/* Many are about to come back: the provider may have a short cut. */
+/* Many folios are about to come back: the provider may have a short cut. */
 static void gmem_lend_announce(struct gmem_binding *b, pgoff_t first,
 			       pgoff_t last, enum gmem_reclaim_reason reason)
 {
@@ -409,8 +412,9 @@ static void gmem_lend_announce(struct gmem_binding *b, pgoff_t first,
 }
 
 /*
- * What several bindings share is shared until the last of them goes: leave out what
- * others hold, or the end of N bindings of M pages would cost N * M.
+ * A page stays shared until the last binding that shares it goes: skip the
+ * pages that other bindings hold, or the end of N bindings of M pages would
+ * cost N * M.
  */
 static void gmem_lend_finish_shared(struct gmem_binding *b, pgoff_t first,
 				    pgoff_t last,
@@ -498,12 +502,17 @@ int gmem_lend_reclaim_file(struct gmem_mem *mem, pgoff_t first, pgoff_t last)
 	err = gmem_lend_begin_file(mem, first, last, GMEM_RECLAIM_PUNCH);
 	if (err)
 		return err;
-	/* What is shared has no end of its own. */
+	/*
+	 * Shared pages lose their mark with the folio: see gmem_folio_forget().
+	 */
 	return gmem_lend_walk(&finish, first, last, GMEM_FOLIO_LENT);
 }
 
 void gmem_lend_poison(struct gmem_mem *mem)
 {
-	/* A page that a provider refuses to give back is out of reach there, too. */
+	/*
+	 * A page that a provider refuses to give back is out of reach there,
+	 * too.
+	 */
 	gmem_lend_begin_file(mem, 0, ULONG_MAX, GMEM_RECLAIM_POISON);
 }

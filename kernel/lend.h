@@ -7,23 +7,24 @@
 struct folio;
 
 /*
- * The errno of a call that failed with @err: user space doesn't see -ENOTRECOVERABLE and
- * -EUCLEAN, which core and providers use among themselves.
+ * The errno of a call that failed with @err: user space doesn't see
+ * -ENOTRECOVERABLE and -EUCLEAN, which core and providers use among themselves.
  */
 int gmem_lend_errno(int err);
 
 /*
- * A guest is about to use the page at @index through @b: allocate it if need be,
- * and lend or share it, unless that has happened. The folio comes back locked and
- * referenced. -ENOMEM, -EHWPOISON, -EBUSY if it is pinned, -ENOTRECOVERABLE if it
- * was leaked, else what the provider says. Invalidate lock held.
+ * A guest is about to use the page at @index through @b: allocate it if need
+ * be, and lend or share it, unless that has happened. The folio comes back
+ * locked and referenced. -ENOMEM, -EHWPOISON, -EBUSY if it is pinned,
+ * -ENOTRECOVERABLE if it was leaked, else the error of the provider. Invalidate
+ * lock held.
  */
 int gmem_lend_get(struct gmem_binding *b, pgoff_t index, struct folio **folio);
 
 /*
- * The two ends of that, for a caller that does the part between them for many folios:
- * "prepare" does everything that must come before @folio can be provided, "provided"
- * sets its new state. Folio lock held.
+ * The two ends of that, for a caller that does the part between them for many
+ * folios: "prepare" does everything that must come before @folio can be
+ * provided, "provided" sets its new state. Folio lock held.
  */
 int gmem_lend_prepare(struct gmem_binding *b, struct folio *folio);
 void gmem_lend_provided(struct gmem_binding *b, struct folio *folio);
@@ -38,16 +39,19 @@ int gmem_lend_host_get(struct gmem_mem *mem, pgoff_t index,
 		       struct folio **folio);
 
 /*
- * Take back all that the guest of @b holds of [@first, @last]. GMEM_RECLAIM_HOST takes
- * back only lent pages; any other reason shared pages, too. @nr, if not NULL, grows by
- * the pages that came back. Invalidate lock held for writing.
+ * Take back all that the guest of @b holds of [@first, @last].
+ * GMEM_RECLAIM_HOST takes back only lent pages; any other reason shared pages,
+ * too. @nr, if not NULL, grows by the pages that came back. Invalidate lock
+ * held for writing.
  *
- * GMEM_RECLAIM_TEARDOWN can't fail. Any other reason stops at the first failure; then
- * the guest may not reach pages that are still its own: see gmem_batch_restore().
+ * GMEM_RECLAIM_TEARDOWN can't fail. Any other reason stops at the first
+ * failure; then the guest may not reach pages that are still its own: see
+ * gmem_batch_restore().
  *
- * To take back several ranges or none, do it in two steps. After "begin" the guest
- * can't reach the pages, but they aren't the host's yet: if another range fails, restore
- * them, and it is as if nothing had happened. "finish" can't fail.
+ * To take back several ranges or none, do it in two steps. After "begin" the
+ * guest can't reach the pages, but they aren't the host's yet: if another range
+ * fails, restore them, and it is as if nothing had happened. "finish" can't
+ * fail.
  */
 int gmem_lend_reclaim_range(struct gmem_binding *b, pgoff_t first, pgoff_t last,
 			    enum gmem_reclaim_reason reason, u64 *nr);
@@ -57,15 +61,15 @@ void gmem_lend_finish_reclaim(struct gmem_binding *b, pgoff_t first,
 			      pgoff_t last, enum gmem_reclaim_reason reason);
 
 /*
- * The same for all guests that hold a page of [@first, @last] of a file that is
- * about to lose them: of all pages or, if one can't be taken back, of none.
+ * Take back pages [@first, @last], which a file is about to lose, from all
+ * guests that hold one: all pages or, if one can't be taken back, none.
  */
 int gmem_lend_reclaim_file(struct gmem_mem *mem, pgoff_t first, pgoff_t last);
 
 /*
- * Take the broken folios of a file from their guests. The state stays: a huge folio
- * may have sound pages that are still lent, and the host gets at them as it does at
- * any lent page. Invalidate lock held for writing.
+ * Take the broken folios of a file from their guests. The state stays: a huge
+ * folio may have sound pages that are still lent, and the host gets at them as
+ * it does at any lent page. Invalidate lock held for writing.
  */
 void gmem_lend_poison(struct gmem_mem *mem);
 

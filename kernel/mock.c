@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A provider whose second stage is an array of page pointers, driven by GMEM_TEST.
- * It works like a hypervisor with donation: a page is first donated, then mapped,
- * and each half can be made to fail, as can the way back.
+ * A provider whose second stage is an array of page pointers, driven by
+ * GMEM_TEST. It works like a hypervisor with donation: a page is first donated,
+ * then mapped, and each half can be made to fail, as can the way back.
  */
 #include <linux/bits.h>
 #include <linux/highmem.h>
@@ -82,7 +82,7 @@ static void gmem_mock_vm_release(struct gmem_vm *vm)
 	struct gmem_mock_entry *entry;
 	unsigned long gfn;
 
-	/* What is left was leaked. */
+	/* The entries that are left are those of leaked pages. */
 	xa_for_each(&mock->stage2, gfn, entry)
 		kfree(entry);
 	xa_destroy(&mock->stage2);
@@ -139,7 +139,7 @@ static void gmem_mock_drop(struct gmem_mock *mock, unsigned long gfn)
 	kfree(entry);
 }
 
-/* Hand back what was donated of @nr pages. All or nothing, as the ABI asks. */
+/* Hand back the donated ones of @nr pages. All or nothing, as the ABI asks. */
 static int gmem_mock_take_back(struct gmem_mock *mock, unsigned long gfn,
 			       unsigned long nr)
 {
@@ -215,7 +215,7 @@ static int gmem_mock_provide(struct gmem_vm *vm, unsigned long gfn,
 	return err;
 }
 
-/* Others may do what they want with the VM meanwhile, but for what the core's locks say. */
+/* Meanwhile the core's locks, and no other, hold up other users of the VM. */
 static void gmem_mock_wait(struct gmem_mock *mock, unsigned long gfn)
 {
 	wait_event_killable_timeout(mock->held, READ_ONCE(mock->hold) != gfn,
@@ -235,7 +235,7 @@ static int gmem_mock_reclaim(struct gmem_vm *vm, unsigned long gfn,
 	return err;
 }
 
-/* What the guest may do at @gfn; 0 if nothing is mapped there. */
+/* The guest's rights at @gfn; 0 if nothing is mapped there. */
 static u32 gmem_mock_reach(struct gmem_mock *mock, unsigned long gfn)
 {
 	struct gmem_mock_entry *entry = xa_load(&mock->stage2, gfn);

@@ -3,12 +3,12 @@
  * The generic netlink family: requests.
  *
  * A dump goes in pieces, one for each buffer that the receiver reads, and keeps
- * nothing in between but a position: the number of a VM or guestmem, and a guest
- * address. A change between two pieces shows in a generation count, and the
- * receiver learns of it (NLM_F_DUMP_INTR).
+ * nothing in between but a position: the number of a VM or guestmem, and a
+ * guest address. A change between two pieces shows in a generation count, and
+ * the receiver learns of it (NLM_F_DUMP_INTR).
  *
- * Policies and operations agree with Documentation/netlink/specs/gmem.yaml; a test
- * compares them.
+ * Policies and operations agree with Documentation/netlink/specs/gmem.yaml; a
+ * test compares them.
  */
 #include <linux/capability.h>
 #include <linux/gmem_netlink.h>
@@ -106,7 +106,7 @@ static int gmem_nl_dump_end(struct sk_buff *skb, void *hdr, int err)
 	return err;
 }
 
-/* What dumpit returns: 0 when it has come to an end. */
+/* The return value of dumpit: 0 at the end of the dump. */
 static int gmem_nl_dump_result(struct sk_buff *skb, int err)
 {
 	/* A full buffer is no error unless not even one message fits. */

@@ -2,14 +2,14 @@
 /*
  * Events on their way to the multicast group.
  *
- * An event comes about where nothing may sleep for long or fail: under a folio lock,
- * in the middle of a guest's page fault. So it is put into a ring that is there
- * already, and a work item makes messages of what has come together. Waiting a
- * little lets neighbouring pages become one message.
+ * The core reports an event where it may neither sleep for long nor fail: under
+ * a folio lock, in the middle of a guest's page fault. So the event goes into a
+ * ring that is there already, and a work item makes messages of the events in
+ * it. A little delay lets neighbouring pages become one message.
  *
- * When the ring is full, events are lost, and an event of its own says how many, at
- * the place where they are missing. When the socket of a receiver is full, the
- * receiver gets ENOBUFS and sees a gap in the sequence numbers.
+ * When the ring is full, events are lost, and an event of its own says how
+ * many, at the place where they are missing. When the socket of a receiver is
+ * full, the receiver gets ENOBUFS and sees a gap in the sequence numbers.
  */
 #include <linux/capability.h>
 #include <linux/jiffies.h>
@@ -24,7 +24,7 @@
 
 #define GMEM_NOTIFY_CAPACITY 2048
 #define GMEM_NOTIFY_DELAY msecs_to_jiffies(10)
-/* Messages per buffer: what fits into a page. */
+/* Messages per buffer: as many as fit into a page. */
 #define GMEM_NOTIFY_BATCH 16
 /* How many of the newest events to look at for one that can be extended. */
 #define GMEM_NOTIFY_LOOK_BACK 8
@@ -58,7 +58,10 @@ static struct gmem_notify_queue {
 	.lock = __SPIN_LOCK_UNLOCKED(gmem_notify_queue.lock),
 };
 
-/* The work item's own: number of the last message, and what it is sending. */
+/*
+ * The work item's own: number of the last message, and the events that it
+ * sends.
+ */
 static u64 gmem_notify_seq;
 static struct gmem_event_record gmem_notify_batch[GMEM_NOTIFY_BATCH];
 
@@ -128,7 +131,7 @@ static bool gmem_notify_extend(struct gmem_notify_queue *q,
 	unsigned int i, n = min(q->nr, GMEM_NOTIFY_LOOK_BACK);
 	struct gmem_event_record *old;
 
-	/* What was lost came after what is in the ring. */
+	/* The lost events came after those in the ring. */
 	if (q->lost)
 		return false;
 	for (i = 1; i <= n; i++) {
@@ -274,7 +277,7 @@ static unsigned int gmem_notify_take(struct gmem_notify_queue *q,
 		gmem_notify_batch[nr] = *gmem_notify_at(q, 0);
 		q->head = (q->head + 1) % GMEM_NOTIFY_CAPACITY;
 	}
-	/* Nothing behind them to stand before. */
+	/* No event comes behind the lost ones. */
 	if (nr < max && q->lost)
 		gmem_notify_batch[nr++] = gmem_notify_overrun(q);
 	spin_unlock(&q->lock);
@@ -282,8 +285,8 @@ static unsigned int gmem_notify_take(struct gmem_notify_queue *q,
 }
 
 /*
- * The group's capability is asked for at joining, and somebody may have joined the
- * number before the family had it.
+ * The group's capability is asked for at joining, and somebody may have joined
+ * the number before the family had it.
  */
 static int gmem_notify_filter(struct sock *sk, struct sk_buff *skb, void *data)
 {
@@ -301,7 +304,9 @@ static void gmem_notify_work_fn(struct work_struct *work)
 	while ((nr = gmem_notify_ready(q))) {
 		skb = nlmsg_new(nr * gmem_notify_msg_size(), GFP_KERNEL);
 		if (!skb) {
-			/* They wait in the ring; if it gets full, it says so. */
+			/*
+			 * They wait in the ring; if it gets full, it says so.
+			 */
 			queue_delayed_work(gmem_notify_wq, &gmem_notify_work,
 					   GMEM_NOTIFY_DELAY);
 			return;
@@ -351,11 +356,11 @@ void gmem_notify_exit(void)
 {
 	struct gmem_notify_queue *q = &gmem_notify_queue;
 
-	/* Guestmems may still end: from now on that is no event. */
+	/* Guestmems may still end, but from now on nobody reports that. */
 	spin_lock(&q->lock);
 	WRITE_ONCE(q->on, false);
 	spin_unlock(&q->lock);
-	/* What has come is still sent, unless there is no memory for that. */
+	/* Send the queued events, unless there is no memory for that. */
 	flush_delayed_work(&gmem_notify_work);
 	cancel_delayed_work_sync(&gmem_notify_work);
 	destroy_workqueue(gmem_notify_wq);

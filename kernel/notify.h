@@ -44,7 +44,9 @@ bool gmem_notify_wanted(void);
 /* Queue an event. Doesn't sleep. */
 void gmem_notify(const struct gmem_event_record *rec);
 
-/* Before @family, whose group gets the events, is registered and unregistered. */
+/*
+ * Before @family, whose group gets the events, is registered and unregistered.
+ */
 int gmem_notify_init(const struct genl_family *family);
 void gmem_notify_exit(void);
 

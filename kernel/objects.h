@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The objects of the core: VM, guestmem and binding. Only types, so that no header
- * with functions needs another one for them.
+ * The objects of the core: VM, guestmem and binding. Only types, so that no
+ * header with functions needs another one for them.
  *
- * Lock order, outermost first. Each provider and each user of a lock keeps to it:
+ * Lock order, outermost first:
  *
  *	gmem_registry_rwsem, which keeps VMs from going
  *	mmap_lock, or the inode lock of a guestmem
- *	gunyah_vm.life_lock
+ *	a provider's lock around the calls of its VM
  *	gmem_vm.lock
  *	the invalidate lock of a guestmem's i_mapping, one at a time
  *	gmem_mem.index_locks, one at a time
  *	folio lock
  *	i_mmap_rwsem
- *	the provider's own, which protects what the guest has
+ *	the provider's own, for the pages of its guest
  *	gmem_fault_log.lock, the lock of notify.c's queue: innermost
  *
  * Nobody touches user memory under any of them.
@@ -54,11 +54,11 @@ struct gmem_fault_log {
 /**
  * struct gmem_vm - an address space of guest frame numbers
  * @lock: serialises all that changes @bindings
- * @bindings: GFN ranges -> &struct gmem_binding. Written under @lock (the tree's
- *	external lock), read under it or RCU.
+ * @bindings: GFN ranges -> &struct gmem_binding. Written under @lock (the
+ *	tree's external lock), read under it or RCU.
  * @unmap_first: first GFN of the range whose unmap is under way
- * @unmap_last: its last GFN; below @unmap_first when there is none. Both written
- *	under @lock.
+ * @unmap_last: its last GFN; below @unmap_first when there is none. Both
+ *	written under @lock.
  * @file: its file; to keep the VM, take a reference
  * @provider: gives pages to this guest and takes them back
  * @provider_data: for the provider alone
@@ -72,8 +72,9 @@ struct gmem_fault_log {
  * @lent_pages: base pages that the guest has alone
  * @generation: changes with @bindings. Written under @lock, after them.
  *
- * Lifetime: a VM lives as long as its file. Descriptors and windows hold the file;
- * when the last of them goes, release unbinds everything and frees the VM.
+ * Lifetime: a VM lives as long as its file. Descriptors and windows hold the
+ * file; when the last of them goes, release unbinds everything and frees the
+ * VM.
  */
 struct gmem_vm {
 	struct mutex lock;
@@ -99,12 +100,12 @@ struct gmem_vm {
 /**
  * struct gmem_mem - a guestmem
  * @inode: the file; several struct files may stand for it
- * @secret: the memfd_secret() file whose page cache @inode uses instead of its own;
- *	NULL for none. No other file refers to that.
+ * @secret: the memfd_secret() file whose page cache @inode uses instead of its
+ *	own; NULL for none. No other file refers to that.
  * @order: of the folios that it tries to use; also the alignment of all ranges
  * @exclusive: interval tree of the exclusive bindings, by page
- * @shared: interval tree of the other bindings. Both are read under the invalidate
- *	lock of the inode, and written under that and gmem_vm.lock.
+ * @shared: interval tree of the other bindings. Both are read under the
+ *	invalidate lock of the inode, and written under that and gmem_vm.lock.
  * @index_locks: see folio.h; an index uses the lock of its hash
  * @poison_work: takes broken pages away from their guests
  * @nr_lent: base pages in the state "lent"
@@ -112,9 +113,9 @@ struct gmem_vm {
  * @nr_leaked: base pages in the state "leaked". All three are written under the
  *	lock of the page cache's XArray; others use READ_ONCE().
  *
- * Lifetime: descriptors, mappings, windows and bindings refer to a guestmem. So when
- * the inode is evicted, no page is lent or shared any longer. Readers under RCU may
- * see it until a grace period later.
+ * Lifetime: descriptors, mappings, windows and bindings refer to a guestmem. So
+ * when the inode is evicted, no page is lent or shared any longer. Readers
+ * under RCU may see it until a grace period later.
  */
 struct gmem_mem {
 	struct inode inode;
@@ -146,8 +147,9 @@ static inline bool gmem_mem_aligned(const struct gmem_mem *mem, pgoff_t index)
  * @first: first page of the guestmem range
  * @last: its last page. @node to @last are written under gmem_vm.lock and the
  *	invalidate lock, read under either.
- * @gfn_delta: page index + @gfn_delta (wrapping) is the GFN; constant, so that a
- *	reader under RCU translates correctly even while the binding is trimmed
+ * @gfn_delta: page index + @gfn_delta (wrapping) is the GFN; constant, so that
+ *	a reader under RCU translates correctly even while the binding is
+ *	trimmed
  * @vm: the guest; outlives the binding
  * @mem: the guestmem, held by @file
  * @file: a reference; the file that it was bound with
@@ -199,12 +201,12 @@ static inline u32 gmem_binding_access(const struct gmem_binding *b)
 }
 
 /**
- * enum gmem_reclaim_reason - why a page comes back; the VM's policy depends on it
+ * enum gmem_reclaim_reason - why a page comes back; the policy looks at it
  * @GMEM_RECLAIM_HOST: the host wants to use it: allowed, scrubbed or denied
  * @GMEM_RECLAIM_PUNCH: it is about to be freed: allowed or denied
  * @GMEM_RECLAIM_UNBIND: its binding goes: allowed or scrubbed
- * @GMEM_RECLAIM_TEARDOWN: its VM goes: the same, and if the provider refuses, the
- *	page is leaked
+ * @GMEM_RECLAIM_TEARDOWN: its VM goes: the same, and if the provider refuses,
+ *	the page is leaked
  * @GMEM_RECLAIM_POISON: it broke: the guest loses it, and nobody gets it
  */
 enum gmem_reclaim_reason {

@@ -24,48 +24,50 @@ struct gmem_vm_detail {
  * @flags: bits of &enum gmem_provider_flags
  * @max_guest_addr_bits: widest guest address space, in bits
  * @map_access: as in &struct gmem_info
- * @ends_with_vm: when a VM goes, no guest is left that could reach anything, so the
- *	pages that it shares need not be taken back
- * @takes_secret: the provider needs no kernel mapping of pages, and lets nobody pin
- *	them: a guestmem made from memfd_secret() can be bound
+ * @ends_with_vm: when a VM goes, no guest is left that could reach anything, so
+ *	the pages that it shares need not be taken back
+ * @takes_secret: the provider needs no kernel mapping of pages, and lets nobody
+ *	pin them: a guestmem made from memfd_secret() can be bound
  * @init: optional; when the module is loaded, before anything else is called
  * @exit: optional; undoes @init
  * @present: optional; can the provider work on this host? Without it, always.
  * @debugfs: optional; adds files to the module's folder
  * @vm_calls: the calls that its VMs have beside the general ones
  * @nr_vm_calls: how many
- * @vm_detail: optional; reports detail number @index of a VM, for debugfs, fdinfo and
- *	netlink; false behind the last. A name may come more than once. Must not sleep.
+ * @vm_detail: optional; reports detail number @index of a VM, for debugfs,
+ *	fdinfo and netlink; false behind the last. A name may come more than
+ *	once. Must not sleep.
  * @vm_init: optional; sets up gmem_vm.provider_data
- * @vm_stop: optional; stops the guest for good: the VM is going, and the core is about
- *	to take back all its pages
+ * @vm_stop: optional; stops the guest for good: the VM is going, and the core
+ *	is about to take back all its pages
  * @vm_release: optional; undoes @vm_init. By then no page is provided.
- * @mmap: optional; maps guest memory from a VM's descriptor. Without it, such a mapping
- *	fails with -ENODEV.
+ * @mmap: optional; maps guest memory from a VM's descriptor. Without it, such a
+ *	mapping fails with -ENODEV.
  * @bind: optional; may a guestmem be bound, with these flags? 0 or an errno
- * @provide: let the guest reach @folio, whose first page is @gfn, with the ALLOW
- *	bits of @map_flags. No error if it does already. For lent memory no host
- *	mapping and no pin is left. On failure the folio is wholly the host's
- *	again; if not even that could be done, the error is -EUCLEAN: the folio
- *	then counts as provided, and both @provide and @reclaim get to try again.
- * @batches: optional; does the provider want the folios of a populated range all at
- *	once?
- * @stage: with @batches: add @folio to @staged, a list of the provider's own kind; no
- *	error if the guest reaches it already
- * @commit: with @batches: provide all staged folios, or if @err isn't 0, forget them and
- *	return @err. The list is empty then. All or nothing, except on -EUCLEAN, as with
- *	@provide: then @has tells which folios the guest has.
+ * @provide: let the guest reach @folio, whose first page is @gfn, with the
+ *	ALLOW bits of @map_flags. No error if it does already. For lent memory
+ *	no host mapping and no pin is left. On failure the folio is wholly the
+ *	host's again; if not even that could be done, the error is -EUCLEAN: the
+ *	folio then counts as provided, and both @provide and @reclaim get to try
+ *	again.
+ * @batches: optional; does the provider want the folios of a populated range
+ *	all at once?
+ * @stage: with @batches: add @folio to @staged, a list of the provider's own
+ *	kind; no error if the guest reaches it already
+ * @commit: with @batches: provide all staged folios, or if @err isn't 0, forget
+ *	them and return @err. The list is empty then. All or nothing, except on
+ *	-EUCLEAN, as with @provide: then @has tells which folios the guest has.
  * @has: with @batches: has the guest been given the page at @gfn?
  * @reclaim: undo @provide; no error if there is nothing to undo. Afterwards the
- *	guest can't reach the folio. On failure nothing has changed. With @sanitize, the
- *	provider may drop the contents.
- * @reclaim_begin: optional hint: @reclaim of many folios, of pages [@first, @last]
- *	of the file and from @gfn on, is about to come
+ *	guest can't reach the folio. On failure nothing has changed. With
+ *	@sanitize, the provider may drop the contents.
+ * @reclaim_begin: optional hint: @reclaim of many folios, of pages [@first,
+ *	@last] of the file and from @gfn on, is about to come
  *
- * @provide and @reclaim are called with the folio locked and the invalidate lock
- * of its file held, may sleep, and see each folio of a binding whole; so is @stage,
- * with the invalidate lock held for writing from the first @stage to @commit. For
- * their own locks see objects.h.
+ * The core calls @provide and @reclaim with the folio locked and the invalidate
+ * lock of its file held. They may sleep, and see each folio of a binding whole.
+ * The same goes for @stage; there the invalidate lock is held for writing, from
+ * the first @stage to @commit. For their own locks see objects.h.
  */
 struct gmem_provider {
 	const char *name;
@@ -119,7 +121,10 @@ bool gmem_provider_vm_detail(struct gmem_vm *vm, unsigned int index,
 
 /* Can the provider enforce the ALLOW bits of @map_flags exactly? */
 bool gmem_provider_can(const struct gmem_provider *provider, u32 map_flags);
-/* Can the provider share pages that are shared already, by it or by another such one? */
+/*
+ * Can the provider share pages that are shared already, by it or by another
+ * such one?
+ */
 bool gmem_provider_shares_again(const struct gmem_provider *provider);
 
 #endif /* _GMEM_PROVIDER_H */

@@ -10,14 +10,16 @@
 #include "registry.h"
 
 /*
- * Readers don't wait for anything under it, so the end of a VM, which takes it for
- * writing, doesn't wait for long.
+ * Readers don't wait for anything under it, so the end of a VM, which takes it
+ * for writing, doesn't wait for long.
  */
 static DECLARE_RWSEM(gmem_registry_rwsem);
 
 static DEFINE_XARRAY_FLAGS(gmem_registry_vms, XA_FLAGS_ALLOC | XA_FLAGS_ACCOUNT);
 static u32 gmem_registry_next_vm_id;
-/* Generations: release behind a change, acquire before a look. */
+/*
+ * Generations: writers release after a change, readers acquire before a look.
+ */
 static atomic_t gmem_registry_vms_gen;
 
 static DEFINE_XARRAY_FLAGS(gmem_registry_mems,
@@ -25,7 +27,9 @@ static DEFINE_XARRAY_FLAGS(gmem_registry_mems,
 static u32 gmem_registry_next_ino;
 static atomic_t gmem_registry_mems_gen;
 
-/* Cyclic: who remembers a number shouldn't find somebody else behind it. */
+/*
+ * Cyclic: a number that somebody remembers shouldn't soon stand for another VM.
+ */
 int gmem_registry_add_vm(struct gmem_vm *vm)
 {
 	int err;
@@ -96,7 +100,7 @@ void gmem_registry_remove_mem(struct gmem_mem *mem)
 	atomic_inc_return_release(&gmem_registry_mems_gen);
 }
 
-/* Only counts, no look at the pages. RCU is enough to keep @mem. */
+/* From the counts, without a look at the pages. RCU is enough to keep @mem. */
 static void gmem_mem_peek(const struct gmem_mem *mem,
 			  struct gmem_mem_info *info)
 {
@@ -104,8 +108,8 @@ static void gmem_mem_peek(const struct gmem_mem *mem,
 	u64 present = READ_ONCE(mem->inode.i_mapping->nrpages);
 
 	/*
-	 * The counts are read one after the other. A page that changes its state
-	 * meanwhile must not count twice.
+	 * The counts are read one after the other. A page that changes its
+	 * state meanwhile must not count twice.
 	 */
 	present = min_t(u64, present, size >> PAGE_SHIFT);
 	info->absent = (size >> PAGE_SHIFT) - present;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Which VMs and guestmems there are, for those who look from outside: netlink and
- * debugfs. They keep no guestmem from ending, and no VM for long.
+ * All VMs and guestmems, for netlink and debugfs. These keep no guestmem from
+ * ending, and a VM only for a short time.
  */
 #ifndef _GMEM_REGISTRY_H
 #define _GMEM_REGISTRY_H
@@ -34,14 +34,17 @@ struct gmem_mem_info {
 };
 
 /*
- * Give a VM that is ready for use a number, gmem_vm.id, and let others see it;
+ * Give a VM that is ready for use a number, gmem_vm.id, and let readers see it;
  * -ENOMEM or -EBUSY.
  */
 int gmem_registry_add_vm(struct gmem_vm *vm);
-/* After that nobody sees the VM or its bindings any more. */
+/* From then on no reader sees the VM or its bindings. */
 void gmem_registry_remove_vm(struct gmem_vm *vm);
 
-/* VMs that are seen between the two stay as long. Never held for long. */
+/*
+ * A VM that a reader finds between the two stays until the second. Never hold
+ * it for long.
+ */
 void gmem_registry_lock_vms(void);
 void gmem_registry_unlock_vms(void);
 /* The first VM whose number is @id or higher; NULL if there is none. */
@@ -50,12 +53,14 @@ struct gmem_vm *gmem_registry_find_vm(u32 id);
 
 /* The same for a guestmem; its number is that of its inode. */
 int gmem_registry_add_mem(struct gmem_mem *mem);
-/* Once it has no user; RCU readers may still see it. */
+/* When it has no user; RCU readers may still see it. */
 void gmem_registry_remove_mem(struct gmem_mem *mem);
-/* Describe the first one whose number is @id or higher; false if there is none. */
+/*
+ * Describe the first one whose number is @id or higher; false if there is none.
+ */
 bool gmem_registry_next_mem(u64 id, struct gmem_mem_info *info);
 
-/* Change with every VM, guestmem or binding that comes or goes. */
+/* They change with every VM or guestmem that comes or goes. */
 u32 gmem_registry_vms_generation(void);
 u32 gmem_registry_mems_generation(void);
 

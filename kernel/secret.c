@@ -2,12 +2,13 @@
 /*
  * The page cache of a memfd_secret() file as that of a guestmem.
  *
- * Its pages leave the linear map when they are allocated, by a fault in a mapping of
- * the file, and come back when they are freed. So the file must come with all its
- * pages; and from then on only gmem may map them, or the owner of the file would
- * reach lent pages. The size of such a file, once set, is fixed, nobody can punch a hole
- * into it, and nobody can open it again through /proc. So a task that holds the only
- * reference to the file, which nobody maps, has it alone.
+ * Its pages leave the linear map when they are allocated, by a fault in a
+ * mapping of the file, and come back when they are freed. So the file must come
+ * with all its pages; and from then on only gmem may map them, or the owner of
+ * the file would reach lent pages. The size of such a file, once set, is fixed,
+ * nobody can punch a hole into it, and nobody can open it again through /proc.
+ * So a task that holds the only reference to the file, which nobody maps, has
+ * it alone.
  */
 #include <linux/cpu.h>
 #include <linux/fdtable.h>
@@ -43,8 +44,8 @@ void gmem_secret_unmap(const void *addr)
 }
 
 /*
- * One of its pages: there, kept from being dropped as clean, and unreachable by its
- * linear address, where a read fails.
+ * Check that a page is there and out of the linear map, where a read of it
+ * fails, and keep the kernel from dropping it as a clean one.
  */
 static int gmem_secret_check_page(struct address_space *mapping, pgoff_t index)
 {
@@ -83,7 +84,10 @@ static int gmem_secret_check(struct file *file)
 	return 0;
 }
 
-/* This CPU lets go of pages that it has collected for the LRU lists and for munlock(). */
+/*
+ * Let this CPU drop the pages that it has batched for the LRU lists and
+ * munlock().
+ */
 static long gmem_secret_drain(void *data)
 {
 	struct folio *folio = data;
@@ -97,8 +101,9 @@ static long gmem_secret_drain(void *data)
 }
 
 /*
- * Mappings of secret files are locked, and to unlock a page takes a reference that stays
- * with the CPU until its batch is full: that would look pinned for as long.
+ * Mappings of secret files are locked. munlock() of a page takes a reference
+ * that stays with the CPU until its batch is full: until then the page would
+ * look pinned.
  */
 static void gmem_secret_drain_all(struct file *file)
 {
@@ -114,7 +119,7 @@ static void gmem_secret_drain_all(struct file *file)
 	folio_put(folio);
 }
 
-/* Does anybody have the file but its @refs holders? */
+/* Does anybody use the file except for @refs references? */
 static bool gmem_secret_in_use(struct file *file, unsigned long refs)
 {
 	return file_count(file) > refs || mapping_mapped(file->f_mapping);
@@ -131,7 +136,10 @@ struct file *gmem_secret_take(int fd)
 		err = -EINVAL;
 		goto put_file;
 	}
-	/* The descriptor's and ours. Only a look: it may change until it is closed. */
+	/*
+	 * The descriptor's and ours. Only a first look: both may change until
+	 * close_fd().
+	 */
 	if (gmem_secret_in_use(file, 2)) {
 		err = -EBUSY;
 		goto put_file;
@@ -143,7 +151,7 @@ struct file *gmem_secret_take(int fd)
 	err = close_fd(fd);
 	if (err)
 		goto put_file;
-	/* Nobody can get at it any more. Did somebody, before? */
+	/* From here on nobody can get at it. Did somebody before? */
 	if (gmem_secret_in_use(file, 1)) {
 		err = -EBUSY;
 		goto put_file;

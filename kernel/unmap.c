@@ -2,18 +2,18 @@
 /*
  * The unmap: a range of a VM is unbound as a whole or not at all.
  *
- * The range may lie in several bindings and guestmems, so the unmap goes in three
- * steps under gmem_vm.lock:
+ * The range may lie in several bindings and guestmems, so the unmap goes in
+ * three steps under gmem_vm.lock:
  *
- * 1. everything that can fail: memory for the change, and the guest loses every
- *    page. From here on, guest accesses to the range wait, so no page is provided
- *    anew;
+ * 1. everything that can fail: allocate memory for the change, and take every
+ *    page from the guest. From here on, guest accesses to the range wait, so no
+ *    page is provided anew;
  * 2. one store into the VM's tree: the range is unbound;
  * 3. the pages become the host's, and the guestmems' interval trees follow.
  *
- * A failure in step 1 changes neither the bindings nor the owner of any page: the
- * pages that the guest had lost are provided again. A page that fails there is
- * provided when the guest next uses it.
+ * A failure in step 1 changes neither the bindings nor the owner of any page:
+ * the pages that the guest had lost are provided again. A page that fails there
+ * is provided when the guest next uses it.
  */
 #include <linux/fs.h>
 #include <linux/maple_tree.h>
@@ -43,7 +43,8 @@ void gmem_vm_end_unmap(struct gmem_vm *vm)
 
 /*
  * A reader that sees half of an update may wait for nothing, which is harmless,
- * or not wait: then it holds an invalidate lock that the unmap still has to take.
+ * or not wait: then it holds an invalidate lock that the unmap still has to
+ * take.
  */
 bool gmem_vm_unmapping(const struct gmem_vm *vm, unsigned long gfn)
 {

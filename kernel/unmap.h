@@ -16,7 +16,9 @@ void gmem_binding_remove_all(struct gmem_vm *vm);
 void gmem_vm_end_unmap(struct gmem_vm *vm);
 /* Is an unmap of @gfn under way? */
 bool gmem_vm_unmapping(const struct gmem_vm *vm, unsigned long gfn);
-/* Wait until the unmap that was under way has ended; -EINTR on a fatal signal. */
+/*
+ * Wait until the unmap that was under way has ended; -EINTR on a fatal signal.
+ */
 int gmem_vm_wait_unmap(struct gmem_vm *vm);
 
 #endif /* _GMEM_UNMAP_H */

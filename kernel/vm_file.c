@@ -65,7 +65,10 @@ static int gmem_vm_release(struct inode *inode, struct file *file)
 	return 0;
 }
 
-/* The number of the VM and the details of its provider, for the VMM and its operator. */
+/*
+ * The number of the VM and the details of its provider, for the VMM and its
+ * operator.
+ */
 static void gmem_vm_show_fdinfo(struct seq_file *seq, struct file *file)
 {
 	struct gmem_vm *vm = file->private_data;
@@ -113,8 +116,8 @@ static int gmem_vm_create(const struct gmem_provider *provider, u32 policy,
 	}
 
 	/*
-	 * An inode of its own: with the shared anonymous inode, zapping one VM's
-	 * windows would zap strangers' mappings.
+	 * An inode of its own: with the shared anonymous inode, zapping one
+	 * VM's windows would zap strangers' mappings.
 	 */
 	file = anon_inode_create_getfile("[gmem-vm]", &gmem_vm_fops, vm, O_RDWR,
 					 NULL);
