@@ -13,6 +13,7 @@
 #include "parcel_internal.h"
 #include "rm.h"
 #include "rm_calls.h"
+#include "rm_wire.h"
 #include "vm.h"
 
 struct gunyah_parcel *gunyah_parcel_alloc(unsigned long gfn, bool lend,

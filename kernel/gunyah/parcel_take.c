@@ -11,6 +11,7 @@
 #include "parcel_internal.h"
 #include "rm.h"
 #include "rm_calls.h"
+#include "rm_wire.h"
 #include "vm.h"
 
 /*

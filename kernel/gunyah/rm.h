@@ -16,50 +16,15 @@
 #include <linux/workqueue.h>
 #include <linux/xarray.h>
 
+#include "rm_wire.h"
+
 struct device;
 struct gunyah_vm;
-
-#define GUNYAH_RM_MSG_SIZE 240
-#define GUNYAH_RM_HEADER_SIZE 8
-#define GUNYAH_RM_PAYLOAD_SIZE (GUNYAH_RM_MSG_SIZE - GUNYAH_RM_HEADER_SIZE)
-/* Beside the first. */
-#define GUNYAH_RM_MAX_FRAGMENTS 62
-#define GUNYAH_RM_MAX_MESSAGE						\
-	((GUNYAH_RM_MAX_FRAGMENTS + 1) * GUNYAH_RM_PAYLOAD_SIZE)
 
 /* How long to wait for what it has to say; a module parameter. */
 extern unsigned int gunyah_rm_timeout_ms;
 
-/* What the RM answers. */
-enum gunyah_rm_error {
-	GUNYAH_RM_ERROR_OK = 0,
-	GUNYAH_RM_ERROR_NOMEM = 1,
-	GUNYAH_RM_ERROR_NORESOURCE = 2,
-	GUNYAH_RM_ERROR_DENIED = 3,
-	GUNYAH_RM_ERROR_INVALID = 4,
-	GUNYAH_RM_ERROR_BUSY = 5,
-	GUNYAH_RM_ERROR_ARGUMENT_INVALID = 6,
-	GUNYAH_RM_ERROR_HANDLE_INVALID = 7,
-	GUNYAH_RM_ERROR_VALIDATE_FAILED = 8,
-	GUNYAH_RM_ERROR_MAP_FAILED = 9,
-	GUNYAH_RM_ERROR_MEM_INVALID = 0xa,
-	GUNYAH_RM_ERROR_MEM_INUSE = 0xb,
-	GUNYAH_RM_ERROR_MEM_RELEASED = 0xc,
-	GUNYAH_RM_ERROR_VMID_INVALID = 0xd,
-	GUNYAH_RM_ERROR_LOOKUP_FAILED = 0xe,
-	GUNYAH_RM_ERROR_IRQ_INVALID = 0xf,
-	GUNYAH_RM_ERROR_IRQ_INUSE = 0x10,
-	GUNYAH_RM_ERROR_IRQ_RELEASED = 0x11,
-	GUNYAH_RM_ERROR_IN_USE = 0x12,
-	GUNYAH_RM_ERROR_IRQ_NOT_MAPPED = 0x13,
-	GUNYAH_RM_ERROR_VM_STATE = 0x14,
-	GUNYAH_RM_ERROR_UNIMPLEMENTED = 0xffffffff,
-};
-
 enum gunyah_rm_rx { GUNYAH_RM_RX_REPLY, GUNYAH_RM_RX_NOTIFICATION, GUNYAH_RM_NR_RX };
-
-int gunyah_rm_error_errno(u32 error);
-const char *gunyah_rm_error_name(u32 error);
 
 /**
  * struct gunyah_rpc - a request on its way, and its reply

@@ -9,56 +9,10 @@
 #include <linux/types.h>
 
 struct gunyah_rm;
+struct gunyah_rm_range;
+struct gunyah_rm_resource;
+struct gunyah_rm_sgl_entry;
 struct gunyah_rpc;
-
-enum gunyah_rm_message {
-	GUNYAH_RM_MEM_LEND = 0x51000012,
-	GUNYAH_RM_MEM_SHARE = 0x51000013,
-	GUNYAH_RM_MEM_RECLAIM = 0x51000015,
-	GUNYAH_RM_MEM_APPEND = 0x51000018,
-	GUNYAH_RM_VM_ALLOC_VMID = 0x56000001,
-	GUNYAH_RM_VM_DEALLOC_VMID = 0x56000002,
-	GUNYAH_RM_VM_START = 0x56000004,
-	GUNYAH_RM_VM_STOP = 0x56000005,
-	GUNYAH_RM_VM_RESET = 0x56000006,
-	GUNYAH_RM_VM_CONFIG_IMAGE = 0x56000009,
-	GUNYAH_RM_VM_INIT = 0x5600000b,
-	GUNYAH_RM_VM_GET_HYP_RESOURCES = 0x56000020,
-	GUNYAH_RM_VM_GET_VMID = 0x56000024,
-	GUNYAH_RM_VM_SET_BOOT_CONTEXT = 0x56000031,
-	GUNYAH_RM_VM_SET_DEMAND_PAGING = 0x56000033,
-	GUNYAH_RM_VM_SET_ADDRESS_LAYOUT = 0x56000034,
-	GUNYAH_RM_NOTIFY_VM_EXITED = 0x56100001,
-	GUNYAH_RM_NOTIFY_VM_STATUS = 0x56100008,
-};
-
-const char *gunyah_rm_message_name(u32 message);
-
-/* What a notification tells, first bytes first. */
-struct gunyah_rm_vm_exited {
-	__le16 vmid;
-	__le16 type;
-	__le32 reason_size;
-	u8 reason[];
-} __packed;
-
-struct gunyah_rm_vm_status {
-	__le16 vmid;
-	__le16 reserved;
-	u8 vm_status;
-	u8 os_status;
-	__le16 app_status;
-} __packed;
-
-/* The one value of gunyah_rm_vm_status.vm_status that matters here. */
-#define GUNYAH_RM_VM_HAS_RESET 11
-
-/* Is it about a VM, whole, and about which? */
-bool gunyah_rm_notified_vmid(u32 message, const void *payload, size_t size,
-			     u16 *vmid);
-
-/* The reason of VM_STOP. */
-#define GUNYAH_RM_STOP_FORCED 3
 
 int gunyah_rm_get_vmid(struct gunyah_rm *rm, u16 *vmid);
 int gunyah_rm_alloc_vmid(struct gunyah_rm *rm, u16 *vmid,
@@ -83,14 +37,6 @@ struct gunyah_rm_image {
 int gunyah_rm_vm_config_image(struct gunyah_rm *rm, u16 vmid,
 			      const struct gunyah_rm_image *image);
 
-struct gunyah_rm_range {
-	__le64 base;
-	__le64 size;
-} __packed;
-
-/* As many as one message is known to be good for. */
-#define GUNYAH_RM_MAX_RANGES 256
-
 int gunyah_rm_vm_set_demand_paging(struct gunyah_rm *rm, u16 vmid,
 				   const struct gunyah_rm_range *ranges, u32 nr);
 /* Of the image. */
@@ -99,25 +45,6 @@ int gunyah_rm_vm_set_address_layout(struct gunyah_rm *rm, u16 vmid, u64 base,
 int gunyah_rm_vm_set_boot_context(struct gunyah_rm *rm, u16 vmid, u8 reg_set,
 				  u8 index, u64 value);
 
-enum gunyah_rm_resource_type {
-	GUNYAH_RM_RESOURCE_VCPU = 4,
-	GUNYAH_RM_RESOURCE_MEM_EXTENT = 9,
-	GUNYAH_RM_RESOURCE_ADDR_SPACE = 10,
-};
-
-struct gunyah_rm_resource {
-	u8 type;
-	u8 reserved;
-	__le16 partner_vmid;
-	__le32 handle;
-	__le32 label;
-	__le64 cap;
-	__le32 virq_handle;
-	__le32 virq;
-	__le64 base;
-	__le64 size;
-} __packed;
-
 /* Calls @fn for each resource until one returns an error. */
 int gunyah_rm_vm_get_resources(struct gunyah_rm *rm, u16 vmid,
 			       int (*fn)(void *data,
@@ -125,15 +52,6 @@ int gunyah_rm_vm_get_resources(struct gunyah_rm *rm, u16 vmid,
 			       void *data);
 
 /* ---- parcels ---- */
-
-#define GUNYAH_RM_NO_HANDLE U32_MAX
-/* Entries of a list in one message. */
-#define GUNYAH_RM_MAX_ENTRIES 512
-
-struct gunyah_rm_sgl_entry {
-	__le64 base;
-	__le64 size;
-} __packed;
 
 /**
  * struct gunyah_rm_parcel - what is lent or shared

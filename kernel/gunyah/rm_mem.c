@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The RM's messages about memory: parcels. */
-#include <linux/bits.h>
 #include <linux/errno.h>
 #include <linux/minmax.h>
 #include <linux/slab.h>
@@ -9,43 +8,7 @@
 #include "hypercall.h"
 #include "rm.h"
 #include "rm_calls.h"
-
-/* Flags of MEM_LEND and MEM_SHARE; of MEM_APPEND; of MEM_RECLAIM. */
-#define GUNYAH_RM_GIVE_APPEND BIT(1)
-#define GUNYAH_RM_APPEND_END BIT(0)
-#define GUNYAH_RM_RECLAIM_SANITIZE BIT(0)
-
-/* Every list begins so. */
-struct gunyah_rm_list {
-	__le16 nr;
-	__le16 reserved;
-} __packed;
-
-struct gunyah_rm_acl_entry {
-	__le16 vmid;
-	u8 access;
-	u8 reserved;
-} __packed;
-
-struct gunyah_rm_give {
-	u8 mem_type; /* normal */
-	u8 reserved0;
-	u8 flags;
-	u8 reserved1;
-	__le32 label;
-} __packed;
-
-struct gunyah_rm_append {
-	__le32 handle;
-	u8 flags;
-	u8 reserved[3];
-} __packed;
-
-struct gunyah_rm_reclaim {
-	__le32 handle;
-	u8 flags;
-	u8 reserved[3];
-} __packed;
+#include "rm_wire.h"
 
 /* The largest message of all: with both lists full. */
 #define GUNYAH_RM_GIVE_SIZE						\

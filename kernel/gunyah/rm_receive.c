@@ -7,7 +7,6 @@
 
 #include "hypercall.h"
 #include "rm.h"
-#include "rm_calls.h"
 #include "rm_wire.h"
 #include "trace.h"
 #include "vm.h"

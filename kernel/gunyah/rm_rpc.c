@@ -8,7 +8,6 @@
 
 #include "hypercall.h"
 #include "rm.h"
-#include "rm_calls.h"
 #include "rm_wire.h"
 #include "trace.h"
 

@@ -16,6 +16,7 @@
 #include "parcel.h"
 #include "rm.h"
 #include "rm_calls.h"
+#include "rm_wire.h"
 #include "vcpu.h"
 #include "vm.h"
 

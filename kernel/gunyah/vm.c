@@ -22,6 +22,7 @@
 #include "platform.h"
 #include "rm.h"
 #include "rm_calls.h"
+#include "rm_wire.h"
 #include "vcpu.h"
 #include "vm.h"
 
