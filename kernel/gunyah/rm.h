@@ -19,7 +19,6 @@
 #include "rm_wire.h"
 
 struct device;
-struct gunyah_vm;
 
 /* How long to wait for what it has to say; a module parameter. */
 extern unsigned int gunyah_rm_timeout_ms;
@@ -67,6 +66,25 @@ struct gunyah_rm_assembly {
 	u8 payload[GUNYAH_RM_MAX_MESSAGE];
 };
 
+/**
+ * struct gunyah_rm_listener - receives the notifications about one VM
+ * @vmid: the VM; gunyah_rm_listen() sets it
+ * @notify: receives each notification, with at least the fixed part of its
+ *	message; runs under gunyah_rm.rx_lock, so it must not call the RM
+ *
+ * Lifetime: the upper layer embeds it in its object of the VM. It listens once
+ * the RM has allocated the VMID, and before any request that makes the RM send
+ * a notification about the VM. It calls gunyah_rm_unlisten() after the last
+ * request and before it frees the object: @notify doesn't run when that returns,
+ * and never runs again. The object holds the module, so no listener is left
+ * when the connection closes.
+ */
+struct gunyah_rm_listener {
+	u16 vmid;
+	void (*notify)(struct gunyah_rm_listener *listener, u32 message,
+		       const void *payload, size_t size);
+};
+
 /* What happened on a connection, for debugfs. */
 struct gunyah_rm_counters {
 	atomic64_t calls;
@@ -90,16 +108,16 @@ struct gunyah_rm_counters {
  * @tx_lock: one request at a time goes out; protects @tx_buf
  * @tx_buf: a message
  * @tx_ready: @tx_irq came
- * @rx_lock: protects @rx_buf, @rx, and keeps the VMs of @vms from going while a
- *	notification is being told
+ * @rx_lock: protects @rx_buf and @rx; held while a listener is notified, so
+ *	that the listener stays
  * @rx_buf: a message
  * @rx: what has come of longer ones: of a reply, of a notification
  * @pending: requests without a reply, by sequence number; holds a reference each
  * @next_seq: cursor of @pending
- * @vms: VMID -> &struct gunyah_vm, for notifications
+ * @listeners: VMID -> &struct gunyah_rm_listener; written under @rx_lock
  * @event: a notification came
- * @poll: looks for notifications while VMs are there; with @rx_irq, too, but seldom: one
- *	may get lost
+ * @poll: looks for notifications while there are listeners; with @rx_irq, too,
+ *	but seldom: an interrupt may get lost
  * @counters: see there
  *
  * Lifetime: from probe to module exit; VMs hold the module. Locks, outermost first:
@@ -120,7 +138,7 @@ struct gunyah_rm {
 	struct gunyah_rm_assembly *rx;
 	struct xarray pending;
 	u32 next_seq;
-	struct xarray vms;
+	struct xarray listeners;
 	wait_queue_head_t event;
 	struct delayed_work poll;
 	struct gunyah_rm_counters counters;
@@ -146,10 +164,12 @@ void gunyah_rpc_put(struct gunyah_rpc *rpc);
 /* Take in what the RM has sent, whether an interrupt told of it or not. */
 void gunyah_rm_receive(struct gunyah_rm *rm);
 
-/* Notifications for @vmid go to gunyah_vm_notify() from here on. -ENOMEM */
-int gunyah_rm_add_vm(struct gunyah_rm *rm, struct gunyah_vm *vm, u16 vmid);
-/* No error if they never did. */
-void gunyah_rm_remove_vm(struct gunyah_rm *rm, struct gunyah_vm *vm);
+/* From here on @listener receives the notifications about @vmid. -ENOMEM */
+int gunyah_rm_listen(struct gunyah_rm *rm, struct gunyah_rm_listener *listener,
+		     u16 vmid);
+/* Does nothing for a listener that never listened. */
+void gunyah_rm_unlisten(struct gunyah_rm *rm,
+			struct gunyah_rm_listener *listener);
 
 /* How long to wait between two looks into the queue. */
 unsigned long gunyah_rm_slice(const struct gunyah_rm *rm);

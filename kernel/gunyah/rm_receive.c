@@ -9,7 +9,6 @@
 #include "rm.h"
 #include "rm_wire.h"
 #include "trace.h"
-#include "vm.h"
 
 /* With an interrupt, a look without it is only there in case that one gets lost. */
 #define GUNYAH_RM_SLICE_MS 100
@@ -73,7 +72,7 @@ static void gunyah_rm_reply(struct gunyah_rm *rm,
 static void gunyah_rm_notification(struct gunyah_rm *rm,
 				   const struct gunyah_rm_assembly *rx)
 {
-	struct gunyah_vm *vm;
+	struct gunyah_rm_listener *listener;
 	u16 vmid;
 
 	atomic64_inc(&rm->counters.notifications);
@@ -82,9 +81,9 @@ static void gunyah_rm_notification(struct gunyah_rm *rm,
 	/* Those that we know begin with the VMID. */
 	if (!gunyah_rm_notified_vmid(rx->message, rx->payload, rx->size, &vmid))
 		return;
-	vm = xa_load(&rm->vms, vmid);
-	if (vm)
-		gunyah_vm_notify(vm, rx->message, rx->payload, rx->size);
+	listener = xa_load(&rm->listeners, vmid);
+	if (listener)
+		listener->notify(listener, rx->message, rx->payload, rx->size);
 	wake_up_all(&rm->event);
 }
 
@@ -215,28 +214,34 @@ static void gunyah_rm_poll(struct work_struct *work)
 					    struct gunyah_rm, poll);
 
 	gunyah_rm_receive(rm);
-	if (!xa_empty(&rm->vms))
+	if (!xa_empty(&rm->listeners))
 		schedule_delayed_work(&rm->poll, gunyah_rm_slice(rm));
 }
 
-int gunyah_rm_add_vm(struct gunyah_rm *rm, struct gunyah_vm *vm, u16 vmid)
+int gunyah_rm_listen(struct gunyah_rm *rm, struct gunyah_rm_listener *listener,
+		     u16 vmid)
 {
 	int err;
 
-	/* Who had the VMID before may just be about to leave: it listens no more. */
+	/*
+	 * The RM may allocate a VMID again before the VM that had it unlistens:
+	 * this replaces the old listener.
+	 */
 	mutex_lock(&rm->rx_lock);
-	err = xa_err(xa_store(&rm->vms, vmid, vm, GFP_KERNEL));
+	listener->vmid = vmid;
+	err = xa_err(xa_store(&rm->listeners, vmid, listener, GFP_KERNEL));
 	mutex_unlock(&rm->rx_lock);
 	if (!err)
 		schedule_delayed_work(&rm->poll, gunyah_rm_slice(rm));
 	return err;
 }
 
-void gunyah_rm_remove_vm(struct gunyah_rm *rm, struct gunyah_vm *vm)
+void gunyah_rm_unlisten(struct gunyah_rm *rm,
+			struct gunyah_rm_listener *listener)
 {
 	mutex_lock(&rm->rx_lock);
-	/* Another one may have the VMID by now. */
-	xa_cmpxchg(&rm->vms, vm->vmid, vm, NULL, GFP_KERNEL);
+	/* Another listener may have the VMID by now: leave that alone. */
+	xa_cmpxchg(&rm->listeners, listener->vmid, listener, NULL, GFP_KERNEL);
 	mutex_unlock(&rm->rx_lock);
 }
 
@@ -247,7 +252,7 @@ int gunyah_rm_open(struct gunyah_rm *rm)
 	init_completion(&rm->tx_ready);
 	init_waitqueue_head(&rm->event);
 	xa_init_flags(&rm->pending, XA_FLAGS_ALLOC);
-	xa_init(&rm->vms);
+	xa_init(&rm->listeners);
 	INIT_DELAYED_WORK(&rm->poll, gunyah_rm_poll);
 
 	/* The hypervisor copies from and to the kernel's linear map. */
@@ -265,12 +270,13 @@ void gunyah_rm_close(struct gunyah_rm *rm)
 	struct gunyah_rpc *rpc;
 	unsigned long seq;
 
+	WARN_ON_ONCE(!xa_empty(&rm->listeners));
 	cancel_delayed_work_sync(&rm->poll);
 	/* What was never answered. */
 	xa_for_each(&rm->pending, seq, rpc)
 		gunyah_rpc_put(rpc);
 	xa_destroy(&rm->pending);
-	xa_destroy(&rm->vms);
+	xa_destroy(&rm->listeners);
 	kfree(rm->rx);
 	kfree(rm->rx_buf);
 	kfree(rm->tx_buf);

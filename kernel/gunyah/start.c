@@ -45,7 +45,7 @@ static int gunyah_start_alloc_vmid(struct gunyah_vm *g)
 	err = gunyah_rm_alloc_vmid(g->rm, &vmid, &g->late);
 	if (err)
 		return err;
-	err = gunyah_rm_add_vm(g->rm, g, vmid);
+	err = gunyah_rm_listen(g->rm, &g->listener, vmid);
 	if (err) {
 		gunyah_rm_vm_call(g->rm, GUNYAH_RM_VM_DEALLOC_VMID, vmid);
 		return err;

@@ -26,6 +26,45 @@
 #include "vcpu.h"
 #include "vm.h"
 
+/* ---- notifications ---- */
+
+static void gunyah_vm_exited(struct gunyah_vm *g, u16 type, const void *reason,
+			     size_t size)
+{
+	size = min(size, sizeof(g->exit_info.reason));
+	spin_lock(&g->status_lock);
+	if (!g->exited) {
+		g->exit_info.type = type;
+		g->exit_info.reason_size = size;
+		memcpy(g->exit_info.reason, reason, size);
+		WRITE_ONCE(g->exited, true);
+	}
+	spin_unlock(&g->status_lock);
+}
+
+static void gunyah_vm_notify(struct gunyah_rm_listener *listener, u32 message,
+			     const void *payload, size_t size)
+{
+	struct gunyah_vm *g = container_of(listener, struct gunyah_vm, listener);
+	const struct gunyah_rm_vm_exited *exited = payload;
+	const struct gunyah_rm_vm_status *status = payload;
+
+	switch (message) {
+	case GUNYAH_RM_NOTIFY_VM_EXITED:
+		size -= sizeof(*exited);
+		gunyah_vm_exited(g, le16_to_cpu(exited->type), exited->reason,
+				 min_t(size_t, size,
+				       le32_to_cpu(exited->reason_size)));
+		break;
+	case GUNYAH_RM_NOTIFY_VM_STATUS:
+		if (status->vm_status == GUNYAH_RM_VM_HAS_RESET)
+			WRITE_ONCE(g->has_reset, true);
+		break;
+	}
+}
+
+/* ---- the beginning ---- */
+
 int gunyah_vm_init(struct gmem_vm *vm)
 {
 	struct gunyah_vm *g;
@@ -35,6 +74,7 @@ int gunyah_vm_init(struct gmem_vm *vm)
 		return -ENOMEM;
 	g->vm = vm;
 	g->rm = gunyah_platform_rm();
+	g->listener.notify = gunyah_vm_notify;
 	mutex_init(&g->life_lock);
 	mutex_init(&g->mem_lock);
 	spin_lock_init(&g->status_lock);
@@ -113,42 +153,6 @@ int gunyah_vm_set_boot_context_call(void *obj, void *arg)
 	}
 	mutex_unlock(&g->life_lock);
 	return err;
-}
-
-/* ---- notifications ---- */
-
-static void gunyah_vm_exited(struct gunyah_vm *g, u16 type, const void *reason,
-			     size_t size)
-{
-	size = min(size, sizeof(g->exit_info.reason));
-	spin_lock(&g->status_lock);
-	if (!g->exited) {
-		g->exit_info.type = type;
-		g->exit_info.reason_size = size;
-		memcpy(g->exit_info.reason, reason, size);
-		WRITE_ONCE(g->exited, true);
-	}
-	spin_unlock(&g->status_lock);
-}
-
-void gunyah_vm_notify(struct gunyah_vm *g, u32 message, const void *payload,
-		      size_t size)
-{
-	const struct gunyah_rm_vm_exited *exited = payload;
-	const struct gunyah_rm_vm_status *status = payload;
-
-	switch (message) {
-	case GUNYAH_RM_NOTIFY_VM_EXITED:
-		size -= sizeof(*exited);
-		gunyah_vm_exited(g, le16_to_cpu(exited->type), exited->reason,
-				 min_t(size_t, size,
-				       le32_to_cpu(exited->reason_size)));
-		break;
-	case GUNYAH_RM_NOTIFY_VM_STATUS:
-		if (status->vm_status == GUNYAH_RM_VM_HAS_RESET)
-			WRITE_ONCE(g->has_reset, true);
-		break;
-	}
 }
 
 /* ---- the end ---- */
@@ -259,7 +263,7 @@ void gunyah_vm_release(struct gmem_vm *vm)
 		mutex_unlock(&g->mem_lock);
 		if (err)
 			gunyah_vm_complain(g, "its VMID stays in use", err);
-		gunyah_rm_remove_vm(g->rm, g);
+		gunyah_rm_unlisten(g->rm, &g->listener);
 	}
 
 	/* What is left was leaked. */

@@ -12,9 +12,9 @@
 #include <linux/xarray.h>
 
 #include "hypercall.h"
+#include "rm.h"
 
 struct gmem_vm;
-struct gunyah_rm;
 struct gunyah_rpc;
 struct seq_file;
 
@@ -63,6 +63,7 @@ struct gunyah_extents {
  * struct gunyah_vm - gmem_vm.provider_data
  * @vm: the VM
  * @rm: the connection; outlives it
+ * @listener: receives the notifications about the VM while it has a VMID
  * @life_lock: outermost, outside of gmem_vm.lock; protects what follows up to @vcpus
  * @started: GMEM_GUNYAH_START has been called, and did or won't succeed
  * @failed: it won't
@@ -101,6 +102,7 @@ struct gunyah_extents {
 struct gunyah_vm {
 	struct gmem_vm *vm;
 	struct gunyah_rm *rm;
+	struct gunyah_rm_listener listener;
 
 	struct mutex life_lock;
 	bool started;
@@ -138,10 +140,6 @@ struct gunyah_vm {
 int gunyah_vm_init(struct gmem_vm *vm);
 void gunyah_vm_stop(struct gmem_vm *vm);
 void gunyah_vm_release(struct gmem_vm *vm);
-
-/* A notification about the VM. Under gunyah_rm.rx_lock. */
-void gunyah_vm_notify(struct gunyah_vm *g, u32 message, const void *payload,
-		      size_t size);
 
 /* VM_START has happened. Under gunyah_vm.mem_lock. */
 void gunyah_vm_started(struct gunyah_vm *g);
