@@ -20,7 +20,6 @@
 #include "extent.h"
 #include "hypercall.h"
 #include "pages.h"
-#include "rm.h"
 #include "vm.h"
 
 static int gunyah_extent_error(struct gunyah_vm *g, const char *what,

@@ -11,8 +11,8 @@
 #include "pages.h"
 #include "parcel.h"
 #include "parcel_internal.h"
-#include "rm.h"
-#include "rm_calls.h"
+#include "rm_mem.h"
+#include "rm_rpc.h"
 #include "rm_wire.h"
 #include "vm.h"
 

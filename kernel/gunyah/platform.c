@@ -15,6 +15,8 @@
 #include "platform.h"
 #include "rm.h"
 #include "rm_calls.h"
+#include "rm_connection.h"
+#include "rm_receive.h"
 
 /* Written by probe: before the module's device appears, or later. */
 static struct gunyah_rm *gunyah_rm;

@@ -6,6 +6,7 @@
 
 #include "rm.h"
 #include "rm_calls.h"
+#include "rm_rpc.h"
 #include "rm_wire.h"
 
 /* As gunyah_rm_call(), but only what timed out is the caller's. */

@@ -7,7 +7,9 @@
 
 #include "hypercall.h"
 #include "rm.h"
-#include "rm_calls.h"
+#include "rm_connection.h"
+#include "rm_mem.h"
+#include "rm_rpc.h"
 #include "rm_wire.h"
 
 /* The largest message of all: with both lists full. */

@@ -6,9 +6,32 @@
 #include <linux/slab.h>
 
 #include "hypercall.h"
-#include "rm.h"
+#include "rm_connection.h"
+#include "rm_receive.h"
+#include "rm_rpc.h"
 #include "rm_wire.h"
 #include "trace.h"
+
+enum gunyah_rm_rx {
+	GUNYAH_RM_RX_REPLY,
+	GUNYAH_RM_RX_NOTIFICATION,
+	GUNYAH_RM_NR_RX
+};
+
+/*
+ * A message that the receiver puts together from fragments; under
+ * gunyah_rm.rx_lock. There is one for replies and one for notifications, since
+ * a notification may come between the fragments of a reply, and the reverse.
+ */
+struct gunyah_rm_assembly {
+	bool busy;
+	u8 fragments;
+	u8 fragments_left;
+	u16 seq;
+	u32 message;
+	u32 size;
+	u8 payload[GUNYAH_RM_MAX_MESSAGE];
+};
 
 /* With an interrupt, a look without it is only there in case that one gets lost. */
 #define GUNYAH_RM_SLICE_MS 100
@@ -31,7 +54,6 @@ static void gunyah_rm_bad_message(struct gunyah_rm *rm, const char *what)
 static void gunyah_rm_reply(struct gunyah_rm *rm,
 			    const struct gunyah_rm_assembly *rx)
 {
-	struct gunyah_rpc *rpc;
 	__le32 error;
 
 	if (rx->size < sizeof(error)) {
@@ -39,34 +61,10 @@ static void gunyah_rm_reply(struct gunyah_rm *rm,
 		return;
 	}
 	memcpy(&error, rx->payload, sizeof(error));
-
-	xa_lock(&rm->pending);
-	rpc = xa_load(&rm->pending, rx->seq);
-	if (rpc && rpc->message == rx->message)
-		__xa_erase(&rm->pending, rx->seq);
-	else
-		rpc = NULL;
-	xa_unlock(&rm->pending);
-	if (!rpc) {
+	if (!gunyah_rpc_answer(rm, rx->seq, rx->message, le32_to_cpu(error),
+			       rx->payload + sizeof(error),
+			       rx->size - sizeof(error)))
 		gunyah_rm_bad_message(rm, "a reply that nobody waits for");
-		return;
-	}
-
-	if (READ_ONCE(rpc->late))
-		atomic64_inc(&rm->counters.late_replies);
-	rpc->rm_error = le32_to_cpu(error);
-	rpc->err = gunyah_rm_error_errno(rpc->rm_error);
-	rpc->size = rx->size - sizeof(error);
-	rpc->reply = rpc->size <= sizeof(rpc->small) ?
-		     rpc->small : kmalloc(rpc->size, GFP_KERNEL);
-	if (rpc->reply)
-		memcpy(rpc->reply, rx->payload + sizeof(error), rpc->size);
-	else
-		rpc->size = 0;
-	if (!rpc->reply && !rpc->err)
-		rpc->err = -ENOMEM;
-	complete_all(&rpc->done);
-	gunyah_rpc_put(rpc);
 }
 
 static void gunyah_rm_notification(struct gunyah_rm *rm,
@@ -245,39 +243,27 @@ void gunyah_rm_unlisten(struct gunyah_rm *rm,
 	mutex_unlock(&rm->rx_lock);
 }
 
-int gunyah_rm_open(struct gunyah_rm *rm)
+int gunyah_rm_receive_init(struct gunyah_rm *rm)
 {
-	mutex_init(&rm->tx_lock);
 	mutex_init(&rm->rx_lock);
-	init_completion(&rm->tx_ready);
 	init_waitqueue_head(&rm->event);
-	xa_init_flags(&rm->pending, XA_FLAGS_ALLOC);
 	xa_init(&rm->listeners);
 	INIT_DELAYED_WORK(&rm->poll, gunyah_rm_poll);
 
-	/* The hypervisor copies from and to the kernel's linear map. */
-	rm->tx_buf = kzalloc(GUNYAH_RM_MSG_SIZE, GFP_KERNEL);
 	rm->rx_buf = kzalloc(GUNYAH_RM_MSG_SIZE, GFP_KERNEL);
 	rm->rx = kcalloc(GUNYAH_RM_NR_RX, sizeof(*rm->rx), GFP_KERNEL);
-	if (rm->tx_buf && rm->rx_buf && rm->rx)
+	if (rm->rx_buf && rm->rx)
 		return 0;
-	gunyah_rm_close(rm);
+	kfree(rm->rx);
+	kfree(rm->rx_buf);
 	return -ENOMEM;
 }
 
-void gunyah_rm_close(struct gunyah_rm *rm)
+void gunyah_rm_receive_exit(struct gunyah_rm *rm)
 {
-	struct gunyah_rpc *rpc;
-	unsigned long seq;
-
 	WARN_ON_ONCE(!xa_empty(&rm->listeners));
 	cancel_delayed_work_sync(&rm->poll);
-	/* What was never answered. */
-	xa_for_each(&rm->pending, seq, rpc)
-		gunyah_rpc_put(rpc);
-	xa_destroy(&rm->pending);
 	xa_destroy(&rm->listeners);
 	kfree(rm->rx);
 	kfree(rm->rx_buf);
-	kfree(rm->tx_buf);
 }

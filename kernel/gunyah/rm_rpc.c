@@ -1,20 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Remote procedure calls to the RM: requests go out here, and wait for their replies. */
-#include <linux/bitfield.h>
-#include <linux/device.h>
-#include <linux/jiffies.h>
-#include <linux/moduleparam.h>
 #include <linux/slab.h>
+#include <linux/string.h>
 
-#include "hypercall.h"
-#include "rm.h"
+#include "rm_connection.h"
+#include "rm_rpc.h"
 #include "rm_wire.h"
-#include "trace.h"
 
-unsigned int gunyah_rm_timeout_ms = 5000;
-module_param_named(gunyah_rm_timeout_ms, gunyah_rm_timeout_ms, uint, 0644);
-MODULE_PARM_DESC(gunyah_rm_timeout_ms,
-		 "Gunyah: how long to wait for a reply, or for a notification, of the Resource Manager (ms)");
+void gunyah_rpcs_init(struct gunyah_rm *rm)
+{
+	xa_init_flags(&rm->pending, XA_FLAGS_ALLOC);
+}
+
+void gunyah_rpcs_exit(struct gunyah_rm *rm)
+{
+	struct gunyah_rpc *rpc;
+	unsigned long seq;
+
+	xa_for_each(&rm->pending, seq, rpc)
+		gunyah_rpc_put(rpc);
+	xa_destroy(&rm->pending);
+}
 
 static void gunyah_rpc_free(struct kref *ref)
 {
@@ -31,78 +36,7 @@ void gunyah_rpc_put(struct gunyah_rpc *rpc)
 		kref_put(&rpc->ref, gunyah_rpc_free);
 }
 
-/* ---- sending ---- */
-
-irqreturn_t gunyah_rm_tx_interrupt(int irq, void *data)
-{
-	struct gunyah_rm *rm = data;
-
-	complete(&rm->tx_ready);
-	return IRQ_HANDLED;
-}
-
-static void gunyah_rm_wait_tx(struct gunyah_rm *rm)
-{
-	/* The interrupt may have come before, or get lost: look again soon. */
-	wait_for_completion_timeout(&rm->tx_ready, msecs_to_jiffies(10));
-}
-
-static int gunyah_rm_send_message(struct gunyah_rm *rm, size_t size, bool last,
-				  unsigned long end)
-{
-	bool not_full;
-	s64 error;
-
-	for (;;) {
-		error = gunyah_msgqueue_send(rm->tx_cap, rm->tx_buf, size,
-					     last ? GUNYAH_MSGQUEUE_PUSH : 0,
-					     &not_full);
-		if (!error)
-			break;
-		if (error != GUNYAH_ERROR_MSGQUEUE_FULL)
-			return gunyah_error_errno(error);
-		if (time_after(jiffies, end))
-			return -ETIMEDOUT;
-		gunyah_rm_wait_tx(rm);
-	}
-	/* The reply to the last one is more urgent than room for the next. */
-	if (!not_full && !last)
-		gunyah_rm_wait_tx(rm);
-	return 0;
-}
-
-static int gunyah_rm_send(struct gunyah_rm *rm, const struct gunyah_rpc *rpc,
-			  const void *request, size_t size, unsigned long end)
-{
-	struct gunyah_rm_header *header = rm->tx_buf;
-	unsigned int fragments = size ? (size - 1) / GUNYAH_RM_PAYLOAD_SIZE : 0;
-	enum gunyah_rm_type type = GUNYAH_RM_REQUEST;
-	size_t part;
-	int err = 0;
-
-	lockdep_assert_held(&rm->tx_lock);
-
-	reinit_completion(&rm->tx_ready);
-	do {
-		part = min_t(size_t, size, GUNYAH_RM_PAYLOAD_SIZE);
-		header->api = GUNYAH_RM_API;
-		header->type = FIELD_PREP(GUNYAH_RM_TYPE, type) |
-			       FIELD_PREP(GUNYAH_RM_FRAGMENTS, fragments);
-		header->seq = cpu_to_le16(rpc->seq);
-		header->message = cpu_to_le32(rpc->message);
-		memcpy(header + 1, request, part);
-		request += part;
-		size -= part;
-		err = gunyah_rm_send_message(rm, sizeof(*header) + part, !size,
-					     end);
-		type = GUNYAH_RM_CONTINUATION;
-	} while (!err && size);
-	return err;
-}
-
-/* ---- calls ---- */
-
-static struct gunyah_rpc *gunyah_rpc_alloc(struct gunyah_rm *rm, u32 message)
+struct gunyah_rpc *gunyah_rpc_alloc(struct gunyah_rm *rm, u32 message)
 {
 	struct gunyah_rpc *rpc;
 	u32 seq;
@@ -110,7 +44,7 @@ static struct gunyah_rpc *gunyah_rpc_alloc(struct gunyah_rm *rm, u32 message)
 	rpc = kzalloc(sizeof(*rpc), GFP_KERNEL);
 	if (!rpc)
 		return NULL;
-	/* The table's, and the caller's. */
+	/* One reference for the table, one for the caller. */
 	kref_init(&rpc->ref);
 	kref_get(&rpc->ref);
 	init_completion(&rpc->done);
@@ -124,85 +58,48 @@ static struct gunyah_rpc *gunyah_rpc_alloc(struct gunyah_rm *rm, u32 message)
 	return rpc;
 }
 
-static void gunyah_rpc_cancel(struct gunyah_rm *rm, struct gunyah_rpc *rpc)
+void gunyah_rpc_cancel(struct gunyah_rm *rm, struct gunyah_rpc *rpc)
 {
 	if (xa_cmpxchg(&rm->pending, rpc->seq, rpc, NULL, GFP_KERNEL) == rpc)
 		gunyah_rpc_put(rpc);
 }
 
-static bool gunyah_rpc_wait(struct gunyah_rm *rm, struct gunyah_rpc *rpc,
-			    unsigned long end)
+static struct gunyah_rpc *gunyah_rpc_take(struct gunyah_rm *rm, u16 seq,
+					  u32 message)
 {
-	long left;
-
-	for (;;) {
-		left = clamp_t(long, end - jiffies, 1, gunyah_rm_slice(rm));
-		if (wait_for_completion_timeout(&rpc->done, left))
-			return true;
-		gunyah_rm_receive(rm);
-		if (time_after_eq(jiffies, end))
-			return try_wait_for_completion(&rpc->done);
-	}
-}
-
-static int gunyah_rpc_finish(struct gunyah_rm *rm, struct gunyah_rpc *rpc,
-			     bool answered, size_t size)
-{
-	int err = answered ? rpc->err : -ETIMEDOUT;
-
-	if (!answered) {
-		WRITE_ONCE(rpc->late, true);
-		atomic64_inc(&rm->counters.timeouts);
-		dev_warn_ratelimited(rm->dev,
-				     "the Resource Manager hasn't answered %s (%#x) within %u ms (gmem.gunyah_rm_timeout_ms)\n",
-				     gunyah_rm_message_name(rpc->message),
-				     rpc->message, gunyah_rm_timeout_ms);
-	} else if (err) {
-		atomic64_inc(&rm->counters.errors);
-		dev_dbg(rm->dev, "%s (%#x): %s (%#x)\n",
-			gunyah_rm_message_name(rpc->message), rpc->message,
-			gunyah_rm_error_name(rpc->rm_error), rpc->rm_error);
-	}
-	trace_gmem_gunyah_rpc(rpc->message, rpc->seq, size,
-			      answered ? rpc->rm_error : 0, err);
-	return err;
-}
-
-int gunyah_rm_call(struct gunyah_rm *rm, u32 message, const void *request,
-		   size_t size, struct gunyah_rpc **rpcp)
-{
-	unsigned long end;
 	struct gunyah_rpc *rpc;
-	int err;
 
-	if (rpcp)
-		*rpcp = NULL;
-	if (size > GUNYAH_RM_MAX_FRAGMENTS * GUNYAH_RM_PAYLOAD_SIZE)
-		return -E2BIG;
-	rpc = gunyah_rpc_alloc(rm, message);
-	if (!rpc)
-		return -ENOMEM;
-	atomic64_inc(&rm->counters.calls);
-
-	mutex_lock(&rm->tx_lock);
-	end = jiffies + msecs_to_jiffies(READ_ONCE(gunyah_rm_timeout_ms));
-	err = gunyah_rm_send(rm, rpc, request, size, end);
-	mutex_unlock(&rm->tx_lock);
-	if (err) {
-		/* The RM throws a message away whose end doesn't come. */
-		dev_err_ratelimited(rm->dev,
-				    "can't send to the Resource Manager: error %d\n",
-				    err);
-		trace_gmem_gunyah_rpc(message, rpc->seq, size, 0, err);
-		gunyah_rpc_cancel(rm, rpc);
-		gunyah_rpc_put(rpc);
-		return err == -ETIMEDOUT ? -EIO : err;
-	}
-
-	err = gunyah_rpc_finish(rm, rpc, gunyah_rpc_wait(rm, rpc, end), size);
-	if (rpcp)
-		*rpcp = rpc;
+	xa_lock(&rm->pending);
+	rpc = xa_load(&rm->pending, seq);
+	if (rpc && rpc->message == message)
+		__xa_erase(&rm->pending, seq);
 	else
-		gunyah_rpc_put(rpc);
-	return err;
+		rpc = NULL;
+	xa_unlock(&rm->pending);
+	return rpc;
+}
+
+bool gunyah_rpc_answer(struct gunyah_rm *rm, u16 seq, u32 message, u32 rm_error,
+		       const void *reply, size_t size)
+{
+	struct gunyah_rpc *rpc = gunyah_rpc_take(rm, seq, message);
+
+	if (!rpc)
+		return false;
+	if (READ_ONCE(rpc->late))
+		atomic64_inc(&rm->counters.late_replies);
+	rpc->rm_error = rm_error;
+	rpc->err = gunyah_rm_error_errno(rm_error);
+	rpc->size = size;
+	rpc->reply = size <= sizeof(rpc->small) ? rpc->small :
+						  kmalloc(size, GFP_KERNEL);
+	if (rpc->reply)
+		memcpy(rpc->reply, reply, size);
+	else
+		rpc->size = 0;
+	if (!rpc->reply && !rpc->err)
+		rpc->err = -ENOMEM;
+	complete_all(&rpc->done);
+	gunyah_rpc_put(rpc);
+	return true;
 }

@@ -13,7 +13,7 @@
 #include "../fault.h"
 #include "../vm.h"
 #include "hypercall.h"
-#include "rm.h"
+#include "rm_receive.h"
 #include "vcpu.h"
 #include "vm.h"
 

@@ -22,6 +22,8 @@
 #include "platform.h"
 #include "rm.h"
 #include "rm_calls.h"
+#include "rm_receive.h"
+#include "rm_rpc.h"
 #include "rm_wire.h"
 #include "vcpu.h"
 #include "vm.h"

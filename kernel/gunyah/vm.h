@@ -12,7 +12,7 @@
 #include <linux/xarray.h>
 
 #include "hypercall.h"
-#include "rm.h"
+#include "rm_connection.h"
 
 struct gmem_vm;
 struct gunyah_rpc;

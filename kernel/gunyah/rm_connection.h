@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Types of the connection to the Resource Manager (RM), Gunyah's root VM: two
+ * message queues that carry requests, replies and notifications.
+ */
+#ifndef _GMEM_GUNYAH_RM_CONNECTION_H
+#define _GMEM_GUNYAH_RM_CONNECTION_H
+
+#include <linux/atomic.h>
+#include <linux/completion.h>
+#include <linux/mutex.h>
+#include <linux/types.h>
+#include <linux/wait.h>
+#include <linux/workqueue.h>
+#include <linux/xarray.h>
+
+struct device;
+struct gunyah_rm_assembly;
+
+/**
+ * struct gunyah_rm_listener - receives the notifications about one VM
+ * @vmid: the VM; gunyah_rm_listen() sets it
+ * @notify: receives each notification, with at least the fixed part of its
+ *	message; runs under gunyah_rm.rx_lock, so it must not call the RM
+ *
+ * Lifetime: the upper layer embeds it in its object of the VM. It listens once
+ * the RM has allocated the VMID, and before any request that makes the RM send
+ * a notification about the VM. It calls gunyah_rm_unlisten() after the last
+ * request and before it frees the object: @notify doesn't run when that returns,
+ * and never runs again. The object holds the module, so no listener is left
+ * when the connection closes.
+ */
+struct gunyah_rm_listener {
+	u16 vmid;
+	void (*notify)(struct gunyah_rm_listener *listener, u32 message,
+		       const void *payload, size_t size);
+};
+
+/* What happened on a connection, for debugfs. */
+struct gunyah_rm_counters {
+	atomic64_t calls;
+	atomic64_t errors;
+	atomic64_t timeouts;
+	atomic64_t late_replies;
+	atomic64_t notifications;
+	atomic64_t bad_messages;
+	atomic64_t interrupts;
+	atomic64_t found_by_polling;
+};
+
+/**
+ * struct gunyah_rm - the connection to the RM
+ * @dev: its device
+ * @tx_cap: capability of the queue to the RM
+ * @rx_cap: capability of the queue from it
+ * @tx_irq: tells that there is room; 0 for none
+ * @rx_irq: tells that there is a message; 0 for none: then whoever waits polls
+ * @vmid: who we are
+ * @tx_lock: one request at a time goes out; protects @tx_buf
+ * @tx_buf: a message
+ * @tx_ready: @tx_irq came
+ * @rx_lock: protects @rx_buf and @rx; held while a listener is notified, so
+ *	that the listener stays
+ * @rx_buf: a message
+ * @rx: messages that the receiver puts together from fragments
+ * @pending: requests without a reply, by sequence number; holds a reference each
+ * @next_seq: cursor of @pending
+ * @listeners: VMID -> &struct gunyah_rm_listener; written under @rx_lock
+ * @event: a notification came
+ * @poll: looks for notifications while there are listeners; with @rx_irq, too,
+ *	but seldom: an interrupt may get lost
+ * @counters: see there
+ *
+ * Lifetime: from probe to module exit; VMs hold the module. Locks, outermost first:
+ * those of a VM, then @tx_lock or @rx_lock, which are never held together.
+ */
+struct gunyah_rm {
+	struct device *dev;
+	u64 tx_cap;
+	u64 rx_cap;
+	int tx_irq;
+	int rx_irq;
+	u16 vmid;
+	struct mutex tx_lock;
+	void *tx_buf;
+	struct completion tx_ready;
+	struct mutex rx_lock;
+	void *rx_buf;
+	struct gunyah_rm_assembly *rx;
+	struct xarray pending;
+	u32 next_seq;
+	struct xarray listeners;
+	wait_queue_head_t event;
+	struct delayed_work poll;
+	struct gunyah_rm_counters counters;
+};
+
+#endif /* _GMEM_GUNYAH_RM_CONNECTION_H */
