@@ -19,8 +19,8 @@
 #include "cache.h"
 #include "extent.h"
 #include "hypercall.h"
+#include "objects.h"
 #include "pages.h"
-#include "vm.h"
 
 static int gunyah_extent_error(struct gunyah_vm *g, const char *what,
 			       unsigned long gfn, s64 error)

@@ -3,8 +3,8 @@
 #include <linux/build_bug.h>
 #include <linux/minmax.h>
 
+#include "objects.h"
 #include "pages.h"
-#include "vm.h"
 
 /* Pages of one entry: a value of 63 bits has room for their flags. */
 #define GUNYAH_ENTRY_PAGES 8

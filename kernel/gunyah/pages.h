@@ -7,7 +7,10 @@
 #define _GMEM_GUNYAH_PAGES_H
 
 #include <linux/bits.h>
+#include <linux/gmem.h>
 #include <linux/types.h>
+
+#include "hypercall.h"
 
 struct gunyah_vm;
 
@@ -26,5 +29,13 @@ u32 gunyah_pages_get(struct gunyah_vm *g, unsigned long gfn);
 /* On -ENOMEM none has flags. That can't happen if all had some, or @flags is 0. */
 int gunyah_pages_set(struct gunyah_vm *g, unsigned long gfn, unsigned long nr,
 		     u32 flags);
+
+/* GUNYAH_ACCESS bits from the ALLOW bits of @map_flags. */
+static inline u8 gunyah_access(u32 map_flags)
+{
+	return (map_flags & GMEM_MAP_ALLOW_READ ? GUNYAH_ACCESS_R : 0) |
+	       (map_flags & GMEM_MAP_ALLOW_WRITE ? GUNYAH_ACCESS_W : 0) |
+	       (map_flags & GMEM_MAP_ALLOW_EXEC ? GUNYAH_ACCESS_X : 0);
+}
 
 #endif /* _GMEM_GUNYAH_PAGES_H */

@@ -8,13 +8,13 @@
 
 #include "../vm.h"
 #include "cache.h"
+#include "objects.h"
 #include "pages.h"
 #include "parcel.h"
 #include "parcel_internal.h"
 #include "rm_mem.h"
 #include "rm_rpc.h"
 #include "rm_wire.h"
-#include "vm.h"
 
 struct gunyah_parcel *gunyah_parcel_alloc(unsigned long gfn, bool lend,
 						 u8 access)

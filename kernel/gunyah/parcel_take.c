@@ -6,14 +6,15 @@
 #include <linux/slab.h>
 
 #include "../vm.h"
+#include "objects.h"
 #include "pages.h"
 #include "parcel.h"
 #include "parcel_internal.h"
+#include "reset.h"
 #include "rm_mem.h"
 #include "rm_receive.h"
 #include "rm_rpc.h"
 #include "rm_wire.h"
-#include "vm.h"
 
 /*
  * What became of a request whose answer didn't come, or wasn't understood. 0: the RM has

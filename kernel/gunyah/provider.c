@@ -14,10 +14,13 @@
 #include "../vm.h"
 #include "cache.h"
 #include "extent.h"
+#include "objects.h"
 #include "pages.h"
 #include "parcel.h"
 #include "platform.h"
 #include "provider.h"
+#include "start.h"
+#include "vcpu_file.h"
 #include "vm.h"
 
 static bool gunyah_lend_mapped;

@@ -13,11 +13,13 @@
 #include "../binding.h"
 #include "../map.h"
 #include "../vm.h"
+#include "objects.h"
 #include "parcel.h"
 #include "rm_calls.h"
 #include "rm_receive.h"
 #include "rm_wire.h"
-#include "vcpu.h"
+#include "start.h"
+#include "vcpu_file.h"
 #include "vm.h"
 
 enum gunyah_addrspace_label { GUNYAH_LABEL_ADDRSPACE = 0 };

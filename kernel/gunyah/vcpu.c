@@ -13,9 +13,9 @@
 #include "../fault.h"
 #include "../vm.h"
 #include "hypercall.h"
+#include "objects.h"
 #include "rm_receive.h"
 #include "vcpu.h"
-#include "vm.h"
 
 /* The host may take a page back as fast as the guest touches it, but not for ever. */
 #define GUNYAH_VCPU_FAULTS 100

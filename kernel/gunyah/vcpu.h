@@ -52,11 +52,6 @@ struct gunyah_vcpu_slot {
 	bool found;
 };
 
-/* The VM has a vCPU of this label. Under gunyah_vm.life_lock. -ENOMEM */
-int gunyah_vcpu_found(struct gunyah_vm *g, u32 label, u64 cap);
-/* The VM is gone, and all descriptors with it. */
-void gunyah_vcpus_free(struct gunyah_vm *g);
-
 int gunyah_vcpu_run_call(struct gunyah_vcpu *vcpu);
 
 #endif /* _GMEM_GUNYAH_VCPU_H */

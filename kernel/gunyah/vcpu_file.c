@@ -10,8 +10,9 @@
 #include <linux/uaccess.h>
 
 #include "../vm.h"
+#include "objects.h"
 #include "vcpu.h"
-#include "vm.h"
+#include "vcpu_file.h"
 
 static struct gunyah_vcpu_slot *gunyah_vcpu_slot(struct gunyah_vm *g, u32 label)
 {

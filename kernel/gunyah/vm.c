@@ -18,14 +18,16 @@
 #include <linux/slab.h>
 
 #include "../vm.h"
+#include "objects.h"
 #include "parcel.h"
 #include "platform.h"
+#include "reset.h"
 #include "rm.h"
 #include "rm_calls.h"
 #include "rm_receive.h"
 #include "rm_rpc.h"
 #include "rm_wire.h"
-#include "vcpu.h"
+#include "vcpu_file.h"
 #include "vm.h"
 
 /* ---- notifications ---- */
@@ -163,22 +165,6 @@ static void gunyah_vm_complain(struct gunyah_vm *g, const char *what, int err)
 {
 	dev_warn_ratelimited(g->rm->dev, "VM %u (VMID %u): %s: error %d\n",
 			     g->vm->id, g->vmid, what, err);
-}
-
-void gunyah_vm_reset(struct gunyah_vm *g)
-{
-	int err;
-
-	lockdep_assert_held(&g->mem_lock);
-	if (g->reset_asked)
-		return;
-	g->reset_asked = true;
-	err = gunyah_rm_vm_call(g->rm, GUNYAH_RM_VM_RESET, g->vmid);
-	if (!err && !gunyah_rm_wait(g->rm, READ_ONCE(g->has_reset),
-				    READ_ONCE(gunyah_rm_timeout_ms)))
-		err = -ETIMEDOUT;
-	if (err)
-		gunyah_vm_complain(g, "not known to have been reset", err);
 }
 
 void gunyah_vm_started(struct gunyah_vm *g)

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef _GMEM_GUNYAH_RESET_H
+#define _GMEM_GUNYAH_RESET_H
+
+struct gunyah_vm;
+
+/*
+ * Send VM_RESET and wait until the RM reports it: the guest, which no longer
+ * runs, lets go of all that it has. Only the first call does something,
+ * whatever its result. Under gunyah_vm.mem_lock.
+ */
+void gunyah_vm_reset(struct gunyah_vm *g);
+
+#endif /* _GMEM_GUNYAH_RESET_H */
