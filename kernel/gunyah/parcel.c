@@ -1,23 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Which parcels a VM has, and how ranges become parcels. */
-#include <linux/bitfield.h>
+#include <linux/completion.h>
 #include <linux/device.h>
-#include <linux/gmem.h>
 #include <linux/mm.h>
 #include <linux/slab.h>
 
 #include "../vm.h"
-#include "cache.h"
 #include "objects.h"
-#include "pages.h"
 #include "parcel.h"
-#include "parcel_internal.h"
+#include "reset.h"
 #include "rm_mem.h"
+#include "rm_receive.h"
 #include "rm_rpc.h"
 #include "rm_wire.h"
 
 struct gunyah_parcel *gunyah_parcel_alloc(unsigned long gfn, bool lend,
-						 u8 access)
+					  u8 access)
 {
 	struct gunyah_parcel *p;
 
@@ -39,12 +36,11 @@ void gunyah_parcel_free(struct gunyah_parcel *p)
 }
 
 /* It fits: see gmem_gunyah_provider.max_guest_addr_bits. */
-static u32 gunyah_parcel_label(const struct gunyah_parcel *p)
+u32 gunyah_parcel_label(const struct gunyah_parcel *p)
 {
 	return PFN_PHYS(p->gfn) >> GUNYAH_LABEL_SHIFT;
 }
 
-/* Add physical pages behind those that it has. */
 int gunyah_parcel_add(struct gunyah_parcel *p, u64 base, u64 size)
 {
 	struct gunyah_rm_sgl_entry *entry, *entries;
@@ -74,71 +70,35 @@ int gunyah_parcel_add(struct gunyah_parcel *p, u64 base, u64 size)
 	return 0;
 }
 
-/* ---- giving ---- */
-
-void gunyah_parcel_drop(struct gunyah_vm *g, struct gunyah_parcel *p)
+struct gunyah_parcel *gunyah_parcel_slice(const struct gunyah_parcel *p,
+					  unsigned long gfn, unsigned long nr)
 {
-	list_del(&p->list);
-	gunyah_pages_set(g, p->gfn, p->nr, 0);
-	gunyah_parcel_free(p);
-}
+	u64 skip = (u64)(gfn - p->gfn) << PAGE_SHIFT;
+	u64 left = (u64)nr << PAGE_SHIFT;
+	struct gunyah_parcel *slice;
+	size_t i;
 
-static struct gunyah_parcel *gunyah_parcel_stage_at(struct list_head *staged,
-						    unsigned long gfn,
-						    u32 map_flags)
-{
-	bool lend = (map_flags & GMEM_MAP_ACCESS_MASK) == GMEM_MAP_FORCE_LEND;
-	u8 access = gunyah_access(map_flags);
-	struct gunyah_parcel *p = NULL;
+	slice = gunyah_parcel_alloc(gfn, p->lend, p->access);
+	if (!slice)
+		return NULL;
+	for (i = 0; left && i < p->nr_entries; i++) {
+		u64 base = le64_to_cpu(p->entries[i].base);
+		u64 size = le64_to_cpu(p->entries[i].size);
+		u64 part;
 
-	if (!list_empty(staged))
-		p = list_last_entry(staged, struct gunyah_parcel, list);
-	if (p && p->gfn + p->nr == gfn && p->lend == lend &&
-	    p->access == access)
-		return p;
-	p = gunyah_parcel_alloc(gfn, lend, access);
-	if (p)
-		list_add_tail(&p->list, staged);
-	return p;
-}
-
-int gunyah_parcel_stage(struct gunyah_vm *g, struct list_head *staged,
-			unsigned long gfn, struct folio *folio, u32 map_flags)
-{
-	unsigned long nr = folio_nr_pages(folio);
-	struct gunyah_parcel *p;
-	int err;
-
-	if (gunyah_pages_get(g, gfn))
-		return 0;
-	/* Nobody would use it. */
-	if (gunyah_vm_ended(g))
-		return -EIO;
-	err = gunyah_cache_clean(folio);
-	if (err)
-		return err;
-	p = gunyah_parcel_stage_at(staged, gfn, map_flags);
-	if (!p)
-		return -ENOMEM;
-	err = gunyah_pages_set(g, gfn, nr, GUNYAH_PAGE_PARCEL);
-	if (!err) {
-		err = gunyah_parcel_add(p, PFN_PHYS(folio_pfn(folio)),
-					folio_size(folio));
-		if (err)
-			gunyah_pages_set(g, gfn, nr, 0);
+		if (skip >= size) {
+			skip -= size;
+			continue;
+		}
+		part = min(size - skip, left);
+		if (gunyah_parcel_add(slice, base + skip, part)) {
+			gunyah_parcel_free(slice);
+			return NULL;
+		}
+		left -= part;
+		skip = 0;
 	}
-	/* One that is new has nothing else. */
-	if (err && !p->nr)
-		gunyah_parcel_drop(g, p);
-	return err;
-}
-
-void gunyah_parcel_unstage(struct gunyah_vm *g, struct list_head *staged)
-{
-	struct gunyah_parcel *p, *next;
-
-	list_for_each_entry_safe(p, next, staged, list)
-		gunyah_parcel_drop(g, p);
+	return slice;
 }
 
 int gunyah_parcel_give(struct gunyah_vm *g, struct gunyah_parcel *p)
@@ -164,119 +124,68 @@ int gunyah_parcel_give(struct gunyah_vm *g, struct gunyah_parcel *p)
 	return err;
 }
 
-void gunyah_parcel_keep(struct gunyah_vm *g, struct gunyah_parcel *p)
+/*
+ * What became of a request whose answer didn't come, or wasn't understood. 0: the RM has
+ * the parcel; -ENOENT: it hasn't; else nobody knows.
+ */
+static int gunyah_parcel_catch_up(struct gunyah_vm *g, struct gunyah_parcel *p)
 {
-	spin_lock(&g->parcels_lock);
-	list_move_tail(&p->list, &g->parcels);
-	WRITE_ONCE(g->nr_parcels, g->nr_parcels + 1);
-	spin_unlock(&g->parcels_lock);
-}
+	struct gunyah_rpc *late = p->late;
+	int err;
 
-void gunyah_parcel_unlist(struct gunyah_vm *g, struct gunyah_parcel *p)
-{
-	spin_lock(&g->parcels_lock);
-	list_del_init(&p->list);
-	WRITE_ONCE(g->nr_parcels, g->nr_parcels - 1);
-	spin_unlock(&g->parcels_lock);
-}
+	gunyah_rm_receive(g->rm);
+	/* Its last chance. */
+	if (g->stopped)
+		wait_for_completion_timeout(&late->done,
+					    msecs_to_jiffies(1000));
+	if (!completion_done(&late->done))
+		return -ETIMEDOUT;
 
-int gunyah_parcel_commit(struct gunyah_vm *g, struct list_head *staged)
-{
-	struct gunyah_parcel *p, *next;
-	LIST_HEAD(given);
-	int err = 0;
-
-	list_for_each_entry_safe(p, next, staged, list) {
-		err = gunyah_parcel_give(g, p);
-		if (err)
-			break;
-		list_move_tail(&p->list, &given);
+	if (p->handle != GUNYAH_RM_NO_HANDLE)
+		err = late->rm_error ? 0 : -ENOENT;
+	else if (late->rm_error)
+		err = -ENOENT;
+	else
+		err = gunyah_rm_mem_handle(late, &p->handle);
+	if (err == -EBADMSG) {
+		p->handle = GUNYAH_RM_NO_HANDLE;
+		return err;
 	}
-	if (!err) {
-		list_for_each_entry_safe(p, next, &given, list)
-			gunyah_parcel_keep(g, p);
-		return 0;
-	}
-
-	/* The one that failed may be half given. */
-	list_move_tail(&p->list, &given);
-	gunyah_parcel_unstage(g, staged);
-	list_for_each_entry_safe(p, next, &given, list) {
-		if (gunyah_parcel_return(g, p, false)) {
-			gunyah_parcel_keep(g, p);
-			err = -EUCLEAN;
-		} else {
-			gunyah_parcel_drop(g, p);
-		}
-	}
+	p->late = NULL;
+	gunyah_rpc_put(late);
 	return err;
 }
 
-/* ---- the rest ---- */
-
-int gunyah_parcel_find(struct gunyah_vm *g, unsigned long gfn, u32 *handle,
-		       unsigned long *first)
+static int gunyah_parcel_do_return(struct gunyah_vm *g, struct gunyah_parcel *p,
+				   bool sanitize)
 {
-	struct gunyah_parcel *p;
+	int err = 0;
 
-	list_for_each_entry(p, &g->parcels, list) {
-		if (gfn < p->gfn || gfn > gunyah_parcel_last(p))
-			continue;
-		*handle = p->handle;
-		*first = p->gfn;
+	if (p->late)
+		err = gunyah_parcel_catch_up(g, p);
+	if (err || p->handle == GUNYAH_RM_NO_HANDLE)
+		return err == -ENOENT ? 0 : err;
+	/* Until then, what it has accepted stays in use. */
+	if (g->memory == GUNYAH_MEMORY_PARCELS && READ_ONCE(g->exited))
+		gunyah_vm_reset(g);
+	return gunyah_rm_mem_reclaim(g->rm, p->handle, sanitize, &p->late);
+}
+
+int gunyah_parcel_return(struct gunyah_vm *g, struct gunyah_parcel *p,
+			 bool sanitize)
+{
+	int err;
+
+	if (p->refused)
+		return p->refused;
+	err = gunyah_parcel_do_return(g, p, sanitize);
+	if (!err)
 		return 0;
-	}
-	return -ENOENT;
-}
-
-void gunyah_parcel_adopt(struct gunyah_vm *g, u32 handle)
-{
-	struct gunyah_parcel *p;
-
-	list_for_each_entry(p, &g->parcels, list) {
-		if (p->handle != handle)
-			continue;
-		gunyah_pages_set(g, p->gfn, p->nr,
-				 GUNYAH_PAGE_DONATED | GUNYAH_PAGE_MAPPED |
-				 FIELD_PREP(GUNYAH_PAGE_ACCESS, p->access));
-		gunyah_parcel_unlist(g, p);
-		gunyah_parcel_free(p);
-		return;
-	}
-}
-
-bool gunyah_parcel_label_at(struct gunyah_vm *g, unsigned int index, u64 *label)
-{
-	struct gunyah_parcel *p;
-	bool found = false;
-
-	if (index >= GUNYAH_USUAL_PARCELS)
-		return false;
-	spin_lock(&g->parcels_lock);
-	list_for_each_entry(p, &g->parcels, list) {
-		if (index--)
-			continue;
-		*label = gunyah_parcel_label(p);
-		found = true;
-		break;
-	}
-	spin_unlock(&g->parcels_lock);
-	return found;
-}
-
-void gunyah_parcels_end(struct gunyah_vm *g)
-{
-	struct gunyah_parcel *p, *next;
-
-	mutex_lock(&g->mem_lock);
-	list_for_each_entry_safe(p, next, &g->parcels, list) {
-		if (gunyah_parcel_return(g, p, false))
-			dev_err_ratelimited(g->rm->dev,
-					    "VM %u (VMID %u): parcel %u was never given back: %lu pages are lost until reboot\n",
-					    g->vm->id, g->vmid, p->handle,
-					    p->nr);
-		gunyah_parcel_unlist(g, p);
-		gunyah_parcel_drop(g, p);
-	}
-	mutex_unlock(&g->mem_lock);
+	dev_warn_ratelimited(g->rm->dev,
+			     "VM %u (VMID %u): the Resource Manager doesn't give back parcel %u of %lu pages: error %d\n",
+			     g->vm->id, g->vmid, p->handle, p->nr, err);
+	/* One verdict is enough: the core asks for each of its pages. */
+	if (g->stopped)
+		p->refused = err;
+	return err;
 }

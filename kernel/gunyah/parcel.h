@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Memory by parcels: guest ranges that the RM lends or shares as a whole, and takes back
+ * A parcel: a guest range that the RM lends or shares as a whole, and takes back
  * as a whole. All under gunyah_vm.mem_lock unless noted.
  */
 #ifndef _GMEM_GUNYAH_PARCEL_H
@@ -9,43 +9,71 @@
 #include <linux/list.h>
 #include <linux/types.h>
 
-struct folio;
+struct gunyah_rm_sgl_entry;
+struct gunyah_rpc;
 struct gunyah_vm;
 
-/* A parcel is labelled with its guest address, in units of 4 KiB: 32 bits. */
+/* A label is the guest address in units of 4 KiB: 32 bits. */
 #define GUNYAH_LABEL_SHIFT 12
-/* What the public RM grants a VM. */
+/* The number of parcels that the public RM grants a VM. */
 #define GUNYAH_USUAL_PARCELS 64
 
-/*
- * Add @folio to the last parcel of @staged, or to a new one behind that, unless the
- * guest has it already.
+/**
+ * struct gunyah_parcel - a guest range that is lent or shared as a whole
+ * @list: in gunyah_vm.parcels, or on the way there
+ * @handle: by which the RM knows it; GUNYAH_RM_NO_HANDLE before it says so
+ * @lend: or share
+ * @access: GUNYAH_ACCESS bits
+ * @gfn: its first page
+ * @nr: its pages
+ * @entries: where they are, in their order
+ * @nr_entries: how many
+ * @room: for how many there is memory
+ * @late: a request about it without a clear answer yet: to give it, while there is no
+ *	handle, else to take it back
+ * @refused: not 0: it won't come back, so nobody need ask again
  */
-int gunyah_parcel_stage(struct gunyah_vm *g, struct list_head *staged,
-			unsigned long gfn, struct folio *folio, u32 map_flags);
-void gunyah_parcel_unstage(struct gunyah_vm *g, struct list_head *staged);
-/* Give away what is staged: all or nothing, or -EUCLEAN. @staged is empty then. */
-int gunyah_parcel_commit(struct gunyah_vm *g, struct list_head *staged);
+struct gunyah_parcel {
+	struct list_head list;
+	u32 handle;
+	bool lend;
+	u8 access;
+	unsigned long gfn;
+	unsigned long nr;
+	struct gunyah_rm_sgl_entry *entries;
+	size_t nr_entries;
+	size_t room;
+	struct gunyah_rpc *late;
+	int refused;
+};
 
-/*
- * Take pages [@first, @last] back. Where that takes a part of a parcel, the rest of it
- * comes back, too, and is given anew, which can't be while the guest runs: -EBUSY.
- * What of that fails is the host's, and given when it is next asked for.
- */
-int gunyah_parcel_take(struct gunyah_vm *g, unsigned long first,
-		       unsigned long last, bool sanitize);
+static inline unsigned long gunyah_parcel_last(const struct gunyah_parcel *p)
+{
+	return p->gfn + p->nr - 1;
+}
 
-/* The parcel with guest page @gfn: its handle and first page; -ENOENT. */
-int gunyah_parcel_find(struct gunyah_vm *g, unsigned long gfn, u32 *handle,
-		       unsigned long *first);
+/* NULL without memory. */
+struct gunyah_parcel *gunyah_parcel_alloc(unsigned long gfn, bool lend,
+					  u8 access);
+void gunyah_parcel_free(struct gunyah_parcel *p);
+/* Add physical pages behind those that the parcel has. -ENOMEM */
+int gunyah_parcel_add(struct gunyah_parcel *p, u64 base, u64 size);
 /*
- * The label of the @index-th parcel, or false; of so many as go into one message of netlink's.
- * Doesn't sleep.
+ * A new parcel with @nr of the pages of @p, from @gfn on, which the RM doesn't
+ * know yet; NULL without memory.
  */
-bool gunyah_parcel_label_at(struct gunyah_vm *g, unsigned int index, u64 *label);
-/* With extents: the pages of the image belong to them once the guest has started. */
-void gunyah_parcel_adopt(struct gunyah_vm *g, u32 handle);
-/* The VM is gone. Takes the lock. */
-void gunyah_parcels_end(struct gunyah_vm *g);
+struct gunyah_parcel *gunyah_parcel_slice(const struct gunyah_parcel *p,
+					  unsigned long gfn, unsigned long nr);
+/* The label by which the guest knows it. Needs no lock. */
+u32 gunyah_parcel_label(const struct gunyah_parcel *p);
+
+/* Ask the RM to lend or share it. */
+int gunyah_parcel_give(struct gunyah_vm *g, struct gunyah_parcel *p);
+/*
+ * Take it back from the RM. After 0 the RM has nothing to do with it; an error
+ * if the RM doesn't let go.
+ */
+int gunyah_parcel_return(struct gunyah_vm *g, struct gunyah_parcel *p,
+			 bool sanitize);
 
 #endif /* _GMEM_GUNYAH_PARCEL_H */

@@ -17,6 +17,7 @@
 #include "objects.h"
 #include "pages.h"
 #include "parcel.h"
+#include "parcels.h"
 #include "platform.h"
 #include "provider.h"
 #include "start.h"
@@ -40,11 +41,11 @@ static int gunyah_provide(struct gmem_vm *vm, unsigned long gfn,
 	case GUNYAH_MEMORY_NONE:
 		break;
 	case GUNYAH_MEMORY_PARCELS:
-		err = gunyah_parcel_stage(g, &staged, gfn, folio, map_flags);
+		err = gunyah_parcels_stage(g, &staged, gfn, folio, map_flags);
 		if (err)
-			gunyah_parcel_unstage(g, &staged);
+			gunyah_parcels_unstage(g, &staged);
 		else
-			err = gunyah_parcel_commit(g, &staged);
+			err = gunyah_parcels_commit(g, &staged);
 		break;
 	case GUNYAH_MEMORY_EXTENTS:
 		err = 0;
@@ -70,7 +71,7 @@ static int gunyah_stage(struct gmem_vm *vm, struct list_head *staged,
 	int err;
 
 	mutex_lock(&g->mem_lock);
-	err = gunyah_parcel_stage(g, staged, gfn, folio, map_flags);
+	err = gunyah_parcels_stage(g, staged, gfn, folio, map_flags);
 	mutex_unlock(&g->mem_lock);
 	return err;
 }
@@ -81,9 +82,9 @@ static int gunyah_commit(struct gmem_vm *vm, struct list_head *staged, int err)
 
 	mutex_lock(&g->mem_lock);
 	if (err)
-		gunyah_parcel_unstage(g, staged);
+		gunyah_parcels_unstage(g, staged);
 	else
-		err = gunyah_parcel_commit(g, staged);
+		err = gunyah_parcels_commit(g, staged);
 	mutex_unlock(&g->mem_lock);
 	return err;
 }
@@ -109,9 +110,9 @@ static int gunyah_reclaim(struct gmem_vm *vm, unsigned long gfn,
 	mutex_lock(&g->mem_lock);
 	flags = gunyah_pages_get(g, gfn);
 	if (flags & GUNYAH_PAGE_PARCEL)
-		err = gunyah_parcel_take(g, gfn,
-					 gfn + folio_nr_pages(folio) - 1,
-					 sanitize);
+		err = gunyah_parcels_take(g, gfn,
+					  gfn + folio_nr_pages(folio) - 1,
+					  sanitize);
 	else if (flags)
 		err = gunyah_extent_reclaim(g, gfn, folio);
 	mutex_unlock(&g->mem_lock);
@@ -167,7 +168,7 @@ static void gunyah_reclaim_begin(struct gmem_vm *vm, unsigned long gfn,
 
 	mutex_lock(&g->mem_lock);
 	if (g->nr_parcels)
-		gunyah_parcel_take(g, gfn, gfn + (last - first), sanitize);
+		gunyah_parcels_take(g, gfn, gfn + (last - first), sanitize);
 	if (g->memory == GUNYAH_MEMORY_EXTENTS)
 		gunyah_unmap_extents(g, gfn, mapping, first, last);
 	mutex_unlock(&g->mem_lock);
@@ -201,8 +202,8 @@ static bool gunyah_vm_detail(struct gmem_vm *vm, unsigned int index,
 		return true;
 	}
 	detail->name = "label";
-	return gunyah_parcel_label_at(g, index - ARRAY_SIZE(details),
-				      &detail->value);
+	return gunyah_parcels_label_at(g, index - ARRAY_SIZE(details),
+				       &detail->value);
 }
 
 static bool gunyah_present(void)

@@ -14,7 +14,7 @@
 #include "../map.h"
 #include "../vm.h"
 #include "objects.h"
-#include "parcel.h"
+#include "parcels.h"
 #include "rm_calls.h"
 #include "rm_receive.h"
 #include "rm_wire.h"
@@ -91,8 +91,8 @@ static int gunyah_start_config_image(struct gunyah_vm *g)
 	int err;
 
 	mutex_lock(&g->mem_lock);
-	err = gunyah_parcel_find(g, PHYS_PFN(g->dtb_addr), &image.handle,
-				 &first);
+	err = gunyah_parcels_find(g, PHYS_PFN(g->dtb_addr), &image.handle,
+				  &first);
 	if (!err)
 		g->image = image.handle;
 	mutex_unlock(&g->mem_lock);

@@ -19,7 +19,7 @@
 
 #include "../vm.h"
 #include "objects.h"
-#include "parcel.h"
+#include "parcels.h"
 #include "platform.h"
 #include "reset.h"
 #include "rm.h"
@@ -171,7 +171,7 @@ void gunyah_vm_started(struct gunyah_vm *g)
 {
 	lockdep_assert_held(&g->mem_lock);
 	if (g->memory == GUNYAH_MEMORY_EXTENTS)
-		gunyah_parcel_adopt(g, g->image);
+		gunyah_parcels_adopt(g, g->image);
 	WRITE_ONCE(g->phase, GUNYAH_PHASE_STARTED);
 }
 
