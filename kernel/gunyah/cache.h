@@ -5,13 +5,15 @@
 struct folio;
 
 /*
- * Bring to memory what the caches have of @folio, and out of them: a guest whose MMU is
- * off reads and writes past them. -EHWPOISON if part of it is broken.
+ * Write the cache lines of @folio to memory and drop them: a guest whose MMU is
+ * off reads and writes past the caches. -EHWPOISON if a part of @folio is
+ * broken.
  */
 int gunyah_cache_clean(struct folio *folio);
 /*
- * Forget what the caches have of @folio, which has just come back: through its linear
- * address the CPU may have fetched lines between the cleaning and the loss.
+ * Drop the cache lines of @folio, which has just come back from the guest. A
+ * CPU may have fetched lines through the linear address, after
+ * gunyah_cache_clean() and before the guest got the page.
  */
 void gunyah_cache_refresh(struct folio *folio);
 

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A page's way, and back:
+ * The states of a page, see pages.h:
  *
  *   (no flags)  --donate-->  DONATED  --map-->  DONATED|MAPPED
  *               <--donate--           <-unmap-
  *
- * A step that fails leaves the page where it is, and the steps before it are undone. If
- * that fails, too, the page is DONATED alone: neither the host's nor reached by the
- * guest. Whoever of the two wants it next goes on from there.
+ * A step that fails leaves the page where it is, and this file undoes the steps
+ * before it. If an undo fails, too, the page stays in state DONATED: the host
+ * doesn't own it, and the guest can't reach it. The next provide or reclaim
+ * continues from that state.
  */
 #include <linux/bitfield.h>
 #include <linux/device.h>
@@ -65,7 +66,10 @@ static int gunyah_extent_donate_back(struct gunyah_vm *g, unsigned long gfn,
 {
 	s64 error = 0;
 
-	/* The unmap that should have waited for all has failed. */
+	/*
+	 * The last unmap of the range should have waited until no vCPU uses the
+	 * mappings, but it failed: wait now.
+	 */
 	if (g->unsynced)
 		error = gunyah_memextent_sync(gunyah_extent_of_guest(g, flags));
 	if (error)
@@ -131,7 +135,10 @@ static int gunyah_extent_map(struct gunyah_vm *g, unsigned long gfn,
 	return gunyah_extent_error(g, "map", gfn, error);
 }
 
-/* To the guest's extent. The flags go first: then there is memory for them. */
+/*
+ * Donate the folio to the guest's extent. The flags are stored first, since
+ * that needs memory; clearing them needs none.
+ */
 static int gunyah_extent_give(struct gunyah_vm *g, unsigned long gfn,
 			      struct folio *folio, u32 flags)
 {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Memory by extents: a folio is donated from the host's extent to the guest's, and that
- * is mapped in the guest's address space. There is a pair of extents for what is lent
- * (private), and one for what is shared. All under gunyah_vm.mem_lock.
+ * Memory by extents: the host donates a folio from its extent to the guest's
+ * extent, then maps it in the guest's address space. One pair of extents is for
+ * lent memory (private), another pair for shared memory. All under
+ * gunyah_vm.mem_lock.
  */
 #ifndef _GMEM_GUNYAH_EXTENT_H
 #define _GMEM_GUNYAH_EXTENT_H
@@ -17,9 +18,9 @@ int gunyah_extent_provide(struct gunyah_vm *g, unsigned long gfn,
 int gunyah_extent_reclaim(struct gunyah_vm *g, unsigned long gfn,
 			  struct folio *folio);
 /*
- * Take @folio out of the guest's address space, unless it isn't there: what can be done
- * for many before they are donated back. Without @sync it may take until the next
- * call that has it.
+ * Take @folio out of the guest's address space, if it is there. A caller that
+ * reclaims many folios does this for all of them first. Without @sync vCPUs may
+ * use the mapping until the next call with @sync.
  */
 void gunyah_extent_unmap(struct gunyah_vm *g, unsigned long gfn,
 			 struct folio *folio, bool sync);

@@ -21,7 +21,7 @@ enum gunyah_hypercall {
 	GUNYAH_VCPU_RUN = 0x65,
 };
 
-/* The hypervisor asks for patience, but not for ever. */
+/* How often a call is made again while the hypervisor answers RETRY. */
 #define GUNYAH_RETRIES 1000
 
 atomic64_t gunyah_nr_hypercalls;
@@ -86,7 +86,7 @@ const char *gunyah_error_name(s64 error)
 	return "unknown error";
 }
 
-/* Arguments in regs->a1 to a8; results in a1 to a4. */
+/* The arguments are in regs->a1 to a8; the results come back in a1 to a4. */
 static s64 gunyah_hypercall(enum gunyah_hypercall nr,
 			    struct arm_smccc_1_2_regs *regs)
 {
@@ -104,7 +104,7 @@ static s64 gunyah_hypercall(enum gunyah_hypercall nr,
 	}
 
 	atomic64_inc(&gunyah_nr_hypercalls);
-	/* A queue without messages is no failure. */
+	/* An empty queue is no failure. */
 	if (error && error != GUNYAH_ERROR_MSGQUEUE_EMPTY)
 		atomic64_inc(&gunyah_nr_hypercall_errors);
 	trace_gmem_gunyah_hypercall(nr, &args, regs);
@@ -124,9 +124,11 @@ bool gunyah_hyp_present(void)
 
 void gunyah_hyp_identify(struct gunyah_api *api)
 {
-	struct arm_smccc_1_2_regs regs = { .a0 = GUNYAH_FUNCTION(GUNYAH_HYP_IDENTIFY) };
+	struct arm_smccc_1_2_regs regs = {
+		.a0 = GUNYAH_FUNCTION(GUNYAH_HYP_IDENTIFY),
+	};
 
-	/* The one call that has no error: x0 is a result, too. */
+	/* This is the only call without an error code: x0 is a result, too. */
 	arm_smccc_1_2_hvc(&regs, &regs);
 	api->info = regs.a0;
 	api->flags[0] = regs.a1;

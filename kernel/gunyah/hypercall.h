@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Gunyah's hypercalls, by SMCCC. Each returns 0 or one of &enum gunyah_error, which
- * gunyah_error_errno() turns into an errno. None of them takes a lock; they may be
- * called in any context that may sleep.
+ * Gunyah's hypercalls, by SMCCC. Each returns 0 or one of &enum gunyah_error,
+ * which gunyah_error_errno() turns into an errno. No function here takes a
+ * lock; the caller's context must be one that may sleep.
  */
 #ifndef _GMEM_GUNYAH_HYPERCALL_H
 #define _GMEM_GUNYAH_HYPERCALL_H
@@ -11,7 +11,7 @@
 #include <linux/bits.h>
 #include <linux/types.h>
 
-/* What the hypervisor answers, as a signed 64-bit number. */
+/* The hypervisor's result of a call: a signed 64-bit number. */
 enum gunyah_error {
 	GUNYAH_ERROR_UNIMPLEMENTED = -1,
 	GUNYAH_ERROR_RETRY = -2,
@@ -49,7 +49,7 @@ enum gunyah_error {
 int gunyah_error_errno(s64 error);
 const char *gunyah_error_name(s64 error);
 
-/* What gunyah_hyp_identify() finds. */
+/* The result of gunyah_hyp_identify(). */
 struct gunyah_api {
 	u64 info;
 	u64 flags[3];
@@ -65,8 +65,8 @@ struct gunyah_api {
 #define GUNYAH_FEATURE_MEMEXTENT BIT_ULL(6)
 
 /*
- * Is this Gunyah? An HVC where nobody listens is fatal: only ask where a device tree
- * speaks of Gunyah.
+ * True if the hypervisor is Gunyah. An HVC without any hypervisor is fatal:
+ * call this only where the device tree names Gunyah.
  */
 bool gunyah_hyp_present(void);
 void gunyah_hyp_identify(struct gunyah_api *api);
@@ -78,7 +78,7 @@ s64 gunyah_msgqueue_send(u64 cap, const void *msg, size_t size, u64 flags,
 s64 gunyah_msgqueue_receive(u64 cap, void *msg, size_t room, size_t *size,
 			    bool *not_empty);
 
-/* Access, as in mappings of extents and in access control lists of parcels. */
+/* Access rights, in mappings of extents and in the RM's lists for parcels. */
 #define GUNYAH_ACCESS_X BIT(0)
 #define GUNYAH_ACCESS_W BIT(1)
 #define GUNYAH_ACCESS_R BIT(2)
@@ -100,13 +100,13 @@ s64 gunyah_msgqueue_receive(u64 cap, void *msg, size_t room, size_t *size,
 #define GUNYAH_DONATE_FROM_PROTECTED 4
 
 /**
- * struct gunyah_mapping - what an extent shows an address space
+ * struct gunyah_mapping - a range of an extent in an address space
  * @addrspace: capability of the address space
  * @extent: capability of the extent
  * @base: guest address
  * @flags: GUNYAH_MAP bits
- * @offset: within the extent; the physical address
- * @size: bytes
+ * @offset: where the range begins in the extent: the physical address
+ * @size: in bytes
  */
 struct gunyah_mapping {
 	u64 addrspace;
@@ -117,10 +117,13 @@ struct gunyah_mapping {
 	u64 size;
 };
 
-/* @access: GUNYAH_ACCESS bits, for user and kernel mode alike. */
+/* @access: GUNYAH_ACCESS bits, for the guest's user and kernel mode alike. */
 s64 gunyah_addrspace_map(const struct gunyah_mapping *mapping, u64 access);
 s64 gunyah_addrspace_unmap(const struct gunyah_mapping *mapping);
-/* Wait until nobody uses what was unmapped of @extent with GUNYAH_MAP_NOSYNC. */
+/*
+ * Wait until no vCPU uses the mappings of @extent that were unmapped with
+ * GUNYAH_MAP_NOSYNC.
+ */
 s64 gunyah_memextent_sync(u64 extent);
 s64 gunyah_memextent_donate(u64 type, u64 from, u64 to, u64 offset, u64 size);
 
@@ -137,7 +140,7 @@ enum gunyah_vcpu_state {
 	GUNYAH_VCPU_SYSTEM_RESET = 0x100,
 };
 
-/* The second number that a vCPU is resumed with. */
+/* The second of the three values that resume a vCPU. */
 enum gunyah_vcpu_resume {
 	GUNYAH_VCPU_RESUME_EMULATE = 0,
 	GUNYAH_VCPU_RESUME_RETRY = 1,
@@ -146,7 +149,7 @@ enum gunyah_vcpu_resume {
 
 s64 gunyah_vcpu_run(u64 cap, const u64 resume[3], u64 *state, u64 data[3]);
 
-/* How many hypercalls there were, and how many of them failed. */
+/* The number of hypercalls, and of those that failed. */
 extern atomic64_t gunyah_nr_hypercalls;
 extern atomic64_t gunyah_nr_hypercall_errors;
 

@@ -17,12 +17,12 @@ struct gmem_vm;
 struct gunyah_rpc;
 
 /**
- * enum gunyah_phase - how far a VM has come; only ever grows
- * @GUNYAH_PHASE_NEW: nothing has been asked for
- * @GUNYAH_PHASE_LOADING: it has a VMID
- * @GUNYAH_PHASE_INITIALISING: VM_INIT may have happened
- * @GUNYAH_PHASE_STARTING: VM_START may have happened
- * @GUNYAH_PHASE_STARTED: and has
+ * enum gunyah_phase - how far the start of a VM has come; only ever grows
+ * @GUNYAH_PHASE_NEW: the VM has no VMID yet
+ * @GUNYAH_PHASE_LOADING: the VM has a VMID
+ * @GUNYAH_PHASE_INITIALISING: the RM may have carried out VM_INIT
+ * @GUNYAH_PHASE_STARTING: the RM may have carried out VM_START
+ * @GUNYAH_PHASE_STARTED: the RM has carried out VM_START
  */
 enum gunyah_phase {
 	GUNYAH_PHASE_NEW,
@@ -34,9 +34,11 @@ enum gunyah_phase {
 
 /**
  * enum gunyah_memory - how pages get to a VM
- * @GUNYAH_MEMORY_NONE: not at all yet
- * @GUNYAH_MEMORY_PARCELS: lent and shared by the RM, before the guest uses them
- * @GUNYAH_MEMORY_EXTENTS: donated between extents, when the guest uses them
+ * @GUNYAH_MEMORY_NONE: no page can be provided yet
+ * @GUNYAH_MEMORY_PARCELS: the RM lends and shares parcels, before the guest
+ *	uses them
+ * @GUNYAH_MEMORY_EXTENTS: the provider donates a page from extent to extent
+ *	when the guest uses it
  */
 enum gunyah_memory {
 	GUNYAH_MEMORY_NONE,
@@ -44,7 +46,7 @@ enum gunyah_memory {
 	GUNYAH_MEMORY_EXTENTS,
 };
 
-/* Capabilities of GUNYAH_MEMORY_EXTENTS; 0 is none. */
+/* The capabilities that GUNYAH_MEMORY_EXTENTS needs; 0: there is none. */
 struct gunyah_extents {
 	u64 addrspace;
 	u64 guest_private;
@@ -58,44 +60,49 @@ struct gunyah_extents {
 #define GUNYAH_NR_BOOT_REGS (GUNYAH_NR_X + 1 + GUNYAH_NR_SP)
 
 /**
- * struct gunyah_vm - gmem_vm.provider_data
- * @vm: the VM
- * @rm: the connection; outlives it
+ * struct gunyah_vm - a VM's data of this provider: gmem_vm.provider_data
+ * @vm: the core's VM
+ * @rm: the connection, which lives longer than the VM
  * @listener: receives the notifications about the VM while it has a VMID
- * @life_lock: outermost, outside of gmem_vm.lock; protects what follows up to @vcpus
- * @started: GMEM_GUNYAH_START has been called, and did or won't succeed
- * @failed: it won't
- * @step: of its steps, the first that isn't done
- * @phase: how far it came. Read without the lock by those who only tell.
- * @vmid: from GUNYAH_PHASE_LOADING on
+ * @life_lock: protects the fields from here to @vcpus
+ * @started: a START has succeeded, or has failed and can't be repeated
+ * @failed: a START has failed and can't be repeated
+ * @step: the first step of GMEM_GUNYAH_START that isn't done
+ * @phase: how far the start has come; reports read it without the lock
+ * @vmid: valid from GUNYAH_PHASE_LOADING on
  * @dtb_addr: guest address of the device tree
- * @dtb_size: 0 if nobody said where it is
- * @first: first page of the device tree's, while the VM is started
- * @last: the last one
- * @image: handle of their parcel, or GUNYAH_RM_NO_HANDLE; written under mem_lock
- * @boot_set: which of @boot_value there are
+ * @dtb_size: its size; 0: the VMM hasn't set it
+ * @first: first page of the device tree, during the start
+ * @last: last page of the device tree, during the start
+ * @image: handle of the parcel with these pages, or GUNYAH_RM_NO_HANDLE;
+ *	written under @mem_lock, too
+ * @boot_set: the registers that have a value in @boot_value
  * @boot_value: X, PC, SP
- * @late: a request of the start that timed out; at the end it tells what became of it
- * @vcpus: label -> &struct gunyah_vcpu
- * @status_lock: innermost; protects @exited and @exit_info, which notifications
- *	write
- * @exited: the guest will never run again. READ_ONCE() will do.
- * @has_reset: it has let go of all it had
- * @exit_info: how it ended
- * @mem_lock: the provider's own lock of the core's order: inside the folio lock, and
- *	held over hypercalls and RPCs; protects what follows
- * @memory: how pages get there; written under gmem_vm.lock, too, where it may have been
- *	PARCELS
- * @stopped: the guest runs no more, or never did
+ * @late: a request of the start that timed out; the end of the VM looks for its
+ *	reply
+ * @vcpus: label -> &struct gunyah_vcpu_slot
+ * @status_lock: protects @exited and @exit_info, which the listener writes
+ * @exited: the guest will never run again; READ_ONCE() needs no lock
+ * @has_reset: the guest has let go of all its memory
+ * @exit_info: how the guest ended
+ * @mem_lock: the provider's own lock in the core's lock order, inside the folio
+ *	lock; held over hypercalls and RPCs; protects the fields from here on
+ * @memory: how pages get to the guest; a writer holds gmem_vm.lock, too, if the
+ *	value may have been PARCELS
+ * @stopped: the guest will never run again, because the VM ends
  * @extents: capabilities
- * @pages: what the guest has, see pages.h
+ * @pages: the state of each page, see pages.h
  * @parcels: list of &struct gunyah_parcel; written under @parcels_lock, too
- * @nr_parcels: its length
- * @parcels_lock: innermost; for those who only tell what parcels there are
- * @unsynced: mappings are gone of which vCPUs may not know yet
- * @reset_asked: VM_RESET was tried
+ * @nr_parcels: the length of @parcels
+ * @parcels_lock: lets reports read @parcels without @mem_lock
+ * @unsynced: vCPUs may still use mappings that have been unmapped
+ * @reset_asked: VM_RESET has been sent
  *
  * Lifetime: that of @vm.
+ *
+ * Lock order, outermost first: gunyah_vcpu.run_lock, @life_lock, gmem_vm.lock
+ * and the core's locks inside of it, @mem_lock, the locks of
+ * &struct gunyah_rm, @status_lock or @parcels_lock.
  */
 struct gunyah_vm {
 	struct gmem_vm *vm;
@@ -135,7 +142,7 @@ struct gunyah_vm {
 	bool reset_asked;
 };
 
-/* It will never run again. */
+/* The guest will never run again. */
 static inline bool gunyah_vm_ended(const struct gunyah_vm *g)
 {
 	return READ_ONCE(g->exited) || READ_ONCE(g->stopped);

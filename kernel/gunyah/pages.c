@@ -6,7 +6,7 @@
 #include "objects.h"
 #include "pages.h"
 
-/* Pages of one entry: a value of 63 bits has room for their flags. */
+/* The pages of one entry: the 63 bits of an XArray value hold their flags. */
 #define GUNYAH_ENTRY_PAGES 8
 #define GUNYAH_FLAG_BITS 7
 #define GUNYAH_FLAG_MASK GENMASK(GUNYAH_FLAG_BITS - 1, 0)
@@ -36,7 +36,7 @@ static int gunyah_entry_store(struct gunyah_vm *g, unsigned long gfn,
 {
 	unsigned long index = gfn / GUNYAH_ENTRY_PAGES;
 
-	/* To erase needs no memory; nor does another value for an entry. */
+	/* Neither erasing an entry nor replacing its value needs memory. */
 	if (!value) {
 		xa_erase(&g->pages, index);
 		return 0;

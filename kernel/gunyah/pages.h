@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What a guest has of each page of its address space: some bits per GFN, packed.
- * All under gunyah_vm.mem_lock.
+ * The state of each page of a guest's address space: some bits per GFN, packed.
+ * A page without flags belongs to the host. All under gunyah_vm.mem_lock.
  */
 #ifndef _GMEM_GUNYAH_PAGES_H
 #define _GMEM_GUNYAH_PAGES_H
@@ -14,19 +14,22 @@
 
 struct gunyah_vm;
 
-/* The guest's extent owns it. */
+/* The guest's extent owns the page. */
 #define GUNYAH_PAGE_DONATED BIT(0)
-/* And the guest's address space shows it. */
+/* The page is mapped in the guest's address space, too. */
 #define GUNYAH_PAGE_MAPPED BIT(1)
-/* By the extents for shared memory, not those for private. */
+/* The extents for shared memory are used, not those for private memory. */
 #define GUNYAH_PAGE_SHARED BIT(2)
-/* It is in a parcel. */
+/* The page is in a parcel. */
 #define GUNYAH_PAGE_PARCEL BIT(3)
-/* With extents: GUNYAH_ACCESS bits, to map it anew with. */
+/* With extents: GUNYAH_ACCESS bits, for mapping the page again. */
 #define GUNYAH_PAGE_ACCESS GENMASK(6, 4)
 
 u32 gunyah_pages_get(struct gunyah_vm *g, unsigned long gfn);
-/* On -ENOMEM none has flags. That can't happen if all had some, or @flags is 0. */
+/*
+ * Set the flags of @nr pages. After -ENOMEM none of them has flags. -ENOMEM
+ * can't happen if every page has flags already, or if @flags is 0.
+ */
 int gunyah_pages_set(struct gunyah_vm *g, unsigned long gfn, unsigned long nr,
 		     u32 flags);
 

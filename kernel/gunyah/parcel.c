@@ -35,7 +35,7 @@ void gunyah_parcel_free(struct gunyah_parcel *p)
 	kfree(p);
 }
 
-/* It fits: see gmem_gunyah_provider.max_guest_addr_bits. */
+/* 32 bits are enough: see gmem_gunyah_provider.max_guest_addr_bits. */
 u32 gunyah_parcel_label(const struct gunyah_parcel *p)
 {
 	return PFN_PHYS(p->gfn) >> GUNYAH_LABEL_SHIFT;
@@ -116,7 +116,7 @@ int gunyah_parcel_give(struct gunyah_vm *g, struct gunyah_parcel *p)
 	err = gunyah_rm_mem_give(g->rm, &parcel, &p->handle, &p->late);
 	if (err)
 		dev_warn_ratelimited(g->rm->dev,
-				     "VM %u (VMID %u): the Resource Manager doesn't %s %lu pages in %zu pieces: error %d (the VM has %u parcels; some versions grant %u)\n",
+				     "VM %u (VMID %u): the Resource Manager doesn't %s %lu pages in %zu pieces: error %d (the VM has %u parcels; some versions grant only %u)\n",
 				     g->vm->id, g->vmid,
 				     p->lend ? "lend" : "share", p->nr,
 				     p->nr_entries, err, g->nr_parcels,
@@ -125,8 +125,8 @@ int gunyah_parcel_give(struct gunyah_vm *g, struct gunyah_parcel *p)
 }
 
 /*
- * What became of a request whose answer didn't come, or wasn't understood. 0: the RM has
- * the parcel; -ENOENT: it hasn't; else nobody knows.
+ * Look for the answer to gunyah_parcel.late. 0: the RM has the parcel; -ENOENT:
+ * it doesn't have it; another error: that is still unknown.
  */
 static int gunyah_parcel_catch_up(struct gunyah_vm *g, struct gunyah_parcel *p)
 {
@@ -134,7 +134,7 @@ static int gunyah_parcel_catch_up(struct gunyah_vm *g, struct gunyah_parcel *p)
 	int err;
 
 	gunyah_rm_receive(g->rm);
-	/* Its last chance. */
+	/* The VM ends, so this is the last time to look: wait a little. */
 	if (g->stopped)
 		wait_for_completion_timeout(&late->done,
 					    msecs_to_jiffies(1000));
@@ -165,7 +165,7 @@ static int gunyah_parcel_do_return(struct gunyah_vm *g, struct gunyah_parcel *p,
 		err = gunyah_parcel_catch_up(g, p);
 	if (err || p->handle == GUNYAH_RM_NO_HANDLE)
 		return err == -ENOENT ? 0 : err;
-	/* Until then, what it has accepted stays in use. */
+	/* The RM keeps the memory that the guest has accepted until a reset. */
 	if (g->memory == GUNYAH_MEMORY_PARCELS && READ_ONCE(g->exited))
 		gunyah_vm_reset(g);
 	return gunyah_rm_mem_reclaim(g->rm, p->handle, sanitize, &p->late);
@@ -184,7 +184,7 @@ int gunyah_parcel_return(struct gunyah_vm *g, struct gunyah_parcel *p,
 	dev_warn_ratelimited(g->rm->dev,
 			     "VM %u (VMID %u): the Resource Manager doesn't give back parcel %u of %lu pages: error %d\n",
 			     g->vm->id, g->vmid, p->handle, p->nr, err);
-	/* One verdict is enough: the core asks for each of its pages. */
+	/* Remember the refusal: the core asks again for each page of it. */
 	if (g->stopped)
 		p->refused = err;
 	return err;

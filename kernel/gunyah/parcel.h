@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * A parcel: a guest range that the RM lends or shares as a whole, and takes back
- * as a whole. All under gunyah_vm.mem_lock unless noted.
+ * A parcel: a guest range that the RM lends or shares as a whole, and gives
+ * back as a whole. All under gunyah_vm.mem_lock unless noted.
  */
 #ifndef _GMEM_GUNYAH_PARCEL_H
 #define _GMEM_GUNYAH_PARCEL_H
@@ -20,18 +20,18 @@ struct gunyah_vm;
 
 /**
  * struct gunyah_parcel - a guest range that is lent or shared as a whole
- * @list: in gunyah_vm.parcels, or on the way there
- * @handle: by which the RM knows it; GUNYAH_RM_NO_HANDLE before it says so
- * @lend: or share
- * @access: GUNYAH_ACCESS bits
- * @gfn: its first page
- * @nr: its pages
- * @entries: where they are, in their order
- * @nr_entries: how many
- * @room: for how many there is memory
- * @late: a request about it without a clear answer yet: to give it, while there is no
- *	handle, else to take it back
- * @refused: not 0: it won't come back, so nobody need ask again
+ * @list: entry in gunyah_vm.parcels, or in a list of staged parcels
+ * @handle: the RM's name of the parcel, or GUNYAH_RM_NO_HANDLE
+ * @lend: true: lent; false: shared
+ * @access: GUNYAH_ACCESS bits of the guest
+ * @gfn: first guest page
+ * @nr: number of pages
+ * @entries: physical ranges, in the order of the guest pages
+ * @nr_entries: number of @entries
+ * @room: number of entries that the allocation of @entries holds
+ * @late: a request about the parcel without a clear answer yet: to lend or
+ *	share it while there is no handle, else to reclaim it
+ * @refused: 0, or an errno: the RM will never give the parcel back
  */
 struct gunyah_parcel {
 	struct list_head list;
@@ -64,14 +64,14 @@ int gunyah_parcel_add(struct gunyah_parcel *p, u64 base, u64 size);
  */
 struct gunyah_parcel *gunyah_parcel_slice(const struct gunyah_parcel *p,
 					  unsigned long gfn, unsigned long nr);
-/* The label by which the guest knows it. Needs no lock. */
+/* The name of the parcel in the guest. Needs no lock. */
 u32 gunyah_parcel_label(const struct gunyah_parcel *p);
 
-/* Ask the RM to lend or share it. */
+/* Ask the RM to lend or share the parcel. */
 int gunyah_parcel_give(struct gunyah_vm *g, struct gunyah_parcel *p);
 /*
- * Take it back from the RM. After 0 the RM has nothing to do with it; an error
- * if the RM doesn't let go.
+ * Take the parcel back from the RM. After 0 the RM doesn't have it; after an
+ * error the RM may still have it.
  */
 int gunyah_parcel_return(struct gunyah_vm *g, struct gunyah_parcel *p,
 			 bool sanitize);

@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The parcels of a VM: ranges become parcels and come back, whole or in part. */
 #include <linux/bitfield.h>
 #include <linux/device.h>
 #include <linux/gmem.h>
@@ -50,7 +49,7 @@ int gunyah_parcels_stage(struct gunyah_vm *g, struct list_head *staged,
 
 	if (gunyah_pages_get(g, gfn))
 		return 0;
-	/* Nobody would use it. */
+	/* The guest has ended and can't use it. */
 	if (gunyah_vm_ended(g))
 		return -EIO;
 	err = gunyah_cache_clean(folio);
@@ -66,7 +65,7 @@ int gunyah_parcels_stage(struct gunyah_vm *g, struct list_head *staged,
 		if (err)
 			gunyah_pages_set(g, gfn, nr, 0);
 	}
-	/* One that is new has nothing else. */
+	/* Drop a new parcel, which has no other page. */
 	if (err && !p->nr)
 		gunyah_parcels_drop(g, p);
 	return err;
@@ -114,7 +113,7 @@ int gunyah_parcels_commit(struct gunyah_vm *g, struct list_head *staged)
 		return 0;
 	}
 
-	/* The one that failed may be half given. */
+	/* The RM may have a part of the parcel that failed. */
 	list_move_tail(&p->list, &given);
 	gunyah_parcels_unstage(g, staged);
 	list_for_each_entry_safe(p, next, &given, list) {
@@ -130,7 +129,7 @@ int gunyah_parcels_commit(struct gunyah_vm *g, struct list_head *staged)
 
 /* ---- taking back ---- */
 
-/* The parts of @p outside of [@first, @last]. */
+/* Make parcels of the parts of @p that are outside of [@first, @last]. */
 static int gunyah_parcels_rest(const struct gunyah_parcel *p,
 			       unsigned long first, unsigned long last,
 			       struct list_head *rest)
@@ -158,7 +157,8 @@ free_rest:
 	return -ENOMEM;
 }
 
-static int gunyah_parcels_take_part(struct gunyah_vm *g, struct gunyah_parcel *p,
+static int gunyah_parcels_take_part(struct gunyah_vm *g,
+				    struct gunyah_parcel *p,
 				    unsigned long first, unsigned long last)
 {
 	struct gunyah_parcel *slice, *next;
@@ -177,7 +177,7 @@ static int gunyah_parcels_take_part(struct gunyah_vm *g, struct gunyah_parcel *p
 		return err;
 	}
 
-	/* The rest keeps its flags, so that there is memory for them. */
+	/* The rest keeps its flags: setting them again would need memory. */
 	gunyah_pages_set(g, max(first, p->gfn),
 			 min(last, gunyah_parcel_last(p)) -
 			 max(first, p->gfn) + 1, 0);
@@ -194,9 +194,10 @@ static int gunyah_parcels_take_part(struct gunyah_vm *g, struct gunyah_parcel *p
 }
 
 /*
- * From the moment that it is lent, the image stays where the RM was told that it is; before
- * that was told, no other parcel is there. What took its place the RM wouldn't know, nor
- * where extents come the rests of it: it wouldn't give those back at the end.
+ * True if @p has the image and must stay. VM_CONFIG_IMAGE tells the RM which
+ * parcel has the image; the RM wouldn't know a parcel that took its place, nor,
+ * with extents, parcels with the rest of it, and wouldn't give them back at the
+ * end. Before VM_CONFIG_IMAGE the VM has no other parcel.
  */
 static bool gunyah_parcels_is_image(const struct gunyah_vm *g,
 				    const struct gunyah_parcel *p)
@@ -206,7 +207,8 @@ static bool gunyah_parcels_is_image(const struct gunyah_vm *g,
 	return g->image == GUNYAH_RM_NO_HANDLE || p->handle == g->image;
 }
 
-static int gunyah_parcels_take_from(struct gunyah_vm *g, struct gunyah_parcel *p,
+static int gunyah_parcels_take_from(struct gunyah_vm *g,
+				    struct gunyah_parcel *p,
 				    unsigned long first, unsigned long last,
 				    bool sanitize)
 {
@@ -214,11 +216,12 @@ static int gunyah_parcels_take_from(struct gunyah_vm *g, struct gunyah_parcel *p
 
 	if (gunyah_parcels_is_image(g, p))
 		return -EBUSY;
-	/* A guest that has ended needs no rest. */
-	if (!gunyah_vm_ended(g) && (p->gfn < first || gunyah_parcel_last(p) > last))
+	/* A guest that has ended doesn't need the rest of the parcel. */
+	if (!gunyah_vm_ended(g) &&
+	    (p->gfn < first || gunyah_parcel_last(p) > last))
 		return gunyah_parcels_take_part(g, p, first, last);
 
-	/* Of other pages, somebody may yet want the contents. */
+	/* Don't sanitize pages outside of the range: the host keeps them. */
 	err = gunyah_parcel_return(g, p, sanitize && p->gfn >= first &&
 				   gunyah_parcel_last(p) <= last);
 	if (err)
@@ -235,7 +238,7 @@ int gunyah_parcels_take(struct gunyah_vm *g, unsigned long first,
 	int err, ret = 0;
 
 	lockdep_assert_held(&g->mem_lock);
-	/* Rests that are given anew come behind, and aren't in the range. */
+	/* Parcels with a rest are appended, and are outside of the range. */
 	list_for_each_entry_safe(p, next, &g->parcels, list) {
 		if (p->gfn > last || gunyah_parcel_last(p) < first)
 			continue;
@@ -278,7 +281,8 @@ void gunyah_parcels_adopt(struct gunyah_vm *g, u32 handle)
 	}
 }
 
-bool gunyah_parcels_label_at(struct gunyah_vm *g, unsigned int index, u64 *label)
+bool gunyah_parcels_label_at(struct gunyah_vm *g, unsigned int index,
+			     u64 *label)
 {
 	struct gunyah_parcel *p;
 	bool found = false;

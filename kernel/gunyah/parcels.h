@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Memory by parcels: guest ranges become parcels of the VM, and come back. All
- * under gunyah_vm.mem_lock unless noted.
+ * Memory by parcels: guest ranges become parcels of the VM, and come back,
+ * whole or in part. All under gunyah_vm.mem_lock unless noted.
  */
 #ifndef _GMEM_GUNYAH_PARCELS_H
 #define _GMEM_GUNYAH_PARCELS_H
@@ -13,34 +13,44 @@ struct folio;
 struct gunyah_vm;
 
 /*
- * Add @folio to the last parcel of @staged, or to a new one behind that, unless the
- * guest has it already.
+ * Add @folio to the last parcel of the list @staged, or append a new parcel
+ * with it. Does nothing if the guest has @folio already.
  */
 int gunyah_parcels_stage(struct gunyah_vm *g, struct list_head *staged,
 			 unsigned long gfn, struct folio *folio, u32 map_flags);
+/* Free the staged parcels. */
 void gunyah_parcels_unstage(struct gunyah_vm *g, struct list_head *staged);
-/* Give away what is staged: all or nothing, or -EUCLEAN. @staged is empty then. */
+/*
+ * Give the staged parcels to the RM; @staged is empty then. After an error the
+ * host has all of their pages again, except after -EUCLEAN: then the RM keeps
+ * some of them.
+ */
 int gunyah_parcels_commit(struct gunyah_vm *g, struct list_head *staged);
 
 /*
- * Take pages [@first, @last] back. Where that takes a part of a parcel, the rest of it
- * comes back, too, and is given anew, which can't be while the guest runs: -EBUSY.
- * What of that fails is the host's, and given when it is next asked for.
+ * Take pages [@first, @last] back. If that is only a part of a parcel, the rest
+ * comes back, too, and goes to the RM again as a new parcel. That is impossible
+ * while the guest runs: -EBUSY. If the RM refuses the new parcel, its pages
+ * stay with the host until the next request provides them.
  */
 int gunyah_parcels_take(struct gunyah_vm *g, unsigned long first,
 			unsigned long last, bool sanitize);
 
-/* The parcel with guest page @gfn: its handle and first page; -ENOENT. */
+/* The handle and the first page of the parcel with page @gfn, or -ENOENT. */
 int gunyah_parcels_find(struct gunyah_vm *g, unsigned long gfn, u32 *handle,
 			unsigned long *first);
 /*
- * The label of the @index-th parcel, or false; of so many as go into one message of netlink's.
- * Doesn't sleep.
+ * The label of the @index-th parcel. False if there is none, or if the labels
+ * before it fill a netlink message. Needs no lock and doesn't sleep.
  */
-bool gunyah_parcels_label_at(struct gunyah_vm *g, unsigned int index, u64 *label);
-/* With extents: the pages of the image belong to them once the guest has started. */
+bool gunyah_parcels_label_at(struct gunyah_vm *g, unsigned int index,
+			     u64 *label);
+/*
+ * With extents, the guest has started: the pages of the parcel @handle belong
+ * to the guest's extent now, and the parcel is gone.
+ */
 void gunyah_parcels_adopt(struct gunyah_vm *g, u32 handle);
-/* The VM is gone. Takes the lock. */
+/* The VM has ended: take all parcels back and free them. Takes the lock. */
 void gunyah_parcels_end(struct gunyah_vm *g);
 
 #endif /* _GMEM_GUNYAH_PARCELS_H */

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* From the device tree's node of the Resource Manager to a connection. */
+/* Finds the Resource Manager in the device tree and connects to it. */
 #include <linux/debugfs.h>
 #include <linux/device.h>
 #include <linux/interrupt.h>
@@ -18,9 +18,9 @@
 #include "rm_connection.h"
 #include "rm_receive.h"
 
-/* Written by probe: before the module's device appears, or later. */
+/* Probe writes this before the module's device appears, or later. */
 static struct gunyah_rm *gunyah_rm;
-/* The device, if nobody but us made one of the node. */
+/* The device of the node, if this module created it. */
 static struct platform_device *gunyah_pdev;
 
 static const struct of_device_id gunyah_of_match[] = {
@@ -29,16 +29,16 @@ static const struct of_device_id gunyah_of_match[] = {
 };
 MODULE_DEVICE_TABLE(of, gunyah_of_match);
 
-/* Is there a hypervisor that has what VMs need? */
+/* Check that the hypervisor is a Gunyah with the features that VMs need. */
 static int gunyah_identify(struct device *dev)
 {
 	const u64 needed = GUNYAH_FEATURE_MSGQUEUE | GUNYAH_FEATURE_VCPU |
 			   GUNYAH_FEATURE_MEMEXTENT;
 	struct gunyah_api api;
 
-	/* A kernel in EL2 would take the call itself, and die of it. */
+	/* A kernel that runs in EL2 would take the HVC itself, and crash. */
 	if (is_kernel_in_hyp_mode() || !gunyah_hyp_present()) {
-		dev_err(dev, "the device tree speaks of Gunyah, but the hypervisor is another one\n");
+		dev_err(dev, "the device tree names Gunyah, but the hypervisor isn't Gunyah\n");
 		return -ENODEV;
 	}
 	gunyah_hyp_identify(&api);
@@ -48,7 +48,7 @@ static int gunyah_identify(struct device *dev)
 	if (GUNYAH_API_VERSION(api.info) != 1 ||
 	    !(api.info & GUNYAH_API_64BIT) ||
 	    (api.info & GUNYAH_API_BIG_ENDIAN)) {
-		dev_err(dev, "this version of Gunyah is unknown: the provider isn't offered\n");
+		dev_err(dev, "gmem doesn't know this version of Gunyah: the provider isn't offered\n");
 		return -EOPNOTSUPP;
 	}
 	if (~api.flags[0] & needed) {
@@ -67,7 +67,7 @@ static void gunyah_free_interrupts(struct gunyah_rm *rm)
 		free_irq(rm->rx_irq, rm);
 }
 
-/* Without one of them, whoever waits looks again and again. */
+/* Without an interrupt, the function that waits for it polls the queue. */
 static int gunyah_request_interrupts(struct platform_device *pdev,
 				     struct gunyah_rm *rm)
 {
@@ -86,7 +86,7 @@ static int gunyah_request_interrupts(struct platform_device *pdev,
 		rm->rx_irq = irq;
 	if (!rm->tx_irq || !rm->rx_irq)
 		dev_warn(&pdev->dev,
-			 "no interrupt for messages %s the Resource Manager: polling\n",
+			 "no interrupt for messages %s the Resource Manager: gmem polls\n",
 			 rm->tx_irq ? "from" : rm->rx_irq ? "to" : "to and from");
 	return 0;
 }
@@ -109,7 +109,7 @@ static int gunyah_probe(struct platform_device *pdev)
 	rm->dev = dev;
 	if (of_property_read_u64_index(dev->of_node, "reg", 0, &rm->tx_cap) ||
 	    of_property_read_u64_index(dev->of_node, "reg", 1, &rm->rx_cap)) {
-		dev_err(dev, "the node has no two message queues in \"reg\"\n");
+		dev_err(dev, "the node lacks the two message queues in \"reg\"\n");
 		err = -EINVAL;
 		goto free_rm;
 	}
@@ -122,13 +122,13 @@ static int gunyah_probe(struct platform_device *pdev)
 
 	err = gunyah_rm_get_vmid(rm, &rm->vmid);
 	if (err) {
-		dev_err(dev, "the Resource Manager doesn't say who we are (error %d): the provider isn't offered\n",
+		dev_err(dev, "the Resource Manager doesn't report the VMID of this VM (error %d): the provider isn't offered\n",
 			err);
 		goto free_interrupts;
 	}
 	dev_info(dev, "connected to the Resource Manager as VM %u\n", rm->vmid);
 	platform_set_drvdata(pdev, rm);
-	/* All of it is there for who finds it. */
+	/* Pairs with the readers' address dependency: they see @rm complete. */
 	smp_store_release(&gunyah_rm, rm);
 	return 0;
 
@@ -156,12 +156,12 @@ static struct platform_driver gunyah_driver = {
 	.driver = {
 		.name = "gmem-gunyah",
 		.of_match_table = gunyah_of_match,
-		/* VMs hold the module, but nothing else. */
+		/* A VM holds only the module, so userspace must not unbind. */
 		.suppress_bind_attrs = true,
 	},
 };
 
-/* A node below one that is no bus gets no device by itself. */
+/* The kernel creates no device for a node whose parent isn't a bus. */
 static void gunyah_make_device(void)
 {
 	struct platform_device *pdev;
@@ -212,7 +212,7 @@ static int gunyah_counters_show(struct seq_file *seq, void *v)
 	struct gunyah_rm *rm = gunyah_platform_rm();
 	struct gunyah_rm_counters *counters;
 
-	/* The device may come later than the module, or never. */
+	/* The device may appear later than the module, or never. */
 	if (!rm)
 		return -ENODEV;
 	counters = &rm->counters;

@@ -6,12 +6,12 @@ struct dentry;
 struct gunyah_rm;
 
 /*
- * Look for the Resource Manager and connect to it. No error if there is none, or if
- * something is wrong with it, which the log then tells.
+ * Look for the Resource Manager and connect to it. No error if there is none,
+ * or if the connection fails: the log says why.
  */
 int gunyah_platform_init(void);
 void gunyah_platform_exit(void);
-/* The connection; NULL without. Stays until gunyah_platform_exit(). */
+/* The connection, or NULL. It stays until gunyah_platform_exit(). */
 struct gunyah_rm *gunyah_platform_rm(void);
 void gunyah_platform_debugfs(struct dentry *dir);
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The provider's face to the core: its table, and which of the two ways memory goes. */
+/* The operations that the core calls: each goes on to extents or to parcels. */
 #include <linux/bits.h>
 #include <linux/gmem_gunyah.h>
 #include <linux/mm.h>
@@ -116,16 +116,17 @@ static int gunyah_reclaim(struct gmem_vm *vm, unsigned long gfn,
 	else if (flags)
 		err = gunyah_extent_reclaim(g, gfn, folio);
 	mutex_unlock(&g->mem_lock);
-	/* It may have come back before, by gunyah_reclaim_begin(). */
+	/* Also for a page that gunyah_reclaim_begin() has taken back. */
 	if (!err)
 		gunyah_cache_refresh(folio);
 	return err;
 }
 
 /*
- * All that the guest has is unmapped, and only the last call waits for that. Under the
- * invalidate lock no folio goes, but memory_failure() splits a huge one that nobody
- * holds a reference to.
+ * Unmap every page of the range that the guest has; only the last hypercall
+ * waits until no vCPU uses the mappings. The caller holds the invalidate lock,
+ * so no folio goes away, but memory_failure() may split a huge folio: hold a
+ * reference to the folio that is unmapped next.
  */
 static void gunyah_unmap_extents(struct gunyah_vm *g, unsigned long gfn,
 				 struct address_space *mapping, pgoff_t first,
@@ -231,9 +232,9 @@ static const struct gmem_call gunyah_vm_calls[] = {
 
 const struct gmem_provider gmem_gunyah_provider = {
 	.name = "gunyah",
-	/* What the label of a parcel can say; any VM may end up with parcels. */
+	/* The limit is a parcel's label; any VM may end up with parcels. */
 	.max_guest_addr_bits = 32 + GUNYAH_LABEL_SHIFT,
-	/* Gunyah doesn't tell a fetch from a read: what executes can be read. */
+	/* Gunyah reports a fetch like a read: executable memory is readable. */
 	.map_access = GENMASK(7, 1) & ~BIT(GMEM_ACCESS_EXEC) &
 		      ~BIT(GMEM_ACCESS_WRITE | GMEM_ACCESS_EXEC),
 	.takes_secret = true,

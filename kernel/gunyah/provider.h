@@ -4,7 +4,7 @@
 
 struct gmem_provider;
 
-/* Hypercalls to Gunyah and calls to its Resource Manager (arm64). */
+/* Memory goes to VMs of the Gunyah hypervisor (arm64). */
 extern const struct gmem_provider gmem_gunyah_provider;
 
 #endif /* _GMEM_GUNYAH_PROVIDER_H */

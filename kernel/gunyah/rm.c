@@ -17,7 +17,7 @@
 unsigned int gunyah_rm_timeout_ms = 5000;
 module_param_named(gunyah_rm_timeout_ms, gunyah_rm_timeout_ms, uint, 0644);
 MODULE_PARM_DESC(gunyah_rm_timeout_ms,
-		 "Gunyah: how long to wait for a reply, or for a notification, of the Resource Manager (ms)");
+		 "Gunyah: how long to wait for a reply or a notification from the Resource Manager (ms)");
 
 /* ---- sending ---- */
 
@@ -31,7 +31,7 @@ irqreturn_t gunyah_rm_tx_interrupt(int irq, void *data)
 
 static void gunyah_rm_wait_tx(struct gunyah_rm *rm)
 {
-	/* The interrupt may have come before, or get lost: look again soon. */
+	/* The interrupt may have come already, or get lost: try again soon. */
 	wait_for_completion_timeout(&rm->tx_ready, msecs_to_jiffies(10));
 }
 
@@ -53,7 +53,7 @@ static int gunyah_rm_send_message(struct gunyah_rm *rm, size_t size, bool last,
 			return -ETIMEDOUT;
 		gunyah_rm_wait_tx(rm);
 	}
-	/* The reply to the last one is more urgent than room for the next. */
+	/* After the last fragment the caller waits for the reply instead. */
 	if (!not_full && !last)
 		gunyah_rm_wait_tx(rm);
 	return 0;
@@ -114,7 +114,7 @@ static int gunyah_rm_finish(struct gunyah_rm *rm, struct gunyah_rpc *rpc,
 		WRITE_ONCE(rpc->late, true);
 		atomic64_inc(&rm->counters.timeouts);
 		dev_warn_ratelimited(rm->dev,
-				     "the Resource Manager hasn't answered %s (%#x) within %u ms (gmem.gunyah_rm_timeout_ms)\n",
+				     "no answer from the Resource Manager to %s (%#x) within %u ms (gmem.gunyah_rm_timeout_ms)\n",
 				     gunyah_rm_message_name(rpc->message),
 				     rpc->message, gunyah_rm_timeout_ms);
 	} else if (err) {
@@ -149,7 +149,7 @@ int gunyah_rm_call(struct gunyah_rm *rm, u32 message, const void *request,
 	err = gunyah_rm_send(rm, rpc, request, size, end);
 	mutex_unlock(&rm->tx_lock);
 	if (err) {
-		/* The RM throws a message away whose end doesn't come. */
+		/* The RM drops a message whose last fragment doesn't come. */
 		dev_err_ratelimited(rm->dev,
 				    "can't send to the Resource Manager: error %d\n",
 				    err);

@@ -9,7 +9,7 @@
 #include "rm_rpc.h"
 #include "rm_wire.h"
 
-/* As gunyah_rm_call(), but only what timed out is the caller's. */
+/* Like gunyah_rm_call(), but @late is NULL unless the call timed out. */
 static int gunyah_rm_call_late(struct gunyah_rm *rm, u32 message,
 			       const void *request, size_t size,
 			       struct gunyah_rpc **late)
@@ -34,7 +34,7 @@ int gunyah_rm_reply_vmid(const struct gunyah_rpc *rpc, u16 *vmid)
 	return 0;
 }
 
-/* A call whose reply is a VMID. */
+/* Make a call whose reply is a VMID. */
 static int gunyah_rm_ask_vmid(struct gunyah_rm *rm, u32 message,
 			      const void *request, size_t size, u16 *vmid,
 			      struct gunyah_rpc **late)

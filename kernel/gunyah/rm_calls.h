@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What the RM can be asked, as functions. Each returns 0 or an errno. Where @late is an
- * argument, on -ETIMEDOUT it becomes the request that may yet be fulfilled, else NULL.
+ * Calls to the RM about VMs. Each returns 0 or an errno. Where @late is an
+ * argument, -ETIMEDOUT sets it to the request, which the RM may still carry
+ * out; any other result sets it to NULL.
  */
 #ifndef _GMEM_GUNYAH_RM_CALLS_H
 #define _GMEM_GUNYAH_RM_CALLS_H
@@ -13,18 +14,19 @@ struct gunyah_rm_range;
 struct gunyah_rm_resource;
 struct gunyah_rpc;
 
+/* The VMID of the VM that this kernel runs in. */
 int gunyah_rm_get_vmid(struct gunyah_rm *rm, u16 *vmid);
 int gunyah_rm_alloc_vmid(struct gunyah_rm *rm, u16 *vmid,
 			 struct gunyah_rpc **late);
-/* The VMID in the reply to that. */
+/* The VMID in a reply to VM_ALLOC_VMID. -EBADMSG if there is none. */
 int gunyah_rm_reply_vmid(const struct gunyah_rpc *rpc, u16 *vmid);
-/* VM_DEALLOC_VMID, _INIT, _RESET: the VMID alone. */
+/* VM_DEALLOC_VMID, VM_INIT or VM_RESET: requests with only a VMID. */
 int gunyah_rm_vm_call(struct gunyah_rm *rm, u32 message, u16 vmid);
 int gunyah_rm_vm_start(struct gunyah_rm *rm, u16 vmid,
 		       struct gunyah_rpc **late);
 int gunyah_rm_vm_stop(struct gunyah_rm *rm, u16 vmid);
 
-/* Where the image, and in it the device tree, lies in a parcel. */
+/* The place of the image in the parcel @handle, and of its device tree. */
 struct gunyah_rm_image {
 	u32 handle;
 	u64 image_offset;
@@ -37,14 +39,15 @@ int gunyah_rm_vm_config_image(struct gunyah_rm *rm, u16 vmid,
 			      const struct gunyah_rm_image *image);
 
 int gunyah_rm_vm_set_demand_paging(struct gunyah_rm *rm, u16 vmid,
-				   const struct gunyah_rm_range *ranges, u32 nr);
-/* Of the image. */
+				   const struct gunyah_rm_range *ranges,
+				   u32 nr);
+/* Set the guest address range of the image. */
 int gunyah_rm_vm_set_address_layout(struct gunyah_rm *rm, u16 vmid, u64 base,
 				    u64 size);
 int gunyah_rm_vm_set_boot_context(struct gunyah_rm *rm, u16 vmid, u8 reg_set,
 				  u8 index, u64 value);
 
-/* Calls @fn for each resource until one returns an error. */
+/* Call @fn for each resource until it returns an error. */
 int gunyah_rm_vm_get_resources(struct gunyah_rm *rm, u16 vmid,
 			       int (*fn)(void *data,
 					 const struct gunyah_rm_resource *res),

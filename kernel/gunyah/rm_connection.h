@@ -20,15 +20,15 @@ struct gunyah_rm_assembly;
 /**
  * struct gunyah_rm_listener - receives the notifications about one VM
  * @vmid: the VM; gunyah_rm_listen() sets it
- * @notify: receives each notification, with at least the fixed part of its
+ * @notify: called for each notification, with at least the fixed part of its
  *	message; runs under gunyah_rm.rx_lock, so it must not call the RM
  *
- * Lifetime: the upper layer embeds it in its object of the VM. It listens once
- * the RM has allocated the VMID, and before any request that makes the RM send
- * a notification about the VM. It calls gunyah_rm_unlisten() after the last
- * request and before it frees the object: @notify doesn't run when that returns,
- * and never runs again. The object holds the module, so no listener is left
- * when the connection closes.
+ * Lifetime: the upper layer embeds the listener in its object for the VM. It
+ * calls gunyah_rm_listen() when the RM has allocated the VMID, before any
+ * request that makes the RM send a notification about the VM. It calls
+ * gunyah_rm_unlisten() after the last request and before it frees the object:
+ * when that returns, @notify isn't running and never runs again. A VM holds the
+ * module, so no listener is left when the connection closes.
  */
 struct gunyah_rm_listener {
 	u16 vmid;
@@ -36,7 +36,7 @@ struct gunyah_rm_listener {
 		       const void *payload, size_t size);
 };
 
-/* What happened on a connection, for debugfs. */
+/* Events on a connection, counted for debugfs. */
 struct gunyah_rm_counters {
 	atomic64_t calls;
 	atomic64_t errors;
@@ -50,29 +50,31 @@ struct gunyah_rm_counters {
 
 /**
  * struct gunyah_rm - the connection to the RM
- * @dev: its device
+ * @dev: the RM's platform device
  * @tx_cap: capability of the queue to the RM
- * @rx_cap: capability of the queue from it
- * @tx_irq: tells that there is room; 0 for none
- * @rx_irq: tells that there is a message; 0 for none: then whoever waits polls
- * @vmid: who we are
- * @tx_lock: one request at a time goes out; protects @tx_buf
- * @tx_buf: a message
- * @tx_ready: @tx_irq came
- * @rx_lock: protects @rx_buf and @rx; held while a listener is notified, so
+ * @rx_cap: capability of the queue from the RM
+ * @tx_irq: comes when the queue to the RM has room again; 0: there is none
+ * @rx_irq: comes when the RM has sent a message; 0: there is none, and every
+ *	function that waits for a message polls
+ * @vmid: VMID of the VM that this kernel runs in
+ * @tx_lock: held while a request is sent, one at a time; protects @tx_buf
+ * @tx_buf: the message that is sent
+ * @tx_ready: completed by @tx_irq
+ * @rx_lock: protects @rx_buf and @rx; held while a listener's callback runs, so
  *	that the listener stays
- * @rx_buf: a message
+ * @rx_buf: the message that was received last
  * @rx: messages that the receiver puts together from fragments
- * @pending: requests without a reply, by sequence number; holds a reference each
+ * @pending: requests without a reply, by sequence number; each holds a
+ *	reference
  * @next_seq: cursor of @pending
  * @listeners: VMID -> &struct gunyah_rm_listener; written under @rx_lock
- * @event: a notification came
- * @poll: looks for notifications while there are listeners; with @rx_irq, too,
- *	but seldom: an interrupt may get lost
- * @counters: see there
+ * @event: woken after each notification about a VM
+ * @poll: looks for messages while there are listeners. With @rx_irq it does
+ *	so, too, but seldom: an interrupt may get lost.
+ * @counters: events
  *
- * Lifetime: from probe to module exit; VMs hold the module. Locks, outermost first:
- * those of a VM, then @tx_lock or @rx_lock, which are never held together.
+ * Lifetime: from probe to module exit; VMs hold the module. Lock order,
+ * outermost first: the locks of a VM, then @tx_lock or @rx_lock, never both.
  */
 struct gunyah_rm {
 	struct device *dev;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The RM's messages about memory: parcels. */
+/* Calls to the RM about parcels. */
 #include <linux/errno.h>
 #include <linux/minmax.h>
 #include <linux/slab.h>
@@ -12,9 +12,10 @@
 #include "rm_rpc.h"
 #include "rm_wire.h"
 
-/* The largest message of all: with both lists full. */
+/* The largest message: its first two lists are full. */
 #define GUNYAH_RM_GIVE_SIZE						\
-	(sizeof(struct gunyah_rm_give) + 3 * sizeof(struct gunyah_rm_list) +	\
+	(sizeof(struct gunyah_rm_give) +				\
+	 3 * sizeof(struct gunyah_rm_list) +				\
 	 2 * sizeof(struct gunyah_rm_acl_entry) +			\
 	 GUNYAH_RM_MAX_ENTRIES * sizeof(struct gunyah_rm_sgl_entry))
 
@@ -40,7 +41,7 @@ int gunyah_rm_mem_handle(const struct gunyah_rpc *rpc, u32 *handle)
 	return *handle == GUNYAH_RM_NO_HANDLE ? -EBADMSG : 0;
 }
 
-/* The first message, with the first @nr entries. */
+/* Send the first message, with the first @nr entries. */
 static int gunyah_rm_mem_first(struct gunyah_rm *rm, void *buf,
 			       const struct gunyah_rm_parcel *parcel, size_t nr,
 			       u32 *handle, struct gunyah_rpc **late)
@@ -48,7 +49,7 @@ static int gunyah_rm_mem_first(struct gunyah_rm *rm, void *buf,
 	struct gunyah_rm_give *give = buf;
 	struct gunyah_rm_acl_entry acl[] = {
 		{ .vmid = cpu_to_le16(parcel->vmid), .access = parcel->access },
-		/* What is shared names its owner, what is lent must not. */
+		/* A shared parcel names its owner, too; a lent one must not. */
 		{
 			.vmid = cpu_to_le16(rm->vmid),
 			.access = GUNYAH_ACCESS_R | GUNYAH_ACCESS_W |
@@ -63,10 +64,11 @@ static int gunyah_rm_mem_first(struct gunyah_rm *rm, void *buf,
 	if (nr < parcel->nr_entries)
 		give->flags = GUNYAH_RM_GIVE_APPEND;
 	give->label = cpu_to_le32(parcel->label);
-	end = gunyah_rm_put_list(end, acl, parcel->lend ? 1 : 2, sizeof(acl[0]));
+	end = gunyah_rm_put_list(end, acl, parcel->lend ? 1 : 2,
+				 sizeof(acl[0]));
 	end = gunyah_rm_put_list(end, parcel->entries, nr,
 				 sizeof(*parcel->entries));
-	/* No attributes. */
+	/* The list of attributes is empty. */
 	end = gunyah_rm_put_list(end, NULL, 0, 0);
 
 	err = gunyah_rm_call(rm, parcel->lend ? GUNYAH_RM_MEM_LEND :
@@ -74,7 +76,7 @@ static int gunyah_rm_mem_first(struct gunyah_rm *rm, void *buf,
 			     buf, end - buf, &rpc);
 	if (!err)
 		err = gunyah_rm_mem_handle(rpc, handle);
-	/* What the RM hasn't refused it may have done. */
+	/* Unless the RM has refused the request, it may have carried it out. */
 	if (err && rpc && !rpc->rm_error)
 		*late = rpc;
 	else

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* What comes from the RM: replies and notifications, put together from fragments. */
+/* Puts the messages of the RM together from fragments and hands them out. */
 #include <linux/bitfield.h>
 #include <linux/device.h>
 #include <linux/jiffies.h>
@@ -33,7 +33,7 @@ struct gunyah_rm_assembly {
 	u8 payload[GUNYAH_RM_MAX_MESSAGE];
 };
 
-/* With an interrupt, a look without it is only there in case that one gets lost. */
+/* How often to poll: seldom if there is an interrupt, which may get lost. */
 #define GUNYAH_RM_SLICE_MS 100
 #define GUNYAH_RM_POLL_MS 2
 
@@ -57,14 +57,14 @@ static void gunyah_rm_reply(struct gunyah_rm *rm,
 	__le32 error;
 
 	if (rx->size < sizeof(error)) {
-		gunyah_rm_bad_message(rm, "a reply without error code");
+		gunyah_rm_bad_message(rm, "it is a reply without an error code");
 		return;
 	}
 	memcpy(&error, rx->payload, sizeof(error));
 	if (!gunyah_rpc_answer(rm, rx->seq, rx->message, le32_to_cpu(error),
 			       rx->payload + sizeof(error),
 			       rx->size - sizeof(error)))
-		gunyah_rm_bad_message(rm, "a reply that nobody waits for");
+		gunyah_rm_bad_message(rm, "it is a reply without a request");
 }
 
 static void gunyah_rm_notification(struct gunyah_rm *rm,
@@ -76,7 +76,7 @@ static void gunyah_rm_notification(struct gunyah_rm *rm,
 	atomic64_inc(&rm->counters.notifications);
 	trace_gmem_gunyah_notification(rx->message, rx->size);
 
-	/* Those that we know begin with the VMID. */
+	/* Every notification that gmem handles is about a VM. */
 	if (!gunyah_rm_notified_vmid(rx->message, rx->payload, rx->size, &vmid))
 		return;
 	listener = xa_load(&rm->listeners, vmid);
@@ -97,11 +97,11 @@ gunyah_rm_begin_message(struct gunyah_rm *rm,
 	if (type == GUNYAH_RM_REQUEST ||
 	    FIELD_GET(GUNYAH_RM_FRAGMENTS, header->type) >
 	    GUNYAH_RM_MAX_FRAGMENTS) {
-		gunyah_rm_bad_message(rm, "a request, or too many fragments");
+		gunyah_rm_bad_message(rm, "it is a request, or has too many fragments");
 		return NULL;
 	}
 	if (rx->busy)
-		gunyah_rm_bad_message(rm, "its last fragments are missing");
+		gunyah_rm_bad_message(rm, "the last fragments are missing");
 	rx->busy = true;
 	rx->fragments = FIELD_GET(GUNYAH_RM_FRAGMENTS, header->type);
 	rx->fragments_left = rx->fragments;
@@ -127,7 +127,7 @@ gunyah_rm_continue_message(struct gunyah_rm *rm,
 			return rx;
 		}
 	}
-	gunyah_rm_bad_message(rm, "a fragment of something else");
+	gunyah_rm_bad_message(rm, "it is a fragment of another message");
 	return NULL;
 }
 
@@ -137,7 +137,7 @@ static void gunyah_rm_take(struct gunyah_rm *rm, size_t size)
 	struct gunyah_rm_assembly *rx;
 
 	if (size < sizeof(*header) || header->api != GUNYAH_RM_API) {
-		gunyah_rm_bad_message(rm, "its header is unknown");
+		gunyah_rm_bad_message(rm, "the header is unknown");
 		return;
 	}
 	if (FIELD_GET(GUNYAH_RM_TYPE, header->type) == GUNYAH_RM_CONTINUATION)
@@ -147,7 +147,7 @@ static void gunyah_rm_take(struct gunyah_rm *rm, size_t size)
 	if (!rx)
 		return;
 
-	/* 63 messages of at most the payload's size each: it fits. */
+	/* It fits: a message has at most 63 fragments of one payload each. */
 	size -= sizeof(*header);
 	memcpy(rx->payload + rx->size, header + 1, size);
 	rx->size += size;
@@ -161,7 +161,7 @@ static void gunyah_rm_take(struct gunyah_rm *rm, size_t size)
 		gunyah_rm_notification(rm, rx);
 }
 
-/* How many messages there were. */
+/* Read the queue until it is empty. Returns the number of messages. */
 static unsigned int gunyah_rm_drain(struct gunyah_rm *rm)
 {
 	unsigned int nr = 0;

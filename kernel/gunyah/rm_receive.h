@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Messages from the RM: replies go to their requests, notifications to listeners. */
+/*
+ * Messages from the RM: a reply goes to its request, a notification to the
+ * listener of its VM.
+ */
 #ifndef _GMEM_GUNYAH_RM_RECEIVE_H
 #define _GMEM_GUNYAH_RM_RECEIVE_H
 
@@ -10,7 +13,7 @@
 
 #include "rm_connection.h"
 
-/* -ENOMEM */
+/* 0 or -ENOMEM. */
 int gunyah_rm_receive_init(struct gunyah_rm *rm);
 void gunyah_rm_receive_exit(struct gunyah_rm *rm);
 
@@ -38,7 +41,8 @@ unsigned long gunyah_rm_slice(const struct gunyah_rm *rm);
 	unsigned long __end = jiffies + msecs_to_jiffies(timeout_ms);	\
 	bool __met;							\
 									\
-	while (!(__met = !!(condition)) && time_before(jiffies, __end)) {	\
+	while (!(__met = !!(condition)) &&				\
+	       time_before(jiffies, __end)) {				\
 		wait_event_timeout((rm)->event, condition,		\
 				   gunyah_rm_slice(rm));		\
 		gunyah_rm_receive(rm);					\

@@ -44,7 +44,7 @@ void gunyah_rpcs_exit(struct gunyah_rm *rm);
 /* A request with a new sequence number, in the table; NULL without memory. */
 struct gunyah_rpc *gunyah_rpc_alloc(struct gunyah_rm *rm, u32 message);
 void gunyah_rpc_put(struct gunyah_rpc *rpc);
-/* Take a request that wasn't sent out of the table. */
+/* Remove a request from the table because it can't be sent. */
 void gunyah_rpc_cancel(struct gunyah_rm *rm, struct gunyah_rpc *rpc);
 /*
  * Complete the request that @seq and @message belong to, with a copy of

@@ -76,10 +76,12 @@ const char *gunyah_rm_error_name(u32 error);
 /* ---- message ids ---- */
 
 enum gunyah_rm_message {
+	/* Requests about memory. */
 	GUNYAH_RM_MEM_LEND = 0x51000012,
 	GUNYAH_RM_MEM_SHARE = 0x51000013,
 	GUNYAH_RM_MEM_RECLAIM = 0x51000015,
 	GUNYAH_RM_MEM_APPEND = 0x51000018,
+	/* Requests about VMs. */
 	GUNYAH_RM_VM_ALLOC_VMID = 0x56000001,
 	GUNYAH_RM_VM_DEALLOC_VMID = 0x56000002,
 	GUNYAH_RM_VM_START = 0x56000004,
@@ -92,6 +94,7 @@ enum gunyah_rm_message {
 	GUNYAH_RM_VM_SET_BOOT_CONTEXT = 0x56000031,
 	GUNYAH_RM_VM_SET_DEMAND_PAGING = 0x56000033,
 	GUNYAH_RM_VM_SET_ADDRESS_LAYOUT = 0x56000034,
+	/* Notifications. */
 	GUNYAH_RM_NOTIFY_VM_EXITED = 0x56100001,
 	GUNYAH_RM_NOTIFY_VM_STATUS = 0x56100008,
 };
@@ -136,6 +139,7 @@ struct gunyah_rm_vmid {
 	__le16 reserved;
 } __packed;
 
+/* The flag and the reason of a STOP that doesn't ask the guest. */
 #define GUNYAH_RM_STOP_BY_FORCE BIT(0)
 #define GUNYAH_RM_STOP_FORCED 3
 
@@ -194,7 +198,7 @@ enum gunyah_rm_resource_type {
 	GUNYAH_RM_RESOURCE_ADDR_SPACE = 10,
 };
 
-/* The reply to GET_HYP_RESOURCES is a number of these, then these. */
+/* The reply to GET_HYP_RESOURCES: a __le32 with their number, then these. */
 struct gunyah_rm_resource {
 	u8 type;
 	u8 reserved;
@@ -215,6 +219,7 @@ struct gunyah_rm_resource {
 /* The number of entries in one list of one message. */
 #define GUNYAH_RM_MAX_ENTRIES 512
 
+/* In the flags of LEND and SHARE, of APPEND, and of RECLAIM. */
 #define GUNYAH_RM_GIVE_APPEND BIT(1)
 #define GUNYAH_RM_APPEND_END BIT(0)
 #define GUNYAH_RM_RECLAIM_SANITIZE BIT(0)

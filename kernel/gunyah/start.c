@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Starting a VM, in steps. gunyah_vm.phase says how far it came, so that the end undoes
- * what there is to undo, wherever the way ended: at a refusal, or with the process.
+ * The start of a VM, in steps. gunyah_vm.phase records how far the start has
+ * come, so that the end of the VM undoes exactly these steps, whether the start
+ * has failed or the process was killed.
  *
- * How memory gets to the guest is known in two places. A Resource Manager that knows no
- * demand paging takes parcels, and wants them before VM_INIT. One that does grants
- * extents with VM_INIT; if it didn't, parcels would have to do, after it.
+ * Two steps find out how memory gets to the guest. A Resource Manager without
+ * demand paging takes parcels, and needs them before VM_INIT. One with demand
+ * paging grants extents at VM_INIT; if it grants none, the provider gives
+ * parcels after VM_INIT.
  */
 #include <linux/device.h>
 #include <linux/slab.h>
@@ -57,7 +59,7 @@ static int gunyah_start_alloc_vmid(struct gunyah_vm *g)
 	return 0;
 }
 
-/* The pages of the device tree, whole as their guestmem has them. */
+/* The pages of the device tree, widened to whole pages of their guestmem. */
 static int gunyah_start_find_dtb(struct gunyah_vm *g)
 {
 	g->first = PHYS_PFN(g->dtb_addr);
@@ -65,13 +67,16 @@ static int gunyah_start_find_dtb(struct gunyah_vm *g)
 	return gmem_vm_widen_lent(g->vm, &g->first, &g->last);
 }
 
-/* By a parcel, on any platform. */
+/* Every platform takes the device tree in a parcel. */
 static int gunyah_start_lend_dtb(struct gunyah_vm *g)
 {
 	u64 nr_pages = 0;
 	int err;
 
-	/* Held all the time, so that nothing else comes into a parcel now. */
+	/*
+	 * No other thread can provide a page in a parcel now, since the lock is
+	 * held until the memory type is NONE again.
+	 */
 	if (mutex_lock_killable(&g->vm->lock))
 		return -EINTR;
 	err = gunyah_start_find_dtb(g);
@@ -103,9 +108,10 @@ static int gunyah_start_config_image(struct gunyah_vm *g)
 }
 
 /*
- * The guest ranges that are lent, one behind the other as one. Of more than one message
- * may have, the rest is left out: then Gunyah takes a touch there for one of a device
- * at first, and so do we, until we see that there is memory.
+ * Collect the lent guest ranges; adjacent ranges become one. If there are more
+ * than one message may have, the rest is left out: Gunyah reports a touch there
+ * as an access to a device, and gunyah_vcpu_mmio() finds that a binding is
+ * there.
  */
 static u32 gunyah_start_collect(struct gmem_vm *vm,
 				struct gunyah_rm_range *ranges)
@@ -162,10 +168,11 @@ static int gunyah_start_layout(struct gunyah_vm *g)
 		return 0;
 	return gunyah_rm_vm_set_address_layout(g->rm, g->vmid,
 					       PFN_PHYS(g->first),
-					       PFN_PHYS(g->last - g->first + 1));
+					       PFN_PHYS(g->last + 1 -
+							g->first));
 }
 
-/* All that is bound, where the guest can't ask for it later. */
+/* With parcels, provide all bound memory: the guest can't ask for it later. */
 static int gunyah_start_provide(struct gunyah_vm *g)
 {
 	int err;
@@ -235,7 +242,7 @@ static int gunyah_start_resources(struct gunyah_vm *g)
 	if (err || g->memory == GUNYAH_MEMORY_PARCELS)
 		return err;
 
-	/* Not every platform has two extents of the host. */
+	/* Some platforms have one extent of the host for both. */
 	if (!x->host_private)
 		x->host_private = x->host_shared;
 	if (!x->host_shared)
@@ -272,7 +279,7 @@ static int gunyah_start_boot_context(struct gunyah_vm *g)
 	return 0;
 }
 
-/* All at once for who takes memory back: before, the guest doesn't run. */
+/* Under mem_lock: for a reclaim, the guest has either not started, or runs. */
 static int gunyah_start_run(struct gunyah_vm *g)
 {
 	int err;
@@ -286,7 +293,7 @@ static int gunyah_start_run(struct gunyah_vm *g)
 	return err;
 }
 
-/* @again: what couldn't be now may be later, for a failure has left nothing in the way */
+/* @again: START may repeat the step, since its failure leaves nothing behind */
 static const struct {
 	const char *what;
 	int (*fn)(struct gunyah_vm *g);
@@ -304,14 +311,14 @@ static const struct {
 	{ "start", gunyah_start_run },
 };
 
-/* A page that somebody holds pinned, a limit of memory: is it worth another try? */
+/* -EBUSY (a pinned page) and -ENOMEM may go away: is another START allowed? */
 static bool gunyah_start_again(const struct gunyah_vm *g, int err)
 {
 	return (err == -EBUSY || err == -ENOMEM) &&
 	       gunyah_start_steps[g->step].again;
 }
 
-/* From the step on that failed the last time. */
+/* Begin with the step that failed in the last START. */
 static int gunyah_start(struct gunyah_vm *g)
 {
 	int err;
@@ -358,7 +365,7 @@ int gunyah_vm_start_call(void *obj, void *arg)
 		return -EINVAL;
 	if (mutex_lock_killable(&g->life_lock))
 		return -EINTR;
-	/* What is the caller's mistake is told before anything is used up. */
+	/* Report the caller's mistakes before the first step. */
 	if (g->started)
 		err = -EALREADY;
 	else if (!g->dtb_size)
@@ -371,6 +378,6 @@ int gunyah_vm_start_call(void *obj, void *arg)
 		WRITE_ONCE(g->failed, err && g->started);
 	}
 	mutex_unlock(&g->life_lock);
-	/* Nobody of the caller's. */
+	/* -ETIMEDOUT and -EBADMSG are internal: the uAPI doesn't have them. */
 	return err == -ETIMEDOUT || err == -EBADMSG ? -EIO : err;
 }

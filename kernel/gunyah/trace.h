@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Tracepoints of the gunyah provider: what it asks of hypervisor and RM. */
+/*
+ * Tracepoints of the gunyah provider: its calls to the hypervisor and to the
+ * Resource Manager (RM).
+ */
 #undef TRACE_SYSTEM
 #define TRACE_SYSTEM gmem_gunyah
 
@@ -74,7 +77,7 @@ TRACE_EVENT(gmem_gunyah_hypercall,
 		  __entry->results[2], __entry->results[3])
 );
 
-/* A whole remote procedure call; @err is what became of it. */
+/* A whole remote procedure call, with its result @err. */
 TRACE_EVENT(gmem_gunyah_rpc,
 	TP_PROTO(u32 message, u16 seq, size_t size, u32 rm_error, int err),
 	TP_ARGS(message, seq, size, rm_error, err),

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The loop that runs a guest until its VMM has something to do.
+ * The loop that runs a vCPU until the VMM has something to do.
  *
- * Gunyah schedules a vCPU when asked to, for as long as nothing comes up. What is
- * about memory is handled here: a page that is bound is provided, and the guest goes on.
+ * A hypercall runs the vCPU until an event. The loop handles page faults
+ * itself: it provides the page if it is bound, and runs the vCPU again.
  */
 #include <linux/device.h>
 #include <linux/gmem_gunyah.h>
@@ -17,14 +17,17 @@
 #include "rm_receive.h"
 #include "vcpu.h"
 
-/* The host may take a page back as fast as the guest touches it, but not for ever. */
+/*
+ * Page faults in a row at one address before the VMM gets to know. The host may
+ * take the page back again and again, but not without end.
+ */
 #define GUNYAH_VCPU_FAULTS 100
-/* After the guest said that it is off, until the RM says so, too. */
+/* How long to wait for the RM's notification after a vCPU reports the end. */
 #define GUNYAH_VCPU_EXIT_MS 1000
-/* For a vCPU that waits for something, between two looks at whether that came. */
+/* A vCPU that waits for something is run again after this time. */
 #define GUNYAH_VCPU_IDLE_US 1000
 
-/* ---- what happened ---- */
+/* ---- exits ---- */
 
 static void gunyah_vcpu_answer(struct gunyah_vcpu *vcpu, u32 exit_reason)
 {
@@ -32,7 +35,7 @@ static void gunyah_vcpu_answer(struct gunyah_vcpu *vcpu, u32 exit_reason)
 	WRITE_ONCE(vcpu->run->exit_reason, exit_reason);
 }
 
-/* The VM has ended; how, unless nobody said. */
+/* Report the end of the VM to the VMM, with the RM's reason if there is one. */
 static void gunyah_vcpu_tell_status(struct gunyah_vcpu *vcpu,
 				    enum gmem_gunyah_vm_status status)
 {
@@ -55,7 +58,7 @@ static int gunyah_vcpu_ended(struct gunyah_vcpu *vcpu)
 	return 0;
 }
 
-/* The guest asked for a reset; its exit may yet be told. */
+/* The guest has asked for a reset. The RM's notification of it may not come. */
 static int gunyah_vcpu_reset(struct gunyah_vcpu *vcpu)
 {
 	gunyah_vcpu_ended(vcpu);
@@ -66,7 +69,7 @@ static int gunyah_vcpu_reset(struct gunyah_vcpu *vcpu)
 	return 0;
 }
 
-/* Without extents, Gunyah resumes in one way: the access is done. */
+/* Only with extents can Gunyah repeat or fail an access. */
 static bool gunyah_vcpu_retries(const struct gunyah_vcpu *vcpu)
 {
 	return READ_ONCE(vcpu->g->memory) == GUNYAH_MEMORY_EXTENTS;
@@ -84,7 +87,7 @@ static bool gunyah_vcpu_bound(struct gunyah_vcpu *vcpu, u64 addr)
 	return bound;
 }
 
-/* Provide the page at @addr: 0, or why not. */
+/* Provide the page at @addr. 0 or an errno. */
 static int gunyah_vcpu_provide(struct gunyah_vcpu *vcpu, u64 addr, bool write)
 {
 	if (PHYS_PFN(addr) > vcpu->g->vm->max_gfn)
@@ -93,7 +96,7 @@ static int gunyah_vcpu_provide(struct gunyah_vcpu *vcpu, u64 addr, bool write)
 				  write ? GMEM_ACCESS_WRITE : GMEM_ACCESS_READ);
 }
 
-/* 1: the guest may go on; 0: the VMM has to know. */
+/* 1: run the guest again; 0: return to the VMM; or -EINTR. */
 static int gunyah_vcpu_page_fault(struct gunyah_vcpu *vcpu, u64 addr,
 				  bool write)
 {
@@ -106,7 +109,7 @@ static int gunyah_vcpu_page_fault(struct gunyah_vcpu *vcpu, u64 addr,
 	err = gunyah_vcpu_provide(vcpu, addr, write);
 	if (!err && ++vcpu->nr_faults < GUNYAH_VCPU_FAULTS)
 		return 1;
-	/* The page is there: it wants to do what it may not. */
+	/* The page is there, so the guest lacks the right to this access. */
 	if (!err)
 		err = -EACCES;
 	vcpu->nr_faults = 0;
@@ -125,7 +128,10 @@ static int gunyah_vcpu_mmio(struct gunyah_vcpu *vcpu, const u64 data[3],
 	struct gmem_gunyah_vcpu_run *run = vcpu->run;
 	int ret;
 
-	/* Memory that was bound after the start is no device, but with parcels. */
+	/*
+	 * Gunyah reports memory that was bound after the start as a device.
+	 * With extents it can be provided; with parcels it can't.
+	 */
 	if (gunyah_vcpu_retries(vcpu) && gunyah_vcpu_bound(vcpu, data[0])) {
 		ret = gunyah_vcpu_page_fault(vcpu, data[0], write);
 		if (ret > 0)
@@ -146,7 +152,7 @@ static int gunyah_vcpu_mmio(struct gunyah_vcpu *vcpu, const u64 data[3],
 
 /* ---- running ---- */
 
-/* What the VMM made of the last exit, for Gunyah. */
+/* Turn the VMM's answer to the last exit into the values for Gunyah. */
 static int gunyah_vcpu_take_answer(struct gunyah_vcpu *vcpu)
 {
 	const struct gmem_gunyah_vcpu_run *run = vcpu->run;
@@ -166,7 +172,7 @@ static int gunyah_vcpu_take_answer(struct gunyah_vcpu *vcpu)
 		return 0;
 	}
 
-	/* A page fault is made again by itself. */
+	/* After a page fault the guest always repeats the access. */
 	if (!vcpu->mmio) {
 		if (action == GMEM_GUNYAH_VCPU_RESUME_FAULT)
 			return -EOPNOTSUPP;
@@ -205,7 +211,7 @@ static void gunyah_vcpu_idle(struct gunyah_vcpu *vcpu)
 					 usecs_to_jiffies(GUNYAH_VCPU_IDLE_US));
 }
 
-/* 1: go on; 0 or an errno: that is the call's result. */
+/* 1: run the guest again; 0 or an errno: the result of the ioctl. */
 static int gunyah_vcpu_exit(struct gunyah_vcpu *vcpu, u64 state,
 			    const u64 data[3])
 {
@@ -213,7 +219,10 @@ static int gunyah_vcpu_exit(struct gunyah_vcpu *vcpu, u64 state,
 	case GUNYAH_VCPU_READY:
 		return 1;
 	case GUNYAH_VCPU_POWERED_OFF:
-		/* Another one may turn it on; the end of the VM is told by the RM. */
+		/*
+		 * Another vCPU may turn this one on; if the VM has ended, the
+		 * RM notifies that.
+		 */
 	case GUNYAH_VCPU_EXPECTS_WAKEUP:
 	case GUNYAH_VCPU_BLOCKED:
 		gunyah_vcpu_idle(vcpu);
@@ -231,7 +240,8 @@ static int gunyah_vcpu_exit(struct gunyah_vcpu *vcpu, u64 state,
 	}
 	dev_warn_ratelimited(vcpu->g->rm->dev,
 			     "VM %u (VMID %u): vCPU %u in unknown state %#llx\n",
-			     vcpu->g->vm->id, vcpu->g->vmid, vcpu->label, state);
+			     vcpu->g->vm->id, vcpu->g->vmid, vcpu->label,
+			     state);
 	gunyah_vcpu_answer(vcpu, GMEM_GUNYAH_VCPU_EXIT_UNKNOWN);
 	return 0;
 }
@@ -258,7 +268,7 @@ static int gunyah_vcpu_loop(struct gunyah_vcpu *vcpu, u64 cap)
 		}
 		memset(vcpu->resume, 0, sizeof(vcpu->resume));
 		if (error == GUNYAH_ERROR_BUSY) {
-			/* By a descriptor whose vCPU was removed meanwhile. */
+			/* A removed vCPU's descriptor is still running it. */
 			ret = -EBUSY;
 		} else if (error) {
 			dev_warn_ratelimited(vcpu->g->rm->dev,
@@ -266,7 +276,7 @@ static int gunyah_vcpu_loop(struct gunyah_vcpu *vcpu, u64 cap)
 					     vcpu->g->vm->id, vcpu->g->vmid,
 					     vcpu->label,
 					     gunyah_error_name(error), error);
-			/* That is what it looks like when the VM has ended. */
+			/* The hypercall fails like this if the VM has ended. */
 			ret = gunyah_vcpu_ended(vcpu);
 		} else {
 			vcpu->mmio = state == GUNYAH_VCPU_VMMIO_READ ||
@@ -281,7 +291,7 @@ static int gunyah_vcpu_loop(struct gunyah_vcpu *vcpu, u64 cap)
 	return ret;
 }
 
-/* The capability to run it with. */
+/* 0: @cap is the capability for running the vCPU; 1: the start has failed. */
 static int gunyah_vcpu_ready(struct gunyah_vcpu *vcpu, u64 *cap)
 {
 	struct gunyah_vm *g = vcpu->g;
@@ -312,7 +322,8 @@ int gunyah_vcpu_run_call(struct gunyah_vcpu *vcpu)
 		return -EINTR;
 	ret = gunyah_vcpu_ready(vcpu, &cap);
 	if (ret > 0) {
-		gunyah_vcpu_tell_status(vcpu, GMEM_GUNYAH_VM_STATUS_LOAD_FAILED);
+		gunyah_vcpu_tell_status(vcpu,
+					GMEM_GUNYAH_VM_STATUS_LOAD_FAILED);
 		ret = 0;
 	} else if (!ret) {
 		ret = gunyah_vcpu_take_answer(vcpu);

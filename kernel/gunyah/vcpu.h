@@ -11,19 +11,20 @@ struct gunyah_vm;
 
 /**
  * struct gunyah_vcpu - a vCPU descriptor
- * @vm_file: the VM, held
- * @g: its data
- * @label: which vCPU it is
- * @run: shared with the VMM, which may change it at any time
- * @run_lock: one at a time runs it; outermost. Protects what follows.
- * @resume: what Gunyah gets to know with the next run
- * @answer: the exit whose answer has yet to be read from @run
- * @mmio: Gunyah took the access for one outside of memory, and wants to know what
- *	becomes of it
- * @mmio_write: and it was a write
- * @fault_addr: address of the last page fault, if nothing else came since
- * @nr_faults: how many there were
- * @gone: it was removed from the VM; under gunyah_vm.life_lock
+ * @vm_file: a reference to the file of the VM
+ * @g: the VM
+ * @label: the name of the vCPU in its VM
+ * @run: a page shared with the VMM, which may change it at any time
+ * @run_lock: held while the vCPU runs; outermost. Protects the fields from here
+ *	to @nr_faults.
+ * @resume: values for Gunyah at the next run
+ * @answer: the exit for which the VMM's answer is still to be read from @run
+ * @mmio: Gunyah reported the last access as one to a device, and needs a result
+ *	for it
+ * @mmio_write: that access was a write
+ * @fault_addr: address of the last page fault
+ * @nr_faults: number of page faults in a row at @fault_addr
+ * @gone: the VMM has removed the vCPU; under gunyah_vm.life_lock
  *
  * Lifetime: from ADD_FUNCTION to the end of the descriptor and its mappings.
  */
@@ -42,9 +43,14 @@ struct gunyah_vcpu {
 	bool gone;
 };
 
-/*
- * An entry of gunyah_vm.vcpus: what there is of a label. Under gunyah_vm.life_lock; goes
- * with the VM.
+/**
+ * struct gunyah_vcpu_slot - an entry of gunyah_vm.vcpus
+ * @vcpu: the descriptor, or NULL
+ * @cap: Gunyah's capability of the vCPU
+ * @found: @cap is valid
+ *
+ * Under gunyah_vm.life_lock. Freed with the VM, or with the descriptor if
+ * Gunyah has no vCPU of this label.
  */
 struct gunyah_vcpu_slot {
 	struct gunyah_vcpu *vcpu;
@@ -52,6 +58,7 @@ struct gunyah_vcpu_slot {
 	bool found;
 };
 
+/* GMEM_GUNYAH_VCPU_RUN */
 int gunyah_vcpu_run_call(struct gunyah_vcpu *vcpu);
 
 #endif /* _GMEM_GUNYAH_VCPU_H */

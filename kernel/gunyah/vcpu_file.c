@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* vCPUs as what a VM has: a descriptor each, and a page shared with the VMM. */
+/* A vCPU's descriptor, and the page that it shares with the VMM. */
 #include <linux/anon_inodes.h>
 #include <linux/file.h>
 #include <linux/fs.h>
@@ -69,7 +69,7 @@ static int gunyah_vcpu_mmap(struct file *file, struct vm_area_struct *vma)
 {
 	struct gunyah_vcpu *vcpu = file->private_data;
 
-	/* A private mapping would keep what the VMM writes from us. */
+	/* In a private mapping the kernel wouldn't see the VMM's writes. */
 	if (vma->vm_pgoff || vma_pages(vma) != 1 ||
 	    !(vma->vm_flags & VM_MAYSHARE))
 		return -EINVAL;
@@ -84,7 +84,7 @@ static void gunyah_vcpu_free(struct gunyah_vcpu *vcpu)
 	kfree(vcpu);
 }
 
-/* The VM has the vCPU no more; but if Gunyah has it, its slot stays. */
+/* Take the vCPU from its VM. The slot stays if Gunyah has the vCPU. */
 static void gunyah_vcpu_leave(struct gunyah_vcpu *vcpu)
 {
 	struct gunyah_vm *g = vcpu->g;

@@ -9,7 +9,7 @@ struct gunyah_vm;
 
 /* Gunyah has a vCPU of this label. Under gunyah_vm.life_lock. -ENOMEM */
 int gunyah_vcpu_found(struct gunyah_vm *g, u32 label, u64 cap);
-/* The VM is gone, and all descriptors with it. */
+/* The VM ends, and all descriptors are closed. */
 void gunyah_vcpus_free(struct gunyah_vm *g);
 
 int gunyah_vm_add_function_call(void *obj, void *arg);

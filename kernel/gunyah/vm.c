@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The life of a VM but for its start: configuration before, the end after.
+ * The life of a VM, except for its start: the configuration before the start,
+ * and the end.
  *
- * The end comes when nobody holds the VM any more: no descriptor, so no vCPU that could
- * run. It never fails. What doesn't answer or refuses is logged, and what memory it
- * keeps is leaked by the core.
+ * A VM ends when its last descriptor is closed, so no vCPU can run. The end
+ * never fails: it logs every refusal and every missing answer of the RM, and
+ * the core leaks the memory that the RM keeps. The steps:
  *
- *   VM_STOP, VM_EXITED    if it was started and hasn't ended by itself
- *   VM_RESET, VM_STATUS   parcels: before memory comes back, for until then the RM holds
- *                         on to what the guest has accepted
- *   (all memory back)
- *   VM_RESET, VM_STATUS   extents: after that
+ *   VM_STOP, VM_EXITED    if the guest runs
+ *   VM_RESET, VM_STATUS   with parcels: the RM keeps the memory that the guest
+ *                         has accepted until the guest is reset
+ *   (the core takes all memory back)
+ *   VM_RESET, VM_STATUS   with extents
  *   VM_DEALLOC_VMID
  */
 #include <linux/device.h>
@@ -49,7 +50,8 @@ static void gunyah_vm_exited(struct gunyah_vm *g, u16 type, const void *reason,
 static void gunyah_vm_notify(struct gunyah_rm_listener *listener, u32 message,
 			     const void *payload, size_t size)
 {
-	struct gunyah_vm *g = container_of(listener, struct gunyah_vm, listener);
+	struct gunyah_vm *g = container_of(listener, struct gunyah_vm,
+					   listener);
 	const struct gunyah_rm_vm_exited *exited = payload;
 	const struct gunyah_rm_vm_status *status = payload;
 
@@ -110,7 +112,7 @@ int gunyah_vm_set_dtb_call(void *obj, void *arg)
 
 	if (mutex_lock_killable(&g->life_lock))
 		return -EINTR;
-	/* Once it is lent, it stays where it is. */
+	/* The device tree can't move once it is lent. */
 	if (g->started || g->image != GUNYAH_RM_NO_HANDLE) {
 		err = -EBUSY;
 	} else {
@@ -121,7 +123,7 @@ int gunyah_vm_set_dtb_call(void *obj, void *arg)
 	return err;
 }
 
-/* The place of a register in gunyah_vm.boot_value; negative for none. */
+/* The index of a register in gunyah_vm.boot_value, or -EINVAL. */
 static int gunyah_boot_reg(u32 reg)
 {
 	u8 index = reg & 0xff;
@@ -176,8 +178,10 @@ void gunyah_vm_started(struct gunyah_vm *g)
 }
 
 /*
- * The start gave up waiting; did the RM do it all the same? Until this is asked, at the
- * end, the image is in a parcel that the RM doesn't know any more: the host can't have it.
+ * Find out whether the RM has carried out a request of the start that timed
+ * out. If that is VM_START with extents, the RM no longer knows the parcel of
+ * the image, so the host can't take the image back before this function has
+ * run.
  */
 static void gunyah_vm_catch_up(struct gunyah_vm *g)
 {
@@ -188,7 +192,7 @@ static void gunyah_vm_catch_up(struct gunyah_vm *g)
 		return;
 	if (!gunyah_rm_wait(g->rm, completion_done(&late->done),
 			    READ_ONCE(gunyah_rm_timeout_ms))) {
-		gunyah_vm_complain(g, "a step of its start was never answered",
+		gunyah_vm_complain(g, "no answer to a step of its start",
 				   -ETIMEDOUT);
 	} else if (!late->err && late->message == GUNYAH_RM_VM_START) {
 		mutex_lock(&g->mem_lock);
@@ -216,7 +220,7 @@ void gunyah_vm_stop(struct gmem_vm *vm)
 		if (err)
 			gunyah_vm_complain(g, "not known to have stopped", err);
 	}
-	/* Nobody holds it, so nobody runs it; the core takes its memory now. */
+	/* No vCPU can run, and the core takes all memory back next. */
 	mutex_lock(&g->mem_lock);
 	g->stopped = true;
 	if (g->phase >= GUNYAH_PHASE_INITIALISING &&
@@ -232,7 +236,7 @@ static int gunyah_vm_dealloc(struct gunyah_vm *g)
 	err = gunyah_rm_vm_call(g->rm, GUNYAH_RM_VM_DEALLOC_VMID, g->vmid);
 	if (err != -EBUSY || g->reset_asked)
 		return err;
-	/* Some want that as soon as there was an image. */
+	/* Some RMs free the VMID of a VM with an image only after a reset. */
 	gunyah_vm_reset(g);
 	return gunyah_rm_vm_call(g->rm, GUNYAH_RM_VM_DEALLOC_VMID, g->vmid);
 }
@@ -254,7 +258,7 @@ void gunyah_vm_release(struct gmem_vm *vm)
 		gunyah_rm_unlisten(g->rm, &g->listener);
 	}
 
-	/* What is left was leaked. */
+	/* The entries that are left belong to leaked pages. */
 	xa_destroy(&g->pages);
 	gunyah_vcpus_free(g);
 	mutex_destroy(&g->mem_lock);

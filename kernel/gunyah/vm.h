@@ -10,7 +10,7 @@ int gunyah_vm_init(struct gmem_vm *vm);
 void gunyah_vm_stop(struct gmem_vm *vm);
 void gunyah_vm_release(struct gmem_vm *vm);
 
-/* VM_START has happened. Under gunyah_vm.mem_lock. */
+/* The RM has carried out VM_START: note that. Under gunyah_vm.mem_lock. */
 void gunyah_vm_started(struct gunyah_vm *g);
 
 int gunyah_vm_set_dtb_call(void *obj, void *arg);

@@ -2,13 +2,14 @@
 /*
  * gmem: calls of VMs whose provider is "gunyah".
  *
- * Type, numbers, struct layouts and values are those of the Gunyah v17 series for
- * Linux, so that a VMM written for it works unchanged. On VMs of other providers the
- * calls are -ENOTTY. Memory is bound, populated and taken back by the calls of
- * <linux/gmem.h>.
+ * Type, numbers, struct layouts and values are those of the Gunyah v17 series
+ * for Linux, so that a VMM written for it works unchanged. On VMs of other
+ * providers these calls return -ENOTTY. The calls of <linux/gmem.h> bind,
+ * populate and take back memory.
  *
- * The order: bind memory, place a device tree in it and say where
- * (GMEM_GUNYAH_SET_DTB_CONFIG), add a vCPU, set what its registers hold, start, run.
+ * A VMM makes its calls in this order: bind memory, write a device tree to it
+ * and set the tree's address (GMEM_GUNYAH_SET_DTB_CONFIG), add a vCPU, set its
+ * registers, start the VM, run the vCPU.
  */
 #ifndef _UAPI_LINUX_GMEM_GUNYAH_H
 #define _UAPI_LINUX_GMEM_GUNYAH_H
@@ -19,7 +20,7 @@
 
 /**
  * struct gmem_gunyah_dtb_config - argument of GMEM_GUNYAH_SET_DTB_CONFIG
- * @guest_phys_addr: where the guest's device tree lies; a multiple of 4 KiB
+ * @guest_phys_addr: guest address of the device tree; a multiple of 4 KiB
  * @size: its size in bytes, not 0
  */
 struct gmem_gunyah_dtb_config {
@@ -28,11 +29,12 @@ struct gmem_gunyah_dtb_config {
 };
 
 /**
- * GMEM_GUNYAH_SET_DTB_CONFIG - ioctl on a VM: where the guest's device tree is
+ * GMEM_GUNYAH_SET_DTB_CONFIG - ioctl on a VM: set the device tree's address
  *
- * Must lie within one lent binding when the VM is started: its pages are lent then.
- * -EBUSY once GMEM_GUNYAH_START has come so far as to need it; -EINVAL for an address
- * that isn't aligned, a size of 0 or a range beyond the VM's address width.
+ * The device tree must lie within one lent binding when GMEM_GUNYAH_START is
+ * called, which lends its pages. -EBUSY once GMEM_GUNYAH_START has lent them;
+ * -EINVAL for an address that isn't aligned, a size of 0 or a range beyond the
+ * VM's address width.
  */
 #define GMEM_GUNYAH_SET_DTB_CONFIG \
 	_IOW(GMEM_IOCTL_TYPE, 0x2, struct gmem_gunyah_dtb_config)
@@ -40,24 +42,28 @@ struct gmem_gunyah_dtb_config {
 /**
  * GMEM_GUNYAH_START - ioctl on a VM: set it up and start it
  *
- * The argument must be 0. -EINVAL without a device tree, or if that isn't in a lent
- * binding (-ENOENT: in none); else what the Resource Manager says; the kernel's log
- * names the step that failed. A VM is started once: after that, and after a failure,
- * -EALREADY. But where memory couldn't be provided because somebody holds a page
- * pinned (-EBUSY), or none was to be had (-ENOMEM), the call may be repeated, and
- * goes on from there, unless it is -EALREADY too late; the log says so. The device
- * tree's pages can't be taken back meanwhile (-EBUSY). Until the call, no page can be
- * provided: GMEM_VM_POPULATE is -EAGAIN.
+ * The argument must be 0. -EINVAL without a device tree, or if the device tree
+ * isn't in a lent binding; -ENOENT if it isn't in any binding; other errors
+ * come from the Resource Manager. The kernel's log names the step that failed.
  *
- * Where the host's Resource Manager takes memory in parcels, the call provides all
- * that is bound.
+ * A VM can be started once: after a success or a failure the call returns
+ * -EALREADY. There is one exception: if the call couldn't provide memory
+ * because a page is pinned (-EBUSY), or because there was no memory (-ENOMEM),
+ * the VMM may repeat the call, which continues with the step that failed. Only
+ * some steps can be repeated; the log says so if this one can, else the next
+ * call returns -EALREADY. Between the two calls the pages of the device tree
+ * can't be taken back (-EBUSY).
+ *
+ * Before the first call no page can be provided: GMEM_VM_POPULATE returns
+ * -EAGAIN. If the host's Resource Manager takes memory in parcels, the call
+ * provides all bound memory.
  */
 #define GMEM_GUNYAH_START _IO(GMEM_IOCTL_TYPE, 0x3)
 
 /**
- * enum gmem_gunyah_fn_type - what can be added to a VM
- * @GMEM_GUNYAH_FN_VCPU: a vCPU; the argument is &struct gmem_gunyah_fn_vcpu_arg, and
- *	the call returns a vCPU descriptor
+ * enum gmem_gunyah_fn_type - functions that GMEM_GUNYAH_ADD_FUNCTION knows
+ * @GMEM_GUNYAH_FN_VCPU: a vCPU. The argument is
+ *	&struct gmem_gunyah_fn_vcpu_arg; the call returns a vCPU descriptor.
  * @GMEM_GUNYAH_FN_IRQFD: not supported: -EOPNOTSUPP
  * @GMEM_GUNYAH_FN_IOEVENTFD: not supported: -EOPNOTSUPP
  */
@@ -71,16 +77,17 @@ enum gmem_gunyah_fn_type {
 
 /**
  * struct gmem_gunyah_fn_vcpu_arg - argument of GMEM_GUNYAH_FN_VCPU
- * @id: label of the vCPU
+ * @id: label of the vCPU, its name in the VM
  */
 struct gmem_gunyah_fn_vcpu_arg {
 	__u32 id;
 };
 
 /**
- * struct gmem_gunyah_fn_desc - argument of GMEM_GUNYAH_ADD_ and _REMOVE_FUNCTION
+ * struct gmem_gunyah_fn_desc - argument of the ADD and REMOVE calls
  * @type: one of &enum gmem_gunyah_fn_type; another value is -EINVAL
- * @arg_size: size of what is at @arg; -EINVAL unless it is that of the type's argument
+ * @arg_size: size of the argument at @arg; another size than that of the type's
+ *	argument is -EINVAL
  * @arg: address of the type's argument
  */
 struct gmem_gunyah_fn_desc {
@@ -92,8 +99,8 @@ struct gmem_gunyah_fn_desc {
 /**
  * GMEM_GUNYAH_ADD_FUNCTION - ioctl on a VM: add a vCPU
  *
- * Return: a vCPU descriptor (close-on-exec), which holds the VM. -EEXIST if the VM has
- * one of that label.
+ * Return: a vCPU descriptor (close-on-exec), which holds the VM. -EEXIST if the
+ * VM has a vCPU of that label.
  */
 #define GMEM_GUNYAH_ADD_FUNCTION \
 	_IOW(GMEM_IOCTL_TYPE, 0x4, struct gmem_gunyah_fn_desc)
@@ -101,8 +108,8 @@ struct gmem_gunyah_fn_desc {
 /**
  * GMEM_GUNYAH_REMOVE_FUNCTION - ioctl on a VM: remove a vCPU
  *
- * Its descriptor stays open, but is of no use any more (-ENODEV). -ENOENT if there is
- * none of that label.
+ * The vCPU's descriptor stays open, but GMEM_GUNYAH_VCPU_RUN returns -ENODEV.
+ * -ENOENT if the VM has no vCPU of that label.
  */
 #define GMEM_GUNYAH_REMOVE_FUNCTION \
 	_IOW(GMEM_IOCTL_TYPE, 0x7, struct gmem_gunyah_fn_desc)
@@ -125,7 +132,7 @@ enum gmem_gunyah_reg_set {
  * struct gmem_gunyah_boot_context - argument of GMEM_GUNYAH_SET_BOOT_CONTEXT
  * @reg: GMEM_GUNYAH_REG(set, index)
  * @reserved: must be 0
- * @value: what the first vCPU starts with there
+ * @value: the register's value when the first vCPU starts
  */
 struct gmem_gunyah_boot_context {
 	__u32 reg;
@@ -134,18 +141,20 @@ struct gmem_gunyah_boot_context {
 };
 
 /**
- * GMEM_GUNYAH_SET_BOOT_CONTEXT - ioctl on a VM: a register of the first vCPU
+ * GMEM_GUNYAH_SET_BOOT_CONTEXT - ioctl on a VM: set a boot register
  *
- * -EBUSY once the VM has been started.
+ * The first vCPU starts with the values that these calls have set. -EINVAL for
+ * an unknown register. -EBUSY once the VM has been started.
  */
 #define GMEM_GUNYAH_SET_BOOT_CONTEXT \
 	_IOW(GMEM_IOCTL_TYPE, 0xa, struct gmem_gunyah_boot_context)
 
 /**
  * enum gmem_gunyah_vm_status - why a VM doesn't run
- * @GMEM_GUNYAH_VM_STATUS_LOAD_FAILED: it was never started, because that failed
- * @GMEM_GUNYAH_VM_STATUS_EXITED: it is off, or asked to be reset
- * @GMEM_GUNYAH_VM_STATUS_CRASHED: it came to an end that nobody explains
+ * @GMEM_GUNYAH_VM_STATUS_LOAD_FAILED: GMEM_GUNYAH_START has failed
+ * @GMEM_GUNYAH_VM_STATUS_EXITED: the guest is off, or has asked for a reset
+ * @GMEM_GUNYAH_VM_STATUS_CRASHED: the guest has ended, and Gunyah gave no
+ *	reason
  */
 enum gmem_gunyah_vm_status {
 	GMEM_GUNYAH_VM_STATUS_LOAD_FAILED = 1,
@@ -156,15 +165,15 @@ enum gmem_gunyah_vm_status {
 #define GMEM_GUNYAH_VM_MAX_EXIT_REASON_SIZE 8
 
 /**
- * enum gmem_gunyah_exit_type - &struct gmem_gunyah_vm_exit_info.type, from Gunyah
- * @GMEM_GUNYAH_EXIT_VM: the VM ended itself
- * @GMEM_GUNYAH_EXIT_OFF: it was switched off by PSCI
- * @GMEM_GUNYAH_EXIT_RESET: it asked for a reset by PSCI
- * @GMEM_GUNYAH_EXIT_RESET2: the same, by SYSTEM_RESET2
- * @GMEM_GUNYAH_EXIT_WATCHDOG: its watchdog bit
- * @GMEM_GUNYAH_EXIT_SOFTWARE: an error of its software
+ * enum gmem_gunyah_exit_type - Gunyah's reason for an exit
+ * @GMEM_GUNYAH_EXIT_VM: the guest ended itself
+ * @GMEM_GUNYAH_EXIT_OFF: the guest switched itself off by PSCI
+ * @GMEM_GUNYAH_EXIT_RESET: the guest asked for a reset by PSCI SYSTEM_RESET
+ * @GMEM_GUNYAH_EXIT_RESET2: the guest asked for a reset by PSCI SYSTEM_RESET2
+ * @GMEM_GUNYAH_EXIT_WATCHDOG: the guest's watchdog expired
+ * @GMEM_GUNYAH_EXIT_SOFTWARE: an error of the guest's software
  * @GMEM_GUNYAH_EXIT_HARDWARE: an error of the hardware
- * @GMEM_GUNYAH_EXIT_STOPPED: it was stopped from outside
+ * @GMEM_GUNYAH_EXIT_STOPPED: the host stopped the guest
  */
 enum gmem_gunyah_exit_type {
 	GMEM_GUNYAH_EXIT_VM = 0,
@@ -178,11 +187,11 @@ enum gmem_gunyah_exit_type {
 };
 
 /**
- * struct gmem_gunyah_vm_exit_info - what Gunyah said of an exit
+ * struct gmem_gunyah_vm_exit_info - Gunyah's report of an exit
  * @type: one of &enum gmem_gunyah_exit_type
  * @padding: 0
- * @reason_size: valid bytes of @reason
- * @reason: as the type has it
+ * @reason_size: number of valid bytes of @reason
+ * @reason: details from Gunyah, whose meaning depends on @type
  */
 struct gmem_gunyah_vm_exit_info {
 	__u16 type;
@@ -193,10 +202,11 @@ struct gmem_gunyah_vm_exit_info {
 
 /**
  * enum gmem_gunyah_vcpu_exit - why GMEM_GUNYAH_VCPU_RUN returned 0
- * @GMEM_GUNYAH_VCPU_EXIT_UNKNOWN: none of the others
+ * @GMEM_GUNYAH_VCPU_EXIT_UNKNOWN: another reason
  * @GMEM_GUNYAH_VCPU_EXIT_MMIO: the guest touched an address without memory
- * @GMEM_GUNYAH_VCPU_EXIT_STATUS: the VM doesn't run any more
- * @GMEM_GUNYAH_VCPU_EXIT_PAGE_FAULT: the guest touched memory that could not be provided
+ * @GMEM_GUNYAH_VCPU_EXIT_STATUS: the VM has ended
+ * @GMEM_GUNYAH_VCPU_EXIT_PAGE_FAULT: the guest touched memory that can't be
+ *	provided
  */
 enum gmem_gunyah_vcpu_exit {
 	GMEM_GUNYAH_VCPU_EXIT_UNKNOWN = 0,
@@ -206,10 +216,11 @@ enum gmem_gunyah_vcpu_exit {
 };
 
 /**
- * enum gmem_gunyah_vcpu_resume_action - what is to become of the guest's access
- * @GMEM_GUNYAH_VCPU_RESUME_HANDLED: it is done; a read gives the data
- * @GMEM_GUNYAH_VCPU_RESUME_FAULT: it fails
- * @GMEM_GUNYAH_VCPU_RESUME_RETRY: the guest makes it again
+ * enum gmem_gunyah_vcpu_resume_action - the VMM's answer to an access
+ * @GMEM_GUNYAH_VCPU_RESUME_HANDLED: the VMM has done the access; a read returns
+ *	the VMM's data to the guest
+ * @GMEM_GUNYAH_VCPU_RESUME_FAULT: the access fails
+ * @GMEM_GUNYAH_VCPU_RESUME_RETRY: the guest repeats the access
  */
 enum gmem_gunyah_vcpu_resume_action {
 	GMEM_GUNYAH_VCPU_RESUME_HANDLED = 0,
@@ -218,26 +229,27 @@ enum gmem_gunyah_vcpu_resume_action {
 };
 
 /**
- * struct gmem_gunyah_vcpu_run - the first page of a mapping of a vCPU descriptor
- * @immediate_exit: in: not 0: GMEM_GUNYAH_VCPU_RUN is -EINTR at once
+ * struct gmem_gunyah_vcpu_run - the page that a vCPU descriptor maps
+ * @immediate_exit: in: if not 0, GMEM_GUNYAH_VCPU_RUN returns -EINTR at once
  * @padding: 0
- * @exit_reason: one of &enum gmem_gunyah_vcpu_exit; says which of the following holds
+ * @exit_reason: one of &enum gmem_gunyah_vcpu_exit; says which of the members
+ *	below is valid
  * @mmio: an access outside of memory
- * @mmio.phys_addr: guest address
- * @mmio.data: what is written; in: what is read
- * @mmio.len: bytes, at most 8
- * @mmio.is_write: or a read
- * @mmio.resume_action: in: one of &enum gmem_gunyah_vcpu_resume_action; HANDLED when the
- *	call returns
+ * @mmio.phys_addr: guest address of the access
+ * @mmio.data: out: the data of a write; in: the data for a read
+ * @mmio.len: number of bytes, at most 8
+ * @mmio.is_write: 1: a write; 0: a read
+ * @mmio.resume_action: in: one of &enum gmem_gunyah_vcpu_resume_action; the
+ *	call sets it to HANDLED
  * @status: the end of the VM
  * @status.status: one of &enum gmem_gunyah_vm_status
- * @status.exit_info: if that is EXITED
+ * @status.exit_info: valid if @status.status is EXITED
  * @page_fault: an access to memory that can't be provided
- * @page_fault.phys_addr: guest address
- * @page_fault.attempt: a negative errno: what kept it from being provided. -ENOENT:
- *	nothing is bound there.
- * @page_fault.resume_action: in: RETRY, as it is when the call returns; FAULT only where
- *	Gunyah took the access for one of a device
+ * @page_fault.phys_addr: guest address of the access
+ * @page_fault.attempt: the negative errno of the attempt to provide the page;
+ *	-ENOENT: nothing is bound there
+ * @page_fault.resume_action: in: RETRY or FAULT; the call sets it to RETRY.
+ *	FAULT is possible only if Gunyah took the access for one to a device.
  */
 struct gmem_gunyah_vcpu_run {
 	__u8 immediate_exit;
@@ -264,17 +276,18 @@ struct gmem_gunyah_vcpu_run {
 };
 
 /**
- * GMEM_GUNYAH_VCPU_RUN - ioctl on a vCPU: run it until something is to be done
+ * GMEM_GUNYAH_VCPU_RUN - ioctl on a vCPU: run it until the VMM has to act
  *
- * 0 with the reason in the mapped &struct gmem_gunyah_vcpu_run. -EINTR on a signal,
- * -ENODEV while the VM isn't started or has no vCPU of this label, -EINVAL for an unknown
- * resume action, -EOPNOTSUPP for one that can't be done: where memory comes in parcels,
- * there is only HANDLED, and after a page fault only RETRY. A vCPU that is off waits
- * to be turned on by another.
+ * The argument must be 0. The call returns 0 and writes the reason to the
+ * mapped &struct gmem_gunyah_vcpu_run. -EINTR on a signal; -ENODEV while the VM
+ * isn't started or has no vCPU of this label; -EINVAL for an unknown resume
+ * action; -EOPNOTSUPP for a resume action that is impossible: if memory comes
+ * in parcels, only HANDLED is possible, and after a page fault only RETRY. If
+ * the vCPU is off, the call waits until another vCPU turns it on.
  */
 #define GMEM_GUNYAH_VCPU_RUN _IO(GMEM_IOCTL_TYPE, 0x5)
 
-/** GMEM_GUNYAH_VCPU_MMAP_SIZE - ioctl on a vCPU: bytes of the mapping for mmap() */
+/** GMEM_GUNYAH_VCPU_MMAP_SIZE - ioctl on a vCPU: the size to pass to mmap() */
 #define GMEM_GUNYAH_VCPU_MMAP_SIZE _IO(GMEM_IOCTL_TYPE, 0x6)
 
 #endif /* _UAPI_LINUX_GMEM_GUNYAH_H */
