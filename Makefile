@@ -4,7 +4,7 @@
 
 KDIR ?= /lib/modules/$(shell uname -r)/build
 PREFIX ?= /usr/local
-VM := selftests/runner
+RUNNER := selftests/runner
 
 # Kernels with BTF want pahole for modules, too; without it, leave BTF out.
 NO_BTF := $(if $(shell command -v pahole),,CONFIG_DEBUG_INFO_BTF_MODULES=)
@@ -16,11 +16,11 @@ module: ## build kernel/gmem.ko for KDIR
 	@$(MAKE) --no-print-directory -C $(KDIR) M=$(CURDIR)/kernel $(NO_BTF) modules
 
 selftests: ## build the kselftests into build/selftests
-	@$(VM)/deps
-	@$(MAKE) --no-print-directory -C selftests OUT=$(CURDIR)/build/selftests KSELFTEST_DIR=$$($(VM)/harness) all
+	@$(RUNNER)/deps
+	@$(MAKE) --no-print-directory -C selftests OUT=$(CURDIR)/build/selftests KSELFTEST_DIR=$$($(RUNNER)/harness) all
 
 library: ## build libgmem into build/libgmem
-	@$(VM)/deps
+	@$(RUNNER)/deps
 	@$(MAKE) --no-print-directory -C libgmem OUT=$(CURDIR)/build/libgmem lib
 
 tools: library ## build the tools into build/tools
@@ -28,35 +28,35 @@ tools: library ## build the tools into build/tools
 		LIBGMEM=$(CURDIR)/build/libgmem all
 
 demo: ## boot a virtual machine and show lend, share, trim and reclaim under a KVM guest
-	@$(VM)/demo
+	@$(RUNNER)/demo
 
-check: ## build with warnings as errors, run all tests; ends with "N passed, N failed"
-	@$(VM)/check
+check: ## build with warnings as errors, run all tests; TESTS="..." runs areas or single tests; ends with "N passed, N failed"
+	@$(RUNNER)/check $(TESTS)
 
-check-debug: ## run all tests, and the fail-nth sweep, on a kernel with KASAN, lockdep and more
-	@$(VM)/check debug
+check-long: ## what takes longer: other kernels, other releases, races, long fuzzing; TESTS="..." runs some of it
+	@$(RUNNER)/check --long $(TESTS)
 
 bench: ## measure, in a virtual machine, against KVM's own ways
-	@$(VM)/bench
+	@$(RUNNER)/bench
 
 bench-vhost: ## measure vhost-user against bare sockets, QEMU and qemu-storage-daemon
 	@selftests/peers/bench
 
 vm: ## boot the tests' virtual machine with a shell
-	@$(VM)/shell
+	@$(RUNNER)/shell
 
 docs: ## make the API reference of libgmem, with doxygen
 	@$(MAKE) --no-print-directory -C libgmem OUT=$(CURDIR)/build/libgmem docs
 
 coverage: ## run the library's tests, in a virtual machine, too, and print the lines they reach
-	@$(VM)/deps
+	@$(RUNNER)/deps
 	@$(MAKE) --no-print-directory -C libgmem OUT=$(CURDIR)/build/libgmem coverage
 
 tidy: ## clang-tidy over the library (package clang-tidy)
 	@$(MAKE) --no-print-directory -C libgmem OUT=$(CURDIR)/build/libgmem tidy
 
 style: ## checkpatch, sparse and shellcheck
-	@$(VM)/style
+	@$(RUNNER)/style
 
 install: module library tools ## install module, udev rule, headers, library and gmemctl below DESTDIR and PREFIX
 	@$(MAKE) --no-print-directory -C $(KDIR) M=$(CURDIR)/kernel INSTALL_MOD_PATH=$(DESTDIR) modules_install
@@ -77,4 +77,4 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | \
 		while IFS='|' read -r target text; do printf '  %-12s %s\n' "$$target" "$$text"; done
 
-.PHONY: all module library selftests tools demo check check-debug bench bench-vhost vm docs coverage tidy style install clean clean-cache help
+.PHONY: all module library selftests tools demo check check-long bench bench-vhost vm docs coverage tidy style install clean clean-cache help

@@ -5,11 +5,28 @@
 
 set -euo pipefail
 
-vm_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+runner=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+top=$(cd "$runner/../.." && pwd)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/gmem
 
 say() { echo "gmem: $*" >&2; }
 die() { say "$*"; exit 1; }
+
+# living TEXT COMMAND...: run a command that takes long and prints nothing of use, and say
+# now and then that it lives. Its output appears if it fails.
+living() {
+	local text=$1 begin=$SECONDS ticker log status=0
+	shift
+	say "$text"
+	log=$(mktemp)
+	(while sleep 15; do say "$text: $((SECONDS - begin)) s so far"; done) &
+	ticker=$!
+	"$@" >"$log" 2>&1 || status=$?
+	kill $ticker
+	[ $status = 0 ] || cat "$log" >&2
+	rm -f "$log"
+	return $status
+}
 
 # shellcheck disable=SC1091
 codename=$(. /etc/os-release 2>/dev/null && echo "${ID:-}-${VERSION_CODENAME:-}") ||
@@ -116,6 +133,41 @@ fetch() {
 		die "can't get the package $package from $suite"
 	fi
 	rm -rf "$tmp"
+}
+
+# unpack_system ROOT SUITES PACKAGE...: unpack packages, and all that they depend on, into
+# a folder of their own. Nothing is configured: programs run by the loader of that folder,
+# or in a chroot. The suites' lists must be up to date.
+unpack_system() {
+	local root=$1 suites=$2 folder package
+	shift 2
+	say "fetch: $*, and what they need"
+	mkdir -p "$root/archives/partial"
+	# Nothing counts as installed there, so this takes the C library along.
+	own_apt "$suites" apt-get -qq -y install --download-only --no-install-recommends \
+		-o Dir::Cache::archives="$root/archives" -t "${suites%%+*}" "$@" \
+		>"$cache/apt.log" 2>&1 || die "can't get $* from ${suites/+/ and }"
+	# Some packages still have files there.
+	for folder in bin sbin lib lib64; do
+		mkdir -p "$root/usr/$folder"
+		ln -s "usr/$folder" "$root/$folder"
+	done
+	for package in "$root"/archives/*.deb; do
+		dpkg -x "$package" "$root"
+	done
+	rm -r "$root/archives"
+	# For in_system.
+	mkdir -p "$root/tmp" "$root/dev" "$root/proc"
+	[ -e "$root/usr/bin/awk" ] || [ ! -e "$root/usr/bin/mawk" ] ||
+		ln -s mawk "$root/usr/bin/awk"
+}
+
+# in_system ROOT COMMAND...: run a command in such a folder as root of its files, with the
+# machine's devices and processes. Only root can.
+in_system() {
+	# shellcheck disable=SC2016 # expanded by the inner shell
+	unshare --mount sh -c '
+		mount --rbind /dev "$0/dev" && mount --bind /proc "$0/proc" && exec chroot "$0" "$@"' "$@"
 }
 
 # cached NAME FUNCTION ARGS...: the folder NAME in the cache, made by calling
