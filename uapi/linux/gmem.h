@@ -2,10 +2,11 @@
 /*
  * gmem: guest memory for virtual machines.
  *
- * A *guestmem* is a file of pages made to be given to guests. A *VM* is an
- * address space of guest frame numbers. A *binding* maps a guest address range
- * to a range of a guestmem; it is *lent* (the host loses access to a page once
- * the guest uses it) or *shared* (both keep it).
+ * A *guestmem* is a file of pages for guests. A *VM* is an address space of
+ * guest frame numbers. A *binding* maps a guest address range to a range of a
+ * guestmem. A binding is *lent* (the host loses access to a page once the guest
+ * uses it) or *shared* (host and guest both keep access). A *provider* puts
+ * pages before the guest and takes them back.
  */
 #ifndef _UAPI_LINUX_GMEM_H
 #define _UAPI_LINUX_GMEM_H
@@ -19,18 +20,54 @@
 #define GMEM_ABI_VERSION 1
 
 /**
+ * DOC: Errors
+ *
+ * This is the list of the errors of all calls. The comment of a call says which
+ * of its conditions give which error.
+ *
+ * -E2BIG	the struct is longer than the kernel's, and the part that the
+ *		kernel doesn't know isn't zero
+ * -EACCES	the descriptor, the policy or the hypervisor doesn't allow it
+ * -EBADF	a descriptor in the argument isn't open
+ * -EBUSY	a page is held elsewhere: pinned, or in use by the hypervisor
+ * -EEXIST	overlap with another binding, in the guest or in the file
+ * -EFAULT	an address in the argument can't be read or written
+ * -EHWPOISON	a page is broken
+ * -EINTR	a fatal signal came while the call was waiting. fallocate() ends
+ *		at any signal that comes after its first page.
+ * -EINVAL	a wrong value; a range that isn't aligned or doesn't fit; a
+ *		struct that is shorter than its first version
+ * -EIO		the provider failed or refused. The provider "gunyah" can return
+ *		another errno that names the cause.
+ * -EMFILE	the process can't have another descriptor
+ * -ENOENT	no such binding; GMEM_INFO: no such provider
+ * -ENOMEM	no memory, or the memory cgroup is at its limit
+ * -ENOTTY	the descriptor has no such call
+ * -EOPNOTSUPP	a call or a value that this host or this provider lacks;
+ *		GMEM_INFO tells beforehand
+ * -EOVERFLOW	a sum wraps
+ * -EPERM	the provider lends only memory that the kernel can't reach; the
+ *		hypervisor denies the request, or grants no more
+ *
+ * A call that fails has changed nothing, with these exceptions: GMEM_VM_RECLAIM
+ * and GMEM_VM_POPULATE report in @nr_pages how far they came;
+ * GMEM_MEM_FROM_SECRET may have closed its descriptor; a call is -EFAULT after
+ * its work if it can't write its results.
+ */
+
+/**
  * DOC: Compatible calls
  *
- * These have the type, number, layout and flag values of the Gunyah v17 series,
- * so that a VMM written for it works unchanged.
+ * These calls have the type, number, layout and flag values of the Gunyah v17
+ * series, so a VMM that was written for that series works unchanged.
  */
 
 /**
  * GMEM_CREATE_VM - ioctl on /dev/gmem: create a VM
  *
- * The argument must be 0 (else -EINVAL). The VM gets the best provider of the
- * host ("gunyah" where there is one, else "window"), reclaim policy allow and
- * the widest guest address space.
+ * The argument must be 0 (else -EINVAL). The VM gets the first provider that
+ * GMEM_INFO lists ("gunyah" if the host has it, else "window"), the reclaim
+ * policy GMEM_POLICY_ALLOW and the widest guest address space.
  *
  * Return: a VM descriptor (close-on-exec).
  */
@@ -40,9 +77,9 @@
  * enum gmem_mem_flags - flags of &struct gmem_create_mem
  * @GMEM_MEM_CLOEXEC: set close-on-exec on the new descriptor
  * @GMEM_MEM_ALLOW_HUGEPAGE: back the file with huge pages where possible. The
- *	page size of the file, to which every range given to a call must be
- *	aligned, becomes gmem_info.huge_page_size. -EOPNOTSUPP on a kernel
- *	without transparent huge pages.
+ *	page size of the file becomes gmem_info.huge_page_size; every range in
+ *	a call must be aligned to it. -EOPNOTSUPP on a kernel without
+ *	transparent huge pages.
  */
 enum gmem_mem_flags {
 	GMEM_MEM_CLOEXEC = 1UL << 0,
@@ -52,8 +89,8 @@ enum gmem_mem_flags {
 /**
  * struct gmem_create_mem - argument of GMEM_CREATE_MEM
  * @flags: bits of &enum gmem_mem_flags
- * @size: size of the file in bytes, a multiple of its page size, not 0. Fixed
- *	for the life of the file.
+ * @size: size of the file in bytes; not 0; a multiple of the file's page size.
+ *	It is fixed for the life of the file.
  * @reserved: must be 0
  */
 struct gmem_create_mem {
@@ -65,14 +102,17 @@ struct gmem_create_mem {
 /**
  * GMEM_CREATE_MEM - ioctl on /dev/gmem: create a guestmem
  *
- * Pages appear, zeroed, when the host or a guest first touches them, or by
- * fallocate(). mmap() takes MAP_SHARED only. fallocate() with mode 0 (or
- * KEEP_SIZE) allocates, with PUNCH_HOLE|KEEP_SIZE frees, after every lent page
- * in the range has been taken back; if one can't be, nothing is freed.
+ * A page appears, zeroed, when the host or a guest first touches it, or when
+ * fallocate() allocates it. mmap() takes MAP_SHARED only. There is neither
+ * read() nor write().
  *
- * fstat() tells the size (st_size), the page size (st_blksize) and the number that
- * GMEM_VM_QUERY reports (st_ino); fstatfs() tells by f_type, GMEM_MEM_MAGIC, whether
- * a descriptor is a guestmem.
+ * fallocate() with mode 0 or KEEP_SIZE allocates pages. With PUNCH_HOLE and
+ * KEEP_SIZE it takes back every lent page of the range and then frees the
+ * range; if one page can't be taken back, nothing is freed.
+ *
+ * fstat() returns the size (st_size), the page size (st_blksize) and the number
+ * that GMEM_VM_QUERY reports (st_ino). fstatfs() returns GMEM_MEM_MAGIC in
+ * f_type if a descriptor is a guestmem.
  *
  * Return: a guestmem descriptor.
  */
@@ -84,21 +124,22 @@ struct gmem_create_mem {
 /**
  * enum gmem_map_flags - flags of &struct gmem_map_mem
  * @GMEM_MAP_DEFAULT_ACCESS: the default: lend
- * @GMEM_MAP_FORCE_LEND: the host loses access to a page once the guest uses it
- * @GMEM_MAP_FORCE_SHARE: host and guest both have access
+ * @GMEM_MAP_FORCE_LEND: lend: the host loses access to a page once the guest
+ *	uses it
+ * @GMEM_MAP_FORCE_SHARE: share: host and guest both have access
  * @GMEM_MAP_ALLOW_READ: the guest may read
  * @GMEM_MAP_ALLOW_WRITE: the guest may write
  * @GMEM_MAP_ALLOW_EXEC: the guest may execute
- * @GMEM_MAP_UNMAP: remove instead of add
+ * @GMEM_MAP_UNMAP: remove a binding instead of adding one
  *
  * At least one ALLOW flag is needed. A combination that the provider can't
- * enforce is -EOPNOTSUPP, see &struct gmem_info.map_access.
+ * enforce is -EOPNOTSUPP; see &struct gmem_info.map_access.
  */
 enum gmem_map_flags {
 	GMEM_MAP_DEFAULT_ACCESS = 0,
 	GMEM_MAP_FORCE_LEND = 1,
 	GMEM_MAP_FORCE_SHARE = 2,
-/* The bits that hold one of the three above; another value there is -EINVAL. */
+/* These bits hold one of the three values above; another value is -EINVAL. */
 #define GMEM_MAP_ACCESS_MASK 0x7
 	GMEM_MAP_ALLOW_READ = 1UL << 4,
 	GMEM_MAP_ALLOW_WRITE = 1UL << 5,
@@ -112,14 +153,15 @@ enum gmem_map_flags {
  * struct gmem_map_mem - argument of GMEM_VM_MAP_MEM
  * @guest_addr: guest address of the first byte
  * @flags: bits of &enum gmem_map_flags
- * @guest_mem_fd: a guestmem descriptor; one without read access can't be bound, one
- *	without write access not with ALLOW_WRITE (-EACCES)
+ * @guest_mem_fd: a guestmem descriptor, open for reading, and for writing if
+ *	@flags has ALLOW_WRITE (else -EACCES)
  * @offset: offset of the first byte in the guestmem
  * @size: bytes to bind
  *
- * The three numbers are multiples of the page size of the guestmem, @size is
- * not 0, @offset + @size lies within the file and @guest_addr + @size within
- * the VM's address width: else -EINVAL, or -EOVERFLOW where a sum wraps.
+ * @guest_addr, @offset and @size are multiples of the guestmem's page size, and
+ * @size is not 0. The range at @offset lies within the file, and the range at
+ * @guest_addr within the VM's address width. Else the call is -EINVAL, or
+ * -EOVERFLOW if a sum wraps.
  */
 struct gmem_map_mem {
 	__u64 guest_addr;
@@ -132,34 +174,31 @@ struct gmem_map_mem {
 /**
  * GMEM_VM_MAP_MEM - ioctl on a VM: add or remove a binding
  *
- * Adding: -EEXIST if the guest range overlaps another binding of this VM, or
- * the file range one that excludes it (a lent page is in no other binding of
- * any VM; a shared one may be in several where the provider allows it).
+ * Adding is -EEXIST if the guest range overlaps another binding of this VM. A
+ * lent page is in no other binding of any VM; a shared page may be in several
+ * bindings if their providers have GMEM_PROVIDER_SHARE_MULTI. A file range that
+ * breaks this rule is -EEXIST, too. -EOPNOTSUPP if the provider doesn't take
+ * secret memory (GMEM_MEM_FROM_SECRET); -EPERM if it lends nothing else.
  *
  * Removing (with GMEM_MAP_UNMAP): the range must lie within one binding, and
- * flags, guestmem and offset must match it, else -ENOENT. What remains of the
- * binding on either side stays as it was. Pages that the guest holds are taken
- * back first; if one can't be, the call fails and the binding is as before.
+ * flags, guestmem and offset must be those of the binding; else -ENOENT. The
+ * rest of the binding on either side stays. The call first takes back the pages
+ * that the guest holds; if one can't be taken back, the call fails and the
+ * binding is as before.
  *
- * Other errors: -EBADF @guest_mem_fd isn't open, -EINVAL it isn't a guestmem.
+ * -EBADF if @guest_mem_fd isn't open, -EINVAL if it isn't a guestmem.
  */
 #define GMEM_VM_MAP_MEM _IOW(GMEM_IOCTL_TYPE, 0x9, struct gmem_map_mem)
 
 /**
  * DOC: New calls
  *
- * Every struct begins with its own size as the caller knows it. A shorter one
- * than the kernel's is padded with zeroes (-EINVAL if shorter than the first
- * version); of a longer one, the part that the kernel doesn't know must be zero
- * (-E2BIG). Results are written back into the struct, never beyond @size. On
- * failure the struct is unchanged unless the call says otherwise.
- *
- * Errors of all calls: -ENOTTY unknown call, -EOPNOTSUPP a known call or value
- * that this host or provider lacks, -EINVAL a wrong value, -EOVERFLOW a sum
- * that wraps, -ENOENT no such thing, -EEXIST overlap, -EBUSY a page is held
- * elsewhere (pinned), -EACCES not allowed by policy or descriptor, -EIO the
- * provider refused, -ENOMEM no memory, -EHWPOISON a broken page, -EINTR a fatal
- * signal came while the call was waiting.
+ * Every struct begins with its own size, as the caller knows it. The kernel
+ * pads a struct that is shorter than its own with zeroes; a struct shorter than
+ * the first version is -EINVAL. If the struct is longer, the part that the
+ * kernel doesn't know must be zero (else -E2BIG). The kernel writes results
+ * back into the struct, never beyond @size. On failure the struct is unchanged
+ * unless the call says otherwise.
  */
 
 #define GMEM_NAME_LEN 16
@@ -173,7 +212,7 @@ enum gmem_features {
 };
 
 /**
- * enum gmem_provider_flags - what a provider can do
+ * enum gmem_provider_flags - abilities of a provider
  * @GMEM_PROVIDER_SHARE_MULTI: a shared page may be in several bindings
  * @GMEM_PROVIDER_WINDOW: mmap() of a VM descriptor gives a window
  */
@@ -185,18 +224,18 @@ enum gmem_provider_flags {
 /**
  * struct gmem_info - argument of GMEM_INFO
  * @size: sizeof(struct gmem_info)
- * @provider_index: in: which provider to describe, from 0; the first is the one
- *	that GMEM_CREATE_VM takes. -ENOENT past the last.
+ * @provider_index: in: the provider to describe, from 0; GMEM_CREATE_VM takes
+ *	the first. -ENOENT past the last.
  * @abi_version: out: GMEM_ABI_VERSION of the module
- * @nr_providers: out: how many there are
+ * @nr_providers: out: number of providers
  * @features: out: bits of &enum gmem_features
  * @page_size: out: bytes
  * @huge_page_size: out: bytes; 0 without GMEM_FEATURE_HUGEPAGE
  * @max_guest_addr_bits: out: widest guest address space
  * @provider_flags: out: bits of &enum gmem_provider_flags
  * @provider_name: out: NUL-terminated
- * @map_access: out: which combinations of access the provider can enforce: bit
- *	(r | w << 1 | x << 2) is set if it can do that one
+ * @map_access: out: combinations of access that the provider can enforce: bit
+ *	(r | w << 1 | x << 2) is set if it can enforce that combination
  * @reserved: out: 0
  */
 struct gmem_info {
@@ -214,17 +253,17 @@ struct gmem_info {
 	__u32 reserved;
 };
 
-/** GMEM_INFO - ioctl on /dev/gmem: what the module and a provider can do */
+/** GMEM_INFO - ioctl on /dev/gmem: describe the module and one provider */
 #define GMEM_INFO _IO(GMEM_IOCTL_TYPE, 0x80)
 
 /**
- * enum gmem_policy - what a host access to a lent page does
+ * enum gmem_policy - effect of a host access to a lent page
  * @GMEM_POLICY_ALLOW: the page comes back with its contents
  * @GMEM_POLICY_SCRUB: the page comes back zeroed
  * @GMEM_POLICY_DENY: the access fails (SIGBUS, -EACCES) and the page stays lent
  *
- * A page that comes back because its binding or its VM goes is zeroed under
- * both scrub and deny.
+ * When a binding or its VM goes, its lent pages come back under every policy:
+ * with their contents under ALLOW, zeroed under SCRUB and DENY.
  */
 enum gmem_policy {
 	GMEM_POLICY_ALLOW = 0,
@@ -236,8 +275,8 @@ enum gmem_policy {
  * struct gmem_vm_create - argument of GMEM_VM_CREATE
  * @size: sizeof(struct gmem_vm_create)
  * @flags: must be 0
- * @provider_name: NUL-terminated; empty for the default; -EOPNOTSUPP if the
- *	host has no such provider
+ * @provider_name: NUL-terminated; empty for the provider of GMEM_CREATE_VM;
+ *	-EOPNOTSUPP if the host has no such provider
  * @policy: one of &enum gmem_policy
  * @guest_addr_bits: width of the guest address space; 0 for the widest
  */
@@ -273,19 +312,26 @@ struct gmem_mem_from_secret {
 /**
  * GMEM_MEM_FROM_SECRET - ioctl on /dev/gmem: create a guestmem of secret memory
  *
- * The guestmem takes the pages of the file over, which the kernel doesn't have in its
- * linear map, and closes the descriptor: set the file's size, map it, touch every page,
- * unmap it, and hand it in. Where the host loses access to what is lent, this keeps a
- * stray access of the kernel's from reaching it.
+ * The kernel doesn't have the pages of a memfd_secret() file in its linear map.
+ * So a stray access of the kernel can't reach them, where the host loses access
+ * to lent pages. The guestmem takes over the pages of @secret_fd, and the call
+ * closes the descriptor. To prepare the file: set its size, map it, touch every
+ * page, unmap it.
  *
- * Such a guestmem has all its pages from the start (no hole can be punched: -EOPNOTSUPP)
- * and no huge ones; the kernel can't use it for system calls that pin memory, such as
- * O_DIRECT (-EFAULT); and only some providers take it (MAP_MEM: -EOPNOTSUPP).
+ * Such a guestmem has all its pages from the start, and no hole can be punched
+ * (-EOPNOTSUPP). It has no huge pages. The kernel can't use it for system calls
+ * that pin memory, such as O_DIRECT (-EFAULT). Only some providers take it
+ * (GMEM_VM_MAP_MEM: else -EOPNOTSUPP).
  *
- * Return: a guestmem descriptor. -EBADF, -EINVAL if @secret_fd is not such a file or has
- * no size in whole pages, -EBUSY if it is mapped or has other descriptors, -ENODATA if
- * pages are missing, -EOPNOTSUPP if the kernel has them in its linear map all the same.
- * On failure the descriptor stays open.
+ * Return: a guestmem descriptor. -EBADF if @secret_fd isn't open; -EINVAL if it
+ * isn't such a file, or its size isn't in whole pages or is 0; -EBUSY if it is
+ * mapped or has other descriptors; -ENODATA if pages are missing; -EOPNOTSUPP
+ * if the kernel has the pages in its linear map nevertheless.
+ *
+ * On failure the descriptor stays open, with two exceptions. Both come late in
+ * the call, when the descriptor is closed already: another thread has taken a
+ * reference to the file during the call (-EBUSY), or there is no memory for the
+ * guestmem (-ENOMEM).
  */
 #define GMEM_MEM_FROM_SECRET _IO(GMEM_IOCTL_TYPE, 0x83)
 
@@ -297,8 +343,8 @@ struct gmem_mem_from_secret {
  * @mems: out: guestmems that exist
  * @bindings: out: bindings that exist
  * @lent_pages: out: pages lent now
- * @leaked_pages: out: pages that a provider refused to give back when their VM
- *	went; they stay out of use until the host reboots
+ * @leaked_pages: out: pages that a provider refused to give back at the end of
+ *	their VM; they stay out of use until the host reboots
  * @lends: out: pages lent since the module was loaded
  * @reclaims: out: pages taken back since the module was loaded
  * @refused: out: guest accesses refused since the module was loaded
@@ -327,8 +373,9 @@ struct gmem_stats {
  * @length: bytes; not 0
  * @nr_pages: out: pages that the call unbound, took back or provided
  *
- * @guest_addr and @length are multiples of the page size; where the range ends
- * inside a binding of a guestmem with huge pages, of the huge page size.
+ * @guest_addr and @length are multiples of the page size. An end of the range
+ * that lies inside a binding of a guestmem with huge pages is aligned to the
+ * huge page size.
  */
 struct gmem_vm_range {
 	__u32 size;
@@ -341,10 +388,10 @@ struct gmem_vm_range {
 /**
  * GMEM_VM_UNMAP - ioctl on a VM: unbind a guest range
  *
- * The range may span bindings and holes and may begin and end inside a binding,
- * which is then trimmed or split. Pages that the guest holds are taken back
- * first; if one can't be, the call fails and every binding is as before. A range
- * without any binding is no error: @nr_pages is then 0.
+ * The range may span bindings and holes. It may begin and end inside a binding,
+ * which the call trims or splits. The call first takes back the pages that the
+ * guest holds; if one can't be taken back, the call fails and every binding is
+ * as before. A range without any binding is no error: @nr_pages is then 0.
  */
 #define GMEM_VM_UNMAP _IO(GMEM_IOCTL_TYPE, 0x90)
 
@@ -352,18 +399,18 @@ struct gmem_vm_range {
  * GMEM_VM_RECLAIM - ioctl on a VM: take the lent pages of a range back now
  *
  * The bindings stay: the guest's next access lends the page again. Under
- * GMEM_POLICY_SCRUB the pages are zeroed, under GMEM_POLICY_DENY the call is
- * -EACCES. If it fails half-way, @nr_pages says how many pages came back.
+ * GMEM_POLICY_SCRUB the call zeroes the pages; under GMEM_POLICY_DENY it is
+ * -EACCES. If the call fails half-way, @nr_pages is the number of pages that
+ * came back; they stay with the host.
  */
 #define GMEM_VM_RECLAIM _IO(GMEM_IOCTL_TYPE, 0x91)
 
 /**
  * GMEM_VM_POPULATE - ioctl on a VM: provide a range ahead of the guest's use
  *
- * Every page of the range is allocated and provided, lent or shared as its
- * binding says. -ENOENT if part of the range is unbound (checked first). If the
- * call fails half-way, @nr_pages says how many pages, from the first, are
- * provided now; they stay so.
+ * The call allocates and provides every page of the range, lent or shared as
+ * its binding says. -ENOENT if part of the range is unbound (checked first). If
+ * the call fails half-way, the first @nr_pages pages are provided and stay so.
  */
 #define GMEM_VM_POPULATE _IO(GMEM_IOCTL_TYPE, 0x92)
 
@@ -389,11 +436,14 @@ struct gmem_binding_info {
  * struct gmem_vm_query - argument of GMEM_VM_QUERY
  * @size: sizeof(struct gmem_vm_query)
  * @nr_entries: in: room at @entries; out: entries written
- * @guest_addr: in: where to begin; out: where the next call should begin
- * @length: in: bytes to look at; out: bytes left to look at, 0 when done
+ * @guest_addr: in: first address of the range; out: first address for the next
+ *	call
+ * @length: in: bytes of the range; out: bytes left for the next call, 0 when
+ *	done
  * @entries: address of an array of &struct gmem_binding_info
  *
- * Bindings that touch the range are reported whole, in ascending order.
+ * The call reports each binding that touches the range as a whole, in ascending
+ * order.
  */
 struct gmem_vm_query {
 	__u32 size;
@@ -419,7 +469,7 @@ enum gmem_access {
 };
 
 /**
- * enum gmem_fault_reason - why a guest access was refused
+ * enum gmem_fault_reason - reason for the refusal of a guest access
  * @GMEM_FAULT_UNBOUND: no binding at the address
  * @GMEM_FAULT_STALE: the address is bound, but the touched piece of the window
  *	was mapped for something else: map it again
@@ -444,7 +494,8 @@ enum gmem_fault_reason {
 
 /**
  * struct gmem_fault_info - a refused guest access, or a row of equal ones
- * @seq: number of the last access of the row; a VM counts them from 1
+ * @seq: number of the last access of the row; a VM numbers refused accesses
+ *	from 1
  * @guest_addr: page-aligned guest address
  * @access: bits of &enum gmem_access
  * @reason: one of &enum gmem_fault_reason
@@ -465,10 +516,10 @@ struct gmem_fault_info {
  * struct gmem_vm_faults - argument of GMEM_VM_FAULTS
  * @size: sizeof(struct gmem_vm_faults)
  * @nr_entries: in: room at @entries; out: entries written
- * @seq: in: report only rows whose number is higher; 0 for all; out: the last
- *	number reported (unchanged if nothing is newer): pass it next time. A row
- *	that has grown since is reported again, under its new number.
- * @lost: out: accesses with a number above @seq whose row was overwritten
+ * @seq: in: report only rows with a higher number; 0 for all. out: the last
+ *	number reported, for the next call; unchanged if there is no newer row.
+ *	A row that has grown since then is reported again, with its new number.
+ * @lost: out: number of accesses after @seq whose row was overwritten
  * @entries: address of an array of &struct gmem_fault_info
  */
 struct gmem_vm_faults {
@@ -507,7 +558,7 @@ struct gmem_vm_set_policy {
  * @shared: out: pages that a guest has used through a shared binding
  * @leaked: out: pages that neither has: their provider never gave them back
  *
- * The five sum up to the pages of @length.
+ * The five counts sum up to the pages of @length.
  */
 struct gmem_mem_query {
 	__u32 size;

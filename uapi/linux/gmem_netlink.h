@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
 /*
- * gmem: the generic netlink family, for a host's operator: what guest memory there
- * is, who has it, and what happens to it. Documentation/netlink/specs/gmem.yaml is
- * its specification and describes every attribute; a test compares the two.
+ * gmem: the generic netlink family. It shows a host's operator all guest memory,
+ * its owners and its events. Documentation/netlink/specs/gmem.yaml specifies the
+ * family and describes every attribute; a test compares the two files.
  */
 #ifndef _UAPI_LINUX_GMEM_NETLINK_H
 #define _UAPI_LINUX_GMEM_NETLINK_H
@@ -11,22 +11,21 @@
 #define GMEM_FAMILY_VERSION 1
 
 /**
- * enum gmem_event - what happened
- * @GMEM_EVENT_OVERRUN: the queue was full; LOST says how many events are missing
- * @GMEM_EVENT_VM_CREATED: a VM was made
+ * enum gmem_event - types of events
+ * @GMEM_EVENT_OVERRUN: the queue was full; LOST is the number of missing events
+ * @GMEM_EVENT_VM_CREATED: a VM was created
  * @GMEM_EVENT_VM_DESTROYED: a VM is gone, after all its bindings
- * @GMEM_EVENT_MEM_CREATED: a guestmem was made
+ * @GMEM_EVENT_MEM_CREATED: a guestmem was created
  * @GMEM_EVENT_MEM_DESTROYED: a guestmem is gone
  * @GMEM_EVENT_MAP: a guest range was bound to a guestmem range
  * @GMEM_EVENT_UNMAP: a guest range was unbound
  * @GMEM_EVENT_LEND: pages went from the host to a guest
- * @GMEM_EVENT_SHARE: a guest has used pages through a shared binding, the first
- *	to do so
+ * @GMEM_EVENT_SHARE: a guest is the first to use pages through a shared binding
  * @GMEM_EVENT_RECLAIM: lent pages came back to the host
- * @GMEM_EVENT_RECLAIM_REFUSED: pages could not be taken back; who had them still
- *	does
- * @GMEM_EVENT_LEAK: a VM is gone and its provider kept pages; they are lost until
- *	reboot
+ * @GMEM_EVENT_RECLAIM_REFUSED: pages could not be taken back; the guest keeps
+ *	them
+ * @GMEM_EVENT_LEAK: a VM is gone and its provider kept pages; they are lost
+ *	until reboot
  * @GMEM_EVENT_HWPOISON: memory of a guestmem broke
  * @GMEM_EVENT_REFUSED: a guest access was refused
  */
@@ -48,12 +47,12 @@ enum gmem_event {
 };
 
 /**
- * enum gmem_reclaim_cause - why pages were to come back
- * @GMEM_RECLAIM_CAUSE_HOST: the host wanted to use them
- * @GMEM_RECLAIM_CAUSE_PUNCH: they were to be freed
- * @GMEM_RECLAIM_CAUSE_UNBIND: their binding went
- * @GMEM_RECLAIM_CAUSE_TEARDOWN: their VM went
- * @GMEM_RECLAIM_CAUSE_POISON: they broke
+ * enum gmem_reclaim_cause - reasons to take pages back
+ * @GMEM_RECLAIM_CAUSE_HOST: the host wants to use the pages
+ * @GMEM_RECLAIM_CAUSE_PUNCH: a hole is punched over the pages
+ * @GMEM_RECLAIM_CAUSE_UNBIND: the binding of the pages goes
+ * @GMEM_RECLAIM_CAUSE_TEARDOWN: the VM goes
+ * @GMEM_RECLAIM_CAUSE_POISON: the pages broke
  */
 enum gmem_reclaim_cause {
 	GMEM_RECLAIM_CAUSE_HOST = 1,
@@ -63,7 +62,7 @@ enum gmem_reclaim_cause {
 	GMEM_RECLAIM_CAUSE_POISON,
 };
 
-/* Of GMEM_CMD_VM_GET. */
+/* Attributes of GMEM_CMD_VM_GET. */
 enum {
 	GMEM_A_VM_ID = 1,		/* u32 */
 	GMEM_A_VM_PROVIDER,		/* string */
@@ -81,7 +80,7 @@ enum {
 	GMEM_A_VM_MAX = (__GMEM_A_VM_MAX - 1)
 };
 
-/* In GMEM_A_VM_DETAIL. */
+/* Attributes in GMEM_A_VM_DETAIL. */
 enum {
 	GMEM_A_DETAIL_NAME = 1,		/* string */
 	GMEM_A_DETAIL_VALUE,		/* u64 */
@@ -91,7 +90,7 @@ enum {
 	GMEM_A_DETAIL_MAX = (__GMEM_A_DETAIL_MAX - 1)
 };
 
-/* Of GMEM_CMD_BINDING_GET. */
+/* Attributes of GMEM_CMD_BINDING_GET. */
 enum {
 	GMEM_A_BINDING_VM_ID = 1,	/* u32 */
 	GMEM_A_BINDING_MEM_ID,		/* u64 */
@@ -105,7 +104,7 @@ enum {
 	GMEM_A_BINDING_MAX = (__GMEM_A_BINDING_MAX - 1)
 };
 
-/* Of GMEM_CMD_MEM_GET. */
+/* Attributes of GMEM_CMD_MEM_GET. */
 enum {
 	GMEM_A_MEM_ID = 1,		/* u64 */
 	GMEM_A_MEM_SIZE,		/* u64, bytes */
@@ -121,7 +120,7 @@ enum {
 	GMEM_A_MEM_MAX = (__GMEM_A_MEM_MAX - 1)
 };
 
-/* Of GMEM_CMD_STATS_GET: the members of struct gmem_stats. */
+/* Attributes of GMEM_CMD_STATS_GET: the members of struct gmem_stats. */
 enum {
 	GMEM_A_STATS_VMS = 1,		/* u64, as all below */
 	GMEM_A_STATS_MEMS,
@@ -137,7 +136,7 @@ enum {
 	GMEM_A_STATS_MAX = (__GMEM_A_STATS_MAX - 1)
 };
 
-/* Of GMEM_CMD_EVENT. */
+/* Attributes of GMEM_CMD_EVENT. */
 enum {
 	GMEM_A_EVENT_SEQ = 1,		/* u64 */
 	GMEM_A_EVENT_TYPE,		/* u32, enum gmem_event */

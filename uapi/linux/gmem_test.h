@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
 /*
- * The call that drives the mock provider. It exists only in a module built with
- * GMEM_TEST=1 and is no part of the ABI.
+ * The call that drives the mock provider. Only a module built with GMEM_TEST=1
+ * has it. It is not part of the ABI.
  */
 #ifndef _UAPI_LINUX_GMEM_TEST_H
 #define _UAPI_LINUX_GMEM_TEST_H
@@ -9,18 +9,18 @@
 #include <linux/gmem.h>
 
 /**
- * enum gmem_test_op - what GMEM_TEST does
+ * enum gmem_test_op - operations of GMEM_TEST
  * @GMEM_TEST_ACCESS: access memory as the guest: @length bytes at @guest_addr,
  *	not across a page boundary, to or from @buffer. -EFAULT if the access is
- *	refused (the reason is in GMEM_VM_FAULTS).
- * @GMEM_TEST_FAIL: let the @nth next pass of @point, and the @times - 1 passes
- *	behind it, fail. @nth 0 switches the point off.
- * @GMEM_TEST_LOOKUP: report in @provided what the second stage holds at
- *	@guest_addr, and in @length how many pages it holds in all
- * @GMEM_TEST_HOLD_EVENTS: @nth not 0: let events pile up in the module; 0: send
- *	them again
- * @GMEM_TEST_HOLD_RECLAIM: @nth not 0: taking back the page at @guest_addr waits; 0: it
- *	goes on, as it does by itself after a minute
+ *	refused (GMEM_VM_FAULTS has the reason).
+ * @GMEM_TEST_FAIL: fail @times passes of @point in a row, beginning with the
+ *	@nth next one. @nth 0 switches the point off.
+ * @GMEM_TEST_LOOKUP: report in @provided the guest's rights at @guest_addr in
+ *	the second stage, and in @length the number of pages in it
+ * @GMEM_TEST_HOLD_EVENTS: @nth not 0: keep events in the module; 0: send them
+ *	again
+ * @GMEM_TEST_HOLD_RECLAIM: @nth not 0: a reclaim of the page at @guest_addr
+ *	waits; 0: it continues. After a minute it continues by itself.
  */
 enum gmem_test_op {
 	GMEM_TEST_ACCESS = 1,
@@ -31,11 +31,11 @@ enum gmem_test_op {
 };
 
 /**
- * enum gmem_test_point - where the mock can fail
- * @GMEM_TEST_DONATE: first half of providing a page: host gives it away
- * @GMEM_TEST_MAP: second half: it appears in the guest. A failure here hands the
- *	page back, which is a pass of GMEM_TEST_RECLAIM.
- * @GMEM_TEST_RECLAIM: taking a page back
+ * enum gmem_test_point - points where the mock can fail
+ * @GMEM_TEST_DONATE: first half of providing a page: the host gives it away
+ * @GMEM_TEST_MAP: second half: the page appears in the guest. A failure here
+ *	hands the page back, which is a pass of GMEM_TEST_RECLAIM.
+ * @GMEM_TEST_RECLAIM: the host takes a page back
  */
 enum gmem_test_point {
 	GMEM_TEST_DONATE = 0,
@@ -44,7 +44,7 @@ enum gmem_test_point {
 #define GMEM_TEST_NR_POINTS 3
 };
 
-/* Bits of gmem_test.provided, beside those of enum gmem_access. */
+/* Bits of gmem_test.provided, besides those of enum gmem_access. */
 #define GMEM_TEST_PROVIDED_LENT (1UL << 8)
 
 /**
@@ -56,10 +56,11 @@ enum gmem_test_point {
  * @buffer: ACCESS: address of the caller's bytes
  * @access: ACCESS: one bit of &enum gmem_access; EXEC reads
  * @point: FAIL: one of &enum gmem_test_point
- * @nth: FAIL: which pass fails, from 1; HOLD_EVENTS, HOLD_RECLAIM: on or off
- * @times: FAIL: how many passes fail in a row
- * @provided: LOOKUP, out: 0 if nothing is provided there, else what the guest
- *	may do, and GMEM_TEST_PROVIDED_LENT
+ * @nth: FAIL: number of the pass that fails, from 1; HOLD_EVENTS,
+ *	HOLD_RECLAIM: on or off
+ * @times: FAIL: number of passes that fail in a row
+ * @provided: LOOKUP, out: 0 if nothing is provided there, else the guest's
+ *	rights, and GMEM_TEST_PROVIDED_LENT for lent memory
  * @reserved: 0
  */
 struct gmem_test {
