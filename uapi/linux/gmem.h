@@ -588,13 +588,14 @@ struct gmem_mem_query {
  * - Any other range maps nothing: every touch is refused (SIGBUS; KVM_RUN fails
  *   with EFAULT) and recorded for GMEM_VM_FAULTS.
  *
- * So a VMM maps the guest's whole address space once, gives that range to KVM as
- * one memslot, and maps again with MAP_FIXED, over the same memory, whatever it
- * binds or unbinds; KVM follows by itself. Touches of a window whose binding is
- * gone are refused, until the same guestmem range is bound there again.
- * A window holds its VM: the VM ends when its descriptors and windows are gone.
- * A child process inherits windows only with MADV_DOFORK, and they are in no core
- * dump. mprotect() can take write access away, but not give it: -EACCES; map again.
+ * So a VMM maps the guest's whole address space once, gives that range to KVM
+ * as one memslot, and maps again with MAP_FIXED, over the same memory, whatever
+ * it binds or unbinds; KVM follows by itself. Touches of a window whose binding
+ * is gone are refused, until the same guestmem range is bound there again. A
+ * window holds its VM: the VM ends when its descriptors and windows are gone. A
+ * child process inherits windows only with MADV_DOFORK, and they are in no core
+ * dump. mprotect() can take write access away, but not give it: -EACCES; map
+ * again.
  */
 
 #endif /* _UAPI_LINUX_GMEM_H */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
 /*
- * gmem: the generic netlink family. It shows a host's operator all guest memory,
- * its owners and its events. Documentation/netlink/specs/gmem.yaml specifies the
- * family and describes every attribute; a test compares the two files.
+ * gmem: the generic netlink family. It shows a host's operator all guest
+ * memory, its owners and its events. Documentation/netlink/specs/gmem.yaml
+ * specifies the family and describes every attribute; a test compares the two
+ * files.
  */
 #ifndef _UAPI_LINUX_GMEM_NETLINK_H
 #define _UAPI_LINUX_GMEM_NETLINK_H
