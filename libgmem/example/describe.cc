@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The library from outside its tree: what this host's gmem can do, or why it can't be
-// asked. With an argument, that device instead of /dev/gmem.
+// Uses the library from outside its tree: prints the abilities of this host's gmem, or the reason
+// why it can't. An argument names another device than /dev/gmem.
 #include <cstdio>
 #include <memory>
 #include <string>

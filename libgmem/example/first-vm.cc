@@ -19,7 +19,7 @@ constexpr char kGuestCode[] =  // mov si, 0x1012; 1: lodsb; test al, al; jz 2; o
     "Hello from the guest!\n";
 
 int main() {
-  // 1 MiB of memory made for guests. Until a guest uses it, the host may.
+  // 1 MiB of memory for guests. The host may use a page until a guest uses it.
   const gmem::Device device = OrDie(gmem::Device::Open());
   const gmem::GuestMemory memory = OrDie(device.CreateGuestMemory(gmem::MiB(1)));
   const gmem::Mapping host = OrDie(memory.Map());
@@ -48,12 +48,12 @@ int main() {
   regs.rip = kStart.value();
   OrDie(ioctl(vcpu.get(), KVM_SET_REGS, &regs), "KVM_SET_REGS");
 
-  // Run it, and print what it sends, until it halts.
+  // Run it and print the bytes that it sends, until it halts.
   while (OrDie(ioctl(vcpu.get(), KVM_RUN, 0), "KVM_RUN") == 0 && run->exit_reason == KVM_EXIT_IO)
     std::putchar(shared.data()[run->io.data_offset]);
   if (run->exit_reason != KVM_EXIT_HLT) Die(absl::InternalError("the guest didn't halt"));
 
-  // The guest has what it used; the host's touch takes a page back.
+  // The guest has the pages that it used; the host's touch takes one back.
   std::printf("pages lent: %d\n", static_cast<int>(OrDie(memory.Query()).lent));
   std::printf("result: %d\n", host.data()[kResult.value()]);
   std::printf("pages lent: %d\n", static_cast<int>(OrDie(memory.Query()).lent));

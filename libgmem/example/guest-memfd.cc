@@ -18,7 +18,7 @@ constexpr uint8_t kGuestCode[] =
     "\xc6\x06\x00\x20\x2a"  // 1000  mov byte [0x2000], 42
     "\xf4";                 // 1005  hlt
 
-// Runs a new vCPU of a VM, from kStart on, until it exits; returns the reason.
+// Runs a new vCPU of a VM from kStart until it exits; returns the exit reason.
 uint32_t Run(int kvm, int vm) {
   const gmem::UniqueFd vcpu(OrDie(ioctl(vm, KVM_CREATE_VCPU, 0), "KVM_CREATE_VCPU"));
   const int run_size = OrDie(ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0), "KVM_GET_VCPU_MMAP_SIZE");

@@ -19,7 +19,7 @@
 #include "gmem/window.h"
 #include "or_die.h"
 
-// One process plays a guest: a touch of a window counts as the guest's.
+// The process plays a guest, too: a touch of a window counts as the guest's.
 constexpr size_t kGuestByte = 0x5000;
 
 void PrintLent(const char* who, const gmem::GuestMemory& memory) {
@@ -32,10 +32,10 @@ struct Guest {
   gmem::GuestMemory memory;
 };
 
-// The old VMM: a VM, whose guest has used one page.
+// The old VMM: a VM whose guest has used one page.
 Guest Begin() {
   const gmem::Device device = OrDie(gmem::Device::Open());
-  // kDeny, so that no host can look at the page, the new VMM's neither.
+  // kDeny: no host process can look at the page, not even the new VMM.
   Guest guest = {OrDie(device.CreateVm({.policy = gmem::ReclaimPolicy::kDeny})),
                  OrDie(device.CreateGuestMemory(gmem::MiB(1)))};
   OrDie(guest.vm.Map(guest.memory, {.size = guest.memory.size()}));
@@ -45,8 +45,8 @@ Guest Begin() {
   return guest;
 }
 
-// The new VMM: the same VM, with its bindings and what is lent. It makes a window, and a
-// KVM VM with a memslot on it, of its own.
+// The new VMM: the same VM, with its bindings and its lent pages. It makes its own window, and its
+// own KVM VM with a memslot on the window.
 void GoOn(gmem::UniqueFd vm_fd, gmem::UniqueFd memory_fd) {
   const gmem::Vm vm = OrDie(gmem::Vm::Adopt(std::move(vm_fd)));
   const gmem::GuestMemory memory = OrDie(gmem::GuestMemory::Adopt(std::move(memory_fd)));
@@ -58,7 +58,7 @@ void GoOn(gmem::UniqueFd vm_fd, gmem::UniqueFd memory_fd) {
   std::printf("new VMM: the guest's byte: %d\n", window.data()[kGuestByte]);
 }
 
-// One program after the other, in the same process.
+// By exec(): one program after the other in the same process.
 void Exec(const Guest& guest) {
   gmem::kvm::FdTable table;
   OrDie(table.Save("vm", guest.vm.fd()));
@@ -114,7 +114,7 @@ void Receive(int socket) {
   GoOn(gmem::UniqueFd(fds[0]), gmem::UniqueFd(fds[1]));
 }
 
-// Two processes: the child is the old VMM, and gone when the parent goes on.
+// Over a socket: the child is the old VMM, and has ended when the parent continues.
 void OverSocket() {
   int ends[2];
   OrDie(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), "socketpair");

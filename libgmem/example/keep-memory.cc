@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A service whose VM outlives it: systemd keeps the descriptors while it restarts.
+// A service whose VM outlives it: systemd keeps the descriptors while the service restarts.
 // Documentation/libgmem/fd-store.rst goes through it.
 #include <cstdio>
 #include <cstdlib>
@@ -19,7 +19,7 @@ struct Guest {
   gmem::GuestMemory memory;
 };
 
-// The first start: make a VM, and have it kept before the guest runs.
+// The first start: make a VM, and let systemd keep it before the guest runs.
 Guest Begin() {
   const gmem::Device device = OrDie(gmem::Device::Open());
   Guest guest = {OrDie(device.CreateVm()), OrDie(device.CreateGuestMemory(gmem::MiB(1)))};
@@ -32,7 +32,7 @@ Guest Begin() {
 }
 
 int main() {
-  // Before anything else is opened.
+  // Before the program opens anything else.
   gmem::kvm::FdTable table = OrDie(gmem::kvm::FdTable::Inherit(getenv));
   unsetenv(gmem::kvm::FdTable::kVariable);
   const bool is_new = table.Find("vm") < 0;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// lend-image FILE: puts a kernel image into guest memory and lends it, so that the host
-// loses it to the guest. Documentation/libgmem/lend-image.rst goes through it.
+// lend-image FILE: puts a kernel image into guest memory and lends it to a guest: the host loses
+// it. Documentation/libgmem/lend-image.rst goes through it.
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -11,12 +11,12 @@
 #include "gmem/device.h"
 #include "or_die.h"
 
-// Where the image begins: in the guest memory, and as this memory begins at guest
-// address 0, for the guest.
+// The place of the image in the guest memory. The memory begins at guest address 0, so this is the
+// guest's address, too.
 constexpr gmem::ByteOffset kImage = gmem::ByteOffset(0) + gmem::MiB(1);
 
-// Reads all of a file into guest memory: not a byte of it passes through other memory
-// of this process. Returns the range it takes, in whole pages.
+// Reads a whole file into guest memory, without a copy in other memory of this process. Returns
+// the range of the image, in whole pages.
 gmem::ByteRange Load(const char* path, const gmem::GuestMemory& memory) {
   const gmem::UniqueFd file(OrDie(open(path, O_RDONLY | O_CLOEXEC), path));
   struct stat st;
@@ -24,7 +24,7 @@ gmem::ByteRange Load(const char* path, const gmem::GuestMemory& memory) {
   const uint64_t page = memory.page_size().value();
   const gmem::ByteSize size((static_cast<uint64_t>(st.st_size) + page - 1) / page * page);
 
-  // Refused by Map(), with a message, if the image is empty or doesn't fit.
+  // Map() fails, with a message, if the image is empty or doesn't fit.
   const gmem::Mapping target = OrDie(memory.Map({kImage, size}));
   size_t done = 0;
   while (done < target.size()) {
@@ -35,8 +35,8 @@ gmem::ByteRange Load(const char* path, const gmem::GuestMemory& memory) {
   return {kImage, size};
 }
 
-// Can this process read there? A load could end it with SIGBUS; the kernel, which reads
-// on its behalf here, gives an error instead.
+// Can this process read there? A load could end the process with SIGBUS. A system call that reads
+// there returns an error instead.
 bool CanRead(const uint8_t* address) {
   int ends[2];
   OrDie(pipe2(ends, O_CLOEXEC), "pipe2");
@@ -59,7 +59,7 @@ int main(int argc, char** argv) {
   PrintCounts("loaded", memory, image);
   std::printf("readable: %s\n", CanRead(host.data()) ? "yes" : "no");
   {
-    // kDeny: the host can't take back what it has lent.
+    // kDeny: the host can't take back the pages that it has lent.
     const gmem::Vm vm = OrDie(device.CreateVm({.policy = gmem::ReclaimPolicy::kDeny}));
     OrDie(vm.Map(memory, {.size = memory.size(), .mode = gmem::MapMode::kLend}));
     const gmem::GuestRange guest = {gmem::GuestAddress(kImage.value()), image.size};
@@ -70,7 +70,7 @@ int main(int argc, char** argv) {
     const absl::Status status = vm.Reclaim(guest);
     std::printf("reclaim: %s\n", absl::StatusCodeToString(status.code()).c_str());
   }
-  // The VM is gone, and so is what was lent under kDeny: the pages come back zeroed.
+  // The VM is gone. Its pages were lent under kDeny, so they come back zeroed.
   PrintCounts("VM gone", memory, image);
   for (const uint8_t byte : host.span()) {
     if (byte != 0) Die(absl::InternalError("the image is still there"));

@@ -15,10 +15,10 @@
 #include "gmem/window.h"
 #include "or_die.h"
 
-// A device's cache of a file: the guest asks for a part, and finds it in the region.
+// A device's cache of a file: the guest asks for a part of the file and finds it in the region.
 class FileCache {
  public:
-  // @mapper is the device's region of guest memory, whatever the VM's memory is made of.
+  // @mapper is the device's region of guest memory, over any kind of VM.
   FileCache(gmem::MemoryMapper* mapper, int file) : mapper_(mapper), file_(file) {}
 
   absl::Status Fetch(gmem::ByteOffset part, gmem::ByteOffset where, gmem::ByteSize size) {
@@ -66,11 +66,11 @@ int main() {
   std::printf("the guest reads: %s\n", guest + 0x8000);
   std::printf("the guest reads: %s\n", guest + 0x9000);
 
-  // Who writes to the file writes to the guest's memory: it is the same pages.
+  // A write to the file is a write to the guest's memory: they are the same pages.
   OrDie(pwrite(file.get(), "PAGE", 4, 0x1000), "pwrite");
   std::printf("the guest reads: %s\n", guest + 0x8000);
 
-  // A place is free again once what is there is unmapped, as a whole.
+  // A place is free again when its piece is unmapped, as a whole.
   const absl::Status refused =
       cache.Fetch(gmem::ByteOffset(0), gmem::ByteOffset(0x9000), gmem::KiB(4));
   std::printf("%s\n", absl::IsAlreadyExists(refused) ? "the place is taken" : "?");

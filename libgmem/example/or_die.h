@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// For programs as small as these: an error is printed, and is the end.
+// For programs as small as the examples: an error is printed and ends the program.
 #ifndef GMEM_EXAMPLE_OR_DIE_H_
 #define GMEM_EXAMPLE_OR_DIE_H_
 
@@ -20,14 +20,14 @@ inline void OrDie(const absl::Status& status) {
   if (!status.ok()) Die(status);
 }
 
-// The value, if there is one.
+// Returns the value, if there is one.
 template <typename T>
 T OrDie(absl::StatusOr<T> result) {
   if (!result.ok()) Die(result.status());
   return *std::move(result);
 }
 
-// For system calls: what they return, if that isn't -1.
+// For system calls: returns their result, if that isn't -1.
 template <typename Result>
 Result OrDie(Result result, const char* call) {
   if (result == -1) Die(absl::ErrnoToStatus(errno, call));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// service-manager PROGRAM: as much of systemd as its file descriptor store is. Runs the
-// program twice, and hands it the second time what it stored the first time.
+// service-manager PROGRAM: plays systemd's file descriptor store. It runs the program twice, and
+// gives the second run the descriptors that the first run stored.
 #include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -17,7 +17,7 @@
 #include "gmem/unique_fd.h"
 #include "or_die.h"
 
-// A name as systemd's, in no folder.
+// An abstract name of a socket, like systemd's.
 constexpr char kAddress[] = "@gmem/notify";
 
 struct Stored {
@@ -60,19 +60,19 @@ bool Receive(int listener, std::string& text, gmem::UniqueFd& fd) {
 
 void Keep(const std::string& text, gmem::UniqueFd fd, std::vector<Stored>& store) {
   const size_t name = text.find("FDNAME=");
-  // What comes with anything else is closed: so a barrier is answered.
+  // Close any other descriptor: this answers a barrier.
   if (text.find("FDSTORE=1") == std::string::npos || name == std::string::npos) return;
   const size_t begin = name + std::strlen("FDNAME=");
   store.push_back({text.substr(begin, text.find('\n', begin) - begin), std::move(fd)});
 }
 
-// In the child: what is stored becomes descriptors 3, 4, ...
+// In the child: the stored descriptors become 3, 4, ...
 void Start(const char* program, const std::vector<Stored>& store) {
   std::string names;
   std::vector<int> copies;
   for (const Stored& stored : store) {
     names += (names.empty() ? "" : ":") + stored.name;
-    // Out of the way of the numbers that they are to have.
+    // Keep clear of the numbers that the descriptors get below.
     copies.push_back(OrDie(fcntl(stored.fd.get(), F_DUPFD_CLOEXEC, 100), "fcntl"));
   }
   for (size_t i = 0; i < copies.size(); ++i) {

@@ -16,10 +16,10 @@
 
 constexpr uint32_t kSlots = 64;
 
-// As it lies in memory. Zeroes are an empty ring.
+// The layout in memory. Zeroes are an empty ring.
 struct Ring {
-  std::atomic<uint32_t> head;  // how many the guest has put in
-  std::atomic<uint32_t> tail;  // how many the back-end has taken out
+  std::atomic<uint32_t> head;  // messages that the guest has put in
+  std::atomic<uint32_t> tail;  // messages that the back-end has taken out
   uint32_t slots[kSlots];
 };
 static_assert(std::atomic<uint32_t>::is_always_lock_free);
@@ -27,7 +27,7 @@ static_assert(std::atomic<uint32_t>::is_always_lock_free);
 constexpr gmem::GuestAddress kRing(0x100000);
 constexpr gmem::ByteSize kRingSize = gmem::KiB(4);
 
-// A process of its own, which gets the ring's memory and nothing else of the guest's.
+// The back-end process, which gets the memory of the ring and no other memory of the guest.
 int BackEnd(gmem::UniqueFd ring_fd, int kick) {
   const gmem::GuestMemory memory = OrDie(gmem::GuestMemory::Adopt(std::move(ring_fd)));
   const gmem::Mapping mapping = OrDie(memory.Map());

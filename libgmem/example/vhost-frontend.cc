@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The front-end of a vhost-user-blk device: asks its size, starts and stops a virtqueue.
+// The front-end of a vhost-user-blk device: asks for its size, starts and stops a virtqueue.
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Prints what happens to the host's VMs and their memory, while a VM comes and goes.
+// Prints the events of the host's VMs and their memory, while a VM comes and goes.
 // Documentation/libgmem/watch-events.rst goes through it.
 #include <poll.h>
 
@@ -21,8 +21,8 @@ void Print(const gmem::Event& event) {
   std::cout << "\n";
 }
 
-// A VM whose life is watched. This process plays the guest: a touch of a window counts as
-// the guest's.
+// Creates and ends the VM that this program watches. The process plays the guest: a touch of a
+// window counts as the guest's.
 void LiveAndDie() {
   const gmem::Device device = OrDie(gmem::Device::Open());
   const gmem::GuestMemory memory = OrDie(device.CreateGuestMemory(gmem::MiB(1)));
@@ -36,7 +36,7 @@ void LiveAndDie() {
 
 int main() {
   gmem::Monitor monitor = OrDie(gmem::Monitor::Open());
-  // First subscribe, then ask: what happens in between is an event.
+  // First subscribe, then ask: a change in between is an event.
   OrDie(monitor.Subscribe());
   std::cout << OrDie(monitor.Vms()).size() << " VMs\n";
 
