@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Measures gmem against what a VMM would use instead, each row as a ratio of two
-// things measured in one run, alternately, by their medians. Prints what it
-// measured, whether that meets the goal or not.
+// Measures gmem against the calls that a VMM would use instead. Each row is a ratio of the medians
+// of two things that are measured in one run, alternately. Prints all results, whether they meet
+// the goal or not.
 //
-//   gmem-bench           all rows but the last
-//   gmem-bench convert   the last: needs a KVM with private memory (guest_memfd and
+//   gmem-bench           all rows except the last
+//   gmem-bench convert   the last row: needs a KVM with private memory (guest_memfd and
 //                        KVM_X86_SW_PROTECTED_VM)
 #include <algorithm>
 #include <chrono>
@@ -24,7 +24,7 @@ constexpr uint64_t kHuge = 2 * kMiB;
 constexpr uint32_t kCode = 0x1000;
 constexpr uint32_t kSpin = 0x3000;
 constexpr uint64_t kGuestSize = 1024 * kMiB;
-// Another memslot, of the other side, begins here.
+// The other side's memslot begins at this guest address.
 constexpr uint32_t kOther = 0x80000000;
 
 using Clock = std::chrono::steady_clock;
@@ -57,7 +57,7 @@ void Header() {
   std::printf("%-46s %10s %10s %8s %9s\n", "row (medians)", "gmem", "other", "ratio", "goal");
 }
 
-// @ratio is printed; the goal is met if it is at least (or at most) @goal.
+// Prints a row. The goal is met if @ratio is at least (or at most) @goal.
 void Row(const char* name, double ours, double theirs, double ratio, bool at_least, double goal) {
   bool met = at_least ? ratio >= goal : ratio <= goal;
   std::printf("%-46s %8.2fus %8.2fus %7.2fx %s%6.2fx %s\n", name, ours, theirs, ratio,
@@ -94,7 +94,7 @@ class Guest {
     if (err) Die("KVM_SET_USER_MEMORY_REGION", -err);
   }
 
-  // The vCPU runs, in a loop, until Stop().
+  // Runs the vCPU in a loop until Stop().
   void Start() {
     std::memset(host_ + kSpin, 0, 8);
     vcpu_ = std::thread([this] { kvm_agent_command(&agent_, KVM_AGENT_SPIN, kSpin, 0, nullptr); });
@@ -115,9 +115,9 @@ class Guest {
   std::thread vcpu_;
 };
 
-// Bind a page, map its window, unbind it, against adding and deleting a memslot, while
-// the vCPU runs; with a window that is mapped again after the unbind as well; then the
-// first with 30,000 other ranges, each with a window of its own.
+// Binds a page, maps its window and unbinds it, against adding and deleting a memslot, while the
+// vCPU runs. The second row also maps the window again after the unbind. The third row is the first
+// one with 30,000 other ranges, each with a window of its own.
 void BenchBind(const Fd& device) {
   constexpr uint64_t kRanges = 30000;
   constexpr uint64_t kAddr = 2 * kMiB;
@@ -137,7 +137,8 @@ void BenchBind(const Fd& device) {
       guest.SetSlot(kPage, other);
       guest.SetSlot(0, other);
     });
-    // Several, because the memslot calls empty KVM's page tables and with them our caches.
+    // Bind several times for each memslot: the memslot calls empty KVM's page tables, and with them
+    // the caches that binding uses.
     for (int j = 0; j < 5; ++j) {
       alone.Time([&] {
         ioctls.Time(bind);
@@ -181,7 +182,8 @@ void BenchBind(const Fd& device) {
   munmap(other, kPage);
 }
 
-// The guest's first touch of pages: ours through a window, theirs in a memslot on a memfd.
+// The guest's first touch of pages: gmem's through a window, the other side's in a memslot on a
+// memfd.
 void BenchTouch(const Fd& device, const char* name, uint64_t page, uint32_t count, int rounds,
                 unsigned int memfd_flags) {
   Guest guest(device);
@@ -219,7 +221,7 @@ uint64_t SlabBytes() {
   return 0;
 }
 
-// Bind and unbind among many, and what a binding costs in kernel memory.
+// Binds and unbinds among many bindings, and measures the kernel memory of a binding.
 void BenchMany(const Fd& device) {
   constexpr uint64_t kMany = 1000000;
   constexpr uint64_t kBase = uint64_t{1} << 40;
@@ -238,7 +240,7 @@ void BenchMany(const Fd& device) {
     }
     Samples samples;
     for (int i = 0; i < 2000; ++i) {
-      // Among the others: a gap that is left between two of them.
+      // Use a gap between two of the other bindings.
       uint64_t at = 2 * ((static_cast<uint64_t>(i) * 7919) % many) + 1;
       samples.Time([&] {
         Bind(vm, mem, kBase + at * kPage, at * kPage, kPage, kLend);
@@ -260,8 +262,8 @@ void BenchMany(const Fd& device) {
               bytes <= 256 ? "met" : "SHORT");
 }
 
-// A page goes to the guest, back to the host, and to the guest again; theirs: private,
-// shared, private by memory attributes on a guest_memfd.
+// A page goes to the guest, back to the host, and to the guest again. On the other side, memory
+// attributes on a guest_memfd make it private, shared, and private again.
 class ConvertBench {
  public:
   explicit ConvertBench(const Fd& device) : guest_(device), mem_(CreateMem(device, kMiB)) {}
@@ -287,7 +289,7 @@ class ConvertBench {
         to_shared.Time([&] { SetPrivate(false); });
         shared_[kTheirPage] = 1;
       });
-      // What a touch costs that changes nothing: mostly the agent's exits.
+      // The cost of a touch that changes nothing: mostly the agent's exits.
       guest_.Touch(16 * kMiB, 1, 0);
       again.Time([&] { guest_.Touch(16 * kMiB, 1, 0); });
       host[0] = 1;
@@ -321,7 +323,7 @@ class ConvertBench {
     if (err) Die("their guest's touch", -err);
   }
 
-  // What is missing for it, or null.
+  // Returns the name of the missing feature, or null.
   const char* SetUpTheirs() {
     their_.vm = their_.vcpu = -1;
     their_.code = kCode;
@@ -366,8 +368,8 @@ int main(int argc, char** argv) {
 
   BenchBind(device);
   BenchTouch(device, "first touch, 4 KiB : memfd", kPage, 512, 40, MFD_CLOEXEC);
-  // Two kinds of memfd have huge pages: shmem allocates them when touched, as we do;
-  // hugetlbfs has allocated them beforehand and only zeroes them.
+  // Two kinds of memfd have huge pages. shmem allocates a page when it is touched, as gmem does;
+  // hugetlbfs has allocated it beforehand and only zeroes it.
   std::ofstream("/sys/kernel/mm/transparent_hugepage/shmem_enabled") << "force";
   BenchTouch(device, "first touch, 2 MiB : memfd, shmem huge pages", kHuge, 4, 15, MFD_CLOEXEC);
   std::ofstream("/sys/kernel/mm/transparent_hugepage/shmem_enabled") << "never";

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What gmem is for, step by step, with a real KVM guest: lend memory to it, share
-// memory with it, take it back, unbind it while the guest runs. Each step prints
-// what it checked. Exits with 1 if a check failed.
+// Shows the main job of gmem, step by step, with a real KVM guest: lend memory to the guest, share
+// memory with it, take memory back, unbind it while the guest runs. Each step prints its checks.
+// Exits with 1 if a check failed.
 #include <csetjmp>
 #include <csignal>
 #include <cstdarg>
@@ -20,7 +20,7 @@ constexpr uint32_t kCode = 0x1000;
 constexpr uint64_t kLentAddr = 0, kLentSize = 4 * kMiB;
 constexpr uint64_t kSharedAddr = 16 * kMiB, kSharedSize = 1 * kMiB;
 constexpr uint64_t kMemSize = kLentSize + kSharedSize;
-// A page of each that the steps use, as guest addresses.
+// Guest addresses of the pages that the steps use, one of each kind.
 constexpr uint32_t kLentPage = 2 * kMiB;
 constexpr uint32_t kSharedPage = kSharedAddr;
 
@@ -44,7 +44,7 @@ sigjmp_buf touch_env;
 
 void OnSigbus(int) { siglongjmp(touch_env, 1); }
 
-// The byte at @address, or -1 if reading it raised SIGBUS.
+// Returns the byte at @address, or -1 if the read raised SIGBUS.
 int Peek(const volatile uint8_t* address) {
   if (sigsetjmp(touch_env, 1)) return -1;
   return *address;
@@ -79,7 +79,7 @@ class Demo {
 
   void PrintState(const char* when);
   void Refresh(uint64_t addr, uint64_t size) { Map(vm_.get(), addr, size, window_ + addr); }
-  // Commands to the guest; the guest is expected to carry them out.
+  // Commands to the guest. They end the program if the guest fails to carry them out.
   int GuestRead(uint32_t addr);
   void GuestWrite(uint32_t addr, uint8_t value);
 
@@ -152,7 +152,7 @@ void Demo::LendLazily() {
 }
 
 void Demo::ReclaimByPolicy() {
-  Step("The host touches it: what happens is the VM's policy");
+  Step("The host touches it: the VM's policy decides the effect");
   SetPolicy(vm_, GMEM_POLICY_DENY);
   int value = Peek(host_ + kLentPage);
   Check(value == -1, "deny:  the host gets SIGBUS");
@@ -187,7 +187,7 @@ void Demo::ShareWithGuest() {
 
 void Demo::TrimUnderRunningGuest() {
   Step("Trim and split the lent binding while the guest runs in it");
-  // The guest counts up a word in the middle, in a loop of its own.
+  // The guest counts up a word in the middle, in an endless loop.
   constexpr uint32_t kCounter = kLentPage + 8;
   volatile auto* count = reinterpret_cast<volatile uint32_t*>(host_ + kCounter);
   *count = 0;
@@ -228,7 +228,7 @@ void Demo::TrimUnderRunningGuest() {
 void Demo::BindOnDemand() {
   Step("Bind the missing page and let the guest go on");
   uint32_t before = *reinterpret_cast<volatile uint32_t*>(host_ + kLentPage + 8);
-  // Non-zero behind the counter: the guest's loop ends after its next step.
+  // A word behind the counter that isn't 0 ends the guest's loop after its next step.
   host_[kLentPage + 12] = 1;
   Bind(vm_, mem_, kLentPage, kLentPage, kPage, kLend);
   Refresh(kLentPage, kPage);
@@ -244,7 +244,7 @@ void Demo::TearDown() {
   kvm_agent_close(&agent_);
   munmap(window_, kGuestSize);
   vm_.Close();
-  Check(QueryMem(mem_, 0, kMemSize).lent == 0, "VM and window are gone: no page is lent any more");
+  Check(QueryMem(mem_, 0, kMemSize).lent == 0, "VM and window are gone: no page is lent");
   munmap(host_, kMemSize);
   mem_.Close();
   gmem_stats now = Stats(device_);

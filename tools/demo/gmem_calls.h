@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The ioctls as functions, for programs that want nothing but the kernel. All exit
-// with a message on an error that they don't return.
+// The ioctls as functions, for programs that need only the kernel. On an error that it doesn't
+// return, a function prints a message and ends the program.
 #ifndef GMEM_TOOLS_GMEM_CALLS_H_
 #define GMEM_TOOLS_GMEM_CALLS_H_
 
@@ -76,7 +76,7 @@ inline void Bind(const Fd& vm, const Fd& mem, uint64_t guest_addr, uint64_t offs
   if (ioctl(vm.get(), GMEM_VM_MAP_MEM, &map) != 0) Die("GMEM_VM_MAP_MEM", errno);
 }
 
-// The number of pages that were bound.
+// Returns the number of pages that were unbound.
 inline uint64_t Unbind(const Fd& vm, uint64_t guest_addr, uint64_t length) {
   gmem_vm_range range = {};
   range.size = sizeof(range);
@@ -121,7 +121,7 @@ inline std::vector<gmem_binding_info> QueryVm(const Fd& vm) {
   return bindings;
 }
 
-// The newest refused access; seq 0 if there was none.
+// Returns the newest refused access; its seq is 0 if there was none.
 inline gmem_fault_info LastFault(const Fd& vm) {
   gmem_fault_info entries[GMEM_NR_FAULTS] = {};
   gmem_vm_faults faults = {};
@@ -132,7 +132,7 @@ inline gmem_fault_info LastFault(const Fd& vm) {
   return faults.nr_entries ? entries[faults.nr_entries - 1] : gmem_fault_info{};
 }
 
-// A mapping of @size bytes at @offset; at @address if that isn't null.
+// Maps @size bytes at @offset; at @address if that isn't null.
 inline uint8_t* Map(int fd, uint64_t offset, uint64_t size, void* address = nullptr) {
   void* memory = mmap(address, size, PROT_READ | PROT_WRITE, MAP_SHARED | (address ? MAP_FIXED : 0),
                       fd, static_cast<off_t>(offset));

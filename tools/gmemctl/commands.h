@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The subcommands. Each returns an error, or the status to exit with.
+// The subcommands. Each returns an error, or the exit status of the program.
 #ifndef GMEMCTL_COMMANDS_H_
 #define GMEMCTL_COMMANDS_H_
 
@@ -11,7 +11,7 @@
 
 namespace gmemctl {
 
-// What is left of the command line behind the subcommand.
+// The rest of the command line after the subcommand and its flags.
 using Arguments = absl::Span<char* const>;
 
 // Exit statuses; gmemctl.8 documents them.

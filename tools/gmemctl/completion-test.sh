@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# What bash completes for gmemctl, as TAP: from where "make install" puts the file, by
-# bash-completion's own loader.
+# Test the completion of gmemctl in bash, as TAP. bash-completion's own loader loads the file from
+# the place where "make install" puts it.
 # Usage: completion-test.sh GMEMCTL
 set -uo pipefail
 
@@ -10,7 +10,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# What runs here as gmemctl has two VMs to show; else it is the real one.
+# The gmemctl of this test lists two VMs; all other subcommands are those of the real one.
 mkdir -p "$work/bin" "$work/share/bash-completion/completions"
 cat >"$work/bin/gmemctl" <<EOF
 #!/bin/sh
@@ -28,7 +28,7 @@ source /usr/share/bash-completion/bash_completion
 _completion_loader gmemctl
 
 n=0 failed=0
-# completes EXPECTED WORD...: the last word is what was typed so far of it
+# completes EXPECTED WORD...: the last word is the part that is typed so far
 completes() {
 	local expected=$1 function found
 	shift
@@ -62,6 +62,6 @@ completes "17 3" gmemctl map --vm ""
 completes "17" gmemctl map --vm 1
 completes "17" gmemctl map --vm = 1
 completes "picture.svg" gmemctl map --svg pic
-# The command's own completion: mv's, which is file names.
+# The completion of the command after exec: mv completes file names.
 completes "picture.svg" gmemctl exec --size 1M -- mv pic
 exit $failed

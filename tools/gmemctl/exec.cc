@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// gmemctl exec: a command with a guestmem.
+// gmemctl exec: runs a command that inherits a guestmem.
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -27,10 +27,10 @@
 namespace gmemctl {
 namespace {
 
-// The first that isn't standard input, output or error.
+// The first descriptor that isn't standard input, output or error.
 constexpr int kFirstFd = 3;
 
-// The descriptor under the number that the command is to find it by; close-on-exec still.
+// Moves the descriptor to the number that the command expects. It is still close-on-exec.
 absl::StatusOr<gmem::UniqueFd> WithNumber(gmem::UniqueFd fd, int wanted) {
   if (wanted >= 0 && wanted < kFirstFd) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -54,16 +54,16 @@ absl::Status SetVariable(const char* name, const std::string& value) {
   return absl::ErrnoToStatus(errno, absl::StrCat("can't set $", name));
 }
 
-// Hands @fd on to the next program, and what this one was given itself.
+// Passes @fd to the next program, with the descriptors that this program inherited.
 absl::Status PrepareNamed(gmem::kvm::FdTable& table, const std::string& name, gmem::UniqueFd fd) {
   if (absl::Status status = table.Adopt(name, std::move(fd)); !status.ok()) {
     if (!absl::IsInvalidArgument(status)) return status;
-    // What a user wrote, not what a call said: another exit status.
+    // The user's mistake, not the failure of a call: it has another exit status.
     return absl::InvalidArgumentError(absl::StrCat("--name: ", status.message()));
   }
   const auto variable = table.PrepareExec();
   if (!variable.ok()) return variable.status();
-  // Behind the name and '='.
+  // The value comes after the name and '='.
   return SetVariable(gmem::kvm::FdTable::kVariable,
                      variable->substr(sizeof(gmem::kvm::FdTable::kVariable)));
 }
@@ -84,7 +84,7 @@ absl::StatusOr<int> RunExec(Arguments arguments) {
   auto device = gmem::Device::Open();
   if (!device.ok()) return device.status();
   auto memory = device->CreateGuestMemory(size, {.huge_pages = absl::GetFlag(FLAGS_hugepages)});
-  // Its number may be the one that is asked for.
+  // Close the device: its number may be the one that --fd asks for.
   device = absl::CancelledError();
   if (!memory.ok()) return memory.status();
   auto numbered = WithNumber((*std::move(memory)).Release(), absl::GetFlag(FLAGS_fd));

@@ -31,7 +31,7 @@ namespace fs = std::filesystem;
 
 constexpr absl::string_view kVmKey = "gmem-vm:", kMemoryKey = "gmem-mem:";
 
-// The number behind @key in a file of /proc/PID/fdinfo, if it has one.
+// Returns the number after @key in a file of /proc/PID/fdinfo, if the file has the key.
 std::optional<uint64_t> ReadId(const fs::path& path, absl::string_view key) {
   std::ifstream file(path);
   std::string line;
@@ -53,8 +53,8 @@ std::string CommandOf(pid_t pid) {
   return name;
 }
 
-// Numbers of a folder's entries, sorted; those that aren't numbers are passed over, and
-// so is what ends while we look, or isn't ours to see.
+// Returns the entries of a folder that are numbers, sorted. Returns fewer if a process ends
+// meanwhile or the caller may not look into it.
 std::vector<int> NumbersIn(const fs::path& folder) {
   std::vector<int> numbers;
   std::error_code error;
@@ -92,7 +92,7 @@ absl::StatusOr<Object> Take(absl::Span<const Holder> holders, absl::string_view 
       why = fd.status();
       continue;
     }
-    // It may be another file by now.
+    // Between the search and the call, the number may have become another file.
     if (ReadId(absl::StrCat("/proc/self/fdinfo/", fd->get()), key) != id) continue;
     return Object::Adopt(*std::move(fd));
   }
@@ -102,7 +102,7 @@ absl::StatusOr<Object> Take(absl::Span<const Holder> holders, absl::string_view 
 }  // namespace
 
 absl::StatusOr<gmem::UniqueFd> TakeFd(pid_t pid, int fd) {
-  // glibc 2.36 declares the two calls for C alone.
+  // Not by name: glibc 2.36 declares the two calls for C only.
   const gmem::UniqueFd process(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
   if (!process) return absl::ErrnoToStatus(errno, absl::StrCat("can't open process ", pid));
   gmem::UniqueFd result(static_cast<int>(syscall(SYS_pidfd_getfd, process.get(), fd, 0)));

@@ -18,11 +18,11 @@
 
 namespace gmemctl {
 
-// A duplicate of the descriptor @fd of the process @pid, by pidfd_getfd(). Needs the right
+// Duplicates the descriptor @fd of the process @pid, by pidfd_getfd(). The caller needs the right
 // to trace the process.
 absl::StatusOr<gmem::UniqueFd> TakeFd(pid_t pid, int fd);
 
-// Who has a VM or guestmem open.
+// A process that has a VM or guestmem open.
 struct Holder {
   pid_t pid;
   int fd;
@@ -31,13 +31,13 @@ struct Holder {
 // By the number of the VM or guestmem, then by process and descriptor.
 using HoldersById = std::map<uint64_t, std::vector<Holder>>;
 
-// Look through the descriptors of all processes that the caller may look into. Who has
-// something mapped alone isn't there.
+// These search the descriptors of all processes that the caller may look into. They don't find a
+// process that only has a mapping.
 HoldersById FindVmHolders();
 HoldersById FindMemoryHolders();
 
-// The VM or guestmem of that number. NotFound if no process has it open, or none that the
-// caller may look into.
+// These return the VM or guestmem with this number. NotFound if no process that the caller may look
+// into has it open.
 absl::StatusOr<gmem::Vm> FindVm(uint32_t vm_id);
 absl::StatusOr<gmem::GuestMemory> TakeGuestMemory(absl::Span<const Holder> holders,
                                                   uint64_t memory_id);

@@ -19,9 +19,8 @@ ABSL_FLAG(bool, p, false, "print JSON for humans, on many lines");
 ABSL_FLAG(bool, pretty, false, "the same as -p");
 ABSL_FLAG(bool, prometheus, false, "print Prometheus's text format, which node exporter reads");
 ABSL_FLAG(bool, openmetrics, false, "print OpenMetrics text");
-ABSL_FLAG(std::string, output, "",
-          "write to this file instead; it is replaced as a whole or not at all");
-ABSL_FLAG(uint64_t, count, 0, "end after so many lines; 0: never");
+ABSL_FLAG(std::string, output, "", "replace this file instead, as a whole or not at all");
+ABSL_FLAG(uint64_t, count, 0, "end after this number of lines; 0: never");
 ABSL_FLAG(uint32_t, vm, 0, "number of the VM, as \"gmemctl list\" shows it");
 ABSL_FLAG(int32_t, pid, 0, "a process that has the VM open; with --fd");
 ABSL_FLAG(int32_t, fd, -1, "number of the descriptor");
@@ -33,7 +32,7 @@ ABSL_FLAG(std::string, svg, "", "write an SVG picture to this file");
 ABSL_FLAG(uint32_t, width, 64, "characters in a row of the picture, 8 to 1024");
 ABSL_FLAG(absl::Duration, interval, absl::Seconds(2), "time between two tables: 500ms, 2s, 1m");
 ABSL_FLAG(uint64_t, iterations, 0,
-          "end after so many tables; 0: never on a terminal, else after the first");
+          "end after this number of tables; 0: never on a terminal, else after the first");
 
 namespace gmemctl {
 namespace {
@@ -52,7 +51,7 @@ bool ParseBytes(absl::string_view text, uint64_t* bytes, std::string* error) {
   const bool is_hex = absl::StartsWith(digits, "0x");
   if (!(is_hex ? absl::SimpleHexAtoi(digits, &value) : absl::SimpleAtoi(digits, &value)) ||
       (digits.size() != text.size() && shift == 0)) {
-    *error = "it needs a number, 0x and a hexadecimal number, or a number and one of K, M, G, T";
+    *error = "use a number, a hexadecimal number after 0x, or a number and one of K, M, G, T";
     return false;
   }
   if (value > std::numeric_limits<uint64_t>::max() >> shift) {
@@ -65,7 +64,7 @@ bool ParseBytes(absl::string_view text, uint64_t* bytes, std::string* error) {
 
 }  // namespace
 
-// Abseil reads each default back, so "not given" must have a text.
+// Abseil parses the text of each default, so the empty value must have a text, too.
 bool AbslParseFlag(absl::string_view text, Size* size, std::string* error) {
   if (text.empty()) return true;
   if (!ParseBytes(text, &size->bytes, error)) return false;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The flags of all subcommands. Which one takes which: commands.cc.
+// The flags of all subcommands. main.cc lists the flags of each subcommand.
 #ifndef GMEMCTL_FLAGS_H_
 #define GMEMCTL_FLAGS_H_
 
@@ -13,14 +13,14 @@
 
 namespace gmemctl {
 
-// Bytes: "4096", "256M", "1GiB". 0: not given.
+// A number of bytes: "4096", "256M", "1GiB". 0 means that the user gave none.
 struct Size {
   uint64_t bytes = 0;
 };
 bool AbslParseFlag(absl::string_view text, Size* size, std::string* error);
 std::string AbslUnparseFlag(const Size& size);
 
-// An address: "0x40000000", "1G". Unset: not given.
+// An address: "0x40000000", "1G". Empty means that the user gave none.
 struct Address {
   std::optional<uint64_t> value;
 };

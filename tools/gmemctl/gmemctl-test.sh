@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Each subcommand of gmemctl against real VMs, as TAP. Runs where gmem.ko is loaded, as
-# root, in a folder with gmemctl and gmemctl-testbed; busybox will do.
+# Test each subcommand of gmemctl with real VMs, as TAP. Run this as root where gmem.ko is loaded,
+# in a folder with gmemctl and gmemctl-testbed; busybox is enough.
 
 n=0
 failed=0
@@ -17,12 +17,13 @@ result() {
 	fi
 }
 
-# run WORDS...: what it prints goes into files
+# run WORDS...: run a command; its output goes to files
 run() {
 	"$@" >"$dir/out" 2>"$dir/err"
 }
 
-# fails STATUS TEXT WORDS...: exits so, and the error begins with our name and has the text
+# fails STATUS TEXT WORDS...: the command exits with STATUS, and the error begins with its name
+# and contains TEXT
 fails() {
 	want=$1 text=$2
 	shift 2
@@ -30,12 +31,12 @@ fails() {
 	[ $? = "$want" ] && grep -q "^gmemctl: .*$text" "$dir/err"
 }
 
-# value POINTER TEXT: the JSON in the output has that there
+# value POINTER TEXT: the value at POINTER of the JSON in the output is TEXT
 value() {
 	[ "$(./gmemctl-testbed json "$1" <"$dir/out")" = "$2" ]
 }
 
-# wait_for WORDS...: until the command succeeds, 10 seconds at most
+# wait_for WORDS...: wait until the command succeeds, for 10 seconds at most
 wait_for() {
 	for _ in $(seq 100); do
 		"$@" && return
@@ -78,7 +79,7 @@ result $? "info -j"
 run ./gmemctl -p info && value /abi_version 1 && [ "$(wc -l <"$dir/out")" -gt 5 ]
 result $? "info -p is for humans"
 
-# A VM, with its input held open.
+# A VM, which lives until its standard input is closed.
 mkfifo "$dir/hold"
 ./gmemctl-testbed vm <"$dir/hold" >"$dir/vm" &
 bed=$!
@@ -136,7 +137,7 @@ result $? "map -j"
 run ./gmemctl map --svg "$dir/map.svg" && grep -q "</svg>" "$dir/map.svg" &&
 	grep -q "<title>lent</title>" "$dir/map.svg"
 result $? "map --svg"
-# To look at: "sed -n 's/^# svg: //p'".
+# To see the picture: "sed -n 's/^# svg: //p'".
 sed 's/^/# svg: /' "$dir/map.svg"
 run ./gmemctl map && has "^0x000000000000  hole, 64 KiB$"
 result $? "map: the hole at address 0"
@@ -150,7 +151,7 @@ result $? "top --iterations"
 run ./gmemctl top -j --iterations 2 --interval 50ms &&
 	[ "$(./gmemctl-testbed jsonlines <"$dir/out")" = 2 ]
 result $? "top -j"
-# A page comes back within an interval of a second or, on a slow machine, more.
+# A page comes back within an interval of a second; on a slow machine, within several.
 run ./gmemctl top -j --iterations 1 --interval 1s &
 sleep 0.5
 ./gmemctl reclaim --vm "$id" --address 0x13000 --size 4K >"$dir/reclaimed"
@@ -210,8 +211,8 @@ result $? "exec without a size"
 exec 9>&-
 wait $bed
 
-# For metrics-test.py, which needs more than busybox; once without a VM, once with one of
-# a bad name.
+# Print metrics for metrics-test.py, which needs more than busybox: once without a VM, once with a
+# VM of a process with a bad name.
 for format in prometheus openmetrics; do
 	./gmemctl stats --$format | sed "s/^/# $format: /"
 done

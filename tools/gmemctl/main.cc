@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// gmemctl: finds the subcommand, checks that the flags are its own, runs it.
+// gmemctl: finds the subcommand, checks that it takes the flags, runs it.
 #include <algorithm>
 #include <iostream>
 #include <optional>
@@ -22,7 +22,7 @@ namespace {
 
 const std::vector<Command>& Commands() {
   static const auto& commands = *new std::vector<Command>{
-      {"info", "", "what the module can do", {"j", "p"}, RunInfo},
+      {"info", "", "abilities of the module", {"j", "p"}, RunInfo},
       {"list",
        "",
        "VMs, their bindings, and guestmems by the state of their pages",
@@ -33,15 +33,11 @@ const std::vector<Command>& Commands() {
        "counters of the module, also for Prometheus",
        {"prometheus", "openmetrics", "output", "j", "p"},
        RunStats},
-      {"monitor", "", "what happens, a line for each event", {"count", "j", "p"}, RunMonitor},
-      {"top",
-       "",
-       "VMs by lent memory, again and again",
-       {"interval", "iterations", "j", "p"},
-       RunTop},
+      {"monitor", "", "a line for each event", {"count", "j", "p"}, RunMonitor},
+      {"top", "", "VMs by lent memory, repeatedly", {"interval", "iterations", "j", "p"}, RunTop},
       {"map",
        "",
-       "a picture of a VM's guest address space, and who holds what",
+       "a picture of a VM's guest address space, and the processes that hold it",
        {"vm", "width", "svg", "j", "p"},
        RunMap},
       {"exec",
@@ -89,8 +85,8 @@ int NoSuchCommand(absl::string_view name) {
   return kExitUsage;
 }
 
-// The status to exit with, if help was asked for. Abseil's own lists every flag of the
-// program; ours, those of one subcommand.
+// Prints help if the user asks for it, and returns the exit status then. Abseil's own help lists
+// every flag of the program; this one lists the flags of one subcommand.
 std::optional<int> HandleHelp(const std::vector<absl::string_view>& words) {
   const auto end = std::find(words.begin(), words.end(), "--");
   const bool asked = std::any_of(words.begin(), end, [](absl::string_view word) {
@@ -113,7 +109,7 @@ std::optional<int> HandleHelp(const std::vector<absl::string_view>& words) {
 
 absl::Status CheckFlags(const Command& command) {
   for (const auto& [name, flag] : absl::GetAllFlags()) {
-    // Abseil's own have no place in a subcommand's list.
+    // Abseil's own flags aren't in the list of a subcommand, so allow them here.
     if (!absl::StrContains(flag->Filename(), "gmemctl") ||
         flag->CurrentValue() == flag->DefaultValue() ||
         std::find(command.flags.begin(), command.flags.end(), name) != command.flags.end() ||
@@ -140,8 +136,8 @@ int Main(int argc, char** argv) {
   const Arguments arguments(words.data() + 2, words.size() - 2);
   absl::Status status = CheckFlags(*command);
   if (status.ok() && command->arguments.empty() && !arguments.empty()) {
-    status = absl::InvalidArgumentError(absl::StrCat(command->name, " takes no argument: \"",
-                                                     arguments[0], "\" must be a flag, or go"));
+    status = absl::InvalidArgumentError(
+        absl::StrCat(command->name, " takes no argument: \"", arguments[0], "\" must be a flag"));
   }
   if (!status.ok()) {
     std::cerr << "gmemctl: " << status.message() << "\n";
@@ -151,7 +147,7 @@ int Main(int argc, char** argv) {
   if (!exit_status.ok()) {
     std::cout.flush();
     std::cerr << "gmemctl: " << exit_status.status().message() << "\n";
-    // Of the command line, unless a system call said so.
+    // InvalidArgument is about the command line, unless it comes from a system call.
     return absl::IsInvalidArgument(exit_status.status()) && !gmem::GetErrno(exit_status.status())
                ? kExitUsage
                : kExitFailed;

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# The manual pages, as TAP: mandoc finds nothing wrong, and there is one for each
-# subcommand, and for each other program, which names its flags.
+# Test the manual pages, as TAP: mandoc finds no mistake; each subcommand and each other program has
+# a page, and the page has all its flags.
 # Usage: man-test.sh GMEMCTL PROGRAM...
 gmemctl=$(realpath "$1")
 shift
@@ -22,7 +22,7 @@ result() {
 
 echo "TAP version 13"
 for page in man/*.8 ../minivmm/minivmm.1 ../vhost/man/*.1; do
-	# Of pages elsewhere it knows nothing here.
+	# mandoc doesn't know pages that aren't installed.
 	found=$(mandoc -T lint -W style "$page" 2>&1 | grep -v ': referenced manual not found: \|mandoc.db')
 	[ -z "$found" ]
 	result $? "$(basename "$page") is well-formed" "$found"
@@ -40,7 +40,7 @@ for command in $("$gmemctl" help | sed -n 's/^  \([a-z]*\) .*/\1/p'); do
 done
 for program in "$@"; do
 	name=$(basename "$program")
-	# Neither more nor less than it has.
+	# The page has exactly the flags of the program.
 	has=$("$program" --helpshort | sed -n 's/^    \(--[_a-z]*\) (.*/\1/p' | sort)
 	says=$(mandoc -T ascii "../vhost/man/$name.1" 2>&1 | col -bx |
 		sed -n 's/^     \(--[_a-z]*\).*/\1/p' | sort)

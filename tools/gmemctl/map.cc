@@ -107,7 +107,7 @@ absl::StatusOr<int> RunMap(Arguments /*arguments*/) {
     if (!vms.ok()) return vms.status();
     if (vms->size() != 1) {
       return absl::InvalidArgumentError(absl::StrCat(
-          "there are ", vms->size(), " VMs: say which with --vm; \"gmemctl list\" shows them"));
+          "there are ", vms->size(), " VMs: choose one with --vm; \"gmemctl list\" shows them"));
     }
     vm_id = vms->front().id;
   }

@@ -15,7 +15,7 @@
 namespace gmemctl {
 namespace {
 
-// A label's value, as both formats want it.
+// Escapes the value of a label, for both formats.
 std::string Label(absl::string_view text) {
   std::string result;
   for (const char c : Printable(text)) {
@@ -29,7 +29,7 @@ class Writer {
  public:
   explicit Writer(MetricsFormat format) : format_(format) {}
 
-  // Begins a metric; its samples follow.
+  // These begin a metric; its samples follow.
   void Gauge(absl::string_view name, absl::string_view help) { Begin(name, name, "gauge", help); }
   void Counter(absl::string_view name, absl::string_view help) {
     const std::string sample = absl::StrCat(name, "_total");

@@ -11,9 +11,9 @@
 
 namespace gmemctl {
 
-// The two differ in how a counter is called: in OpenMetrics, counter "x" has the sample
-// "x_total"; in Prometheus's text format, the one that node exporter reads, the counter
-// itself is "x_total". No text with counters is right in both.
+// The two formats differ in the name of a counter. In OpenMetrics, counter "x" has the sample
+// "x_total". In Prometheus's text format, which node exporter reads, the counter itself is
+// "x_total". So no text with counters is valid in both.
 enum class MetricsFormat {
   kPrometheus,   // version 0.0.4
   kOpenMetrics,  // version 1.0

@@ -35,12 +35,12 @@ absl::Status WriteAll(int fd, absl::string_view contents) {
     if (written < 0) return absl::ErrnoToStatus(errno, "");
     contents.remove_prefix(static_cast<size_t>(written));
   }
-  // Readable by the exporter, and on disk before it takes the old one's place.
+  // The exporter must be able to read the file, and the contents must be on disk before the rename.
   if (fchmod(fd, 0644) != 0 || fsync(fd) != 0) return absl::ErrnoToStatus(errno, "");
   return absl::OkStatus();
 }
 
-// Keeps signals that end a process waiting, as long as it lives.
+// Blocks the signals that end a process, for the lifetime of the object.
 class SignalsWait {
  public:
   SignalsWait() {
@@ -61,7 +61,7 @@ class SignalsWait {
 bool WantsJson() { return absl::GetFlag(FLAGS_j) || absl::GetFlag(FLAGS_json) || WantsPretty(); }
 
 void PrintJson(const Json& value) {
-  // A process may call itself what isn't UTF-8.
+  // A process may choose a name that isn't UTF-8.
   std::cout << value.dump(WantsPretty() ? 4 : -1, ' ', false, Json::error_handler_t::replace)
             << std::endl;
 }
@@ -77,7 +77,7 @@ std::string PermissionText(bool read, bool write, bool execute) {
 }
 
 absl::Status WriteFileAtomically(const std::string& path, absl::string_view contents) {
-  // An interrupted program would leave its temporary file behind.
+  // A signal now would leave the temporary file behind.
   const SignalsWait signals_wait;
   std::string temporary = absl::StrCat(path, ".XXXXXX");
   gmem::UniqueFd fd(mkostemp(temporary.data(), O_CLOEXEC));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// How subcommands print.
+// Output of the subcommands.
 #ifndef GMEMCTL_OUTPUT_H_
 #define GMEMCTL_OUTPUT_H_
 
@@ -21,17 +21,17 @@ bool WantsJson();
 // Prints one value and a newline, and flushes; on many lines with -p.
 void PrintJson(const Json& value);
 
-// What a process calls itself, with what a terminal would obey made harmless.
+// Makes the name of a process harmless: a terminal obeys control characters.
 std::string Printable(absl::string_view text);
 
 // "lend", "share"; "rwx", "r-x".
 absl::string_view ModeName(gmem::MapMode mode);
 std::string PermissionText(bool read, bool write, bool execute);
 
-// Replaces a file by one with these contents; on failure the old one is as it was.
+// Replaces a file by one with these contents; on failure the old file is unchanged.
 absl::Status WriteFileAtomically(const std::string& path, absl::string_view contents);
 
-// The detail that a VM has of each of its parcels: what Gunyah knows that by.
+// The detail of each parcel of a VM: the label by which Gunyah knows the parcel.
 inline constexpr absl::string_view kLabel = "label";
 
 Json ToJson(const gmem::VmState& vm);

@@ -27,7 +27,7 @@ namespace {
 constexpr uint64_t kMaxRows = 16;
 
 CellState StateOf(const gmem::PageCounts& pages) {
-  // The first wins a draw: what is out of use or with the guest matters more.
+  // The first state wins a draw: leaked and lent pages matter more than the others.
   const std::array<std::pair<uint64_t, CellState>, 5> counts = {{
       {pages.leaked, CellState::kLeaked},
       {pages.lent, CellState::kLent},
@@ -92,7 +92,7 @@ std::string HoleText(const Picture& picture, const Piece& hole) {
 }
 
 std::string HoldersText(const std::vector<Holder>& holders) {
-  if (holders.empty()) return "no process that may be looked into";
+  if (holders.empty()) return "no process that you may look into";
   std::string text;
   pid_t last = 0;
   for (const Holder& holder : holders) {

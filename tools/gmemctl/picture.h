@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A guest address space as pieces that a picture can show.
+// A guest address space, cut into pieces for a picture.
 #ifndef GMEMCTL_PICTURE_H_
 #define GMEMCTL_PICTURE_H_
 
@@ -16,7 +16,7 @@
 
 namespace gmemctl {
 
-// Of what a cell shows, the state of most of its pages.
+// The state of most pages of a cell.
 enum class CellState { kAbsent, kHost, kLent, kShared, kLeaked, kUnknown };
 inline constexpr size_t kNrCellStates = 6;
 
@@ -27,33 +27,33 @@ struct CellStyle {
 };
 const CellStyle& StyleOf(CellState state);
 
-// A binding with its cells, or the hole between two.
+// A binding with its cells, or the hole between two bindings.
 struct Piece {
   gmem::GuestRange range;
   // Empty for a hole.
   std::optional<gmem::Binding> binding;
   std::vector<CellState> cells;
-  // All pages of the binding by state; nothing if no process has the guestmem open.
+  // All pages of the binding by state; empty if no process has the guestmem open.
   std::optional<gmem::PageCounts> pages;
 };
 
 struct Picture {
   gmem::VmState vm;
-  // What one cell stands for: a power of two, and at least a page.
+  // Bytes of one cell: a power of two, and at least a page.
   gmem::ByteSize cell_size;
   std::vector<Piece> pieces;
-  // Who has the VM open, and the guestmems that are bound.
+  // The processes that have the VM open, and those that have its guestmems open.
   std::vector<Holder> vm_holders;
   HoldersById memory_holders;
 };
 
-// How large a hole is: "896 KiB"; of the last one, that it goes to the end.
+// The size of a hole: "896 KiB"; for the last hole, "to the end".
 std::string HoleText(const Picture& picture, const Piece& hole);
 
-// "qemu[123]: 5 6, backend[200]: 7": descriptors by process.
+// The descriptors by process: "qemu[123]: 5 6, backend[200]: 7".
 std::string HoldersText(const std::vector<Holder>& holders);
 
-// Cells are chosen so that the largest binding fills at most 16 rows of @width.
+// Chooses the size of a cell so that the largest binding fills at most 16 rows of @width cells.
 absl::StatusOr<Picture> TakePicture(gmem::Monitor& monitor, uint32_t vm_id, size_t width);
 
 // An SVG document.

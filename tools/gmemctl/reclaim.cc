@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// gmemctl reclaim: take lent pages back, on behalf of the VM's owner.
+// gmemctl reclaim: takes lent pages back on behalf of the VM's owner.
 #include <algorithm>
 #include <cstdint>
 #include <iostream>
@@ -26,7 +26,7 @@ absl::StatusOr<gmem::Vm> OpenVm() {
   const int pid = absl::GetFlag(FLAGS_pid);
   const int fd = absl::GetFlag(FLAGS_fd);
   if ((id != 0) == (pid != 0) || (pid != 0) != (fd >= 0)) {
-    return absl::InvalidArgumentError("which VM? It needs --vm, or --pid and --fd");
+    return absl::InvalidArgumentError("which VM? Give --vm, or --pid and --fd");
   }
   if (id != 0) return FindVm(id);
   absl::StatusOr<gmem::UniqueFd> taken = TakeFd(pid, fd);
@@ -45,9 +45,9 @@ absl::StatusOr<int> RunReclaim(Arguments /*arguments*/) {
   const gmem::GuestAddress start(absl::GetFlag(FLAGS_address).value.value_or(0));
   gmem::ByteSize size(absl::GetFlag(FLAGS_size).bytes);
   if (size.value() == 0) {
-    // To the end of the address space.
+    // The range extends to the end of the address space.
     const int bits = vm->GuestAddressBits();
-    if (bits == 0) return absl::InternalError("the VM doesn't tell its width: give --size");
+    if (bits == 0) return absl::InternalError("the VM's address width is unknown: give --size");
     const gmem::GuestAddress end(uint64_t{1} << std::clamp(bits, 12, 63));
     if (start >= end) {
       return absl::InvalidArgumentError(absl::StrCat(
@@ -57,7 +57,7 @@ absl::StatusOr<int> RunReclaim(Arguments /*arguments*/) {
   }
   uint64_t pages = 0;
   const absl::Status status = vm->Reclaim({start, size}, &pages);
-  // Also on failure: so many came back.
+  // Print the number on failure, too: these pages came back.
   if (WantsJson()) {
     PrintJson({{"reclaimed_pages", pages}});
   } else {

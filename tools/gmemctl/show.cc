@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// gmemctl info, list, stats: how things are.
+// gmemctl info, list, stats: the present state.
 #include <algorithm>
 #include <cstdint>
 #include <iostream>
@@ -129,7 +129,7 @@ absl::StatusOr<int> RunList(Arguments /*arguments*/) {
   auto memories = monitor->GuestMemories();
   if (!memories.ok()) return memories.status();
   if (only != 0) {
-    // Of one VM: what it holds.
+    // With --vm, show only the guestmems that this VM holds.
     const auto is_foreign = [&](const gmem::GuestMemoryState& memory) {
       return std::none_of(bindings->begin(), bindings->end(), [&](const gmem::VmBinding& binding) {
         return binding.binding.memory_id == memory.id;
@@ -169,7 +169,7 @@ absl::StatusOr<int> RunStats(Arguments /*arguments*/) {
       return absl::InvalidArgumentError(
           "--output goes with --prometheus or --openmetrics; else redirect");
     }
-    // The device tells them to everybody who may use it.
+    // Without netlink: a caller who may use the device needs no capability.
     const auto device = gmem::Device::Open();
     if (!device.ok()) return device.status();
     const auto stats = device->Stats();

@@ -18,7 +18,7 @@ constexpr size_t kCell = 10;
 constexpr size_t kLeft = 20;
 constexpr size_t kLine = 18;
 constexpr size_t kLegend = 90;
-// Of a monospaced font of 12 pixels, generously.
+// Width of a character, generously, in a monospaced font of 12 pixels.
 constexpr size_t kCharacter = 8;
 
 std::string Escape(absl::string_view text) {
@@ -37,7 +37,7 @@ void AppendBox(std::string* out, size_t x, size_t y, size_t width, size_t height
                         x, y, width, height, colour, Escape(title));
 }
 
-// One box for a run of equal cells within a row.
+// Draws one box for each run of equal cells within a row.
 void AppendCells(std::string* out, const Piece& piece, size_t top, size_t columns) {
   for (size_t i = 0; i < piece.cells.size();) {
     const size_t row_end = std::min(piece.cells.size(), (i / columns + 1) * columns);

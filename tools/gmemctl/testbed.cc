@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// What gmemctl-test.sh needs where there is only busybox:
-//   gmemctl-testbed vm [COMM]    a VM to look at, until standard input ends, of a process
-//                                that calls itself so; prints
-//                                "VM-DESCRIPTOR MEMORY-DESCRIPTOR"
-//   gmemctl-testbed json POINTER the value there of the JSON on standard input
-//   gmemctl-testbed jsonlines    how many lines standard input has, each a JSON value
+// Helps gmemctl-test.sh, which has only busybox besides:
+//   gmemctl-testbed vm [COMM]    keeps a VM until standard input ends, in a process with the name
+//                                COMM; prints "VM-DESCRIPTOR MEMORY-DESCRIPTOR"
+//   gmemctl-testbed json POINTER prints the value at POINTER of the JSON on standard input
+//   gmemctl-testbed jsonlines    counts the lines of standard input, each of which must be JSON
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -31,8 +30,8 @@ int Fail(const absl::Status& status) {
   return 1;
 }
 
-// 16 pages lent at 0x10000, of which 4 the guest has, and 4 shared at 0x100000, which the
-// guest has used.
+// Lends 16 pages at 0x10000, of which the guest has used 4, and shares 4 pages at 0x100000, which
+// the guest has used.
 int HoldVm() {
   const auto device = gmem::Device::Open();
   if (!device.ok()) return Fail(device.status());

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// gmemctl monitor, top: how things change.
+// gmemctl monitor, top: changes as they happen.
 #include <poll.h>
 #include <unistd.h>
 
@@ -53,7 +53,7 @@ std::string EventText(const gmem::Event& event) {
   return text;
 }
 
-// A step of the wall clock would make rates wrong.
+// Not the wall clock: a step of it would make the rates wrong.
 using Clock = std::chrono::steady_clock;
 
 struct Sample {
@@ -76,7 +76,7 @@ absl::StatusOr<Sample> TakeSample(gmem::Monitor& monitor) {
   return sample;
 }
 
-// Per second, of the module's counters.
+// The increase of the module's counters per second.
 struct Rates {
   double lends, reclaims, refused;
 };
@@ -85,7 +85,7 @@ Rates RatesBetween(const Sample& before, const Sample& now) {
   const std::chrono::duration<double> elapsed = now.time - before.time;
   const auto rate = [&](uint64_t gmem::DeviceStats::*counter) {
     const uint64_t from = before.stats.*counter, to = now.stats.*counter;
-    // Fewer than before: the module was loaded anew.
+    // Fewer than before: the module was unloaded and loaded again.
     return to < from ? 0.0 : static_cast<double>(to - from) / elapsed.count();
   };
   return {.lends = rate(&gmem::DeviceStats::lends),
@@ -131,7 +131,7 @@ absl::StatusOr<int> RunMonitor(Arguments /*arguments*/) {
   if (absl::Status status = monitor->Subscribe(); !status.ok()) return status;
   const uint64_t limit = absl::GetFlag(FLAGS_count);
   uint64_t printed = 0;
-  // For who waits until all that comes will be seen.
+  // From here on no event is missed: tell a caller that waits for this moment.
   std::cerr << "gmemctl: waiting for events\n";
   while (true) {
     pollfd poll_fd = {.fd = monitor->fd(), .events = POLLIN, .revents = 0};
@@ -163,7 +163,7 @@ absl::StatusOr<int> RunTop(Arguments /*arguments*/) {
   const bool is_terminal = isatty(STDOUT_FILENO) != 0 && !WantsJson();
   uint64_t iterations = absl::GetFlag(FLAGS_iterations);
   if (iterations == 0 && !is_terminal) iterations = 1;
-  // A person wants to see something at once; a program, tables that are complete.
+  // A person wants a table at once, even without rates; a program wants complete tables.
   std::optional<Sample> before;
   if (!is_terminal) {
     auto first = TakeSample(*monitor);
@@ -179,7 +179,7 @@ absl::StatusOr<int> RunTop(Arguments /*arguments*/) {
     if (WantsJson()) {
       PrintJson(SampleJson(*sample, rates));
     } else {
-      // Home, and clear to the end: nothing to restore when a signal ends us.
+      // Cursor home, clear to the end. This mode needs no cleanup if a signal ends the program.
       if (is_terminal) std::cout << "\x1b[H\x1b[2J";
       PrintTable(*sample, rates);
     }

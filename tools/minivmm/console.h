@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the user sees: the guest's console line by line, and between its lines what gmem
-// did meanwhile and what the VMM has to say.
+// The output for the user: the guest's console line by line, with gmem's events and the VMM's own
+// lines in between.
 #ifndef GMEM_TOOLS_MINIVMM_CONSOLE_H_
 #define GMEM_TOOLS_MINIVMM_CONSOLE_H_
 
@@ -31,7 +31,7 @@
 
 namespace minivmm {
 
-// What kind of event it is: "reclaim (host)".
+// Returns the kind of an event: "reclaim (host)".
 inline std::string Kind(const gmem::Event& event) {
   std::vector<absl::string_view> details;
   if (event.access && event.type == gmem::EventType::kRefused) {
@@ -47,7 +47,7 @@ inline std::string Kind(const gmem::Event& event) {
   return absl::StrCat(type, " (", absl::StrJoin(details, ", "), ")");
 }
 
-// A line for each event, but events of one kind that follow each other share one: a
+// Returns a line for each event. Events of one kind that follow each other share a line, because a
 // guest that boots takes thousands of pages, one at a time.
 inline std::vector<std::string> Describe(absl::Span<const gmem::Event> events) {
   std::vector<std::string> lines;
@@ -73,13 +73,13 @@ inline std::vector<std::string> Describe(absl::Span<const gmem::Event> events) {
 // Thread-safe.
 class Console {
  public:
-  // The events are all of this host's. Without CAP_SYS_ADMIN there are none.
+  // Shows the events of the whole host. Without CAP_SYS_ADMIN it shows none.
   Console() : monitor_(OrDie(gmem::Monitor::Open())) {
     const absl::Status status = monitor_.Subscribe();
     if (!status.ok()) absl::PrintF("gmem's events aren't shown: %s\n", status.ToString());
   }
 
-  // A byte from the guest.
+  // Takes a byte from the guest.
   void Put(char byte) {
     absl::MutexLock guard(&lock_);
     if (byte == '\r') return;
@@ -90,14 +90,14 @@ class Console {
     line_.clear();
   }
 
-  // A line of the VMM's own.
+  // Prints a line of the VMM's own.
   void Print(absl::string_view line) {
     absl::MutexLock guard(&lock_);
     PrintLocked("", line);
   }
 
-  // Takes the last line of the guest that begins with "guest: ", what its program prints;
-  // waits until one has come that begins with @prefix.
+  // Takes the last line of the guest that begins with "guest: "; its program prints such lines.
+  // Waits until there is one that begins with @prefix.
   std::string Await(absl::string_view prefix) {
     absl::MutexLock guard(&lock_);
     auto ready = [&]() ABSL_SHARED_LOCKS_REQUIRED(lock_) {
@@ -108,21 +108,22 @@ class Console {
     Die(absl::AbortedError(absl::StrCat("the guest ended before it printed ", prefix)));
   }
 
-  // The guest prints no more: waiting for it ends the VMM.
+  // The guest prints no more: from now on, Await() ends the VMM.
   void Close() {
     absl::MutexLock guard(&lock_);
     closed_ = true;
   }
 
  private:
-  // A guest may print lines of any length, and take no more memory for it.
+  // The limit of a line: a guest may print lines of any length, but must not use memory without
+  // limit.
   static constexpr size_t kMaxLine = 1000;
-  // The module sends what has gathered every 10 ms.
+  // The module sends its queued events every 10 ms.
   static constexpr int kQuietMs = 25, kMaxReads = 10;
 
   void PrintLocked(absl::string_view source, absl::string_view line)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock_) {
-    // An event under way stands before the line that tells what it brought about.
+    // Wait for events under way: an event must stand before the line about its effect.
     std::vector<gmem::Event> all;
     pollfd readable = {.fd = monitor_.fd(), .events = POLLIN, .revents = 0};
     for (int i = 0; i < kMaxReads && poll(&readable, 1, kQuietMs) > 0; ++i) {

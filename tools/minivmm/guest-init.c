@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The guest's only program: the first process of its Linux. Takes commands from
- * the serial console, a line each, and touches guest memory as they say:
+ * The guest's only program: the first process of its Linux. It takes commands
+ * from the serial console, a line each, and touches guest memory:
  *
- *   read ADDRESS           print the 32-bit word there
- *   write ADDRESS VALUE    set it
- *   count ADDRESS          count it up in the background, for good
+ *   read ADDRESS           print the 32-bit word at ADDRESS
+ *   write ADDRESS VALUE    set the word
+ *   count ADDRESS          count the word up in the background, without end
  *   poweroff
  *
- * Addresses are physical. What Linux doesn't use as RAM is reached through
- * /dev/mem; of RAM, one page of this program, whose address it prints at its start.
- * Every answer is one line, "guest: ...".
+ * Addresses are physical. The program reaches memory that Linux doesn't use as
+ * RAM through /dev/mem. Of RAM, it reaches one page of its own, whose address it
+ * prints at its start. Every answer is one line, "guest: ...".
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -55,7 +55,7 @@ static void get_own_page(void)
 			    (off_t)((uintptr_t)own_page / PAGE * sizeof(entry))) != sizeof(entry))
 		die("/proc/self/pagemap");
 	close(fd);
-	/* Bits 0 to 54 are the page frame number, bit 63 says that there is one. */
+	/* Bits 0 to 54 are the page frame number; bit 63: there is one. */
 	if (!(entry >> 63))
 		die("no page");
 	own_address = (entry & ((1ull << 55) - 1)) * PAGE;
@@ -105,7 +105,7 @@ static void command(const char *line)
 	} else if (!strcmp(line, "poweroff\n")) {
 		printf("guest: bye\n");
 		tcdrain(STDOUT_FILENO);
-		/* Who counts would keep the CPU once the clock is off. */
+		/* The counter would keep the CPU once the clock is off. */
 		kill(-1, SIGKILL);
 		while (wait(NULL) > 0)
 			;
@@ -125,7 +125,7 @@ int main(void)
 	mkdir("/proc", 0555);
 	if (mount("none", "/proc", "proc", 0, NULL) || mount("none", "/dev", "devtmpfs", 0, NULL))
 		die("mount");
-	/* No echo, no line feed made two. */
+	/* No echo, and no carriage return before a line feed. */
 	if (!tcgetattr(STDIN_FILENO, &tty)) {
 		tty.c_lflag &= ~(tcflag_t)ECHO;
 		tty.c_oflag &= ~(tcflag_t)ONLCR;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The guest's memory: one guestmem, and a VM of gmem's into which any part of it can be
-// bound, at any time, as lent or as shared. What is bound the guest sees through one window.
+// The guest's memory: one guestmem, and a VM of gmem. Any part of the guestmem can be bound to the
+// VM at any time, lent or shared. The guest sees the bindings through one window.
 #ifndef GMEM_TOOLS_MINIVMM_GUEST_RAM_H_
 #define GMEM_TOOLS_MINIVMM_GUEST_RAM_H_
 
@@ -24,8 +24,8 @@ namespace minivmm {
 // Thread-safe.
 class GuestRam {
  public:
-  // Guest address N is byte N of the guestmem. What Linux knows as RAM is lent from the
-  // start; behind it lies the pool, of which it knows nothing, and nothing is bound there yet.
+  // Guest address N is byte N of the guestmem. Linux's RAM is lent from the start. Behind it lies
+  // the pool: Linux doesn't know it, and it has no binding yet.
   static constexpr gmem::ByteSize kRam = gmem::MiB(128), kPool = gmem::MiB(4);
   static constexpr gmem::GuestAddress kPoolStart{kRam.value()};
 
@@ -39,12 +39,12 @@ class GuestRam {
 
   const gmem::GuestMemory& memory() const { return memory_; }
   const gmem::Vm& vm() const { return vm_; }
-  // For KVM: a touch of it, by whomever, is the guest's.
+  // For KVM. Every touch of it counts as the guest's, even by the VMM.
   const gmem::Window& window() const { return window_; }
-  // For the VMM: a touch of it takes back what is lent, or raises SIGBUS.
+  // For the VMM. A touch of it takes back a lent page, or raises SIGBUS.
   const gmem::Mapping& host() const { return host_; }
 
-  // Bind or unbind a range, also while the guest runs.
+  // These bind or unbind a range, also while the guest runs.
   void Plug(gmem::GuestRange range, gmem::MapMode mode) {
     absl::MutexLock guard(&lock_);
     OrDie(Bind(range, mode));
@@ -56,13 +56,14 @@ class GuestRam {
     OrDie(window_.Refresh(range));
   }
 
-  // KVM_RUN failed with EFAULT: lends the guest what it touched, so that it can try again.
+  // Call this when KVM_RUN fails with EFAULT: it lends the guest the pages that it touched, so that
+  // the guest can try again.
   void OnRefusedAccess() {
     absl::MutexLock guard(&lock_);
     const gmem::FaultReport report = OrDie(vm_.Faults(faults_seen_));
     faults_seen_ = report.last_sequence;
     for (const gmem::Fault& fault : report.faults) {
-      // With an interrupt chip in the kernel, KVM tries these again by itself.
+      // With an interrupt controller in the kernel, KVM retries these accesses by itself.
       if (fault.reason == gmem::FaultReason::kPinned) continue;
       if (fault.reason != gmem::FaultReason::kUnbound &&
           fault.reason != gmem::FaultReason::kStale) {
@@ -70,7 +71,7 @@ class GuestRam {
                                              " was refused: ", gmem::ToString(fault.reason))));
       }
       const gmem::GuestRange page = {fault.page, memory_.page_size()};
-      // It is bound if Plug() was faster, or for another fault of this report.
+      // The page is bound already if Plug() was faster, or after another fault of this report.
       const absl::Status status = Bind(page, gmem::MapMode::kLend);
       if (!absl::IsAlreadyExists(status)) OrDie(status);
       OrDie(window_.Refresh(page));
@@ -90,7 +91,7 @@ class GuestRam {
   const gmem::Window window_;
   const gmem::Mapping host_;
 
-  // A change of a binding and the window's that follows belong together.
+  // A change of a binding and the following change of the window belong together.
   absl::Mutex lock_;
   uint64_t faults_seen_ ABSL_GUARDED_BY(lock_) = 0;
 };

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Puts an unmodified Linux bzImage and its initramfs into guest memory, as the
-// kernel's 32-bit boot protocol wants it: Documentation/arch/x86/boot.rst in the
-// Linux source.
+// Puts an unmodified Linux bzImage and its initramfs into guest memory, by the kernel's 32-bit boot
+// protocol: Documentation/arch/x86/boot.rst in the Linux source.
 #ifndef GMEM_TOOLS_MINIVMM_LINUX_BOOT_H_
 #define GMEM_TOOLS_MINIVMM_LINUX_BOOT_H_
 
@@ -19,15 +18,15 @@
 
 namespace minivmm {
 
-// How the CPU has to begin after LoadLinux(): at kEntry, with ESI = kBootParams, in
-// protected mode without paging, and with flat 4 GiB segments from the table at kGdt.
+// After LoadLinux(), the CPU must begin at kEntry, with ESI = kBootParams, in protected mode
+// without paging, and with flat 4 GiB segments from the table at kGdt.
 constexpr uint32_t kGdt = 0x500, kBootParams = 0x7000, kEntry = 0x100000;
 constexpr uint64_t kGdtEntries[] = {0, 0, 0x00cf9b000000ffff, 0x00cf93000000ffff};
 constexpr uint16_t kCodeSelector = 0x10, kDataSelector = 0x18;
 
-// Where the rest lies in guest memory. The first 640 KiB are free but for these.
+// The places of the rest in guest memory. All other memory of the first 640 KiB is free.
 constexpr uint32_t kCommandLineStart = 0x20000;
-constexpr uint32_t kLowEnd = 0x9fc00;  // where a BIOS's data would begin
+constexpr uint32_t kLowEnd = 0x9fc00;  // a BIOS would have its data from here on
 
 // Offsets and values of the setup header.
 constexpr size_t kSetupHeader = 0x1f1, kHeaderLength = 0x201, kHeaderLengthFrom = 0x202;
@@ -36,10 +35,10 @@ constexpr uint16_t kOldestProtocol = 0x020a;  // the first with init_size
 constexpr uint8_t kUnregisteredLoader = 0xff;
 constexpr uint32_t kSector = 512, kE820Ram = 1, kPage = 4096;
 
-// @ram is guest memory from guest address 0; Linux is told that it has so much,
-// and no more. InvalidArgument for what isn't a relocatable bzImage with the
-// 32-bit entry or a command line that is too long; ResourceExhausted if @ram is
-// too small for it, or too large. On an error, @ram is as it was.
+// @ram is guest memory from guest address 0, and all the memory that Linux learns of.
+// InvalidArgument if the kernel isn't a relocatable bzImage with the 32-bit entry, or if the
+// command line is too long; ResourceExhausted if @ram is too small for them, or too large. On an
+// error, @ram is unchanged.
 inline absl::Status LoadLinux(absl::Span<uint8_t> ram, absl::Span<const uint8_t> kernel,
                               absl::Span<const uint8_t> initramfs,
                               const std::string& command_line) {
@@ -59,8 +58,8 @@ inline absl::Status LoadLinux(absl::Span<uint8_t> ram, absl::Span<const uint8_t>
     return absl::InvalidArgumentError(absl::StrCat("the command line has ", command_line.size(),
                                                    " bytes, the kernel takes ", command_line_max));
   }
-  // The image unpacks itself where it prefers to be; the initramfs must lie beyond, so it
-  // goes to the end. A preference beyond all RAM must not make the sum wrap.
+  // The image unpacks itself at its preferred address. The initramfs must lie behind that, so it
+  // goes to the end of RAM. A preferred address beyond all RAM must not make the sum wrap.
   const absl::Span<const uint8_t> image = kernel.subspan(setup_size);
   const uint64_t preferred = std::min<uint64_t>(header.pref_address, ram.size());
   const uint64_t needed = std::max<uint64_t>(kEntry + image.size(), preferred + header.init_size) +

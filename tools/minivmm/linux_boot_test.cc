@@ -27,7 +27,7 @@ constexpr size_t kSetupHeader = 0x1f1, kSector = 512, kImageSize = 5000;
 constexpr size_t kRamSize = 4 << 20;
 constexpr uint8_t kSetupSectors = 3, kImageByte = 0xa5, kInitramfsByte = 0x5a;
 
-// A bzImage of which only the header is real.
+// A bzImage with a real header and an empty body.
 class LinuxBootTest : public testing::Test {
  protected:
   LinuxBootTest() {
@@ -45,7 +45,7 @@ class LinuxBootTest : public testing::Test {
   std::vector<uint8_t> Kernel() const {
     std::vector<uint8_t> kernel((kSetupSectors + 1) * kSector);
     std::memcpy(&kernel[kSetupHeader], &header_, sizeof(header_));
-    // The header's end, as the offset of a jump over it.
+    // The end of the header, as the offset of a jump over it.
     kernel[0x201] = kSetupHeader + sizeof(header_) - 0x202;
     kernel.resize(kernel.size() + kImageSize, kImageByte);
     return kernel;
@@ -55,7 +55,7 @@ class LinuxBootTest : public testing::Test {
     return LoadLinux(absl::MakeSpan(ram_), kernel, initramfs_, command_line_);
   }
 
-  // What is refused leaves guest memory as it was.
+  // A refusal leaves guest memory unchanged.
   void ExpectRefused(const std::vector<uint8_t>& kernel, absl::StatusCode code,
                      const std::string& message) {
     const absl::Status status = Load(kernel);
@@ -145,7 +145,7 @@ TEST_F(LinuxBootTest, CommandLine) {
   ram_.assign(ram_.size(), 0);
   command_line_ += 'x';
   ExpectRefused(absl::StatusCode::kInvalidArgument, "has 2048 bytes, the kernel takes 2047");
-  // What the kernel takes need not fit below what a BIOS would keep.
+  // The kernel's limit may be higher than the room below a BIOS's data.
   header_.cmdline_size = std::numeric_limits<uint32_t>::max();
   command_line_.assign(600 << 10, 'x');
   ExpectRefused(absl::StatusCode::kInvalidArgument, "has 614400 bytes");
@@ -177,8 +177,8 @@ TEST_F(LinuxBootTest, PreferredAddressBeyondAllMemory) {
   }
 }
 
-// Whatever the header says, nothing outside of guest memory and the kernel is touched;
-// AddressSanitizer sees it.
+// With any header, the function touches nothing outside of guest memory and the kernel.
+// AddressSanitizer would see it.
 TEST_F(LinuxBootTest, AnyHeader) {
   std::mt19937 random(1);
   const std::vector<uint8_t> good = Kernel();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A PC with one CPU under KVM, no more of it than Linux needs to boot: memory, the
-// interrupt controllers and the timer (all in the kernel), and a serial port. It
-// has no PCI, no ACPI and no firmware.
+// A PC with one CPU under KVM. It has only the parts that Linux needs to boot: memory, interrupt
+// controllers and a timer (both in the kernel), and a serial port. It has no PCI, no ACPI and no
+// firmware.
 #ifndef GMEM_TOOLS_MINIVMM_MACHINE_H_
 #define GMEM_TOOLS_MINIVMM_MACHINE_H_
 
@@ -33,18 +33,18 @@
 
 namespace minivmm {
 
-// How long the guest runs at most.
+// The limit of the guest's run time.
 constexpr absl::Duration kTimeLimit = absl::Minutes(3);
 constexpr useconds_t kTick = 200'000;
 
-// What a PC has at these ports.
+// The devices of a PC at these ports.
 constexpr uint16_t kSerialPort = 0x3f8, kKeyboardControl = 0x64, kClockData = 0x71;
 constexpr uint32_t kSerialInterrupt = 4;
 constexpr uint8_t kKeyboardResetCpu = 0xfe, kNothingThere = 0xff;
 
-// KVM's structs that end in an array have another size and layout in C++ with the
-// headers of Linux 6.1: an empty struct in them takes room. So here they are as in C,
-// with the ioctl numbers that belong to them.
+// With the headers of Linux 6.1, KVM's structs that end in an array have another size and layout in
+// C++ than in C: an empty struct in them takes room. So these are as in C, with the ioctl numbers
+// that belong to them.
 template <typename Entry, uint32_t size>
 struct Table {
   uint32_t nr_entries = size, padding = 0;
@@ -55,8 +55,8 @@ constexpr unsigned long kSetCpuid2 = _IOW(KVMIO, 0x90, uint64_t);
 constexpr unsigned long kSetMsrs = _IOW(KVMIO, 0x89, uint64_t);
 
 inline void SetUpCpu(int kvm, int vcpu) {
-  // The CPU is what KVM can do at its best; the TSC deadline timer, which KVM
-  // leaves to its user to announce, spares Linux the calibration of another.
+  // The CPU has all features that KVM supports. The VMM itself must announce the TSC deadline
+  // timer; with it, Linux needn't calibrate another timer.
   const auto cpuid = std::make_unique<Table<kvm_cpuid_entry2, 256>>();
   OrDie(ioctl(kvm, kGetSupportedCpuid, cpuid.get()), "KVM_GET_SUPPORTED_CPUID");
   for (kvm_cpuid_entry2& entry : cpuid->entries) {
@@ -69,8 +69,8 @@ inline void SetUpCpu(int kvm, int vcpu) {
   }
   OrDie(ioctl(vcpu, kSetCpuid2, cpuid.get()), "KVM_SET_CPUID2");
 
-  // Memory is cached by default, as firmware sets it up: Linux refuses to map
-  // as cached what the MTRRs say isn't.
+  // Make memory cached by default, as firmware does: Linux refuses a cached mapping of memory that
+  // the MTRRs don't make cached.
   Table<kvm_msr_entry, 1> msrs;
   msrs.entries[0].index = 0x2ff;       // the MTRRs' default type
   msrs.entries[0].data = 1 << 11 | 6;  // on, write-back
@@ -80,7 +80,7 @@ inline void SetUpCpu(int kvm, int vcpu) {
 inline void SetRegisters(int vcpu) {
   kvm_sregs sregs = {};
   OrDie(ioctl(vcpu, KVM_GET_SREGS, &sregs), "KVM_GET_SREGS");
-  // Real mode's, made flat.
+  // Change the segments of real mode to flat ones.
   for (kvm_segment* segment : {&sregs.cs, &sregs.ds, &sregs.es, &sregs.fs, &sregs.gs, &sregs.ss}) {
     segment->base = 0;
     segment->limit = 0xffffffff;
@@ -101,13 +101,13 @@ inline void SetRegisters(int vcpu) {
 
 class Machine {
  public:
-  // Boots the Linux in @ram, with a thread that is the CPU. @ram and @console outlive it.
+  // Boots the Linux in @ram; a thread is the CPU. @ram and @console must outlive the machine.
   Machine(GuestRam* ram, Console* console)
       : ram_(ram),
         console_(console),
         kvm_(OrDie(gmem::kvm::OpenDevice())),
         vm_(OrDie(gmem::kvm::Vm::Create(kvm_.get()))),
-        // All of the guest's memory, once and for all: what is bound may change below it.
+        // One memslot for all guest memory. Bindings below it may change; the memslot stays.
         memslot_(OrDie(vm_.AddMemslot({.host = ram->window().HostMemory(ram->window().range())}))),
         uart_([console](char byte) { console->Put(byte); },
               [vm = vm_.fd()](bool level) {
@@ -116,7 +116,7 @@ class Machine {
                 irq.level = level;
                 OrDie(ioctl(vm, KVM_IRQ_LINE, &irq), "KVM_IRQ_LINE");
               }) {
-    // KVM wants three pages of guest addresses for itself on Intel, outside memslots.
+    // On Intel, KVM needs three pages of guest addresses for itself, outside memslots.
     OrDie(ioctl(vm_.fd(), KVM_SET_TSS_ADDR, 0xfffbd000), "KVM_SET_TSS_ADDR");
     OrDie(ioctl(vm_.fd(), KVM_CREATE_IRQCHIP, 0), "KVM_CREATE_IRQCHIP");
     kvm_pit_config pit = {};
@@ -130,7 +130,8 @@ class Machine {
       Run();
       console_->Close();
     });
-    // Makes KVM_RUN return now and then. This thread isn't to get the signal in its place.
+    // The signal makes KVM_RUN return at intervals. Block it here, so that the CPU's thread gets
+    // it.
     signal(SIGALRM, [](int) {});
     sigset_t tick;
     sigemptyset(&tick);
@@ -139,10 +140,10 @@ class Machine {
     ualarm(kTick, kTick);
   }
 
-  // Waits until the guest has turned the machine off; to be done before the end.
+  // Waits until the guest has turned the machine off. Call this before the destructor.
   void Wait() { cpu_.join(); }
 
-  // Types a line at the serial console. From any thread.
+  // Types a line at the serial console. Any thread may call this.
   void Type(absl::string_view line) { uart_.Receive(absl::StrCat(line, "\n")); }
 
  private:
@@ -154,8 +155,8 @@ class Machine {
       } else if (errno == EFAULT) {
         ram_->OnRefusedAccess();
       } else if (errno == EINTR) {
-        // Makes KVM look for interrupts to inject. Nested in QEMU's emulated SVM, it was seen
-        // to leave one pending in the 8259 for good, and the guest without a console.
+        // Make KVM look for interrupts to inject. Nested in QEMU's emulated SVM, KVM was seen to
+        // leave one pending in the 8259 forever; the guest's console hung then.
         kvm_vcpu_events events = {};
         OrDie(ioctl(vcpu_.get(), KVM_GET_VCPU_EVENTS, &events), "KVM_GET_VCPU_EVENTS");
         OrDie(ioctl(vcpu_.get(), KVM_SET_VCPU_EVENTS, &events), "KVM_SET_VCPU_EVENTS");
@@ -166,7 +167,7 @@ class Machine {
     Die(absl::DeadlineExceededError("the guest doesn't come to an end"));
   }
 
-  // What KVM_RUN came back for. False if the guest has turned the machine off.
+  // Handles the exit of KVM_RUN. Returns false if the guest has turned the machine off.
   bool HandleExit() {
     switch (run()->exit_reason) {
       case KVM_EXIT_IO:
@@ -180,7 +181,7 @@ class Machine {
     }
   }
 
-  // Linux's drivers for what is there read and write a byte at a time.
+  // Linux's drivers for these devices read and write a byte at a time.
   bool HandlePort() {
     const auto& io = run()->io;
     uint8_t* const data = run_mapping_.data() + io.data_offset;
@@ -188,7 +189,7 @@ class Machine {
     if (io.direction == KVM_EXIT_IO_IN) {
       std::memset(data, kNothingThere, size_t{io.size} * io.count);
       if (serial) *data = uart_.Read(io.port - kSerialPort);
-      // Never busy: Linux waits for these two.
+      // These two are never busy: Linux waits until they are ready.
       if (io.port == kKeyboardControl || io.port == kClockData) *data = 0;
       return true;
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// minivmm KERNEL INITRAMFS: boots an unmodified Linux on lent memory, then unplugs,
-// shares and lends memory while it runs. Prints what it checks, with the guest's
-// console and gmem's events in between. Exits with 1 if a check failed.
+// minivmm KERNEL INITRAMFS: boots an unmodified Linux on lent memory, then unplugs, shares and
+// lends memory while Linux runs. Prints its checks, with the guest's console and gmem's events in
+// between. Exits with 1 if a check failed.
 #include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
@@ -32,10 +32,10 @@ using gmem::GuestAddress;
 
 constexpr gmem::ByteSize kPageSize = gmem::KiB(4);
 
-// Linux is to use the serial console, and spare itself what this machine hasn't got
-// and what takes long in an emulated one. It ends by a reset through the keyboard
-// controller, which is all that there is of one. idle=poll: where SVM is emulated by
-// QEMU, a CPU that halts was seen to wait forever for the serial port's interrupt.
+// Linux must use the serial console, skip the devices that this machine doesn't have, and skip
+// steps that take long in an emulated machine. It ends by a reset through the keyboard controller,
+// which has no other function here. idle=poll: if QEMU emulates SVM, a CPU that halts was seen to
+// wait forever for the serial port's interrupt.
 constexpr char kCommandLine[] =
     "console=ttyS0 quiet reboot=k panic=-1 idle=poll pci=off initcall_blacklist=i8042_init "
     "nokaslr mitigations=off init_on_alloc=0 audit=0 lsm=capability tsc=reliable no_timer_check";
@@ -44,7 +44,7 @@ thread_local sigjmp_buf touch_env;
 
 void OnSigbus(int) { siglongjmp(touch_env, 1); }
 
-// The host reads or writes a word: nothing, or false, if that raised SIGBUS.
+// The host reads or writes a word. Returns nothing, or false, if the access raised SIGBUS.
 std::optional<uint32_t> Peek(const volatile uint32_t* address) {
   if (sigsetjmp(touch_env, 1)) return std::nullopt;
   return *address;
@@ -62,7 +62,7 @@ gmem::Mapping MapFile(const char* path) {
       gmem::Mapping::OfFile(fd.get(), {.size = size, .access = gmem::MemoryAccess::kReadOnly}));
 }
 
-// How many pages of the mapping does this process have page table entries for?
+// Returns the number of pages of the mapping for which this process has page table entries.
 uint64_t CountMapped(const gmem::Mapping& mapping) {
   const gmem::UniqueFd fd(OrDie(open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC), "pagemap"));
   std::vector<uint64_t> entries(mapping.size() / kPageSize.value());
@@ -73,12 +73,13 @@ uint64_t CountMapped(const gmem::Mapping& mapping) {
   return std::ranges::count_if(entries, [](uint64_t entry) { return entry >> 63; });
 }
 
-// An answer of the guest's program ends in a number, hexadecimal ones with 0x.
+// Returns the number at the end of an answer of the guest's program; hexadecimal ones begin with
+// 0x.
 uint64_t LastNumber(const std::string& answer) {
   return std::strtoull(&answer[answer.rfind(' ') + 1], nullptr, 0);
 }
 
-// Returns how many checks failed.
+// Returns the number of failed checks.
 int Demo(const gmem::Device& device, const char* kernel, const char* initramfs) {
   Console console;
   int failures = 0;
@@ -90,7 +91,7 @@ int Demo(const gmem::Device& device, const char* kernel, const char* initramfs) 
 
   console.Print("\n1. Boot Linux on lent memory");
   auto ram = std::make_unique<GuestRam>(device);
-  // The host may write to what is bound as lent, until the guest uses it.
+  // The host may write to a page of a lent binding until the guest uses the page.
   OrDie(LoadLinux(ram->host().span().first(GuestRam::kRam.value()), MapFile(kernel).span(),
                   MapFile(initramfs).span(), kCommandLine));
   const gmem::PageCounts loaded = OrDie(ram->memory().Query());
@@ -106,9 +107,9 @@ int Demo(const gmem::Device& device, const char* kernel, const char* initramfs) 
                      " host, ", booted.absent, " absent"));
   const uint64_t mapped = CountMapped(ram->host());
   check(mapped == booted.host,
-        absl::StrCat("the host's mapping has ", mapped, " pages: what is lent is gone from it"));
+        absl::StrCat("the host's mapping has ", mapped, " pages: the lent pages are gone from it"));
 
-  // From now on, the guest's program reads and writes memory as it is told.
+  // From now on, the guest's program reads and writes memory on command.
   auto type = [&](const std::string& line) {
     console.Print(absl::StrCat("  typed | ", line));
     machine->Type(line);
@@ -129,7 +130,8 @@ int Demo(const gmem::Device& device, const char* kernel, const char* initramfs) 
   type(absl::StrCat("count ", gmem::ToString(own_page)));
   const uint64_t counted = guest_reads(own_page);
   ram->Unplug({own_page, kPageSize});
-  // The program and the one that reads share a CPU: look until it had its turn.
+  // The counting process and the one that answers share a CPU: read until the counter has had its
+  // turn.
   uint64_t now = guest_reads(own_page);
   for (int i = 1; i < 20 && now == counted; ++i) now = guest_reads(own_page);
   gmem::Fault fault = last_fault();
@@ -138,7 +140,7 @@ int Demo(const gmem::Device& device, const char* kernel, const char* initramfs) 
                      " is unbound; bound on demand"));
   check(now > counted, absl::StrCat("the program counts on: ", counted, ", then ", now));
 
-  console.Print("\n3. Plug memory that was never there, when Linux touches it");
+  console.Print("\n3. Plug memory at an address that had none, when Linux touches it");
   const gmem::GuestRange pool = {GuestRam::kPoolStart, gmem::MiB(1)};
   const gmem::ByteRange first_page = {gmem::ByteOffset(pool.start.value()), kPageSize};
   auto* const host_word = reinterpret_cast<volatile uint32_t*>(ram->host().span(first_page).data());
@@ -158,7 +160,7 @@ int Demo(const gmem::Device& device, const char* kernel, const char* initramfs) 
         "the guest reads 43, which the host wrote");
   check(pages().shared == 1, "MEM_QUERY: shared");
 
-  console.Print("\n5. Lend it again: what the host may do is the VM's policy");
+  console.Print("\n5. Lend it again: the VM's policy decides about the host's access");
   ram->Unplug(pool);
   ram->Plug(pool, gmem::MapMode::kLend);
   OrDie(ram->vm().SetPolicy(gmem::ReclaimPolicy::kDeny));

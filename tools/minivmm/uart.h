@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A 16550A serial port, as much of it as Linux's 8250 driver uses: receive and transmit
-// interrupts, and FIFOs of any length. What the guest sends is out at once, so the
-// transmitter is always ready; speed, modem lines and line errors there are none.
+// The parts of a 16550A serial port that Linux's 8250 driver uses: receive and transmit interrupts,
+// and FIFOs of any length. A byte that the guest sends is out at once, so the transmitter is always
+// ready. There are no speed, no modem lines and no line errors.
 // Register layout: <linux/serial_reg.h>, which follows National's PC16550D.
 #ifndef GMEM_TOOLS_MINIVMM_UART_H_
 #define GMEM_TOOLS_MINIVMM_UART_H_
@@ -19,15 +19,13 @@
 
 namespace minivmm {
 
-// Thread-safe: the vCPU's thread reads and writes registers while another one
-// calls Receive().
+// Thread-safe: the vCPU's thread reads and writes registers while another thread calls Receive().
 class Uart {
  public:
   static constexpr uint16_t kNrRegisters = 8;
 
-  // @output gets each byte that the guest sends, @interrupt the level of the
-  // interrupt line when it changes. Both are called with the port's lock held,
-  // so neither may call the port.
+  // The port calls @output with each byte that the guest sends, and @interrupt with the level of
+  // the interrupt line when that changes. It holds its lock then, so neither may call the port.
   Uart(std::function<void(char)> output, std::function<void(bool)> interrupt)
       : output_(std::move(output)), interrupt_(std::move(interrupt)) {}
 
@@ -45,7 +43,7 @@ class Uart {
         return interrupt_enable_;
       case UART_IIR:
         value = InterruptId() | 0xc0;  // FIFOs are on
-        // Reading the cause is what acknowledges this one.
+        // The guest acknowledges this interrupt by reading its cause.
         if (InterruptId() == UART_IIR_THRI) transmit_pending_ = false;
         break;
       case UART_LCR:
@@ -61,10 +59,10 @@ class Uart {
     return value;
   }
 
-  // The guest writes it.
+  // The guest writes register @reg.
   void Write(uint16_t reg, uint8_t value) {
     absl::MutexLock guard(&lock_);
-    // The first two registers are the baud rate's divisor then.
+    // With this bit, the first two registers are the divisor of the baud rate.
     const bool divisor = line_control_ & UART_LCR_DLAB;
     if (reg == UART_LCR) {
       line_control_ = value;
@@ -72,9 +70,9 @@ class Uart {
       output_(static_cast<char>(value));
       transmit_pending_ = true;
     } else if (reg == UART_IER && !divisor) {
-      // Enabling the interrupt of a ready transmitter raises it.
+      // If the transmitter is ready, enabling its interrupt raises the interrupt.
       if (value & ~interrupt_enable_ & UART_IER_THRI) transmit_pending_ = true;
-      // With more bits, Linux would take it for another kind of port.
+      // With more bits, Linux would take the port for another kind.
       interrupt_enable_ = value & 0x0f;
     }
     UpdateInterrupt();
@@ -106,7 +104,7 @@ class Uart {
   absl::Mutex lock_;
   std::deque<uint8_t> received_ ABSL_GUARDED_BY(lock_);
   uint8_t interrupt_enable_ ABSL_GUARDED_BY(lock_) = 0, line_control_ ABSL_GUARDED_BY(lock_) = 0;
-  // The transmitter became ready, and the driver hasn't been told yet.
+  // The transmitter became ready, and the driver doesn't know that yet.
   bool transmit_pending_ ABSL_GUARDED_BY(lock_) = false;
   bool level_ ABSL_GUARDED_BY(lock_) = false;
 };

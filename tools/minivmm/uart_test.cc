@@ -18,7 +18,7 @@ class UartTest : public testing::Test {
   uint8_t InterruptId() { return uart_.Read(UART_IIR) & 0xf; }
 
   std::string sent_;
-  // Each change of the interrupt line.
+  // The changes of the interrupt line.
   std::vector<bool> levels_;
   Uart uart_{[this](char byte) { sent_ += byte; },
              [this](bool level) { levels_.push_back(level); }};
@@ -66,7 +66,7 @@ TEST_F(UartTest, WhatCameBeforeTheInterruptWasEnabled) {
 }
 
 TEST_F(UartTest, TransmitInterruptIsAcknowledgedByReadingIt) {
-  // Linux starts to send by enabling it.
+  // Linux starts to send by enabling the interrupt.
   uart_.Write(UART_IER, UART_IER_THRI);
   EXPECT_THAT(levels_, ElementsAre(true));
   EXPECT_EQ(InterruptId(), UART_IIR_THRI);
@@ -74,7 +74,7 @@ TEST_F(UartTest, TransmitInterruptIsAcknowledgedByReadingIt) {
   EXPECT_EQ(InterruptId(), UART_IIR_NO_INT);
   uart_.Write(UART_TX, 'a');
   EXPECT_THAT(levels_, ElementsAre(true, false, true));
-  // Enabled as it was: no news.
+  // Enabling it again changes nothing.
   EXPECT_EQ(InterruptId(), UART_IIR_THRI);
   uart_.Write(UART_IER, UART_IER_THRI);
   EXPECT_EQ(InterruptId(), UART_IIR_NO_INT);
@@ -85,7 +85,7 @@ TEST_F(UartTest, ReceivingComesFirst) {
   uart_.Receive("a");
   EXPECT_EQ(InterruptId(), UART_IIR_RDI);
   uart_.Read(UART_RX);
-  // The line stays up for the other one.
+  // The line stays up for the other interrupt.
   EXPECT_THAT(levels_, ElementsAre(true));
   EXPECT_EQ(InterruptId(), UART_IIR_THRI);
   EXPECT_THAT(levels_, ElementsAre(true, false));
@@ -104,10 +104,10 @@ TEST_F(UartTest, DivisorHidesDataAndInterruptRegisters) {
 
 TEST_F(UartTest, IsA16550A) {
   EXPECT_EQ(uart_.Read(UART_IIR) & 0xc0, 0xc0);
-  // Only the bits that it has.
+  // The register has only some of the bits.
   uart_.Write(UART_IER, 0xff);
   EXPECT_EQ(uart_.Read(UART_IER), 0x0f);
-  // Read-only ones stay as they are.
+  // Read-only registers keep their values.
   const uint8_t status = uart_.Read(UART_LSR);
   uart_.Write(UART_LSR, 0);
   EXPECT_EQ(uart_.Read(UART_LSR), status);

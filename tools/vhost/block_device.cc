@@ -31,17 +31,18 @@ using gmem::vhost::Chain;
 using gmem::vhost::GuestSpan;
 
 constexpr uint64_t kSectorSize = 512;
-// Other queues, and the front-end, are to be served, too: so one request, and those of one
-// call, are bounded in bytes and numbers. Zeroes may have to be written, holes not.
+// Other queues and the front-end must be served, too. So there are limits for one request, and for
+// the requests of one call: in bytes and in numbers. The device may have to write zeroes, so their
+// limit is lower than that of holes.
 constexpr uint64_t kMaxTransfer = 64 << 20;
-// The same for a driver that doesn't take SIZE_MAX and SEG_MAX, as those of firmware, which
-// read a whole file at once: EDK2's sends no more.
+// The limit for a driver that doesn't take SIZE_MAX and SEG_MAX. Drivers of firmware are such, and
+// read a whole file at once; EDK2's driver stays below this limit.
 constexpr uint64_t kMaxUnboundedTransfer = 1 << 30;
 constexpr uint32_t kMaxDiscardRanges = 32;
 constexpr uint32_t kMaxZeroedRanges = 1;
 constexpr uint32_t kMaxDiscardSectors = kMaxTransfer / kSectorSize;
 constexpr int kBatch = 64;
-// Data descriptors of one request: with header and status, what a chain may have.
+// Data descriptors of one request: with header and status, they are the limit of a chain.
 constexpr uint32_t kMaxSegments = 126;
 constexpr uint32_t kMaxSegmentSize = 512 << 10;
 static_assert(uint64_t{kMaxSegments} * kMaxSegmentSize <= kMaxTransfer);
@@ -49,10 +50,10 @@ constexpr char kId[VIRTIO_BLK_ID_BYTES] = "gmem-vhost-blk";
 
 constexpr uint64_t Feature(unsigned bit) { return uint64_t{1} << bit; }
 
-// What preadv() and pwritev() take.
+// The arguments of preadv() and pwritev().
 class IoVector {
  public:
-  // Up to @size bytes from @offset on.
+  // Takes up to @size bytes from @offset on.
   IoVector(absl::Span<const GuestSpan> spans, uint64_t offset, uint64_t size) {
     for (const GuestSpan span : spans) {
       if (size == 0 || count_ == entries_.size()) break;
@@ -130,7 +131,7 @@ absl::Status BlockDevice::HandleQueue(gmem::vhost::Backend& /*backend*/,
     nr_bytes += chain_.readable_size() + chain_.writable_size();
     const uint8_t status = Do(chain_);
     chain_.Write(chain_.writable_size() - 1, &status, 1);
-    // All of it, so that the dirty log has the status, which is the last byte.
+    // Report all bytes as written: the status is the last byte, and the dirty log must have it.
     queue.Push(chain_, chain_.writable_size());
   }
   return absl::OkStatus();
@@ -143,7 +144,7 @@ void BlockDevice::SetFeatures(uint64_t features) {
 }
 
 void BlockDevice::QueueFailed(uint16_t index, const absl::Status& why) {
-  std::cerr << "virtqueue " << index << " is not served any more: " << why.message() << "\n";
+  std::cerr << "virtqueue " << index << " is no longer served: " << why.message() << "\n";
 }
 
 uint8_t BlockDevice::Do(const Chain& chain) {
@@ -172,7 +173,7 @@ bool BlockDevice::IsInFile(uint64_t sector, uint64_t size) const {
 }
 
 uint8_t BlockDevice::Transfer(const Chain& chain, uint64_t sector, bool is_write) {
-  // Without the header, or the status: both are there.
+  // The sizes without header and status, which every request has.
   const uint64_t first = is_write ? sizeof(virtio_blk_outhdr) : 0;
   const uint64_t size = is_write ? chain.readable_size() - first : chain.writable_size() - 1;
   if (size % kSectorSize != 0 || size > (has_limits_ ? kMaxTransfer : kMaxUnboundedTransfer) ||
@@ -238,7 +239,7 @@ uint8_t BlockDevice::DiscardRange(const virtio_blk_discard_write_zeroes& range, 
   const auto at = static_cast<off_t>(range.sector * kSectorSize);
   const int mode = FALLOC_FL_KEEP_SIZE | (may_unmap ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE);
   if (fallocate(file_.get(), mode, at, static_cast<off_t>(size)) == 0) return VIRTIO_BLK_S_OK;
-  // A discard is a hint; zeroes must be there, whatever the file system can do.
+  // A discard is a hint. Zeroes must be there, even if the file system has no such call.
   if (!is_zeroing) return VIRTIO_BLK_S_OK;
   constexpr size_t kPiece = 65536;
   const std::array<uint8_t, kPiece> zeroes = {};

@@ -16,8 +16,8 @@
 #include "gmem/vhost/device.h"
 #include "gmem/vhost/virtqueue.h"
 
-// A virtio block device (virtio 1.3, 5.2) on a file or a block device of the host. Requests
-// are done one after the other, when they come.
+// A virtio block device (virtio 1.3, 5.2) on a file or a block device of the host. It carries out
+// requests one after the other, when they come.
 class BlockDevice : public gmem::vhost::Device {
  public:
   struct Options {
@@ -40,11 +40,12 @@ class BlockDevice : public gmem::vhost::Device {
   BlockDevice(gmem::UniqueFd file, uint64_t size, const Options& options)
       : file_(std::move(file)), size_(size), options_(options) {}
 
-  // Each gives the status byte.
+  // Each returns the status byte of the request.
   uint8_t Do(const gmem::vhost::Chain& chain);
   uint8_t Transfer(const gmem::vhost::Chain& chain, uint64_t sector, bool is_write);
   uint8_t Flush() const;
-  // A driver that can't flush takes what is completed for stable (virtio 1.3, 5.2.6.2).
+  // Flushes for a driver that can't: such a driver expects a completed write to be stable (virtio
+  // 1.3, 5.2.6.2).
   uint8_t Settle(uint8_t status) const;
   uint8_t GetId(const gmem::vhost::Chain& chain) const;
   uint8_t Discard(const gmem::vhost::Chain& chain, bool is_zeroing);
@@ -52,11 +53,11 @@ class BlockDevice : public gmem::vhost::Device {
   bool IsInFile(uint64_t sector, uint64_t size) const;
 
   gmem::UniqueFd file_;
-  // Bytes: whole sectors.
+  // In bytes; whole sectors.
   uint64_t size_;
   Options options_;
   bool has_flush_ = false;
-  // Does the driver know how much one request may have?
+  // Does the driver know the limits of one request?
   bool has_limits_ = false;
   gmem::vhost::Chain chain_;
 };

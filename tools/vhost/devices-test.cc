@@ -56,7 +56,7 @@ class DevicesTest : public ScriptedFrontendTest {
     unlink(path_.c_str());
   }
 
-  // With all of its features but @without.
+  // Starts the device with all of its features except @without.
   void StartDevice(gmem::vhost::Device& device, uint64_t protocol_features, uint64_t without = 0) {
     Connect(device);
     Negotiate((device.features() & ~without) | gmem::vhost::Bit(VirtioFeature::kIndirectDesc),
@@ -64,7 +64,7 @@ class DevicesTest : public ScriptedFrontendTest {
     SetTable();
     StartQueue();
   }
-  // One request of the driver's: what stands in @readable, and room for an answer.
+  // Sends one request of the driver: the bytes of @readable, and room for an answer.
   std::optional<uint32_t> Request(const std::string& readable, uint32_t writable) {
     std::memcpy(guest_.at(TestGuest::kData), readable.data(), readable.size());
     std::memset(guest_.at(kAnswer), 0xee, writable);
@@ -107,7 +107,7 @@ class BlockDeviceTest : public DevicesTest {
     StartDevice(*device_, kBlkFeatures, without);
   }
   static constexpr uint64_t kMaxRequest = 64 << 20;
-  // The status that it ends with.
+  // Returns the status byte of the answer; -1 if there is no answer.
   int Status(const std::string& readable, uint32_t size = 0) {
     if (!Request(readable, size + 1)) return -1;
     return static_cast<uint8_t>(Answer(size + 1).back());
@@ -128,7 +128,7 @@ TEST_F(BlockDeviceTest, Configuration) {
   const auto config = FromBytes<virtio_blk_config>(reply->bytes);
   EXPECT_EQ(config.capacity, kFileSize / 512);
   EXPECT_EQ(config.num_queues, 2);
-  // What one request may cost: the front-end waits meanwhile.
+  // A request has limits, because the front-end waits meanwhile.
   EXPECT_NE(device_->features() & (1U << VIRTIO_BLK_F_SIZE_MAX), 0U);
   EXPECT_LE(uint64_t{config.size_max} * config.seg_max, kMaxRequest);
   EXPECT_LE(uint64_t{config.max_write_zeroes_sectors} * config.max_write_zeroes_seg * 512,
@@ -138,7 +138,7 @@ TEST_F(BlockDeviceTest, Configuration) {
 class HugeRequestTest : public BlockDeviceTest {
  protected:
   HugeRequestTest() { EXPECT_EQ(truncate(path_.c_str(), int64_t{2} << 30), 0); }
-  // Reads to @address again and again: all descriptors may name the same memory.
+  // Reads to @address many times: all descriptors may name the same memory.
   int Read(uint64_t size, uint64_t address = TestGuest::kGuest + kAnswer, uint32_t piece = kPiece) {
     std::memcpy(guest_.at(TestGuest::kData), Header(VIRTIO_BLK_T_IN).data(), 16);
     std::vector<Piece> pieces = {{TestGuest::kGuest + TestGuest::kTable, 0, kIndirect}};
@@ -167,7 +167,7 @@ TEST_F(HugeRequestTest, AreRefused) {
   EXPECT_EQ(Read(kMaxRequest + kPiece), VIRTIO_BLK_S_IOERR);
 }
 
-// Firmware takes neither SIZE_MAX nor SEG_MAX, and loads a kernel by one request.
+// Firmware takes neither SIZE_MAX nor SEG_MAX, and loads a kernel with one request.
 class FirmwareTest : public HugeRequestTest, public ::testing::WithParamInterface<unsigned> {};
 
 TEST_P(FirmwareTest, ReadsMuchAtOnce) {
@@ -209,7 +209,7 @@ TEST_F(BlockDeviceTest, RefusesWhatIsNotInTheFile) {
   EXPECT_EQ(Status(Header(VIRTIO_BLK_T_IN, kEnd - 1), 512), VIRTIO_BLK_S_OK);
   EXPECT_EQ(Status(Header(VIRTIO_BLK_T_IN, kEnd - 1), 1024), VIRTIO_BLK_S_IOERR);
   EXPECT_EQ(Status(Header(VIRTIO_BLK_T_IN, kEnd), 512), VIRTIO_BLK_S_IOERR);
-  // Its bytes wrap around.
+  // The number of bytes wraps around.
   EXPECT_EQ(Status(Header(VIRTIO_BLK_T_IN, uint64_t{1} << 55), 512), VIRTIO_BLK_S_IOERR);
   EXPECT_EQ(Status(Header(VIRTIO_BLK_T_IN, ~uint64_t{0}), 512), VIRTIO_BLK_S_IOERR);
   EXPECT_EQ(Status(Header(VIRTIO_BLK_T_OUT, kEnd) + std::string(512, 'y')), VIRTIO_BLK_S_IOERR);
@@ -217,20 +217,20 @@ TEST_F(BlockDeviceTest, RefusesWhatIsNotInTheFile) {
   EXPECT_EQ(Status(Header(77)), VIRTIO_BLK_S_UNSUPP);
 }
 
-// CVE-2026-86566: lengths are what the driver gave, not what a request would have.
+// CVE-2026-86566: a request may be shorter than its type needs.
 TEST_F(BlockDeviceTest, SurvivesShortRequests) {
   Start();
   EXPECT_EQ(Status(Header(VIRTIO_BLK_T_OUT).substr(0, 15)), VIRTIO_BLK_S_IOERR);
   EXPECT_EQ(Status(Header(VIRTIO_BLK_T_DISCARD) + "short"), VIRTIO_BLK_S_IOERR);
   EXPECT_EQ(Status(Header(VIRTIO_BLK_T_GET_ID), 19), VIRTIO_BLK_S_IOERR);
-  // Nowhere to put a status: that breaks the queue, and no more.
+  // A request without room for a status breaks its queue, but not the session.
   EXPECT_EQ(Request(Header(VIRTIO_BLK_T_IN), 0), std::nullopt);
   EXPECT_TRUE(Take(error_));
   EXPECT_TRUE(session_.ok());
 }
 
-// CVE-2021-3545: an answer has nothing of this process's memory; CVE-2021-3546: and takes
-// the room that it needs only.
+// CVE-2021-3545: an answer contains no other memory of this process. CVE-2021-3546: an answer uses
+// only the room that it needs.
 TEST_F(BlockDeviceTest, AnswersHaveNothingButWhatWasAskedFor) {
   Start();
   EXPECT_EQ(Status(Header(VIRTIO_BLK_T_GET_ID), 40), VIRTIO_BLK_S_OK);
@@ -292,7 +292,7 @@ class ShmDeviceTest : public DevicesTest {
     Disconnect();
     device_.reset();
   }
-  // Starts a request; what the front-end is asked for, if it is.
+  // Starts a request. Returns the message that the front-end gets, or null.
   Message* StartRequest(const ShmRequest& request) {
     EXPECT_FALSE(Request(Bytes(request), 1)) << "answered before the front-end has";
     return NextOfChannel();
@@ -303,7 +303,7 @@ class ShmDeviceTest : public DevicesTest {
     return ring_.TakeUsed() ? static_cast<uint8_t>(Answer(1)[0]) : -1;
   }
 
-  // The device takes back what it had asked for.
+  // The device asks the front-end to remove the mapping again.
   void ExpectUnmapped() {
     Message* const message = NextOfChannel();
     ASSERT_NE(message, nullptr);
@@ -368,7 +368,7 @@ TEST_F(ShmDeviceTest, RefusesWhatIsNoRequest) {
   request = kMap;
   request.flags = 2;
   EXPECT_EQ(answer(Bytes(request)), kShmInvalid);
-  // Beyond the file.
+  // These go beyond the file.
   for (const uint64_t offset : {kFileSize, kFileSize - 4096, ~uint64_t{0} - 4095}) {
     request = kMap;
     request.file_offset = offset;
@@ -385,7 +385,7 @@ TEST_F(ShmDeviceTest, ReadOnlyFilesAreNotMappedWritable) {
   EXPECT_NE(StartRequest(request), nullptr);
 }
 
-// Nobody is told of what is mapped, so it doesn't stay.
+// The driver never learns of the mapping, so the device removes it.
 TEST_F(ShmDeviceTest, AnswersThatComeAfterAResetFindNobody) {
   Start();
   ASSERT_NE(StartRequest(kMap), nullptr);
@@ -395,7 +395,7 @@ TEST_F(ShmDeviceTest, AnswersThatComeAfterAResetFindNobody) {
   ExpectUnmapped();
 }
 
-// The front-end doesn't look at our requests while it waits for GET_VRING_BASE.
+// The front-end doesn't answer the device's requests while it waits for GET_VRING_BASE.
 TEST_F(ShmDeviceTest, StopsWhileTheFrontendMaps) {
   Start();
   ASSERT_NE(StartRequest(kMap), nullptr);
@@ -406,7 +406,7 @@ TEST_F(ShmDeviceTest, StopsWhileTheFrontendMaps) {
   ExpectUnmapped();
 }
 
-// A guest may ask on as fast as it is answered: the front-end is heard in between.
+// A guest may send requests as fast as they are answered: the front-end has its turn in between.
 TEST_F(ShmDeviceTest, LooksUpFromItsRequests) {
   Start();
   constexpr uint16_t kSize = 256;

@@ -12,10 +12,10 @@
 #include "block_device.h"
 #include "serve.h"
 
-ABSL_FLAG(std::string, socket, "", "where to listen for the front-end");
+ABSL_FLAG(std::string, socket, "", "path of the socket for the front-end");
 ABSL_FLAG(std::string, file, "", "the disk: a file, or a block device of the host");
 ABSL_FLAG(bool, read_only, false, "refuse writes");
-ABSL_FLAG(uint16_t, queues, 4, "virtqueues, 1 to 256");
+ABSL_FLAG(uint16_t, queues, 4, "number of virtqueues, 1 to 256");
 
 int main(int argc, char** argv) {
   absl::SetProgramUsageMessage(

@@ -14,15 +14,16 @@
 #include "serve.h"
 #include "shm_device.h"
 
-ABSL_FLAG(std::string, socket, "", "where to listen for the front-end");
-ABSL_FLAG(std::vector<std::string>, map, {},
-          "files that can be mapped, by number from 0 on: PATH[@OFFSET],...; OFFSET is its place "
-          "in the region with --at_start, behind the one before if there is none");
+ABSL_FLAG(std::string, socket, "", "path of the socket for the front-end");
+ABSL_FLAG(
+    std::vector<std::string>, map, {},
+    "files that can be mapped, by number from 0 on: PATH[@OFFSET],...; OFFSET is its place in "
+    "the region with --at_start; the default is the end of the previous file");
 ABSL_FLAG(uint64_t, size, uint64_t{64} << 20, "bytes of the shared memory region");
 ABSL_FLAG(uint16_t, shmid, 0, "the region's number, 0 to 255");
-ABSL_FLAG(uint16_t, queues, 1, "virtqueues, 1 to 256");
+ABSL_FLAG(uint16_t, queues, 1, "number of virtqueues, 1 to 256");
 ABSL_FLAG(bool, at_start, false,
-          "map all at the start: when the driver is ready, or its first virtqueue works");
+          "map all files when the driver is ready, or when its first virtqueue works");
 ABSL_FLAG(bool, read_only, false, "open and map the files read-only");
 
 int main(int argc, char** argv) {

@@ -29,7 +29,7 @@
 
 namespace {
 
-// Requests of one call: the front-end is to be heard, too.
+// Requests of one call. The limit lets the front-end have its turn.
 constexpr int kBatch = 64;
 
 uint64_t RoundUpToPage(uint64_t size) {
@@ -51,7 +51,7 @@ absl::StatusOr<std::unique_ptr<ShmDevice>> ShmDevice::Create(const std::vector<s
       uint64_t& offset = file.shm_offset;
       if (!absl::SimpleAtoi(argument.substr(at + 1), &offset) || offset != RoundUpToPage(offset)) {
         return absl::InvalidArgumentError(
-            absl::StrCat(argument, ": behind the @ a multiple of the page size is due"));
+            absl::StrCat(argument, ": the number after @ must be a multiple of the page size"));
       }
     }
     file.fd.reset(open(file.path.c_str(), (options.is_read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC));
@@ -59,7 +59,7 @@ absl::StatusOr<std::unique_ptr<ShmDevice>> ShmDevice::Create(const std::vector<s
     if (!file.fd || fstat(file.fd.get(), &info) != 0) {
       return absl::ErrnoToStatus(errno, absl::StrCat("can't open ", file.path));
     }
-    // The last page of a file can be mapped, too.
+    // A file can be mapped up to the end of its last page.
     file.size = RoundUpToPage(static_cast<uint64_t>(info.st_size));
     if (file.size == 0 || file.shm_offset > options.size ||
         file.size > options.size - file.shm_offset) {
@@ -84,8 +84,8 @@ void ShmDevice::ChannelOpened(gmem::vhost::Backend& backend) {
   MapAll();
 }
 
-// QEMU 11.1 dies of a mapping that comes before the driver is ready, or after a reset. It
-// doesn't pass on DRIVER_OK for every device; a virtqueue that works says the same.
+// QEMU 11.1 crashes if a mapping comes before the driver is ready, or after a reset. QEMU doesn't
+// pass on DRIVER_OK for every device, so take a virtqueue that works as the same sign.
 void ShmDevice::SetStatus(uint8_t status) {
   if ((status & static_cast<uint8_t>(gmem::vhost::DeviceStatus::kDriverOk)) == 0) return;
   is_ready_ = true;
@@ -147,7 +147,7 @@ void ShmDevice::Start(gmem::vhost::Backend& backend, Number number) {
                                              .flags = is_writable ? gmem::vhost::kShmemMapRw : 0};
   auto done = [this, &backend, number, mapping, is_map](const absl::Status& status) {
     if (is_map && status.ok() && !pending_.contains(number)) {
-      // The driver doesn't know that it has it.
+      // The driver never learns of this mapping, so remove it.
       backend.ShmemUnmap(mapping, [](const absl::Status&) {});
       return;
     }
@@ -160,7 +160,7 @@ void ShmDevice::Start(gmem::vhost::Backend& backend, Number number) {
   }
 }
 
-// The front-end may not look at our requests before we have stopped.
+// The front-end may leave the device's requests unanswered until the device has stopped.
 void ShmDevice::QueueStopping(gmem::vhost::Backend& backend, gmem::vhost::Virtqueue& queue) {
   for (auto next = pending_.begin(); next != pending_.end();) {
     const auto pending = next++;
@@ -179,7 +179,7 @@ void ShmDevice::Answer(gmem::vhost::Backend& backend, Number number, uint8_t ans
 }
 
 void ShmDevice::QueueFailed(uint16_t index, const absl::Status& why) {
-  std::cerr << "virtqueue " << index << " is not served any more: " << why.message() << "\n";
+  std::cerr << "virtqueue " << index << " is no longer served: " << why.message() << "\n";
 }
 
 void ShmDevice::QueueStopped(uint16_t index) {

@@ -19,20 +19,20 @@
 #include "gmem/vhost/virtqueue.h"
 #include "shm_protocol.h"
 
-// A device with one shared memory region, that maps files into it: when the driver asks
-// (shm_protocol.h), or all of them at the start: when the driver is ready, or its first
-// virtqueue works, or, where the front-end doesn't tell of the driver, at once.
+// A device that maps files into its one shared memory region: when the driver asks
+// (shm_protocol.h), or all files at the start. The start is when the driver is ready or its first
+// virtqueue works. If the front-end doesn't report the driver's status, the start is at once.
 class ShmDevice : public gmem::vhost::Device {
  public:
   struct Options {
-    // The region's number and its size in bytes, of whole pages.
+    // The region's number, and its size in bytes, which is in whole pages.
     uint8_t shmid = 0;
     uint64_t size = 0;
     uint16_t nr_queues = 1;
     bool map_at_start = false;
     bool is_read_only = false;
   };
-  // "PATH" or "PATH@OFFSET": where in the region it goes at the start.
+  // @files are "PATH" or "PATH@OFFSET": OFFSET is the place in the region at the start.
   static absl::StatusOr<std::unique_ptr<ShmDevice>> Create(const std::vector<std::string>& files,
                                                            const Options& options);
 
@@ -63,13 +63,13 @@ class ShmDevice : public gmem::vhost::Device {
     uint64_t size = 0;
     uint64_t shm_offset = 0;
   };
-  // A request of the driver's that the front-end works on.
+  // A request of the driver that waits for the front-end.
   struct Pending {
     gmem::vhost::Chain chain;
     uint16_t queue = 0;
   };
-  // By a number of its own: an answer that comes when its virtqueue has stopped finds
-  // nobody.
+  // Pending requests have numbers: if an answer comes after the virtqueue has stopped, its number
+  // no longer exists.
   using Number = uint64_t;
 
   explicit ShmDevice(const Options& options) : options_(options) {}
@@ -81,7 +81,7 @@ class ShmDevice : public gmem::vhost::Device {
 
   Options options_;
   gmem::vhost::Backend* backend_ = nullptr;
-  // Since the front-end came, or reset the device: may files be mapped, and are they?
+  // Since the start or the last reset of the session: may files be mapped, and are they mapped?
   bool is_ready_ = false;
   bool has_mapped_ = false;
   std::vector<File> files_;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a driver says to gmem-vhost-shm: one request a chain, on any virtqueue, as bytes to
-// read, then one byte to write for the answer. All numbers are little-endian.
+// The requests of a driver to gmem-vhost-shm: one per chain, on any virtqueue. The readable bytes
+// of the chain are the request, the writable byte is for the answer. All numbers are little-endian.
 #ifndef GMEM_TOOLS_VHOST_SHM_PROTOCOL_H_
 #define GMEM_TOOLS_VHOST_SHM_PROTOCOL_H_
 
@@ -9,10 +9,10 @@
 // Map part of a file: `length` bytes from `file_offset` on, at `shm_offset` of the shared
 // memory region. All three are multiples of the page size.
 constexpr uint32_t kShmMap = 1;
-// Unmap what was mapped at `shm_offset`: `length` must be all of it.
+// Unmap the mapping at `shm_offset`: `length` must be its whole length.
 constexpr uint32_t kShmUnmap = 2;
 
-// ShmRequest::flags: without it, the mapping is read-only.
+// A bit of ShmRequest::flags: without it, the mapping is read-only.
 constexpr uint32_t kShmWritable = 1;
 
 struct ShmRequest {
@@ -27,12 +27,12 @@ struct ShmRequest {
 };
 static_assert(sizeof(ShmRequest) == 40);
 
-// The answer. When it is there, the mapping can be used, or is gone.
+// The answer 0: the driver can use the mapping, or the mapping is gone.
 constexpr uint8_t kShmOk = 0;
-// The request is none, or asks for what there isn't: a file, bytes behind its end, writing
-// to what is read-only.
+// The request is malformed, or its file doesn't exist, or it goes beyond the file's end, or it asks
+// to write to a read-only file.
 constexpr uint8_t kShmInvalid = 1;
-// The front-end refused.
+// The front-end refused the request.
 constexpr uint8_t kShmRefused = 2;
 
 #endif  // GMEM_TOOLS_VHOST_SHM_PROTOCOL_H_
