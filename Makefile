@@ -6,7 +6,7 @@ KDIR ?= /lib/modules/$(shell uname -r)/build
 PREFIX ?= /usr/local
 RUNNER := selftests/runner
 
-# Kernels with BTF want pahole for modules, too; without it, leave BTF out.
+# A kernel with BTF needs pahole to build modules. Leave BTF out if there is no pahole.
 NO_BTF := $(if $(shell command -v pahole),,CONFIG_DEBUG_INFO_BTF_MODULES=)
 
 all: module library tools ## build module, library and tools for KDIR (default: the running kernel)
@@ -33,22 +33,22 @@ demo: ## boot a virtual machine and show lend, share, trim and reclaim under a K
 check: ## build with warnings as errors, run all tests; TESTS="..." runs areas or single tests; ends with "N passed, N failed"
 	@$(RUNNER)/check $(TESTS)
 
-check-long: ## what takes longer: other kernels, other releases, races, long fuzzing; TESTS="..." runs some of it
+check-long: ## run the tests that take longer: other kernels, other releases, races, long fuzzing; TESTS="..." runs some of them
 	@$(RUNNER)/check --long $(TESTS)
 
-bench: ## measure, in a virtual machine, against KVM's own ways
+bench: ## compare gmem with KVM's own ways, in a virtual machine
 	@$(RUNNER)/bench
 
-bench-vhost: ## measure vhost-user against bare sockets, QEMU and qemu-storage-daemon
+bench-vhost: ## compare vhost-user with bare sockets, QEMU and qemu-storage-daemon
 	@selftests/peers/bench
 
-vm: ## boot the tests' virtual machine with a shell
+vm: ## boot the virtual machine of the tests with a shell
 	@$(RUNNER)/shell
 
 docs: ## make the API reference of libgmem, with doxygen
 	@$(MAKE) --no-print-directory -C libgmem OUT=$(CURDIR)/build/libgmem docs
 
-coverage: ## run the library's tests, in a virtual machine, too, and print the lines they reach
+coverage: ## run the library's tests, also in a virtual machine, and print their line coverage
 	@$(RUNNER)/deps
 	@$(MAKE) --no-print-directory -C libgmem OUT=$(CURDIR)/build/libgmem coverage
 
@@ -58,7 +58,7 @@ tidy: ## clang-tidy over the library (package clang-tidy)
 style: ## checkpatch, sparse and shellcheck
 	@$(RUNNER)/style
 
-install: module library tools ## install module, udev rule, headers, library and gmemctl below DESTDIR and PREFIX
+install: module library tools ## install module, udev rule, headers, library and tools below DESTDIR and PREFIX
 	@$(MAKE) --no-print-directory -C $(KDIR) M=$(CURDIR)/kernel INSTALL_MOD_PATH=$(DESTDIR) modules_install
 	install -D -m 644 kernel/60-gmem.rules $(DESTDIR)/usr/lib/udev/rules.d/60-gmem.rules
 	@$(MAKE) --no-print-directory -C libgmem OUT=$(CURDIR)/build/libgmem \
@@ -66,7 +66,7 @@ install: module library tools ## install module, udev rule, headers, library and
 	@$(MAKE) --no-print-directory -C tools OUT=$(CURDIR)/build/tools \
 		LIBGMEM=$(CURDIR)/build/libgmem DESTDIR=$(DESTDIR) PREFIX=$(PREFIX) install
 
-clean: ## remove all that was built in this tree
+clean: ## remove everything that was built in this tree
 	@rm -rf build
 	@cd kernel && rm -rf *.o *.ko *.mod *.mod.c .*.cmd .tmp_versions modules.order Module.symvers .module-common.o
 

@@ -1,9 +1,9 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0
-"""Read what "gmemctl stats" prints for monitoring systems with Prometheus's parsers.
+"""Read the metrics of "gmemctl stats" with Prometheus's parsers.
 
-Usage: metrics-test.py FILE, where FILE is what gmemctl-test.sh printed: it has the texts
-in comments. Prints TAP.
+Usage: metrics-test.py FILE. FILE is the output of gmemctl-test.sh, which has the metrics in
+comments. Prints TAP.
 """
 import re
 import sys
@@ -21,7 +21,7 @@ GAUGES = {"gmem_vms", "gmem_guestmems", "gmem_bindings", "gmem_lent_pages", "gme
 
 
 def problem(text, parse, has_vm):
-    """What is wrong with the text; empty if nothing is."""
+    """Returns the mistakes of the text; empty if there are none."""
     try:
         families = list(parse(text))
     except ValueError as error:
