@@ -108,11 +108,6 @@ static int gmem_lend_provide(struct gmem_binding *b, struct folio *folio)
 	return err;
 }
 
-int gmem_lend_errno(int err)
-{
-	return err == -ENOTRECOVERABLE || err == -EUCLEAN ? -EIO : err;
-}
-
 /* Hand a folio out if @err is 0; else let go of it. */
 static int gmem_lend_hand_out(struct folio *folio, int err,
 			      struct folio **foliop)

@@ -7,12 +7,6 @@
 struct folio;
 
 /*
- * The errno of a call that failed with @err: user space doesn't see
- * -ENOTRECOVERABLE and -EUCLEAN, which core and providers use among themselves.
- */
-int gmem_lend_errno(int err);
-
-/*
  * A guest is about to use the page at @index through @b: allocate it if need
  * be, and lend or share it, unless that has happened. The folio comes back
  * locked and referenced. -ENOMEM, -EHWPOISON, -EBUSY if it is pinned,

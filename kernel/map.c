@@ -262,7 +262,8 @@ static int gmem_populate_part(struct gmem_binding *b, pgoff_t first,
 		err = gmem_batch_provide(b, first, last, nr_pages);
 	else
 		err = gmem_populate_folios(b, first, last, nr_pages);
-	return gmem_lend_errno(err);
+	/* Core and providers use these among themselves. */
+	return err == -ENOTRECOVERABLE || err == -EUCLEAN ? -EIO : err;
 }
 
 static bool gmem_range_is_bound(struct gmem_vm *vm, unsigned long first,
