@@ -11,6 +11,7 @@
  * many, at the place where they are missing. When the socket of a receiver is
  * full, the receiver gets ENOBUFS and sees a gap in the sequence numbers.
  */
+#include <linux/cache.h>
 #include <linux/capability.h>
 #include <linux/jiffies.h>
 #include <linux/minmax.h>
@@ -34,7 +35,7 @@ static DECLARE_DELAYED_WORK(gmem_notify_work, gmem_notify_work_fn);
 static struct workqueue_struct *gmem_notify_wq;
 
 /* The family with the group; set before anything can report an event. */
-static const struct genl_family *gmem_notify_family;
+static const struct genl_family *gmem_notify_family __ro_after_init;
 
 /**
  * struct gmem_notify_queue - events that are yet to be sent

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <linux/bits.h>
+#include <linux/cache.h>
 #include <linux/gmem.h>
 #include <linux/string.h>
 
 #include "objects.h"
 #include "provider.h"
 
-/* Those of gmem_providers_init(), constant from then on. */
-static const struct gmem_provider *const *gmem_providers;
-static size_t gmem_nr_all_providers;
+/* The arguments of gmem_providers_init(). */
+static const struct gmem_provider *const *gmem_providers __ro_after_init;
+static size_t gmem_nr_all_providers __ro_after_init;
 
 static bool gmem_provider_present(const struct gmem_provider *provider)
 {

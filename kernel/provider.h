@@ -103,7 +103,10 @@ struct gmem_provider {
 			      pgoff_t last, bool sanitize);
 };
 
-/* All that the module has. The first one that is present is the default. */
+/*
+ * @providers: every provider of the module; the first one that is present is
+ * the default. Called once, when the module is loaded.
+ */
 int gmem_providers_init(const struct gmem_provider *const *providers,
 			size_t nr);
 void gmem_providers_exit(void);
