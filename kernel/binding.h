@@ -2,7 +2,13 @@
 #ifndef _GMEM_BINDING_H
 #define _GMEM_BINDING_H
 
-#include "objects.h"
+#include <linux/types.h>
+
+struct file;
+struct gmem_binding;
+struct gmem_binding_info;
+struct gmem_mem;
+struct gmem_vm;
 
 int gmem_binding_cache_init(void);
 void gmem_binding_cache_exit(void);

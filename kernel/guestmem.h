@@ -2,7 +2,7 @@
 #ifndef _GMEM_GUESTMEM_H
 #define _GMEM_GUESTMEM_H
 
-#include "objects.h"
+#include <linux/fs.h>
 
 struct vfsmount;
 

@@ -2,7 +2,10 @@
 #ifndef _GMEM_VM_H
 #define _GMEM_VM_H
 
-#include "objects.h"
+#include <linux/types.h>
+
+struct gmem_provider;
+struct gmem_vm;
 
 /*
  * A VM that is registered, but has no file yet: see gmem_vm.file. Undone by

@@ -16,7 +16,7 @@
 #include <linux/mm.h>
 
 #include "../folio.h"
-#include "../vm.h"
+#include "../objects.h"
 #include "cache.h"
 #include "extent.h"
 #include "hypercall.h"

@@ -4,7 +4,7 @@
 #include <linux/mm.h>
 #include <linux/slab.h>
 
-#include "../vm.h"
+#include "../objects.h"
 #include "objects.h"
 #include "parcel.h"
 #include "reset.h"

@@ -4,7 +4,7 @@
 #include <linux/gmem.h>
 #include <linux/mm.h>
 
-#include "../vm.h"
+#include "../objects.h"
 #include "cache.h"
 #include "objects.h"
 #include "pages.h"

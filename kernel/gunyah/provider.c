@@ -9,9 +9,8 @@
 
 #include "../call.h"
 #include "../compat.h"
-#include "../guestmem.h"
+#include "../objects.h"
 #include "../provider.h"
-#include "../vm.h"
 #include "cache.h"
 #include "extent.h"
 #include "objects.h"

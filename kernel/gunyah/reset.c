@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <linux/device.h>
 
-#include "../vm.h"
+#include "../objects.h"
 #include "objects.h"
 #include "reset.h"
 #include "rm.h"

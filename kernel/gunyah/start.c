@@ -14,7 +14,7 @@
 
 #include "../binding.h"
 #include "../map.h"
-#include "../vm.h"
+#include "../objects.h"
 #include "objects.h"
 #include "parcels.h"
 #include "rm_calls.h"

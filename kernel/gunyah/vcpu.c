@@ -11,7 +11,7 @@
 #include <linux/sched/signal.h>
 
 #include "../fault.h"
-#include "../vm.h"
+#include "../objects.h"
 #include "hypercall.h"
 #include "objects.h"
 #include "rm_receive.h"

@@ -9,7 +9,7 @@
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
-#include "../vm.h"
+#include "../objects.h"
 #include "objects.h"
 #include "vcpu.h"
 #include "vcpu_file.h"

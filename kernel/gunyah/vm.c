@@ -18,6 +18,7 @@
 #include <linux/mm.h>
 #include <linux/slab.h>
 
+#include "../objects.h"
 #include "../vm.h"
 #include "objects.h"
 #include "parcels.h"
