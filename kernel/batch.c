@@ -67,7 +67,7 @@ static void gmem_batch_provided(struct gmem_binding *b, pgoff_t first,
 	}
 }
 
-/* @staged: NULL if the provider wants them one by one. */
+/* @staged: NULL if the provider takes folios one by one. */
 static void gmem_batch_restore_folio(struct gmem_binding *b,
 				     struct list_head *staged,
 				     struct folio *folio)

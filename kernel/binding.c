@@ -96,9 +96,7 @@ bool gmem_binding_peek(struct gmem_vm *vm, unsigned long gfn,
 	rcu_read_lock();
 	b = mas_find(&mas, ULONG_MAX);
 	if (b) {
-		/*
-		 * The range is the tree's: trimming changes b->first and last.
-		 */
+		/* Take the tree's range: a trim changes b->first and last. */
 		first = mas.index;
 		last = mas.last;
 		/* An undone split leaves the binding in two places. */
@@ -124,7 +122,7 @@ struct gmem_binding *gmem_binding_next(struct gmem_vm *vm, unsigned long *gfn,
 	MA_STATE(mas, &vm->bindings, *gfn, *gfn);
 	struct gmem_binding *b;
 
-	/* There is no limit on how many one caller asks for. */
+	/* A caller may walk any number of bindings. */
 	cond_resched();
 	if (*gfn > last)
 		return NULL;
@@ -184,7 +182,7 @@ bool gmem_binding_alone(const struct gmem_binding *b, pgoff_t *first,
 	return true;
 }
 
-/* Does a binding of the same pages rule this one out? */
+/* Does another binding of the same pages exclude @b? */
 static bool gmem_binding_excluded(const struct gmem_binding *b)
 {
 	if (gmem_index_iter_first(&b->mem->exclusive, b->first, b->last))

@@ -31,9 +31,7 @@ struct gmem_binding *gmem_binding_of_page(struct gmem_mem *mem, pgoff_t index,
  */
 bool gmem_binding_alone(const struct gmem_binding *b, pgoff_t *first,
 			pgoff_t *last);
-/*
- * Does the binding rule out others of the same pages? A lent one always does.
- */
+/* Does @b exclude other bindings of its pages? A lent one always does. */
 bool gmem_binding_exclusive(const struct gmem_binding *b);
 
 /*

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* From an ioctl number to a handler with a checked argument. */
+/* Looks up the handler of an ioctl and checks its argument. */
 #include <linux/minmax.h>
 #include <linux/mm.h>
 #include <linux/overflow.h>
@@ -28,10 +28,7 @@ static int gmem_call_copy_in(const struct gmem_call *call, void *buf,
 static int gmem_call_struct(const struct gmem_call *call, void *obj,
 			    void __user *uptr)
 {
-	/*
-	 * Zeroed: a handler need not fill in everything, and this is copied
-	 * out.
-	 */
+	/* Zeroed: copied out even where the handler writes nothing. */
 	u64 buf[GMEM_CALL_MAX_SIZE / sizeof(u64)] = {};
 	bool copy_out;
 	u32 usize;

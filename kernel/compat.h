@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* All that differs between the kernels that gmem builds for. */
+/* The differences between the kernels that gmem builds for. */
 #ifndef _GMEM_COMPAT_H
 #define _GMEM_COMPAT_H
 

@@ -21,11 +21,11 @@ static const char *const gmem_debugfs_policies[] = {
 };
 
 /**
- * struct gmem_debugfs_vms - where a reader of "vms" is; a line each
- * @id: the VM
- * @in_vm: at one of its bindings; else at the VM itself
- * @gfn: where to look for the binding
- * @vm: VM @id; NULL at the end. Between start and stop, which hold the lock.
+ * struct gmem_debugfs_vms - the position of a reader of "vms": one line
+ * @id: number of the VM
+ * @in_vm: true: the line is one of its bindings; false: the VM itself
+ * @gfn: the binding is the first one from here on
+ * @vm: VM @id; NULL at the end. Valid between start and stop, which lock VMs.
  * @info: the binding
  */
 struct gmem_debugfs_vms {
@@ -36,7 +36,7 @@ struct gmem_debugfs_vms {
 	struct gmem_binding_info info;
 };
 
-/* The line at the place, or else the first behind it. */
+/* Move @at to the next existing line, unless it is at one; NULL at the end. */
 static void *gmem_debugfs_vms_find(struct gmem_debugfs_vms *at)
 {
 	for (;;) {
@@ -134,7 +134,7 @@ static const struct file_operations gmem_debugfs_vms_fops = {
 	.release = seq_release_private,
 };
 
-/* A reader of "guestmems" is at the one that it has a description of. */
+/* The position of a reader of "guestmems" is the description of one. */
 static void *gmem_debugfs_mems_start(struct seq_file *seq, loff_t *pos)
 {
 	struct gmem_mem_info *at = seq->private;
@@ -186,7 +186,7 @@ static const struct file_operations gmem_debugfs_mems_fops = {
 	.release = seq_release_private,
 };
 
-/* Without debugfs there is nothing to see; no reason to fail. */
+/* The module works without its files, so errors don't matter. */
 void gmem_debugfs_init(void)
 {
 	gmem_debugfs_dir = debugfs_create_dir("gmem", NULL);

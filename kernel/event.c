@@ -9,7 +9,7 @@
 #define CREATE_TRACE_POINTS
 #include "trace.h"
 
-/* Is there anybody to whom gmem_event_tell() would tell it? */
+/* Does a tracepoint or a netlink listener want the event? */
 #define gmem_event_wanted(tp) (trace_##tp##_enabled() || gmem_notify_wanted())
 
 #define gmem_event_tell(tp, rec)					\

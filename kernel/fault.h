@@ -13,10 +13,10 @@ struct inode;
 /**
  * struct gmem_guest_access - an access that a guest makes
  * @vm: the guest
- * @gfn: where
+ * @gfn: the page that it accesses
  * @access: bits of &enum gmem_access
  * @inode: the guestmem that the caller expects there
- * @index: and the page of it
+ * @index: the page of it that the caller expects there
  * @writable: the caller is going to let the guest write, whatever @access is
  */
 struct gmem_guest_access {
@@ -29,7 +29,7 @@ struct gmem_guest_access {
 };
 
 void gmem_fault_log_init(struct gmem_fault_log *log);
-/* How many accesses were refused so far. */
+/* The number of refused accesses so far. */
 u64 gmem_fault_count(struct gmem_fault_log *log);
 
 /* Remember a refused access and return the errno of @reason. */
@@ -46,8 +46,9 @@ int gmem_fault_guest(const struct gmem_guest_access *access,
 		     struct folio **folio);
 
 /*
- * A guest stepped on @gfn, where a provider has nothing for it: the same for whatever
- * is bound there, whose folio may be gone again when this returns 0.
+ * A guest has accessed @gfn, where its provider has no page for it: resolve the
+ * access with the guestmem that is bound there. After 0 the provider has got
+ * the page, but the host may already have taken it back.
  */
 int gmem_fault_resolve(struct gmem_vm *vm, unsigned long gfn, u32 access);
 

@@ -96,8 +96,8 @@ void gmem_folio_unlock_index(struct gmem_mem *mem, pgoff_t index)
 }
 
 /*
- * A new folio at @index, zeroed but not yet uptodate: that comes with its first
- * user. -EEXIST if one is in the way.
+ * Add a folio at @index, zeroed but not uptodate: gmem_folio_get() marks it so
+ * for its first user. -EEXIST if there is a folio already.
  */
 static struct folio *gmem_folio_add(struct gmem_mem *mem, pgoff_t index,
 				    unsigned int order)
@@ -107,7 +107,7 @@ static struct folio *gmem_folio_add(struct gmem_mem *mem, pgoff_t index,
 	struct folio *folio;
 	int err;
 
-	/* A small folio will do if there is no huge one without effort. */
+	/* A small folio will do: don't try hard to get a huge one. */
 	if (order)
 		gfp = (gfp & ~__GFP_RETRY_MAYFAIL) | __GFP_NORETRY;
 
@@ -141,7 +141,7 @@ static struct folio *gmem_folio_find_or_add(struct gmem_mem *mem, pgoff_t index)
 				return folio;
 		}
 		folio = gmem_folio_add(mem, index, 0);
-		/* -EEXIST: another toucher of the page was faster. */
+		/* -EEXIST: another user of the page was faster. */
 		if (PTR_ERR_OR_ZERO(folio) != -EEXIST)
 			return folio;
 	}

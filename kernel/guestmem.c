@@ -104,7 +104,7 @@ static int gmem_mem_punch(struct gmem_mem *mem, pgoff_t first, pgoff_t last)
 	err = gmem_lend_reclaim_file(mem, first, last);
 	if (!err) {
 		gmem_folio_forget(mem, first, last);
-		/* Truncation doesn't look for the traces of broken pages. */
+		/* Truncation doesn't zap the hwpoison entries of page tables. */
 		unmap_mapping_pages(mapping, first, last - first + 1, true);
 		truncate_inode_pages_range(mapping, (loff_t)first << PAGE_SHIFT,
 					   (((loff_t)last + 1) << PAGE_SHIFT) - 1);
@@ -142,7 +142,7 @@ static long gmem_mem_fallocate(struct file *file, int mode, loff_t offset,
 	return err;
 }
 
-/* Invalidate lock, so that no folio goes meanwhile. */
+/* The caller holds the invalidate lock, so no folio goes meanwhile. */
 static int gmem_mem_count(struct gmem_mem *mem, pgoff_t first, pgoff_t last,
 			  struct gmem_mem_query *count)
 {
@@ -159,11 +159,11 @@ static int gmem_mem_count(struct gmem_mem *mem, pgoff_t first, pgoff_t last,
 
 		if (xas_retry(&xas, folio) || xa_is_value(folio))
 			continue;
-		/* By the entry alone: the folio may go at any time. */
+		/* Look only at the entry: the folio may go at any time. */
 		nr = 1UL << xas_get_order(&xas);
 		entry_first = round_down(xas.xa_index, nr);
 		entry_last = min(entry_first + nr - 1, last);
-		/* When it is split meanwhile, parts of it come up again. */
+		/* After a split meanwhile, the walk meets its parts, too. */
 		if (entry_last < next)
 			continue;
 		nr = entry_last - max(entry_first, next) + 1;
@@ -297,7 +297,7 @@ static int gmem_mem_error_remove_folio(struct address_space *mapping,
 	struct gmem_mem *mem = gmem_mem(mapping->host);
 
 	gmem_event_hwpoison(mem, folio);
-	/* The folio is in the file, so eviction has yet to come by. */
+	/* The folio is in the file, so eviction can't have begun. */
 	queue_work(gmem_mem_wq, &mem->poison_work);
 	return MF_DELAYED;
 }
@@ -327,7 +327,7 @@ static struct inode *gmem_mem_alloc_inode(struct super_block *sb)
 	mem = alloc_inode_sb(sb, gmem_mem_cache, GFP_KERNEL);
 	if (!mem)
 		return NULL;
-	/* destroy_inode looks at it even if the inode doesn't come about. */
+	/* destroy_inode reads these even if inode_init_always() fails. */
 	mem->inode.i_mode = 0;
 	mem->order = 0;
 	mem->secret = NULL;
@@ -349,7 +349,7 @@ static void gmem_mem_evict_inode(struct inode *inode)
 {
 	truncate_inode_pages_final(&inode->i_data);
 	clear_inode(inode);
-	/* No folio is left that could break and queue it again. */
+	/* No folio is left, so nothing can queue the work again. */
 	cancel_work_sync(&gmem_mem(inode)->poison_work);
 }
 
@@ -373,14 +373,12 @@ static void gmem_mem_destroy_inode(struct inode *inode)
 		gmem_registry_remove_mem(gmem_mem(inode));
 		gmem_event_mem_destroyed(gmem_mem(inode));
 	}
-	/*
-	 * After that, because the registry looks at its page cache under RCU.
-	 */
+	/* Last, because the registry looks at the page cache under RCU. */
 	gmem_mem_put_secret(gmem_mem(inode));
 	gmem_stat_add(GMEM_STAT_MEMS, -1);
 }
 
-/* A guestmem without users isn't kept. */
+/* Don't cache the inode of a guestmem without users. */
 static int gmem_mem_drop_inode(struct inode *inode)
 {
 	return 1;
@@ -428,18 +426,18 @@ static struct inode *gmem_mem_inode_create(u64 size, unsigned int order,
 	inode->i_gid = current_fsgid();
 	inode->i_flags |= S_NOATIME | S_NOCMTIME;
 	inode->i_op = &gmem_mem_iops;
-	/* So that the file can be opened again through /proc/PID/fd. */
+	/* For an open of the file through /proc/PID/fd. */
 	inode->i_fop = &gmem_mem_fops;
 	inode->i_size = size;
 	inode->i_mapping->a_ops = &gmem_mem_aops;
-	/* At a memory limit the toucher gets an error; nobody gets killed. */
+	/* At a memory limit the access fails, without the OOM killer. */
 	mapping_set_gfp_mask(inode->i_mapping, GFP_HIGHUSER |
 			     __GFP_RETRY_MAYFAIL | __GFP_NOWARN);
 	mapping_set_large_folios(inode->i_mapping);
 	mapping_set_unevictable(inode->i_mapping);
 	mapping_set_inaccessible(inode->i_mapping);
 	simple_inode_init_ts(inode);
-	/* No name leads to it: with the last file, inotify lets go of it. */
+	/* It has no name, so inotify drops it with the last file. */
 	clear_nlink(inode);
 
 	if (secret)

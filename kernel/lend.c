@@ -108,7 +108,7 @@ static int gmem_lend_provide(struct gmem_binding *b, struct folio *folio)
 	return err;
 }
 
-/* Hand a folio out if @err is 0; else let go of it. */
+/* Hand a folio out if @err is 0; else drop the reference. */
 static int gmem_lend_hand_out(struct folio *folio, int err,
 			      struct folio **foliop)
 {
@@ -440,7 +440,7 @@ int gmem_lend_reclaim_range(struct gmem_binding *b, pgoff_t first, pgoff_t last,
 			    enum gmem_reclaim_reason reason, u64 *nr)
 {
 	if (!gmem_binding_lent(b)) {
-		/* A page that the host shares is the host's already. */
+		/* The host has never lost a shared page. */
 		if (reason == GMEM_RECLAIM_TEARDOWN)
 			gmem_lend_end_shared(b, first, last);
 		return 0;
@@ -468,7 +468,7 @@ void gmem_lend_finish_reclaim(struct gmem_binding *b, pgoff_t first,
 		gmem_lend_finish_shared(b, first, last, reason);
 }
 
-/* The first step, whatever the binding. */
+/* The first step, for lent and for shared pages. */
 static int gmem_lend_begin_file(struct gmem_mem *mem, pgoff_t first,
 				pgoff_t last, enum gmem_reclaim_reason reason)
 {

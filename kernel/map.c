@@ -62,7 +62,7 @@ static int gmem_map_add(struct gmem_vm *vm, const struct gmem_map_request *req)
 	fmode_t needed = FMODE_READ;
 	int err;
 
-	/* As for mmap(): whatever is mapped can be read. */
+	/* As for mmap(): every mapping can be read. */
 	if (req->flags & GMEM_MAP_ALLOW_WRITE)
 		needed |= FMODE_WRITE;
 	if (!gmem_provider_can(vm->provider, req->flags))
@@ -82,7 +82,7 @@ static int gmem_map_add(struct gmem_vm *vm, const struct gmem_map_request *req)
 				req->last, req->gfn_first);
 }
 
-/* The range has to be part of one binding that is just like it. */
+/* Unbind a part of one binding; guestmem, offset and flags must be its own. */
 static int gmem_map_remove(struct gmem_vm *vm,
 			   const struct gmem_map_request *req)
 {

@@ -22,7 +22,7 @@
 
 /**
  * struct gmem_mock_entry - a page that was donated
- * @page: it
+ * @page: the page
  * @access: bits of &enum gmem_access
  * @lent: false for shared
  * @mapped: the guest reaches it
@@ -34,16 +34,16 @@ struct gmem_mock_entry {
 	bool mapped;
 };
 
-/* For a test that dies in the meantime. */
+/* A reclaim waits no longer than this, in case the test dies. */
 #define GMEM_MOCK_HOLD_MS 60000
 
-/* No page has it. */
+/* The GFN of no page. */
 #define GMEM_MOCK_HOLD_NONE ULONG_MAX
 
 /**
  * struct gmem_mock - provider_data of a mock VM
- * @held: where reclaims wait until @hold changes
- * @hold: GFN of the page whose reclaim waits. Without @lock
+ * @held: reclaims wait here until @hold changes
+ * @hold: GFN of the page whose reclaim waits; needs no lock
  * @lock: the provider's own of the core's lock order; protects all below
  * @stage2: GFN -> &struct gmem_mock_entry
  * @nr_pages: entries in @stage2
@@ -90,7 +90,7 @@ static void gmem_mock_vm_release(struct gmem_vm *vm)
 	kfree(mock);
 }
 
-/* One pass of a point: does it fail? */
+/* Count a pass of @point. True if it must fail. */
 static bool gmem_mock_fails(struct gmem_mock *mock, enum gmem_test_point point)
 {
 	if (!mock->fail[point].nth)
@@ -139,7 +139,7 @@ static void gmem_mock_drop(struct gmem_mock *mock, unsigned long gfn)
 	kfree(entry);
 }
 
-/* Hand back the donated ones of @nr pages. All or nothing, as the ABI asks. */
+/* Give the donated pages of [@gfn, @gfn + @nr) back: all or none. */
 static int gmem_mock_take_back(struct gmem_mock *mock, unsigned long gfn,
 			       unsigned long nr)
 {
@@ -215,7 +215,7 @@ static int gmem_mock_provide(struct gmem_vm *vm, unsigned long gfn,
 	return err;
 }
 
-/* Meanwhile the core's locks, and no other, hold up other users of the VM. */
+/* Take no lock here: only the core's locks may block other users meanwhile. */
 static void gmem_mock_wait(struct gmem_mock *mock, unsigned long gfn)
 {
 	wait_event_killable_timeout(mock->held, READ_ONCE(mock->hold) != gfn,
@@ -255,7 +255,7 @@ static void gmem_mock_copy(struct gmem_mock *mock, struct gmem_test *test,
 		memcpy_from_page(buf, entry->page, offset, test->length);
 }
 
-/* A page may go again between fault and access, but not for ever. */
+/* The host may take the page back between fault and access: try again. */
 #define GMEM_MOCK_TRIES 100
 
 static int gmem_mock_access_page(struct gmem_vm *vm, struct gmem_test *test,
@@ -387,7 +387,7 @@ static const struct gmem_call gmem_mock_calls[] = {
 const struct gmem_provider gmem_mock_provider = {
 	.name = "mock",
 	.max_guest_addr_bits = 52,
-	/* Any combination but none. */
+	/* Every combination except no access. */
 	.map_access = GENMASK(7, 1),
 	.vm_calls = gmem_mock_calls,
 	.nr_vm_calls = ARRAY_SIZE(gmem_mock_calls),

@@ -30,7 +30,7 @@
 
 static struct genl_family gmem_nl_family;
 
-/* GENL_ADMIN_PERM is for CAP_NET_ADMIN, and this is no matter of networks. */
+/* GENL_ADMIN_PERM asks for CAP_NET_ADMIN, but VMs aren't about networks. */
 static int gmem_nl_check(const struct genl_split_ops *ops, struct sk_buff *skb,
 			 const struct nlmsghdr *nlh,
 			 struct netlink_ext_ack *extack)
@@ -40,7 +40,7 @@ static int gmem_nl_check(const struct genl_split_ops *ops, struct sk_buff *skb,
 			       "CAP_SYS_ADMIN is needed in the initial user namespace");
 		return -EPERM;
 	}
-	/* Without a policy, nobody else has looked. */
+	/* Without a policy, generic netlink doesn't check attributes. */
 	if (!ops->policy && nlmsg_attrlen(nlh, GENL_HDRLEN)) {
 		NL_SET_ERR_MSG(extack, "the request takes no attribute");
 		return -EINVAL;
@@ -67,9 +67,9 @@ static void gmem_nl_set_generation(struct netlink_callback *cb, u32 generation)
 }
 
 /**
- * struct gmem_nl_dump - where a dump stands, in netlink_callback.ctx
- * @id: the first VM or guestmem that is still to come
- * @gfn: of VM @id, the first GFN that is
+ * struct gmem_nl_dump - the position of a dump, in netlink_callback.ctx
+ * @id: the next VM or guestmem to dump
+ * @gfn: the next GFN of VM @id to dump
  */
 struct gmem_nl_dump {
 	u64 id;
@@ -115,7 +115,7 @@ static int gmem_nl_dump_result(struct sk_buff *skb, int err)
 	return err ?: skb->len;
 }
 
-/* The message that answers a request for one thing. */
+/* A reply to a request for one VM, guestmem or set of counters. */
 static struct sk_buff *gmem_nl_reply_new(struct genl_info *info, void **hdr)
 {
 	struct sk_buff *skb;
@@ -302,11 +302,11 @@ static int gmem_nl_dump_vm_bindings(struct sk_buff *skb,
 	struct gmem_vm *vm = gmem_registry_find_vm(gmem_nl_dump(cb)->id);
 
 	if (!vm) {
-		/* It went during the dump: equal to no generation. */
+		/* The VM ended during the dump: no generation is 0. */
 		cb->seq = 0;
 		return 0;
 	}
-	/* Pairs with the release behind a change of the tree. */
+	/* Pairs with the release in gmem_binding_changed(). */
 	gmem_nl_set_generation(cb, smp_load_acquire(&vm->generation));
 	return gmem_nl_dump_bindings(skb, cb, vm);
 }
@@ -529,7 +529,7 @@ static struct genl_family gmem_nl_family __ro_after_init = {
 	.version = GMEM_FAMILY_VERSION,
 	/* VMs belong to no network namespace: their operator is the host's. */
 	.netnsok = false,
-	/* No request waits for another, nor for a lock of somebody's VM. */
+	/* No request waits for another one, or for the lock of a VM. */
 	.parallel_ops = true,
 	.module = THIS_MODULE,
 	.split_ops = gmem_nl_ops,

@@ -286,8 +286,8 @@ static unsigned int gmem_notify_take(struct gmem_notify_queue *q,
 }
 
 /*
- * The group's capability is asked for at joining, and somebody may have joined
- * the number before the family had it.
+ * The kernel checks the group's capability only when a socket joins. A socket
+ * may have joined this group number before the family got it.
  */
 static int gmem_notify_filter(struct sock *sk, struct sk_buff *skb, void *data)
 {
@@ -305,9 +305,7 @@ static void gmem_notify_work_fn(struct work_struct *work)
 	while ((nr = gmem_notify_ready(q))) {
 		skb = nlmsg_new(nr * gmem_notify_msg_size(), GFP_KERNEL);
 		if (!skb) {
-			/*
-			 * They wait in the ring; if it gets full, it says so.
-			 */
+			/* The events wait in the ring, which may overrun. */
 			queue_delayed_work(gmem_notify_wq, &gmem_notify_work,
 					   GMEM_NOTIFY_DELAY);
 			return;

@@ -44,10 +44,9 @@ bool gmem_notify_wanted(void);
 /* Queue an event. Doesn't sleep. */
 void gmem_notify(const struct gmem_event_record *rec);
 
-/*
- * Before @family, whose group gets the events, is registered and unregistered.
- */
+/* @family: its group gets the events. Call this before it is registered. */
 int gmem_notify_init(const struct genl_family *family);
+/* Call this before the family is unregistered. */
 void gmem_notify_exit(void);
 
 #ifdef CONFIG_GMEM_TEST

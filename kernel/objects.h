@@ -16,7 +16,7 @@
  *	the provider's own, for the pages of its guest
  *	gmem_fault_log.lock, the lock of notify.c's queue: innermost
  *
- * Nobody touches user memory under any of them.
+ * No code accesses user memory under any of them.
  */
 #ifndef _GMEM_OBJECTS_H
 #define _GMEM_OBJECTS_H
@@ -53,7 +53,7 @@ struct gmem_fault_log {
 
 /**
  * struct gmem_vm - an address space of guest frame numbers
- * @lock: serialises all that changes @bindings
+ * @lock: held for every change of @bindings
  * @bindings: GFN ranges -> &struct gmem_binding. Written under @lock (the
  *	tree's external lock), read under it or RCU.
  * @unmap_first: first GFN of the range whose unmap is under way

@@ -12,7 +12,7 @@
 
 #define GMEM_QUERY_BATCH (PAGE_SIZE / sizeof(struct gmem_binding_info))
 
-/* Fill up to @max entries from *gfn on; *gfn moves on to where to resume. */
+/* Fill up to @max entries from *gfn on; *gfn moves behind the last one. */
 static u32 gmem_query_batch(struct gmem_vm *vm, unsigned long *gfn,
 			    unsigned long last,
 			    struct gmem_binding_info *entries, u32 max)
@@ -79,7 +79,7 @@ int gmem_vm_query_call(void *obj, void *arg)
 	query->nr_entries = nr;
 	query->guest_addr = end;
 	query->length = 0;
-	/* Stopped for want of room, not of bindings: there may be more. */
+	/* If the room is full, there may be more bindings. */
 	if (got == room && gfn <= last) {
 		query->guest_addr = (u64)gfn << PAGE_SHIFT;
 		query->length = end - query->guest_addr;

@@ -34,7 +34,7 @@ void *gmem_secret_map(struct folio *folio)
 {
 	struct page *page = folio_page(folio, 0);
 
-	/* They are never larger. */
+	/* Secret memory has only small folios. */
 	return vmap(&page, 1, VM_MAP, PAGE_KERNEL);
 }
 

@@ -15,7 +15,7 @@
 
 #include "notify.h"
 
-/* Values that user space has to know for the texts below. */
+/* User space needs these values to print the texts below. */
 TRACE_DEFINE_ENUM(GMEM_RECLAIM_CAUSE_HOST);
 TRACE_DEFINE_ENUM(GMEM_RECLAIM_CAUSE_PUNCH);
 TRACE_DEFINE_ENUM(GMEM_RECLAIM_CAUSE_UNBIND);

@@ -12,13 +12,11 @@ int gmem_binding_unmap(struct gmem_vm *vm, unsigned long first,
 /* The end of a VM. Can't fail: a page that doesn't come back is leaked. */
 void gmem_binding_remove_all(struct gmem_vm *vm);
 
-/* No unmap is under way: at its end, and in a new VM. Under gmem_vm.lock. */
+/* No unmap is under way. For the end of one, and for a new VM. */
 void gmem_vm_end_unmap(struct gmem_vm *vm);
 /* Is an unmap of @gfn under way? */
 bool gmem_vm_unmapping(const struct gmem_vm *vm, unsigned long gfn);
-/*
- * Wait until the unmap that was under way has ended; -EINTR on a fatal signal.
- */
+/* Wait for the end of an unmap that is under way. -EINTR on a fatal signal. */
 int gmem_vm_wait_unmap(struct gmem_vm *vm);
 
 #endif /* _GMEM_UNMAP_H */

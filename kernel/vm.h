@@ -8,11 +8,12 @@ struct gmem_provider;
 struct gmem_vm;
 
 /*
- * A VM that is registered, but has no file yet: see gmem_vm.file. Undone by
- * gmem_vm_destroy(), which never fails. Both may sleep; no lock held.
+ * Allocate and register a VM. The caller sets gmem_vm.file before user space
+ * gets the VM. Hold no lock.
  */
 struct gmem_vm *gmem_vm_alloc(const struct gmem_provider *provider, u32 policy,
 			      u32 guest_addr_bits);
+/* Undo gmem_vm_alloc(), and unbind everything. Can't fail. Hold no lock. */
 void gmem_vm_destroy(struct gmem_vm *vm);
 
 /* The width of the address space. */

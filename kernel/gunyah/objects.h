@@ -83,7 +83,7 @@ struct gunyah_extents {
  * @vcpus: label -> &struct gunyah_vcpu_slot
  * @status_lock: protects @exited and @exit_info, which the listener writes
  * @exited: the guest will never run again; READ_ONCE() needs no lock
- * @has_reset: the guest has let go of all its memory
+ * @has_reset: the RM has reported the reset of the guest
  * @exit_info: how the guest ended
  * @mem_lock: the provider's own lock in the core's lock order, inside the folio
  *	lock; held over hypercalls and RPCs; protects the fields from here on

@@ -6,8 +6,8 @@ struct gunyah_vm;
 
 /*
  * Send VM_RESET and wait until the RM reports it: the guest, which no longer
- * runs, lets go of all that it has. Only the first call does something,
- * whatever its result. Under gunyah_vm.mem_lock.
+ * runs, releases all memory that it has accepted. Only the first call for a VM
+ * does anything, whatever its result. Under gunyah_vm.mem_lock.
  */
 void gunyah_vm_reset(struct gunyah_vm *g);
 

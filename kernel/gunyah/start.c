@@ -293,7 +293,7 @@ static int gunyah_start_run(struct gunyah_vm *g)
 	return err;
 }
 
-/* @again: START may repeat the step, since its failure leaves nothing behind */
+/* @again: START may repeat the step: its failure leaves no trace. */
 static const struct {
 	const char *what;
 	int (*fn)(struct gunyah_vm *g);
