@@ -15,45 +15,46 @@
 
 namespace gmem {
 
-/// What one provider can do. A provider carries out, for a VM, that guest accesses
-/// reach memory: "window" (KVM, or any mapping), "gunyah".
+/// The abilities of one provider. A provider gives guests access to their memory: "window" works
+/// through a mapping of the VM's memory (KVM uses it), "gunyah" through the Gunyah hypervisor.
 struct ProviderInfo {
   std::string name;
-  /// The widest guest address space.
+  /// The widest guest address space that a VM can have, in bits.
   int max_guest_address_bits = 0;
-  /// A shared page may be in several bindings.
+  /// A shared page may be in several bindings at a time.
   bool can_share_many = false;
-  /// Window::Create() works.
+  /// Window::Create() works for VMs of this provider.
   bool has_windows = false;
-  /// Bit (read | write << 1 | execute << 2) is set if that combination can be enforced.
+  /// One bit per combination of permissions: bit (read | write << 1 | execute << 2) is set if the
+  /// provider can enforce that combination.
   uint32_t map_access = 0;
 
-  /// Can the provider enforce just these permissions? Others are refused by Vm::Map().
+  /// Can the provider enforce exactly these permissions? Vm::Map() refuses other combinations.
   bool CanEnforce(bool read, bool write, bool execute) const {
     return (map_access >> (read | write << 1 | execute << 2) & 1) != 0;
   }
 };
 
-/// What the kernel module can do.
+/// The abilities of the kernel module.
 struct DeviceInfo {
   /// GMEM_ABI_VERSION of the module.
   uint32_t abi_version = 0;
   ByteSize page_size = {};
-  /// 0 where GuestMemoryOptions::huge_pages doesn't work.
+  /// 0 if the host doesn't support GuestMemoryOptions::huge_pages.
   ByteSize huge_page_size = {};
-  /// The first is the one that a VM gets by default. Not empty.
+  /// The providers of this host; never empty. A VM gets the first one by default.
   std::vector<ProviderInfo> providers;
 };
 
 /// Counters of the whole module.
 struct DeviceStats {
-  /// What exists now.
+  /// Objects that exist now.
   uint64_t vms = 0;
   uint64_t guest_memories = 0;
   uint64_t bindings = 0;
-  /// Pages that guests hold now, without the host.
+  /// Pages that only guests can access now.
   uint64_t lent_pages = 0;
-  /// Pages that a provider never gave back; out of use until the host reboots.
+  /// Pages that a provider never gave back. They stay out of use until the host reboots.
   uint64_t leaked_pages = 0;
   /// Since the module was loaded: pages lent, pages taken back, guest accesses refused.
   uint64_t lends = 0;
@@ -62,20 +63,20 @@ struct DeviceStats {
 };
 
 struct VmOptions {
-  /// Empty: the best one of the host. At most 15 characters.
+  /// Name of the provider, at most 15 characters. Empty: the host's default provider.
   std::string provider = {};
   ReclaimPolicy policy = ReclaimPolicy::kAllow;
-  /// Width of the guest address space; 0: the widest.
+  /// Width of the guest address space in bits. 0: the widest that the provider has.
   int guest_address_bits = 0;
 };
 
 struct GuestMemoryOptions {
-  /// Back the memory with huge pages. Its page size, and with it the alignment of
-  /// every range, is then DeviceInfo::huge_page_size.
+  /// Back the memory with huge pages. GuestMemory::page_size(), and so the alignment of every
+  /// range, is then DeviceInfo::huge_page_size.
   bool huge_pages = false;
 };
 
-/// /dev/gmem: where VMs and guest memory come from.
+/// The device /dev/gmem, which creates VMs and guest memory.
 ///
 /// @par Thread safety
 /// Thread-safe: Open(), Adopt(), fd(), Info(), Stats(), CreateVm(), CreateGuestMemory(),
@@ -85,12 +86,12 @@ class Device {
  public:
   static constexpr char kPath[] = "/dev/gmem";
 
-  /// NotFound (ENOENT) if the module isn't loaded, PermissionDenied (EACCES) without
-  /// rights to the device: who may use it is the administrator's to say.
+  /// Opens the device. NotFound (ENOENT) if the module isn't loaded. PermissionDenied (EACCES) if
+  /// the device's mode or group doesn't let the process open it; the administrator sets both.
   static absl::StatusOr<Device> Open(const char* path = kPath);
 
-  /// Takes an open device over, say from a socket. InvalidArgument if it is something
-  /// else; it is closed then.
+  /// Takes over an open descriptor of the device, for example one that came over a socket.
+  /// InvalidArgument if the descriptor is of another kind; Adopt() closes it then.
   static absl::StatusOr<Device> Adopt(UniqueFd fd);
 
   int fd() const { return fd_.get(); }
@@ -98,24 +99,25 @@ class Device {
   absl::StatusOr<DeviceInfo> Info() const;
   absl::StatusOr<DeviceStats> Stats() const;
 
-  /// Unimplemented (EOPNOTSUPP) if the host has no such provider, InvalidArgument (EINVAL)
-  /// for an address width beyond the provider's.
+  /// Creates a VM. Unimplemented (EOPNOTSUPP) if the host doesn't have the provider.
+  /// InvalidArgument (EINVAL) if the provider doesn't support an address space of that width.
   absl::StatusOr<Vm> CreateVm(const VmOptions& options = {}) const;
 
-  /// Guest memory of @p size bytes, a multiple of the page size, fixed for its life. Takes
-  /// no memory yet: pages appear, zeroed, at their first use or by Allocate().
-  /// Unimplemented (EOPNOTSUPP) if there are no huge pages and @p options asks for some.
+  /// Creates guest memory of @p size bytes. The size is a multiple of the page size and never
+  /// changes. Creation allocates no pages: a page appears, zeroed, at its first use or when
+  /// GuestMemory::Allocate() covers it. Unimplemented (EOPNOTSUPP) if @p options asks for huge
+  /// pages and the host has none.
   absl::StatusOr<GuestMemory> CreateGuestMemory(ByteSize size,
                                                 const GuestMemoryOptions& options = {}) const;
 
-  /// Guest memory that the kernel itself doesn't have in its linear map (memfd_secret), so
-  /// that no stray access of the kernel's reaches what is lent: the provider "gunyah" asks
-  /// for it. All of it is allocated now, it counts as locked memory meanwhile
-  /// (RLIMIT_MEMLOCK), and no part of it can be freed. Unimplemented if the kernel has no
-  /// such memory (ENOSYS, EOPNOTSUPP). Raises SIGBUS if the host runs out of memory.
+  /// Creates guest memory that isn't in the kernel's own linear map (memfd_secret), so that no
+  /// stray access of the kernel reaches lent pages. On some hosts, the provider "gunyah" lends only
+  /// such memory: see Vm::Map(). This call allocates all of the memory. The memory counts as locked
+  /// (RLIMIT_MEMLOCK) as long as it exists, and no part of it can be freed. Unimplemented (ENOSYS,
+  /// EOPNOTSUPP) if the kernel has no such memory. Raises SIGBUS if the host runs out of memory.
   absl::StatusOr<GuestMemory> CreateSecretMemory(ByteSize size) const;
 
-  /// Gives the descriptor away.
+  /// Gives the descriptor to the caller, who must close it.
   [[nodiscard]] UniqueFd Release() && { return std::move(fd_); }
 
  private:

@@ -14,81 +14,81 @@
 
 namespace gmem {
 
-/// Pages (of the host's page size, even where the memory has huge ones) by who has them.
+/// Numbers of pages, by who can access them. They count pages of the host's page size, even if the
+/// memory has huge pages.
 struct PageCounts {
-  /// Without memory behind them.
+  /// Pages that aren't allocated.
   uint64_t absent = 0;
-  /// Only the host.
+  /// Pages that only the host can access.
   uint64_t host = 0;
-  /// Only a guest.
+  /// Pages that only a guest can access.
   uint64_t lent = 0;
-  /// A guest has used them through a shared binding.
+  /// Pages that a guest has used through a shared binding; the host can access them, too.
   uint64_t shared = 0;
-  /// Nobody: their provider never gave them back. PunchHole() replaces them.
+  /// Pages that nobody can access: their provider never gave them back. PunchHole() replaces them.
   uint64_t leaked = 0;
 
   friend bool operator==(const PageCounts& a, const PageCounts& b) = default;
 };
 
-/// A *guestmem*: a file of pages made to be given to guests. Made by
-/// Device::CreateGuestMemory(); lives as long as a descriptor, a mapping or a binding
-/// refers to it.
+/// A *guestmem*: a file whose pages guests use as memory. Device::CreateGuestMemory() makes it; it
+/// lives as long as a descriptor, a mapping or a binding refers to it.
 ///
-/// Ranges lie within size() and are multiples of page_size(), of Map() and Query() of the
-/// host's page size; else InvalidArgument (EINVAL), or OutOfRange (EOVERFLOW) for a sum that
-/// wraps.
+/// Ranges lie within size(). They are multiples of page_size(); for Map() and Query(), of the
+/// host's page size. Otherwise a call fails with InvalidArgument (EINVAL), or with OutOfRange
+/// (EOVERFLOW) if a sum wraps.
 ///
 /// @par Thread safety
-/// Thread-safe: Adopt(), IsGuestMemory(), fd(), size(), page_size(), id(), Map(),
-/// Allocate(), PunchHole(), Query(), Duplicate(), Reopen(). The kernel orders calls on one
-/// range.\n
+/// Thread-safe: Adopt(), IsGuestMemory(), fd(), size(), page_size(), id(), Map(), Allocate(),
+/// PunchHole(), Query(), Duplicate(), Reopen(). The kernel orders calls on one range.\n
 /// Needs exclusive access: Release(), moving, destroying.
 class GuestMemory {
  public:
-  /// Takes over a descriptor that came from elsewhere, a socket say. InvalidArgument
-  /// (EINVAL) if it is no guestmem; it is closed then.
+  /// Takes over a descriptor, for example one that came over a socket. InvalidArgument (EINVAL) if
+  /// the descriptor isn't of a guestmem; Adopt() closes it then.
   static absl::StatusOr<GuestMemory> Adopt(UniqueFd fd);
 
-  /// Is it a descriptor of a guestmem? False for one that isn't open.
+  /// Is @p fd a descriptor of a guestmem? False if @p fd isn't open.
   static bool IsGuestMemory(int fd);
 
   int fd() const { return fd_.get(); }
   ByteSize size() const { return size_; }
   ByteSize page_size() const { return page_size_; }
-  /// The same for every descriptor of this memory, and what Binding::memory_id says.
+  /// The number of this memory, the same for every descriptor of it. Binding::memory_id has the
+  /// same number.
   uint64_t id() const { return id_; }
 
-  /// Host access to a range, for as long as the mapping lives. Touching a page that is
-  /// lent takes it back from the guest, as the VM's ReclaimPolicy says; under kDeny, or
-  /// if it can't be taken back, the toucher gets SIGBUS.
+  /// Maps a range into this process, for as long as the mapping lives. When the host touches a lent
+  /// page, the kernel takes the page back from the guest, as the VM's ReclaimPolicy says. Under
+  /// ReclaimPolicy::kDeny, or if the kernel can't take the page back, the toucher gets SIGBUS.
   absl::StatusOr<Mapping> Map(ByteRange range,
                               MemoryAccess access = MemoryAccess::kReadWrite) const;
-  /// The same for all of it.
+  /// Maps all of the memory.
   absl::StatusOr<Mapping> Map(MemoryAccess access = MemoryAccess::kReadWrite) const {
     return Map({ByteOffset(0), size_}, access);
   }
 
-  /// Puts memory behind every page of the range that has none, and goes on after signals.
-  /// ResourceExhausted (ENOMEM) if there isn't enough; what was allocated until then stays.
+  /// Allocates every page of the range that is absent. Continues after signals. ResourceExhausted
+  /// (ENOMEM) if the host hasn't enough memory; pages that are allocated by then stay.
   absl::Status Allocate(ByteRange range) const;
 
-  /// Frees the range; it reads as zeroes afterwards. Lent pages are taken back first; if
-  /// one can't be, nothing is freed: PermissionDenied (EACCES) by policy, Internal (EIO)
-  /// if the provider refuses.
+  /// Frees the range, which reads as zeroes afterwards. The kernel takes back lent pages first. If
+  /// it can't take back one of them, it frees nothing: PermissionDenied (EACCES) if the VM's policy
+  /// forbids it, Internal (EIO) if the provider refuses.
   absl::Status PunchHole(ByteRange range) const;
 
-  /// Counts the pages of a range. What lies beyond the end is absent.
+  /// Counts the pages of a range. Pages beyond the end of the memory count as absent.
   absl::StatusOr<PageCounts> Query(ByteRange range) const;
   absl::StatusOr<PageCounts> Query() const { return Query({ByteOffset(0), size_}); }
 
-  /// Another owner of the same memory.
+  /// Returns another owner of the same memory.
   absl::StatusOr<GuestMemory> Duplicate() const;
 
-  /// Another descriptor, close-on-exec; one without write access to hand to a process
-  /// that is only to read. Needs /proc.
+  /// Returns another descriptor, close-on-exec. With MemoryAccess::kReadOnly it has no write
+  /// access: hand it to a process that must only read. Needs /proc.
   absl::StatusOr<UniqueFd> Reopen(MemoryAccess access) const;
 
-  /// Gives the descriptor away.
+  /// Gives the descriptor to the caller, who must close it.
   [[nodiscard]] UniqueFd Release() && { return std::move(fd_); }
 
  private:

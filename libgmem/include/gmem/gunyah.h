@@ -15,29 +15,29 @@
 #include "gmem/unique_fd.h"
 #include "gmem/vm.h"
 
-/// VMs of the Gunyah hypervisor (arm64): what a VMM does with them beside binding memory.
-/// Their memory is that of any gmem::Vm.
+/// VMs of the Gunyah hypervisor (arm64): the calls that a VMM needs beside binding memory. The
+/// memory of such a VM is that of any gmem::Vm.
 ///
-/// The order: Device::CreateVm() with provider kProvider, Vm::Map(), a device tree written
-/// to lent memory, SetDeviceTree(), AddVcpu(), SetBootRegister(), Start(), Vcpu::Run(). A VM
-/// goes with its last descriptor; a vCPU holds its VM.
+/// A VMM calls, in this order: Device::CreateVm() with provider kProvider, Vm::Map(), code that
+/// writes a device tree to lent memory, SetDeviceTree(), Vcpu::Add(), SetBootRegister(), Start(),
+/// Vcpu::Run(). The VM lives as long as a descriptor of it; a vCPU keeps its VM alive.
 ///
-/// Calls on a VM of another provider are Unimplemented (ENOTTY).
+/// On a VM of another provider, these calls are Unimplemented (ENOTTY).
 namespace gmem::gunyah {
 
-/// What VmOptions::provider and ProviderInfo::name call it.
+/// The name of this provider in VmOptions::provider and ProviderInfo::name.
 inline constexpr char kProvider[] = "gunyah";
 
 /// A register of the first vCPU.
 class BootRegister {
  public:
-  /// X0 to X30; the kernel refuses others.
+  /// X0 to X30; the kernel refuses higher numbers.
   static constexpr BootRegister X(uint8_t index) { return {0, index}; }
   static constexpr BootRegister Pc() { return {1, 0}; }
-  /// SP_EL0 and SP_EL1.
+  /// SP_EL0 or SP_EL1.
   static constexpr BootRegister Sp(uint8_t index) { return {2, index}; }
 
-  /// As the kernel numbers it.
+  /// The number that the kernel gives to this register.
   constexpr uint32_t number() const { return number_; }
 
  private:
@@ -46,51 +46,54 @@ class BootRegister {
   uint32_t number_;
 };
 
-/// Says where in the guest the device tree is that Gunyah is to read: within one lent binding
-/// when the VM is started. The start is a multiple of 4 KiB. Unavailable (EBUSY) after
-/// Start(). Thread-safe.
+/// Sets where in guest memory Gunyah finds the device tree. When the VM starts, the range must lie
+/// within one lent binding. Its start is a multiple of 4 KiB. Unavailable (EBUSY) after Start().
+/// Thread-safe.
 absl::Status SetDeviceTree(const Vm& vm, GuestRange range);
 
-/// Sets what the first vCPU starts with in a register. Unavailable (EBUSY) once the VM was
-/// started. Thread-safe.
+/// Sets the value that a register of the first vCPU starts with. Unavailable (EBUSY) after Start().
+/// Thread-safe.
 absl::Status SetBootRegister(const Vm& vm, BootRegister target, uint64_t value);
 
-/// Sets the VM up and starts it. Once only: AlreadyExists (EALREADY) afterwards, even if it
-/// failed. But after Unavailable (EBUSY: a page is pinned, say) or ResourceExhausted (ENOMEM)
-/// try again: unless it is too late for that (EALREADY), it goes on from there. The host may
-/// use lent memory until the start, and until the guest touches it; where Gunyah can't
-/// provide memory on demand, all that is bound is lent here. Thread-safe.
+/// Sets the VM up and starts it. A VM can start only once: further calls are AlreadyExists
+/// (EALREADY), even if the start failed. After Unavailable (EBUSY, for example because a page is
+/// pinned) or ResourceExhausted (ENOMEM), call again: Start() continues where it stopped, unless it
+/// returns EALREADY because that is no longer possible.
+///
+/// The host may use lent memory until the VM starts, and after that until the guest touches it. If
+/// Gunyah can't provide memory on demand, Start() lends all bound memory. Thread-safe.
 absl::Status Start(const Vm& vm);
 
-/// The guest touched an address at which no memory is bound. By default an access is taken
-/// as done when the vCPU runs again; a read gets what Vcpu::SetReadData() said.
+/// The guest accessed an address at which no memory is bound. By default the access is complete
+/// when the vCPU runs again, and a read gets the value that Vcpu::SetReadData() set.
 struct MmioExit {
   GuestAddress address;
   /// In bytes, at most 8.
   uint32_t size = 0;
   bool is_write = false;
-  /// What is written, as it lies in memory.
+  /// The bytes that the guest writes, in memory order.
   std::array<uint8_t, 8> data = {};
 };
 
-/// The guest touched memory that can't be provided. It does so again when the vCPU runs.
+/// The guest accessed memory that the kernel can't provide. The guest repeats the access when the
+/// vCPU runs again.
 struct PageFaultExit {
   GuestAddress address;
-  /// What kept it from being provided: an errno, as Vm::Populate() would fail with.
+  /// The errno of the failure to provide the page; Vm::Populate() would fail with the same errno.
   int error = 0;
 };
 
-/// The VM doesn't run any more.
+/// The VM has stopped running.
 struct EndExit {
   enum class Status : uint32_t {
     /// Start() failed.
     kNotStarted = 1,
-    /// It is off, or wants to be reset.
+    /// The VM is off, or asks for a reset.
     kExited = 2,
-    /// It ended, and nobody says why.
+    /// The VM ended without a known reason.
     kCrashed = 3,
   };
-  /// Why it exited, as Gunyah numbers it.
+  /// Why the VM exited. The numbers are Gunyah's.
   enum class Type : uint16_t {
     kVmExit = 0,
     kOff = 1,
@@ -102,22 +105,22 @@ struct EndExit {
     kStopped = 7,
   };
   Status status = Status::kCrashed;
-  /// Holds if the status is kExited.
+  /// Valid if the status is kExited.
   Type type = Type::kVmExit;
 };
 
-/// What a newer kernel has.
+/// An exit that only a newer kernel knows.
 struct UnknownExit {
   uint32_t reason = 0;
 };
 
 using Exit = std::variant<MmioExit, PageFaultExit, EndExit, UnknownExit>;
 
-/// For messages: "read of 4 bytes at 0x9000000", "the VM exited (off)". Thread-safe.
+/// A text for messages: "read of 4 bytes at 0x9000000", "the VM exited (off)". Thread-safe.
 std::string ToString(const Exit& exit);
 
-/// A vCPU. Its VM lives as long as it does. At the end of its life it is removed from the VM,
-/// which can then have another one with its label.
+/// A vCPU. It keeps its VM alive. Destroying the object removes the vCPU from the VM; the VM can
+/// then get another vCPU with the same label.
 ///
 /// Move-only.
 ///
@@ -126,31 +129,32 @@ std::string ToString(const Exit& exit);
 /// Needs exclusive access: all else.
 class Vcpu {
  public:
-  /// Adds the vCPU with a label: those that Gunyah has for the VM, from 0. AlreadyExists
-  /// (EEXIST) if the VM has it already.
+  /// Adds the vCPU with a label. Gunyah decides which labels the VM has, from 0 on. AlreadyExists
+  /// (EEXIST) if the VM already has the vCPU.
   static absl::StatusOr<Vcpu> Add(const Vm& vm, uint32_t label);
 
   int fd() const { return fd_.get(); }
 
-  /// Runs it until there is something to do for it. Unavailable (EINTR) if a signal came, or
-  /// after RequestExit(): nothing is to be done. FailedPrecondition (ENODEV) while the VM
-  /// isn't started, if it has no vCPU of that label, or if this one was removed.
+  /// Runs the vCPU until the VMM has to handle an exit. Unavailable (EINTR) after a signal or
+  /// RequestExit(): there is nothing to handle. FailedPrecondition (ENODEV) before Start(), if the
+  /// VM has no vCPU with that label, or if RemoveVcpu() removed this one.
   absl::StatusOr<Exit> Run();
 
-  /// What the guest's read gets that Run() returned last: at most 8 bytes, those beyond are
-  /// left out. FailedPrecondition if it returned something else.
+  /// Sets the value of the guest's read that the last Run() returned: at most 8 bytes; the call
+  /// ignores further bytes. FailedPrecondition if the last Run() returned something else.
   absl::Status SetReadData(absl::Span<const uint8_t> data);
 
-  /// The guest's access that Run() returned last ends in an abort in the guest.
-  /// FailedPrecondition if it was neither MmioExit nor PageFaultExit.
+  /// Makes the access that the last Run() returned end in an abort in the guest. FailedPrecondition
+  /// if the last Run() returned neither MmioExit nor PageFaultExit.
   absl::Status FailAccess();
 
-  /// The guest makes the access again that Run() returned last, once memory is bound there,
-  /// say. FailedPrecondition as above.
+  /// Makes the guest repeat the access that the last Run() returned, for example after the VMM has
+  /// bound memory there. FailedPrecondition as for FailAccess().
   absl::Status RetryAccess();
 
-  /// Run() returns at once with EINTR, until this is taken back. Of a Run() under way only
-  /// a signal gets its thread out, so send one after it, as with KVM's immediate_exit.
+  /// Makes every Run() return EINTR at once, until RequestExit(false). A Run() that is under way
+  /// returns only when its thread gets a signal: send one after this call, as for KVM's
+  /// immediate_exit.
   void RequestExit(bool request = true);
 
  private:
@@ -159,12 +163,12 @@ class Vcpu {
   absl::Status SetResumeAction(uint8_t action);
 
   UniqueFd fd_;
-  // The page that the kernel and we talk through.
+  // The page that the kernel shares with this process.
   Mapping run_;
 };
 
-/// Removes the vCPU with a label from a VM: a Vcpu of it can't run any more. NotFound (ENOENT)
-/// if there is none. Thread-safe.
+/// Removes the vCPU with a label from a VM; its Vcpu object can no longer run. NotFound (ENOENT) if
+/// the VM has no such vCPU. Thread-safe.
 absl::Status RemoveVcpu(const Vm& vm, uint32_t label);
 
 }  // namespace gmem::gunyah

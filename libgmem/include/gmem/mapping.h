@@ -12,25 +12,26 @@
 
 namespace gmem {
 
-/// What may be done to memory through a mapping or a binding of it.
+/// The accesses that a mapping, or a binding of it, allows.
 enum class MemoryAccess { kReadOnly, kReadWrite };
 
 /// The page size of the host, in bytes. Thread-safe.
 ByteSize HostPageSize();
 
-/// The owner of a memory mapping of this process: unmaps it at the end of its life.
-/// Move-only; moving leaves the memory where it is.
+/// Owns a memory mapping of this process, and unmaps it when destroyed. Move-only; the addresses
+/// stay the same when the object moves.
 ///
 /// @par Thread safety
-/// Thread-safe: OfFile(), Reserve(), data(), size(), span(). What threads do to the memory
-/// itself is theirs to order.\n
+/// Thread-safe: OfFile(), Reserve(), data(), size(), span(). The callers order their accesses to
+/// the memory itself.\n
 /// Needs exclusive access: Reset(), Release(), moving, destroying.
 class Mapping {
  public:
   struct FileOptions {
-    /// First byte of the file; a multiple of the page size.
+    /// First byte of the file to map; a multiple of the page size.
     ByteOffset offset = {};
-    /// Not 0; of a hugetlb file, whole huge pages, else InvalidArgument (EINVAL).
+    /// In bytes; not 0. For a hugetlb file a multiple of its huge page size, else InvalidArgument
+    /// (EINVAL).
     ByteSize size = {};
     MemoryAccess access = MemoryAccess::kReadWrite;
   };
@@ -42,26 +43,27 @@ class Mapping {
   Mapping& operator=(Mapping&& other) noexcept;
   ~Mapping() { Reset(); }
 
-  /// Maps part of a file, shared with all who use that file. The descriptor may be
-  /// closed afterwards.
+  /// Maps part of a file. All mappings of the file share its memory. The caller may close @p fd
+  /// afterwards.
   static absl::StatusOr<Mapping> OfFile(int fd, const FileOptions& options);
 
-  /// Reserves addresses that nothing can be read from or written to. @p size is a
-  /// multiple of the page size, and not 0; @p alignment a power of two.
+  /// Reserves addresses without access: reading or writing there raises SIGSEGV. @p size is a
+  /// multiple of the page size and not 0; @p alignment is a power of two.
   static absl::StatusOr<Mapping> Reserve(ByteSize size, ByteSize alignment = HostPageSize());
 
-  /// nullptr if nothing is owned.
+  /// The first byte; nullptr if the object owns nothing.
   uint8_t* data() const { return data_; }
   size_t size() const { return size_; }
   absl::Span<uint8_t> span() const { return absl::MakeSpan(data_, size_); }
 
-  /// The addresses [offset, offset + size), empty if they aren't all in the mapping.
+  /// The addresses [offset, offset + size) of the mapping; empty if the mapping doesn't contain all
+  /// of them.
   absl::Span<uint8_t> span(ByteRange range) const;
 
-  /// Unmaps.
+  /// Unmaps the memory. Has no effect if the object owns nothing.
   void Reset();
 
-  /// Gives the memory away: it stays mapped, and is the caller's from now on.
+  /// Gives the memory to the caller, who must unmap it.
   absl::Span<uint8_t> Release() {
     const size_t size = std::exchange(size_, 0);
     return {std::exchange(data_, nullptr), size};

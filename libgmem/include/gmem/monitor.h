@@ -19,8 +19,8 @@
 
 namespace gmem {
 
-/// A number that a VM's provider knows of it, by the provider's own name: "vmid", say. There
-/// may be several of one name.
+/// A number that a provider reports about a VM under a name of its own, for example "vmid". Several
+/// details of a VM may have the same name.
 struct VmDetail {
   std::string name;
   uint64_t value = 0;
@@ -28,25 +28,26 @@ struct VmDetail {
   friend bool operator==(const VmDetail& a, const VmDetail& b) = default;
 };
 
-/// A VM of the host, as its operator sees it.
+/// A VM of the host, as the operator sees it.
 struct VmState {
-  /// From 1; also in the fdinfo of the VM's descriptors, as "gmem-vm:".
+  /// Counts from 1. The fdinfo of the VM's descriptors has it, too, as "gmem-vm:".
   uint32_t id = 0;
   std::string provider;
   ReclaimPolicy policy = ReclaimPolicy::kAllow;
   int guest_address_bits = 0;
-  /// Who made it, in the initial PID namespace. That process may have ended since.
+  /// The process that created the VM, numbered in the initial PID namespace. That process may have
+  /// ended since.
   uint32_t pid = 0;
   std::string command;
   uint64_t bindings = 0;
-  /// Pages of the host's page size.
+  /// Counts pages of the host's page size.
   uint64_t lent_pages = 0;
   /// Guest accesses that were refused so far.
   uint64_t refused = 0;
   std::vector<VmDetail> details;
 };
 
-/// A binding, and whose it is.
+/// A binding and the VM that it belongs to.
 struct VmBinding {
   uint32_t vm_id = 0;
   Binding binding;
@@ -54,39 +55,39 @@ struct VmBinding {
 
 /// A guestmem of the host.
 struct GuestMemoryState {
-  /// GuestMemory::id(); also in the fdinfo of its descriptors, as "gmem-mem:".
+  /// GuestMemory::id(). The fdinfo of its descriptors has it, too, as "gmem-mem:".
   uint64_t id = 0;
   ByteSize size;
   ByteSize page_size;
-  /// Their sum is the size.
+  /// The counts add up to the size.
   PageCounts pages;
 };
 
-/// What happened. The numbers are the kernel's (enum gmem_event), but for kGap; a newer
-/// kernel may have more.
+/// The kind of an event. The numbers are those of the kernel's enum gmem_event, except kGap. A
+/// newer kernel may send further numbers.
 enum class EventType : uint32_t {
-  /// Messages got lost between the kernel and this socket, because nobody read it in
-  /// time. Event::lost says how many; 0 if that isn't known yet: the next event settles
-  /// it, by another kGap before it.
+  /// Messages got lost between the kernel and this socket, because the process didn't read them in
+  /// time. Event::lost has their number, or 0 if it isn't known yet. In that case another kGap with
+  /// the number precedes the next event.
   kGap = 0,
-  /// The kernel's own queue was full; Event::lost events are missing here.
+  /// The kernel's own queue was full: Event::lost events are missing at this place.
   kOverrun = 1,
   kVmCreated = 2,
   kVmDestroyed = 3,
   kMemoryCreated = 4,
   kMemoryDestroyed = 5,
-  /// A guest range was bound, or unbound.
+  /// A guest range was bound or unbound.
   kMap = 6,
   kUnmap = 7,
   /// Pages went from the host to a guest.
   kLend = 8,
-  /// A guest has used pages through a shared binding, the first to do so.
+  /// A guest used pages through a shared binding, and no guest had done so before.
   kShare = 9,
   /// Lent pages came back.
   kReclaim = 10,
-  /// They could not be taken back; who had them still does.
+  /// The kernel could not take pages back; the guest still has them.
   kReclaimRefused = 11,
-  /// A VM is gone and its provider kept pages.
+  /// A VM is gone, and its provider kept pages.
   kLeak = 12,
   /// Memory broke.
   kHwPoison = 13,
@@ -94,21 +95,21 @@ enum class EventType : uint32_t {
   kRefused = 14,
 };
 
-/// Why pages were to come back. The numbers are the kernel's; it may have more.
+/// Why the kernel takes pages back. The numbers are the kernel's; a newer kernel may have more.
 enum class ReclaimCause : uint32_t {
-  /// The host wanted to use them.
+  /// The host accessed them.
   kHost = 1,
-  /// They were to be freed.
+  /// The host frees them.
   kPunch = 2,
-  /// Their binding went.
+  /// Their binding is removed.
   kUnbind = 3,
-  /// Their VM went.
+  /// Their VM ends.
   kTeardown = 4,
-  /// They broke.
+  /// They are broken.
   kPoison = 5,
 };
 
-/// The access mode and the permissions of a binding that came or went.
+/// The access mode and the permissions of a binding that was made or removed.
 struct EventAccess {
   MapMode mode = MapMode::kLend;
   bool read = false;
@@ -116,99 +117,100 @@ struct EventAccess {
   bool execute = false;
 };
 
-/// One event. What doesn't belong to the type is empty or 0; Documentation/netlink.rst
-/// has the table.
+/// One event. Members that don't apply to its type are empty or 0; Documentation/netlink.rst has
+/// the table.
 struct Event {
-  /// Grows by one with each message that the kernel sends.
+  /// The number of the message. The kernel's next message has the next number.
   uint64_t sequence = 0;
   EventType type = EventType::kGap;
-  /// From 1; 0: not about a VM.
+  /// Counts from 1; 0 if the event isn't about a VM.
   uint32_t vm_id = 0;
   std::optional<uint64_t> memory_id = {};
   std::optional<GuestAddress> guest_address = {};
   std::optional<ByteOffset> offset = {};
   ByteSize size = {};
-  /// kMap, kUnmap: the binding's. kRefused: read, write and execute say what the guest
-  /// tried.
+  /// kMap and kUnmap: the properties of the binding. kRefused: read, write and execute say what the
+  /// guest tried.
   std::optional<EventAccess> access = {};
-  /// kReclaim, kReclaimRefused.
+  /// For kReclaim and kReclaimRefused.
   std::optional<ReclaimCause> cause = {};
-  /// kReclaimRefused: why, an errno; EACCES is the VM's policy.
+  /// For kReclaimRefused: the reason as an errno. EACCES means that the VM's policy forbids it.
   int error = 0;
-  /// kRefused.
+  /// For kRefused.
   std::optional<FaultReason> reason = {};
-  /// kRefused, kReclaimRefused: how many equal ones this stands for.
+  /// For kRefused and kReclaimRefused: how many equal events this one stands for.
   uint64_t count = 0;
-  /// kOverrun, kGap.
+  /// For kOverrun and kGap.
   uint64_t lost = 0;
 };
 
-/// The names that the specification of the netlink family has: "vm-created",
-/// "reclaim-refused"; "unknown" for what this library doesn't know. Thread-safe.
+/// The names from the specification of the netlink family: "vm-created", "reclaim-refused".
+/// "unknown" for values that this library doesn't know. Thread-safe.
 absl::string_view ToString(EventType type);
 absl::string_view ToString(ReclaimCause cause);
 absl::string_view ToString(FaultReason reason);
 absl::string_view ToString(ReclaimPolicy policy);
 
-/// All VMs, bindings and guestmems of a host, and what happens to them: the generic
-/// netlink family "gmem" (Documentation/netlink.rst). For the host's operator: every call
-/// needs CAP_SYS_ADMIN in the initial user namespace, else PermissionDenied (EPERM). A
-/// VMM asks its own VM, by Vm::Query() and Vm::Faults(), without any rights.
+/// Reports all VMs, bindings and guestmems of a host, and their events, through the generic netlink
+/// family "gmem" (Documentation/netlink.rst). It serves the host's operator: every call needs
+/// CAP_SYS_ADMIN in the initial user namespace, else PermissionDenied (EPERM). A VMM asks about its
+/// own VM with Vm::Query() and Vm::Faults(), which need no capability.
 ///
-/// A call that asks waits for the kernel's answer, which nobody can delay. What comes
-/// from the kernel is checked all the same: DataLoss (EBADMSG) if it isn't understood.
+/// A query waits for the kernel's answer; no other process can delay that answer. The library
+/// checks the kernel's messages: DataLoss (EBADMSG) if it can't understand one.
 ///
-/// To follow the state: Subscribe(), then ask, then apply the events that came
-/// meanwhile. After kGap or kOverrun, ask again.
+/// To follow the state, call Subscribe(), then query the state, then apply the events that came
+/// meanwhile. After kGap or kOverrun, query again.
 ///
 /// Move-only.
 ///
 /// @par Thread safety
 /// Thread-safe: Open(), fd().\n
 /// Needs exclusive access: Vms(), Bindings(), GuestMemories(), FindVm(), FindGuestMemory(),
-/// Stats(), Subscribe(), ReadEvents(), moving, destroying. Several threads have a Monitor
-/// each. fd() needs a Subscribe() that has returned.
+/// Stats(), Subscribe(), ReadEvents(), moving, destroying. Several threads need a Monitor each. Use
+/// fd() from another thread only after Subscribe() has returned.
 class Monitor {
  public:
-  /// NotFound (ENOENT) if the module isn't loaded or the calling process isn't in the
-  /// host's initial network namespace.
+  /// NotFound (ENOENT) if the module isn't loaded, or if the process isn't in the host's initial
+  /// network namespace.
   static absl::StatusOr<Monitor> Open();
 
   Monitor(Monitor&&) noexcept;
   Monitor& operator=(Monitor&&) noexcept;
   ~Monitor();
 
-  /// What there is, in ascending order of numbers (bindings: of VMs, then of guest
-  /// addresses). If things came or went during the answer, the request is made again, up to
-  /// kMaxDumps times, so that what is returned existed at one time; then Unavailable
+  /// Return all objects of a kind in ascending order: VMs and guestmems by number, bindings by VM
+  /// and then guest address. All returned objects existed at the same time: if objects come or go
+  /// during the answer, the call asks again, up to kMaxDumps times; then it fails with Unavailable
   /// (EAGAIN).
   static constexpr int kMaxDumps = 20;
   absl::StatusOr<std::vector<VmState>> Vms();
   absl::StatusOr<std::vector<VmBinding>> Bindings();
-  /// Of one VM. NotFound (ENOENT) if there is none of that number.
+  /// Returns the bindings of one VM. NotFound (ENOENT) if no VM has that number.
   absl::StatusOr<std::vector<VmBinding>> Bindings(uint32_t vm_id);
-  /// The kernel looks at every page of every guestmem for this.
+  /// For this call the kernel visits every page of every guestmem.
   absl::StatusOr<std::vector<GuestMemoryState>> GuestMemories();
 
-  /// NotFound (ENOENT) if there is none of that number.
+  /// NotFound (ENOENT) if no VM or guestmem has that number.
   absl::StatusOr<VmState> FindVm(uint32_t vm_id);
   absl::StatusOr<GuestMemoryState> FindGuestMemory(uint64_t memory_id);
 
   absl::StatusOr<DeviceStats> Stats();
 
-  /// Begins to receive events. Up to @p buffer wait in the socket until they are read (the
-  /// kernel counts some 1 KiB for each). FailedPrecondition if that was done before.
+  /// Starts to receive events. The socket keeps up to @p buffer bytes of unread events (the kernel
+  /// counts about 1 KiB for each). FailedPrecondition on the second call.
   absl::Status Subscribe(ByteSize buffer = MiB(8));
 
-  /// Readable when there is something for ReadEvents(); for epoll. -1 before Subscribe().
+  /// For epoll: readable when ReadEvents() has something to return. -1 before Subscribe().
   int fd() const;
 
-  /// What has come, in order, without waiting; empty if nothing has. At most some
-  /// hundred at a time: what is left keeps fd() readable. Losses stand at their place
-  /// among the events, as kGap and kOverrun. FailedPrecondition before Subscribe().
+  /// Returns the events that have come, in order, without waiting; empty if none has. One call
+  /// returns at most a few hundred events; fd() stays readable if more are left. kGap and kOverrun
+  /// mark the places where events are missing. FailedPrecondition before Subscribe().
   ///
-  /// FailedPrecondition (ESHUTDOWN), now and ever after, if the module was unloaded: no events come
-  /// from one that is loaded anew. Open() another Monitor then.
+  /// FailedPrecondition (ESHUTDOWN), from this call and every later one, if the module was
+  /// unloaded: this Monitor gets no events from a module that is loaded later. Open() a new Monitor
+  /// then.
   absl::StatusOr<std::vector<Event>> ReadEvents();
 
  private:

@@ -8,15 +8,14 @@
 
 namespace gmem {
 
-/// The errno of the system call that failed, if @p status comes from one. Errors that
-/// the library finds before it calls the kernel carry the errno that the kernel would
-/// have given, so that callers need not tell the two apart.
+/// Returns the errno of the failed system call, if @p status comes from one. If the library finds
+/// an error before it calls the kernel, the status carries the errno that the kernel would return,
+/// so that callers need not distinguish the two cases.
 ///
-/// How errno becomes a code: EINVAL is InvalidArgument, EOVERFLOW OutOfRange, ENOENT
-/// NotFound, EEXIST AlreadyExists, EACCES and EPERM PermissionDenied, EBUSY Unavailable
-/// (trying again may help), EOPNOTSUPP, ENOTTY and E2BIG Unimplemented, ENOMEM
-/// ResourceExhausted, EIO Internal, EBADMSG and EHWPOISON DataLoss; others as
-/// absl::ErrnoToStatusCode() has them.
+/// Each errno has a status code: EINVAL is InvalidArgument, EOVERFLOW OutOfRange, ENOENT NotFound,
+/// EEXIST AlreadyExists, EACCES and EPERM PermissionDenied, EBUSY Unavailable (trying again may
+/// help), EOPNOTSUPP, ENOTTY and E2BIG Unimplemented, ENOMEM ResourceExhausted, EIO Internal,
+/// EBADMSG and EHWPOISON DataLoss. absl::ErrnoToStatusCode() decides all others.
 ///
 /// Thread-safe.
 std::optional<int> GetErrno(const absl::Status& status);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Typed units: what a number counts is part of its type, so that a size can't pass
-// for an address. All are 64 bits wide on every host, as in the kernel's interface.
+// Typed units: the type of a number includes its unit, so that code can't pass a size as an
+// address. All are 64 bits wide on every host, as in the kernel's interface.
 #ifndef GMEM_TYPES_H_
 #define GMEM_TYPES_H_
 
@@ -13,7 +13,7 @@
 
 namespace gmem {
 
-/// A number of one unit: comparable with its like, and with nothing else.
+/// A number of one unit. It compares only with numbers of the same unit.
 template <typename Unit>
 class Quantity {
  public:
@@ -40,29 +40,29 @@ constexpr ByteSize KiB(uint64_t n) { return ByteSize(n << 10); }
 constexpr ByteSize MiB(uint64_t n) { return ByteSize(n << 20); }
 constexpr ByteSize GiB(uint64_t n) { return ByteSize(n << 30); }
 
-/// The sum, or nothing if it doesn't fit 64 bits. For values that come from elsewhere.
+/// The sum, or nothing if the sum doesn't fit in 64 bits. Use it for values from outside.
 template <typename Unit>
 constexpr std::optional<Quantity<Unit>> CheckedAdd(Quantity<Unit> a, ByteSize b) {
   if (b.value() > std::numeric_limits<uint64_t>::max() - a.value()) return std::nullopt;
   return Quantity<Unit>(a.value() + b.value());
 }
 
-/// The sum, for values that are known to be in range; wraps otherwise.
+/// The sum, for values that are known to be in range. It wraps if it doesn't fit in 64 bits.
 template <typename Unit>
 constexpr Quantity<Unit> operator+(Quantity<Unit> a, ByteSize b) {
   return Quantity<Unit>(a.value() + b.value());
 }
 
-/// @p n times the size; wraps if that doesn't fit.
+/// @p n times the size. It wraps if it doesn't fit in 64 bits.
 constexpr ByteSize operator*(uint64_t n, ByteSize size) { return ByteSize(n * size.value()); }
 
-/// The distance from @p b to @p a, which is not below it; wraps otherwise.
+/// The distance from @p b to @p a. @p a must not be below @p b, else the result wraps.
 template <typename Unit>
 constexpr ByteSize operator-(Quantity<Unit> a, Quantity<Unit> b) {
   return ByteSize(a.value() - b.value());
 }
 
-/// Is it a multiple of @p alignment, which is a power of two?
+/// Is @p a a multiple of @p alignment? @p alignment is a power of two.
 template <typename Unit>
 constexpr bool IsAligned(Quantity<Unit> a, ByteSize alignment) {
   return (a.value() & (alignment.value() - 1)) == 0;
@@ -74,18 +74,18 @@ struct Range {
   Start start = {};
   ByteSize size = {};
 
-  /// The first place behind the range. Wraps unless IsValid().
+  /// The first place after the range. It wraps unless IsValid().
   constexpr Start end() const { return start + size; }
 
-  /// Does the range end where 64 bits can say? The end itself may not be 2^64.
+  /// Does end() fit in 64 bits? A range whose end is 2^64 isn't valid.
   constexpr bool IsValid() const { return CheckedAdd(start, size).has_value(); }
 
-  /// Does all of @p other lie in this range? Never wraps; false if either isn't valid.
+  /// Does this range contain all of @p other? Never wraps; false if either range isn't valid.
   constexpr bool Contains(const Range& other) const {
     return IsValid() && other.IsValid() && other.start >= start && other.end() <= end();
   }
 
-  /// Have the two a byte in common? False if either isn't valid.
+  /// Do the two ranges have a byte in common? False if either range isn't valid.
   constexpr bool Overlaps(const Range& other) const {
     return IsValid() && other.IsValid() && start < other.end() && other.start < end() &&
            size.value() > 0 && other.size.value() > 0;
@@ -97,12 +97,12 @@ struct Range {
 using GuestRange = Range<GuestAddress>;
 using ByteRange = Range<ByteOffset>;
 
-/// For messages: "0x1000".
+/// A text for messages: "0x1000".
 std::string ToString(GuestAddress address);
 std::string ToString(ByteOffset offset);
-/// For messages: "2 MiB", "12 KiB", "4097 bytes".
+/// A text for messages: "2 MiB", "12 KiB", "4097 bytes".
 std::string ToString(ByteSize size);
-/// For messages: "0x1000..0x2fff".
+/// A text for messages: "0x1000..0x2fff".
 std::string ToString(const GuestRange& range);
 std::string ToString(const ByteRange& range);
 

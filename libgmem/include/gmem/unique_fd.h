@@ -8,7 +8,7 @@
 
 namespace gmem {
 
-/// The owner of a file descriptor: closes it at the end of its life. Move-only.
+/// Owns a file descriptor, and closes it when destroyed. Move-only.
 ///
 /// @par Thread safety
 /// Thread-safe: get(), is_valid(), operator bool(), Duplicate().\n
@@ -17,7 +17,7 @@ class UniqueFd {
  public:
   /// Owns nothing.
   UniqueFd() = default;
-  /// Takes @p fd over; a negative one is nothing.
+  /// Takes over @p fd. If @p fd is negative, the object owns nothing.
   explicit UniqueFd(int fd) : fd_(fd < 0 ? -1 : fd) {}
 
   UniqueFd(UniqueFd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
@@ -27,21 +27,21 @@ class UniqueFd {
   }
   ~UniqueFd() { reset(); }
 
-  /// The descriptor, still owned; -1 if there is none.
+  /// The descriptor, which the object still owns; -1 if it owns nothing.
   int get() const { return fd_; }
   bool is_valid() const { return fd_ >= 0; }
   explicit operator bool() const { return is_valid(); }
 
-  /// Gives the descriptor away; -1 if there is none.
+  /// Gives the descriptor to the caller, who must close it; -1 if the object owns nothing.
   [[nodiscard]] int release() { return std::exchange(fd_, -1); }
 
-  /// Closes what is owned, and takes @p fd over. errno stays as it was.
+  /// Closes the owned descriptor, if any, and takes over @p fd. Preserves errno.
   void reset(int fd = -1);
 
-  /// Another descriptor, close-on-exec, for the same open file.
+  /// Returns another descriptor, close-on-exec, for the same open file.
   absl::StatusOr<UniqueFd> Duplicate() const { return Duplicate(fd_); }
 
-  /// The same for a descriptor that somebody else owns.
+  /// The same for a descriptor that belongs to another owner.
   static absl::StatusOr<UniqueFd> Duplicate(int fd);
 
  private:

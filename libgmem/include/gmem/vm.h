@@ -15,18 +15,18 @@
 
 namespace gmem {
 
-/// What becomes of a page that the guest uses.
+/// The access that host and guest have to a page after the guest has used it.
 enum class MapMode {
-  /// What the provider prefers: lend.
+  /// The provider's choice: kLend.
   kDefault,
-  /// The host loses access to a page once the guest uses it.
+  /// Only the guest: the host loses access to a page when the guest uses it.
   kLend,
-  /// Host and guest both have access.
+  /// Both the host and the guest.
   kShare,
 };
 
-/// What a host access to a lent page does. A page that comes back because its binding
-/// or its VM goes is zeroed under both kScrub and kDeny.
+/// The effect of a host access to a lent page. If a page comes back because its binding or its VM
+/// ends, the kernel zeroes it under both kScrub and kDeny.
 enum class ReclaimPolicy {
   /// The page comes back with its contents.
   kAllow,
@@ -36,11 +36,11 @@ enum class ReclaimPolicy {
   kDeny,
 };
 
-/// What Vm::Map() is to bind. Use designated initialisers:
+/// The arguments of Vm::Map(). Use designated initialisers:
 ///
 ///     vm.Map(memory, {.guest_address = GuestAddress(0), .size = memory.size()});
 ///
-/// All three numbers are multiples of GuestMemory::page_size().
+/// Address, offset and size are multiples of GuestMemory::page_size().
 struct MapOptions {
   GuestAddress guest_address = {};
   /// First byte in the guest memory.
@@ -48,9 +48,8 @@ struct MapOptions {
   /// Not 0.
   ByteSize size = {};
   MapMode mode = MapMode::kLend;
-  /// What the guest may do; at least one. ProviderInfo::CanEnforce() tells which
-  /// combinations work: on KVM (windows) the guest can't be kept from reading or
-  /// executing.
+  /// The accesses that the guest may make; set at least one. ProviderInfo::CanEnforce() says which
+  /// combinations work. KVM (the provider "window") can't keep a guest from reading or executing.
   bool read = true;
   bool write = true;
   bool execute = true;
@@ -70,139 +69,141 @@ struct Binding {
   bool execute = false;
 };
 
-/// Why a guest access was refused, and what a VMM can do about it. The numbers are the
-/// kernel's; a newer kernel may have more.
+/// Why a guest access was refused, and the remedy that a VMM has. The numbers are the kernel's; a
+/// newer kernel may have more.
 enum class FaultReason : uint32_t {
-  /// Nothing is bound there: bind it and run the vCPU again, or stop the guest.
+  /// No memory is bound there: bind some and run the vCPU again, or stop the guest.
   kUnbound = 1,
-  /// Bound, but the window isn't up to date: Window::Refresh().
+  /// Memory is bound, but the window isn't up to date: call Window::Refresh().
   kStale = 2,
   /// The binding doesn't allow the access.
   kPermission = 3,
-  /// Somebody holds the page pinned (O_DIRECT, io_uring): run again later.
+  /// Someone keeps the page pinned (O_DIRECT, io_uring): run the vCPU again later.
   kPinned = 4,
-  /// No memory, or the memory cgroup is at its limit.
+  /// The host has no memory left, or the memory cgroup is at its limit.
   kNoMemory = 5,
   /// The provider failed; the kernel log may say more.
   kProvider = 6,
   /// The page is broken: GuestMemory::PunchHole() replaces it.
   kHwPoison = 7,
-  /// An earlier VM's provider kept the page: the same.
+  /// The provider of an earlier VM kept the page: GuestMemory::PunchHole() replaces it.
   kLeaked = 8,
 };
 
-/// A refused guest access, or a row of equal ones.
+/// One refused guest access, or several equal ones in a row.
 struct Fault {
-  /// Number of the last one of the row. A VM counts them from 1.
+  /// The number of the last access of the row. Each VM counts its refused accesses from 1.
   uint64_t sequence = 0;
   GuestAddress page;
   FaultReason reason = FaultReason::kUnbound;
   bool read = false;
   bool write = false;
   bool execute = false;
-  /// Length of the row.
+  /// How many accesses the row has.
   uint64_t count = 0;
 };
 
 struct FaultReport {
-  /// Ascending by sequence.
+  /// In ascending order of sequence.
   std::vector<Fault> faults;
-  /// What to pass to the next Vm::Faults().
+  /// The argument for the next call of Vm::Faults().
   uint64_t last_sequence = 0;
-  /// How many accesses the kernel had to forget before they were reported.
+  /// How many accesses the kernel dropped before this process read them.
   uint64_t lost = 0;
 };
 
-/// An address space of a guest, into which guest memory is bound. Made by
-/// Device::CreateVm(); lives as long as a descriptor or a Window refers to it, then
-/// takes all its pages back.
+/// The address space of a guest, to which a VMM binds guest memory. Device::CreateVm() makes it. It
+/// lives as long as a descriptor or a Window refers to it; at its end the kernel takes back all its
+/// pages.
 ///
-/// Ranges are multiples of the host's page size and not empty, else InvalidArgument
-/// (EINVAL); where one ends inside a binding of memory with huge pages, multiples of
-/// that page size. A range beyond the address space is InvalidArgument, one that wraps
-/// OutOfRange (EOVERFLOW). A call that fails has changed nothing, but for Reclaim() and
-/// Populate(), which say how far they came.
+/// Ranges are not empty and are multiples of the host's page size. A range that starts or ends
+/// inside a binding of memory with huge pages is a multiple of the huge page size. Otherwise a call
+/// fails with InvalidArgument (EINVAL). A range beyond the address space is InvalidArgument, too; a
+/// range that wraps is OutOfRange (EOVERFLOW). A call that fails has changed nothing, except
+/// Reclaim() and Populate(), which report how far they got.
 ///
-/// Map(), Unmap(), UnmapExact(), Reclaim(), Populate() and ForEachBinding() allocate no
-/// memory unless they fail.
+/// Map(), Unmap(), UnmapExact(), Reclaim(), Populate() and ForEachBinding() allocate no memory in
+/// this process unless they fail.
 ///
 /// @par Thread safety
-/// Thread-safe: Adopt(), fd(), Duplicate(), Id(), GuestAddressBits(), Map(), Unmap(),
-/// UnmapExact(), ForEachBinding(), Query(), Reclaim(), Populate(), Faults(), SetPolicy(). The
-/// kernel orders changes to one VM.\n
+/// Thread-safe: Adopt(), fd(), Duplicate(), Id(), GuestAddressBits(), Map(), Unmap(), UnmapExact(),
+/// ForEachBinding(), Query(), Reclaim(), Populate(), Faults(), SetPolicy(). The kernel orders
+/// changes to one VM.\n
 /// Needs exclusive access: Release(), moving, destroying.
 class Vm {
  public:
-  /// Takes over a descriptor that came from elsewhere, a VMM that restarts, say.
-  /// InvalidArgument if it is no VM; it is closed then.
+  /// Takes over a descriptor, for example one that a restarted VMM received. InvalidArgument if the
+  /// descriptor isn't of a VM; Adopt() closes it then.
   static absl::StatusOr<Vm> Adopt(UniqueFd fd);
 
   int fd() const { return fd_.get(); }
 
-  /// Another owner of the same VM.
+  /// Returns another owner of the same VM.
   absl::StatusOr<Vm> Duplicate() const;
 
-  /// Gives the descriptor away.
+  /// Gives the descriptor to the caller, who must close it.
   [[nodiscard]] UniqueFd Release() && { return std::move(fd_); }
 
-  /// The number by which the host's operator knows this VM: VmState::id, Event::vm_id.
-  /// Needs /proc.
+  /// The number by which the host's operator knows this VM: VmState::id, Event::vm_id. Needs /proc.
   absl::StatusOr<uint32_t> Id() const;
 
-  /// The width of the guest address space. Asks the kernel; 0 if it doesn't tell.
+  /// The width of the guest address space in bits. The call asks the kernel; 0 if that fails.
   int GuestAddressBits() const;
 
-  /// Binds a range of guest memory. AlreadyExists (EEXIST) if the guest range overlaps a
-  /// binding, or the memory is bound elsewhere (lent memory may be bound once, in all
-  /// VMs); Unimplemented (EOPNOTSUPP) for permissions that the provider can't enforce;
-  /// PermissionDenied (EACCES) for write permission through a read-only descriptor, and
-  /// (EPERM) where only secret memory is lent, see Device::CreateSecretMemory(). A
-  /// window needs Window::Refresh() to show it.
+  /// Binds a range of guest memory. If the VM has a Window, call Window::Refresh() afterwards.
+  /// Fails with
+  /// - AlreadyExists (EEXIST) if the guest range overlaps a binding, or if the memory is bound
+  ///   elsewhere (only one binding, in all VMs, may lend a page);
+  /// - Unimplemented (EOPNOTSUPP) if the provider can't enforce the permissions;
+  /// - PermissionDenied (EACCES) if the guest may write and the descriptor of the memory is
+  ///   read-only;
+  /// - PermissionDenied (EPERM) if the host lends only secret memory and this memory isn't secret:
+  ///   see Device::CreateSecretMemory().
   absl::Status Map(const GuestMemory& memory, const MapOptions& options) const {
     return Map(memory.fd(), options);
   }
-  /// The same for a descriptor that somebody else owns.
+  /// The same for a descriptor that belongs to another owner.
   absl::Status Map(int guest_memory_fd, const MapOptions& options) const;
 
-  /// Unbinds a guest range, across bindings and holes; a binding that lies partly in it
-  /// is trimmed or split. Pages that the guest holds are taken back first. Returns how
-  /// many pages were unbound: 0 is no error. Internal (EIO) if a page can't be taken
-  /// back.
+  /// Unbinds a guest range. It may span bindings and holes; the kernel trims or splits a binding
+  /// that lies partly in it. The kernel takes back the guest's pages first. Returns how many pages
+  /// were bound before; 0 isn't an error. Internal (EIO) if the kernel can't take back a page.
   absl::StatusOr<uint64_t> Unmap(GuestRange range) const;
 
-  /// Unbinds what lies within one binding that has just these properties, else NotFound
-  /// (ENOENT): the call of the Gunyah series.
+  /// Unbinds a range that lies within one binding with exactly these properties, else NotFound
+  /// (ENOENT). This is the call of the Gunyah series.
   absl::Status UnmapExact(const GuestMemory& memory, const MapOptions& options) const {
     return UnmapExact(memory.fd(), options);
   }
   absl::Status UnmapExact(int guest_memory_fd, const MapOptions& options) const;
 
-  /// Calls @p visit for each binding that touches @p range, in ascending order, each
-  /// whole, until it returns false. It may call other methods. What changes meanwhile is
-  /// seen or not, and may overlap what was seen before it; what doesn't is seen once.
+  /// Calls @p visit with each whole binding that touches @p range, in ascending order, until @p
+  /// visit returns false. @p visit may call other methods. A binding that doesn't change meanwhile
+  /// is visited once. A binding that changes meanwhile may be visited or not, and may overlap a
+  /// binding that was visited before.
   absl::Status ForEachBinding(GuestRange range,
                               absl::FunctionRef<bool(const Binding&)> visit) const;
 
-  /// The bindings that touch a range, or all.
+  /// Returns the bindings that touch a range, or all bindings.
   absl::StatusOr<std::vector<Binding>> Query(GuestRange range) const;
   absl::StatusOr<std::vector<Binding>> Query() const;
 
-  /// Takes the lent pages of a range back now. The bindings stay: the guest's next access
-  /// lends again. PermissionDenied (EACCES) under ReclaimPolicy::kDeny. @p nr_pages, if
-  /// given, is how many came back, on failure, too.
+  /// Takes back the lent pages of a range now. The bindings stay: the guest's next access lends a
+  /// page again. PermissionDenied (EACCES) under ReclaimPolicy::kDeny. Sets @p nr_pages, if given,
+  /// to the number of pages that came back, on failure, too.
   absl::Status Reclaim(GuestRange range, uint64_t* nr_pages = nullptr) const;
 
-  /// Provides a range ahead of the guest's use: allocates each page and lends or shares
-  /// it. NotFound (ENOENT) if part of the range is unbound; Unavailable (EBUSY) if a page
-  /// is pinned. @p nr_pages, if given, is how many, from the first, the guest has now; on
-  /// failure, too.
+  /// Provides a range before the guest uses it: allocates each page, and lends or shares it.
+  /// NotFound (ENOENT) if part of the range is unbound; Unavailable (EBUSY) if a page is pinned.
+  /// Sets @p nr_pages, if given, to the number of pages, counted from the start of the range, that
+  /// the guest has now, on failure, too.
   absl::Status Populate(GuestRange range, uint64_t* nr_pages = nullptr) const;
 
-  /// The refused accesses with a number above @p since. The kernel keeps the last 64
+  /// Returns the refused accesses whose number is above @p since. The kernel keeps the last 64
   /// rows.
   absl::StatusOr<FaultReport> Faults(uint64_t since = 0) const;
 
-  /// Holds from now on, for what is lent already, too.
+  /// Sets the policy for pages that are lent now or later.
   absl::Status SetPolicy(ReclaimPolicy policy) const;
 
  private:

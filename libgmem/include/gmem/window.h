@@ -16,22 +16,22 @@
 
 namespace gmem {
 
-/// A guest address range as memory of this process: what a VMM registers with KVM as
-/// one memslot, once, and never changes. A touch, by whomever, counts as the guest's:
-/// it lends the page if its binding says so.
+/// A guest address range as memory of this process. A VMM registers the window with KVM as one
+/// memslot, once, and never changes the memslot. A touch from any process counts as the guest's
+/// access: the touch lends the page if the page's binding says so.
 ///
-/// Where nothing is bound, a touch is refused: SIGBUS, and EFAULT from KVM_RUN;
-/// Vm::Faults() says where. After Vm::Map() or Vm::Unmap(), Refresh() brings the window
-/// up to date; KVM follows by itself. (See "DOC: Windows" in linux/gmem.h.)
+/// Where nothing is bound, a touch is refused with SIGBUS, and KVM_RUN fails with EFAULT;
+/// Vm::Faults() reports the address. After Vm::Map() or Vm::Unmap(), Refresh() brings the window up
+/// to date; KVM follows by itself. (See "DOC: Windows" in linux/gmem.h.)
 ///
-/// A window keeps its VM alive. Moving the object leaves the addresses where they are.
-/// A child process has the object, but not the mapping: after a fork() without exec(),
-/// the child must neither use nor destroy it, or it hits what it has there by then.
+/// A window keeps its VM alive. The addresses stay the same when the object moves. A child process
+/// has the object, but not the mapping: after a fork() without exec(), the child must neither use
+/// nor destroy the object, because the addresses may hold other memory of the child.
 ///
 /// @par Thread safety
 /// Thread-safe: Create(), vm(), range(), access(), data(), size(), HostMemory(), ToGuest(),
-/// Refresh(). But let the same thread, or one lock, do both Map()/Unmap() and Refresh() of a
-/// range: a Refresh() that meets a change may leave the older state behind.\n
+/// Refresh(). But let the same thread, or one lock, do both Map()/Unmap() and Refresh() of a range:
+/// a Refresh() during a change may leave the older state behind.\n
 /// Needs exclusive access: moving, destroying.
 class Window {
  public:
@@ -40,33 +40,34 @@ class Window {
     MemoryAccess access = MemoryAccess::kReadWrite;
   };
 
-  /// Reserves addresses for @p range and shows there what is bound. The addresses equal
-  /// the guest's modulo 2 MiB, so that huge pages can be used. Unimplemented (ENODEV) if
-  /// the VM's provider has no windows.
+  /// Reserves addresses for @p range and shows the bound memory there. The addresses equal the
+  /// guest's modulo 2 MiB, so that huge pages work. Unimplemented (ENODEV) if the VM's provider has
+  /// no windows.
   static absl::StatusOr<Window> Create(const Vm& vm, GuestRange range, const Options& options);
   static absl::StatusOr<Window> Create(const Vm& vm, GuestRange range) {
     return Create(vm, range, {});
   }
 
-  /// The VM; an owner of its own.
+  /// The VM, as an owner of its own.
   const Vm& vm() const { return vm_; }
   GuestRange range() const { return range_; }
   MemoryAccess access() const { return access_; }
 
-  /// Where the window begins, for KVM's userspace_addr.
+  /// The first byte of the window, for KVM's userspace_addr.
   uint8_t* data() const { return memory_.data() + offset_; }
   size_t size() const { return range_.size.value(); }
 
-  /// Where a guest range is, empty if it doesn't lie in the window.
+  /// The addresses of a guest range; empty if the range doesn't lie in the window.
   absl::Span<uint8_t> HostMemory(GuestRange range) const;
 
-  /// The guest address of an address in the window.
+  /// The guest address of an address in the window; nothing if the address lies elsewhere.
   std::optional<GuestAddress> ToGuest(const void* address) const;
 
-  /// Shows @p range, which lies in the window, as it is bound now. Allocates no memory
-  /// unless it fails. On failure, say ResourceExhausted (ENOMEM) at the limit of mappings,
-  /// the range is up to date to some place and behind it as it was: what is still bound as
-  /// the window shows it can be used, a touch of anything else is refused. Call again.
+  /// Shows the present bindings of @p range, which lies in the window. Allocates no memory in this
+  /// process unless it fails. On failure, for example ResourceExhausted (ENOMEM) at the limit of
+  /// mappings, one part of the range is up to date and the rest shows the older state. Memory that
+  /// is still bound as the window shows it stays usable; a touch of anything else is refused. Call
+  /// Refresh() again.
   absl::Status Refresh(GuestRange range) const;
   absl::Status Refresh() const { return Refresh(range_); }
 
@@ -82,7 +83,7 @@ class Window {
 
   Vm vm_;
   Mapping memory_;
-  // Of the first page in memory_.
+  // The offset of the window's first page in memory_.
   size_t offset_;
   GuestRange range_;
   MemoryAccess access_;
