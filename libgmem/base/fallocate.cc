@@ -12,7 +12,7 @@
 namespace gmem::internal {
 namespace {
 
-// gmem gives up what it allocated when a signal comes, so a call must not be long.
+// The module gives up a call's allocated pages when a signal comes, so a call must be short.
 constexpr ByteSize kChunk = MiB(2);
 
 int FallocateOnce(int fd, int mode, ByteRange range) {
@@ -34,7 +34,7 @@ int PunchHole(int fd, int mode, ByteRange range) {
 
 int FallocateInChunks(int fd, int mode, ByteRange range, ByteSize page_size) {
   if ((mode & FALLOC_FL_PUNCH_HOLE) != 0) return PunchHole(fd, mode, range);
-  // Of powers of two, the greater is a multiple of the other.
+  // Both are powers of two, so the greater one is a multiple of the other.
   const ByteSize longest = std::max(kChunk, page_size);
   ByteSize most = longest;
   ByteRange rest = range;
@@ -43,7 +43,8 @@ int FallocateInChunks(int fd, int mode, ByteRange range, ByteSize page_size) {
     const ByteRange chunk = {rest.start, std::min(rest.size, most)};
     error = FallocateOnce(fd, mode, chunk);
     if (error == EINTR) {
-      // Down to one page, which no signal interrupts: there is progress however many come.
+      // The shortest piece is one page, which no signal interrupts: each call makes progress,
+      // however many signals come.
       most = std::max(page_size, ByteSize(most.value() / 2));
     } else {
       most = std::min(longest, ByteSize(most.value() * 2));

@@ -1,20 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-// fallocate() that gets to its end. Not installed.
+// fallocate() that completes even under signals. Not installed.
 #ifndef GMEM_BASE_FALLOCATE_H_
 #define GMEM_BASE_FALLOCATE_H_
 
 #include "gmem/types.h"
 
-// Not for the shared library's users to link with.
+// Hidden: users of the shared library can't link with this.
 #pragma GCC visibility push(hidden)
 namespace gmem::internal {
 
-// Calls fallocate() for @range, whose end fits off_t, of a file whose pages are of
-// @page_size; returns 0 or an errno, never EINTR.
+// Calls fallocate() for @range of a file with pages of @page_size. The end of @range must fit
+// off_t. Returns 0 or an errno, never EINTR.
 //
-// A signal makes the kernel stop an allocation on the way, and the next try walks past all
-// that is there: of a large range under a periodic signal, none would come to its end. So
-// allocate piece by piece. A punch is one call: it frees all of the range or nothing.
+// When a signal interrupts an allocation, the next call walks over all pages that are allocated
+// already. Under a periodic signal, the allocation of a large range would therefore never complete.
+// So allocate in small pieces. Punch a hole with a single call, because that call frees all of the
+// range or nothing.
 int FallocateInChunks(int fd, int mode, ByteRange range, ByteSize page_size);
 
 }  // namespace gmem::internal

@@ -35,7 +35,7 @@ absl::Status MapOver(absl::Span<uint8_t> addresses, int fd, ByteOffset offset,
 absl::Status CheckFileReaches(int fd, ByteOffset offset, ByteSize size) {
   struct stat stat = {};
   if (fstat(fd, &stat) != 0) return ErrnoError(errno, absl::StrCat("can't map descriptor ", fd));
-  // Devices and the like have no size to go by.
+  // Devices and similar files have no meaningful size.
   if (!S_ISREG(stat.st_mode)) return absl::OkStatus();
 
   const uint64_t mask = HostPageSize().value() - 1;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Mapping over addresses that this process has reserved. Not installed.
+// Mapping files over addresses that this process has reserved. Not installed.
 #ifndef GMEM_BASE_HOST_MAP_H_
 #define GMEM_BASE_HOST_MAP_H_
 
@@ -11,23 +11,24 @@
 #include "gmem/mapping.h"
 #include "gmem/types.h"
 
-// Not for the shared library's users to link with.
+// Hidden: users of the shared library can't link with this.
 #pragma GCC visibility push(hidden)
 namespace gmem::internal {
 
-// Map @fd from @offset on over @addresses, in place of what is mapped there.
+// Maps @fd from @offset on over @addresses, and replaces the mapping there. On an error, the
+// mapping at @addresses stays as it was.
 //
-// The file is mapped elsewhere first and moved here then: mmap() over old mappings takes
-// those away before it asks the file, so a file that says no would leave a gap, into
-// which another thread's mmap() might fall. On an error, @addresses are as they were.
+// The function maps the file at other addresses first and then moves that mapping to @addresses. A
+// direct mmap() would remove the old mapping before it asks the file: if the file refuses, a gap
+// remains, and another thread's mmap() could take it.
 absl::Status MapOver(absl::Span<uint8_t> addresses, int fd, ByteOffset offset, MemoryAccess access);
 
-// InvalidArgument if the range lies beyond the last page of the file. Such pages of a
-// mapping are SIGBUS, which KVM can't tell from pages that take time to read: it may
-// wait for them for ever.
+// Returns InvalidArgument if the range extends beyond the last page of the file. A touch of such
+// pages raises SIGBUS. KVM can't distinguish them from pages that are slow to read, and may wait
+// for them forever.
 absl::Status CheckFileReaches(int fd, ByteOffset offset, ByteSize size);
 
-// Make @addresses inaccessible: what Mapping::Reserve() gives.
+// Makes @addresses inaccessible, as Mapping::Reserve() does.
 absl::Status ReserveOver(absl::Span<uint8_t> addresses);
 
 }  // namespace gmem::internal

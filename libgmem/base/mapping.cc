@@ -39,8 +39,8 @@ void Mapping::Reset() {
 
 namespace {
 
-// The kernel rounds a mapping of huge pages up to whole ones, and it would be larger than
-// we know: mremap() and munmap() do the same, or fail.
+// The kernel rounds a mapping of huge pages up to whole huge pages. The mapping would be larger
+// than the library knows, and mremap() and munmap() round or fail likewise.
 absl::Status CheckHugePages(int fd, ByteSize size) {
   struct statfs fs = {};
   if (fstatfs(fd, &fs) != 0) {
@@ -80,12 +80,12 @@ absl::StatusOr<Mapping> Mapping::Reserve(ByteSize size, ByteSize alignment) {
                                                      ToString(alignment), ": not a power of two"));
   }
 
-  // Reserve more, and give back what lies before and behind the aligned part.
+  // Reserve more addresses, then unmap those before and after the aligned part.
   const uint64_t slack = alignment > page ? (alignment - page).value() : 0;
   if (slack > std::numeric_limits<size_t>::max() - size.value()) {
     return internal::CheckError(
         ENOMEM, absl::StrCat("can't reserve ", ToString(size), " of addresses aligned to ",
-                             ToString(alignment), ": more than there are"));
+                             ToString(alignment), ": this process doesn't have as many"));
   }
   const size_t total = size.value() + slack;
   void* reserved =

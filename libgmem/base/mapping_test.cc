@@ -101,7 +101,7 @@ TEST(Mapping, ReleaseKeepsMapped) {
   munmap(memory.data(), memory.size());
 }
 
-// The kernel would map 2 MiB of it, over whatever is there.
+// The kernel would map 2 MiB of the file, over any mapping that is there.
 TEST(MappingTest, TakesWholeHugePagesOnly) {
   const UniqueFd file(memfd_create("huge", MFD_CLOEXEC | MFD_HUGETLB));
   if (!file) GTEST_SKIP() << "no hugetlb here";

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// std::mutex with Abseil's annotations, which clang checks. Not absl::Mutex: that of a
-// distribution's Abseil isn't built for ThreadSanitizer, which would then take all that
-// it guards for races. Not installed.
+// std::mutex with Abseil's annotations, which clang checks. The library doesn't use absl::Mutex: a
+// distribution builds Abseil without ThreadSanitizer, so ThreadSanitizer doesn't see the locking
+// and reports races on the guarded data. Not installed.
 #ifndef GMEM_BASE_MUTEX_H_
 #define GMEM_BASE_MUTEX_H_
 
@@ -9,7 +9,7 @@
 
 #include "absl/base/thread_annotations.h"
 
-// Not for the shared library's users to link with.
+// Hidden: users of the shared library can't link with this.
 #pragma GCC visibility push(hidden)
 namespace gmem::internal {
 
@@ -17,7 +17,7 @@ class ABSL_LOCKABLE Mutex {
  public:
   void Lock() ABSL_EXCLUSIVE_LOCK_FUNCTION() { mutex_.lock(); }
   void Unlock() ABSL_UNLOCK_FUNCTION() { mutex_.unlock(); }
-  // Tells the compiler, where it can't see it: in a lambda, say.
+  // Tells clang's analysis that the caller holds the mutex, for example in a lambda.
   void AssertHeld() const ABSL_ASSERT_EXCLUSIVE_LOCK() {}
 
  private:

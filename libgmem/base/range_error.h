@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is wrong with a range that the kernel refused. Not installed.
+// Texts that say why the kernel refused a range. Not installed.
 #ifndef GMEM_BASE_RANGE_ERROR_H_
 #define GMEM_BASE_RANGE_ERROR_H_
 
@@ -9,23 +9,23 @@
 #include "absl/strings/string_view.h"
 #include "gmem/types.h"
 
-// Not for the shared library's users to link with.
+// Hidden: users of the shared library can't link with this.
 #pragma GCC visibility push(hidden)
 namespace gmem::internal {
 
-// The rules of a call for one range of it.
+// The rules of a call for one of its ranges.
 struct RangeRules {
-  // What the call names the start: "guest_addr", "offset".
+  // The call's name for the start: "guest_addr", "offset".
   absl::string_view start_name;
   ByteSize page_size;
-  // Whose page size that is: "guestmem", "host".
+  // The object that has this page size: "guestmem", "host".
   absl::string_view page_owner;
-  // Places from here on don't exist, as @limit_name says. 0: no limit is known.
+  // The first place that doesn't exist; 0 if no limit is known. @limit_name describes the limit.
   uint64_t limit = 0;
   std::string limit_name = {};
 };
 
-// Which rule the range breaks, in words, with the values; empty if none.
+// Describes the rule that the range breaks, with the values. Empty if the range breaks none.
 std::string FindRangeError(const RangeRules& rules, uint64_t start, ByteSize size);
 
 }  // namespace gmem::internal

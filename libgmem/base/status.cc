@@ -15,7 +15,7 @@
 namespace gmem {
 namespace {
 
-// A payload is named by a type URL; this one is the library's own.
+// A type URL names a status payload; this URL is the library's own.
 constexpr char kErrnoUrl[] = "type.gmem/errno";
 
 absl::StatusCode CodeOf(int error) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// How the library makes errors. Not installed.
+// Functions and macros for the library's errors. Not installed.
 #ifndef GMEM_BASE_STATUS_H_
 #define GMEM_BASE_STATUS_H_
 
@@ -10,16 +10,16 @@
 #include "absl/strings/string_view.h"
 #include "gmem/status.h"
 
-// Not for the shared library's users to link with.
+// Hidden: users of the shared library can't link with this.
 #pragma GCC visibility push(hidden)
 namespace gmem::internal {
 
-// An error with the code that belongs to @error, the text "MESSAGE: <strerror> [errno
-// name]" and the errno for GetErrno(). The message names the values and what to do.
+// Returns an error with the code that belongs to @error, the text "MESSAGE: <strerror> [errno
+// name]", and the errno for GetErrno(). The message names the values and the remedy.
 absl::Status ErrnoError(int error, absl::string_view message);
 
-// The same without the text of the errno, for what the library itself found wrong: the
-// message says it better.
+// The same without the text of the errno, for errors that the library itself finds: the message
+// explains them better.
 absl::Status CheckError(int error, absl::string_view message);
 
 }  // namespace gmem::internal
@@ -35,7 +35,7 @@ absl::Status CheckError(int error, absl::string_view message);
 #define GMEM_CONCAT_INNER(a, b) a##b
 #define GMEM_CONCAT(a, b) GMEM_CONCAT_INNER(a, b)
 
-// GMEM_ASSIGN_OR_RETURN(Vm vm, device.CreateVm());
+// Example: GMEM_ASSIGN_OR_RETURN(Vm vm, device.CreateVm());
 #define GMEM_ASSIGN_OR_RETURN(lhs, expr) \
   GMEM_ASSIGN_OR_RETURN_INNER(GMEM_CONCAT(gmem_statusor_, __LINE__), lhs, expr)
 #define GMEM_ASSIGN_OR_RETURN_INNER(statusor, lhs, expr)   \

@@ -16,7 +16,7 @@ void UniqueFd::reset(int fd) {
   const int old = std::exchange(fd_, fd < 0 ? -1 : fd);
   if (old < 0) return;
   const int saved = errno;
-  // The descriptor is gone whatever close() says: nothing could be done about it.
+  // Ignore the result: even if close() fails, the descriptor is closed.
   close(old);
   errno = saved;
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The clock of deadlines. Not installed.
+// The clock for deadlines. Not installed.
 #ifndef GMEM_BASE_UPTIME_H_
 #define GMEM_BASE_UPTIME_H_
 
@@ -10,8 +10,8 @@
 #pragma GCC visibility push(hidden)
 namespace gmem::internal {
 
-// Since some moment in the past. Nobody sets this clock, and it stands still while the
-// machine sleeps: neither makes a peer late.
+// The time since some moment in the past. Nobody can set this clock, and it stops while the machine
+// sleeps, so neither makes a peer appear late.
 inline absl::Duration Uptime() {
   timespec now = {};
   clock_gettime(CLOCK_MONOTONIC, &now);
