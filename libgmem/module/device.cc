@@ -37,7 +37,7 @@ using internal::ErrnoError;
 // MISC_MAJOR of linux/major.h.
 constexpr unsigned int kMiscMajor = 10;
 
-// 0 or an errno.
+// Returns 0 or an errno.
 int GetInfo(int fd, uint32_t provider_index, gmem_info* info) {
   *info = {};
   info->size = sizeof(*info);
@@ -60,7 +60,7 @@ std::string JoinNames(const std::vector<ProviderInfo>& providers) {
   });
 }
 
-// Why EINVAL.
+// Explains why CreateVm() failed with EINVAL.
 std::string FindVmMistake(const VmOptions& options, const std::vector<ProviderInfo>& providers) {
   const auto provider =
       std::find_if(providers.begin(), providers.end(), [&options](const ProviderInfo& candidate) {
@@ -72,7 +72,7 @@ std::string FindVmMistake(const VmOptions& options, const std::vector<ProviderIn
                         provider->max_guest_address_bits, " of provider \"", provider->name, "\"");
   }
   return absl::StrCat("guest_address_bits ", bits, " or reclaim policy ",
-                      static_cast<int>(options.policy), " is wrong");
+                      static_cast<int>(options.policy), " is not valid");
 }
 
 }  // namespace
@@ -96,8 +96,8 @@ absl::StatusOr<Device> Device::Adopt(UniqueFd fd) {
   struct stat stat = {};
   int error = fstat(fd.get(), &stat) == 0 ? 0 : errno;
   if (error == 0) {
-    // The descriptor may be a stranger's: only what can be ours is asked by ioctl(), which
-    // may mean anything elsewhere.
+    // The descriptor may be of any device. Call ioctl() only if it is of a misc device, because the
+    // number may have another meaning elsewhere.
     const bool misc = S_ISCHR(stat.st_mode) && major(stat.st_rdev) == kMiscMajor;
     gmem_info info;
     error = misc ? GetInfo(fd.get(), 0, &info) : ENOTTY;
@@ -115,7 +115,7 @@ absl::StatusOr<DeviceInfo> Device::Info() const {
   uint32_t index = 0;
   do {
     if (const int error = GetInfo(fd_.get(), index, &info); error != 0) {
-      return ErrnoError(error, "can't ask the module what it can do");
+      return ErrnoError(error, "can't ask the module for its abilities");
     }
     result.providers.push_back(ToProviderInfo(info));
   } while (++index < info.nr_providers);

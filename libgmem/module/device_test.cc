@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What goes wrong before the module has a say.
+// Errors that the library finds without the module.
 #include "gmem/device.h"
 
 #include <fcntl.h>
@@ -52,7 +52,7 @@ TEST(Device, OpenWhatIsNoDevice) {
 TEST(Device, AdoptErrors) {
   EXPECT_EQ(GetErrno(Device::Adopt(UniqueFd()).status()), EBADF);
   EXPECT_EQ(GetErrno(Device::Adopt(Memfd()).status()), EINVAL);
-  // A terminal's is another device, and takes calls of its own.
+  // /dev/ptmx is another character device, with ioctl() calls of its own.
   EXPECT_EQ(GetErrno(Device::Open("/dev/ptmx").status()), EINVAL);
 }
 
@@ -73,7 +73,7 @@ TEST(Vm, AdoptErrors) {
   const auto vm = Vm::Adopt(Memfd());
   EXPECT_EQ(GetErrno(vm.status()), EINVAL);
   EXPECT_THAT(std::string(vm.status().message()), HasSubstr("is not a VM"));
-  // An anonymous file as a VM's.
+  // An anonymous file of another kind than a VM's.
   EXPECT_EQ(GetErrno(Vm::Adopt(UniqueFd(eventfd(0, EFD_CLOEXEC))).status()), EINVAL);
 }
 

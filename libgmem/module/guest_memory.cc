@@ -60,7 +60,8 @@ absl::StatusOr<GuestMemory> GuestMemory::Adopt(UniqueFd fd) {
 }
 
 absl::StatusOr<Mapping> GuestMemory::Map(ByteRange range, MemoryAccess access) const {
-  // mmap() lets a mapping reach beyond the end of a file; here that is a mistake.
+  // mmap() accepts a mapping that extends beyond the end of a file. Refuse it here: it is a mistake
+  // of the caller.
   if (const std::string wrong =
           FindRangeError({.start_name = "offset",
                           .page_size = HostPageSize(),

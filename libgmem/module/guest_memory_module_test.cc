@@ -120,7 +120,8 @@ TEST_F(GuestMemoryTest, DuplicateAndRelease) {
   EXPECT_TRUE(GuestMemory::IsGuestMemory(raw));
 }
 
-// More than is allocated at a time, under signals that leave no time for as much as that.
+// The range is larger than one piece of the allocation. The signals come too fast for a whole
+// piece.
 TEST_F(GuestMemoryTest, AllocateUnderSignals) {
   struct sigaction action = {};
   action.sa_handler = [](int) {};

@@ -192,7 +192,7 @@ absl::Status Vcpu::FailAccess() { return SetResumeAction(GMEM_GUNYAH_VCPU_RESUME
 absl::Status Vcpu::RetryAccess() { return SetResumeAction(GMEM_GUNYAH_VCPU_RESUME_RETRY); }
 
 void Vcpu::RequestExit(bool request) {
-  // The kernel reads it while other threads write it.
+  // The kernel reads this byte while other threads write it.
   std::atomic_ref<uint8_t>(RunPage(run_)->immediate_exit).store(request ? 1 : 0);
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// On a host with Gunyah, or with the monitor of selftests/el2 that stands in for it.
+// Runs on a host with Gunyah, or with the EL2 monitor of selftests/el2 in its place.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -40,8 +40,8 @@ int CountFds() {
   return static_cast<int>(std::distance(begin(fds), end(fds)));
 }
 
-// Adds 1 to the word at X0, copies it to X1, passes a word from the device at X3 on to it,
-// and switches off.
+// Adds 1 to the word at X0, copies it to X1, writes a word that it reads from the device at X3 back
+// to the device, and switches the VM off.
 constexpr uint32_t kProgram[] = {
     0xb9400004,  // ldr w4, [x0]
     0x11000484,  // add w4, w4, #1
@@ -55,7 +55,7 @@ constexpr uint32_t kProgram[] = {
     kEndlessLoop,
 };
 
-// A VM with a program in lent memory, and a page that it shares.
+// A VM with a program in lent memory, and a page that host and guest share.
 class GunyahGuestTest : public ModuleTest {
  protected:
   void SetUp() override {
@@ -89,7 +89,7 @@ class GunyahGuestTest : public ModuleTest {
     return *std::move(mapping);
   }
 
-  // A word of lent memory, as long as the host may use it.
+  // Writes a word of lent memory. Call it only while the host may still use that memory.
   void Write(GuestAddress address, uint32_t value) {
     std::memcpy(lent_view_.data() + (address - kCode).value(), &value, sizeof(value));
   }
@@ -152,7 +152,7 @@ TEST_F(GunyahGuestTest, LentPagesAreLent) {
   ASSERT_THAT(vcpu.Run(), IsOk());
   const auto after = device().Stats();
   ASSERT_THAT(after, IsOk());
-  // Program, device tree, data.
+  // One page each for the program, the device tree and the data.
   EXPECT_EQ(after->lent_pages - before->lent_pages, 3U);
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// On a host without Gunyah; gunyah_el2_test.cc is for one with it.
+// Runs on a host without Gunyah; gunyah_el2_test.cc runs on a host with it.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

@@ -26,7 +26,7 @@ namespace {
 
 using internal::ErrnoError;
 
-// Such a file gets its pages at the first touch through a mapping, and by no other means.
+// A secret memory file gets its pages only at the first touch through a mapping.
 absl::Status Fill(int fd, ByteSize size) {
   GMEM_ASSIGN_OR_RETURN(const Mapping mapping, Mapping::OfFile(fd, {.size = size}));
   for (size_t at = 0; at < mapping.size(); at += HostPageSize().value()) {
@@ -44,7 +44,8 @@ absl::StatusOr<GuestMemory> Device::CreateSecretMemory(ByteSize size) const {
     return internal::CheckError(
         EINVAL, absl::StrCat(what, ": that isn't a multiple of ", ToString(HostPageSize())));
   }
-  // The module takes it over, so that it is open nowhere else: not to be inherited.
+  // Close-on-exec: no other process may inherit the descriptor, because the module accepts it only
+  // if it is open nowhere else.
   UniqueFd secret(static_cast<int>(syscall(SYS_memfd_secret, O_CLOEXEC)));
   if (!secret) {
     return ErrnoError(errno, absl::StrCat(what,
@@ -60,7 +61,7 @@ absl::StatusOr<GuestMemory> Device::CreateSecretMemory(ByteSize size) const {
       .size = sizeof(from), .flags = GMEM_MEM_CLOEXEC, .secret_fd = secret.get(), .reserved = 0};
   UniqueFd fd(ioctl(fd_.get(), GMEM_MEM_FROM_SECRET, &from));
   if (!fd) return ErrnoError(errno, what);
-  // The module has closed it.
+  // The module has closed the descriptor.
   static_cast<void>(secret.release());
   return GuestMemory::Adopt(std::move(fd));
 }

@@ -39,7 +39,7 @@ namespace {
 using internal::CheckError;
 using internal::ErrnoError;
 
-// How many bindings one call fetches; they lie on the stack.
+// The number of bindings that one call fetches; they lie on the stack.
 constexpr size_t kQueryBatch = 32;
 
 uint32_t ToFlags(const MapOptions& options) {
@@ -52,7 +52,7 @@ uint32_t ToFlags(const MapOptions& options) {
   return flags;
 }
 
-// 0 or an errno.
+// Returns 0 or an errno.
 int CallMap(int vm_fd, int guest_memory_fd, const MapOptions& options, uint32_t extra_flags) {
   gmem_map_mem map = {};
   map.guest_addr = options.guest_address.value();
@@ -63,7 +63,7 @@ int CallMap(int vm_fd, int guest_memory_fd, const MapOptions& options, uint32_t 
   return ioctl(vm_fd, GMEM_VM_MAP_MEM, &map) == 0 ? 0 : errno;
 }
 
-// 0 or an errno. *nr_pages is set if the call got as far as to count.
+// Returns 0 or an errno. Sets *nr_pages if the call got far enough to count pages.
 int CallRange(int vm_fd, unsigned int call, GuestRange range, uint64_t* nr_pages) {
   gmem_vm_range arg = {};
   arg.size = sizeof(arg);
@@ -95,7 +95,7 @@ Fault ToFault(const gmem_fault_info& info) {
           .count = info.count};
 }
 
-// Is there such an address in the VM? 0 or an errno.
+// Does the VM have this address? Returns 0 or an errno.
 int ProbeAddress(int vm_fd, uint64_t address) {
   gmem_vm_query query = {};
   query.size = sizeof(query);
@@ -109,8 +109,8 @@ int ProbeAddress(int vm_fd, uint64_t address) {
 absl::StatusOr<Vm> Vm::Adopt(UniqueFd fd) {
   struct statfs fs = {};
   int error = fstatfs(fd.get(), &fs) == 0 ? 0 : errno;
-  // The descriptor may be a stranger's: only what can be ours is asked by ioctl(), which may
-  // mean anything to a device.
+  // The descriptor may be of any file. Call ioctl() only if it is of an anonymous inode, because
+  // the number may have another meaning for a device.
   if (error == 0) {
     error = fs.f_type == ANON_INODE_FS_MAGIC ? ProbeAddress(fd.get(), 0) : ENOTTY;
   }
@@ -144,8 +144,8 @@ absl::StatusOr<uint32_t> Vm::Id() const {
 }
 
 int Vm::GuestAddressBits() const {
-  // The kernel tells for any address whether it is one: look for the first bit that no
-  // address may have.
+  // The kernel says of each address whether it exists: search for the first bit that no address may
+  // have set.
   int exists = 0;
   int missing = std::numeric_limits<uint64_t>::digits + 1;
   while (missing - exists > 1) {
@@ -226,7 +226,7 @@ absl::StatusOr<std::vector<Binding>> Vm::Query(GuestRange range) const {
 
 absl::StatusOr<std::vector<Binding>> Vm::Query() const {
   const int bits = GuestAddressBits();
-  // 2^64 bytes are more than a size can say: leave the last page out.
+  // A size can't express 2^64 bytes, so leave out the last page.
   const uint64_t size =
       bits < std::numeric_limits<uint64_t>::digits ? uint64_t{1} << bits : -HostPageSize().value();
   return Query({GuestAddress(0), ByteSize(size)});

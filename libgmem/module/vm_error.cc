@@ -42,13 +42,14 @@ std::string PermissionNames(const MapOptions& options) {
   return names;
 }
 
-// Why EINVAL or EOVERFLOW; empty if there is no telling.
+// Explains EINVAL or EOVERFLOW; empty if the reason isn't clear.
 std::string FindMapMistake(const Vm& vm, int fd, const MapOptions& options) {
   if (!options.read && !options.write && !options.execute) {
-    return "no permission: at least one of read, write and execute is needed";
+    return "no permission: set at least one of read, write and execute";
   }
   if (!GuestMemory::IsGuestMemory(fd)) {
-    return absl::StrCat("descriptor ", fd, " is not a guestmem");
+    return absl::StrCat("descriptor ", fd,
+                        " is not a guestmem: pass one from Device::CreateGuestMemory()");
   }
   struct stat st = {};
   if (fstat(fd, &st) != 0) return "";
@@ -73,7 +74,7 @@ bool IsOpenForReading(int fd) {
   return flags >= 0 && (flags & O_ACCMODE) != O_WRONLY;
 }
 
-// What EEXIST is about.
+// Explains EEXIST.
 std::string FindOverlap(const Vm& vm, GuestRange range) {
   std::string overlap;
   const absl::Status status = vm.ForEachBinding(range, [&overlap](const Binding& binding) {
@@ -105,10 +106,11 @@ absl::Status MapError(const Vm& vm, int guest_memory_fd, const MapOptions& optio
       }
       break;
     case EOPNOTSUPP:
-      return ErrnoError(error, absl::StrCat(what, ": the VM's provider can't enforce access ",
-                                            PermissionNames(options),
-                                            " (ProviderInfo::CanEnforce() tells what it can), or "
-                                            "has no use for secret memory"));
+      return ErrnoError(
+          error,
+          absl::StrCat(what, ": the VM's provider can't enforce access ", PermissionNames(options),
+                       " (ProviderInfo::CanEnforce() says what the provider can enforce), or "
+                       "has no use for secret memory"));
     case EPERM:
       return ErrnoError(error, absl::StrCat(what,
                                             ": the VM's provider doesn't lend memory that the "

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// From the errno of a VM's call to words that say which value was wrong. The kernel
-// alone decides; this looks afterwards what it may have meant. Not installed.
+// Texts for the errno of a VM's call: they say which value was wrong. The kernel alone decides
+// whether a call is valid. These functions look for the reason only afterwards. Not installed.
 #ifndef GMEM_MODULE_VM_ERROR_H_
 #define GMEM_MODULE_VM_ERROR_H_
 
@@ -9,7 +9,7 @@
 #include "gmem/types.h"
 #include "gmem/vm.h"
 
-// Not for the shared library's users to link with.
+// Hidden: users of the shared library can't link with this.
 #pragma GCC visibility push(hidden)
 namespace gmem::internal {
 
@@ -17,7 +17,7 @@ absl::Status MapError(const Vm& vm, int guest_memory_fd, const MapOptions& optio
 absl::Status UnmapExactError(const Vm& vm, int guest_memory_fd, const MapOptions& options,
                              int error);
 
-// Of a call that takes nothing but a range. @progress says how far it came.
+// For a call whose only argument is a range. @progress says how far the call got.
 absl::Status VmRangeError(const Vm& vm, absl::string_view verb, GuestRange range, int error,
                           absl::string_view progress);
 

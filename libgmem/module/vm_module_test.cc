@@ -28,7 +28,7 @@ class VmTest : public ModuleTest {
   static GuestRange Pages(uint64_t first, uint64_t count) {
     return {kBase + first * kPage, count * kPage};
   }
-  // Binds pages of @memory one to one.
+  // Binds @count pages of @memory, from page @first on, to the same pages of the guest range.
   static absl::Status MapPages(const Vm& vm, const GuestMemory& memory, uint64_t first,
                                uint64_t count, MapMode mode = MapMode::kLend) {
     const GuestRange range = Pages(first, count);
@@ -112,7 +112,7 @@ TEST_F(VmTest, MapErrorsNameTheValue) {
                      .size = 2 * kPage}),
       FailsWith(EOVERFLOW, "doesn't fit 64 bits"));
   EXPECT_THAT(vm.Map(small, {.size = kPage, .read = false, .write = false, .execute = false}),
-              FailsWith(EINVAL, "at least one of read, write and execute"));
+              FailsWith(EINVAL, "set at least one of read, write and execute"));
   EXPECT_THAT(vm.Map(small, {.size = kPage, .execute = false}),
               FailsWith(EOPNOTSUPP, "can't enforce access rw"));
   EXPECT_THAT(vm.Query()->empty(), true);

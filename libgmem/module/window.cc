@@ -25,7 +25,7 @@
 namespace gmem {
 namespace {
 
-// KVM uses a huge page only where guest and host address agree below its size.
+// KVM uses a huge page only if guest and host address are equal modulo its size.
 constexpr ByteSize kHugePageSize = MiB(2);
 
 absl::Status CheckRange(GuestRange range) {
@@ -33,9 +33,9 @@ absl::Status CheckRange(GuestRange range) {
       {.start_name = "guest_addr", .page_size = HostPageSize(), .page_owner = "host"},
       range.start.value(), range.size);
   if (wrong.empty() && range.IsValid()) return absl::OkStatus();
-  if (wrong.empty()) wrong = absl::StrCat(ToString(range), " ends beyond every address space");
+  if (wrong.empty()) wrong = absl::StrCat(ToString(range), " ends beyond 2^64");
   return internal::CheckError(range.IsValid() ? EINVAL : EOVERFLOW,
-                              absl::StrCat("not a range for a window: ", wrong));
+                              absl::StrCat("can't make a window: ", wrong));
 }
 
 }  // namespace
@@ -47,8 +47,9 @@ absl::StatusOr<Window> Window::Create(const Vm& vm, GuestRange range, const Opti
   const uint64_t before = range.start.value() & (kHugePageSize.value() - 1);
   const std::optional<ByteSize> total = CheckedAdd(range.size, ByteSize(before));
   if (!total) {
-    return internal::CheckError(EOVERFLOW, absl::StrCat("a window of ", ToString(range.size),
-                                                        " doesn't fit an address space"));
+    return internal::CheckError(EOVERFLOW,
+                                absl::StrCat("a window of ", ToString(range.size),
+                                             " doesn't fit in this process's address space"));
   }
   GMEM_ASSIGN_OR_RETURN(Mapping memory, Mapping::Reserve(*total, kHugePageSize));
 
@@ -63,17 +64,18 @@ absl::Span<uint8_t> Window::HostMemory(GuestRange range) const {
 }
 
 std::optional<GuestAddress> Window::ToGuest(const void* address) const {
-  // Of pointers to different objects only std::less has an order.
+  // Only std::less orders pointers to different objects.
   const auto* const byte = static_cast<const uint8_t*>(address);
   if (std::less<>()(byte, data()) || !std::less<>()(byte, data() + size())) return std::nullopt;
   return range_.start + ByteSize(static_cast<uint64_t>(byte - data()));
 }
 
-// Map @range, which is one binding's or nobody's, onto what the VM has there.
+// Maps @range onto the VM's memory. @range lies within one binding or within a hole.
 absl::Status Window::Show(GuestRange range, MemoryAccess access) const {
   if (range.size == ByteSize(0)) return absl::OkStatus();
 
-  // Not mmap() over it: when that fails, there may be a gap, open to another thread.
+  // A direct mmap() over the old mapping could leave a gap when it fails, and another thread could
+  // take the gap.
   const absl::Status status =
       internal::MapOver(HostMemory(range), vm_.fd(), ByteOffset(range.start.value()), access);
   if (status.ok()) return absl::OkStatus();
@@ -103,7 +105,7 @@ absl::Status Window::Refresh(GuestRange range) const {
   GuestAddress done = range.start;
   absl::Status status;
   const auto show_binding = [this, &range, &done, &status](const Binding& binding) {
-    // After a change meanwhile, one may begin before the end of the last.
+    // If bindings changed meanwhile, this one may begin before the end of the previous one.
     const GuestAddress start = std::max(binding.range.start, done);
     const GuestAddress end = std::min(binding.range.end(), range.end());
     const MemoryAccess access = binding.write ? access_ : MemoryAccess::kReadOnly;

@@ -23,7 +23,7 @@ namespace {
 
 using namespace doubles;  // NOLINT(google-build-using-namespace): tests' own words
 
-// Not a multiple of 2 MiB, so that the window has to look after the rest.
+// Not a multiple of 2 MiB, so that the window must preserve the remainder.
 constexpr GuestAddress kBase(0x40005000);
 constexpr uint64_t kNrPages = 16;
 
@@ -141,7 +141,8 @@ TEST_F(WindowTest, RefreshThatFailsLeavesWhatIsThere) {
   EXPECT_EQ(Peek(At(*window, 3)), 3);
 }
 
-// Each thread binds and unbinds pages of its own and shows them; one refreshes all.
+// Each thread binds, unbinds and shows pages of its own; one more thread refreshes the whole
+// window.
 TEST_F(WindowTest, ManyThreads) {
   constexpr uint64_t kNrThreads = 3;
   constexpr uint64_t kEach = 5;
@@ -163,7 +164,7 @@ TEST_F(WindowTest, ManyThreads) {
                                     .size = range.size}),
                     IsOk());
         EXPECT_THAT(window->Refresh(range), IsOk());
-        // Another's Refresh() may have shown what it saw before.
+        // Another thread's Refresh() may have shown an older state.
         vm.Populate(range).IgnoreError();
         if (i == 199) break;
         EXPECT_THAT(vm.Unmap(range), IsOk());
@@ -229,7 +230,7 @@ TEST_F(WindowTest, Errors) {
       FailsWith(EOVERFLOW, "doesn't fit 64 bits"));
   EXPECT_THAT(
       Window::Create(vm, {GuestAddress(std::numeric_limits<uint64_t>::max() - 0xfff), kPage}),
-      FailsWith(EOVERFLOW, "ends beyond every address space"));
+      FailsWith(EOVERFLOW, "ends beyond 2^64"));
   EXPECT_THAT(Window::Create(vm, {GuestAddress(0), ByteSize(uint64_t{1} << 50)}),
               FailsWith(ENOMEM, "1048576 GiB"));
   EXPECT_THAT(Window::Create(NewVm({.provider = "mock"}), Pages(0, 1)),
