@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// KVM's calls for guest_memfd and private memory, for systems whose <linux/kvm.h> is
-// older: most came in Linux 6.8, the flags of guest_memfd in 6.18. Numbers and layouts
-// are KVM's ABI. Not installed.
+// KVM's calls for guest_memfd and private memory, for systems whose <linux/kvm.h> is older. Most
+// came in Linux 6.8, the flags of guest_memfd in 6.18. The numbers and layouts are KVM's ABI. Not
+// installed.
 #ifndef GMEM_KVM_ABI_H_
 #define GMEM_KVM_ABI_H_
 

@@ -21,7 +21,7 @@ namespace {
 
 constexpr uint64_t kSharedFlags = GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED;
 
-// "this is Linux 6.12.95": the reader compares it with what the message asks for.
+// "this is Linux 6.12.95", for the reader to compare with the version in the message.
 std::string ThisKernel() {
   utsname name = {};
   uname(&name);
@@ -47,8 +47,8 @@ const char* ToString(GuestMemfdKind kind) {
 }
 
 absl::StatusOr<Capabilities> Capabilities::Query(int vm_fd) {
-  // A kernel that doesn't know a capability says 0. What fails is a call on a
-  // descriptor that isn't KVM's, or a VM of another process.
+  // A kernel that doesn't know a capability returns 0. The call fails only if the descriptor isn't
+  // KVM's, or if another process made the VM.
   const int max_memslots = ioctl(vm_fd, KVM_CHECK_EXTENSION, KVM_CAP_NR_MEMSLOTS);
   if (max_memslots < 0) {
     return internal::ErrnoError(

@@ -13,7 +13,7 @@
 #include "absl/strings/string_view.h"
 #include "base/status.h"
 
-// Not for the shared library's users to link with.
+// Hidden: users of the shared library can't link with this.
 #pragma GCC visibility push(hidden)
 namespace gmem::internal {
 

@@ -48,7 +48,7 @@ absl::StatusOr<FdStore> FdStore::Open(const char* notify_socket) {
   std::string address(notify_socket);
   const bool is_path = absl::StartsWith(address, "/");
   const bool is_abstract = absl::StartsWith(address, "@") && address.size() > 1;
-  // With sd_notify(3), it may also be a vsock address, which can't carry descriptors.
+  // $NOTIFY_SOCKET may also name a vsock address, which can't carry descriptors.
   if (!is_path && !is_abstract) {
     return internal::CheckError(EOPNOTSUPP,
                                 absl::StrCat("$NOTIFY_SOCKET is \"", absl::CHexEscape(address),
@@ -106,18 +106,19 @@ absl::Status FdStore::Remove(absl::string_view name) const {
   return Send(socket_.get(), absl::StrCat("FDSTOREREMOVE=1\nFDNAME=", name), -1);
 }
 
-// The manager gets one end of a pipe, in its turn, and closes it: that is the answer.
+// Sends one end of a pipe to the manager. The manager closes it after all earlier messages, and the
+// other end shows that.
 absl::Status FdStore::Sync(absl::Duration timeout) const {
   std::array<int, 2> ends;
   if (pipe2(ends.data(), O_CLOEXEC) != 0) return internal::ErrnoError(errno, "can't make a pipe");
   const UniqueFd in(ends[0]);
   UniqueFd out(ends[1]);
   const absl::Time deadline = absl::Now() + timeout;
-  // The manager's queue may be full. A socket of its own, since other threads' Store() has
-  // no time limit.
+  // Sending may block, because the manager's queue may be full. Use another socket with a time
+  // limit, because Store() in other threads must have none.
   const UniqueFd socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   if (!socket) return internal::ErrnoError(errno, "can't make a socket");
-  // 0 would be for ever.
+  // 0 would mean no limit.
   const timeval limit = absl::ToTimeval(std::max(timeout, absl::Microseconds(1)));
   if (setsockopt(socket.get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) != 0) {
     return internal::ErrnoError(errno, "can't limit the time for sending");

@@ -34,7 +34,7 @@ struct Message {
 // The service manager's end of the socket.
 class FakeManager {
  public:
-  // @address as in $NOTIFY_SOCKET.
+  // @address is as in $NOTIFY_SOCKET.
   explicit FakeManager(const std::string& address) {
     sockaddr_un name = {};
     name.sun_family = AF_UNIX;
@@ -133,7 +133,7 @@ TEST(KvmFdStoreTest, SyncGivesUp) {
   EXPECT_EQ(store->Sync(absl::ZeroDuration()).code(), absl::StatusCode::kDeadlineExceeded);
 }
 
-// A manager that reads nothing, with a queue that is full.
+// A manager that reads nothing, and whose queue is full.
 TEST(KvmFdStoreTest, SyncGivesUpBeforeItCanSend) {
   const std::string address = AbstractAddress();
   const FakeManager manager(address);
@@ -157,7 +157,7 @@ TEST(KvmFdStoreTest, AddressesThatCantBe) {
   EXPECT_EQ(GetErrno(FdStore::Open(("/" + std::string(107, 'a')).c_str()).status()), ENAMETOOLONG);
 }
 
-// A line break in a name would be a message of the caller's own making.
+// A line break in a name would let the caller write a message of its own.
 TEST(KvmFdStoreTest, NamesAndDescriptorsThatCantBe) {
   const std::string address = AbstractAddress();
   const FakeManager manager(address);

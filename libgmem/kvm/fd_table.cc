@@ -26,11 +26,11 @@
 namespace gmem::kvm {
 namespace {
 
-// The first descriptor that a service manager hands over (SD_LISTEN_FDS_START), and the
-// first that isn't the program's standard input, output or error.
+// The first descriptor that a service manager passes (SD_LISTEN_FDS_START), and the first one after
+// standard input, output and error.
 constexpr int kFirstFd = 3;
 
-// A descriptor that a variable names; not owned yet.
+// A descriptor that a variable names; nobody owns it yet.
 struct Named {
   std::string name;
   int fd;
@@ -41,7 +41,7 @@ absl::Status Malformed(absl::string_view variable, absl::string_view value,
   return internal::CheckError(EINVAL, absl::StrCat("$", variable, " is \"", value, "\": ", what));
 }
 
-// "PID:5=ram0:6=ram1"; nothing if that is another process.
+// Parses "PID:5=ram0:6=ram1". Adds nothing if PID is another process.
 absl::Status ParseOwn(absl::string_view value, std::vector<Named>& found) {
   if (value.empty()) return absl::OkStatus();
   const std::pair<absl::string_view, absl::string_view> pid_and_list =
@@ -68,7 +68,7 @@ absl::Status ParseOwn(absl::string_view value, std::vector<Named>& found) {
   return absl::OkStatus();
 }
 
-// As sd_listen_fds_with_names(3) has it.
+// Parses the variables as sd_listen_fds_with_names(3) does.
 absl::Status ParseServiceManagers(FdTable::Environment environment, std::vector<Named>& found) {
   const char* const pid_text = environment("LISTEN_PID");
   const char* const count_text = environment("LISTEN_FDS");
@@ -90,24 +90,24 @@ absl::Status ParseServiceManagers(FdTable::Environment environment, std::vector<
     names = absl::StrSplit(names_text, ':');
     if (names.size() != static_cast<size_t>(count)) {
       return Malformed("LISTEN_FDNAMES", names_text,
-                       absl::StrCat("not as many names as descriptors, ", count));
+                       absl::StrCat("it needs as many names as there are descriptors: ", count));
     }
   }
   for (int i = 0; i < count; ++i) {
     std::string name = names_text ? std::move(names[static_cast<size_t>(i)]) : "";
-    // What sd_listen_fds_with_names() calls one without a name.
+    // sd_listen_fds_with_names() gives this name to a descriptor without one.
     if (name.empty()) name = "unknown";
     GMEM_RETURN_IF_ERROR(internal::CheckFdName(name));
     found.push_back({std::move(name), kFirstFd + i});
-    // No more than there can be; the first that isn't open tells.
+    // LISTEN_FDS may be huge: stop at the first descriptor that isn't open.
     if (fcntl(kFirstFd + i, F_GETFD) < 0) break;
   }
   return absl::OkStatus();
 }
 
-// exec() keeps the process ID: with our own variable there, the service manager's says
-// what the program before this one was given. What that one kept is in ours, and what it
-// didn't keep is closed.
+// exec() keeps the process ID. If $GMEM_FDS is for this process, the service manager's variables
+// describe the descriptors that the previous program got. That program listed the descriptors that
+// it kept in $GMEM_FDS, and the others are closed.
 void AddManagers(std::vector<Named> managers, std::vector<Named>& found) {
   const size_t own = found.size();
   for (Named& named : managers) {
@@ -119,7 +119,7 @@ void AddManagers(std::vector<Named> managers, std::vector<Named>& found) {
   }
 }
 
-// Nothing is closed or changed before all of them were looked at.
+// Checks all descriptors before any is closed or changed.
 absl::Status CheckOpen(const std::vector<Named>& found) {
   std::vector<int> numbers;
   for (const Named& named : found) {
@@ -171,7 +171,8 @@ absl::Status FdTable::Save(absl::string_view name, int fd) {
   GMEM_RETURN_IF_ERROR(CheckNew(name));
   GMEM_ASSIGN_OR_RETURN(UniqueFd copy, UniqueFd::Duplicate(fd));
   if (copy.get() < kFirstFd) {
-    // The program has closed its standard ones, which the next may not know.
+    // The program has closed its standard descriptors. Don't use their numbers: the next program
+    // may not expect that.
     copy.reset(fcntl(fd, F_DUPFD_CLOEXEC, kFirstFd));
     if (!copy) {
       return internal::ErrnoError(errno, absl::StrCat("can't duplicate descriptor ", fd));

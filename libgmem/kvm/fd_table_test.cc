@@ -100,7 +100,7 @@ TEST(KvmFdTableTest, WhatIsntOpenIsntSaved) {
   EXPECT_EQ(GetErrno(table.Save("ram", -1)), EBADF);
 }
 
-// What PrepareExec() wrote, Inherit() reads: '=' may be in a name.
+// Inherit() reads the string that PrepareExec() wrote. A name may contain '='.
 TEST(KvmFdTableTest, InheritsWhatWasPrepared) {
   const UniqueFd one = NewFile("one");
   const UniqueFd two = NewFile("two");
@@ -113,7 +113,7 @@ TEST(KvmFdTableTest, InheritsWhatWasPrepared) {
   EXPECT_EQ(fcntl(table.Find("ram0"), F_GETFD), 0);
   EXPECT_EQ(fcntl(table.Find("a=b"), F_GETFD), 0);
 
-  // Another owner of the same numbers, as a new program would be.
+  // Release the numbers, so that the second table owns them, as in a new program.
   const int first = table.Take("ram0")->release();
   const int second = table.Take("a=b")->release();
   const FdTable inherited = *Inherit({{"GMEM_FDS", variable.substr(9)}});
@@ -175,11 +175,11 @@ TEST(KvmFdTableTest, NothingToInherit) {
           ->size(),
       0);
   EXPECT_EQ(Inherit({{"GMEM_FDS", absl::StrCat(getpid(), ":")}})->size(), 0);
-  // Meant for the process that started this one.
+  // These are for the process that started this one.
   EXPECT_EQ(Inherit({{"LISTEN_PID", "1"}, {"LISTEN_FDS", "2"}})->size(), 0);
 }
 
-// A child has the variable from its parent, and other descriptors under these numbers.
+// A child inherits the variable from its parent, but has other descriptors under these numbers.
 TEST(KvmFdTableTest, WhatWasForAnotherProcessIsLeftAlone) {
   UniqueFd file(fcntl(NewFile("").get(), F_DUPFD, 3));
   FdTable table;
@@ -225,7 +225,7 @@ TEST(KvmFdTableTest, WhatCantBeAdoptedIsClosed) {
   EXPECT_EQ(table.size(), 1);
 }
 
-// In a child, which can do without its standard input.
+// Runs in a child, which doesn't need its standard input.
 TEST(KvmFdTableTest, StandardDescriptorsArentAdopted) {
   const pid_t child = fork();
   ASSERT_GE(child, 0);
@@ -248,7 +248,7 @@ TEST(KvmFdTableTest, FailedPreparationLeavesNothingInheritable) {
   FdTable table;
   ASSERT_TRUE(table.Adopt("first", std::move(first)).ok());
   ASSERT_TRUE(table.Adopt("second", std::move(second)).ok());
-  // Somebody closes what isn't theirs.
+  // Close a descriptor behind the table's back.
   ASSERT_EQ(close(second_fd), 0);
   EXPECT_EQ(GetErrno(table.PrepareExec().status()), EBADF);
   EXPECT_EQ(fcntl(first_fd, F_GETFD), FD_CLOEXEC);
@@ -280,10 +280,10 @@ TEST(KvmFdTableTest, VariablesThatCantBe) {
   EXPECT_THAT(
       Message(
           Inherit({{"LISTEN_PID", pid}, {"LISTEN_FDS", "1"}, {"LISTEN_FDNAMES", "a:b"}}).status()),
-      HasSubstr("not as many names as descriptors, 1"));
+      HasSubstr("it needs as many names as there are descriptors: 1"));
 }
 
-// In a child, where descriptors 3 and 4 can be what they have to be.
+// Runs in a child, where the test can choose what descriptors 3 and 4 are.
 TEST(KvmFdTableTest, InheritsFromTheServiceManager) {
   const pid_t child = fork();
   ASSERT_GE(child, 0);
@@ -310,7 +310,8 @@ TEST(KvmFdTableTest, InheritsFromTheServiceManager) {
   EXPECT_EQ(status, 0);
 }
 
-// exec() keeps the process ID, so LISTEN_PID still fits, whatever became of its descriptors.
+// exec() keeps the process ID, so LISTEN_PID still matches, although the program may have closed
+// the descriptors.
 TEST(KvmFdTableTest, HandedOnByAProgramThatTheServiceManagerRan) {
   const pid_t child = fork();
   ASSERT_GE(child, 0);

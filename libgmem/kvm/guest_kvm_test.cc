@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Real guests of a real KVM. What the machine's KVM lacks is skipped, with the reason.
+// Real guests of a real KVM. A test skips, with the reason, if this machine's KVM lacks a feature.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/ioctl.h>
@@ -36,8 +36,8 @@ namespace {
 constexpr uint64_t kPage = KvmGuest::kPage;
 constexpr uint64_t kData = 0x400000;
 
-// How many pages a file has, by cachestat(2), which the C library doesn't know yet. The
-// pages of a guest_memfd are in no other count.
+// The number of pages that a file has, by cachestat(2), which the C library doesn't know yet. No
+// other counter includes the pages of a guest_memfd.
 uint64_t CachedPages(int fd) {
   constexpr int64_t kCachestat = 451;
   uint64_t range[2] = {0, 0};
@@ -49,7 +49,7 @@ uint64_t CachedPages(int fd) {
 sigjmp_buf touch_env;
 void OnSigbus(int) { siglongjmp(touch_env, 1); }
 
-// Does reading it raise SIGBUS?
+// Does reading the byte raise SIGBUS?
 bool IsOutOfReach(const volatile uint8_t* address) {
   struct sigaction handler = {};
   struct sigaction before = {};
@@ -71,7 +71,7 @@ class KvmGuestTest : public ::testing::Test {
     if (!guest.ok()) GTEST_SKIP() << guest.status();
     guest_ = *std::move(guest);
   }
-  // nullopt, after the reason was told, if this KVM can't have one.
+  // nullopt if this KVM can't make one; reason_ says why.
   std::optional<GuestMemfd> NewGuestMemfd(ByteSize size, GuestMemfdKind kind) {
     auto memfd = guest_->vm().CreateGuestMemfd(size, kind);
     if (memfd.ok()) return *std::move(memfd);
@@ -87,7 +87,7 @@ class KvmGuestTest : public ::testing::Test {
 TEST_F(KvmGuestTest, CapabilitiesMakeSense) {
   const Capabilities& caps = guest_->vm().capabilities();
   EXPECT_GE(caps.max_memslots, 32);
-  // All came in one release, the flags later.
+  // All of these came in one release, the flags later.
   EXPECT_EQ(caps.user_memory_region2, caps.memory_fault_exit);
   EXPECT_TRUE(caps.guest_memfd || caps.guest_memfd_flags == 0);
 }
@@ -173,7 +173,7 @@ TEST_F(KvmGuestTest, AGuestMemfdIsInOneSlotOfItsOwnVm) {
           .status();
   EXPECT_EQ(GetErrno(status), EINVAL);
   EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr("another VM's"));
-  // Its mapping is host memory like any other.
+  // The mapping is host memory like any other.
   const auto plain =
       (*other)->vm().AddMemslot({.guest_address = GuestAddress(kData), .host = host.span()});
   ASSERT_TRUE(plain.ok()) << plain.status();
@@ -237,7 +237,8 @@ TEST_F(KvmGuestTest, NumaPolicyWhereTheKernelKeepsOne) {
   GTEST_SKIP() << status;
 }
 
-// Twice the same test: the first starts the second, as a VMM that replaces its program.
+// The test runs twice: the first run starts the second by exec(), as a VMM that replaces its
+// program.
 TEST_F(KvmGuestTest, ContentSurvivesExec) {
   if (std::getenv(FdTable::kVariable) == nullptr) {
     auto memfd = NewGuestMemfd(KiB(16), GuestMemfdKind::kShared);
@@ -267,7 +268,7 @@ TEST_F(KvmGuestTest, ContentSurvivesExec) {
   ASSERT_TRUE(memfd.ok()) << memfd.status();
   const Mapping host = *memfd->Map();
   EXPECT_EQ(host.data()[kPage], 42);
-  // It stays the old VM's.
+  // The file still belongs to the old VM.
   EXPECT_EQ(GetErrno(guest_->vm()
                          .AddMemslot({.guest_address = GuestAddress(kData),
                                       .host = host.span(),
@@ -282,7 +283,8 @@ TEST_F(KvmGuestTest, ContentSurvivesExec) {
   EXPECT_EQ(host.data()[0], 43);
 }
 
-// KVM keeps no reference to a slot's file. Behind the library's back, close all others.
+// KVM keeps no reference to a slot's file. The test closes all other references behind the
+// library's back.
 TEST_F(KvmGuestTest, AccessToAClosedGuestMemfdIsAMemoryFault) {
   auto memfd = NewGuestMemfd(KiB(16), GuestMemfdKind::kShared);
   if (!memfd) GTEST_SKIP() << reason_;
@@ -303,7 +305,7 @@ TEST_F(KvmGuestTest, AccessToAClosedGuestMemfdIsAMemoryFault) {
   EXPECT_FALSE(access.fault->is_private);
 }
 
-// VMs with private memory that needs no hardware.
+// VMs whose private memory needs no special hardware.
 class KvmPrivateGuestTest : public KvmGuestTest {
  protected:
   void SetUp() override {

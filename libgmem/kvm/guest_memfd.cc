@@ -27,8 +27,8 @@
 namespace gmem::kvm {
 namespace {
 
-// What /proc says of a guest_memfd: "anon_inode:[kvm-gmem]" up to Linux 6.18,
-// "/[kvm-gmem]" later. Each page cache but this one has a name of its own.
+// The name of a guest_memfd in /proc: "anon_inode:[kvm-gmem]" up to Linux 6.18, "/[kvm-gmem]"
+// later. All other files with page cache have other names.
 constexpr absl::string_view kName = "[kvm-gmem]";
 
 absl::Status CheckIsGuestMemfd(int fd) {

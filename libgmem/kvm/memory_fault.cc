@@ -22,7 +22,7 @@ struct Payload {
   uint64_t size;
 };
 
-// All of an exit's data begins where that of KVM_EXIT_UNKNOWN does.
+// The data of every exit begins at the same place as that of KVM_EXIT_UNKNOWN.
 constexpr size_t kPayloadOffset = offsetof(::kvm_run, hw);
 
 }  // namespace

@@ -23,7 +23,7 @@ kvm_run RunWith(uint32_t reason, uint64_t flags, uint64_t gpa, uint64_t size) {
   return run;
 }
 
-// The ABI, as the kernel has it: the payload's place and the reason's number.
+// The kernel's ABI: the place of the payload and the number of the exit reason.
 TEST(KvmMemoryFaultTest, LayoutIsKvms) {
   EXPECT_EQ(offsetof(kvm_run, padding), 32);
   EXPECT_EQ(KVM_EXIT_MEMORY_FAULT, 39);
@@ -58,7 +58,7 @@ TEST(KvmMemoryFaultTest, NothingForOtherExits) {
   EXPECT_EQ(DecodeMemoryFault(RunWith(KVM_EXIT_MMIO, 8, 0x1000, 0x1000), EFAULT), std::nullopt);
 }
 
-// The reason of an earlier exit is still there when KVM_RUN fails otherwise.
+// When KVM_RUN fails with another errno, the reason of an earlier exit is still in place.
 TEST(KvmMemoryFaultTest, NothingForOtherErrors) {
   EXPECT_EQ(DecodeMemoryFault(RunWith(39, 0, 0x1000, 0x1000), EINTR), std::nullopt);
   EXPECT_EQ(DecodeMemoryFault(RunWith(39, 0, 0x1000, 0x1000), 0), std::nullopt);

@@ -36,9 +36,9 @@ absl::StatusOr<uint32_t> TakeNumber(VmState& vm) ABSL_LOCKS_EXCLUDED(vm.mutex) {
   const auto free = std::find(vm.in_use.begin(), vm.in_use.end(), false);
   const auto number = static_cast<uint32_t>(free - vm.in_use.begin());
   if (number + uint64_t{vm.first_memslot} >= vm.capabilities.max_memslots) {
-    return internal::CheckError(ENOSPC,
-                                absl::StrCat("the VM has as many memslots as it can (",
-                                             vm.capabilities.max_memslots, "): remove one first"));
+    return internal::CheckError(
+        ENOSPC, absl::StrCat("the VM already has all its memslots (", vm.capabilities.max_memslots,
+                             "): remove one first"));
   }
   if (free == vm.in_use.end()) {
     vm.in_use.push_back(true);
@@ -53,7 +53,7 @@ void ReturnNumber(VmState& vm, uint32_t id) ABSL_LOCKS_EXCLUDED(vm.mutex) {
   vm.in_use[id - vm.first_memslot] = false;
 }
 
-// Kernels before 6.8 know the shorter call only.
+// Kernels before 6.8 know only the shorter call.
 int SetRegion(const VmState& vm, const kvm_userspace_memory_region2& region) {
   if (vm.capabilities.user_memory_region2) {
     return ioctl(vm.fd.get(), KVM_SET_USER_MEMORY_REGION2, &region);
@@ -76,14 +76,14 @@ absl::Status CheckGuestMemfd(const MemslotOptions& options) {
   if (options.read_only || options.log_dirty_pages) {
     return internal::CheckError(
         EINVAL, absl::StrCat(Describe(options), " has a guest_memfd, so it can't be ",
-                             options.read_only ? "read-only" : "watched for dirty pages"));
+                             options.read_only ? "read-only" : "logged for dirty pages"));
   }
   const ByteRange part = {options.guest_memfd_offset, ByteSize(options.host.size())};
   if (!IsAligned(part.start, HostPageSize()) || !options.guest_memfd->range().Contains(part)) {
     return internal::CheckError(
-        EINVAL, absl::StrCat(Describe(options), " wants as much from offset ", ToString(part.start),
+        EINVAL, absl::StrCat(Describe(options), ": its range from offset ", ToString(part.start),
                              " of a guest_memfd of ", ToString(options.guest_memfd->size()),
-                             ": not a multiple of the page size, or beyond the end"));
+                             " is not at a multiple of the page size, or ends beyond the file"));
   }
   return absl::OkStatus();
 }
@@ -114,16 +114,16 @@ absl::Status Check(const VmState& vm, const MemslotOptions& options) {
 absl::Status AddError(int error, const MemslotOptions& options) {
   absl::string_view hint;
   if (error == EEXIST) {
-    hint = ": another one, or another use of the guest_memfd, is in the way";
+    hint = ": it overlaps another memslot, or its guest_memfd range is in use";
   } else if (error == EINVAL && options.guest_memfd) {
-    hint = ": is the guest_memfd another VM's, or in a memslot already?";
+    hint = ": the guest_memfd may be another VM's, or in another memslot";
   } else if (error == EIO) {
     hint = ": another process made the VM";
   }
   return internal::ErrnoError(error, absl::StrCat("can't add ", Describe(options), hint));
 }
 
-// "lent, but ...": the conversion itself has worked.
+// For "lent, but ...": the conversion itself has succeeded.
 absl::Status WithPrefix(absl::string_view prefix, const absl::Status& status) {
   if (status.ok()) return status;
   return internal::CheckError(GetErrno(status).value_or(EIO),
@@ -181,7 +181,7 @@ absl::Status Memslot::Remove() {
   if (!vm_) return absl::OkStatus();
   kvm_userspace_memory_region2 region = {};
   region.slot = id_;
-  // A size of 0 removes.
+  // A size of 0 removes the memslot.
   if (SetRegion(*vm_, region) != 0) {
     const int error = errno;
     return internal::ErrnoError(
@@ -206,7 +206,7 @@ absl::Status Memslot::CheckConversion(GuestRange range) const {
   if (!guest_memfd_) {
     return absl::FailedPreconditionError(
         absl::StrCat("the memslot at ", ToString(range_),
-                     " has no guest_memfd, so nothing of it can be lent or shared again"));
+                     " has no guest_memfd, so no range of it can be lent or shared"));
   }
   if (!range_.Contains(range)) {
     return internal::CheckError(
@@ -216,8 +216,8 @@ absl::Status Memslot::CheckConversion(GuestRange range) const {
   return absl::OkStatus();
 }
 
-// The other half's pages go only after KVM's change of mind: before it, the guest could
-// still be using them.
+// Frees the other half only after KVM has converted the range: until then the guest may still use
+// it.
 absl::Status Memslot::Lend(GuestRange range) {
   GMEM_RETURN_IF_ERROR(CheckConversion(range));
   GMEM_RETURN_IF_ERROR(internal::SetMemoryAttributes(*vm_, range, KVM_MEMORY_ATTRIBUTE_PRIVATE));
@@ -236,8 +236,8 @@ absl::Status Memslot::Share(GuestRange range) {
 absl::Status Memslot::DiscardHost(GuestRange range) const {
   uint8_t* const begin = host_ + (range.start - range_.start).value();
   const size_t size = range.size.value();
-  // A hole in the file, if the memory is a shared mapping of one; else it is the
-  // process's own, and REMOVE says EINVAL or EACCES.
+  // MADV_REMOVE punches a hole if the memory is a shared mapping of a file. If the memory is the
+  // process's own, MADV_REMOVE fails with EINVAL or EACCES.
   if (madvise(begin, size, MADV_REMOVE) == 0) return absl::OkStatus();
   if ((errno == EINVAL || errno == EACCES) && madvise(begin, size, MADV_DONTNEED) == 0) {
     return absl::OkStatus();

@@ -307,7 +307,7 @@ TEST_F(KvmConversionTest, KvmsRefusalChangesNothing) {
   EXPECT_EQ(Allocated(memfd_.fd()), 65536);
 }
 
-// Locked memory can't be freed; the lending is done all the same, and the error says so.
+// Locked memory can't be freed. The range is lent all the same, and the error says so.
 TEST_F(KvmConversionTest, SaysWhenTheHostsHalfStays) {
   void* const locked =
       mmap(nullptr, kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_LOCKED, -1, 0);

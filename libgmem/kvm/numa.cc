@@ -22,13 +22,13 @@
 namespace gmem::kvm {
 namespace {
 
-// The system calls' own, in which node masks are made.
+// The type from which the system calls build node masks.
 using Word = unsigned long;  // NOLINT(google-runtime-int)
 
 constexpr int kMaxNodes = 1024;
 constexpr size_t kBitsPerWord = sizeof(Word) * CHAR_BIT;
 
-// As the system calls have it.
+// A policy in the form that the system calls take.
 struct KernelPolicy {
   int mode = MPOL_DEFAULT;
   std::array<Word, kMaxNodes / kBitsPerWord> nodes = {};
@@ -56,9 +56,10 @@ absl::StatusOr<KernelPolicy> ToKernel(const NumaPolicy& policy) {
   const bool wants_none = policy.mode == NumaMode::kDefault;
   if (policy.nodes.empty() != wants_none ||
       (policy.mode == NumaMode::kPreferred && policy.nodes.size() != 1)) {
-    return internal::CheckError(EINVAL, absl::StrCat("a NUMA policy of ", policy.nodes.size(),
-                                                     " nodes: kDefault has none, ",
-                                                     "kPreferred has one, the others have some"));
+    return internal::CheckError(
+        EINVAL,
+        absl::StrCat("a NUMA policy of ", policy.nodes.size(), " nodes: kDefault takes none, ",
+                     "kPreferred takes one, the other modes at least one"));
   }
   for (const int node : policy.nodes) {
     if (node < 0 || node >= kMaxNodes) {
@@ -70,7 +71,7 @@ absl::StatusOr<KernelPolicy> ToKernel(const NumaPolicy& policy) {
   return result;
 }
 
-// The kernel reads one bit less than it is told.
+// The kernel ignores the last bit of the count that it gets.
 constexpr Word kMaxNodeArgument = kMaxNodes + 1;
 
 int BindOnce(const Mapping& mapping, const KernelPolicy& policy) {
@@ -79,8 +80,8 @@ int BindOnce(const Mapping& mapping, const KernelPolicy& policy) {
   return result == 0 ? 0 : errno;
 }
 
-// A mapping has the default at first, and mbind() doesn't go to the file for what the
-// mapping has already.
+// A mapping starts with the default policy. mbind() ignores the file if the mapping already has the
+// requested policy, so set another policy first.
 int Bind(const Mapping& mapping, const KernelPolicy& policy) {
   if (policy.mode == MPOL_DEFAULT) {
     if (const int error = BindOnce(mapping, {.mode = MPOL_LOCAL}); error != 0) return error;
@@ -88,7 +89,7 @@ int Bind(const Mapping& mapping, const KernelPolicy& policy) {
   return BindOnce(mapping, policy);
 }
 
-// The kernel drops nodes that it can't use and takes the rest of the set.
+// The kernel silently drops nodes that it can't use and takes the rest of the set.
 absl::Status CheckNodes(const NumaPolicy& policy) {
   KernelPolicy allowed;
   if (policy.nodes.empty()) return absl::OkStatus();
@@ -102,7 +103,7 @@ absl::Status CheckNodes(const NumaPolicy& policy) {
     if ((allowed.nodes[bit / kBitsPerWord] >> (bit % kBitsPerWord) & 1) != 0) continue;
     return internal::CheckError(
         EINVAL, absl::StrCat("NUMA node ", node,
-                             " is not there, has no memory, or isn't for this process to use"));
+                             " doesn't exist, has no memory, or this process may not use it"));
   }
   return absl::OkStatus();
 }
@@ -122,11 +123,12 @@ absl::Status SetNumaPolicy(int fd, ByteRange range, const NumaPolicy& policy) {
   GMEM_ASSIGN_OR_RETURN(const KernelPolicy wanted, ToKernel(policy));
   if (!IsAligned(range.size, HostPageSize())) {
     return internal::CheckError(
-        EINVAL, absl::StrCat("a NUMA policy is for whole pages, not ", ToString(range.size)));
+        EINVAL,
+        absl::StrCat("a NUMA policy needs a range of whole pages, not ", ToString(range.size)));
   }
   GMEM_RETURN_IF_ERROR(CheckNodes(policy));
-  // One mapping to set it through, another to see whether the file has taken it: a file
-  // that keeps none leaves it with the first mapping, where it dies.
+  // Set the policy through one mapping, and read it through another. If the file stores no policy,
+  // only the first mapping has it.
   GMEM_ASSIGN_OR_RETURN(const Mapping setter,
                         Mapping::OfFile(fd, {.offset = range.start, .size = range.size}));
   GMEM_ASSIGN_OR_RETURN(const Mapping witness,

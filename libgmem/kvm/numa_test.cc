@@ -37,7 +37,7 @@ class KvmNumaTest : public ::testing::Test {
     }
   }
 
-  // What the next allocation of the page will obey.
+  // The policy that the next allocation of the page will follow.
   int Mode(uint64_t page) const {
     const Mapping mapping =
         *Mapping::OfFile(file_.get(), {.offset = ByteOffset(page * kPage), .size = KiB(4)});
@@ -73,7 +73,7 @@ TEST_F(KvmNumaTest, PoliciesThatCantBe) {
       {.mode = NumaMode::kPreferred, .nodes = {0, 1}},
       {.mode = NumaMode::kInterleave, .nodes = {-1}},
       {.mode = NumaMode::kBind, .nodes = {1024}},
-      // No machine that runs this has so many.
+      // No machine that runs this test has so many nodes.
       {.mode = NumaMode::kBind, .nodes = {1023}},
       {.mode = NumaMode::kInterleave, .nodes = {0, 1023}},
   };
@@ -91,7 +91,7 @@ TEST_F(KvmNumaTest, RangesThatCantBe) {
   EXPECT_EQ(GetErrno(SetNumaPolicy(file_.get(), {ByteOffset(1), ByteSize(kPage)}, policy)), EINVAL);
 }
 
-// A file on a disk's file system: mbind() would say yes, for its own mapping.
+// A file on a disk's file system: mbind() would succeed, but only for its own mapping.
 TEST_F(KvmNumaTest, FilesThatKeepNone) {
   std::string path = "/proc/self/exe";
   const UniqueFd self(open(path.c_str(), O_RDONLY | O_CLOEXEC));

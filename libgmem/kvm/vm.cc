@@ -58,7 +58,7 @@ absl::StatusOr<Vm> Vm::Create(int device_fd, uint64_t type) {
     const int error = errno;
     return internal::ErrnoError(
         error, absl::StrCat("can't create a VM of type ", type,
-                            error == EINVAL ? ", which this KVM may not have" : ""));
+                            error == EINVAL ? ": this KVM may not support it" : ""));
   }
   return Adopt(std::move(fd));
 }
@@ -79,7 +79,7 @@ absl::StatusOr<GuestMemfd> Vm::CreateGuestMemfd(ByteSize size, GuestMemfdKind ki
   }
   if (size.value() > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) {
     return internal::CheckError(
-        EINVAL, absl::StrCat("guest_memfd size ", ToString(size), " is more than a file can have"));
+        EINVAL, absl::StrCat("guest_memfd size ", ToString(size), " is larger than a file can be"));
   }
   GMEM_RETURN_IF_ERROR(capabilities().CheckGuestMemfd(kind));
 
@@ -88,8 +88,8 @@ absl::StatusOr<GuestMemfd> Vm::CreateGuestMemfd(ByteSize size, GuestMemfdKind ki
   if (kind != GuestMemfdKind::kPrivate) create.flags |= GUEST_MEMFD_FLAG_MMAP;
   if (kind == GuestMemfdKind::kShared) create.flags |= GUEST_MEMFD_FLAG_INIT_SHARED;
   UniqueFd memfd(ioctl(fd(), KVM_CREATE_GUEST_MEMFD, &create));
-  // KVM has no way to ask for close-on-exec: a fork() and exec() between the two calls
-  // would leak the descriptor to the new program.
+  // KVM can't make the descriptor close-on-exec at creation: a fork() and exec() of another thread
+  // between the two calls would leak the descriptor to the new program.
   if (!memfd || fcntl(memfd.get(), F_SETFD, FD_CLOEXEC) != 0) {
     return internal::ErrnoError(
         errno, absl::StrCat("can't create a ", ToString(kind), " guest_memfd of ", ToString(size)));
@@ -126,7 +126,7 @@ absl::Status SetMemoryAttributes(const kvm::VmState& vm, GuestRange range, uint6
   set.address = range.start.value();
   set.size = range.size.value();
   set.attributes = attributes;
-  // KVM reserves what it needs before it changes anything.
+  // KVM allocates all it needs before it changes anything.
   if (ioctl(vm.fd.get(), KVM_SET_MEMORY_ATTRIBUTES, &set) != 0) {
     return ErrnoError(errno, absl::StrCat("can't make guest range ", ToString(range),
                                           attributes ? " private" : " shared"));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a kvm::Vm and its Memslots share. Not installed.
+// The state that a kvm::Vm and its Memslots share. Not installed.
 #ifndef GMEM_KVM_VM_STATE_H_
 #define GMEM_KVM_VM_STATE_H_
 
@@ -24,19 +24,19 @@ struct __attribute__((visibility("hidden"))) VmState {
   const Capabilities capabilities;
   const uint32_t first_memslot;
 
-  // A leaf: nothing is called with it held.
+  // A leaf lock: code that holds it calls no other object.
   internal::Mutex mutex;
-  // [n] tells whether memslot first_memslot + n is in use. As long as it has to be.
+  // in_use[n] says whether memslot first_memslot + n is in use. Grows on demand.
   std::vector<bool> in_use ABSL_GUARDED_BY(mutex);
 };
 
 }  // namespace gmem::kvm
 
-// Not for the shared library's users to link with.
+// Hidden: users of the shared library can't link with this.
 #pragma GCC visibility push(hidden)
 namespace gmem::internal {
 
-// KVM_SET_MEMORY_ATTRIBUTES, after all checks. On an error nothing has changed.
+// Calls KVM_SET_MEMORY_ATTRIBUTES after all checks. On an error nothing has changed.
 absl::Status SetMemoryAttributes(const kvm::VmState& vm, GuestRange range, uint64_t attributes);
 
 }  // namespace gmem::internal

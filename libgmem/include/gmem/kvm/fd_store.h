@@ -13,13 +13,14 @@
 
 namespace gmem::kvm {
 
-/// The service manager's file descriptor store (systemd.service(5),
-/// FileDescriptorStoreMax=): it keeps descriptors of a service while that restarts, and
-/// hands them to the new process, where FdTable::Inherit() finds them. The protocol is
-/// sd_notify(3)'s: a datagram on a socket, with the descriptor beside it.
+/// The service manager's file descriptor store (systemd.service(5), FileDescriptorStoreMax=). The
+/// manager keeps descriptors of a service while the service restarts, and passes them to the new
+/// process, where FdTable::Inherit() finds them. The protocol is that of sd_notify(3): a datagram
+/// on a socket, with the descriptor attached.
 ///
-/// The manager doesn't answer. It drops what it doesn't like (over the limit of the unit,
-/// NotifyAccess= too narrow) and tells its journal; Sync() waits until it has looked.
+/// The manager doesn't reply. It drops a descriptor that it can't accept (the unit's limit is
+/// reached, or NotifyAccess= is too narrow) and writes that to the journal. Sync() waits until the
+/// manager has handled the messages.
 ///
 /// Move-only.
 ///
@@ -28,20 +29,20 @@ namespace gmem::kvm {
 /// Needs exclusive access: moving, destroying.
 class FdStore {
  public:
-  /// @p notify_socket is the value of $NOTIFY_SOCKET: a path, or a name that begins with
-  /// '@'. FailedPrecondition if it is null: no service manager started this process.
+  /// @p notify_socket is the value of $NOTIFY_SOCKET: a path, or a name that begins with '@'.
+  /// FailedPrecondition if it is null: no service manager started this process.
   static absl::StatusOr<FdStore> Open(const char* notify_socket);
 
-  /// Hands a duplicate of @p fd to the manager under a name (see FdTable). One name may
-  /// have several descriptors.
+  /// Sends a duplicate of @p fd to the manager under a name (see FdTable). Several descriptors may
+  /// have the same name.
   absl::Status Store(absl::string_view name, int fd) const;
 
-  /// Lets the manager close all descriptors of that name.
+  /// Makes the manager close all descriptors of that name.
   absl::Status Remove(absl::string_view name) const;
 
-  /// Waits until the manager has seen all that was sent. Before a process ends it must:
-  /// what comes from a process that is gone has no owner, and is dropped.
-  /// DeadlineExceeded; older managers (before systemd 246) never answer.
+  /// Waits until the manager has handled all messages of this process. Call it before the process
+  /// ends: the manager drops messages of a process that has ended. DeadlineExceeded after @p
+  /// timeout; managers before systemd 246 never answer.
   absl::Status Sync(absl::Duration timeout) const;
 
  private:
@@ -51,7 +52,7 @@ class FdStore {
   absl::Status Send(int socket, absl::string_view message, int fd) const;
 
   UniqueFd socket_;
-  // sockaddr_un::sun_path, as long as it counts.
+  // The used part of sockaddr_un::sun_path.
   std::string address_;
 };
 

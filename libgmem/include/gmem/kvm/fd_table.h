@@ -15,19 +15,19 @@
 
 namespace gmem::kvm {
 
-/// Descriptors under names, for a VMM that replaces its program and keeps the guest's
-/// memory: guest_memfds, gmem's own descriptors, any other. Two ways lead from one
-/// program to the next, and Inherit() is the end of both:
+/// Descriptors under names, for a VMM that replaces its program and keeps the guest's memory:
+/// guest_memfds, gmem's own descriptors, and any others. There are two ways to pass descriptors to
+/// the new program, which calls Inherit() in both cases:
 ///
-/// - exec(): Save() all, PrepareExec(), and hand its string to the new program as a
-///   variable of its environment.
-/// - The service manager (systemd) keeps them while the service restarts: see FdStore.
+/// - exec(): Save() all descriptors, call PrepareExec(), and put its string into the environment of
+///   the new program.
+/// - The service manager (systemd) keeps the descriptors while the service restarts: see FdStore.
 ///
 /// A name has 1 to 255 characters, printable ASCII without ':' (systemd's rule).
 ///
-/// Of a guest_memfd, what survives is its content: KVM serves the VM it belongs to only
-/// in the process that made it, before exec(). GuestMemfd::Adopt() says what the new
-/// program can do with it.
+/// Of a guest_memfd, only the content survives: KVM serves the VM of the guest_memfd only in the
+/// process that made the VM, and only before exec(). GuestMemfd::Adopt() says how the new program
+/// can use the file.
 ///
 /// Move-only.
 ///
@@ -35,54 +35,56 @@ namespace gmem::kvm {
 /// Thread-safe: Find(), size().\n
 /// Needs exclusive access: Save(), Adopt(), Take(), PrepareExec(), CancelExec(), moving,
 /// destroying.\n
-/// Inherit() needs a process in which no other thread opens or closes descriptors yet.
+/// Call Inherit() before any other thread opens or closes descriptors.
 class FdTable {
  public:
-  /// The variable that PrepareExec() sets.
+  /// The environment variable for PrepareExec()'s string.
   static constexpr char kVariable[] = "GMEM_FDS";
 
-  /// As getenv(); nullptr for what isn't set.
+  /// Looks up a variable as getenv() does; nullptr if it isn't set.
   using Environment = absl::FunctionRef<const char*(const char* name)>;
 
   FdTable() = default;
 
-  /// The descriptors that this program was started with: `FdTable::Inherit(getenv)`, once,
-  /// before anything else is opened. They are close-on-exec from here on. Variables that
-  /// the service manager meant for another process (LISTEN_PID) are none of ours. Several
-  /// may have one name if they come from the service manager. What it gave to a program
-  /// that then ran this one by exec() counts as that program has handed it on.
+  /// Returns the descriptors that this program was started with. Call `FdTable::Inherit(getenv)`
+  /// once, before the program opens any descriptor. The descriptors are close-on-exec afterwards.
+  /// Several descriptors may have the same name if they come from the service manager.
   ///
-  /// $GMEM_FDS says, too, which process it is for: that of this program's children is none
-  /// of theirs, although they inherit it.
+  /// $GMEM_FDS and $LISTEN_PID name the process that the descriptors are for. Inherit() ignores
+  /// variables for another process: children of this program have the variables, but the
+  /// descriptors aren't for them. If a program got descriptors from the service manager and then
+  /// ran this program by exec(), only the descriptors that it passed on in $GMEM_FDS count.
   ///
-  /// InvalidArgument, and no descriptor touched, if a variable isn't what it should be or
-  /// names a descriptor that isn't open or is standard input, output or error.
+  /// InvalidArgument if a variable is malformed, or names a descriptor that isn't open or is
+  /// standard input, output or error. Inherit() changes no descriptor then.
   static absl::StatusOr<FdTable> Inherit(Environment environment);
 
-  /// Keeps a duplicate of @p fd. AlreadyExists (EEXIST), InvalidArgument: the name.
+  /// Keeps a duplicate of @p fd. AlreadyExists (EEXIST) if the table has the name, InvalidArgument
+  /// if the name isn't valid.
   absl::Status Save(absl::string_view name, int fd);
 
-  /// Keeps @p fd itself, under the number that it has; it is close-on-exec from here on.
-  /// AlreadyExists (EEXIST); InvalidArgument: the name, or @p fd is standard input, output
-  /// or error; FailedPrecondition (EBADF): it isn't open. On an error it is closed.
+  /// Keeps @p fd itself, under its present number, and makes it close-on-exec. AlreadyExists
+  /// (EEXIST) if the table has the name; InvalidArgument if the name isn't valid, or if @p fd is
+  /// standard input, output or error; FailedPrecondition (EBADF) if @p fd isn't open. On an error,
+  /// Adopt() closes @p fd.
   absl::Status Adopt(absl::string_view name, UniqueFd fd);
 
-  /// The (first) descriptor of that name, still the table's; -1 if there is none.
+  /// Returns the first descriptor of that name, which the table still owns; -1 if there is none.
   int Find(absl::string_view name) const;
 
-  /// The same, given away. NotFound (ENOENT).
+  /// Moves the first descriptor of that name to the caller. NotFound (ENOENT) if there is none.
   absl::StatusOr<UniqueFd> Take(absl::string_view name);
 
   size_t size() const { return entries_.size(); }
 
-  /// Lets all descriptors survive exec(), and gives the string for its environment:
-  /// "GMEM_FDS=PID:5=ram0:6=ram1". Call it right before exec(): another thread's fork() and
-  /// exec() would take them along, too. And in the process that calls exec(), which keeps
-  /// its number, the PID: what the new program's children do with the variable is ignored.
-  /// On an error, all are close-on-exec, as after CancelExec().
+  /// Makes all descriptors survive exec(), and returns the string for the environment of the new
+  /// program: "GMEM_FDS=PID:5=ram0:6=ram1". Call it right before exec(), because a fork() and
+  /// exec() of another thread would leak the descriptors to that program. Call it in the process
+  /// that calls exec(): that process keeps its PID, and the new program's children ignore the
+  /// variable. On an error, all descriptors are close-on-exec, as after CancelExec().
   absl::StatusOr<std::string> PrepareExec();
 
-  /// After an exec() that failed: close-on-exec again.
+  /// Makes all descriptors close-on-exec again, after an exec() that failed.
   absl::Status CancelExec();
 
  private:

@@ -15,28 +15,28 @@ namespace gmem::kvm {
 
 class Vm;
 
-/// KVM's guest_memfd: an anonymous file whose pages are a VM's memory, made by
-/// Vm::CreateGuestMemfd(). Its size is fixed; what isn't allocated is allocated when it
-/// is first used, and reads as zeroes. The pages can't be moved or swapped out.
+/// KVM's guest_memfd: an anonymous file whose pages are a VM's memory. Vm::CreateGuestMemfd() makes
+/// it. Its size is fixed. The kernel allocates a page, zeroed, at its first use, and never moves
+/// pages or swaps them out.
 ///
-/// The file keeps the VM alive in the kernel. The other way round, it is Memslot that
-/// keeps the file open, KVM doesn't.
+/// The file keeps the VM alive in the kernel. KVM's memslot doesn't keep the file open; the Memslot
+/// object does.
 ///
 /// Move-only.
 ///
 /// @par Thread safety
-/// Thread-safe: Adopt(), fd(), kind(), size(), range(), Map(), Allocate(), Discard(). The
-/// kernel orders calls on one range.\n
+/// Thread-safe: Adopt(), fd(), kind(), size(), range(), Map(), Allocate(), Discard(). The kernel
+/// orders calls on one range.\n
 /// Needs exclusive access: Release(), moving, destroying.
 class GuestMemfd {
  public:
-  /// Takes over a guest_memfd that this or another process made, with the kind and size
-  /// it was made with. InvalidArgument if @p fd is something else, as far as one can tell:
-  /// kShared and kGuestOnly look alike. Needs /proc.
+  /// Takes over a guest_memfd that this or another process made; @p kind and @p size are those of
+  /// its creation. InvalidArgument if @p fd isn't such a guest_memfd. Adopt() can't distinguish
+  /// kShared from kGuestOnly. Needs /proc.
   ///
-  /// In another process than the one that made its VM, the file can be mapped if it is
-  /// kShared, and the mapping be the host memory of a memslot of another VM. A memslot
-  /// can't have the file itself then: it belongs to the old VM.
+  /// KVM ties the file to the VM that it was created for. A process that didn't make that VM can
+  /// map a kShared file, and use the mapping as the host memory of a memslot of another VM. That
+  /// memslot can't have the file itself.
   static absl::StatusOr<GuestMemfd> Adopt(UniqueFd fd, GuestMemfdKind kind, ByteSize size);
 
   GuestMemfd(GuestMemfd&&) noexcept = default;
@@ -47,21 +47,21 @@ class GuestMemfd {
   ByteSize size() const { return size_; }
   ByteRange range() const { return {ByteOffset(0), size_}; }
 
-  /// Maps all of it, or a range. FailedPrecondition for kPrivate. Of a kGuestOnly, the
-  /// addresses are good for a memslot and for nothing else.
+  /// Maps a range, or all of the file. FailedPrecondition for kPrivate. For kGuestOnly, use the
+  /// addresses only for a memslot: touching them raises SIGBUS.
   absl::StatusOr<Mapping> Map(MemoryAccess access = MemoryAccess::kReadWrite) const;
   absl::StatusOr<Mapping> Map(ByteRange range,
                               MemoryAccess access = MemoryAccess::kReadWrite) const;
 
-  /// Allocates a range ahead of use, according to its NUMA policy if it has one, and goes on
-  /// after signals.
-  /// ResourceExhausted if there is no memory; what was allocated until then stays.
+  /// Allocates a range before its first use, according to its NUMA policy if it has one. Continues
+  /// after signals. ResourceExhausted if the host hasn't enough memory; pages that are allocated by
+  /// then stay.
   absl::Status Allocate(ByteRange range) const;
 
-  /// Frees a range: guest and host find zeroes when they use it next.
+  /// Frees a range: guest and host find zeroes at their next access.
   absl::Status Discard(ByteRange range) const;
 
-  /// Gives the descriptor away.
+  /// Gives the descriptor to the caller, who must close it.
   [[nodiscard]] UniqueFd Release() && { return std::move(fd_); }
 
  private:

@@ -14,10 +14,11 @@ namespace gmem::kvm {
 
 /// A guest access that KVM could not resolve: KVM_EXIT_MEMORY_FAULT.
 struct MemoryFault {
-  /// Where.
+  /// The guest addresses of the access.
   GuestRange range;
-  /// The guest asked for private memory; if the range is shared, it wants it lent, and
-  /// the other way round. Vm::SetPrivate(), Memslot::Lend() answer it.
+  /// True: the guest wanted private memory, and the range is shared; the guest asks the VMM to lend
+  /// the range. False: the guest asks the VMM to share it. Answer with Memslot::Lend(),
+  /// Memslot::Share(), Vm::SetPrivate() or Vm::SetShared().
   bool is_private = false;
   /// The page is broken (EHWPOISON): its content is lost.
   bool is_poisoned = false;
@@ -27,19 +28,19 @@ struct MemoryFault {
   friend bool operator==(const MemoryFault& a, const MemoryFault& b) = default;
 };
 
-/// For messages: "private access to 0x1000..0x1fff". Thread-safe.
+/// A text for messages: "private access to 0x1000..0x1fff". Thread-safe.
 std::string ToString(const MemoryFault& fault);
 
-/// What a KVM_RUN that failed tells of a memory fault; nothing if it failed for another
-/// reason. @p run_errno is the errno of that KVM_RUN: this is the one exit that comes
-/// with an error, EFAULT or EHWPOISON, and with any other the exit reason is stale.
+/// Returns the memory fault of a KVM_RUN that failed; nothing if KVM_RUN failed for another reason.
+/// @p run_errno is the errno of that KVM_RUN. A memory fault is the only exit with an error (EFAULT
+/// or EHWPOISON); with any other errno, the exit reason is stale.
 ///
-/// KVM tells of accesses to a guest_memfd, and of private or shared accesses to memory of
-/// the other kind. An EFAULT because host memory isn't accessible, as in the holes of a
-/// MemoryMapper's region, comes without an address, and is nothing here: the access can
-/// be tried again by another KVM_RUN once something is mapped.
+/// KVM reports accesses to a guest_memfd, and private or shared accesses to memory of the other
+/// kind. It reports no address when host memory isn't accessible, as in the holes of a
+/// MemoryMapper's region: KVM_RUN then fails with EFAULT, and this function returns nothing. After
+/// the VMM has mapped memory there, another KVM_RUN repeats the access.
 ///
-/// Thread-safe; @p run is the vCPU's own, whose KVM_RUN writes it.
+/// Thread-safe. @p run is the vCPU's own, and the vCPU's KVM_RUN writes it.
 std::optional<MemoryFault> DecodeMemoryFault(const kvm_run& run, int run_errno);
 
 }  // namespace gmem::kvm

@@ -13,38 +13,38 @@
 
 namespace gmem::kvm {
 
-/// Not for users.
+/// Internal to the library.
 struct VmState;
 
-/// What Vm::AddMemslot() is to add. Use designated initialisers.
+/// The arguments of Vm::AddMemslot(). Use designated initialisers.
 struct MemslotOptions {
   /// A multiple of the page size.
   GuestAddress guest_address = {};
-  /// As much host memory as the slot has: a mapping, a gmem::Window, a reservation.
-  /// Whole pages, not empty; must stay mapped, or at least reserved, as long as the slot
-  /// is there. With a guest_memfd that can be mapped, give a mapping of the same range of
-  /// it: KVM itself reads guest memory through these addresses.
+  /// The host memory of the slot, which has the same size: a mapping, a gmem::Window, a
+  /// reservation. It consists of whole pages and isn't empty. The addresses must stay mapped, or at
+  /// least reserved, as long as the slot exists. With a guest_memfd that can be mapped, pass a
+  /// mapping of the same range of the file: KVM itself reads guest memory through these addresses.
   absl::Span<uint8_t> host = {};
-  /// Borrowed for the call. Where it is kPrivate, the guest uses it in lent ranges and
-  /// @p host elsewhere; else for all of the slot.
+  /// Borrowed for the call. A kPrivate guest_memfd backs the lent ranges of the slot, and @p host
+  /// the others; a guest_memfd of another kind backs the whole slot.
   const GuestMemfd* guest_memfd = nullptr;
-  /// Where in the guest_memfd the slot begins; a multiple of the page size.
+  /// The place in the guest_memfd where the slot begins; a multiple of the page size.
   ByteOffset guest_memfd_offset = {};
-  /// The guest's writes exit to the VMM as MMIO. Not with a guest_memfd.
+  /// The guest's writes exit to the VMM as MMIO. Not possible with a guest_memfd.
   bool read_only = false;
-  /// Record what the guest writes, for KVM_GET_DIRTY_LOG. Not with a guest_memfd.
+  /// Record the guest's writes for KVM_GET_DIRTY_LOG. Not possible with a guest_memfd.
   bool log_dirty_pages = false;
 };
 
-/// The owner of one of a VM's memslots: removes it at the end of its life, after which
-/// the guest's accesses there are MMIO exits. Keeps the VM's descriptor open.
+/// Owns one of a VM's memslots, and removes it when destroyed; the guest's accesses there are MMIO
+/// exits afterwards. Keeps the VM's descriptor open.
 ///
-/// Move-only. Before its host memory goes, it must: destroy it first.
+/// Move-only. Destroy this before its host memory.
 ///
 /// @par Thread safety
 /// Thread-safe: id(), range(), is_valid().\n
-/// Needs exclusive access: Lend(), Share(), Remove(), Reset(), moving, destroying. Several
-/// memslots, of one VM too, may be used at the same time.
+/// Needs exclusive access: Lend(), Share(), Remove(), Reset(), moving, destroying. Threads may use
+/// different memslots, even of one VM, at the same time.
 class Memslot {
  public:
   /// Owns nothing.
@@ -53,31 +53,34 @@ class Memslot {
   Memslot& operator=(Memslot&& other) noexcept;
   ~Memslot() { Reset(); }
 
-  /// KVM's number of it, for calls that want one.
+  /// KVM's number for the slot, for KVM calls that need it.
   uint32_t id() const { return id_; }
   GuestRange range() const { return range_; }
   bool is_valid() const { return vm_ != nullptr; }
 
-  /// Removes the memslot. Of no effect if there is none. On an error, ResourceExhausted
-  /// (ENOMEM) in a full memory cgroup say, it is still there, the guest can still reach the
-  /// host memory, and is_valid(). Internal (EIO): another process made the VM.
+  /// Removes the memslot; has no effect if the object owns none. On an error, for example
+  /// ResourceExhausted (ENOMEM) in a full memory cgroup, the memslot still exists: is_valid() stays
+  /// true, and the guest can still access the host memory. Internal (EIO) if another process made
+  /// the VM.
   absl::Status Remove();
 
-  /// The same, and lets go of it in any case, as destroying does. Where removing fails, the
-  /// guest can reach the host memory's addresses as long as the VM lives, whatever they are
-  /// used for: Remove() before they are unmapped, and look.
+  /// Removes the memslot, and gives up the object's ownership even if that fails; destroying does
+  /// the same. After a failure, the guest can access the addresses of the host memory as long as
+  /// the VM lives, even if the process uses them for something else. Before you unmap them, call
+  /// Remove() and check its result.
   void Reset();
 
   /// Lends a range to the guest: makes it private (see Vm::SetPrivate()). With a kPrivate
-  /// guest_memfd the guest finds zeroes there, and the host's half is freed; other kinds
-  /// have one memory for both, whose content stays.
+  /// guest_memfd, the guest finds zeroes there and the call frees the host's half. With other
+  /// kinds, guest and host use the same pages, and their content stays.
   ///
-  /// FailedPrecondition: the slot has no guest_memfd. Unimplemented: the VM has no
-  /// private memory. An error that begins with "lent, but" concerns the freeing alone.
+  /// FailedPrecondition if the slot has no guest_memfd. Unimplemented if the VM has no private
+  /// memory. If the message begins with "lent, but", the range is lent and only freeing the host's
+  /// half failed.
   absl::Status Lend(GuestRange range);
 
-  /// Shares a range with the host again, the other way round. "shared, but": the guest's
-  /// half could not be freed.
+  /// Shares a range with the host again: the reverse of Lend(). If the message begins with "shared,
+  /// but", the range is shared and only freeing the guest's half failed.
   absl::Status Share(GuestRange range);
 
  private:
@@ -90,7 +93,7 @@ class Memslot {
   uint32_t id_ = 0;
   GuestRange range_;
   uint8_t* host_ = nullptr;
-  // The slot's own reference: KVM's memslot holds none.
+  // A reference of the slot's own: KVM's memslot holds none.
   std::optional<GuestMemfd> guest_memfd_;
   ByteOffset guest_memfd_offset_;
 };

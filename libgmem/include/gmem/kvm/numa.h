@@ -9,15 +9,15 @@
 
 namespace gmem::kvm {
 
-/// Where the pages of a file come from; set_mempolicy(2) has the meaning of each.
+/// Where the pages of a file come from; see set_mempolicy(2) for each mode.
 enum class NumaMode {
-  /// From where whoever allocates a page would get its own. No nodes.
+  /// From the nodes that the allocating thread's own policy selects. Needs an empty list of nodes.
   kDefault,
-  /// From the node given, or another if that has none left. One node.
+  /// From the given node, or from another if that node has no memory left. Needs one node.
   kPreferred,
-  /// From the nodes given, or not at all.
+  /// Only from the given nodes.
   kBind,
-  /// From the nodes given, in turns.
+  /// From the given nodes in turn.
   kInterleave,
 };
 
@@ -27,15 +27,15 @@ struct NumaPolicy {
   std::vector<int> nodes;
 };
 
-/// Sets the policy of a range of a file, for whoever allocates its pages: host, guest or
-/// GuestMemfd::Allocate(). Pages that are there stay where they are, so set it first.
-/// Whole pages.
+/// Sets the policy of a range of a file. The policy applies to all pages that host, guest or
+/// GuestMemfd::Allocate() allocate later. Pages that are allocated already stay where they are, so
+/// set the policy first. The range consists of whole pages.
 ///
-/// The file must keep a policy of its own, as memfds and tmpfs do, and guest_memfds that
-/// can be mapped from Linux 6.19 on. Elsewhere mbind(2) would be obeyed by one mapping in
-/// one process only, and not by the guest: Unimplemented (EOPNOTSUPP), so is a host
-/// without NUMA. InvalidArgument: a node that the host doesn't have or this process may
-/// not use, a mode without its nodes; nothing has changed then.
+/// The file must store a policy of its own. memfds and tmpfs files do, and so do guest_memfds that
+/// can be mapped, since Linux 6.19. For other files, mbind(2) would affect only one mapping in one
+/// process, and not the guest: the call is Unimplemented (EOPNOTSUPP), as it is on a host without
+/// NUMA. InvalidArgument, without any change, if a node doesn't exist or this process may not use
+/// it, or if the list of nodes doesn't suit the mode.
 ///
 /// Thread-safe.
 absl::Status SetNumaPolicy(int fd, ByteRange range, const NumaPolicy& policy);

@@ -19,19 +19,18 @@ namespace gmem::kvm {
 
 /// Types of VM for Vm::Create(). On arm64, KVM_VM_TYPE_ARM_IPA_SIZE() makes others.
 inline constexpr uint64_t kDefaultVm = 0;
-/// x86-64: private memory without hardware for it. For tests; kernels with
-/// CONFIG_KVM_SW_PROTECTED_VM have it, Debian's don't.
+/// x86-64: private memory without special hardware, for tests. Needs a kernel with
+/// CONFIG_KVM_SW_PROTECTED_VM; Debian's kernels don't have it.
 inline constexpr uint64_t kSoftwareProtectedVm = 1;
 
-/// Opens KVM's device. NotFound if the host has none, Unimplemented if it speaks another
-/// version of the API than 12, the only one there is. Thread-safe.
+/// Opens KVM's device. NotFound if the host has none, Unimplemented if KVM's API has another
+/// version than 12, the only one that exists. Thread-safe.
 absl::StatusOr<UniqueFd> OpenDevice(const std::string& path = "/dev/kvm");
 
-/// The memory side of a KVM virtual machine. vCPUs and devices are the VMM's business:
-/// fd() is there for that.
+/// The memory side of a KVM virtual machine. The VMM uses fd() for vCPUs and devices.
 ///
-/// KVM serves a VM only in the process that made it: after fork() or exec(), or in a
-/// process that was sent the descriptor, its calls fail with EIO.
+/// KVM serves a VM only in the process that made it. In a child after fork(), after exec(), or in a
+/// process that received the descriptor, the VM's calls fail with EIO.
 ///
 /// Move-only.
 ///
@@ -41,11 +40,11 @@ absl::StatusOr<UniqueFd> OpenDevice(const std::string& path = "/dev/kvm");
 /// Needs exclusive access: moving, destroying.
 class Vm {
  public:
-  /// Creates a VM. @p device_fd is of OpenDevice(), and may be closed afterwards.
+  /// Creates a VM. @p device_fd comes from OpenDevice(); the caller may close it afterwards.
   static absl::StatusOr<Vm> Create(int device_fd, uint64_t type = kDefaultVm);
 
-  /// Takes over a VM that was made elsewhere in this process. Memslot numbers below
-  /// @p first_memslot stay the caller's.
+  /// Takes over a VM that other code of this process made. The library uses no memslot number below
+  /// @p first_memslot; the caller may use those.
   static absl::StatusOr<Vm> Adopt(UniqueFd fd, uint32_t first_memslot = 0);
 
   Vm(Vm&&) noexcept = default;
@@ -55,21 +54,22 @@ class Vm {
   int fd() const;
   const Capabilities& capabilities() const;
 
-  /// Creates a guest_memfd. @p size is a multiple of the page size and not 0, else
-  /// InvalidArgument; Unimplemented (EOPNOTSUPP) if this VM can't have that kind. KVM can't
-  /// make it close-on-exec at once: another thread's fork() and exec() may take it along.
+  /// Creates a guest_memfd. InvalidArgument if @p size is 0 or no multiple of the page size;
+  /// Unimplemented (EOPNOTSUPP) if this VM can't have that kind. The descriptor is close-on-exec,
+  /// but KVM can't set that flag at creation: a fork() and exec() of another thread may leak the
+  /// descriptor to the new program.
   absl::StatusOr<GuestMemfd> CreateGuestMemfd(ByteSize size,
                                               GuestMemfdKind kind = GuestMemfdKind::kShared) const;
 
-  /// Gives the guest memory, under the lowest memslot number that is free. AlreadyExists:
-  /// another slot is in the way. InvalidArgument, OutOfRange: see MemslotOptions.
-  /// ResourceExhausted: KVM has no more slots.
+  /// Gives the guest memory, under the lowest free memslot number. AlreadyExists if another slot
+  /// overlaps. InvalidArgument or OutOfRange if the options break a rule of MemslotOptions.
+  /// ResourceExhausted if the VM has no free memslot number.
   absl::StatusOr<Memslot> AddMemslot(const MemslotOptions& options) const;
 
-  /// Says which side of a range the guest uses: private, which the host can't reach, or
-  /// shared, as all memory is at first. Whole pages; a memslot need not be there yet.
-  /// Nothing changes on an error. See Memslot::Lend() for the same with the freeing of
-  /// memory. Unimplemented: the VM has no private memory.
+  /// Selects the side of a range that the guest uses: private, which the host can't access, or
+  /// shared, which all memory is at first. The range consists of whole pages; no memslot need exist
+  /// there yet. Nothing changes on an error. Memslot::Lend() and Memslot::Share() also free the
+  /// unused side. Unimplemented if the VM has no private memory.
   absl::Status SetPrivate(GuestRange range) const;
   absl::Status SetShared(GuestRange range) const;
 
