@@ -31,15 +31,16 @@ namespace gmem::internal {
 namespace {
 
 absl::Status Malformed(absl::string_view what) {
-  return CheckError(EBADMSG, absl::StrCat("a message of the netlink family gmem ", what,
-                                          ": the module and this library don't fit"));
+  return CheckError(EBADMSG,
+                    absl::StrCat("a message of the netlink family gmem ", what,
+                                 ": the versions of the module and of this library don't match"));
 }
 
 absl::Status Missing(absl::string_view name) {
   return Malformed(absl::StrCat("lacks the attribute ", name));
 }
 
-// The values of one set, one after the other; the first error stays.
+// Reads the values of one set of attributes, one after the other. Keeps the first error.
 class Reader {
  public:
   explicit Reader(const Attributes& attributes) : attributes_(attributes) {}
@@ -49,7 +50,7 @@ class Reader {
   std::string String(uint16_t type, absl::string_view name) {
     return Keep(attributes_.String(type, name));
   }
-  // 0 for an attribute that isn't there.
+  // Returns 0 if the attribute is absent.
   uint32_t OptionalU32(uint16_t type, absl::string_view name) {
     return attributes_.Has(type) ? U32(type, name) : 0;
   }
@@ -80,7 +81,7 @@ EventAccess AccessOfMapFlags(uint32_t flags) {
           .execute = (flags & GMEM_MAP_ALLOW_EXEC) != 0};
 }
 
-// The sets in a row of attributes, of one type or of all.
+// Visits the sets in an array of attributes, of one type or of all types.
 absl::Status ForEachSet(absl::Span<const uint8_t> bytes, std::optional<uint16_t> type,
                         absl::string_view name,
                         absl::FunctionRef<absl::Status(const Attributes&)> visit) {
@@ -106,13 +107,13 @@ absl::Status ForEachMessage(absl::Span<const uint8_t> datagram,
                             absl::FunctionRef<absl::Status(const nlmsghdr&)> visit) {
   while (!datagram.empty()) {
     const auto* const message = reinterpret_cast<const nlmsghdr*>(datagram.data());
-    // mnl_nlmsg_ok() takes the length for a signed number: above 2^31, anything goes.
+    // mnl_nlmsg_ok() takes the length as a signed number, and accepts lengths from 2^31 on.
     if (!mnl_nlmsg_ok(message, static_cast<int>(datagram.size())) ||
         message->nlmsg_len > datagram.size()) {
       return Malformed("is cut off");
     }
     GMEM_RETURN_IF_ERROR(visit(*message));
-    // The last one needs no padding behind it.
+    // The last message needs no padding.
     datagram = datagram.subspan(std::min<size_t>(NLMSG_ALIGN(message->nlmsg_len), datagram.size()));
   }
   return absl::OkStatus();
@@ -197,7 +198,7 @@ absl::Status ParseResult(const nlmsghdr& message, absl::string_view request) {
   int error = 0;
   size_t used = sizeof(error);
   if (message.nlmsg_type == NLMSG_ERROR) {
-    // Of the request, only the header comes back: the socket has NETLINK_CAP_ACK.
+    // The kernel sends only the header of the request back, because the socket has NETLINK_CAP_ACK.
     used = sizeof(nlmsgerr);
     if (size < used) return Malformed("is an error without a number");
   } else if (size < used) {
@@ -339,7 +340,7 @@ absl::StatusOr<Event> ParseEvent(const nlmsghdr& message) {
     event.reason = static_cast<FaultReason>(reader.U32(GMEM_A_EVENT_REASON, "reason"));
   }
   GMEM_RETURN_IF_ERROR(reader.status());
-  // The library's own number for losses.
+  // 0 is the library's own number for losses.
   if (event.type == EventType::kGap) return Malformed("is an event numbered 0");
   return event;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// From netlink messages to what they say. No message is trusted: each function checks
-// lengths and types, and says what is wrong (DataLoss, EBADMSG). Not installed.
+// Parses netlink messages. The functions don't trust a message: each checks lengths and types, and
+// its error (DataLoss, EBADMSG) names the fault. Not installed.
 #ifndef GMEM_MONITOR_MESSAGE_H_
 #define GMEM_MONITOR_MESSAGE_H_
 
@@ -18,12 +18,13 @@
 #include "gmem/device.h"
 #include "gmem/monitor.h"
 
-// Not for the shared library's users to link with.
+// Hidden: users of the shared library can't link with this.
 #pragma GCC visibility push(hidden)
 namespace gmem::internal {
 
-// Calls @visit for each message of a datagram that begins at an address aligned for
-// nlmsghdr; each lies within it, whole. Stops at the first error.
+// Calls @visit for each message of a datagram. The datagram begins at an address aligned for
+// nlmsghdr. @visit gets only messages that lie completely within the datagram. Stops at the first
+// error.
 absl::Status ForEachMessage(absl::Span<const uint8_t> datagram,
                             absl::FunctionRef<absl::Status(const nlmsghdr&)> visit);
 
@@ -32,23 +33,24 @@ class Attributes {
  public:
   static constexpr size_t kMax = 16;
 
-  // Of a message with a generic netlink header. Types above kMax are passed over.
+  // Parses a message with a generic netlink header. Ignores types above kMax.
   static absl::StatusOr<Attributes> OfMessage(const nlmsghdr& message);
-  // Of the @size bytes from @data on.
+  // Parses the @size bytes from @data on.
   static absl::StatusOr<Attributes> OfBytes(const void* data, size_t size);
 
   bool Has(uint16_t type) const { return table_[type] != nullptr; }
 
-  // @name is the one that the specification has, for the error.
+  // @name is the attribute's name in the specification, for the error text.
   absl::StatusOr<uint16_t> U16(uint16_t type, absl::string_view name) const;
   absl::StatusOr<uint32_t> U32(uint16_t type, absl::string_view name) const;
   absl::StatusOr<uint64_t> U64(uint16_t type, absl::string_view name) const;
-  // Ended by NUL.
+  // A string that ends with NUL.
   absl::StatusOr<std::string> String(uint16_t type, absl::string_view name) const;
-  // Each attribute in an array of sets.
+  // Visits each attribute in an array of sets.
   absl::Status ForEachNested(uint16_t type, absl::string_view name,
                              absl::FunctionRef<absl::Status(const Attributes&)> visit) const;
-  // Each set of a type that may come any number of times. Of all other types, the last counts.
+  // Visits each set of a type that may occur several times. For all other types, the last
+  // occurrence counts.
   absl::Status ForEachOfType(uint16_t type, absl::string_view name,
                              absl::FunctionRef<absl::Status(const Attributes&)> visit) const;
 
@@ -57,7 +59,7 @@ class Attributes {
   absl::Span<const uint8_t> bytes_;
 };
 
-// The error that NLMSG_ERROR, or NLMSG_DONE after a dump that failed, carries; OK for 0.
+// Returns the error in NLMSG_ERROR, or in NLMSG_DONE after a failed dump; OK for 0.
 absl::Status ParseResult(const nlmsghdr& message, absl::string_view request);
 
 absl::StatusOr<VmState> ParseVm(const nlmsghdr& message);
@@ -66,22 +68,22 @@ absl::StatusOr<GuestMemoryState> ParseGuestMemory(const nlmsghdr& message);
 absl::StatusOr<DeviceStats> ParseStats(const nlmsghdr& message);
 absl::StatusOr<Event> ParseEvent(const nlmsghdr& message);
 
-// Does nlctrl say that this family is gone?
+// Does nlctrl announce that this family is gone?
 absl::StatusOr<bool> IsEndOfFamily(const nlmsghdr& message, uint16_t family);
 
-// Finds losses in the numbers of events.
+// Finds gaps in the numbers of events.
 class SequenceChecker {
  public:
-  // How many messages are missing before the one numbered @sequence.
+  // Returns how many messages are missing before the one numbered @sequence.
   uint64_t CountLost(uint64_t sequence) {
-    // A lower number can't come, but the kernel is not trusted to count.
+    // A lower number can't come, but don't trust the kernel's count.
     const uint64_t lost = last_ != 0 && sequence > last_ ? sequence - last_ - 1 : 0;
     last_ = sequence;
     return lost;
   }
 
  private:
-  // 0: none has come; which is the first depends on when the socket joined.
+  // 0 before the first message. The first number depends on the time when the socket joined.
   uint64_t last_ = 0;
 };
 

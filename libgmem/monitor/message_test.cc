@@ -31,8 +31,8 @@ using ::testing::HasSubstr;
 
 constexpr uint16_t kFamily = 40;
 
-// A datagram under construction; its memory is as long as it is, so that ASan sees a
-// read beyond the end.
+// A datagram under construction. Its memory is exactly as long as the datagram, so that ASan
+// detects a read beyond the end.
 class Message {
  public:
   explicit Message(uint8_t command, uint16_t type = kFamily) : buffer_(4096) {
@@ -251,7 +251,7 @@ TEST(MonitorMessageTest, WrongTypes) {
   EXPECT_FALSE(ParseVm(AsMessage(empty.bytes())).ok());
 }
 
-// Runs every parser over what a datagram has.
+// Runs every parser over the messages of a datagram.
 void ParseAll(const std::vector<uint8_t>& bytes) {
   ForEachMessage(bytes, [](const nlmsghdr& message) {
     (void)ParseVm(message);
@@ -274,7 +274,7 @@ TEST(MonitorMessageTest, CutOffAnywhere) {
   const std::vector<uint8_t> whole = VmMessage().bytes();
   int nr_accepted = 0;
   for (size_t size = 0; size < whole.size(); ++size) {
-    // As the datagram...
+    // Cut off the datagram...
     const std::vector<uint8_t> cut(whole.begin(), whole.begin() + static_cast<ptrdiff_t>(size));
     int visited = 0;
     const absl::Status status = ForEachMessage(cut, [&](const nlmsghdr&) {
@@ -283,11 +283,11 @@ TEST(MonitorMessageTest, CutOffAnywhere) {
     });
     EXPECT_EQ(status.ok(), size == 0) << size;
     EXPECT_EQ(visited, 0) << size;
-    // ... and with a header that says so.
+    // ... and shorten the length in its header, too.
     if (size < sizeof(nlmsghdr)) continue;
     std::vector<uint8_t> shortened = cut;
     reinterpret_cast<nlmsghdr*>(shortened.data())->nlmsg_len = static_cast<uint32_t>(size);
-    // There may be any number of details, so one that is missing isn't noticed.
+    // There may be any number of details, so the parser can't notice a missing one.
     const auto vm = ParseVm(AsMessage(shortened));
     EXPECT_TRUE(!vm.ok() || vm->details.size() < 2) << size;
     nr_accepted += vm.ok() ? 1 : 0;
@@ -336,7 +336,7 @@ TEST(MonitorMessageTest, SeveralMessagesInOneDatagram) {
   EXPECT_THAT(commands, testing::ElementsAre(GMEM_CMD_VM_GET, GMEM_CMD_EVENT));
 }
 
-// NLMSG_ERROR with its number, and the kernel's words.
+// NLMSG_ERROR with its number and the kernel's text.
 std::vector<uint8_t> ErrorMessage(int error, const char* words) {
   std::vector<uint8_t> buffer(512);
   nlmsghdr* const header = mnl_nlmsg_put_header(buffer.data());
@@ -357,7 +357,7 @@ TEST(MonitorMessageTest, Results) {
   const absl::Status status = ParseResult(AsMessage(ErrorMessage(-ENOENT, "no such VM")), "look");
   EXPECT_EQ(GetErrno(status), ENOENT);
   EXPECT_THAT(std::string(status.message()), HasSubstr("can't look: no such VM: No such file"));
-  // Not what the kernel would send.
+  // The kernel never sends such a number.
   EXPECT_EQ(GetErrno(ParseResult(AsMessage(ErrorMessage(5, nullptr)), "look")), EBADMSG);
   EXPECT_EQ(GetErrno(ParseResult(AsMessage(ErrorMessage(INT32_MIN, nullptr)), "look")), EBADMSG);
 }
@@ -368,7 +368,7 @@ TEST(MonitorMessageTest, LossesShowInNumbers) {
   EXPECT_EQ(checker.CountLost(501), 0U);
   EXPECT_EQ(checker.CountLost(503), 1U);
   EXPECT_EQ(checker.CountLost(603), 99U);
-  // A module that was loaded anew.
+  // The module was unloaded and loaded again.
   EXPECT_EQ(checker.CountLost(1), 0U);
   EXPECT_EQ(checker.CountLost(2), 0U);
 }
@@ -381,7 +381,7 @@ TEST(MonitorMessageTest, EndOfTheFamily) {
   EXPECT_TRUE(is_end(CTRL_CMD_DELFAMILY, GENL_ID_CTRL, kFamily));
   EXPECT_FALSE(is_end(CTRL_CMD_DELFAMILY, GENL_ID_CTRL, kFamily + 1));
   EXPECT_FALSE(is_end(CTRL_CMD_NEWFAMILY, GENL_ID_CTRL, kFamily));
-  // An event, whose commands have other meanings.
+  // An event: its commands have other meanings than nlctrl's.
   EXPECT_FALSE(is_end(CTRL_CMD_DELFAMILY, kFamily, kFamily));
   Message without_family(CTRL_CMD_DELFAMILY, GENL_ID_CTRL);
   EXPECT_EQ(GetErrno(IsEndOfFamily(AsMessage(without_family.bytes()), kFamily).status()), EBADMSG);

@@ -36,9 +36,9 @@ using internal::Attributes;
 using internal::CheckError;
 using internal::ErrnoError;
 
-// The kernel fills up to 32 KiB of a dump into one datagram if the reader has room.
+// The kernel puts up to 32 KiB of a dump into one datagram if the reader has room.
 constexpr size_t kBufferSize = 32 << 10;
-// ReadEvents() stops after the datagram that brings it to this many.
+// ReadEvents() stops after the datagram with which it has this many events.
 constexpr size_t kEventsPerRead = 256;
 
 struct SocketCloser {
@@ -54,15 +54,16 @@ absl::StatusOr<Socket> OpenSocket() {
   if (socket == nullptr || mnl_socket_bind(socket.get(), 0, MNL_SOCKET_AUTOPID) != 0) {
     return ErrnoError(errno, "can't open a netlink socket");
   }
-  // Words beside the errno, and not the whole request. Without them it works, too.
+  // Ask for the kernel's error text, and for replies without a copy of the request. Requests work
+  // without these options, too.
   int on = 1;
   mnl_socket_setsockopt(socket.get(), NETLINK_EXT_ACK, &on, sizeof(on));
   mnl_socket_setsockopt(socket.get(), NETLINK_CAP_ACK, &on, sizeof(on));
   return socket;
 }
 
-// One datagram of the kernel's, or nothing if none is there (with MSG_DONTWAIT).
-// ENOBUFS: the socket had to drop some.
+// Receives one datagram from the kernel. With MSG_DONTWAIT, returns nothing if there is none.
+// ENOBUFS if the socket dropped datagrams.
 absl::StatusOr<std::optional<absl::Span<const uint8_t>>> Receive(const Socket& socket,
                                                                  Buffer& buffer, int flags) {
   while (true) {
@@ -79,7 +80,7 @@ absl::StatusOr<std::optional<absl::Span<const uint8_t>>> Receive(const Socket& s
       if (errno == EAGAIN) return std::nullopt;
       return ErrnoError(errno, "can't receive from the netlink family gmem");
     }
-    // A process may send to a socket, too.
+    // Ignore datagrams that other processes sent.
     if (header.msg_namelen != sizeof(sender) || sender.nl_pid != 0) continue;
     if ((header.msg_flags & MSG_TRUNC) != 0) {
       return CheckError(EBADMSG,
@@ -90,7 +91,7 @@ absl::StatusOr<std::optional<absl::Span<const uint8_t>>> Receive(const Socket& s
   }
 }
 
-// A request; room for one attribute or two.
+// A request, with room for one or two attributes.
 class Request {
  public:
   Request(uint16_t family, uint8_t command, uint16_t flags) {
@@ -126,25 +127,26 @@ class Request {
 
 struct __attribute__((visibility("hidden"))) Monitor::State {
   Socket requests;
-  // Of its own, so that events can't get between the parts of an answer.
+  // A separate socket, so that events don't come between the parts of an answer.
   Socket events;
   uint16_t family = 0;
   uint32_t group = 0;
-  // Of nlctrl, the family of families: which come and go.
+  // The group of nlctrl, the family that announces other families.
   uint32_t notify_group = 0;
   bool gone = false;
   uint32_t sequence = 0;
   internal::SequenceChecker checker;
   Buffer buffer = Buffer(kBufferSize);
 
-  // Sends, and calls @visit for each message of the answer. @what completes "can't ...".
-  // Returns whether the answer is of one time.
+  // Sends a request and calls @visit for each message of the answer. @what completes "can't ...".
+  // Returns whether all objects in the answer existed at the same time.
   absl::StatusOr<bool> Ask(Request& request, absl::string_view what, Visit visit);
-  // Again if the answer isn't of one time, with @restart before.
+  // Repeats Ask() until all objects in the answer existed at the same time. Calls @restart before
+  // each try.
   absl::Status Dump(Request& request, absl::string_view what, absl::FunctionRef<void()> restart,
                     Visit visit);
 
-  // Learns the numbers of a family, and of one group of it.
+  // Finds the numbers of a family and of one of its groups.
   absl::Status Resolve(const char* family_name, absl::string_view group_name, uint16_t& id,
                        uint32_t& group_id);
   absl::Status ResolveAll();
@@ -165,14 +167,14 @@ absl::StatusOr<bool> Monitor::State::Ask(Request& request, absl::string_view wha
   }
   bool done = false;
   bool consistent = true;
-  // What goes wrong with one message must not leave the rest of the answer in the socket.
+  // After an error in one message, go on: no part of the answer may stay in the socket.
   absl::Status result;
   while (!done) {
     auto datagram = Receive(requests, buffer, 0);
     if (!datagram.ok()) return std::move(datagram).status();
     if (!*datagram) continue;
     GMEM_RETURN_IF_ERROR(internal::ForEachMessage(**datagram, [&](const nlmsghdr& message) {
-      // The rest of an answer that an error cut short.
+      // Skip the rest of an earlier answer, which an error cut short.
       if (message.nlmsg_seq != sequence) return absl::OkStatus();
       if ((message.nlmsg_flags & NLM_F_DUMP_INTR) != 0) consistent = false;
       if (message.nlmsg_type == NLMSG_ERROR || message.nlmsg_type == NLMSG_DONE) {
@@ -222,7 +224,9 @@ absl::StatusOr<T> Monitor::State::AskOne(Request request, absl::string_view what
     return absl::OkStatus();
   });
   GMEM_RETURN_IF_ERROR(consistent.status());
-  if (!result) return CheckError(EBADMSG, absl::StrCat("can't ", what, ": no answer came"));
+  if (!result) {
+    return CheckError(EBADMSG, absl::StrCat("can't ", what, ": the kernel sent no answer"));
+  }
   return *std::move(result);
 }
 
@@ -313,11 +317,11 @@ absl::StatusOr<DeviceStats> Monitor::Stats() {
 
 absl::Status Monitor::Subscribe(ByteSize buffer) {
   if (state_->events != nullptr) {
-    return absl::FailedPreconditionError("Subscribe() was called before on this Monitor");
+    return absl::FailedPreconditionError("Subscribe() works only once on a Monitor");
   }
   GMEM_ASSIGN_OR_RETURN(Socket socket, OpenSocket());
-  // The kernel doubles it, for its own needs; who may join may do this, too, unless
-  // CAP_NET_ADMIN was dropped: then the system's limit holds.
+  // The kernel doubles the size for its own overhead. A process that may join the group may also
+  // exceed the system's limit, unless it has dropped CAP_NET_ADMIN; then the limit applies.
   const int size =
       static_cast<int>(std::min<uint64_t>(buffer.value(), std::numeric_limits<int>::max() / 2));
   const int fd = mnl_socket_get_fd(socket.get());
@@ -325,7 +329,7 @@ absl::Status Monitor::Subscribe(ByteSize buffer) {
       setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size)) != 0) {
     return ErrnoError(errno, absl::StrCat("can't give the socket a buffer of ", ToString(buffer)));
   }
-  // Before the group of events: what ends that mustn't be missed.
+  // Join before the group of events, so that the end of the family isn't missed.
   if (mnl_socket_setsockopt(socket.get(), NETLINK_ADD_MEMBERSHIP, &state_->notify_group,
                             sizeof(state_->notify_group)) != 0) {
     return ErrnoError(errno, "can't join the group \"notify\" of the netlink family nlctrl");
@@ -359,7 +363,7 @@ absl::Status Monitor::State::ReadMessage(const nlmsghdr& message, std::vector<Ev
 
 absl::StatusOr<std::vector<Event>> Monitor::ReadEvents() {
   if (state_->events == nullptr) {
-    return absl::FailedPreconditionError("ReadEvents() needs Subscribe() before");
+    return absl::FailedPreconditionError("call Subscribe() before ReadEvents()");
   }
   std::vector<Event> result;
   while (result.size() < kEventsPerRead && !state_->gone) {
@@ -376,14 +380,15 @@ absl::StatusOr<std::vector<Event>> Monitor::ReadEvents() {
       });
     }
     if (!status.ok()) {
-      // What was read before isn't lost for that: the gap in the numbers will show what is.
+      // Return the events that were read before the error. The gap in the numbers shows later how
+      // many are lost.
       if (result.empty()) return status;
       break;
     }
   }
   if (state_->gone && result.empty()) {
-    return CheckError(
-        ESHUTDOWN, "the module gmem was unloaded, so no more events come: Open() a Monitor anew");
+    return CheckError(ESHUTDOWN,
+                      "the module gmem was unloaded, so no more events come: Open() a new Monitor");
   }
   return result;
 }

@@ -40,7 +40,7 @@ class MonitorTest : public ModuleTest {
     return *std::move(monitor);
   }
 
-  // What comes until nothing has come for 200 ms.
+  // Reads events until none has come for 200 ms.
   static std::vector<Event> ReadAll(Monitor& monitor) {
     std::vector<Event> result;
     pollfd poll_fd = {.fd = monitor.fd(), .events = POLLIN, .revents = 0};
@@ -135,9 +135,9 @@ TEST_F(MonitorTest, NothingOfThatNumber) {
   EXPECT_THAT(monitor.FindVm(123456), FailsWith(ENOENT, "describe VM 123456: no such VM"));
   EXPECT_THAT(monitor.Bindings(123456), FailsWith(ENOENT, "VM 123456"));
   EXPECT_THAT(monitor.FindGuestMemory(~uint64_t{0}), FailsWith(ENOENT, "no such guestmem"));
-  // 0 is the number of none.
+  // 0 is no object's number.
   EXPECT_FALSE(monitor.FindVm(0).ok());
-  // The socket goes on working.
+  // The socket still works.
   EXPECT_THAT(monitor.Vms(), IsOk());
 }
 
@@ -180,7 +180,7 @@ TEST_F(MonitorTest, ListsUnderChangeAreOfOneTime) {
   });
   for (int i = 0; i < 20; ++i) {
     const auto bindings = monitor.Bindings();
-    // Either a whole list or word that there was none.
+    // The list is either complete, or the call fails.
     if (bindings.ok()) {
       EXPECT_GE(bindings->size(), 1000U);
       EXPECT_LE(bindings->size(), 1001U);
@@ -244,11 +244,11 @@ TEST_F(MonitorTest, Events) {
 
 TEST_F(MonitorTest, FullSocketIsReported) {
   Monitor monitor = Open();
-  // The least that the kernel gives.
+  // The kernel gives no smaller buffer.
   ASSERT_THAT(monitor.Subscribe(KiB(1)), IsOk());
   const GuestMemory memory = NewMemory(kPage);
   const Vm vm = NewVm();
-  // Each pair in a message of its own; the module sends some every 10 ms.
+  // The module sends pending events every 10 ms, so each pair is in a message of its own.
   for (int i = 0; i < 600; ++i) {
     ASSERT_THAT(vm.Map(memory, {.size = kPage}), IsOk());
     ASSERT_THAT(vm.Unmap({GuestAddress(0), kPage}), IsOk());
@@ -256,7 +256,7 @@ TEST_F(MonitorTest, FullSocketIsReported) {
   }
   std::vector<Event> events = ReadAll(monitor);
   EXPECT_THAT(Types(events), testing::Contains(EventType::kGap));
-  // The next message tells how many.
+  // The next message shows how many are lost.
   ASSERT_THAT(vm.Map(memory, {.size = kPage}), IsOk());
   const std::vector<Event> more = ReadAll(monitor);
   events.insert(events.end(), more.begin(), more.end());
@@ -276,15 +276,15 @@ TEST_F(MonitorTest, FullSocketIsReported) {
   EXPECT_GT(lost, 0U);
 }
 
-// Not a MonitorTest, which has the device open.
+// Not a MonitorTest, because that fixture keeps the device open.
 TEST(MonitorReloadTest, SaysThatTheModuleWasUnloaded) {
-  // Where selftests/runner/run puts it.
+  // selftests/runner/run puts the module there.
   const UniqueFd file(open("/modules/gmem.ko", O_RDONLY | O_CLOEXEC));
   ASSERT_TRUE(file);
   auto monitor = Monitor::Open();
   ASSERT_THAT(monitor, IsOk());
   ASSERT_THAT(monitor->Subscribe(), IsOk());
-  // A VM goes with its last descriptor: before the events are sent that are collected.
+  // The VM ends with its last descriptor, before the module has sent the events.
   { const auto vm = Device::Open()->CreateVm({}); }
   int error = EAGAIN;
   for (int i = 0; i < 1000 && error != 0; ++i) {
@@ -296,13 +296,13 @@ TEST(MonitorReloadTest, SaysThatTheModuleWasUnloaded) {
 
   pollfd poll_fd = {.fd = monitor->fd(), .events = POLLIN, .revents = 0};
   ASSERT_EQ(poll(&poll_fd, 1, 1000), 1);
-  // What came before isn't lost.
+  // Events from before the unload aren't lost.
   const auto events = monitor->ReadEvents();
   ASSERT_THAT(events, IsOk());
   ASSERT_FALSE(events->empty());
   EXPECT_EQ(events->front().type, EventType::kVmCreated);
   for (int i = 0; i < 2; ++i) {
-    EXPECT_THAT(monitor->ReadEvents(), FailsWith(ESHUTDOWN, "Open() a Monitor anew"));
+    EXPECT_THAT(monitor->ReadEvents(), FailsWith(ESHUTDOWN, "Open() a new Monitor"));
   }
   auto anew = Monitor::Open();
   ASSERT_THAT(anew, IsOk());
@@ -313,7 +313,7 @@ TEST(MonitorReloadTest, SaysThatTheModuleWasUnloaded) {
 TEST_F(MonitorTest, NeedsRights) {
   const pid_t child = fork();
   if (child == 0) {
-    // _exit: the parent's fixture isn't the child's to tear down.
+    // _exit(): the child must not tear down the parent's fixture.
     if (setuid(65534) != 0) _exit(2);
     auto monitor = Monitor::Open();
     if (!monitor.ok()) _exit(3);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The names of numbers, as Documentation/netlink/specs/gmem.yaml has them.
+// The names of numbers, as in Documentation/netlink/specs/gmem.yaml.
 #include "absl/strings/string_view.h"
 #include "gmem/monitor.h"
 #include "gmem/vm.h"

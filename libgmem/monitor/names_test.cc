@@ -11,8 +11,8 @@
 namespace gmem {
 namespace {
 
-// The names of the numbers from @p first to @p last; fails if one is missing, or if there is
-// one behind them.
+// Returns the names of the numbers from @p first to @p last. Fails if one has no name, or if the
+// number after @p last has one.
 template <typename Enum>
 std::set<std::string> NamesOf(Enum first, Enum last) {
   std::set<std::string> names;
