@@ -19,7 +19,7 @@
 namespace gmem::internal {
 namespace {
 
-// The fake behind each descriptor that is one.
+// The fake KVM of each descriptor that NewVm() returned.
 std::map<int, FakeKvm*>& Fakes() {
   static std::map<int, FakeKvm*> fakes;
   return fakes;
@@ -55,7 +55,7 @@ int FakeKvm::CreateGuestMemfd(const kvm_create_guest_memfd& create) {
   last_create_ = create;
   const UniqueFd fd(memfd_create("[kvm-gmem]", 0));
   if (ftruncate(fd.get(), static_cast<off_t>(create.size)) != 0) return -errno;
-  // As KVM does it: not close-on-exec.
+  // Not close-on-exec, as in KVM.
   return fcntl(fd.get(), F_DUPFD, 0);
 }
 
@@ -70,7 +70,7 @@ int FakeKvm::SetRegion(const kvm_userspace_memory_region2& region) {
   return 0;
 }
 
-// NOLINTNEXTLINE(google-runtime-int): as ioctl() has it.
+// NOLINTNEXTLINE(google-runtime-int): as in ioctl().
 int FakeKvm::Call(unsigned long request, void* argument) {
   requests_.push_back(request);
   if (const auto failure = failures_.find(request); failure != failures_.end()) {
@@ -105,7 +105,7 @@ int FakeKvm::Call(unsigned long request, void* argument) {
 
 }  // namespace gmem::internal
 
-// In place of the C library's. NOLINTNEXTLINE(google-runtime-int)
+// Replaces the C library's function. NOLINTNEXTLINE(google-runtime-int)
 extern "C" int ioctl(int fd, unsigned long request, ...) noexcept {
   va_list args;
   va_start(args, request);

@@ -10,16 +10,16 @@
 #include "gmem/unique_fd.h"
 #include "kvm/abi.h"
 
-// Not for the shared library's users to link with.
+// Hidden: users of the shared library can't link with this.
 #pragma GCC visibility push(hidden)
 namespace gmem::internal {
 
-// Answers ioctl() on the descriptors that NewVm() gave, and keeps what it was told. A
-// test program has an ioctl() of its own for that, which hands all others to the kernel.
-// A guest_memfd is a memfd. Thread-compatible.
+// Answers ioctl() on the descriptors that NewVm() returned, and records the arguments. The test
+// program's ioctl() calls this class, and passes all other descriptors to the kernel. A guest_memfd
+// is a memfd here. Thread-compatible.
 class FakeKvm {
  public:
-  // A KVM as in Linux 6.18, in a VM without private memory.
+  // Acts as KVM of Linux 6.18, for a VM without private memory.
   FakeKvm();
   ~FakeKvm();
   FakeKvm(const FakeKvm&) = delete;
@@ -28,17 +28,17 @@ class FakeKvm {
   UniqueFd NewVm();
 
   void SetCapability(int capability, int value) { capabilities_[capability] = value; }
-  // Let the next such call fail.
+  // Makes the next such call fail.
   void FailNext(unsigned long request, int error) { failures_[request] = error; }
 
-  // By number.
+  // By memslot number.
   const std::map<uint32_t, kvm_userspace_memory_region2>& memslots() const { return memslots_; }
   const std::vector<kvm_memory_attributes>& attributes() const { return attributes_; }
   const kvm_create_guest_memfd& last_create() const { return last_create_; }
-  // The calls that came, in their order.
+  // The calls so far, in order.
   const std::vector<unsigned long>& requests() const { return requests_; }
 
-  // What ioctl() returns: 0 or more, or -errno.
+  // The result of ioctl(): 0 or more, or -errno.
   int Call(unsigned long request, void* argument);
 
  private:

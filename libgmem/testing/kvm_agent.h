@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A KVM guest that does as it is told: read, write or run code at an address.
+ * A KVM guest that executes commands: read, write or run code at an address.
  *
- * It runs without paging, so guest addresses, of up to 4 GiB, are what they are. Its
- * few instructions ask a port of its machine for a command, and report there; the
- * functions below answer. One memslot at guest address 0 is all its memory.
+ * The guest runs without paging, so its addresses, up to 4 GiB, are physical ones. Its few
+ * instructions read a command from a port of the machine, and report there; the functions below
+ * answer. One memslot at guest address 0 is all its memory.
  *
- * C and C++. Not thread-safe: one thread at a time may use an agent.
+ * Usable from C and C++. Not thread-safe: only one thread at a time may use an agent.
  */
 #ifndef GMEM_TESTING_KVM_AGENT_H_
 #define GMEM_TESTING_KVM_AGENT_H_
@@ -25,11 +25,11 @@
 enum kvm_agent_command {
   KVM_AGENT_READ = 0,
   KVM_AGENT_WRITE = 1,
-  /* Count up the 32-bit word at the address until the word behind it isn't 0. */
+  /* Increment the 32-bit word at the address until the next word isn't 0. */
   KVM_AGENT_SPIN = 2,
-  /* Jump there. The code comes back to the agent, with what it is to report. */
+  /* Jump to the address. The code returns to the agent with the value to report. */
   KVM_AGENT_EXEC = 3,
-  /* Write a byte to the address and to others behind it, a stride apart. */
+  /* Write a byte to the address, and to further addresses, a stride apart. */
   KVM_AGENT_TOUCH = 4,
 };
 
@@ -44,12 +44,12 @@ struct kvm_agent {
 
 /*
  * Each architecture defines:
- * - kvm_agent_code, the agent; and kvm_agent_answer, code for KVM_AGENT_EXEC that
- *   reports KVM_AGENT_ANSWER
- * - kvm_agent_reset(): make the vCPU begin anew at the agent's first instruction
- * - kvm_agent_set_up_machine(): the rest of the machine, for agent->vcpu
- * - kvm_agent_port(): where the guest that came to the port reads its answer, or has
- *   left its report; NULL if it stopped for something else
+ * - kvm_agent_code, the agent's code, and kvm_agent_answer, code for KVM_AGENT_EXEC that reports
+ *   KVM_AGENT_ANSWER
+ * - kvm_agent_reset(): restarts the vCPU at the agent's first instruction
+ * - kvm_agent_set_up_machine(): sets up the rest of the machine for agent->vcpu
+ * - kvm_agent_port(): returns the place for the answer if the guest reads the port, or the place of
+ *   the report if the guest writes it; NULL if the vCPU stopped for another reason
  */
 #define KVM_AGENT_ANSWER 0x5a
 
@@ -78,7 +78,7 @@ static inline int kvm_agent_set_slot(struct kvm_agent* agent, uint32_t slot, uin
   return ioctl(agent->vm, KVM_SET_USER_MEMORY_REGION, &region) ? -errno : 0;
 }
 
-/* For agent->vcpu, which runs the agent's code then. */
+/* Sets up agent->vcpu, so that it runs the agent's code. */
 static inline int kvm_agent_set_up_vcpu(struct kvm_agent* agent) {
   int size = ioctl(agent->kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
   int err;
@@ -93,9 +93,9 @@ static inline int kvm_agent_set_up_vcpu(struct kvm_agent* agent) {
 }
 
 /*
- * Create a guest with @size bytes at @memory as its memory from address 0. The
- * caller puts kvm_agent_code at guest address @code before the first command.
- * 0 or -errno; kvm_agent_close() in either case.
+ * Creates a guest whose memory from address 0 on is the @size bytes at @memory. Before the first
+ * command, the caller copies kvm_agent_code to guest address @code. Returns 0 or -errno; call
+ * kvm_agent_close() in either case.
  */
 static inline int kvm_agent_open(struct kvm_agent* agent, void* memory, uint64_t size,
                                  uint32_t code, bool irqchip) {
@@ -118,9 +118,9 @@ static inline int kvm_agent_open(struct kvm_agent* agent, void* memory, uint64_t
 }
 
 /*
- * Run until the guest reports; what it asks the port for comes from @words.
- * -EFAULT: it touched what isn't there; -EIO: another exit, see exit_reason; else
- * what KVM_RUN says.
+ * Runs the guest until it reports; the guest's reads of the port get @words, one after the other.
+ * Returns -EFAULT if the guest touched memory that isn't there, -EIO for another exit (see
+ * exit_reason), -EPROTO if the guest reads more words, else the errno of KVM_RUN.
  */
 static inline int kvm_agent_run(struct kvm_agent* agent, const uint32_t* words, int nr_words,
                                 uint8_t* report) {
@@ -144,7 +144,7 @@ static inline int kvm_agent_run(struct kvm_agent* agent, const uint32_t* words, 
   }
 }
 
-/* Go on after an error, at the instruction that met it. */
+/* Continues after an error, at the instruction that failed. */
 static inline int kvm_agent_resume(struct kvm_agent* agent, uint8_t* report) {
   return kvm_agent_run(agent, NULL, 0, report);
 }

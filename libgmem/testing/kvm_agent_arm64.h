@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The agent on arm64: code for EL1 with the MMU off, whose port is an address far
- * behind all memory. KVM runs it without an interrupt controller: with one, nothing
- * would be different. Only kvm_agent.h includes this.
+ * The agent on arm64: code for EL1 with the MMU off. Its port is an address far above all memory.
+ * KVM runs it without an interrupt controller, because one would change nothing. Only kvm_agent.h
+ * includes this.
  */
 #ifndef GMEM_TESTING_KVM_AGENT_ARM64_H_
 #define GMEM_TESTING_KVM_AGENT_ARM64_H_

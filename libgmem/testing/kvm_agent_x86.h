@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The agent on x86: 32-bit code, whose port is read with IN and written with OUT.
- * Only kvm_agent.h includes this.
+ * The agent on x86: 32-bit code, which reads the port with IN and writes it with OUT. Only
+ * kvm_agent.h includes this.
  */
 #ifndef GMEM_TESTING_KVM_AGENT_X86_H_
 #define GMEM_TESTING_KVM_AGENT_X86_H_
@@ -54,7 +54,7 @@ static inline int kvm_agent_reset(struct kvm_agent* agent) {
   memset(&regs, 0, sizeof(regs));
   regs.rip = agent->code;
   regs.rbp = agent->code + 0x20;
-  /* With an interrupt controller, be interruptible, as real guests are. */
+  /* With an interrupt controller, let interrupts come, as real guests do. */
   regs.rflags = agent->irqchip ? 0x202 : 0x2;
   return ioctl(agent->vcpu, KVM_SET_REGS, &regs) ? -errno : 0;
 }

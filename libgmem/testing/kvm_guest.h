@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A real KVM guest on command, in a kvm::Vm. Not installed.
+// A real KVM guest in a kvm::Vm, which executes a test's commands. Not installed.
 #ifndef GMEM_TESTING_KVM_GUEST_H_
 #define GMEM_TESTING_KVM_GUEST_H_
 
@@ -30,9 +30,9 @@
 
 namespace gmem::kvm {
 
-// What became of an access of the guest's.
+// The result of a guest's access.
 struct GuestAccess {
-  // 0, or KVM_RUN's errno; EIO for an exit as MMIO.
+  // 0, or KVM_RUN's errno; EIO for an MMIO exit.
   int error = 0;
   uint8_t value = 0;
   std::optional<MemoryFault> fault;
@@ -40,13 +40,13 @@ struct GuestAccess {
   bool ok() const { return error == 0; }
 };
 
-// The guest's first page is its code, in a memslot of its own; the rest of its first
-// 4 GiB is for the test to fill.
+// The guest's first page is its code, in a memslot of its own. The test fills the rest of the
+// guest's first 4 GiB.
 class KvmGuest {
  public:
   static constexpr uint64_t kPage = 4096;
 
-  // With @irqchip, KVM has the interrupt controller, and the guest takes interrupts.
+  // With @irqchip, KVM emulates the interrupt controller, and the guest takes interrupts.
   static absl::StatusOr<std::unique_ptr<KvmGuest>> Create(uint64_t type = kDefaultVm,
                                                           bool irqchip = false) {
     auto device = OpenDevice();
@@ -69,7 +69,7 @@ class KvmGuest {
   GuestAccess Write(uint64_t address, uint8_t value) {
     return Command(KVM_AGENT_WRITE, address, value);
   }
-  // Goes on after an access that failed with EFAULT.
+  // Repeats an access that failed with EFAULT.
   GuestAccess Resume() {
     GuestAccess access;
     return Finish(kvm_agent_resume(&agent_, &access.value), access);
@@ -100,7 +100,7 @@ class KvmGuest {
   }
 
   GuestAccess Command(enum kvm_agent_command command, uint64_t address, uint8_t value) {
-    // What the guest was at is off: finish an exit that KVM wants finished, begin anew.
+    // Abandon the failed access: complete the exit if KVM requires that, then restart the agent.
     if (failed_) {
       if (agent_.exit_reason == KVM_EXIT_MMIO) kvm_agent_resume(&agent_, nullptr);
       kvm_agent_reset(&agent_);

@@ -27,7 +27,8 @@ thread_local sigjmp_buf touch_env;
 
 void OnSignal(int) { siglongjmp(touch_env, 1); }
 
-// Run @touch; false if it raised SIGBUS or SIGSEGV. No destructors may be in its way.
+// Runs @touch; false if @touch raised SIGBUS or SIGSEGV. Signals skip the destructors of @touch, so
+// it must not need any.
 template <typename Touch>
 bool Survives(Touch touch) {
   struct sigaction action = {};
@@ -71,7 +72,7 @@ void ModuleTest::SetUp() {
 
 void ModuleTest::TearDown() {
   if (!device_) return;
-  // What ends in the background gets a second.
+  // Work in the background gets a second to finish.
   for (int i = 0; i < 100 && !SameObjects(before_, GetStats(*device_)); ++i) {
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }

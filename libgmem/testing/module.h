@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// For tests that need /dev/gmem: they fail where it isn't. Not installed.
+// For tests that need /dev/gmem: they fail without it. Not installed.
 #ifndef GMEM_TESTING_MODULE_H_
 #define GMEM_TESTING_MODULE_H_
 
@@ -22,8 +22,8 @@ namespace gmem::doubles {
 
 constexpr ByteSize kPage = KiB(4);
 
-// The device open, and as many VMs, guestmems, bindings and lent pages after each test
-// as before.
+// Opens the device. After each test, checks that as many VMs, guestmems, bindings and lent pages
+// exist as before it.
 class ModuleTest : public ::testing::Test {
  protected:
   void SetUp() override;
@@ -38,15 +38,15 @@ class ModuleTest : public ::testing::Test {
   DeviceStats before_;
 };
 
-// The byte there, or nothing if reading raised SIGBUS.
+// Reads the byte; nothing if that raised SIGBUS.
 std::optional<uint8_t> Peek(const void* address);
-// Was the byte written? No if that raised SIGBUS or SIGSEGV.
+// Writes the byte; false if that raised SIGBUS or SIGSEGV.
 bool Poke(void* address, uint8_t value);
 
-// The guest of a VM with the mock provider. 0 or an errno, EFAULT where the access is
-// refused.
+// Writes as the guest of a VM with the mock provider. Returns 0 or an errno; EFAULT if the access
+// is refused.
 int MockWrite(const Vm& vm, GuestAddress address, uint8_t value);
-// Let the mock refuse the next times it is to take a page back.
+// Makes the mock refuse the next @times requests to take a page back.
 void MockFailReclaims(const Vm& vm, uint32_t times);
 
 // Matches a Status or a StatusOr with that errno, whose message contains that text.
