@@ -34,7 +34,7 @@ namespace {
 using internal::CheckError;
 using internal::ErrnoError;
 
-// How long to wait before the next try to connect.
+// The pause between two tries to connect.
 constexpr absl::Duration kConnectPause = absl::Milliseconds(10);
 
 using Control = std::array<char, CMSG_SPACE(kMaxFds * sizeof(int))>;
@@ -53,12 +53,12 @@ absl::Status CheckUnixStream(int fd) {
   int type = 0;
   socklen_t size = sizeof(domain);
   if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) != 0) {
-    return ErrnoError(errno, absl::StrCat("descriptor ", fd, " is no socket"));
+    return ErrnoError(errno, absl::StrCat("descriptor ", fd, " is not a socket"));
   }
   size = sizeof(type);
   if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) != 0 || domain != AF_UNIX ||
       type != SOCK_STREAM) {
-    return CheckError(EINVAL, absl::StrCat("descriptor ", fd, " is no Unix stream socket"));
+    return CheckError(EINVAL, absl::StrCat("descriptor ", fd, " is not a Unix stream socket"));
   }
   return absl::OkStatus();
 }
@@ -76,8 +76,8 @@ absl::StatusOr<sockaddr_un> AddressOf(const std::string& path) {
   address.sun_family = AF_UNIX;
   if (path.empty() || path.size() >= sizeof(address.sun_path) ||
       path.find('\0') != std::string::npos) {
-    return CheckError(EINVAL, absl::StrCat("\"", path, "\" is no path for a socket: 1 to ",
-                                           sizeof(address.sun_path) - 1, " bytes are"));
+    return CheckError(EINVAL, absl::StrCat("\"", path, "\" can't be a socket's path: use 1 to ",
+                                           sizeof(address.sun_path) - 1, " bytes"));
   }
   path.copy(address.sun_path, path.size());
   return address;
@@ -89,7 +89,7 @@ absl::StatusOr<UniqueFd> NewSocket() {
   return socket;
 }
 
-// sockaddr_un is one of sockaddr's kinds, as the system has them.
+// The system's calls take a sockaddr_un as a sockaddr.
 const sockaddr* Generic(const sockaddr_un& address) {
   return reinterpret_cast<const sockaddr*>(&address);
 }
@@ -98,7 +98,7 @@ int ConnectTo(int fd, const sockaddr_un& address) {
   return connect(fd, Generic(address), sizeof(address)) == 0 ? 0 : errno;
 }
 
-// Takes the descriptors that came with what @header describes into @fds.
+// Moves the descriptors in @header's control data into @fds.
 void TakeFds(msghdr& header, FdList& fds) {
   for (cmsghdr* cmsg = CMSG_FIRSTHDR(&header); cmsg != nullptr; cmsg = CMSG_NXTHDR(&header, cmsg)) {
     if (cmsg->cmsg_level != SOL_SOCKET || cmsg->cmsg_type != SCM_RIGHTS) continue;
@@ -111,8 +111,8 @@ void TakeFds(msghdr& header, FdList& fds) {
   }
 }
 
-// The number of bytes, 0 if there are none now. Descriptors go into @fds, if that isn't
-// null; what has no place is never received.
+// Returns the number of received bytes; 0 if none is there now. Moves descriptors into @fds, if
+// that isn't null. The kernel drops descriptors for which the buffer has no room.
 absl::StatusOr<size_t> ReceiveSome(int socket, absl::Span<uint8_t> into, FdList* fds) {
   alignas(cmsghdr) Control control;
   iovec iov = {.iov_base = into.data(), .iov_len = into.size()};
@@ -133,9 +133,9 @@ absl::StatusOr<size_t> ReceiveSome(int socket, absl::Span<uint8_t> into, FdList*
   }
   if (fds != nullptr) TakeFds(header, *fds);
   if ((header.msg_flags & MSG_CTRUNC) != 0) {
-    return CheckError(EBADMSG, fds != nullptr
-                                   ? absl::StrCat("more than ", kMaxFds, " descriptors at once")
-                                   : "descriptors in the middle of a message");
+    return CheckError(EBADMSG, fds != nullptr ? absl::StrCat("more than ", kMaxFds,
+                                                             " descriptors came with one message")
+                                              : "descriptors came in the middle of a message");
   }
   if (got == 0) return PeerGone();
   return static_cast<size_t>(got);
@@ -190,7 +190,7 @@ absl::StatusOr<bool> Connection::Send(uint32_t request, uint32_t flags,
       .request = request, .flags = flags, .size = static_cast<uint32_t>(payload.size())};
   std::array<iovec, 2> iov = {
       iovec{.iov_base = &start, .iov_len = sizeof(start)},
-      // sendmsg() only reads it.
+      // sendmsg() only reads the payload.
       iovec{.iov_base = const_cast<uint8_t*>(payload.data()), .iov_len = payload.size()}};
   alignas(cmsghdr) Control control = {};
   msghdr header = {};
@@ -287,7 +287,8 @@ absl::StatusOr<Listener> Listener::Create(const std::string& path) {
   GMEM_ASSIGN_OR_RETURN(UniqueFd socket, NewSocket());
   int error = bind(socket.get(), Generic(address), sizeof(address)) == 0 ? 0 : errno;
   if (error == EADDRINUSE) {
-    // Left over, if it is a socket and nobody answers. Nobody answers at a file, either.
+    // If the path is a socket and nobody answers there, a program that has ended left it behind.
+    // Don't remove a file of another kind: nobody answers there, either.
     struct stat state = {};
     GMEM_ASSIGN_OR_RETURN(const UniqueFd probe, NewSocket());
     if (lstat(path.c_str(), &state) == 0 && S_ISSOCK(state.st_mode) &&
@@ -309,7 +310,8 @@ absl::StatusOr<Listener> Listener::Adopt(UniqueFd socket) {
   int listens = 0;
   socklen_t size = sizeof(listens);
   if (getsockopt(socket.get(), SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) != 0 || listens == 0) {
-    return CheckError(EINVAL, absl::StrCat("descriptor ", socket.get(), " doesn't listen"));
+    return CheckError(EINVAL,
+                      absl::StrCat("descriptor ", socket.get(), " is not a listening socket"));
   }
   return Listener(std::move(socket), {});
 }
@@ -334,7 +336,7 @@ absl::StatusOr<std::optional<Connection>> Listener::Accept() const {
     UniqueFd socket(accept4(fd(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (!socket) {
       if (IsFull(errno)) return std::nullopt;
-      // The peer was gone before we came.
+      // The peer closed its end before accept().
       if (errno == EINTR || errno == ECONNABORTED) continue;
       return ErrnoError(errno, "can't accept a connection");
     }

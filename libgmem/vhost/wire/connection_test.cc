@@ -34,7 +34,7 @@ namespace {
 
 using doubles::CountOpenFds;
 
-// All of it has room.
+// Sends all bytes: the socket has room for them.
 void SendRaw(int socket, absl::Span<const uint8_t> bytes, absl::Span<const int> fds = {}) {
   ASSERT_EQ(doubles::SendRaw(socket, bytes, fds), static_cast<ssize_t>(bytes.size()));
 }
@@ -101,7 +101,7 @@ TEST_F(ConnectionTest, MessagesDontRunIntoEachOther) {
   EXPECT_FALSE(*connection_.Receive(message_));
 }
 
-// A message may come in pieces, wherever they are cut.
+// A message may come in pieces, cut at any byte.
 TEST_F(ConnectionTest, EveryCutIsWholeInTheEnd) {
   const uint64_t number = 42;
   const UniqueFd event(eventfd(0, EFD_CLOEXEC));
@@ -186,7 +186,7 @@ TEST_F(ConnectionTest, APeerThatDoesntReadDoesntBlock) {
     sent_messages++;
     ASSERT_LT(sent_messages, 100000U);
   }
-  // Once it reads, all that counted as sent arrives.
+  // When the peer reads again, every message that counted as sent arrives.
   auto other = Connection::Adopt(std::move(peer_));
   ASSERT_TRUE(other.ok());
   size_t received_messages = 0;
@@ -204,7 +204,7 @@ TEST_F(ConnectionTest, APeerThatDoesntReadDoesntBlock) {
   EXPECT_EQ(received_messages, sent_messages);
 }
 
-// A socket that takes part of a message: made with a buffer smaller than one.
+// A socket that takes only part of a message, because its buffer is smaller than one.
 TEST_F(ConnectionTest, TheRestOfAMessageFollows) {
   auto other = Connection::Adopt(std::move(peer_));
   ASSERT_TRUE(other.ok());
@@ -287,7 +287,7 @@ TEST_F(ListenerTest, ReplacesWhatNobodyListensOn) {
   auto first = Listener::Create(path_);
   ASSERT_TRUE(first.ok());
   EXPECT_EQ(GetErrno(Listener::Create(path_).status()), EADDRINUSE);
-  // As a program that was killed leaves it: the path without the socket.
+  // The state after a killed program: the path exists, but nobody listens.
   const std::string kept = path_ + ".kept";
   std::filesystem::rename(path_, kept);
   { auto moved = std::move(*first); }

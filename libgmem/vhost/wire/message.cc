@@ -19,8 +19,8 @@ template <typename Payload>
 inline constexpr uint16_t kSize = sizeof(Payload);
 inline constexpr uint16_t kU64 = 8;
 
-// One line each: what is sent, what comes back. A request without a reply of its own is
-// acknowledged at most.
+// One line per request: its payload and its reply. The receiver at most acknowledges a request
+// without a reply of its own.
 constexpr Format Request(absl::string_view name, uint16_t size = 0, uint8_t min_fds = 0,
                          uint8_t max_fds = 0) {
   return {.name = name, .min_size = size, .max_size = size, .min_fds = min_fds, .max_fds = max_fds};
@@ -53,7 +53,7 @@ constexpr Format WithReplySizes(Format format, uint16_t min_size, uint16_t max_s
 constexpr uint16_t kConfigHeader = offsetof(ConfigSpace, bytes);
 constexpr uint16_t kTableHeader = offsetof(MemoryTable, regions);
 
-// In the order of the numbers; one without a name is none.
+// In the order of the numbers. An entry without a name is no request.
 constexpr Format kFrontendFormats[] = {
     {},
     Ask("GET_FEATURES", 0, kU64),
@@ -61,7 +61,7 @@ constexpr Format kFrontendFormats[] = {
     Request("SET_OWNER"),
     Request("RESET_OWNER"),
     WithSizes(Request("SET_MEM_TABLE", 0, 0, kMaxTableRegions), kTableHeader, kSize<MemoryTable>),
-    // Its reply is empty by the specification; libvhost-user's is a u64, and rust-vmm's the
+    // By the specification the reply is empty. libvhost-user sends a u64, and rust-vmm the
     // request's payload.
     WithReplySizes(Request("SET_LOG_BASE", kSize<LogArea>, 1, 1), 0, kSize<LogArea>),
     Request("SET_LOG_FD", 0, 0, 1),
@@ -97,7 +97,7 @@ constexpr Format kFrontendFormats[] = {
     Request("RESET_DEVICE"),
     Request("VRING_KICK", kSize<VringState>),
     Ask("GET_MAX_MEM_SLOTS", 0, kU64),
-    // In the shape of a u64, see CheckRegion().
+    // May also have the form of a u64: see CheckRegion().
     WithSizes(Request("ADD_MEM_REG", 0, 0, 1), kU64, kSize<SingleMemoryRegion>),
     // Older front-ends send the region's descriptor again.
     Request("REM_MEM_REG", kSize<SingleMemoryRegion>, 0, 1),
@@ -146,7 +146,7 @@ absl::Status CheckHeader(const Message& message, const Format* format) {
   if ((header.flags & kVersionMask) != kVersion || message.is_reply()) {
     return internal::CheckError(
         EINVAL, absl::StrCat("request ", header.request, " has the flags 0x",
-                             absl::Hex(header.flags), ": version 1 and no reply are due"));
+                             absl::Hex(header.flags), ": a request has version 1 and is no reply"));
   }
   if (format == nullptr) {
     return internal::CheckError(EOPNOTSUPP, absl::StrCat("there is no request ", header.request));
@@ -166,8 +166,9 @@ absl::Status CheckHeader(const Message& message, const Format* format) {
 absl::Status CheckMemoryTable(const Message& message, const Format& format) {
   const auto table = FromBytes<MemoryTable>(message.bytes());
   if (table.nr_regions > kMaxTableRegions || message.header.size != WireSize(table)) {
-    return Bad(format, absl::StrCat(message.header.size, " bytes aren't ", table.nr_regions,
-                                    " of at most ", kMaxTableRegions, " regions"));
+    return Bad(format,
+               absl::StrCat(message.header.size, " bytes of payload don't hold ", table.nr_regions,
+                            " regions; at most ", kMaxTableRegions, " may come"));
   }
   if (message.fds.size() != table.nr_regions) {
     return Bad(format, absl::StrCat(table.nr_regions, " regions come with ", message.fds.size(),
@@ -176,18 +177,18 @@ absl::Status CheckMemoryTable(const Message& message, const Format& format) {
   return absl::OkStatus();
 }
 
-// A region with its descriptor; or, during postcopy, the front-end's acknowledgement of
-// those that it has sent.
+// A region with its descriptor, or, during postcopy, the front-end's acknowledgement of the regions
+// that it has sent.
 absl::Status CheckRegion(const Message& message, const Format& format) {
   if (message.header.size == sizeof(SingleMemoryRegion) && message.fds.size() == 1) {
     return absl::OkStatus();
   }
   if (message.header.size == kU64 && message.fds.empty()) return absl::OkStatus();
   return Bad(format, absl::StrCat(message.header.size, " bytes and ", message.fds.size(),
-                                  " descriptors are no region"));
+                                  " descriptors don't form a region"));
 }
 
-// @may_be_error: a reply says by size 0 that it has nothing.
+// @may_be_error: a reply of size 0 means an error.
 absl::Status CheckConfig(const Message& message, const Format& format, bool may_be_error) {
   const auto config = FromBytes<ConfigSpace>(message.bytes());
   if (may_be_error && config.size == 0) return absl::OkStatus();
@@ -212,7 +213,7 @@ absl::Status CheckInflight(const Message& message, const Format& format) {
                                   kMinInflightSize, " or ", sizeof(InflightArea)));
 }
 
-// An index of a virtqueue and, or not, a descriptor.
+// The index of a virtqueue, with or without a descriptor.
 absl::Status CheckVringFd(const Message& message, const Format& format, uint64_t vring) {
   if ((vring & ~(kVringIndexMask | kVringNoFd)) != 0) {
     return Bad(format, absl::StrCat("0x", absl::Hex(vring), " has bits that mean nothing"));
@@ -282,7 +283,7 @@ absl::Status CheckBackendRequest(const Message& message) {
 absl::Status CheckReply(const Message& message, uint32_t request, const Format& format,
                         bool is_ack) {
   const MessageHeader& header = message.header;
-  // qemu-storage-daemon leaves kFlagNeedReply as it was in the request.
+  // qemu-storage-daemon copies kFlagNeedReply from the request.
   if (header.request != request || (header.flags & ~kFlagNeedReply) != (kVersion | kFlagReply)) {
     return internal::CheckError(
         EBADMSG, absl::StrCat("message ", header.request, " with the flags 0x",

@@ -46,8 +46,8 @@ absl::Status CheckBackend(BackendRequest request, const Payload& payload, size_t
   return CheckBackendRequest(message);
 }
 
-// Every request of one side: accepted with the size and the descriptors of its line, and
-// refused with a byte or a descriptor more or less.
+// Probes every request of one side. The check accepts the size and the number of descriptors in the
+// request's line, and refuses one byte or one descriptor more or less.
 template <typename Request>
 void ProbeAll(uint32_t last, absl::Status (*check)(const Message&)) {
   static Message message;
@@ -114,7 +114,7 @@ TEST(MessageTest, MemoryTableSaysHowLongItIs) {
   EXPECT_EQ(AsBytes(table).size(), 8U + 3 * 32U);
   EXPECT_TRUE(CheckFrontend(FrontendRequest::kSetMemTable, table, 3).ok());
   EXPECT_FALSE(CheckFrontend(FrontendRequest::kSetMemTable, table, 2).ok());
-  // Claims more regions than its bytes hold.
+  // The table claims more regions than its bytes hold.
   Message message;
   Fill(message, 5, AsBytes(table), 3);
   const uint32_t claimed = 4;
@@ -177,7 +177,7 @@ TEST(MessageTest, ReplyMatchesItsRequest) {
   Message message;
   Fill(message, 1, AsBytes(features), 0, kVersion | kFlagReply);
   EXPECT_TRUE(CheckReply(message, 1, format, false).ok());
-  // As qemu-storage-daemon answers GET_CONFIG.
+  // qemu-storage-daemon answers GET_CONFIG with this flag.
   message.header.flags |= kFlagNeedReply;
   EXPECT_TRUE(CheckReply(message, 1, format, false).ok());
 

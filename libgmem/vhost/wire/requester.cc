@@ -26,7 +26,7 @@ namespace {
 
 using internal::CheckError;
 
-// An acknowledgement that isn't 0. Some peers send an errno, positive or negative.
+// The error for an acknowledgement that isn't 0. Some peers send an errno, positive or negative.
 absl::Status Refusal(const Format& format, uint64_t ack) {
   constexpr uint64_t kMaxErrno = 4095;
   const uint64_t error = ack > kMaxErrno ? 0 - ack : ack;
@@ -36,8 +36,9 @@ absl::Status Refusal(const Format& format, uint64_t ack) {
                                  name == nullptr ? "" : absl::StrCat(" (", name, "?)")));
 }
 
-// The message couldn't be sent as it is, and nothing of it was: the channel is as before.
-// Other than a bad one, its descriptors may be too many on their way in the whole system.
+// True if the message can't be sent as it is, and no part of it was sent: the channel is unchanged.
+// The cause is a bad descriptor, or too many descriptors in flight in the whole system
+// (ETOOMANYREFS).
 bool IsOfMessage(const absl::Status& status) {
   const int error = GetErrno(status).value_or(0);
   return error == EBADF || error == EINVAL || error == ETOOMANYREFS;
@@ -47,7 +48,7 @@ bool IsOfMessage(const absl::Status& status) {
 
 absl::Duration Requester::time_left() const {
   if (is_idle()) return absl::InfiniteDuration();
-  // Those that wait were started later.
+  // Queued requests started later than the outstanding ones.
   const absl::Duration deadline =
       nr_outstanding_ > 0 ? outstanding_[first_].deadline : queue_.front().deadline;
   return deadline - internal::Uptime();
@@ -100,7 +101,8 @@ absl::Status Requester::Enqueue(uint32_t request, const Format& format,
                                 absl::Span<const uint8_t> payload, absl::Span<const int> fds,
                                 bool want_ack, absl::Duration deadline, Done& done) {
   if (is_full()) {
-    return CheckError(ENOMEM, absl::StrCat(kMaxQueued, " requests wait for the peer: wait, too"));
+    return CheckError(
+        ENOMEM, absl::StrCat(kMaxQueued, " requests already wait for the peer: try again later"));
   }
   Queued queued = {.request = request,
                    .format = &format,
@@ -130,7 +132,7 @@ absl::Status Requester::SendQueued() {
     if (sent.ok() && *sent == Sent::kNot) break;
     Done done = std::move(next.done);
     queue_.pop_front();
-    // May start further requests, or close the channel.
+    // The callback may start further requests, or close the channel.
     if (!sent.ok()) {
       done(sent.status());
     } else if (*sent == Sent::kDone) {

@@ -31,7 +31,7 @@ namespace {
 
 using doubles::kPatience;
 
-// A requester, and a responder that answers when the test says so.
+// A requester, and a responder that answers when the test asks it to.
 class ChannelTest : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -48,7 +48,7 @@ class ChannelTest : public ::testing::Test {
     responder_->set_reply_ack(true);
   }
 
-  // A callback that keeps what it is told: a number, or the error.
+  // A callback that keeps its result: a number, or the error.
   Requester::Done KeepNumber() {
     return [this](const absl::StatusOr<Message*>& reply) {
       if (!reply.ok()) {
@@ -69,7 +69,7 @@ class ChannelTest : public ::testing::Test {
     return next->message;
   }
 
-  // Answers the next request by a number.
+  // Answers the next request with a number.
   void AnswerNext(uint64_t number) {
     ASSERT_NE(NextRequest(), nullptr);
     ASSERT_TRUE(responder_->Reply(AsBytes(number)).ok());
@@ -118,7 +118,7 @@ TEST_F(ChannelTest, AcknowledgementSaysHowItWent) {
   requester_->Start<FrontendRequest::kSetVringNum>({.index = 2, .num = 8}, {}, KeepNumber());
   requester_->Start<FrontendRequest::kSetVringNum>({.index = 3, .num = 8}, {}, KeepNumber(),
                                                    /*want_ack=*/false);
-  EXPECT_EQ(results_.size(), 1U);  // The last one: sent.
+  EXPECT_EQ(results_.size(), 1U);  // Only the last request: it is sent.
   Message* message = NextRequest();
   ASSERT_NE(message, nullptr);
   EXPECT_TRUE(message->needs_reply());
@@ -164,7 +164,7 @@ TEST_F(ChannelTest, AWrongReplyEndsTheChannel) {
   for (const auto& result : results_) {
     EXPECT_EQ(result.status().code(), absl::StatusCode::kDataLoss);
   }
-  // For good.
+  // The channel stays closed.
   requester_->Start<FrontendRequest::kGetFeatures>({}, {}, KeepNumber());
   EXPECT_EQ(results_.size(), 3U);
   EXPECT_EQ(requester_->fd(), -1);
@@ -209,7 +209,8 @@ TEST_F(ChannelTest, MoreThanFitWaitTheirTurn) {
   for (size_t i = 0; i < kMany; i++) {
     requester_->Start<FrontendRequest::kGetFeatures>({}, {}, KeepNumber());
   }
-  // For replies, not for the socket: a loop that asked for that would spin.
+  // The requests wait for replies, not for the socket. A loop that polled for writability would
+  // spin.
   EXPECT_FALSE(requester_->is_idle());
   EXPECT_FALSE(requester_->wants_write());
   for (uint64_t i = 0; i < kMany; i++) {
@@ -221,7 +222,7 @@ TEST_F(ChannelTest, MoreThanFitWaitTheirTurn) {
   EXPECT_TRUE(requester_->is_idle());
 }
 
-// Only itself: nothing of it was sent.
+// Only that request fails: no part of it was sent.
 TEST_F(ChannelTest, ABadDescriptorEndsItsRequest) {
   requester_->Start<FrontendRequest::kGetFeatures>({}, {}, KeepNumber());
   for (const int bad : {-1, 1 << 20}) {
@@ -234,8 +235,8 @@ TEST_F(ChannelTest, ABadDescriptorEndsItsRequest) {
   EXPECT_TRUE(results_[2].ok());
 }
 
-// The peer reads nothing: what the socket doesn't take waits, with its descriptors, up
-// to the limit.
+// The peer reads nothing. Messages that the socket doesn't take wait, with their descriptors, up to
+// the limit.
 TEST_F(ChannelTest, AFullSocketIsNoEnd) {
   const UniqueFd event(eventfd(0, EFD_CLOEXEC));
   size_t started = 0;
@@ -269,8 +270,8 @@ TEST_F(ChannelTest, AFullSocketIsNoEnd) {
   for (const auto& result : results_) EXPECT_TRUE(result.ok()) << result.status();
 }
 
-// Also where it had to wait. Its descriptor can't go bad there, but may be one too many in
-// the whole system: this takes a bad one for that.
+// The same for a request that waited. Its descriptor can't become bad, but there may be too many
+// descriptors in flight in the whole system; here a bad descriptor stands in for that.
 TEST_F(ChannelTest, WhatCannotBeSentLaterEndsItself) {
   for (int i = 0; !requester_->wants_write(); i++) {
     ASSERT_LT(i, 100000);
@@ -278,7 +279,7 @@ TEST_F(ChannelTest, WhatCannotBeSentLaterEndsItself) {
                                                   [](const absl::StatusOr<Message*>& /*sent*/) {});
   }
   const UniqueFd event(eventfd(0, EFD_CLOEXEC));
-  // The number that the copy gets.
+  // The number that the requester's copy of the descriptor will have.
   const int copy = dup(event.get());
   ASSERT_EQ(close(copy), 0);
   requester_->Start<FrontendRequest::kGpuSetSocket>({}, {event.get()}, KeepNumber());
@@ -320,7 +321,7 @@ TEST_F(ChannelTest, CallbacksMayClose) {
   EXPECT_EQ(results_[0].status().code(), absl::StatusCode::kCancelled);
 }
 
-// From inside of a callback of one that had waited for its turn.
+// The callback belongs to a request that had waited in the queue.
 TEST_F(ChannelTest, QueuedCallbacksMayClose) {
   int called = 0;
   while (called == 0 || !requester_->wants_write()) {
@@ -343,7 +344,8 @@ TEST_F(ChannelTest, QueuedCallbacksMayClose) {
   EXPECT_EQ(results_[0].status().code(), absl::StatusCode::kCancelled);
 }
 
-// Whoever tries again at once, in the callback, hears the same, and no more.
+// A callback that starts the same request again at once gets the same error, and the recursion
+// ends.
 TEST_F(ChannelTest, TryingAgainInACallbackEnds) {
   responder_.reset();
   int calls = 0;
@@ -363,7 +365,7 @@ TEST_F(ChannelTest, BadRequestsAreNamedNotServed) {
   ASSERT_TRUE(sender.ok());
   Responder responder(std::move(pair->first), Responder::Side::kBackend);
   responder.set_reply_ack(true);
-  // One byte short; the channel goes on.
+  // The request is one byte too short; the channel still works.
   const ShmemMapping mapping = {};
   ASSERT_TRUE(*sender->Send(10, kVersion | kFlagNeedReply, AsBytes(mapping).first(39)));
   auto next = responder.Next();
@@ -376,7 +378,7 @@ TEST_F(ChannelTest, BadRequestsAreNamedNotServed) {
   ASSERT_TRUE(*sender->Receive(reply));
   EXPECT_NE(FromBytes<uint64_t>(reply.bytes()), 0U);
   EXPECT_EQ(reply.header.flags, kVersion | kFlagReply);
-  // An unknown one, too.
+  // The same for an unknown request.
   ASSERT_TRUE(*sender->Send(99, kVersion | kFlagNeedReply, {}));
   next = responder.Next();
   ASSERT_TRUE(next.ok()) << next.status();
@@ -384,11 +386,11 @@ TEST_F(ChannelTest, BadRequestsAreNamedNotServed) {
   EXPECT_TRUE(responder.can_refuse());
 }
 
-// A reply that finds the socket full goes out before anything else is served.
+// A reply that finds the socket full is sent before the responder takes another request.
 TEST_F(ChannelTest, RepliesWaitForASlowPeer) {
   UseReplyAck();
   const std::vector<uint8_t> payload(kMaxPayloadSize, 1);
-  // Requests first: they are small, so many fit.
+  // Send the requests first: they are small, so many fit.
   constexpr size_t kMany = 200;
   auto pair = Connection::Pair();
   ASSERT_TRUE(pair.ok());

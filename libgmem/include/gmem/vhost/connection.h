@@ -19,13 +19,14 @@
 
 namespace gmem::vhost {
 
-/// One channel of the protocol: a Unix stream socket that takes and gives whole
-/// messages. Doesn't block: each call does what can be done now.
+/// One channel of the protocol: a Unix stream socket that sends and receives whole messages. The
+/// calls don't block: each does what it can do now.
 ///
-/// A message costs one sendmsg() and at most two recvmsg(). Descriptors are owned from
-/// the moment of receipt, and close-on-exec; what is beyond kMaxFds is never received.
+/// A message costs one sendmsg() and at most two recvmsg(). The object owns received descriptors
+/// from the start; they are close-on-exec. It never receives more than kMaxFds descriptors with a
+/// message.
 ///
-/// After an error the channel is of no more use: what follows in it can't be told apart.
+/// After an error the channel is useless, because the start of the next message isn't known.
 ///
 /// Thread-compatible.
 class Connection {
@@ -33,40 +34,39 @@ class Connection {
   /// Not connected.
   Connection() = default;
 
-  /// Takes over a connected Unix stream socket, and makes it non-blocking.
-  /// InvalidArgument (EINVAL) or the system's error if it isn't one.
+  /// Takes over a connected Unix stream socket, and makes it non-blocking. InvalidArgument
+  /// (EINVAL), or the system's error, if @p socket isn't one.
   static absl::StatusOr<Connection> Adopt(UniqueFd socket);
 
-  /// Connects to a listening socket by its path. While there is none (ENOENT,
-  /// ECONNREFUSED), tries again until @p timeout is over: the one call here that blocks.
+  /// Connects to a listening socket by its path. While nobody listens there (ENOENT, ECONNREFUSED),
+  /// tries again until @p timeout is over. This is the only call of the class that blocks.
   static absl::StatusOr<Connection> Connect(const std::string& path,
                                             absl::Duration timeout = absl::ZeroDuration());
 
-  /// Two, connected with each other: for a back-end in the same program, and to hand
-  /// one to the peer (SET_BACKEND_REQ_FD).
+  /// Returns both ends of a new connection. Use it for a back-end in the same program, and to send
+  /// one end to the peer (SET_BACKEND_REQ_FD).
   static absl::StatusOr<std::pair<Connection, UniqueFd>> Pair();
 
-  /// For epoll: readable when Receive() may bring something, writable when Flush() may
-  /// get on. -1 if not connected.
+  /// For epoll: readable when Receive() may return something, writable when Flush() may make
+  /// progress. -1 if not connected.
   int fd() const { return socket_.get(); }
   bool is_connected() const { return socket_.is_valid(); }
 
-  /// Sends a message with descriptors, which stay the caller's. False if the socket is
-  /// full: the peer doesn't read, and nothing was sent. If it takes only the beginning,
-  /// that counts as sent, and Flush() sends the rest. Unavailable (ECONNRESET) if the
-  /// peer is gone.
+  /// Sends a message. @p fds stay the caller's. False if the socket is full because the peer
+  /// doesn't read; then nothing was sent. If the socket takes only the first part of the message,
+  /// the result is true, and Flush() sends the rest. Unavailable (ECONNRESET) if the peer is gone.
   absl::StatusOr<bool> Send(uint32_t request, uint32_t flags, absl::Span<const uint8_t> payload,
                             absl::Span<const int> fds = {});
 
-  /// Is part of a message waiting for Flush()?
+  /// Does part of a message wait for Flush()?
   bool has_unsent() const { return unsent_begin_ != unsent_.size(); }
-  /// Sends what the socket takes of it; the same errors.
+  /// Sends as much of the waiting part as the socket takes. Fails as Send() does.
   absl::Status Flush();
 
-  /// Receives into @p message. False if the whole of it isn't there yet: call again, with
-  /// the same message, when fd() is readable. Unavailable (ECONNRESET) if the peer is
-  /// gone, DataLoss (EBADMSG) if what came can't be a message: a payload beyond
-  /// kMaxPayloadSize, too many descriptors, or some in its middle.
+  /// Receives into @p message. False if the message isn't complete yet: call again, with the same
+  /// @p message, when fd() is readable. Unavailable (ECONNRESET) if the peer is gone. DataLoss
+  /// (EBADMSG) if the bytes can't be a message: a payload beyond kMaxPayloadSize, too many
+  /// descriptors, or descriptors in the middle of a message.
   absl::StatusOr<bool> Receive(Message& message);
 
   /// Closes the socket.
@@ -79,9 +79,9 @@ class Connection {
   absl::StatusOr<bool> ReceivePayload(Message& message);
 
   UniqueFd socket_;
-  // Bytes of the message that is being received, header and payload.
+  // Bytes received so far of the present message, header and payload.
   size_t received_ = 0;
-  // The last message, if the socket took only part of it: the one place that allocates.
+  // The last message, if the socket took only part of it. This is the only place that allocates.
   std::vector<uint8_t> unsent_;
   size_t unsent_begin_ = 0;
 };
@@ -91,11 +91,11 @@ class Connection {
 /// Thread-compatible.
 class Listener {
  public:
-  /// Makes the socket at @p path, replacing one that nobody listens on any more.
-  /// AlreadyExists (EADDRINUSE) if somebody does, or if it is no socket.
+  /// Makes the socket at @p path, and replaces an old socket there if nobody listens on it.
+  /// AlreadyExists (EADDRINUSE) if someone listens, or if @p path isn't a socket.
   static absl::StatusOr<Listener> Create(const std::string& path);
 
-  /// Takes over a listening socket, from a service manager for example.
+  /// Takes over a listening socket, for example from a service manager.
   static absl::StatusOr<Listener> Adopt(UniqueFd socket);
 
   Listener(Listener&& other) noexcept
@@ -104,10 +104,10 @@ class Listener {
   /// Removes the path that Create() made.
   ~Listener();
 
-  /// For epoll: readable when Accept() may bring something.
+  /// For epoll: readable when Accept() may return a peer.
   int fd() const { return socket_.get(); }
 
-  /// The next peer, or nothing if there is none now.
+  /// Returns the next peer, or nothing if no peer waits.
   absl::StatusOr<std::optional<Connection>> Accept() const;
 
  private:

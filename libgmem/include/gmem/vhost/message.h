@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every message of the protocol, typed: what it carries, what answers it, and how to
-// turn either into bytes and back. Nothing here allocates.
+// Every message of the protocol with its types: its payload, its reply, and functions that convert
+// both to bytes and back. Nothing here allocates.
 #ifndef GMEM_VHOST_MESSAGE_H_
 #define GMEM_VHOST_MESSAGE_H_
 
@@ -19,7 +19,7 @@
 
 namespace gmem::vhost {
 
-/// The descriptors that came with a message, owned.
+/// Owns the descriptors that came with a message.
 ///
 /// Thread-compatible.
 class FdList {
@@ -36,19 +36,20 @@ class FdList {
   size_t size() const { return size_; }
   bool empty() const { return size_ == 0; }
 
-  /// Still owned; -1 if there is no such one.
+  /// Descriptor @p i, which the list still owns; -1 if there is none.
   int get(size_t i) const { return i < size_ ? fds_[i].get() : -1; }
-  /// Takes one out; owns nothing if there is no such one, or it is taken already.
+  /// Moves descriptor @p i to the caller. Returns an empty UniqueFd if there is none, or if it was
+  /// taken before.
   UniqueFd Take(size_t i) { return i < size_ ? std::move(fds_[i]) : UniqueFd(); }
 
-  /// False, and @p fd is closed, if there is no room.
+  /// False if the list is full; @p fd is closed then.
   bool Add(UniqueFd fd) {
     if (size_ == kMaxFds) return false;
     fds_[size_++] = std::move(fd);
     return true;
   }
 
-  /// Closes all.
+  /// Closes all descriptors.
   void Clear() {
     for (size_t i = 0; i < size_; i++) fds_[i].reset();
     size_ = 0;
@@ -59,7 +60,7 @@ class FdList {
   size_t size_ = 0;
 };
 
-/// A message as it came, or as it goes. Large (2 KiB): keep one and use it again.
+/// A received message, or one to send. Large (2 KiB): reuse one object.
 struct Message {
   MessageHeader header = {};
   alignas(8) std::array<uint8_t, kMaxPayloadSize> payload;
@@ -72,10 +73,10 @@ struct Message {
   bool needs_reply() const { return (header.flags & kFlagNeedReply) != 0; }
 };
 
-/// In the place of a payload: there is none.
+/// The type of a payload that doesn't exist.
 struct Empty {};
 
-/// How many bytes of a payload are sent.
+/// The size of a payload on the wire, in bytes.
 template <typename Payload>
 constexpr size_t WireSize(const Payload&) {
   static_assert(std::is_trivially_copyable_v<Payload>);
@@ -95,8 +96,8 @@ absl::Span<const uint8_t> AsBytes(const Payload& payload) {
   return {reinterpret_cast<const uint8_t*>(&payload), WireSize(payload)};
 }
 
-/// The payload that @p bytes are; whatever isn't there is 0. CheckRequest() or
-/// CheckReply() said that the size is right.
+/// Converts @p bytes to a payload; missing bytes become 0. Call CheckRequest() or CheckReply()
+/// first, which check the size.
 template <typename Payload>
 Payload FromBytes(absl::Span<const uint8_t> bytes) {
   static_assert(std::is_trivially_copyable_v<Payload>);
@@ -108,44 +109,44 @@ Payload FromBytes(absl::Span<const uint8_t> bytes) {
   return payload;
 }
 
-/// What a request looks like on the wire, for the checks at the edge. Sizes in bytes.
+/// The form of a request on the wire, for the checks of incoming messages. Sizes in bytes.
 struct Format {
   absl::string_view name;
   uint16_t min_size = 0;
   uint16_t max_size = 0;
   uint8_t min_fds = 0;
   uint8_t max_fds = 0;
-  /// Does it have a reply of its own? Others are acknowledged by a u64, if the sender
-  /// asks, and ProtocolFeature::kReplyAck is negotiated.
+  /// Does the request have a reply of its own? For any other request, the receiver sends a u64 as
+  /// acknowledgement, if the sender asks for it and ProtocolFeature::kReplyAck is negotiated.
   bool has_reply = false;
   uint16_t min_reply_size = 0;
   uint16_t max_reply_size = 0;
   uint8_t max_reply_fds = 0;
 };
 
-/// Null for a number that no request has.
+/// Returns null if no request has that number.
 const Format* FindFormat(FrontendRequest request);
 const Format* FindFormat(BackendRequest request);
 
-/// Is this a well-formed request? Checks header, sizes, counts inside of the payload,
-/// and descriptors, so that who handles it need not. Unimplemented (EOPNOTSUPP) for an
-/// unknown one, InvalidArgument (EINVAL) for a bad one.
+/// Is this a well-formed request? Checks the header, the sizes, the counts inside the payload, and
+/// the number of descriptors, so that the handler need not. Unimplemented (EOPNOTSUPP) for an
+/// unknown request, InvalidArgument (EINVAL) for a malformed one.
 absl::Status CheckFrontendRequest(const Message& message);
 absl::Status CheckBackendRequest(const Message& message);
 
-/// Is this the reply to @p request, which has the format @p format? An acknowledgement
-/// (@p is_ack) is a u64. DataLoss (EBADMSG) if not.
+/// Is this the reply to @p request, whose format is @p format? An acknowledgement (@p is_ack) is a
+/// u64. DataLoss (EBADMSG) if it isn't the reply.
 absl::Status CheckReply(const Message& message, uint32_t request, const Format& format,
                         bool is_ack);
 
-/// The type of what a request carries, and of what answers it; Empty if nothing.
+/// The types of a request's payload and reply; Empty if there is none.
 template <auto kRequest>
 struct RequestTraits {
   using Payload = Empty;
   using Reply = Empty;
 };
 
-// One line each: request, payload, reply.
+// One line per request: request, payload, reply.
 #define GMEM_VHOST_TYPED(kRequest, PayloadType, ReplyType) \
   template <>                                              \
   struct RequestTraits<kRequest> {                         \

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The vhost-user wire format: numbers, layouts and limits, after the specification that
-// comes with QEMU 11.1 (docs/interop/vhost-user.rst). All numbers are in the machine's
-// byte order. Older documents say "master" and "slave" for front-end and back-end.
+// The vhost-user wire format: numbers, layouts and limits. They follow the specification in QEMU
+// 11.1 (docs/interop/vhost-user.rst). All numbers are in the machine's byte order. Older documents
+// say "master" for front-end and "slave" for back-end.
 #ifndef GMEM_VHOST_PROTOCOL_H_
 #define GMEM_VHOST_PROTOCOL_H_
 
@@ -13,7 +13,7 @@
 
 namespace gmem::vhost {
 
-/// What the front-end asks of the back-end, on the main channel.
+/// Requests from the front-end to the back-end, on the main channel.
 enum class FrontendRequest : uint32_t {
   kGetFeatures = 1,
   kSetFeatures = 2,
@@ -61,7 +61,7 @@ enum class FrontendRequest : uint32_t {
   kGetShmemConfig = 44,
 };
 
-/// What the back-end asks of the front-end, on the back-end channel.
+/// Requests from the back-end to the front-end, on the back-end channel.
 enum class BackendRequest : uint32_t {
   kIotlbMsg = 1,
   kConfigChangeMsg = 2,
@@ -75,7 +75,7 @@ enum class BackendRequest : uint32_t {
   kShmemUnmap = 10,
 };
 
-/// Bits of the protocol features.
+/// Bit numbers of the protocol features.
 enum class ProtocolFeature : unsigned {
   kMq = 0,
   kLogShmfd = 1,
@@ -102,12 +102,12 @@ enum class ProtocolFeature : unsigned {
   kShmemMap = 22,
 };
 
-/// Bits of the virtio features that the protocol itself looks at.
+/// Bit numbers of the virtio features that the protocol itself uses.
 enum class VirtioFeature : unsigned {
   kLogAll = 26,
   kIndirectDesc = 28,
   kEventIdx = 29,
-  /// Not virtio's: gates the protocol features.
+  /// Not a virtio feature: enables the protocol features.
   kProtocolFeatures = 30,
   kVersion1 = 32,
   kIommuPlatform = 33,
@@ -121,13 +121,13 @@ constexpr uint64_t Bit(VirtioFeature feature) {
   return uint64_t{1} << static_cast<unsigned>(feature);
 }
 
-/// Limits. What is beyond them is refused, whoever asks.
+/// Limits. Both ends refuse a message that exceeds one of them.
 ///
 /// Descriptors with one message.
 inline constexpr size_t kMaxFds = 8;
 /// Regions in one kSetMemTable.
 inline constexpr size_t kMaxTableRegions = 8;
-/// Regions that are added one by one; what the kernel's vhost takes, too.
+/// Regions that the front-end adds one by one; the kernel's vhost has the same limit.
 inline constexpr size_t kMaxMemorySlots = 509;
 /// Bytes of a device's configuration space.
 inline constexpr size_t kMaxConfigSize = 256;
@@ -138,7 +138,7 @@ inline constexpr size_t kMaxQueues = 256;
 /// Entries of a virtqueue (virtio 1.3, 2.7 and 2.8).
 inline constexpr uint32_t kMaxQueueSize = 32768;
 
-/// Message header. `size` bytes follow; descriptors come with its first byte.
+/// Message header. `size` bytes of payload follow. Descriptors come with the header's first byte.
 struct MessageHeader {
   uint32_t request;
   uint32_t flags;
@@ -158,20 +158,20 @@ struct VringState {
 /// VringAddress::flags.
 inline constexpr uint32_t kVringLog = 0x1;
 
-/// Addresses are the front-end's (user addresses), or I/O virtual ones with
-/// VirtioFeature::kIommuPlatform, or the guest's with ProtocolFeature::kGpaAddresses.
+/// The addresses are user addresses of the front-end; with VirtioFeature::kIommuPlatform, I/O
+/// virtual addresses; with ProtocolFeature::kGpaAddresses, guest addresses.
 struct VringAddress {
   uint32_t index;
   uint32_t flags;
   uint64_t descriptor;
   uint64_t used;
   uint64_t available;
-  /// A guest address.
+  /// Always a guest address.
   uint64_t log;
 };
 
-/// kSetVringKick, kSetVringCall and kSetVringErr: the low bits of a number are the
-/// virtqueue's index, and this bit says that there is no descriptor.
+/// For kSetVringKick, kSetVringCall and kSetVringErr: the low bits of the payload are the
+/// virtqueue's index, and kVringNoFd says that the message has no descriptor.
 inline constexpr uint64_t kVringIndexMask = 0xff;
 inline constexpr uint64_t kVringNoFd = 0x100;
 
@@ -179,13 +179,13 @@ struct MemoryRegion {
   uint64_t guest_address;
   uint64_t size;
   uint64_t user_address;
-  /// Where the region begins in its file.
+  /// Where the region begins in its file, in bytes.
   uint64_t mmap_offset;
 
   friend bool operator==(const MemoryRegion& a, const MemoryRegion& b) = default;
 };
 
-/// Only the first nr_regions are sent.
+/// Only the first nr_regions regions are sent.
 struct MemoryTable {
   uint32_t nr_regions;
   uint32_t padding;
@@ -197,7 +197,7 @@ struct SingleMemoryRegion {
   MemoryRegion region;
 };
 
-/// A bit for each page of this size, from guest address 0 on.
+/// The log has one bit for each page of this size, from guest address 0 on.
 inline constexpr uint64_t kLogPageSize = 4096;
 
 struct LogArea {
@@ -222,7 +222,7 @@ struct IotlbMessage {
 inline constexpr uint32_t kConfigWritable = 0;
 inline constexpr uint32_t kConfigMigration = 1;
 
-/// Only the first `size` bytes are sent. A reply of size 0 is an error.
+/// Only the first `size` bytes are sent. A reply of size 0 means an error.
 struct ConfigSpace {
   uint32_t offset;
   uint32_t size;
@@ -230,8 +230,8 @@ struct ConfigSpace {
   std::array<uint8_t, kMaxConfigSize> bytes;
 };
 
-/// What a virtio crypto driver asks for (virtio 1.3, 5.9.7.2). The pointers are the
-/// sender's and mean nothing to the receiver; the keys follow.
+/// The request of a virtio crypto driver (virtio 1.3, 5.9.7.2). The pointers are addresses of the
+/// sender and mean nothing to the receiver; the keys follow.
 struct SymmetricSession {
   uint32_t cipher_algorithm;
   uint32_t key_length;
@@ -262,17 +262,17 @@ struct AsymmetricSession {
 };
 
 struct CryptoSession {
-  /// VIRTIO_CRYPTO_*_CREATE_SESSION: says which member of the union it is.
+  /// VIRTIO_CRYPTO_*_CREATE_SESSION: selects the member of the union.
   uint64_t operation;
   union {
     SymmetricSession symmetric;
     AsymmetricSession asymmetric;
   };
-  /// In the reply; negative if there is none.
+  /// In the reply; negative if the back-end made no session.
   int64_t session_id;
 };
 
-/// Where a virtqueue's doorbell lies in the file that comes with it.
+/// The place of a virtqueue's doorbell in the file that comes with the message.
 struct VringArea {
   /// As in kSetVringKick.
   uint64_t vring;
@@ -280,8 +280,8 @@ struct VringArea {
   uint64_t offset;
 };
 
-/// The protocol's 20 bytes, and the four with which compilers fill them up. Both sizes
-/// are in use; we send all.
+/// The protocol's 20 bytes, and the four bytes of padding that compilers add. Peers send both
+/// sizes; this library sends all 24 bytes.
 struct InflightArea {
   uint64_t mmap_size;
   uint64_t mmap_offset;
@@ -299,18 +299,19 @@ struct DeviceStateTransfer {
   TransferPhase phase;
 };
 
-/// Replies that may bring a descriptor or none: this bit says that there is none, the
-/// low ones, if not 0, that it failed.
+/// For replies with an optional descriptor: this bit says that there is none. The low bits, if not
+/// 0, say that the request failed.
 inline constexpr uint64_t kReplyNoFd = 0x100;
 
-/// The index is the shmid; 0 is no region. How many are not 0 is nr_regions.
+/// The index in sizes is the shmid; size 0 means that the region doesn't exist. nr_regions is the
+/// number of sizes that aren't 0.
 struct ShmemConfig {
   uint32_t nr_regions;
   uint32_t padding;
   std::array<uint64_t, kMaxShmemRegions> sizes;
 };
 
-/// ShmemMapping::flags: without it, read-only.
+/// ShmemMapping::flags: a mapping without this flag is read-only.
 inline constexpr uint64_t kShmemMapRw = 0x1;
 
 struct ShmemMapping {
@@ -353,11 +354,11 @@ static_assert(sizeof(ShmemConfig) == 8 + 8 * kMaxShmemRegions);
 static_assert(sizeof(ShmemMapping) == 40);
 static_assert(sizeof(Uuid) == 16);
 
-/// The largest of all payloads.
+/// The size of the largest payload, in bytes.
 inline constexpr size_t kMaxPayloadSize = sizeof(ShmemConfig);
 
-/// The specification's name without its prefix ("SET_MEM_TABLE"); "request 99" is
-/// "unknown".
+/// The specification's name without its prefix ("SET_MEM_TABLE"); "unknown" for a number that no
+/// request has.
 absl::string_view Name(FrontendRequest request);
 absl::string_view Name(BackendRequest request);
 

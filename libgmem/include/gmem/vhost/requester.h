@@ -20,27 +20,28 @@
 
 namespace gmem::vhost {
 
-/// How long a peer may take to answer, unless told otherwise.
+/// The default time that a peer may take to answer.
 inline constexpr absl::Duration kDefaultTimeout = absl::Seconds(10);
 
-/// The end of a channel that asks: the front-end's of the main channel, the back-end's
-/// of the back-end channel. Several requests may be under way at a time; replies come in
-/// their order. Nothing here blocks: the owner's loop calls Process() when fd() is
-/// readable (or writable, if wants_write()), and when time_left() is over.
+/// The end of a channel that sends requests: the front-end on the main channel, the back-end on the
+/// back-end channel. Several requests may be under way at a time; their replies come in the same
+/// order. No call blocks: the owner's loop calls Process() when fd() is readable (or writable, if
+/// wants_write()), and when time_left() is over.
 ///
-/// Any error of the channel is its end: all that is under way is told that error. A request
-/// that can't be sent, because of a bad descriptor (EBADF) for example, ends only itself.
+/// Any error of the channel ends it, and every request under way fails with that error. A request
+/// that can't be sent, for example because of a bad descriptor (EBADF), fails alone.
 ///
-/// Thread-compatible. Callbacks run inside of Start(), Process() and Close(); they may
-/// start further requests, and must not destroy the requester.
+/// Thread-compatible. Callbacks run inside Start(), Process() and Close(). They may start further
+/// requests, and must not destroy the requester.
 class Requester {
  public:
-  /// What comes back: the reply, valid during the call; null if none was due.
+  /// The callback of a request. Its argument is the reply, valid during the call; null if the
+  /// request has none.
   using Done = absl::AnyInvocable<void(absl::StatusOr<Message*>)>;
 
-  /// Requests under way at a time; more wait for their turn.
+  /// The most requests under way at a time; further ones wait in a queue.
   static constexpr size_t kMaxOutstanding = 32;
-  /// Requests that may wait.
+  /// The most requests that may wait in the queue.
   static constexpr size_t kMaxQueued = 256;
 
   explicit Requester(Connection connection, absl::Duration timeout = kDefaultTimeout)
@@ -53,26 +54,26 @@ class Requester {
   bool reply_ack() const { return reply_ack_; }
 
   int fd() const { return connection_.fd(); }
-  /// Does the socket keep something from being sent? What waits for replies doesn't count.
+  /// Does a message wait because the socket is full? Requests that wait for a reply don't count.
   bool wants_write() const {
     return connection_.has_unsent() || (!queue_.empty() && nr_outstanding_ < kMaxOutstanding);
   }
-  /// How long it is until Process() is due, if nothing comes before; InfiniteDuration() if
-  /// nothing is under way. By a clock that nobody sets (CLOCK_MONOTONIC).
+  /// The time until Process() must run even if nothing comes before; InfiniteDuration() if no
+  /// request is under way. The clock is CLOCK_MONOTONIC, which nobody can set.
   absl::Duration time_left() const;
-  /// The same as a time: ask again when the machine's clock was set.
+  /// The same as a time of the system's clock. Ask again after that clock was set.
   absl::Time next_deadline() const { return absl::Now() + time_left(); }
-  /// Is all answered that was started?
+  /// Have all started requests ended?
   bool is_idle() const { return nr_outstanding_ == 0 && queue_.empty(); }
-  /// Would Start() refuse? ResourceExhausted (ENOMEM) is what it would say.
+  /// Would Start() fail with ResourceExhausted (ENOMEM)?
   bool is_full() const { return queue_.size() == kMaxQueued; }
-  /// OK, or why the channel has ended.
+  /// OK, or the error that ended the channel.
   const absl::Status& status() const { return status_; }
 
-  /// Starts a request. @p done is called once: with the reply, when it is there, or with
-  /// the error. What has no reply of its own is done when the peer acknowledged it, if
-  /// @p want_ack and acknowledgements are negotiated, else when it is sent. A peer that
-  /// refuses is Internal (EIO); one that is too slow, DeadlineExceeded (ETIMEDOUT).
+  /// Starts a request. The requester calls @p done once, with the reply or with an error. A request
+  /// without a reply of its own ends when the peer acknowledges it, if @p want_ack is set and
+  /// acknowledgements are negotiated; else it ends when it is sent. Internal (EIO) if the peer
+  /// refuses; DeadlineExceeded (ETIMEDOUT) if the peer is too slow.
   ///
   /// @p fds stay the caller's. A small @p done (two pointers) allocates nothing.
   template <auto kRequest>
@@ -82,16 +83,16 @@ class Requester {
                 std::move(done), want_ack);
   }
 
-  /// The same for what types don't say: a request whose reply depends on what went before.
-  /// @p format must outlive the request.
+  /// The same for a request whose reply depends on earlier requests, which types can't express. @p
+  /// format must outlive the request.
   void StartFormat(uint32_t request, const Format& format, absl::Span<const uint8_t> payload,
                    absl::Span<const int> fds, Done done, bool want_ack);
 
-  /// Does what can be done now: sends what waits, takes replies, and ends the channel if
-  /// a deadline is over. The channel's error, if it has one.
+  /// Does what is possible now: sends waiting requests, receives replies, and ends the channel if a
+  /// deadline is over. Returns the channel's error, if it has one.
   absl::Status Process();
 
-  /// Ends the channel; what is under way is told @p status.
+  /// Ends the channel; every request under way fails with @p status.
   void Close(absl::Status status);
 
  private:
@@ -99,11 +100,11 @@ class Requester {
     uint32_t request = 0;
     const Format* format = nullptr;
     bool is_ack = false;
-    // As Uptime() has it.
+    // A time of Uptime().
     absl::Duration deadline;
     Done done;
   };
-  // Waits because the socket or outstanding_ is full.
+  // A request that waits because the socket or outstanding_ is full.
   struct Queued {
     uint32_t request = 0;
     const Format* format = nullptr;
@@ -115,9 +116,9 @@ class Requester {
   };
 
   enum class Sent {
-    kNot,           // It has to wait.
-    kAwaitsAnswer,  // Then @done is taken; otherwise it stays.
-    kDone,          // Nothing will come back.
+    kNot,           // The request must wait.
+    kAwaitsAnswer,  // @done was moved away; it stays in the other cases.
+    kDone,          // No answer will come.
   };
   absl::StatusOr<Sent> TrySend(uint32_t request, const Format& format,
                                absl::Span<const uint8_t> payload, absl::Span<const int> fds,
@@ -133,7 +134,7 @@ class Requester {
   absl::Duration timeout_;
   bool reply_ack_ = false;
   absl::Status status_;
-  // A ring: the oldest at first_.
+  // A ring buffer; the oldest request is at first_.
   std::array<Outstanding, kMaxOutstanding> outstanding_;
   size_t first_ = 0;
   size_t nr_outstanding_ = 0;

@@ -14,21 +14,20 @@
 
 namespace gmem::vhost {
 
-/// The end of a channel that is asked: the back-end's of the main channel, the
-/// front-end's of the back-end channel. Its owner's loop takes requests from Next() when
-/// fd() is readable (or writable, if wants_write()), and answers each before it takes
-/// the next. Nothing here blocks.
+/// The end of a channel that answers requests: the back-end on the main channel, the front-end on
+/// the back-end channel. When fd() is readable (or writable, if wants_write()), the owner's loop
+/// takes requests from Next(), and answers each before it takes the next. No call blocks.
 ///
 /// Thread-compatible.
 class Responder {
  public:
-  /// A request, checked: @p status is OK, or what is wrong with it.
+  /// A checked request: @p status is OK, or says why the request is malformed.
   struct Request {
     Message* message = nullptr;
     absl::Status status;
   };
 
-  /// Whose requests come here.
+  /// The end that sends the requests.
   enum class Side { kFrontend, kBackend };
 
   Responder(Connection connection, Side peer) : connection_(std::move(connection)), peer_(peer) {}
@@ -42,21 +41,21 @@ class Responder {
   int fd() const { return connection_.fd(); }
   bool wants_write() const { return connection_.has_unsent() || has_unsent_reply_; }
 
-  /// The next request, or a null message if there is none now, or an earlier reply waits
-  /// for the peer to read. The message, with its descriptors, is valid until the next
-  /// call. An error is the end of the channel: close it.
+  /// Returns the next request. The message is null if no request is there, or if an earlier reply
+  /// still waits until the peer reads. The message and its descriptors are valid until the next
+  /// call. An error ends the channel: close it.
   absl::StatusOr<Request> Next();
 
-  /// Answers the last request with a payload, and with descriptors, which stay the
-  /// caller's. For requests that have a reply of their own.
+  /// Answers the last request, which has a reply of its own, with a payload and descriptors. @p fds
+  /// stay the caller's.
   absl::Status Reply(absl::Span<const uint8_t> payload, absl::Span<const int> fds = {});
 
-  /// Answers the last request with how it went, if it asks for that: 0, or an errno. For
-  /// requests without a reply of their own.
+  /// Acknowledges the last request, which has no reply of its own, with 0 or an errno. Sends
+  /// nothing if the peer didn't ask for an acknowledgement.
   absl::Status Acknowledge(const absl::Status& result);
 
-  /// Can the last request be told that it failed? If it can't, and that must not pass
-  /// unnoticed, only the end of the channel is left.
+  /// Can the peer learn that the last request failed? If not, and if the peer must know, close the
+  /// channel.
   bool can_refuse() const;
 
   void Close() { connection_.Close(); }
@@ -68,7 +67,7 @@ class Responder {
   const Side peer_;
   bool reply_ack_ = false;
   Message message_;
-  // A reply that found the socket full.
+  // A reply that waits because the socket was full.
   bool has_unsent_reply_ = false;
   uint32_t unsent_request_ = 0;
   std::vector<uint8_t> unsent_payload_;
