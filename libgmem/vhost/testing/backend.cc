@@ -53,7 +53,7 @@ void FakeBackend::Sync() {
   const absl::Time give_up = absl::Now() + kPatience;
   while (!*done && !is_over_) {
     if (absl::Now() > give_up) {
-      ADD_FAILURE() << "the back-end doesn't come to an end of what it does";
+      ADD_FAILURE() << "the back-end's task doesn't end";
       return;
     }
     std::this_thread::yield();
@@ -165,7 +165,7 @@ void FakeBackend::Answer(const Message& request) {
     case FrontendRequest::kSetDeviceStateFd:
       return reply_u64(kReplyNoFd);
     case FrontendRequest::kSetLogBase:
-    // None of the kind.
+    // There is no such object.
     case FrontendRequest::kGetSharedObject:
       return Reply(request, {});
     case FrontendRequest::kGetVringBase:
@@ -193,7 +193,7 @@ void FakeBackend::Reply(const Message& request, absl::Span<const uint8_t> payloa
 }
 
 void FakeBackend::SendRaw(absl::string_view bytes, absl::Span<const int> fds) {
-  // Who isn't there any more gets nothing.
+  // If the peer is gone, the bytes are lost.
   (void)doubles::SendRaw(main_.fd(), ToBytes(bytes), fds);
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A back-end for tests of the front-end: answers what it must, writes down what it was
-// sent, and misbehaves as told. Not installed.
+// A fake back-end for tests of the front-end. It gives the required answers, records all received
+// messages, and misbehaves when a test asks for it. Not installed.
 #ifndef GMEM_VHOST_TESTING_BACKEND_H_
 #define GMEM_VHOST_TESTING_BACKEND_H_
 
@@ -30,7 +30,7 @@ namespace gmem::vhost::doubles {
 using internal::Mutex;
 using internal::MutexLock;
 
-// What came: enough to compare bytes.
+// A received message, with all that a test needs to compare its bytes.
 struct Received {
   FrontendRequest request;
   uint32_t flags = 0;
@@ -43,7 +43,7 @@ struct Received {
   }
 };
 
-// A thread of its own plays the back-end, so that the front-end may wait for it.
+// Runs the back-end on a thread of its own, so that the front-end may wait for it.
 class FakeBackend {
  public:
   using Handler = std::function<void(FakeBackend&, Message&)>;
@@ -54,54 +54,54 @@ class FakeBackend {
     uint64_t max_mem_slots = 509;
     uint64_t queue_num = 4;
     ShmemConfig shmem = {};
-    // Instead of what it would answer.
+    // A handler replaces the back-end's own answer to a request.
     std::map<FrontendRequest, Handler> handlers = {};
   };
 
-  // Has the other end of @socket.
+  // The test keeps the other end of @socket.
   FakeBackend(UniqueFd socket, Options options);
   FakeBackend(const FakeBackend&) = delete;
   FakeBackend& operator=(const FakeBackend&) = delete;
   // Ends the thread, which closes its sockets.
   ~FakeBackend();
 
-  // All that came up to now.
+  // All messages so far.
   std::vector<Received> received() ABSL_LOCKS_EXCLUDED(mutex_);
-  // The last one of a kind, which has come.
+  // The last message of a kind, which must have come.
   Received Last(FrontendRequest request) ABSL_LOCKS_EXCLUDED(mutex_);
-  // The numbers of what came since the last call.
+  // The numbers of the messages since the last call.
   std::vector<FrontendRequest> TakeRequests() ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // Lets the thread do something between two messages.
+  // Runs @task on the back-end's thread, between two messages.
   void Post(std::function<void(FakeBackend&)> task) ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // For handlers and tasks, on the thread.
+  // The following functions are for handlers and tasks, on the back-end's thread.
   void Reply(const Message& request, absl::Span<const uint8_t> payload,
              absl::Span<const int> fds = {});
-  // What it would do without a handler.
+  // Answers as the back-end does without a handler.
   void Answer(const Message& request);
-  // Bytes as they are.
+  // Sends bytes unchanged.
   void SendRaw(absl::string_view bytes, absl::Span<const int> fds = {});
   void SendRawToBackendChannel(absl::string_view bytes, absl::Span<const int> fds = {});
-  // A request on the back-end channel, without waiting.
+  // Sends a request on the back-end channel, and doesn't wait.
   void Send(BackendRequest request, absl::Span<const uint8_t> payload,
             absl::Span<const int> fds = {}, bool need_reply = true);
-  // Its answer; kNoReply if none comes.
+  // Receives the answer to Send(); kNoReply if none comes.
   static constexpr uint64_t kNoReply = ~uint64_t{0};
   uint64_t ReceiveReply(FdList* fds = nullptr);
-  // Both.
+  // Sends a request and receives its answer.
   uint64_t Ask(BackendRequest request, absl::Span<const uint8_t> payload,
                absl::Span<const int> fds = {}, FdList* reply_fds = nullptr) {
     Send(request, payload, fds);
     return ReceiveReply(reply_fds);
   }
-  // Dies.
+  // Closes the connection, as a back-end that dies.
   void Close() { is_closed_ = true; }
   void CloseBackendChannel() { channel_.Close(); }
 
  private:
   void Run();
-  // Waits until all that was sent to it has been received.
+  // Waits until the back-end has received all messages.
   void Sync() ABSL_LOCKS_EXCLUDED(mutex_);
   void RunTasks() ABSL_LOCKS_EXCLUDED(mutex_);
   void Receive() ABSL_LOCKS_EXCLUDED(mutex_);
@@ -112,7 +112,7 @@ class FakeBackend {
   Connection channel_;
   UniqueFd wake_;
   bool is_closed_ = false;
-  // The thread has ended.
+  // True when the thread has ended.
   std::atomic<bool> is_over_ = false;
   uint64_t acked_ = 0;
   uint64_t status_ = 0;

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The library's own back-end on a thread of its own, for tests of the front-end. Not
-// installed.
+// The library's own back-end on a thread of its own, for tests of the front-end. Not installed.
 #ifndef GMEM_VHOST_TESTING_BACKEND_THREAD_H_
 #define GMEM_VHOST_TESTING_BACKEND_THREAD_H_
 
@@ -33,7 +32,7 @@ namespace gmem::vhost::doubles {
 using internal::Mutex;
 using internal::MutexLock;
 
-// @device is the thread's until the end of this object, which is that of the back-end.
+// Only the thread uses @device until this object ends; the back-end ends then, too.
 class BackendThread {
  public:
   BackendThread(UniqueFd socket, Device& device)
@@ -47,7 +46,7 @@ class BackendThread {
     thread_.join();
   }
 
-  // Lets the thread do something; null: end.
+  // Runs @task on the thread; null ends the thread.
   void Post(std::function<void(Backend&)> task) ABSL_LOCKS_EXCLUDED(mutex_) {
     {
       MutexLock lock(&mutex_);
@@ -67,7 +66,7 @@ class BackendThread {
                                              absl::ZeroDuration(), absl::Seconds(1));
       poll(polled.data(), polled.size(), static_cast<int>(absl::ToInt64Milliseconds(left)));
       if (polled[0].revents != 0) goes_on = RunTasks();
-      // A session that is over waits for its end.
+      // After the end of the session, wait for the end of the thread.
       if (!backend_->Process().ok()) goes_on = goes_on && WaitForTask();
     }
     backend_.reset();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A front-end with the library's own back-end, on a thread of its own. Not installed.
+// A front-end with the library's own back-end, which runs on a thread of its own. Not installed.
 #ifndef GMEM_VHOST_TESTING_BOTH_ENDS_H_
 #define GMEM_VHOST_TESTING_BOTH_ENDS_H_
 
@@ -33,11 +33,11 @@
 namespace gmem::vhost::doubles {
 
 inline constexpr uint64_t kPage = 4096;
-// A packed ring's wrap counters.
+// The wrap counters of a packed ring.
 inline constexpr uint32_t kWrapBits = 0x80008000;
 
-// Has all that a device can have. Answers a request with its bytes reversed, but keeps
-// those behind the first `nr_done`.
+// A device with every optional feature. It answers a request with the request's bytes reversed.
+// After the first `nr_done` requests it keeps further ones.
 class FullDevice : public Device {
  public:
   uint64_t features() const override { return 0x7; }
@@ -107,7 +107,7 @@ class FullDevice : public Device {
   }
   void Reset() override { nr_resets++; }
 
-  // The thread's, once it has started.
+  // Only the back-end's thread may use these after it has started.
   size_t nr_done = SIZE_MAX;
   std::vector<Chain> kept;
   std::string config = "configuration";
@@ -165,9 +165,9 @@ class BothEndsTest : public ::testing::Test {
     setup.address.log = TestGuest::kGuest + TestGuest::kUsed;
     return setup;
   }
-  // A request of three bytes at @data, answered 0x100 bytes behind.
+  // Adds a request of three bytes at @data; the device writes its answer 0x100 bytes after @data.
   void Add(uint64_t data = kData) { ring_->Add({{data, 3, 0}, {data + 0x100, 3, kWrite}}); }
-  // Until the device has used another one, or it is clear that it won't.
+  // Waits until the device has used another chain; false if the connection ends first.
   bool WaitUsed() {
     bool has_used = false;
     return RunUntil(*frontend_,
@@ -184,7 +184,7 @@ class BothEndsTest : public ::testing::Test {
     return frontend_->Kick(0).ok() && WaitUsed() &&
            std::memcmp(guest_.at(TestGuest::kData + 0x100), "cba", 3) == 0;
   }
-  // What the back-end asks of the front-end, until that is done.
+  // Makes the back-end send a request to the front-end, and waits for its end.
   absl::Status Ask(std::function<void(Backend&, Backend::Done)> ask) {
     std::atomic<bool> is_done = false;
     absl::Status result;
@@ -195,9 +195,9 @@ class BothEndsTest : public ::testing::Test {
       });
     });
     if (!RunUntil(*frontend_, [&] { return is_done.load(); })) {
-      // It has no use for what it was asked any more.
+      // Ends the thread, so that it can't use this function's variables later.
       thread_.reset();
-      return absl::DeadlineExceededError("the back-end hasn't done it");
+      return absl::DeadlineExceededError("the back-end's request doesn't end");
     }
     return result;
   }

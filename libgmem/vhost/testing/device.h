@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A device for the tests of the back-end, and the back-end that it is in.
+// A device for tests of the back-end, and a fixture with the back-end that runs it.
 #ifndef GMEM_VHOST_TESTING_DEVICE_H_
 #define GMEM_VHOST_TESTING_DEVICE_H_
 
@@ -24,7 +24,7 @@
 
 namespace gmem::vhost::doubles {
 
-// Reverses what it reads, or, if it is to hold, keeps the chains.
+// Reverses the bytes that it reads. With `hold`, keeps the chains instead.
 class TestDevice : public Device {
  public:
   uint64_t features() const override { return 0x7; }
@@ -103,7 +103,7 @@ class TestDevice : public Device {
   int sessions = 0;
   absl::Status failure;
   bool hold = false;
-  // What comes while a virtqueue is disabled.
+  // Discard the requests that come while a virtqueue is disabled.
   bool discard = false;
   std::vector<Chain> held;
   std::function<void(Backend&)> in_handler;
@@ -114,7 +114,7 @@ class BackendTest : public ScriptedFrontendTest {
   BackendTest() { Connect(device_); }
   ~BackendTest() override { Disconnect(); }
 
-  // Tells the IOTLB of some bytes at a user address.
+  // Adds a translation of I/O virtual addresses to user addresses to the IOTLB.
   void Translate(uint64_t iova, uint64_t size, uint64_t user_address) {
     ASSERT_TRUE(Ask<FrontendRequest::kIotlbMsg>({.iova = iova,
                                                  .size = size,
@@ -124,18 +124,18 @@ class BackendTest : public ScriptedFrontendTest {
                                                  .padding = {}})
                     .ok());
   }
-  // The rings are at user addresses, and the buffers at the guest's: all of them are.
+  // Translates user addresses, where the rings are, and guest addresses, where the buffers are.
   void TranslateAll() {
     Translate(TestGuest::kUser, TestGuest::kSize, TestGuest::kUser);
     Translate(TestGuest::kGuest, TestGuest::kSize, TestGuest::kUser);
   }
-  // The front-end doesn't answer until no request more is taken.
+  // Sends requests that the front-end doesn't answer, until the channel is full.
   void FillChannel() {
     while (!is_full_) {
       backend_->ConfigChanged([this](const absl::Status& status) { is_full_ |= !status.ok(); });
     }
   }
-  // Answers them, up to the one that is looked for.
+  // Answers the back-end's requests up to the first one of the given kind; false if none comes.
   bool FindInChannel(BackendRequest request) {
     for (int i = 0; i < 1000; i++) {
       Run();

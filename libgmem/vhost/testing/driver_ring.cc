@@ -77,7 +77,8 @@ MemoryRegion DriverMemory::region() const {
 absl::StatusOr<absl::Span<uint8_t>> DriverMemory::Allocate(size_t size, size_t alignment) {
   const size_t begin = (used_ + alignment - 1) & ~(alignment - 1);
   if (begin > size_ || size > size_ - begin) {
-    return CheckError(ENOMEM, absl::StrCat("no ", size, " bytes are left of ", size_));
+    return CheckError(ENOMEM,
+                      absl::StrCat("can't allocate ", size, " bytes: too few are left of ", size_));
   }
   used_ = begin + size;
   return bytes().subspan(begin, size);
@@ -118,7 +119,7 @@ uint16_t DriverRing::used_index() const { return Load(used_[1], std::memory_orde
 
 absl::StatusOr<uint16_t> DriverRing::Add(absl::Span<const Buffer> chain) {
   if (chain.empty() || chain.size() > free_.size()) {
-    return CheckError(ENOSPC, absl::StrCat("a chain of ", chain.size(), " descriptors, ",
+    return CheckError(ENOSPC, absl::StrCat("a chain needs ", chain.size(), " descriptors, ",
                                            free_.size(), " are free"));
   }
   const uint16_t head = free_.back();
@@ -140,7 +141,8 @@ absl::StatusOr<uint16_t> DriverRing::Add(absl::Span<const Buffer> chain) {
 }
 
 void DriverRing::Kick() {
-  // The device writes its flags, then reads our index; we do it the other way round.
+  // The device writes its flags and then reads the driver's index. The driver writes its index and
+  // then reads the device's flags, so a fence must separate the two.
   std::atomic_thread_fence(std::memory_order_seq_cst);
   if ((Load(used_[0], std::memory_order_relaxed) & kUsedNoNotify) != 0) return;
   eventfd_write(kick_.get(), 1);
@@ -151,8 +153,8 @@ absl::StatusOr<std::optional<DriverRing::Used>> DriverRing::Next() {
   const auto* const elements = reinterpret_cast<const UsedElement*>(used_ + 2);
   const UsedElement element = elements[next_used_ % size_];
   if (element.id >= size_ || lengths_[element.id] == 0) {
-    return CheckError(EBADMSG,
-                      absl::StrCat("the device returned chain ", element.id, ", which it hasn't"));
+    return CheckError(
+        EBADMSG, absl::StrCat("the device returned chain ", element.id, ", which it doesn't have"));
   }
   next_used_++;
   const auto head = static_cast<uint16_t>(element.id);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The driver's half of virtio, for tests and benchmarks: memory as a guest has it, and
-// split virtqueues in it. What a back-end at the other end does with them is real.
+// The driver's half of virtio, for tests and benchmarks: memory as a guest has it, and split
+// virtqueues in that memory. A back-end at the other end does real work with them.
 #ifndef GMEM_VHOST_TESTING_DRIVER_RING_H_
 #define GMEM_VHOST_TESTING_DRIVER_RING_H_
 
@@ -20,12 +20,13 @@
 
 namespace gmem::vhost::doubles {
 
-/// Guest memory: a file that a back-end can map, and what was handed out of it.
+/// Guest memory: a file that a back-end can map, and an allocator for it.
 ///
 /// Thread-compatible.
 class DriverMemory {
  public:
-  /// @p size bytes, a multiple of the page size, which the guest sees at @p guest_address.
+  /// Makes @p size bytes of memory, a multiple of the page size. The guest sees them at @p
+  /// guest_address.
   static absl::StatusOr<std::unique_ptr<DriverMemory>> Create(size_t size,
                                                               uint64_t guest_address = uint64_t{1}
                                                                                        << 32);
@@ -34,15 +35,15 @@ class DriverMemory {
   ~DriverMemory();
 
   int fd() const { return fd_.get(); }
-  /// For the memory table, with fd().
+  /// The region for the memory table; send it with fd().
   MemoryRegion region() const;
   absl::Span<uint8_t> bytes() const { return {base_, size_}; }
 
-  /// @p size bytes, zeroed, at a multiple of @p alignment, a power of two. For good.
-  /// ResourceExhausted (ENOMEM) if that many aren't left.
+  /// Allocates @p size bytes, zeroed, at a multiple of @p alignment, which is a power of two. They
+  /// can't be freed. ResourceExhausted (ENOMEM) if too few bytes are left.
   absl::StatusOr<absl::Span<uint8_t>> Allocate(size_t size, size_t alignment = 64);
 
-  /// Where the guest sees @p pointer, which must be from here.
+  /// The guest address of @p pointer, which must point into this memory.
   uint64_t GuestAddress(const void* pointer) const;
 
  private:
@@ -56,50 +57,50 @@ class DriverMemory {
   uint64_t guest_address_;
 };
 
-/// A split virtqueue (virtio 1.3, 2.7), without indirect descriptors and event indices.
-/// Add() to Wait() allocate nothing.
+/// A split virtqueue (virtio 1.3, 2.7), without indirect descriptors and event indices. Add(),
+/// Kick(), Next() and Wait() allocate nothing.
 ///
 /// Thread-compatible.
 class DriverRing {
  public:
   struct Buffer {
-    /// From the ring's memory.
+    /// Bytes of the ring's memory.
     absl::Span<uint8_t> bytes;
-    /// Does the device write it? Such ones come last.
+    /// Does the device write the buffer? Such buffers come last in a chain.
     bool is_writable = false;
   };
   /// A chain that the device has used.
   struct Used {
-    /// What Add() returned.
+    /// The number that Add() returned for the chain.
     uint16_t head;
-    /// How many bytes the device says that it wrote.
+    /// The number of bytes that the device reports as written.
     uint32_t written;
   };
 
-  /// @p size entries, a power of two. @p memory must outlive the ring.
+  /// Makes a ring of @p size entries, a power of two. @p memory must outlive the ring.
   static absl::StatusOr<DriverRing> Create(DriverMemory& memory, uint16_t size);
 
   uint16_t size() const { return size_; }
-  /// For SET_VRING_ADDR; user addresses.
+  /// The addresses for SET_VRING_ADDR, as user addresses.
   VringAddress address(uint32_t index) const;
   /// For SET_VRING_KICK and SET_VRING_CALL.
   int kick_fd() const { return kick_.get(); }
   int call_fd() const { return call_.get(); }
-  /// How many chains the device has used: from where a new back-end goes on.
+  /// How many chains the device has used. A new back-end starts from this index.
   uint16_t used_index() const;
 
-  /// Makes a chain available. ResourceExhausted (ENOSPC) if there aren't as many
-  /// descriptors free. The device needs Kick() to notice.
+  /// Makes a chain available. ResourceExhausted (ENOSPC) if too few descriptors are free. Call
+  /// Kick() afterwards, so that the device notices.
   absl::StatusOr<uint16_t> Add(absl::Span<const Buffer> chain);
 
-  /// Tells the device, unless it said that it looks by itself.
+  /// Notifies the device, unless the device has switched notifications off.
   void Kick();
 
-  /// A chain that was used, if there is one now; its descriptors are free again.
-  /// DataLoss (EBADMSG) if the device returned what it never had.
+  /// Returns a used chain, if there is one now, and frees its descriptors. DataLoss (EBADMSG) if
+  /// the device returned a chain that it doesn't have.
   absl::StatusOr<std::optional<Used>> Next();
 
-  /// Waits for one. DeadlineExceeded (ETIMEDOUT) if none comes.
+  /// Waits for a used chain. DeadlineExceeded (ETIMEDOUT) if none comes.
   absl::StatusOr<Used> Wait(absl::Duration timeout);
 
  private:
@@ -113,13 +114,14 @@ class DriverRing {
   Descriptor* descriptors_ = nullptr;
   // flags, index, entries
   uint16_t* available_ = nullptr;
-  // flags, index; then elements
+  // flags, index, elements
   uint16_t* used_ = nullptr;
   UniqueFd kick_;
   UniqueFd call_;
   uint16_t next_available_ = 0;
   uint16_t next_used_ = 0;
-  // Free descriptors, and how many a chain has, by its head; 0: not with the device.
+  // The free descriptors, and the length of each chain by its head. Length 0: the device doesn't
+  // have the chain.
   std::vector<uint16_t> free_;
   std::vector<uint16_t> lengths_;
 };

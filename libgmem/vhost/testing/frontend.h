@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the tests of the front-end have in common. Not installed.
+// Helpers that the tests of the front-end share. Not installed.
 #ifndef GMEM_VHOST_TESTING_FRONTEND_H_
 #define GMEM_VHOST_TESTING_FRONTEND_H_
 
@@ -30,7 +30,7 @@
 #pragma GCC visibility push(hidden)
 namespace gmem::vhost::doubles {
 
-// Writes down what comes.
+// Records the calls.
 class RecordingHandler : public FrontendHandler {
  public:
   absl::Status OnConfigChange() override { return Record("config"); }
@@ -53,7 +53,7 @@ class RecordingHandler : public FrontendHandler {
 
   std::vector<std::string> events;
   std::vector<uint8_t*> pages;
-  // What each call does besides, and returns.
+  // Each call also runs this function, and returns its result.
   std::function<absl::Status()> then;
 
  private:
@@ -63,7 +63,7 @@ class RecordingHandler : public FrontendHandler {
   }
 };
 
-// A file in memory of @p size bytes.
+// Makes a file of @p size bytes in memory.
 inline UniqueFd MakeFile(ByteSize size, const std::string& start = "") {
   UniqueFd fd(memfd_create("test", MFD_CLOEXEC));
   EXPECT_EQ(ftruncate(fd.get(), static_cast<off_t>(size.value())), 0);
@@ -71,8 +71,8 @@ inline UniqueFd MakeFile(ByteSize size, const std::string& start = "") {
   return fd;
 }
 
-// May this process touch @address? The kernel tries it for us: a pipe takes a byte from
-// there, or puts one there.
+// May this process access @address? The kernel finds out: a pipe takes a byte from the address, or
+// puts a byte there.
 inline bool CanRead(const uint8_t* address) {
   std::array<int, 2> fds;
   EXPECT_EQ(pipe2(fds.data(), O_CLOEXEC), 0);
@@ -87,8 +87,8 @@ inline bool CanWrite(uint8_t* address) {
   return read(out.get(), address, 1) == 1;
 }
 
-// Runs the front-end's loop until something has come. What no descriptor tells of is
-// looked at each millisecond.
+// Runs the front-end's loop until @is_done. Calls @is_done at least each millisecond, because it
+// may depend on changes that no descriptor reports.
 [[nodiscard]] inline bool RunUntil(Frontend& frontend, absl::FunctionRef<bool()> is_done) {
   for (const absl::Time end = absl::Now() + kPatience; !is_done();) {
     if (absl::Now() > end) return false;
@@ -98,7 +98,7 @@ inline bool CanWrite(uint8_t* address) {
   }
   return true;
 }
-// Until its connection has ended.
+// Runs the front-end's loop until its connection has ended.
 [[nodiscard]] inline bool RunUntilEnd(Frontend& frontend) {
   return RunUntil(frontend, [&] { return !frontend.status().ok(); });
 }
@@ -114,7 +114,7 @@ class FrontendTest : public ::testing::Test {
     options.timeout = timeout;
     return options;
   }
-  // With all that has to be given.
+  // All options that a front-end can need.
   Frontend::Options AllOptions() {
     Frontend::Options options = WithTimeout(kPatience);
     options.shmem_factory = HostFactory();
@@ -141,7 +141,7 @@ class FrontendTest : public ::testing::Test {
     return std::move(pair.first);
   }
 
-  // Runs @p task on the back-end's thread, and the front-end's loop until it is done.
+  // Runs @task on the back-end's thread, and the front-end's loop until @task has ended.
   void OnBackend(std::function<void(FakeBackend&)> task) {
     std::atomic<bool> done = false;
     backend_->Post([&](FakeBackend& backend) {
@@ -149,8 +149,8 @@ class FrontendTest : public ::testing::Test {
       done = true;
     });
     if (RunUntil(*frontend_, [&] { return done.load(); })) return;
-    ADD_FAILURE() << "the back-end hasn't done it";
-    // It has no use for the task any more.
+    ADD_FAILURE() << "the back-end's task doesn't end";
+    // Ends the thread, so that it can't use this function's variables later.
     backend_.reset();
   }
 

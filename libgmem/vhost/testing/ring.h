@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A guest's memory and a driver's side of a virtqueue, raw, so that tests can break every
+// A guest's memory and a driver's side of a virtqueue. Both are raw, so that tests can break every
 // rule.
 #ifndef GMEM_VHOST_TESTING_RING_H_
 #define GMEM_VHOST_TESTING_RING_H_
@@ -28,13 +28,13 @@ inline UniqueFd NewFile(uint64_t size) {
   return fd;
 }
 
-// Memory from kGuest on for the guest, and from kUser on for the front-end.
+// The guest sees the memory from kGuest on, the front-end from kUser on.
 class TestGuest {
  public:
   static constexpr uint64_t kGuest = 0x100000;
   static constexpr uint64_t kUser = 0x7f0000000000;
   static constexpr uint64_t kSize = 0x100000;
-  // The driver's: a ring's parts, indirect tables, data.
+  // The driver's layout of the memory: the parts of a ring, indirect tables, data.
   static constexpr uint64_t kDescriptors = 0;
   static constexpr uint64_t kAvailable = 0x20000;
   static constexpr uint64_t kUsed = 0x30000;
@@ -76,7 +76,7 @@ inline constexpr uint16_t kNext = 1;
 inline constexpr uint16_t kWrite = 2;
 inline constexpr uint16_t kIndirect = 4;
 
-// A piece of a chain; the address is the guest's.
+// One descriptor of a chain; the address is a guest address.
 struct Piece {
   uint64_t address = 0;
   uint32_t length = 0;
@@ -88,20 +88,20 @@ struct Used {
   uint32_t written = 0;
 };
 
-// What a driver does, for both kinds of rings.
+// A driver for both kinds of rings.
 class TestRing {
  public:
   TestRing(TestGuest& guest, uint16_t size, bool is_packed)
       : guest_(guest), size_(size), is_packed_(is_packed) {}
 
-  // Makes a chain available, with descriptors from the first free one on.
+  // Makes a chain available; its descriptors start at the first free one.
   uint16_t Add(const std::vector<Piece>& pieces) {
     return is_packed_ ? AddPacked(pieces) : AddSplit(pieces);
   }
 
   std::optional<Used> TakeUsed() { return is_packed_ ? TakePacked() : TakeSplit(); }
 
-  // The next available index of a split ring, whatever is there.
+  // Sets the next available index of a split ring to any value.
   void SetAvailableIndex(uint16_t index) { guest_.Put(TestGuest::kAvailable + 2, index); }
   void PutSplit(uint16_t index, const Piece& piece, uint16_t next) {
     const uint64_t at = TestGuest::kDescriptors + 16 * index;
@@ -110,7 +110,7 @@ class TestRing {
     guest_.Put(at + 12, piece.flags);
     guest_.Put(at + 14, next);
   }
-  // An entry of an indirect table: where it lies depends on the ring.
+  // Writes an entry of an indirect table. The format of an entry depends on the kind of ring.
   void PutTable(uint16_t index, const Piece& piece, uint16_t next) {
     const uint64_t at = TestGuest::kTable + 16 * index;
     guest_.Put(at, piece.address);
@@ -190,7 +190,7 @@ class TestRing {
   bool wrap_ = true;
   uint16_t next_used_ = 0;
   bool used_wrap_ = true;
-  // Of a packed ring's chains, by id.
+  // The lengths of a packed ring's chains, by id.
   std::vector<uint16_t> lengths_;
 };
 

@@ -31,7 +31,7 @@
 
 namespace gmem::vhost::doubles {
 
-// A front-end that does what a test says, and the back-end that it talks to.
+// A front-end that does what a test asks for, and the back-end that it talks to.
 class ScriptedFrontendTest : public ::testing::Test {
  protected:
   ScriptedFrontendTest() : fds_before_(CountOpenFds()) {}
@@ -56,7 +56,7 @@ class ScriptedFrontendTest : public ::testing::Test {
     error_.reset();
   }
 
-  // Runs both sides until the answer is there, or the session over.
+  // Runs both sides until the answer has come or the session has ended.
   template <auto kRequest>
   absl::StatusOr<typename RequestTraits<kRequest>::Reply> Ask(
       const typename RequestTraits<kRequest>::Payload& payload = {},
@@ -73,7 +73,7 @@ class ScriptedFrontendTest : public ::testing::Test {
     });
     for (int i = 0; i < 100 && !result; i++) Run();
     if (!result) return absl::DeadlineExceededError("no answer");
-    // Without an answer, at least it has arrived.
+    // A request without an answer has at least arrived after this.
     Run();
     return *std::move(result);
   }
@@ -98,7 +98,7 @@ class ScriptedFrontendTest : public ::testing::Test {
     MemoryTable table = {.nr_regions = 1, .padding = 0, .regions = {guest_.region()}};
     ASSERT_TRUE(Ask<FrontendRequest::kSetMemTable>(table, {guest_.fd()}).ok());
   }
-  // Does all that makes a virtqueue work.
+  // Sends all requests that a virtqueue needs to work.
   void StartQueue(uint32_t index = 0, uint32_t base = 0) {
     kick_.reset(eventfd(0, EFD_NONBLOCK));
     call_.reset(eventfd(0, EFD_NONBLOCK));
@@ -137,7 +137,7 @@ class ScriptedFrontendTest : public ::testing::Test {
     channel_.emplace(std::move(pair->first), Responder::Side::kBackend);
     channel_->set_reply_ack(true);
   }
-  // The next request of the back-end's.
+  // Returns the next request from the back-end; null if there is none.
   Message* NextOfChannel() {
     const auto next = channel_->Next();
     return next.ok() && next->status.ok() ? next->message : nullptr;
@@ -148,7 +148,7 @@ class ScriptedFrontendTest : public ::testing::Test {
     EXPECT_TRUE(session_.ok()) << session_;
   }
 
-  // All that a device may have by its methods.
+  // All features that a device gets without special methods.
   static constexpr uint64_t kAll =
       0x7fffff & ~Bit(ProtocolFeature::kRarp) & ~Bit(ProtocolFeature::kCrossEndian) &
       ~Bit(ProtocolFeature::kCryptoSession) & ~Bit(ProtocolFeature::kXenMmap) &
@@ -156,7 +156,7 @@ class ScriptedFrontendTest : public ::testing::Test {
       ~Bit(ProtocolFeature::kInbandNotifications);
 
   const size_t fds_before_;
-  // The guest's memory is a file.
+  // The file of the guest's memory.
   const size_t guest_fds_ = 1;
   TestGuest guest_;
   TestRing ring_{guest_, kQueueSize, /*is_packed=*/false};

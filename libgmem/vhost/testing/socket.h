@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What tests and fuzzers of sockets share. Not installed.
+// Helpers that tests and fuzzers of sockets share. Not installed.
 #ifndef GMEM_VHOST_TESTING_SOCKET_H_
 #define GMEM_VHOST_TESTING_SOCKET_H_
 
@@ -19,7 +19,7 @@
 #pragma GCC visibility push(hidden)
 namespace gmem::vhost::doubles {
 
-// For what comes at once, on a machine that isn't busy with something else.
+// A time limit for events that come at once unless the machine is busy.
 inline constexpr absl::Duration kPatience = absl::Seconds(30);
 inline constexpr int kPatienceMilliseconds = 30000;
 
@@ -29,15 +29,15 @@ inline size_t CountOpenFds() {
       std::distance(directory_iterator("/proc/self/fd"), directory_iterator()));
 }
 
-// The most descriptors that the kernel sends at once.
+// The most descriptors that the kernel sends with one message.
 inline constexpr size_t kMostFds = 253;
 
-// Sends raw bytes and descriptors, as no well-meaning peer would; returns what sendmsg()
-// does.
+// Sends raw bytes and descriptors, which a correct peer might not send. Returns the result of
+// sendmsg().
 inline ssize_t SendRaw(int socket, absl::Span<const uint8_t> bytes, absl::Span<const int> fds = {},
                        int flags = 0) {
   alignas(cmsghdr) std::array<char, CMSG_SPACE(kMostFds * sizeof(int))> control = {};
-  // sendmsg() only reads it.
+  // sendmsg() only reads the bytes.
   iovec iov = {.iov_base = const_cast<uint8_t*>(bytes.data()), .iov_len = bytes.size()};
   msghdr header = {};
   header.msg_iov = &iov;
