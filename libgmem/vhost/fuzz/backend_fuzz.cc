@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// libFuzzer: a back-end whose front-end says anything, in any order.
+// libFuzzer: a back-end whose front-end sends any bytes, in any order.
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -28,7 +28,7 @@
 namespace gmem::vhost {
 namespace {
 
-// A device that uses all there is.
+// A device with every optional feature.
 class FuzzDevice : public Device {
  public:
   uint64_t features() const override { return 0xff; }
@@ -42,7 +42,7 @@ class FuzzDevice : public Device {
   uint32_t config_size() const override { return 64; }
   std::vector<uint64_t> shmem_sizes() const override { return {0, 0x10000}; }
 
-  // Every other chain is kept until the next call, or until the virtqueue is to stop.
+  // Keeps every other chain until the next call, or until the virtqueue stops.
   absl::Status HandleQueue(Backend& backend, Virtqueue& queue) override {
     PushKept(queue);
     for (int i = 0; i < 4; i++) {
@@ -101,7 +101,7 @@ class FuzzDevice : public Device {
   std::array<std::vector<Chain>, 2> kept_;
 };
 
-// Takes what the back-end answers, and keeps its channel.
+// Reads and drops the back-end's answers, so that the socket doesn't fill up.
 void Drain(int socket) {
   std::array<uint8_t, 4096> bytes;
   while (recv(socket, bytes.data(), bytes.size(), MSG_DONTWAIT) > 0) {
@@ -124,7 +124,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   fuzz::Records records({data, size});
   while (const auto record = records.Next()) {
     if (!fuzz::SendRecord(pair->second.get(), *record)) break;
-    // Twice: what was taken may have made more to do.
+    // Process twice: the first call may create more work.
     (*backend)->Process().IgnoreError();
     if (!(*backend)->Process().ok()) break;
     gmem::vhost::Drain(pair->second.get());

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// libFuzzer: a front-end whose back-end answers anything, and asks for anything.
+// libFuzzer: a front-end whose back-end sends any answers and any requests.
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -33,11 +33,12 @@ namespace gmem::vhost {
 namespace {
 
 constexpr absl::Duration kTimeout = absl::Seconds(2);
-// How long the back-end waits for the next request before it goes.
+// How long the back-end waits for the next request before it ends.
 constexpr int kPatienceMs = 20;
 
-// The back-end. Acknowledges what asks for that; for a reply, it takes a record, and first
-// sends those for the other channel that are before it.
+// The back-end. It acknowledges every request that asks for that. To answer a request that has a
+// reply, it takes the next record for the main channel; it first sends the records for the back-end
+// channel that come before.
 class Peer {
  public:
   Peer(UniqueFd socket, absl::Span<const uint8_t> input) : records_(input) {
@@ -54,7 +55,7 @@ class Peer {
   }
 
  private:
-  // False if none comes any more.
+  // Receives the next request; false if none comes.
   bool TakeRequest() {
     while (true) {
       const auto received = connection_.Receive(message_);
@@ -100,7 +101,7 @@ class Peer {
   Message message_;
 };
 
-// Whatever a VMM does in the life of a device.
+// Makes all calls that a VMM may make in the life of a device.
 void Use(Frontend& frontend) {
   const UniqueFd event(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!frontend.Negotiate().ok()) return;
@@ -155,7 +156,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   options.timeout = gmem::vhost::kTimeout;
   options.shmem_factory = [](uint8_t,
                              gmem::ByteSize region) -> absl::StatusOr<gmem::vhost::ShmemRegion> {
-    // As any VMM, not more than it has addresses for.
+    // As in a VMM, limit the size to the addresses that it has.
     if (region > gmem::MiB(64)) return absl::ResourceExhaustedError("too large");
     return gmem::vhost::NewHostRegion(region);
   };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the fuzzers of both ends share: input as a list of records, each of which a peer
-// sends at once, with descriptors. Not installed.
+// Code that the fuzzers of both ends share: the input as a list of records. A peer sends each
+// record at once, with descriptors. Not installed.
 #ifndef GMEM_VHOST_FUZZ_RECORDS_H_
 #define GMEM_VHOST_FUZZ_RECORDS_H_
 
@@ -25,12 +25,15 @@
 
 namespace gmem::vhost::doubles {
 
-// In the input, before each record's bytes.
+// In the input, this precedes the bytes of each record.
 struct RecordHeader {
-  // Bits 0-3: descriptors that come with it. Bit 4: nothing is sent, the bytes are an
-  // offset of two bytes in the memory, and what stands there from now on. Bit 5: the
-  // descriptors are eventfds, not memory. Bit 6: the bytes are a payload, and get the
-  // header of the reply that is due. Bit 7: on the second channel.
+  // - Bits 0-3: how many descriptors come with the record.
+  // - Bit 4: a write to memory instead of a message. The bytes are an offset (two bytes) in the
+  //   memory, and the new content there.
+  // - Bit 5: the descriptors are eventfds, not memory.
+  // - Bit 6: the bytes are a payload; the peer adds the header of the reply that the front-end
+  //   expects.
+  // - Bit 7: the record is for the second channel.
   uint8_t control;
   uint8_t padding;
   uint16_t size;
@@ -45,7 +48,7 @@ struct Record {
   absl::Span<const uint8_t> bytes;
 };
 
-// Takes an input apart; whatever it is, it is a list of records.
+// Splits an input into records. Every input is a valid list of records.
 class Records {
  public:
   explicit Records(absl::Span<const uint8_t> input) : rest_(input) {}
@@ -69,7 +72,7 @@ class Records {
   absl::Span<const uint8_t> rest_;
 };
 
-// What a peer sends as descriptor: memory, 64 KiB of it, or an eventfd.
+// The descriptors that a peer sends: 64 KiB of memory, or an eventfd.
 inline constexpr off_t kSharedSize = 0x10000;
 inline int SharedMemory() {
   static const int fd = [] {
@@ -88,14 +91,14 @@ inline int SharedEvent() {
   return fd;
 }
 
-// As if no input had been there before. Nobody may have the memory mapped.
+// Restores the state before the first input. The memory must not be mapped.
 inline void ClearShared() {
   if (ftruncate(SharedMemory(), 0) != 0 || ftruncate(SharedMemory(), kSharedSize) != 0) abort();
   uint64_t value = 0;
   [[maybe_unused]] const ssize_t got = read(SharedEvent(), &value, sizeof(value));
 }
 
-// What a driver writes, and its kick.
+// Writes as a driver does, and kicks.
 inline void WriteShared(absl::Span<const uint8_t> bytes) {
   uint16_t offset = 0;
   if (bytes.size() < sizeof(offset)) return;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Writes what the fuzzers start from: fuzz_seeds DIR makes DIR/frontend, DIR/backend and
-// DIR/virtqueue.
+// Writes the inputs that the fuzzers start from: "fuzz_seeds DIR" makes DIR/frontend, DIR/backend
+// and DIR/virtqueue.
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -45,7 +45,7 @@ std::string Message(Request request, const Payload& payload, uint8_t control = 0
   return Record({reinterpret_cast<const uint8_t*>(message.data()), message.size()}, control);
 }
 
-// Everything that a back-end may ask for.
+// Every request that a back-end may send.
 std::string AllBackendRequests() {
   constexpr uint8_t kChannel = 0x80;
   ShmemMapping mapping = {.shmid = 1,
@@ -79,8 +79,8 @@ std::string AllBackendRequests() {
   return all;
 }
 
-// A back-end's part of a conversation in which each reply is a number, up to one that is
-// a shared memory configuration; what follows is of every kind.
+// A back-end's part of a conversation. The first replies are numbers, the next one is a shared
+// memory configuration, and the rest are of every kind.
 std::string Conversation(int numbers_first, uint64_t features) {
   std::string all;
   for (int i = 0; i < numbers_first; i++) absl::StrAppend(&all, Reply(features));
@@ -102,7 +102,7 @@ std::string Ask(const typename RequestTraits<kRequest>::Payload& payload, uint8_
   return Message(kRequest, payload, nr_fds);
 }
 
-// Rings that hold a chain: see virtqueue_fuzz for the layout.
+// Rings that hold a chain. See virtqueue_fuzz for the layout.
 std::string Ring(uint8_t flags) {
   struct [[gnu::packed]] Descriptor {
     uint64_t address;
@@ -115,7 +115,7 @@ std::string Ring(uint8_t flags) {
   const auto put = [&memory](size_t at, const auto& value) {
     std::memcpy(memory.data() + at, &value, sizeof(value));
   };
-  // A readable one, a writable one, and an indirect one of two, in the second region.
+  // A readable descriptor, a writable one, and, in the second region, an indirect table of two.
   constexpr uint16_t kNext = 1, kWrite = 2, kIndirect = 4, kAvail = 1 << 7;
   if (is_packed) {
     put(0, Descriptor{.address = 0x2800, .length = 16, .a = 0, .b = kNext | kAvail});
@@ -125,7 +125,7 @@ std::string Ring(uint8_t flags) {
     put(0, Descriptor{.address = 0x2800, .length = 16, .a = kNext, .b = 1});
     put(16, Descriptor{.address = 0x9000, .length = 512, .a = kWrite, .b = 0});
     put(32, Descriptor{.address = 0x2900, .length = 32, .a = kIndirect, .b = 0});
-    // Available: two chains.
+    // Two chains are available.
     put(0x2002, uint16_t{2});
     put(0x2006, uint16_t{2});
   }
@@ -135,7 +135,7 @@ std::string Ring(uint8_t flags) {
   return std::string({static_cast<char>(flags), kEntries, 0, 0}) + memory;
 }
 
-// A front-end's part of the life of a device, and its driver's.
+// A front-end's part of the life of a device, and the driver's part.
 std::string Life(uint64_t features, uint64_t protocol_features) {
   using R = FrontendRequest;
   constexpr uint64_t kUser = 0x10000;
@@ -144,7 +144,7 @@ std::string Life(uint64_t features, uint64_t protocol_features) {
   MemoryTable table = {};
   table.nr_regions = 1;
   table.regions[0] = {.guest_address = 0, .size = 0x10000, .user_address = kUser, .mmap_offset = 0};
-  // Where Ring() has them.
+  // The addresses that Ring() uses.
   const VringAddress address = {.index = 0,
                                 .flags = kVringLog,
                                 .descriptor = kUser,
@@ -165,7 +165,7 @@ std::string Life(uint64_t features, uint64_t protocol_features) {
                         .permissions = kIotlbRead | kIotlbWrite,
                         .type = IotlbType::kUpdate,
                         .padding = {}};
-  // At the memory's start, and a kick.
+  // Writes the rings to the start of the memory, and kicks.
   std::string ring = Ring(is_packed ? 3 : 2).substr(4);
   ring.insert(0, 2, '\0');
   const std::string driver =
@@ -206,7 +206,7 @@ bool WriteAll(const std::filesystem::path& dir) {
     std::filesystem::create_directories(dir / name);
   }
   bool ok = true;
-  // All that a back-end offers, but for what changes all the rest.
+  // All features that a back-end offers, except those that change the meaning of all others.
   constexpr uint64_t kProtocolFeatures =
       0x7fffff & ~Bit(ProtocolFeature::kXenMmap) & ~Bit(ProtocolFeature::kCrossEndian) &
       ~Bit(ProtocolFeature::kGpaAddresses) & ~Bit(ProtocolFeature::kGetVringBaseInflight);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// libFuzzer: a driver that writes anything into its rings, and into the buffer in which a
-// back-end before this one kept what was in flight.
+// libFuzzer: a driver that writes any bytes into its rings, and into the buffer in which an earlier
+// back-end recorded the requests in flight.
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -24,8 +24,8 @@
 namespace gmem::vhost {
 namespace {
 
-// Guest memory: the rings and what they point to. Small, so that a random address often
-// hits. Two regions, with a hole between them.
+// Guest memory: the rings and their buffers. It is small, so that a random address often lies in
+// it. It has two regions, with a hole between them.
 constexpr uint64_t kRegionSize = 0x4000;
 constexpr uint64_t kSecondStart = 0x8000;
 constexpr uint64_t kUsedOffset = 0x1000;
@@ -69,7 +69,7 @@ class Guest {
   GuestMemoryMap map_;
 };
 
-// Everything a device does with a chain, and a little more than it may.
+// Makes all calls that a device makes with a chain, and a few that it may not make.
 void Work(Virtqueue& queue, Chain& chain) {
   std::array<uint8_t, 64> buffer = {};
   for (uint64_t at = 0; at < std::min<uint64_t>(chain.readable_size(), 4096); at += 48) {
@@ -86,7 +86,7 @@ void Drive(Virtqueue& queue) {
     Chain chain;
     const auto popped = queue.Pop(chain);
     if (!popped.ok() || !*popped) break;
-    // Some at once, some later and in another order.
+    // Use some chains at once, and some later and in another order.
     if (i % 3 == 0) {
       kept.push_back(std::move(chain));
     } else {
@@ -135,14 +135,14 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   auto queue = Virtqueue::Create(guest.map(), queue_options, ring,
                                  queue_options.is_packed ? options.base * 0x10001U : options.base);
   if (!queue.ok()) return 0;
-  // What is left of the input was in flight.
+  // The rest of the input is the record of requests in flight.
   alignas(16) static std::array<uint8_t, gmem::vhost::kInflightSize> inflight;
   if ((options.flags & 8) != 0) {
     inflight.fill(0);
     const size_t rest = std::min(size - filled, inflight.size());
     std::memcpy(inflight.data(), data + filled, rest);
     if ((options.flags & 16) != 0) {
-      // Small inputs reach it, too.
+      // Let small inputs reach this buffer, too.
       std::memcpy(inflight.data(), data, std::min(size, inflight.size()));
     }
     if (!queue->TrackInflight(absl::MakeSpan(inflight)).ok()) return 0;
