@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Our front-end with our back-end: each method of the one is served by the other.
+// The library's front-end with its back-end: the back-end serves each method of the front-end.
 #include "vhost/testing/both_ends.h"
 
 #include <fcntl.h>
@@ -65,7 +65,7 @@ TEST_F(BothEndsTest, Device) {
   ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets.data()), 0);
   const UniqueFd ours(sockets[0]), theirs(sockets[1]);
   Ok(frontend_->SetGpuSocket(theirs.get()));
-  // It has none of the other endianness.
+  // The device has only one endianness.
   EXPECT_TRUE(absl::IsUnimplemented(frontend_->SetVringEndian(0, true)));
   Ok(frontend_->ResetDevice());
   EXPECT_EQ(*frontend_->GetStatus(), 0);
@@ -113,7 +113,7 @@ class QueueTest : public BothEndsTest, public ::testing::WithParamInterface<bool
 };
 
 TEST_P(QueueTest, Serves) {
-  // By a whole table and without acknowledgements, and by slots.
+  // First with one memory table and without acknowledgements, then with memory slots.
   for (const uint64_t protocol : {Bit(ProtocolFeature::kMq), kAll}) {
     frontend_.reset();
     guest_ = TestGuest();
@@ -131,7 +131,7 @@ TEST_P(QueueTest, Serves) {
     if (!is_packed_) {
       EXPECT_EQ(*base, 21u);
     }
-    // Goes on from there.
+    // Start the virtqueue again at the index where it stopped.
     VringSetup setup = Setup();
     setup.base = *base;
     Ok(frontend_->StartVring(0, setup));
@@ -159,7 +159,7 @@ TEST_P(QueueTest, RequestsInFlightOutliveABackend) {
   Ok(frontend_->StartVring(0, Setup()));
   Ok(frontend_->DriverOk());
   for (int round = 0; round < 5; round++) {
-    // It does one of three, and dies.
+    // The back-end handles one of three requests, and dies.
     Ok(Ask([this](Backend&, Backend::Done done) {
       device_.nr_done = 1;
       device_.nr_kept = 0;
@@ -174,7 +174,7 @@ TEST_P(QueueTest, RequestsInFlightOutliveABackend) {
     EXPECT_EQ(GetErrno(frontend_->status()), ECONNRESET);
     device_.nr_done = SIZE_MAX;
     Ok(frontend_->Reconnect(NewBackend()));
-    // The next one does the others, each once, and what comes then.
+    // The next back-end handles each of the other two once, and then new requests.
     EXPECT_TRUE(WaitUsed() && WaitUsed()) << round;
     EXPECT_FALSE(ring_->TakeUsed());
     ASSERT_TRUE(Serve()) << round;
@@ -209,7 +209,8 @@ TEST_P(QueueTest, Log) {
 INSTANTIATE_TEST_SUITE_P(SplitOrPacked, QueueTest, ::testing::Bool());
 
 TEST_F(BothEndsTest, Translation) {
-  // Rings are at the front-end's addresses, buffers at the guest's: all are ours to choose.
+  // Rings are at the front-end's user addresses, buffers at guest addresses. The test may choose
+  // any I/O virtual addresses.
   const auto page_of = [](uint64_t iova, IotlbType type) {
     IotlbMessage message = {};
     message.iova = iova & ~(kPage - 1);
@@ -237,15 +238,15 @@ TEST_F(BothEndsTest, Translation) {
   }
   Ok(frontend_->StartVring(0, setup));
   EXPECT_TRUE(Serve());
-  // More than once, if it looks again before it is told.
+  // The device may ask more than once, if it retries before the answer comes.
   EXPECT_THAT(misses, Contains(kData));
   EXPECT_THAT(misses, Each(kData));
-  // All that it has asked has come then.
+  // After this, all answers to the device's questions have arrived.
   Ok(frontend_->GetStatus().status());
   Ok(frontend_->Process());
   misses.clear();
   EXPECT_TRUE(Serve());
-  EXPECT_THAT(misses, IsEmpty()) << "it was told";
+  EXPECT_THAT(misses, IsEmpty()) << "the device has the translation";
   Ok(frontend_->SendIotlb(page_of(kData, IotlbType::kInvalidate)));
   EXPECT_TRUE(Serve());
   EXPECT_THAT(misses, Contains(kData));
@@ -276,7 +277,7 @@ TEST_F(BothEndsTest, BackendsRequests) {
   }));
   EXPECT_THAT(handler_.Take(), ElementsAre("config", "notifier 1"));
 
-  // The object is there when its owner has answered.
+  // The object is listed when its owner has answered.
   const Uuid uuid = {1}, none = {2};
   for (const Uuid& one : {uuid, none}) {
     Ok(Ask([&](Backend& b, Backend::Done done) { b.AddSharedObject(one, std::move(done)); }));
@@ -310,7 +311,7 @@ TEST_F(BothEndsTest, BackendsRequests) {
   EXPECT_EQ(objects_.size(), 0u);
 }
 
-// A page that the back-end reads comes when it has stopped there.
+// The back-end stops at a missing page until the test provides the page.
 TEST_F(BothEndsTest, Postcopy) {
   for (const uint64_t without : {uint64_t{0}, Bit(ProtocolFeature::kConfigureMemSlots)}) {
     frontend_.reset();
@@ -319,7 +320,7 @@ TEST_F(BothEndsTest, Postcopy) {
     Ok(frontend_->PostcopyAdvise());
     Ok(frontend_->PostcopyListen());
     Ok(SetMemory());
-    // What is there is no fault.
+    // Pages that are present cause no fault.
     for (const uint64_t part : {TestGuest::kDescriptors, TestGuest::kAvailable, TestGuest::kUsed}) {
       std::memset(guest_.at(part), 0, kPage);
     }
@@ -334,7 +335,7 @@ TEST_F(BothEndsTest, Postcopy) {
       EXPECT_EQ((*fault)->guest_address, GuestAddress(kData));
     }
     EXPECT_FALSE(ring_->TakeUsed());
-    // In any case, or the back-end's thread never ends.
+    // Do this in any case: the back-end's thread never ends otherwise.
     std::memcpy(guest_.at(TestGuest::kData), "xyz", 3);
     Ok(frontend_->faults()->Wake(frontend_->memory(), {GuestAddress(kData), ByteSize(kPage)}));
     EXPECT_TRUE(WaitUsed());

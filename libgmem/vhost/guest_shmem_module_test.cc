@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// From a device's SHMEM_MAP to a real KVM guest's memory: our back-end, our front-end, and
-// gmem.ko or plain KVM behind it.
+// From a device's SHMEM_MAP to the memory of a real KVM guest: the library's back-end and
+// front-end, with gmem.ko or plain KVM.
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <sys/eventfd.h>
@@ -60,7 +60,8 @@ class ShmemDevice : public Device {
   }
 };
 
-// The device's process, as a thread: serves the front-end, and does what it is told.
+// Runs the device on a thread, as a process of its own: serves the front-end, and executes the
+// test's tasks.
 class DeviceThread {
  public:
   explicit DeviceThread(Connection connection)
@@ -77,7 +78,7 @@ class DeviceThread {
     thread_.join();
   }
 
-  // One at a time.
+  // Runs one task at a time.
   std::future<absl::Status> Do(std::function<absl::Status(Backend&)> work) {
     work_ = std::move(work);
     result_ = std::promise<absl::Status>();
@@ -172,7 +173,7 @@ class GuestShmemTest : public doubles::ModuleTest,
             .flags = flags};
   }
 
-  // The device asks, and waits; meanwhile we are a front-end with a loop.
+  // Runs a task on the device's thread, and the front-end's loop until the task ends.
   absl::Status FromDevice(std::function<absl::Status(Backend&)> work) {
     auto result = device_thread_->Do(std::move(work));
     while (result.wait_for(std::chrono::milliseconds(1)) != std::future_status::ready) {
@@ -189,7 +190,7 @@ class GuestShmemTest : public doubles::ModuleTest,
     return FromDevice([mapping](Backend& backend) { return backend.ShmemUnmapAndWait(mapping); });
   }
 
-  // The VMM learns of the access instead of the guest going on.
+  // The guest doesn't continue after the access, and the VMM gets an exit.
   void ExpectExit(const kvm::GuestAccess& access) {
     EXPECT_TRUE(access.error == EFAULT || access.error == EIO) << access.error;
   }
@@ -208,12 +209,12 @@ TEST_P(GuestShmemTest, AFileAppearsInTheGuest) {
   ASSERT_THAT(Map(file_fd_.get(), MappingOf(2, 4, 2, kShmemMapRw)), IsOk());
   EXPECT_EQ(guest_->Read(kBase + 4 * kPageSize).value, 42);
   EXPECT_EQ(guest_->Read(kBase + 5 * kPageSize).value, 43);
-  // Changes are seen both ways.
+  // Each side sees the other's writes.
   ASSERT_TRUE(guest_->Write(kBase + 4 * kPageSize + 1, 7).ok());
   EXPECT_EQ(file_.data()[2 * kPageSize + 1], 7);
   file_.data()[2 * kPageSize + 2] = 8;
   EXPECT_EQ(guest_->Read(kBase + 4 * kPageSize + 2).value, 8);
-  // Nothing beside it.
+  // The neighbouring pages aren't mapped.
   ExpectExit(guest_->Read(kBase + 3 * kPageSize));
   ExpectExit(guest_->Write(kBase + 6 * kPageSize, 1));
 
@@ -229,7 +230,7 @@ TEST_P(GuestShmemTest, GuestMemoryCanBeTheFile) {
   ASSERT_THAT(mapping, IsOk());
   EXPECT_EQ(doubles::Peek(mapping->data() + kPageSize), 9);
   if (GetParam() == Host::kGmem) {
-    // Bound, so the operator sees it.
+    // The memory is bound, so the operator can see it.
     EXPECT_EQ(window_->vm().Query()->size(), 1U);
   }
   ASSERT_THAT(Unmap(MappingOf(1, 0, 2, kShmemMapRw)), IsOk());
@@ -261,7 +262,7 @@ TEST_P(GuestShmemTest, ResetUnmapsAll) {
   ASSERT_THAT(frontend_->ResetDevice(), IsOk());
   ExpectExit(guest_->Read(kBase));
   ExpectExit(guest_->Read(kBase + 8 * kPageSize));
-  // And may be mapped again.
+  // The range can be mapped again.
   ASSERT_THAT(Map(file_fd_.get(), MappingOf(3, 0, 1, kShmemMapRw)), IsOk());
   EXPECT_EQ(guest_->Read(kBase).value, 43);
 }
@@ -279,7 +280,7 @@ TEST_P(GuestShmemTest, ADeadDeviceLeavesNothing) {
   ExpectExit(guest_->Read(kBase));
 }
 
-// While the guest runs: it sees a page or an exit, never something else.
+// The guest runs meanwhile. Each access finds the page or makes an exit.
 TEST_P(GuestShmemTest, ManyMappingsWhileTheGuestLooks) {
   for (uint64_t round = 0; round < 50; round++) {
     const uint64_t at = round % kNrPages;
