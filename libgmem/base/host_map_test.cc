@@ -16,7 +16,7 @@
 namespace gmem::internal {
 namespace {
 
-TEST(HostMap, FailureLeavesWhatWasThere) {
+TEST(HostMap, FailureKeepsTheOldMapping) {
   const UniqueFd file(memfd_create("file", MFD_CLOEXEC));
   ASSERT_EQ(ftruncate(file.get(), 8192), 0);
   auto memory = Mapping::Reserve(KiB(8));

@@ -111,7 +111,7 @@ TEST_F(KvmCapabilitiesTest, PrivateMemory) {
   EXPECT_TRUE(Query().CheckPrivateMemory().ok());
 }
 
-TEST_F(KvmCapabilitiesTest, WhatIsNoVm) {
+TEST_F(KvmCapabilitiesTest, RefusesADescriptorThatIsNoVm) {
   const UniqueFd null(open("/dev/null", O_RDONLY | O_CLOEXEC));
   const auto caps = Capabilities::Query(null.get());
   EXPECT_EQ(GetErrno(caps.status()), ENOTTY);

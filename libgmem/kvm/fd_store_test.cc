@@ -149,7 +149,7 @@ TEST(KvmFdStoreTest, SyncGivesUpBeforeItCanSend) {
   EXPECT_EQ(store->Sync(absl::Milliseconds(20)).code(), absl::StatusCode::kDeadlineExceeded);
 }
 
-TEST(KvmFdStoreTest, AddressesThatCantBe) {
+TEST(KvmFdStoreTest, RefusesInvalidAddresses) {
   EXPECT_EQ(FdStore::Open(nullptr).status().code(), absl::StatusCode::kFailedPrecondition);
   for (const char* address : {"", "@", "relative", "vsock:2:1234"}) {
     EXPECT_EQ(GetErrno(FdStore::Open(address).status()), EOPNOTSUPP) << address;
@@ -158,7 +158,7 @@ TEST(KvmFdStoreTest, AddressesThatCantBe) {
 }
 
 // A line break in a name would let the caller write a message of its own.
-TEST(KvmFdStoreTest, NamesAndDescriptorsThatCantBe) {
+TEST(KvmFdStoreTest, RefusesInvalidNamesAndDescriptors) {
   const std::string address = AbstractAddress();
   const FakeManager manager(address);
   const auto store = FdStore::Open(address.c_str());

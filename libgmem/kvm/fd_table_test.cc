@@ -94,14 +94,14 @@ TEST(KvmFdTableTest, NamesFollowSystemdsRule) {
   EXPECT_TRUE(table.Save("a b=c", 0).ok());
 }
 
-TEST(KvmFdTableTest, WhatIsntOpenIsntSaved) {
+TEST(KvmFdTableTest, RefusesToSaveAClosedDescriptor) {
   FdTable table;
   EXPECT_EQ(GetErrno(table.Save("ram", 1 << 20)), EBADF);
   EXPECT_EQ(GetErrno(table.Save("ram", -1)), EBADF);
 }
 
 // Inherit() reads the string that PrepareExec() wrote. A name may contain '='.
-TEST(KvmFdTableTest, InheritsWhatWasPrepared) {
+TEST(KvmFdTableTest, InheritsPreparedDescriptors) {
   const UniqueFd one = NewFile("one");
   const UniqueFd two = NewFile("two");
   FdTable table;
@@ -180,7 +180,7 @@ TEST(KvmFdTableTest, NothingToInherit) {
 }
 
 // A child inherits the variable from its parent, but has other descriptors under these numbers.
-TEST(KvmFdTableTest, WhatWasForAnotherProcessIsLeftAlone) {
+TEST(KvmFdTableTest, IgnoresVariablesForAnotherProcess) {
   UniqueFd file(fcntl(NewFile("").get(), F_DUPFD, 3));
   FdTable table;
   const int fd = file.get();
@@ -212,7 +212,7 @@ TEST(KvmFdTableTest, AdoptsUnderTheSameNumber) {
   EXPECT_EQ(*table.PrepareExec(), absl::StrCat("GMEM_FDS=", getpid(), ":", fd, "=ram"));
 }
 
-TEST(KvmFdTableTest, WhatCantBeAdoptedIsClosed) {
+TEST(KvmFdTableTest, ClosesADescriptorThatItCantAdopt) {
   FdTable table;
   ASSERT_TRUE(table.Adopt("ram", NewFile("")).ok());
   for (const auto& [name, error] : {std::pair("ram", EEXIST), std::pair("a:b", EINVAL)}) {
@@ -226,7 +226,7 @@ TEST(KvmFdTableTest, WhatCantBeAdoptedIsClosed) {
 }
 
 // Runs in a child, which doesn't need its standard input.
-TEST(KvmFdTableTest, StandardDescriptorsArentAdopted) {
+TEST(KvmFdTableTest, RefusesToAdoptStandardDescriptors) {
   const pid_t child = fork();
   ASSERT_GE(child, 0);
   if (child == 0) {
@@ -255,7 +255,7 @@ TEST(KvmFdTableTest, FailedPreparationLeavesNothingInheritable) {
   (void)table.Take("second")->release();
 }
 
-TEST(KvmFdTableTest, VariablesThatCantBe) {
+TEST(KvmFdTableTest, RefusesInvalidVariables) {
   const UniqueFd file = NewFile("");
   const std::string fd = absl::StrCat(file.get());
   for (const std::string& value :

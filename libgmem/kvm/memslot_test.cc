@@ -53,7 +53,7 @@ class KvmMemslotTest : public ::testing::Test {
   Mapping host_ = *Mapping::Reserve(KiB(64));
 };
 
-TEST_F(KvmMemslotTest, TellsKvmAllOfIt) {
+TEST_F(KvmMemslotTest, PassesAllValuesToKvm) {
   const Vm vm = NewVm();
   const auto slot = vm.AddMemslot({.guest_address = kBase, .host = host_.span()});
   ASSERT_TRUE(slot.ok()) << slot.status();
@@ -67,7 +67,7 @@ TEST_F(KvmMemslotTest, TellsKvmAllOfIt) {
   EXPECT_EQ(region.guest_memfd, 0);
 }
 
-TEST_F(KvmMemslotTest, TellsKvmOfTheGuestMemfd) {
+TEST_F(KvmMemslotTest, PassesTheGuestMemfdToKvm) {
   const Vm vm = NewVm();
   const GuestMemfd memfd = *vm.CreateGuestMemfd(KiB(128));
   const Mapping host = *memfd.Map({ByteOffset(65536), KiB(64)});
@@ -184,7 +184,7 @@ TEST_F(KvmMemslotTest, NumbersRunOut) {
   EXPECT_THAT(Message(second.status()), HasSubstr("remove one first"));
 }
 
-TEST_F(KvmMemslotTest, ARefusedOneCostsNoNumber) {
+TEST_F(KvmMemslotTest, ARefusedMemslotUsesNoNumber) {
   const Vm vm = NewVm();
   const Memslot first = *vm.AddMemslot({.guest_address = kBase, .host = host_.span()});
   const auto overlap = vm.AddMemslot({.guest_address = kBase, .host = host_.span()});
@@ -196,7 +196,7 @@ TEST_F(KvmMemslotTest, ARefusedOneCostsNoNumber) {
   EXPECT_EQ(vm.AddMemslot({.host = host_.span()})->id(), 1);
 }
 
-TEST_F(KvmMemslotTest, OptionsThatCantBe) {
+TEST_F(KvmMemslotTest, RefusesInvalidOptions) {
   const Vm vm = NewVm();
   const GuestMemfd memfd = *vm.CreateGuestMemfd(KiB(64));
   const auto code = [&vm](const MemslotOptions& options) {
@@ -320,7 +320,7 @@ TEST_F(KvmConversionTest, SaysWhenTheHostsHalfStays) {
   munmap(locked, kPage);
 }
 
-TEST_F(KvmConversionTest, RangesThatCantBe) {
+TEST_F(KvmConversionTest, RefusesInvalidRanges) {
   Memslot slot = MakeSlot(host_half_.span(), memfd_);
   Memslot plain = *vm_.AddMemslot({.host = host_half_.span()});
   EXPECT_EQ(plain.Lend({GuestAddress(0), KiB(4)}).code(), absl::StatusCode::kFailedPrecondition);

@@ -65,7 +65,7 @@ TEST_F(KvmNumaTest, EachModeForARange) {
   EXPECT_EQ(Mode(1), MPOL_DEFAULT);
 }
 
-TEST_F(KvmNumaTest, PoliciesThatCantBe) {
+TEST_F(KvmNumaTest, RefusesInvalidPolicies) {
   const NumaPolicy bad[] = {
       {.mode = NumaMode::kDefault, .nodes = {0}},
       {.mode = NumaMode::kBind, .nodes = {}},
@@ -84,7 +84,7 @@ TEST_F(KvmNumaTest, PoliciesThatCantBe) {
   EXPECT_EQ(Mode(1), MPOL_DEFAULT);
 }
 
-TEST_F(KvmNumaTest, RangesThatCantBe) {
+TEST_F(KvmNumaTest, RefusesInvalidRanges) {
   const NumaPolicy policy = {.mode = NumaMode::kBind, .nodes = {0}};
   EXPECT_EQ(GetErrno(SetNumaPolicy(file_.get(), {ByteOffset(0), ByteSize(1)}, policy)), EINVAL);
   EXPECT_EQ(GetErrno(SetNumaPolicy(file_.get(), {ByteOffset(0), ByteSize(0)}, policy)), EINVAL);

@@ -115,7 +115,7 @@ TEST_F(KvmVmTest, AttributesOfVmsWithPrivateMemory) {
   EXPECT_EQ(kvm_.attributes()[1].attributes, 0);
 }
 
-TEST_F(KvmVmTest, AttributesThatCantBe) {
+TEST_F(KvmVmTest, RefusesInvalidAttributes) {
   const Vm without = NewVm();
   EXPECT_EQ(without.SetPrivate({GuestAddress(0), kPage}).code(), absl::StatusCode::kUnimplemented);
 
@@ -162,7 +162,7 @@ TEST_F(KvmGuestMemfdRangeTest, AllocateAndDiscard) {
   EXPECT_EQ(stat.st_size, 65536);
 }
 
-TEST_F(KvmGuestMemfdRangeTest, RangesThatCantBe) {
+TEST_F(KvmGuestMemfdRangeTest, RefusesInvalidRanges) {
   const ByteRange bad[] = {
       {ByteOffset(0), ByteSize(0)}, {ByteOffset(1), kPage},     {ByteOffset(0), ByteSize(4095)},
       {ByteOffset(0), KiB(68)},     {ByteOffset(65536), kPage}, {ByteOffset(-4096), KiB(8)},

@@ -42,7 +42,7 @@ TEST(Device, OpenWithoutModule) {
               HasSubstr("can't open /nonexistent/gmem: load the module gmem"));
 }
 
-TEST(Device, OpenWhatIsNoDevice) {
+TEST(Device, OpenRefusesOtherFiles) {
   EXPECT_EQ(GetErrno(Device::Open("/tmp").status()), EISDIR);
   const auto device = Device::Open("/dev/null");
   EXPECT_EQ(GetErrno(device.status()), EINVAL) << device.status();
@@ -77,7 +77,7 @@ TEST(Vm, AdoptErrors) {
   EXPECT_EQ(GetErrno(Vm::Adopt(UniqueFd(eventfd(0, EFD_CLOEXEC))).status()), EINVAL);
 }
 
-TEST(Vm, AdoptClosesWhatItRefuses) {
+TEST(Vm, AdoptClosesARefusedDescriptor) {
   UniqueFd fd = Memfd();
   const int raw = fd.get();
   EXPECT_FALSE(Vm::Adopt(std::move(fd)).ok());

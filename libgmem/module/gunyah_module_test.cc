@@ -18,7 +18,7 @@ using namespace doubles;  // NOLINT(google-build-using-namespace): tests' own wo
 
 class GunyahTest : public ModuleTest {};
 
-TEST_F(GunyahTest, OtherProvidersHaveNoneOfIt) {
+TEST_F(GunyahTest, OtherProvidersRefuseTheCalls) {
   const Vm vm = NewVm({.provider = "window"});
   constexpr char kWhy[] = "the VM's provider isn't \"gunyah\"";
   EXPECT_THAT(SetDeviceTree(vm, {GuestAddress(0), kPage}), FailsWith(ENOTTY, kWhy));

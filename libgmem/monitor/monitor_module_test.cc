@@ -61,7 +61,7 @@ class MonitorTest : public ModuleTest {
   }
 };
 
-TEST_F(MonitorTest, ListsWhatThereIs) {
+TEST_F(MonitorTest, ListsAllObjects) {
   Monitor monitor = Open();
   const auto before = monitor.Vms();
   ASSERT_THAT(before, IsOk());
@@ -119,7 +119,7 @@ TEST_F(MonitorTest, ListsWhatThereIs) {
   EXPECT_EQ(stats->lent_pages, device().Stats()->lent_pages);
 }
 
-TEST_F(MonitorTest, WhatAProviderKnows) {
+TEST_F(MonitorTest, ListsDetailsOfTheProvider) {
   Monitor monitor = Open();
   const Vm window = NewVm();
   EXPECT_THAT(monitor.FindVm(*window.Id())->details, ElementsAre());
@@ -130,7 +130,7 @@ TEST_F(MonitorTest, WhatAProviderKnows) {
   EXPECT_THAT(monitor.FindVm(*vm.Id())->details, ElementsAre(VmDetail{"pages", 2}));
 }
 
-TEST_F(MonitorTest, NothingOfThatNumber) {
+TEST_F(MonitorTest, UnknownNumbersAreNotFound) {
   Monitor monitor = Open();
   EXPECT_THAT(monitor.FindVm(123456), FailsWith(ENOENT, "describe VM 123456: no such VM"));
   EXPECT_THAT(monitor.Bindings(123456), FailsWith(ENOENT, "VM 123456"));
@@ -159,7 +159,7 @@ TEST_F(MonitorTest, ManyObjectsInAnAnswer) {
   }
 }
 
-TEST_F(MonitorTest, ListsUnderChangeAreOfOneTime) {
+TEST_F(MonitorTest, ListsDuringChangesAreConsistent) {
   Monitor monitor = Open();
   const GuestMemory memory = NewMemory(1000 * kPage);
   const Vm vm = NewVm();

@@ -80,7 +80,7 @@ TEST_F(ConnectionTest, CarriesPayloadAndDescriptors) {
   EXPECT_NE(fcntl(message_.fds.get(0), F_GETFD) & FD_CLOEXEC, 0);
 }
 
-TEST_F(ConnectionTest, NothingThereIsNoMessage) {
+TEST_F(ConnectionTest, AnEmptySocketHasNoMessage) {
   const auto received = connection_.Receive(message_);
   ASSERT_TRUE(received.ok()) << received.status();
   EXPECT_FALSE(*received);
@@ -102,7 +102,7 @@ TEST_F(ConnectionTest, MessagesDontRunIntoEachOther) {
 }
 
 // A message may come in pieces, cut at any byte.
-TEST_F(ConnectionTest, EveryCutIsWholeInTheEnd) {
+TEST_F(ConnectionTest, AMessageMayComeInPieces) {
   const uint64_t number = 42;
   const UniqueFd event(eventfd(0, EFD_CLOEXEC));
   const std::vector<uint8_t> bytes = Bytes({.request = 12, .flags = 1, .size = 8}, AsBytes(number));
@@ -121,7 +121,7 @@ TEST_F(ConnectionTest, EveryCutIsWholeInTheEnd) {
   }
 }
 
-TEST_F(ConnectionTest, DeathAtEveryByteIsTold) {
+TEST_F(ConnectionTest, ReportsAPeerThatDiesAtAnyByte) {
   const uint64_t number = 42;
   const UniqueFd event(eventfd(0, EFD_CLOEXEC));
   const std::vector<uint8_t> bytes = Bytes({.request = 12, .flags = 1, .size = 8}, AsBytes(number));
@@ -239,7 +239,7 @@ TEST_F(ConnectionTest, SendingToADeadPeerFails) {
   EXPECT_EQ(sent.status().code(), absl::StatusCode::kUnavailable) << sent.status();
 }
 
-TEST_F(ConnectionTest, RefusesToSendWhatNobodyMayReceive) {
+TEST_F(ConnectionTest, RefusesToSendAnOversizedMessage) {
   const std::vector<uint8_t> payload(kMaxPayloadSize + 1);
   EXPECT_EQ(connection_.Send(1, kVersion, payload).status().code(),
             absl::StatusCode::kInvalidArgument);
@@ -283,7 +283,7 @@ TEST_F(ListenerTest, AcceptsAndRemovesItsPath) {
   EXPECT_FALSE(std::filesystem::exists(path_));
 }
 
-TEST_F(ListenerTest, ReplacesWhatNobodyListensOn) {
+TEST_F(ListenerTest, ReplacesAnAbandonedSocket) {
   auto first = Listener::Create(path_);
   ASSERT_TRUE(first.ok());
   EXPECT_EQ(GetErrno(Listener::Create(path_).status()), EADDRINUSE);

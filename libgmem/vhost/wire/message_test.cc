@@ -126,7 +126,7 @@ TEST(MessageTest, MemoryTableSaysHowLongItIs) {
   EXPECT_FALSE(CheckFrontendRequest(message).ok());
 }
 
-TEST(MessageTest, RegionOrAcknowledgementOfIt) {
+TEST(MessageTest, AddMemRegIsARegionOrAnAcknowledgement) {
   const SingleMemoryRegion region = {};
   EXPECT_TRUE(CheckFrontend(FrontendRequest::kAddMemReg, region, 1).ok());
   EXPECT_FALSE(CheckFrontend(FrontendRequest::kAddMemReg, region, 0).ok());
@@ -149,7 +149,7 @@ TEST(MessageTest, ConfigStaysInItsSpace) {
   EXPECT_FALSE(CheckFrontend(FrontendRequest::kGetConfig, config).ok());
 }
 
-TEST(MessageTest, InflightHasTwoSizesAndNoThird) {
+TEST(MessageTest, InflightHasExactlyTwoSizes) {
   const InflightArea area = {};
   Message message;
   for (const size_t size : {size_t{20}, size_t{24}}) {
@@ -160,7 +160,7 @@ TEST(MessageTest, InflightHasTwoSizesAndNoThird) {
   EXPECT_FALSE(CheckFrontendRequest(message).ok());
 }
 
-TEST(MessageTest, VringDescriptorIsThereOrSaidNotToBe) {
+TEST(MessageTest, VringDescriptorMatchesTheNoFdBit) {
   EXPECT_TRUE(CheckFrontend(FrontendRequest::kSetVringKick, uint64_t{3}, 1).ok());
   EXPECT_FALSE(CheckFrontend(FrontendRequest::kSetVringKick, uint64_t{3}, 0).ok());
   EXPECT_TRUE(CheckFrontend(FrontendRequest::kSetVringCall, 3 | kVringNoFd, 0).ok());
@@ -203,7 +203,7 @@ TEST(MessageTest, AcknowledgementIsANumber) {
   EXPECT_FALSE(CheckReply(message, 8, format, true).ok());
 }
 
-TEST(MessageTest, ConfigReplyMayBeAnErrorButNotALie) {
+TEST(MessageTest, ConfigReplyMayBeAnErrorButMustBeConsistent) {
   const Format& format = *FindFormat(FrontendRequest::kGetConfig);
   ConfigSpace config = {};
   Message message;

@@ -178,7 +178,7 @@ TEST_F(ChannelTest, AReplyThatNobodyAskedForEndsTheChannel) {
   EXPECT_EQ(results_.size(), 1U);
 }
 
-TEST_F(ChannelTest, TooLateIsTooLate) {
+TEST_F(ChannelTest, AMissedDeadlineEndsTheChannel) {
   auto pair = Connection::Pair();
   ASSERT_TRUE(pair.ok()) << pair.status();
   constexpr absl::Duration kShort = absl::Milliseconds(300);
@@ -196,7 +196,7 @@ TEST_F(ChannelTest, TooLateIsTooLate) {
   ASSERT_EQ(results_.size(), 1U);
 }
 
-TEST_F(ChannelTest, ADeadPeerIsToldToAll) {
+TEST_F(ChannelTest, ADeadPeerFailsAllRequests) {
   requester_->Start<FrontendRequest::kGetFeatures>({}, {}, KeepNumber());
   responder_.reset();
   EXPECT_EQ(requester_->Process().code(), absl::StatusCode::kUnavailable);
@@ -204,7 +204,7 @@ TEST_F(ChannelTest, ADeadPeerIsToldToAll) {
   EXPECT_EQ(results_[0].status().code(), absl::StatusCode::kUnavailable);
 }
 
-TEST_F(ChannelTest, MoreThanFitWaitTheirTurn) {
+TEST_F(ChannelTest, ExcessRequestsWaitInTheQueue) {
   constexpr size_t kMany = Requester::kMaxOutstanding + 10;
   for (size_t i = 0; i < kMany; i++) {
     requester_->Start<FrontendRequest::kGetFeatures>({}, {}, KeepNumber());
@@ -223,7 +223,7 @@ TEST_F(ChannelTest, MoreThanFitWaitTheirTurn) {
 }
 
 // Only that request fails: no part of it was sent.
-TEST_F(ChannelTest, ABadDescriptorEndsItsRequest) {
+TEST_F(ChannelTest, ABadDescriptorFailsOnlyItsRequest) {
   requester_->Start<FrontendRequest::kGetFeatures>({}, {}, KeepNumber());
   for (const int bad : {-1, 1 << 20}) {
     requester_->Start<FrontendRequest::kGpuSetSocket>({}, {bad}, KeepNumber());
@@ -237,7 +237,7 @@ TEST_F(ChannelTest, ABadDescriptorEndsItsRequest) {
 
 // The peer reads nothing. Messages that the socket doesn't take wait, with their descriptors, up to
 // the limit.
-TEST_F(ChannelTest, AFullSocketIsNoEnd) {
+TEST_F(ChannelTest, AFullSocketDoesntEndTheChannel) {
   const UniqueFd event(eventfd(0, EFD_CLOEXEC));
   size_t started = 0;
   while (results_.size() == started) {
@@ -272,7 +272,7 @@ TEST_F(ChannelTest, AFullSocketIsNoEnd) {
 
 // The same for a request that waited. Its descriptor can't become bad, but there may be too many
 // descriptors in flight in the whole system; here a bad descriptor stands in for that.
-TEST_F(ChannelTest, WhatCannotBeSentLaterEndsItself) {
+TEST_F(ChannelTest, AQueuedRequestThatCantBeSentFailsAlone) {
   for (int i = 0; !requester_->wants_write(); i++) {
     ASSERT_LT(i, 100000);
     requester_->Start<FrontendRequest::kSetOwner>({}, {},
@@ -346,7 +346,7 @@ TEST_F(ChannelTest, QueuedCallbacksMayClose) {
 
 // A callback that starts the same request again at once gets the same error, and the recursion
 // ends.
-TEST_F(ChannelTest, TryingAgainInACallbackEnds) {
+TEST_F(ChannelTest, ARetryInACallbackEnds) {
   responder_.reset();
   int calls = 0;
   std::function<void(absl::StatusOr<Message*>)> again = [&](const absl::StatusOr<Message*>& reply) {
@@ -357,7 +357,7 @@ TEST_F(ChannelTest, TryingAgainInACallbackEnds) {
   EXPECT_EQ(calls, 3);
 }
 
-TEST_F(ChannelTest, BadRequestsAreNamedNotServed) {
+TEST_F(ChannelTest, MalformedRequestsAreRefusedWithAReason) {
   responder_ = nullptr;
   auto pair = Connection::Pair();
   ASSERT_TRUE(pair.ok());
