@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Print which part of the lines of each source the tests reached, and of all.
+# Print the share of lines that the tests reached, for each source and for all together.
 # Usage: coverage.sh FOLDER SOURCE...
 set -euo pipefail
 

@@ -1,20 +1,21 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What the pages of Documentation/libgmem show, for docs-test.sh to try.
+"""Extract and check the blocks that the pages of Documentation/libgmem show; for docs-test.sh.
 
-A comment before each literal block of a page says what it is:
+A comment before each literal block of a page names its kind:
 
     .. sample: FILE              lines of that example, verbatim
     .. shell: NAME               commands
-    .. output: KERNEL COMMAND    what that command prints, on that kernel
+    .. output: KERNEL COMMAND    the output of that command on that kernel
 
 Usage: docs-samples.py commands KERNEL PAGE...
            the commands whose output is shown, for that kernel
        docs-samples.py kernels PAGE...
        docs-samples.py shell NAME PAGE...
        docs-samples.py check EXAMPLES OUTPUT PAGE...
-           compare; prints TAP. EXAMPLES is the folder. The file OUTPUT holds, for each
-           command, a line "$ COMMAND", what it printed, and a line "$? STATUS".
+           compare the pages with the examples in the folder EXAMPLES and with the file
+           OUTPUT; prints TAP. OUTPUT has, for each command, a line "$ COMMAND", the
+           command's output, and a line "$? STATUS".
 """
 import pathlib
 import re
@@ -36,7 +37,7 @@ class Block(NamedTuple):
 
 
 def blocks(page):
-    """All blocks of a page; one that says nothing about itself has no kind."""
+    """Return all blocks of a page. A block without such a comment has an empty kind."""
     source = pathlib.Path(page).read_text()
     found, inside = [], []
     for match in MARKED.finditer(source):
@@ -52,7 +53,7 @@ def blocks(page):
 
 
 def is_excerpt(text, source):
-    """Are the lines in the source, one after the other, indented as they may be?"""
+    """Does the source have these lines, one after the other, at any indentation?"""
     wanted = text.splitlines()
     lines = source.splitlines()
     return any(
@@ -61,30 +62,30 @@ def is_excerpt(text, source):
 
 
 def outputs(file):
-    """What each command printed, and its exit status."""
+    """Return the output and the exit status of each command."""
     text = pathlib.Path(file).read_text()
     found = re.findall(r"^\$ (.*)\n((?:(?!\$\? ).*\n)*)\$\? (\d+)$", text, re.M)
     return {command: (output, int(status)) for command, output, status in found}
 
 
 def problem(block, examples, printed):
-    """Why the block isn't true; empty if it is."""
+    """Explain why the block is wrong; empty if it is right."""
     if block.kind == "sample":
         path = examples / block.argument
         if not path.is_file():
-            return f"there is no {block.argument}"
+            return f"there is no example {block.argument}"
         if not is_excerpt(block.text, path.read_text()):
-            return f"{block.argument} doesn't say that"
+            return f"{block.argument} doesn't have these lines"
     elif block.kind == "output":
         output, status = printed.get(block.argument.split(" ", 1)[1], ("", None))
         if status is None:
             return f"{block.argument} was not run"
         if status != 0:
-            return f"exit status {status}, and it printed:\n{output}"
+            return f"the command failed with exit status {status}, and printed:\n{output}"
         if output != block.text:
-            return f"it printed:\n{output}"
+            return f"the command printed:\n{output}"
     elif not block.kind:
-        return "the block doesn't say what it is, so it can't be tested"
+        return "the block has no comment that names its kind: add sample, shell or output"
     return ""
 
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Do what Documentation/libgmem says: run its commands, build its examples with the
-# library installed, run them in virtual machines, and compare what the pages show with
-# the sources and with what was printed. Prints TAP.
+# Check the pages of Documentation/libgmem: run their commands, build their examples with
+# the installed library, run them in virtual machines, and compare the blocks in the pages
+# with the sources and with the output. Prints TAP.
 # Usage: docs-test.sh FOLDER
 set -euo pipefail
 
@@ -14,14 +14,15 @@ pages=("$top"/Documentation/libgmem/*.rst)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 result=$out/docs-test.output
-# What the calling make was told is not for the commands of the pages.
+# The commands of the pages must not inherit variables of the calling make.
 unset OUT PREFIX DESTDIR STATIC MAKEFLAGS MFLAGS
 
 samples() {
 	python3 "$here/scripts/docs-samples.py" "$@"
 }
 
-# commands NAME FOLDER: those that the pages show under that name, in their order
+# commands NAME FOLDER: run, in FOLDER, the commands that the pages show under that name,
+# in order
 commands() {
 	local commands
 	commands=$(samples shell "$1" "${pages[@]}")
@@ -32,7 +33,7 @@ commands() {
 	fi
 }
 
-# run KERNEL: all whose output the pages show, in one virtual machine
+# run KERNEL: run all commands whose output the pages show, in one virtual machine
 run() {
 	local kernel=$1 files=() file insmod=()
 	for file in "$work"/gmem-example/*; do
@@ -54,7 +55,7 @@ mkdir -p "$out"
 : >"$result"
 commands reference "$top"
 OUT=$out PREFIX=$work/usr commands install "$top"
-# With libgmem inside: it isn't installed where they run.
+# Link libgmem statically: the virtual machine doesn't have it.
 export STATIC=1 PKG_CONFIG_PATH=$work/usr/lib/pkgconfig
 HOME=$work commands build "$top"
 commands image "$work/gmem-example"

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 #
-# fuzz.sh OUT SECONDS FUZZER...: run each fuzzer that long, from the seeds and from what
-# it found before, which it keeps in OUT/corpus, and print the results as TAP.
+# fuzz.sh OUT SECONDS FUZZER...: run each fuzzer for SECONDS and print the results as TAP.
+# A fuzzer starts from the seeds and from the inputs that earlier runs kept in OUT/corpus.
 
 out=$1
 seconds=$2

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Install into a folder of its own; build the example, copied out of the tree, with what
-# is there: with pkg-config and with CMake, shared and static. Prints TAP.
+# Install the library into a temporary folder, copy the example out of the tree, and build
+# it with the installed library: with pkg-config and with CMake, shared and static. Prints TAP.
 # Usage: install-test.sh FOLDER
 # shellcheck disable=SC2317 # functions are called by name, in test_case
 set -euo pipefail
@@ -12,7 +12,8 @@ trap 'rm -rf "$work"' EXIT
 prefix=$work/usr
 nr=0 failed=0
 
-# test_case NAME COMMAND...: not as a condition, which would switch off "set -e" in it
+# test_case NAME COMMAND...: run COMMAND in the background, because "set -e" has no effect
+# in a command that is a condition.
 test_case() {
 	local name=$1 result=ok
 	shift
@@ -35,7 +36,7 @@ install_library() {
 	[ "$(readlink "$prefix/lib/libgmem.so.0")" = "$(basename "$prefix"/lib/libgmem.so.0.*)" ]
 }
 
-# The folder of a distribution, below DESTDIR: no file says where it was put together.
+# Install to a distribution's library folder below DESTDIR: no file names the build folder.
 install_below_destdir() {
 	local libdir
 	libdir=/usr/lib/$(gcc -print-multiarch)
@@ -49,7 +50,7 @@ install_below_destdir() {
 	cmake_builds OFF "$work/root/usr"
 }
 
-# Nothing but namespace gmem, and nothing of gmem::internal.
+# The library exports only names of namespace gmem, and none of gmem::internal.
 exports_only_its_own() {
 	nm --dynamic --defined-only --demangle "$prefix/lib/libgmem.so" | cut -d ' ' -f 3- |
 		grep -v '^LIBGMEM_' >"$work/symbols"
@@ -57,7 +58,7 @@ exports_only_its_own() {
 	refute grep -E 'gmem::internal|^(typeinfo |vtable )?(absl|std)' "$work/symbols"
 }
 
-# It opened what isn't there, and said what to do.
+# runs PROGRAM: it fails to open a missing device, and names the remedy.
 runs() {
 	local status=0
 	LD_LIBRARY_PATH=$prefix/lib "$1" /nonexistent >"$work/output" || status=$?

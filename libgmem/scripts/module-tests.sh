@@ -3,8 +3,9 @@
 # Run test programs in a virtual machine with gmem.ko and its mock provider; prints TAP.
 # Usage: module-tests.sh FOLDER TEST...
 #
-# Programs built with --coverage would write what they count into the folder that they
-# were built in. It comes from the virtual machine as text, behind the tests' output.
+# Programs built with --coverage write their counts into the folder in which they were
+# built. The virtual machine prints the counts as text after the tests' output, and this
+# script unpacks them into that folder.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")/.." && pwd)

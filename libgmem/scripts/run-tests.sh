@@ -4,7 +4,7 @@
 # run-tests.sh TEST...: run GoogleTest programs in turn and print their results as TAP.
 # Fails if one fails. Works with busybox.
 
-# shellcheck disable=SC2016 # awk's
+# shellcheck disable=SC2016 # awk expands these
 tap='
 /^\[==========\] Running / { print "TAP version 13"; print "1.." $3 }
 /^\[       OK \]/ { print "ok " ++n " " $4; next }
