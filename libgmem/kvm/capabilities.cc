@@ -92,7 +92,7 @@ absl::Status Capabilities::CheckGuestMemfd(GuestMemfdKind kind) const {
       absl::StrCat("KVM can't make a ", ToString(kind), " guest_memfd for this VM: it lacks ",
                    flags, " (KVM_CAP_GUEST_MEMFD_FLAGS is 0x", absl::Hex(guest_memfd_flags), ")");
   if (missing == GUEST_MEMFD_FLAG_INIT_SHARED && has_private_memory()) {
-    return Missing(what, "VMs with private memory have none, take kPrivate");
+    return Missing(what, "a VM with private memory can't have one: use kPrivate");
   }
   return Missing(what, "Linux 6.18 or later has it");
 }
@@ -101,7 +101,7 @@ absl::Status Capabilities::CheckPrivateMemory() const {
   if (has_private_memory()) return absl::OkStatus();
   return Missing(absl::StrCat("this VM can't have private memory (KVM_CAP_MEMORY_ATTRIBUTES is 0x",
                               absl::Hex(memory_attributes), ")"),
-                 "it takes a VM of another type (SEV-SNP, TDX; or kSoftwareProtectedVm, where the "
+                 "use a VM of another type (SEV-SNP, TDX; or kSoftwareProtectedVm, where the "
                  "kernel has CONFIG_KVM_SW_PROTECTED_VM) and Linux 6.8 or later");
 }
 

@@ -101,7 +101,7 @@ TEST_F(KvmCapabilitiesTest, NoKernelSharesInVmsWithPrivateMemory) {
   kvm_.SetCapability(KVM_CAP_GUEST_MEMFD_FLAGS, kMmap);
   kvm_.SetCapability(KVM_CAP_MEMORY_ATTRIBUTES, KVM_MEMORY_ATTRIBUTE_PRIVATE);
   const std::string message = Missing(Query().CheckGuestMemfd(GuestMemfdKind::kShared));
-  EXPECT_THAT(message, HasSubstr("take kPrivate"));
+  EXPECT_THAT(message, HasSubstr("use kPrivate"));
   EXPECT_THAT(message, Not(HasSubstr("or later")));
 }
 

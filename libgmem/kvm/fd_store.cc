@@ -43,7 +43,8 @@ absl::Status NoAnswer(absl::Duration timeout) {
 absl::StatusOr<FdStore> FdStore::Open(const char* notify_socket) {
   if (!notify_socket) {
     return absl::FailedPreconditionError(
-        "$NOTIFY_SOCKET isn't set: no service manager, or the unit's NotifyAccess= is none");
+        "$NOTIFY_SOCKET isn't set: no service manager started this process, or its unit has "
+        "NotifyAccess=none");
   }
   std::string address(notify_socket);
   const bool is_path = absl::StartsWith(address, "/");
@@ -97,7 +98,10 @@ absl::Status FdStore::Send(int socket, absl::string_view message, int fd) const 
 
 absl::Status FdStore::Store(absl::string_view name, int fd) const {
   GMEM_RETURN_IF_ERROR(internal::CheckFdName(name));
-  if (fd < 0) return internal::CheckError(EBADF, absl::StrCat("descriptor ", fd, " can't be kept"));
+  if (fd < 0) {
+    return internal::CheckError(EBADF,
+                                absl::StrCat("can't store descriptor ", fd, ": it isn't open"));
+  }
   return Send(socket_.get(), absl::StrCat("FDSTORE=1\nFDNAME=", name), fd);
 }
 

@@ -106,8 +106,8 @@ absl::Status ParseServiceManagers(FdTable::Environment environment, std::vector<
 }
 
 // exec() keeps the process ID. If $GMEM_FDS is for this process, the service manager's variables
-// describe the descriptors that the previous program got. That program listed the descriptors that
-// it kept in $GMEM_FDS, and the others are closed.
+// describe the descriptors of the previous program. Ignore those that $GMEM_FDS lists, because its
+// names count, and those that are closed.
 void AddManagers(std::vector<Named> managers, std::vector<Named>& found) {
   const size_t own = found.size();
   for (Named& named : managers) {

@@ -63,7 +63,8 @@ absl::StatusOr<KernelPolicy> ToKernel(const NumaPolicy& policy) {
   }
   for (const int node : policy.nodes) {
     if (node < 0 || node >= kMaxNodes) {
-      return internal::CheckError(EINVAL, absl::StrCat("no host has a NUMA node ", node));
+      return internal::CheckError(
+          EINVAL, absl::StrCat("NUMA node ", node, " is out of range: use 0 to ", kMaxNodes - 1));
     }
     result.nodes[static_cast<size_t>(node) / kBitsPerWord] |=
         Word{1} << (static_cast<size_t>(node) % kBitsPerWord);
@@ -71,7 +72,7 @@ absl::StatusOr<KernelPolicy> ToKernel(const NumaPolicy& policy) {
   return result;
 }
 
-// The kernel ignores the last bit of the count that it gets.
+// The kernel reads one bit less than this number says.
 constexpr Word kMaxNodeArgument = kMaxNodes + 1;
 
 int BindOnce(const Mapping& mapping, const KernelPolicy& policy) {

@@ -122,7 +122,7 @@ absl::Status SetDeviceTree(const Vm& vm, GuestRange range) {
   gmem_gunyah_dtb_config config = {.guest_phys_addr = range.start.value(),
                                    .size = range.size.value()};
   if (ioctl(vm.fd(), GMEM_GUNYAH_SET_DTB_CONFIG, &config) == 0) return absl::OkStatus();
-  return CallError(errno, absl::StrCat("can't have the device tree at ", ToString(range)));
+  return CallError(errno, absl::StrCat("can't set the device tree to ", ToString(range)));
 }
 
 absl::Status SetBootRegister(const Vm& vm, BootRegister target, uint64_t value) {

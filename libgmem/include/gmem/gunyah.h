@@ -20,7 +20,7 @@
 ///
 /// A VMM calls, in this order: Device::CreateVm() with provider kProvider, Vm::Map(), code that
 /// writes a device tree to lent memory, SetDeviceTree(), Vcpu::Add(), SetBootRegister(), Start(),
-/// Vcpu::Run(). The VM lives as long as a descriptor of it; a vCPU keeps its VM alive.
+/// Vcpu::Run(). The VM lives as long as one of its descriptors is open; a vCPU keeps its VM alive.
 ///
 /// On a VM of another provider, these calls are Unimplemented (ENOTTY).
 namespace gmem::gunyah {

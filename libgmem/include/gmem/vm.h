@@ -116,11 +116,11 @@ struct FaultReport {
 /// lives as long as a descriptor or a Window refers to it; at its end the kernel takes back all its
 /// pages.
 ///
-/// Ranges are not empty and are multiples of the host's page size. A range that starts or ends
-/// inside a binding of memory with huge pages is a multiple of the huge page size. Otherwise a call
-/// fails with InvalidArgument (EINVAL). A range beyond the address space is InvalidArgument, too; a
-/// range that wraps is OutOfRange (EOVERFLOW). A call that fails has changed nothing, except
-/// Reclaim() and Populate(), which report how far they got.
+/// Ranges are not empty and are multiples of the host's page size. Where a range starts or ends
+/// inside a binding of memory with huge pages, that place is a multiple of the huge page size.
+/// Otherwise a call fails with InvalidArgument (EINVAL). A range beyond the address space is
+/// InvalidArgument, too; a range that wraps is OutOfRange (EOVERFLOW). A call that fails has
+/// changed nothing, except Reclaim() and Populate(), which report how far they got.
 ///
 /// Map(), Unmap(), UnmapExact(), Reclaim(), Populate() and ForEachBinding() allocate no memory in
 /// this process unless they fail.

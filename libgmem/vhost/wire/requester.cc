@@ -145,7 +145,7 @@ absl::Status Requester::SendQueued() {
 absl::Status Requester::HandleReply() {
   if (nr_outstanding_ == 0) {
     return CheckError(EBADMSG, absl::StrCat("message ", message_.header.request,
-                                            " came unasked on a channel for replies"));
+                                            " came as a reply, but no request is under way"));
   }
   Outstanding& oldest = outstanding_[first_];
   GMEM_RETURN_IF_ERROR(CheckReply(message_, oldest.request, *oldest.format, oldest.is_ack));

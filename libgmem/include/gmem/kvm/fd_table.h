@@ -52,8 +52,9 @@ class FdTable {
   ///
   /// $GMEM_FDS and $LISTEN_PID name the process that the descriptors are for. Inherit() ignores
   /// variables for another process: children of this program have the variables, but the
-  /// descriptors aren't for them. If a program got descriptors from the service manager and then
-  /// ran this program by exec(), only the descriptors that it passed on in $GMEM_FDS count.
+  /// descriptors aren't for them. A program that the service manager started may have run this
+  /// program by exec(). Then a descriptor that $GMEM_FDS lists has only its name there, and
+  /// descriptors that the earlier program closed don't count.
   ///
   /// InvalidArgument if a variable is malformed, or names a descriptor that isn't open or is
   /// standard input, output or error. Inherit() changes no descriptor then.

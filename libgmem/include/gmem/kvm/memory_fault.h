@@ -16,8 +16,8 @@ namespace gmem::kvm {
 struct MemoryFault {
   /// The guest addresses of the access.
   GuestRange range;
-  /// True: the guest wanted private memory, and the range is shared; the guest asks the VMM to lend
-  /// the range. False: the guest asks the VMM to share it. Answer with Memslot::Lend(),
+  /// The guest accessed the range as private memory (true) or as shared memory (false). If the
+  /// range is of the other kind, the guest asks the VMM to convert it: use Memslot::Lend(),
   /// Memslot::Share(), Vm::SetPrivate() or Vm::SetShared().
   bool is_private = false;
   /// The page is broken (EHWPOISON): its content is lost.

@@ -61,9 +61,9 @@ class Vm {
   absl::StatusOr<GuestMemfd> CreateGuestMemfd(ByteSize size,
                                               GuestMemfdKind kind = GuestMemfdKind::kShared) const;
 
-  /// Gives the guest memory, under the lowest free memslot number. AlreadyExists if another slot
-  /// overlaps. InvalidArgument or OutOfRange if the options break a rule of MemslotOptions.
-  /// ResourceExhausted if the VM has no free memslot number.
+  /// Adds a memslot, under the lowest free memslot number, so that the guest can use its memory.
+  /// AlreadyExists if another slot overlaps. InvalidArgument or OutOfRange if the options break a
+  /// rule of MemslotOptions. ResourceExhausted if the VM has no free memslot number.
   absl::StatusOr<Memslot> AddMemslot(const MemslotOptions& options) const;
 
   /// Selects the side of a range that the guest uses: private, which the host can't access, or

@@ -96,8 +96,8 @@ absl::Span<const uint8_t> AsBytes(const Payload& payload) {
   return {reinterpret_cast<const uint8_t*>(&payload), WireSize(payload)};
 }
 
-/// Converts @p bytes to a payload; missing bytes become 0. Call CheckRequest() or CheckReply()
-/// first, which check the size.
+/// Converts @p bytes to a payload; missing bytes become 0. Call CheckFrontendRequest(),
+/// CheckBackendRequest() or CheckReply() first, which check the size.
 template <typename Payload>
 Payload FromBytes(absl::Span<const uint8_t> bytes) {
   static_assert(std::is_trivially_copyable_v<Payload>);
