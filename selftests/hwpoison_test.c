@@ -158,6 +158,8 @@ TEST_F(hwpoison, unbound)
 /* The host's page, bound but not lent yet. */
 TEST_F(hwpoison, bound)
 {
+	if (self->unit != PAGE && has_parcels(self->vm))
+		SKIP(return, "parcels: a huge page with a broken page can't be populated");
 	FILL();
 	BIND(LEND);
 	ASSERT_EQ(0, poison(self->host + self->at));
@@ -171,6 +173,8 @@ TEST_F(hwpoison, shared)
 {
 	__u64 i;
 
+	if (has_parcels(self->vm))
+		SKIP(return, "parcels: the guest keeps a page that breaks");
 	FILL();
 	BIND(SHARE);
 	for (i = 0; i < self->size; i += PAGE)
@@ -220,6 +224,8 @@ TEST_F(hwpoison, unmap)
 {
 	__u64 nr;
 
+	if (has_parcels(self->vm))
+		SKIP(return, "parcels: no page of a running guest can be unbound");
 	FILL();
 	BIND(SHARE);
 	ASSERT_EQ((int)(self->at / PAGE % 251),
@@ -262,6 +268,8 @@ static void against_unmap_and_punch(struct __test_metadata *_metadata,
 	pthread_t thread;
 	int i;
 
+	if (has_parcels(self->vm))
+		SKIP(return, "parcels: no page of a running guest can be punched");
 	BIND(access);
 	ASSERT_EQ(0, pthread_create(&thread, NULL, unmap_and_map, &race));
 	for (i = 0; i < 10; i++) {

@@ -480,6 +480,9 @@ TEST_F(model, random_row)
 	struct model *m = &self->m;
 	int expected, ret;
 
+	/* Half of the steps take pages back. */
+	if (m->gunyah && has_parcels(m->vm[0]))
+		SKIP(return, "parcels: the guest keeps every page until its end");
 	while (now() < end) {
 		expected = 0;
 		ret = step(m, &expected);

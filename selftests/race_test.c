@@ -335,6 +335,8 @@ TEST_F(race, ping_pong)
 	double limit = now() + 60;
 	pthread_t ids[3];
 
+	if (a->parcels)
+		SKIP(return, "parcels: the page doesn't come back to the host");
 	ASSERT_EQ(0, map_mem(a->vm[0], GPA, a->mem, 0, a->unit, LEND | RWX));
 	ASSERT_EQ(0, pthread_create(&ids[0], NULL, take_turns, &host));
 	ASSERT_EQ(0, pthread_create(&ids[1], NULL, take_turns, &guest));

@@ -95,6 +95,8 @@ TEST_F(trace, tracepoints)
 
 	if (access(TRACING "trace", W_OK))
 		SKIP(return, "no tracefs");
+	if (has_parcels(self->vm))
+		SKIP(return, "parcels: no page of a running guest can be reclaimed");
 
 	ASSERT_EQ(0, map_mem(self->vm, GPA, self->mem, 0, 4 * PAGE, LEND | RWX));
 	ASSERT_EQ(0, map_mem(self->vm, 0, self->mem, 4 * PAGE, PAGE, SHARE | RX));

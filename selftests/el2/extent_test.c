@@ -19,7 +19,8 @@ FIXTURE(extent) {
 FIXTURE_SETUP(extent)
 {
 	ASSERT_TRUE(el2_open(&self->el2));
-	ASSERT_EQ(EL2_PLATFORM_EXTENTS, self->el2.platform);
+	if (self->el2.platform != EL2_PLATFORM_EXTENTS)
+		SKIP(return, "this platform has no extents");
 	ASSERT_TRUE(vm_create(&self->vm, &self->el2));
 	ASSERT_EQ(0, vm_start(&self->vm));
 	self->pa = el2_alloc(&self->el2, 2, NULL);

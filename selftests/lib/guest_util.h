@@ -74,7 +74,11 @@ static inline bool is_gunyah_guest(int vm)
 	return slot;
 }
 
-/* Does the guest of @vm keep what it has until its end? */
+/*
+ * Does the guest of @vm have its memory in parcels? Such a guest keeps each page from
+ * the moment it gets it until its end: while it runs, the host can't take a page back,
+ * unbind it or punch it.
+ */
 static inline bool has_parcels(int vm)
 {
 	struct gunyah_slot *slot = lock_gunyah_slot(vm);
