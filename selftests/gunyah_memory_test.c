@@ -172,9 +172,8 @@ TEST_F(memory, huge_pages_go_whole)
 {
 	__u64 calls;
 
-	/* Parcels go whole anyway. */
 	if (!variant->mem_flags || !has_extents(&self->el2))
-		return;
+		SKIP(return, "needs huge pages and extents; every parcel goes whole");
 	calls = el2_stats(&self->el2).hypercalls;
 	ASSERT_EQ(0, populate_range(self->guest.vm, LENT, 6 * self->unit, NULL));
 	/* Two each, and some of the Resource Manager's. */
@@ -299,7 +298,7 @@ TEST_F(memory, last_unmap_refused)
 	int vm = self->guest.vm;
 
 	if (!has_extents(&self->el2))
-		return;
+		SKIP(return, "parcels: the Resource Manager unmaps, not the module");
 	ASSERT_EQ(0, populate_range(vm, LENT, 6 * self->unit, NULL));
 	el2_rule(&self->el2, EL2_RULE_HYPERCALL_ERROR, UNMAP, 6, HYP_DENIED);
 	EXPECT_EQ(0, reclaim_range(vm, LENT, 6 * self->unit, NULL));
@@ -321,9 +320,8 @@ TEST_F(memory, provide_refused)
 {
 	__u64 nr;
 
-	/* With parcels, the start provides all: see gunyah_vm_test. */
 	if (!has_extents(&self->el2))
-		return;
+		SKIP(return, "parcels: the start provides all, see gunyah_vm_test");
 	/* Its code comes on demand, too. */
 	ASSERT_EQ(0x41, gunyah_read(&self->guest, LENT + self->unit));
 	refuse(self, DONATE, 0);
