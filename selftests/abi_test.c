@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The ABI as such: numbers, layouts, how arguments travel. */
+/* The ABI: numbers, layouts, passing of arguments. */
 #include "lib/gmem_util.h"
 
 #include <stddef.h>
@@ -8,7 +8,7 @@
 
 #define SAME(what, value) _Static_assert((what) == (value), #what)
 
-/* The compatible calls are as in the Gunyah v17 series. */
+/* These calls are compatible with the Gunyah v17 series. */
 SAME(GMEM_CREATE_VM, 0x4700);
 SAME(GMEM_CREATE_MEM, 0x40404708);
 SAME(GMEM_VM_MAP_MEM, 0x40204709);
@@ -33,7 +33,7 @@ SAME(GMEM_MAP_ALLOW_WRITE, 1 << 5);
 SAME(GMEM_MAP_ALLOW_EXEC, 1 << 6);
 SAME(GMEM_MAP_UNMAP, 1 << 8);
 
-/* The new ones never change either. */
+/* gmem's own calls never change either. */
 SAME(GMEM_INFO, 0x4780);
 SAME(GMEM_VM_CREATE, 0x4781);
 SAME(GMEM_STATS, 0x4782);
@@ -58,7 +58,7 @@ SAME(sizeof(struct gmem_vm_faults), 32);
 SAME(sizeof(struct gmem_vm_set_policy), 8);
 SAME(sizeof(struct gmem_mem_query), 64);
 
-/* The calls of VMs of the gunyah provider are as in the v17 series, too. */
+/* The calls of gunyah VMs are compatible with the v17 series, too. */
 SAME(GMEM_GUNYAH_SET_DTB_CONFIG, 0x40104702);
 SAME(GMEM_GUNYAH_START, 0x4703);
 SAME(GMEM_GUNYAH_ADD_FUNCTION, 0x40104704);
@@ -99,7 +99,7 @@ FIXTURE_SETUP(abi)
 {
 	self->fd[DEV] = gmem_dev();
 	ASSERT_LE(0, self->fd[DEV]);
-	/* Has all calls that are every provider's, and none of its own. */
+	/* A window VM has the calls common to all providers, and no others. */
 	self->fd[VM] = new_vm("window", GMEM_POLICY_ALLOW);
 	ASSERT_LE(0, self->fd[VM]);
 	self->fd[MEM] = new_mem(MIB(4), 0);
@@ -112,15 +112,15 @@ FIXTURE_TEARDOWN(abi)
 	close(self->fd[VM]);
 }
 
-/* A call whose struct begins with its size, and arguments that work. */
+/* A call whose struct begins with its size, with valid arguments. */
 struct sized_call {
 	const char *name;
 	unsigned int cmd;
 	enum on on;
 	__u32 size;
-	/* It writes an answer back. */
+	/* The call writes a result back. */
 	bool out;
-	/* Makes the call fail with EINVAL. */
+	/* The offset of a field for which all ones are invalid. */
 	size_t wrong_at;
 	__u64 words[9];
 };
@@ -196,7 +196,7 @@ TEST_F(abi, sizes)
 	bind_populate_target(self->fd);
 
 	for_each_sized(call) {
-		/* Not a byte behind the struct is touched. */
+		/* The kernel touches no byte behind the struct. */
 		arg = page + PAGE - call->size;
 		fill_call(call, arg, call->size);
 		EXPECT_EQ(0, do_call(call, self->fd, arg));
@@ -207,7 +207,7 @@ TEST_F(abi, sizes)
 		EXPECT_EQ(-EINVAL, do_call(call, self->fd, arg));
 		fill_call(call, arg, 0);
 		EXPECT_EQ(-EINVAL, do_call(call, self->fd, arg));
-		/* One byte more than there is. */
+		/* The size exceeds the memory by one byte. */
 		fill_call(call, arg, call->size + 1);
 		EXPECT_EQ(-EFAULT, do_call(call, self->fd, arg));
 
@@ -219,7 +219,10 @@ TEST_F(abi, sizes)
 		arg[call->size] = 1;
 		EXPECT_EQ(-E2BIG, do_call(call, self->fd, arg));
 
-		/* A tail as long as can be, clean and dirty at its end. */
+		/*
+		 * The longest possible tail, all zero, and with a bit set at
+		 * its end.
+		 */
 		memset(page, 0, PAGE);
 		fill_call(call, arg, PAGE);
 		EXPECT_EQ(0, do_call(call, self->fd, arg));
@@ -248,7 +251,10 @@ TEST_F(abi, answer_stays_within_size)
 		memcpy(&size, arg, sizeof(size));
 		EXPECT_EQ(call->size, size);
 
-		/* Nor is the known-zero tail of a later version written to. */
+		/*
+		 * Nor does the kernel write to the zero tail of a later
+		 * version's struct.
+		 */
 		memset(arg, 0, sizeof(arg));
 		fill_call(call, arg, call->size + 16);
 		memset(arg + call->size + 16, 0xa5, 16);
@@ -266,7 +272,7 @@ TEST_F(abi, failure_leaves_the_struct_alone)
 	__u32 ones = ~0U;
 
 	for_each_sized(call) {
-		/* What these write on failure is what they are for. */
+		/* These calls report their progress on failure. */
 		if (call->cmd == GMEM_VM_RECLAIM || call->cmd == GMEM_VM_POPULATE ||
 		    !call->wrong_at)
 			continue;
@@ -300,7 +306,7 @@ TEST_F(abi, bad_pointers)
 				TH_LOG("%s, pointer %d", call->name, i);
 			}
 
-		/* Only an answer needs memory that can be written to. */
+		/* Only a call with a result needs writable memory. */
 		fill_call(call, page, call->size);
 		mprotect(page, PAGE, PROT_READ);
 		EXPECT_EQ(call->out ? -EFAULT : 0,
@@ -348,14 +354,20 @@ static bool known(unsigned int cmd, enum on on)
 	for_each_sized(call)
 		if (call->cmd == cmd && call->on == on)
 			return true;
-	/* Of the calls of one provider, that one is made of a number alone. */
+	/*
+	 * Of a single provider's calls, only START has no struct and no size in
+	 * its number.
+	 */
 	return (on == DEV && (cmd == GMEM_CREATE_VM || cmd == GMEM_CREATE_MEM ||
 			      cmd == GMEM_MEM_FROM_SECRET)) ||
 	       (on == VM && (cmd == GMEM_VM_MAP_MEM || cmd == GMEM_TEST ||
 			     cmd == GMEM_GUNYAH_START));
 }
 
-/* Every number of our type, in every direction and two sizes, on each file. */
+/*
+ * Every number of gmem's ioctl type, with every direction and several sizes, on
+ * each kind of file.
+ */
 TEST_F(abi, unknown_calls)
 {
 	static const unsigned int dirs[] = { _IOC_NONE, _IOC_READ, _IOC_WRITE,
@@ -440,7 +452,7 @@ TEST_F(abi, other_operations_on_the_files)
 	fd = reopen(self->fd[MEM], O_RDWR);
 	EXPECT_LE(0, fd);
 	close(fd);
-	/* Reopening with O_TRUNC doesn't get round the fixed size. */
+	/* Reopening with O_TRUNC doesn't circumvent the fixed size. */
 	fd = reopen(self->fd[MEM], O_RDWR | O_TRUNC);
 	EXPECT_GT(0, fd);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Let the n-th allocation of a call fail, for n = 1, 2, 3 ... until the call passes
- * without one. A call that fails has changed nothing.
+ * Let the n-th allocation of a call fail, for n = 1, 2, 3 ... until the call
+ * succeeds without a failed allocation. A failed call has changed nothing.
  *
  * Needs CONFIG_FAULT_INJECTION with FAILSLAB or FAIL_PAGE_ALLOC, and debugfs.
  */
@@ -53,7 +53,7 @@ FIXTURE_TEARDOWN(fail_nth)
 
 typedef FIXTURE_DATA(fail_nth) data_t;
 
-/* All that a call could change. */
+/* The state that a call could change. */
 struct state {
 	struct gmem_stats stats;
 	struct gmem_mem_query pages;
@@ -67,7 +67,7 @@ static void get_state(const data_t *self, struct state *s)
 	get_stats(&s->stats);
 	query_mem(self->mem, 0, self->size, &s->pages);
 	s->nr = query_vm(self->vm, s->b, 8);
-	/* These count what was tried. */
+	/* These count attempts. */
 	s->stats.refused = 0;
 	s->stats.lends = 0;
 	s->stats.reclaims = 0;
@@ -84,8 +84,8 @@ static bool disarm(const data_t *self)
 }
 
 /*
- * What is swept: @prepare, then @act with the fault armed, which gives a number
- * >= 0 or fails; then @undo what it did, with its result.
+ * One sweep: run @prepare, then @act with the fault armed. @act returns a
+ * number >= 0 or an error. Then @undo reverts it, given that result.
  */
 struct sweep {
 	int (*prepare)(const data_t *self);
@@ -129,7 +129,7 @@ static void sweep(struct __test_metadata *_metadata, const data_t *self,
 				TH_LOG("nth %d: failed with %d and changed something",
 				       nth, ret);
 			}
-			/* And it works the next time. */
+			/* The next try succeeds. */
 			ret = s->act(self);
 			ASSERT_LE(0, ret);
 		}
@@ -137,7 +137,10 @@ static void sweep(struct __test_metadata *_metadata, const data_t *self,
 			s->undo(self, ret);
 	}
 	ASSERT_GT(MAX_NTH, nth);
-	/* Every path here allocates something; small pages stand in for huge ones. */
+	/*
+	 * Every path here allocates memory; the variants with small pages prove
+	 * that.
+	 */
 	if (self->unit == PAGE)
 		EXPECT_LT(0, failures) {
 			TH_LOG("%d faults injected, none made a call fail",
@@ -220,7 +223,10 @@ static int act_unmap(const data_t *self)
 
 TEST_F(fail_nth, b04_unmap)
 {
-	/* Pages that came back before the failure are lent again on demand. */
+	/*
+	 * The guest gets pages that came back before the failure at its next
+	 * access.
+	 */
 	sweep(_metadata, self, &(struct sweep){ .prepare = bind_populate,
 						.act = act_trim,
 						.undo = unbind_all });
@@ -250,7 +256,7 @@ TEST_F(fail_nth, pages)
 						.act = act_populate,
 						.undo = unbind_all,
 						.pages_may_stay = true });
-	/* All or nothing. */
+	/* fallocate() is all or nothing. */
 	sweep(_metadata, self, &(struct sweep){ .act = act_allocate,
 						.undo = unbind_all });
 }
@@ -267,7 +273,7 @@ static int act_guest(const data_t *self)
 
 TEST_F(fail_nth, faults)
 {
-	/* A page may be there that couldn't be mapped or provided. */
+	/* An allocated page may stay that couldn't be mapped or provided. */
 	sweep(_metadata, self, &(struct sweep){ .act = act_host,
 						.undo = unbind_all,
 						.pages_may_stay = true });
@@ -313,7 +319,7 @@ TEST_F(fail_nth, others)
 							.undo = unbind_all });
 }
 
-/* Calls that may not fail for want of memory, or needn't. */
+/* These calls may fail only by an injected fault. */
 TEST_F(fail_nth, frees)
 {
 	int nth, ret;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* A hundred thousand pages go to guests and come back, and nothing is lost on the way. */
+/* A hundred thousand pages go to guests and come back; none is lost. */
 #include "lib/gunyah_util.h"
 
 #include "el2/el2_util.h"
@@ -36,7 +36,7 @@ FIXTURE_SETUP(cycle)
 	ASSERT_EQ(0, get_stats(&self->before));
 	self->mem = new_mem(SIZE, variant->mem_flags);
 	ASSERT_LE(0, self->mem);
-	/* From here on, only what is lost changes what is free. */
+	/* From here on, only a lost page changes the amount of free memory. */
 	ASSERT_EQ(0, mem_alloc(self->mem, 0, 0, SIZE));
 }
 
@@ -51,7 +51,7 @@ FIXTURE_TEARDOWN(cycle)
 	EXPECT_EQ(self->before.leaked_pages, after.leaked_pages);
 }
 
-/* Of /proc/meminfo, in KiB. */
+/* MemAvailable of /proc/meminfo, in KiB. */
 static long available(void)
 {
 	char line[128];
@@ -66,7 +66,7 @@ static long available(void)
 	return kib;
 }
 
-/* While the VM runs, as extents can. */
+/* Provide and take back while the VM runs, which extents allow. */
 static int take_turns(FIXTURE_DATA(cycle) *self, __u32 access)
 {
 	__u64 nr = 0;
@@ -110,7 +110,10 @@ TEST_F_TIMEOUT(cycle, nothing_is_lost, 240)
 	struct el2_stats before;
 	long kib;
 
-	/* What is allocated once, and the blocks of the host's tables that are split. */
+	/*
+	 * The first life makes one-time allocations and splits blocks of the
+	 * host's tables.
+	 */
 	ASSERT_EQ(0, live(self, variant->access, turns));
 	before = el2_stats(&self->el2);
 	kib = available();
@@ -120,10 +123,12 @@ TEST_F_TIMEOUT(cycle, nothing_is_lost, 240)
 	}
 
 	EXPECT_EL2_AS(before, &self->el2);
-	/* A page in a block of the host that was whole until then splits it for good. */
+	/*
+	 * A page in a block of the host that has been whole splits it for good.
+	 */
 	EXPECT_LE(before.free_tables, el2_stats(&self->el2).free_tables + 8);
 	kib -= available();
-	/* Ten bytes a page would be as much. */
+	/* A leak of ten bytes a page would be as much. */
 	EXPECT_GT(1024, kib);
 	TH_LOG("%llu pages, %ld KiB less than before", self->nr, kib);
 }

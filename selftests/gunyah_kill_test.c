@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A process that is killed with a guest under Gunyah in every state of its life: what it
- * had comes back, and the hypervisor has nothing left of it.
+ * A process with a guest under Gunyah is killed in every state of the guest's
+ * life: its memory comes back, and the hypervisor keeps nothing of it.
  */
 #include "lib/gunyah_fixture.h"
 
@@ -25,14 +25,17 @@ FIXTURE(kill)
 	struct gmem_stats before;
 	struct el2_stats el2_before;
 	struct el2 el2;
-	/* The child tells when it is there. */
+	/* A pipe: the child reports that it has reached its stage. */
 	int there[2];
 };
 
 FIXTURE_VARIANT(kill)
 {
 	enum stage stage;
-	/* Kill it after up to this long, at random, instead of when it is there. */
+	/*
+	 * Kill it after a random time up to this one, or 0: as soon as it
+	 * reports.
+	 */
 	unsigned int within_us;
 	unsigned int times;
 };
@@ -63,7 +66,7 @@ static void say(int fd)
 		_exit(2);
 }
 
-/* Does all up to the stage, says so, and goes on with it until it is killed. */
+/* Live a VMM's life up to @stage, report, and go on with it until killed. */
 static void live(enum stage stage, int there)
 {
 	struct gunyah_guest guest;
@@ -108,7 +111,7 @@ TEST_F(kill, child)
 	char byte;
 
 	srand(time(NULL));
-	/* So that there is time to be killed between two calls. */
+	/* Slow replies leave time to kill the child between two calls. */
 	if (variant->stage == STARTING)
 		el2_hvc(&self->el2, EL2_RULE, EL2_RULE_RPC_DELAY, EL2_ANY, 1, 4,
 			1000000);

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
-/* What a guest under Gunyah and its host have of memory, as the hypervisor sees it. */
+/*
+ * The memory of a guest under Gunyah and of its host, as the hypervisor sees
+ * it.
+ */
 #include "lib/gunyah_fixture.h"
 
 #define LENT GIB(1)
 #define SHARED GIB(2)
 
-/* Hypercalls that are made to fail. */
+/* The hypercalls that tests let fail. */
 #define DONATE 0x61
 #define MAP 0x2b
 #define UNMAP 0x2c
@@ -23,7 +26,7 @@ FIXTURE(memory)
 	__u8 *host;
 	__u64 size;
 	__u64 unit;
-	/* Pages that are expected to be lost. */
+	/* The number of pages that the test expects to be lost. */
 	__u64 leaked;
 };
 
@@ -37,7 +40,10 @@ VARIANT(memory, 2m, .mem_flags = GMEM_MEM_ALLOW_HUGEPAGE);
 
 typedef FIXTURE_DATA(memory) self_t;
 
-/* Half lent, half shared, with a pattern in it; a quarter of each isn't bound. */
+/*
+ * Half of the file is lent, half shared, with a pattern in it; a quarter of
+ * each half is unbound.
+ */
 FIXTURE_SETUP(memory)
 {
 	__u64 i;
@@ -81,8 +87,8 @@ FIXTURE_TEARDOWN(memory)
 }
 
 /*
- * What the hypervisor says of the page that the guest has at @gpa; pa 0: nothing. VMs
- * that have gone may have left something there.
+ * The hypervisor's record of the page that the guest has at @gpa; .pa is 0 if
+ * there is none. VMs that have ended may have left pages at the same address.
  */
 static struct el2_page guest_page(self_t *self, __u64 gpa)
 {
@@ -122,7 +128,7 @@ TEST_F(memory, lending_stops_the_host)
 	ASSERT_NE(0, page.pa);
 	EXPECT_EQ(0, page.host_access);
 	EXPECT_EQ(7, page.guest_access);
-	/* By its physical address, as a device driver could. */
+	/* Access the page by its physical address, as a device driver could. */
 	raw = el2_map(&self->el2, page.pa, PAGE);
 	ASSERT_NE(NULL, raw);
 	EXPECT_EQ(SIGBUS, el2_touch(raw, false));
@@ -150,7 +156,7 @@ TEST_F(memory, sharing_does_not)
 	munmap((void *)raw, PAGE);
 }
 
-/* With extents, only what was touched is lent; with parcels, all that is bound. */
+/* With extents, only touched pages are lent; with parcels, all bound pages. */
 TEST_F(memory, on_demand)
 {
 	struct gmem_mem_query q;
@@ -163,7 +169,7 @@ TEST_F(memory, on_demand)
 	ASSERT_EQ(0, populate_range(self->guest.vm, LENT, 6 * self->unit, NULL));
 	ASSERT_EQ(0, query_mem(self->mem, 0, 6 * self->unit, &q));
 	EXPECT_EQ(6 * self->unit / PAGE, q.lent);
-	/* Of the unbound rest nobody heard. */
+	/* The guest gets nothing of the unbound rest. */
 	EXPECT_EQ('h', page_state(self->mem, 7 * self->unit));
 	EXPECT_EQ(0, guest_page(self, LENT + 6 * self->unit).pa);
 }
@@ -176,12 +182,15 @@ TEST_F(memory, huge_pages_go_whole)
 		SKIP(return, "needs huge pages and extents; every parcel goes whole");
 	calls = el2_stats(&self->el2).hypercalls;
 	ASSERT_EQ(0, populate_range(self->guest.vm, LENT, 6 * self->unit, NULL));
-	/* Two each, and some of the Resource Manager's. */
+	/* Two hypercalls a page, and some of the Resource Manager's. */
 	EXPECT_GT(20, el2_stats(&self->el2).hypercalls - calls);
 	EXPECT_NE(0, guest_page(self, LENT + 5 * self->unit + 511 * PAGE).pa);
 }
 
-/* Back with the host's first touch; with parcels not while the guest runs. */
+/*
+ * The host's first touch takes a page back; with parcels not while the guest
+ * runs.
+ */
 TEST_F(memory, host_touch)
 {
 	ASSERT_EQ(0, gunyah_write(&self->guest, LENT + self->unit + 1, 0x21));
@@ -198,7 +207,7 @@ TEST_F(memory, host_touch)
 	EXPECT_EQ(0x21, peek(self->host + self->unit + 1));
 	EXPECT_EQ('h', page_state(self->mem, self->unit));
 	EXPECT_EQ(0, guest_page(self, LENT + self->unit).pa);
-	/* And to the guest again with its next. */
+	/* The guest's next access takes it again. */
 	EXPECT_EQ(0x21, gunyah_read(&self->guest, LENT + self->unit + 1));
 	EXPECT_EQ('l', page_state(self->mem, self->unit));
 }
@@ -212,7 +221,7 @@ TEST_F(memory, policies)
 	EXPECT_EQ(-EACCES, reclaim_range(self->guest.vm, LENT, self->unit,
 					 NULL));
 	EXPECT_EQ(0x21, gunyah_read(&self->guest, LENT + 1));
-	/* With parcels, it takes the end of the guest. */
+	/* With parcels, pages come back only after the end of the guest. */
 	if (!has_extents(&self->el2))
 		EXPECT_EQ(-ESHUTDOWN, gunyah_command(&self->guest, GUNYAH_PSCI,
 						     GUNYAH_PSCI_OFF, 0, 0,
@@ -225,7 +234,9 @@ TEST_F(memory, policies)
 		EXPECT_EQ(0x22, peek(self->host + self->unit));
 }
 
-/* What is lent when its VM goes is zeroed under both of them. */
+/*
+ * Under "scrub" and "deny", pages that are lent when their VM ends are zeroed.
+ */
 TEST_F(memory, end_scrubs)
 {
 	ASSERT_EQ(0, gunyah_write(&self->guest, LENT + 1, 0x21));
@@ -246,7 +257,10 @@ TEST_F(memory, trim_and_split)
 
 	ASSERT_EQ(0, populate_range(vm, LENT, 6 * self->unit, NULL));
 	if (!has_extents(&self->el2)) {
-		/* Part of a parcel: not while the guest runs. Nothing changes. */
+		/*
+		 * A part of a parcel can't be unbound while the guest runs.
+		 * Nothing changes.
+		 */
 		EXPECT_EQ(-EBUSY, unmap_range(vm, LENT + self->unit, self->unit,
 					      &nr));
 		EXPECT_EQ(0x41, gunyah_read(&self->guest, LENT + self->unit));
@@ -289,8 +303,8 @@ TEST_F(memory, reclaim_refused)
 }
 
 /*
- * Of many unmaps only the last one waits until all vCPUs know of them. If that one
- * fails, pages don't come back before somebody else has waited.
+ * Of many unmaps, only the last one waits until all vCPUs have noticed. If that
+ * one fails, no page comes back before a later call has waited.
  */
 TEST_F(memory, last_unmap_refused)
 {
@@ -322,7 +336,7 @@ TEST_F(memory, provide_refused)
 
 	if (!has_extents(&self->el2))
 		SKIP(return, "parcels: the start provides all, see gunyah_vm_test");
-	/* Its code comes on demand, too. */
+	/* The guest's code comes on demand, too: run it once. */
 	ASSERT_EQ(0x41, gunyah_read(&self->guest, LENT + self->unit));
 	refuse(self, DONATE, 0);
 	EXPECT_EQ(-EACCES, populate_range(self->guest.vm, LENT, self->unit, &nr));
@@ -338,7 +352,7 @@ TEST_F(memory, provide_refused)
 	EXPECT_EQ(0, gunyah_resume(&self->guest, NULL));
 }
 
-/* A touch that the binding doesn't allow doesn't keep the vCPU busy for ever. */
+/* An access that the binding forbids doesn't keep the vCPU busy for ever. */
 TEST_F(memory, permissions)
 {
 	__u32 r = LEND | GMEM_MAP_ALLOW_READ;
@@ -357,7 +371,9 @@ TEST_F(memory, permissions)
 	EXPECT_EQ(GMEM_FAULT_PERM, last_reason(vm));
 }
 
-/* What isn't given back at the end is lost and counted, and nobody gets it. */
+/*
+ * A page that isn't given back at the end is lost and counted; nobody gets it.
+ */
 TEST_F(memory, refused_at_the_end)
 {
 	struct gmem_mem_query q;
@@ -373,14 +389,14 @@ TEST_F(memory, refused_at_the_end)
 	EXPECT_EQ('x', page_state(self->mem, 0));
 	EXPECT_EQ(-SIGBUS, peek(self->host));
 	ASSERT_EQ(0, query_mem(self->mem, 0, self->size, &q));
-	/* The agent's pages are lost, too. */
+	/* The agent's two pages are lost, too. */
 	self->leaked = q.leaked + 2;
-	/* A new page takes the place of one that is lost. */
+	/* A new page takes the place of a lost one. */
 	EXPECT_EQ(0, mem_alloc(self->mem, PUNCH, 0, self->unit));
 	EXPECT_EQ(0, peek(self->host + 1));
 }
 
-/* With parcels, memory comes back with the end of the guest alone. */
+/* With parcels, memory comes back only at the end of the guest. */
 TEST_F(memory, cycles_leak_nothing)
 {
 	unsigned long i, pages = 6 * self->unit / PAGE;

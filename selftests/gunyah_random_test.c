@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A random row of steps, some of which the hypervisor fails: after each, what the
- * module believes is compared with the hypervisor's own database, page by page.
+ * A random sequence of steps, some of which the hypervisor fails. After each
+ * step, the module's view is compared with the hypervisor's database, page by
+ * page.
  *
- * GMEM_SEED repeats a row; GMEM_RANDOM_SECONDS bounds the time of each variant;
- * with GMEM_VERBOSE each step is told.
+ * GMEM_SEED repeats a sequence, GMEM_RANDOM_SECONDS limits the time of each
+ * variant, GMEM_VERBOSE prints each step.
  */
 #include "lib/gunyah_fixture.h"
 
 #define UNITS 16
-/* Where bindings begin; and what one call is about, at most. */
+/* The units in which bindings begin, and the most units of one call. */
 #define GUEST_UNITS 24
 #define MAX_STEP 4
 #define GPA GIB(1)
-/* More than the variant with huge pages can have. */
+/* More bindings than the variant with huge pages can have. */
 #define MAX_BINDINGS (UNITS + 1)
 
 #define TAG 0x6d656d67ULL
@@ -32,14 +33,17 @@ FIXTURE(random)
 	__u64 size;
 	__u64 seed;
 	__u64 state;
-	/* Of each page of the file: its first 8 bytes. */
+	/* The first 8 bytes of each page of the file. */
 	__u64 *tag;
-	/* A step that failed has taken it from the guest; it gets it back when it asks. */
+	/*
+	 * For each page: a failed step has taken it from the guest, which gets
+	 * it back at its next access.
+	 */
 	bool *withdrawn;
-	/* What tests before this one have made the hypervisor keep for good. */
+	/* Pages that the hypervisor keeps for good since earlier tests. */
 	__u64 *lost;
 	__u32 nr_lost;
-	/* What the last step was, for a message. */
+	/* The last step, for a message. */
 	char what[128];
 	unsigned long steps;
 	unsigned long failed;
@@ -86,7 +90,7 @@ static __u32 draw(self_t *self, __u32 below)
 	return (self->state >> 33) % below;
 }
 
-/* A tag may only be written while the host has the page. */
+/* Write a tag, if the host has the page. */
 static void set_tag(self_t *self, __u64 page, __u64 tag)
 {
 	if (!touch_copy(self->host + page * PAGE, &tag, sizeof(tag)))
@@ -143,7 +147,7 @@ static char unit_state(self_t *self, __u64 offset)
 	return q.lent || q.shared || q.leaked ? '?' : 'h';
 }
 
-/* The module's belief: who has the page, and what it is bound for. */
+/* The module's view of a bound page. */
 struct belief {
 	__u64 gpa;
 	__u64 offset;
@@ -178,7 +182,7 @@ static struct belief *beliefs(self_t *self, __u32 *nr)
 	return all;
 }
 
-/* A page that is on its way, and in no guest any more, is known by its contents. */
+/* A page that is in transfer, and in no guest, is recognised by its content. */
 static struct belief *belief_of_tag(self_t *self, struct belief *all, __u32 nr,
 				    __u64 tag)
 {
@@ -213,7 +217,7 @@ static struct belief *belief_of(self_t *self, struct belief *all, __u32 nr,
 	return NULL;
 }
 
-/* One page of the hypervisor's; what is wrong with it. */
+/* Compare one page of the hypervisor's; the difference, or NULL. */
 static const char *differs(self_t *self, const struct el2_page *page,
 			   struct belief *belief)
 {
@@ -222,7 +226,7 @@ static const char *differs(self_t *self, const struct el2_page *page,
 	if (belief->seen)
 		return "two pages at one guest address";
 	belief->seen = true;
-	/* Of a huge page's, some will do. */
+	/* A sample of a huge page's pages is enough. */
 	if ((self->unit == PAGE || !(belief->offset / PAGE % 61)) &&
 	    el2_peek(&self->el2, page->pa) != self->tag[belief->offset / PAGE])
 		return "it is another page";
@@ -238,7 +242,10 @@ static const char *differs(self_t *self, const struct el2_page *page,
 	return NULL;
 }
 
-/* The next pages from *pa on that are not plainly the host's: how many. */
+/*
+ * Read the next pages from *pa on that aren't plainly the host's. Returns the
+ * number.
+ */
 static __u32 next_pages(self_t *self, __u64 *pa, struct el2_page *pages)
 {
 	uint64_t x[9] = { EL2_DUMP, *pa, self->el2.buffer_va, DUMP_PAGES };
@@ -250,7 +257,10 @@ static __u32 next_pages(self_t *self, __u64 *pa, struct el2_page *pages)
 	return x[1];
 }
 
-/* A page of the agent's, even if the VM's start failed before it got to the guest. */
+/*
+ * Is it the agent's page, possibly one that the VM's failed start hasn't
+ * placed?
+ */
 static bool is_agents(self_t *self, const struct el2_page *page)
 {
 	__u64 tag;
@@ -263,8 +273,8 @@ static bool is_agents(self_t *self, const struct el2_page *page)
 }
 
 /*
- * Go through the hypervisor's pages: those at an address, or those that have none, which
- * are known once the others have been seen.
+ * Compare the hypervisor's pages: those with a guest address, or those without.
+ * The latter can be recognised only after the former have been seen.
  */
 static const char *all_differ(self_t *self, struct belief *all, __u32 nr_all,
 			      bool at_address)
@@ -294,7 +304,7 @@ static const char *all_differ(self_t *self, struct belief *all, __u32 nr_all,
 	return NULL;
 }
 
-/* After a step that ended with @ret. */
+/* Do both sides agree after a step that returned @ret? */
 static bool agree(self_t *self, int ret)
 {
 	const char *wrong;
@@ -326,7 +336,7 @@ static bool agree(self_t *self, int ret)
 
 /* ---- the steps ---- */
 
-/* Let one hypercall, or RPC, or more, fail somewhere in the step. */
+/* Let one or several hypercalls or RPCs fail during the step. */
 static void let_fail(self_t *self)
 {
 	/* donate, map, unmap */
@@ -365,7 +375,7 @@ static int host_step(self_t *self, __u64 page)
 	default:
 		page -= page % (self->unit / PAGE);
 		ret = mem_alloc(self->mem, PUNCH, page * PAGE, self->unit);
-		/* New pages, each with a new tag. */
+		/* The pages are new: give each a new tag. */
 		for (i = 0; !ret && i < self->unit / PAGE; i++)
 			set_tag(self, page + i,
 				TAG << 32 | self->steps << 16 | (page + i));
@@ -398,7 +408,7 @@ static int guest_step(self_t *self, __u64 gpa)
 	return gunyah_write(guest, gpa + 9, self->steps);
 }
 
-/* Some part of a binding, if there is one. */
+/* Choose a part of a binding, if there is one. */
 static void somewhere_bound(self_t *self, __u64 *gpa, __u64 *length)
 {
 	struct gmem_binding_info b[MAX_BINDINGS];
@@ -425,7 +435,7 @@ static int any_kind(self_t *self)
 	int vm = self->guest.vm;
 	int kind = draw(self, 8);
 
-	/* Else most steps would be about nothing. */
+	/* Otherwise most steps would hit unbound addresses. */
 	if (kind > 1 && draw(self, 4))
 		somewhere_bound(self, &gpa, &length);
 	snprintf(self->what, sizeof(self->what),
@@ -446,7 +456,9 @@ static int any_kind(self_t *self)
 	case 5:
 		return host_step(self, page);
 	default:
-		/* With parcels an access to nothing is the guest's last. */
+		/*
+		 * With parcels, an access to an unbound address ends the guest.
+		 */
 		if (self->el2.platform == EL2_PLATFORM_PARCELS &&
 		    !guest_has(self, gpa))
 			return 0;
@@ -454,7 +466,7 @@ static int any_kind(self_t *self)
 	}
 }
 
-/* One step of the row, with or without something that fails. */
+/* One step of the sequence; half of the steps have failing calls. */
 static int any_step(self_t *self, int (*kind)(self_t *self))
 {
 	int ret;
@@ -477,7 +489,7 @@ static int begin(self_t *self)
 	return gunyah_guest_start(&self->guest);
 }
 
-/* Nothing of the VM is left anywhere. */
+/* Is nothing of the VM left anywhere? */
 static bool all_gone(self_t *self)
 {
 	struct el2_stats stats = el2_stats(&self->el2);
@@ -491,7 +503,10 @@ static bool all_gone(self_t *self)
 	       after.lent_pages == self->before.lent_pages;
 }
 
-/* A VM's life: memory before its start and after, until it is closed. */
+/*
+ * Each VM lives from its creation to its close, with steps before and after its
+ * start.
+ */
 TEST_F(random, lives)
 {
 	double end = now() + env_uint("GMEM_RANDOM_SECONDS", 15);
@@ -520,7 +535,7 @@ TEST_F(random, lives)
 	       lives, self->started, self->steps, self->failed,
 	       (unsigned long long)(el2_stats(&self->el2).rule_hits -
 				    self->el2_before.rule_hits));
-	/* A row that is too short has shown nothing. */
+	/* A sequence that is too short proves nothing. */
 	EXPECT_LT(20, self->steps);
 	EXPECT_LT(0, self->started);
 }

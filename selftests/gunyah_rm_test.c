@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What others do while Gunyah's Resource Manager takes its time, and what it answers
- * without sense: neither gives the host what a guest has.
+ * Calls and accesses while Gunyah's Resource Manager is slow or gives senseless
+ * answers: neither lets the host have a page that a guest has.
  */
 #include "lib/gunyah_fixture.h"
 
@@ -22,7 +22,7 @@ FIXTURE(rm)
 	struct el2 el2;
 	int mem;
 	__u8 *host;
-	/* Something may have been lost. */
+	/* The test may have lost pages. */
 	bool lossy;
 };
 
@@ -67,8 +67,8 @@ FIXTURE_TEARDOWN(rm)
 /* ---- answers ---- */
 
 /*
- * The Resource Manager has lent a page, and nobody understood by which handle: the page
- * isn't the host's again, not even at the end.
+ * The Resource Manager lends a page, but its reply has no valid handle: the
+ * host never gets the page back, not even at the end.
  */
 TEST_F(rm, lent_without_a_handle)
 {
@@ -83,7 +83,7 @@ TEST_F(rm, lent_without_a_handle)
 		EXPECT_EQ(-EIO, gunyah_guest_start(&self->guest));
 		EXPECT_EQ('l', page_state(self->guest.agent_mem, PAGE));
 		close_guest(self);
-		/* The device tree's. */
+		/* The page of the device tree is lost. */
 		ASSERT_EQ(0, get_stats(&stats));
 		EXPECT_EQ(self->before.leaked_pages + i + 1,
 			  stats.leaked_pages);
@@ -95,7 +95,10 @@ TEST_F(rm, lent_without_a_handle)
 	EXPECT_EQ(0x43, gunyah_read(&self->guest, LENT + 3 * PAGE));
 }
 
-/* At the end, a refusal is one for all pages of a parcel. */
+/*
+ * At the end, the module asks once for each parcel: a refusal counts for all
+ * its pages.
+ */
 TEST_F(rm, asked_once_at_the_end)
 {
 	const __u32 messages[] = { RM_MEM_RECLAIM, RM_VM_RESET };
@@ -122,7 +125,7 @@ TEST_F(rm, asked_once_at_the_end)
 	}
 }
 
-/* So is silence: the end doesn't wait for each page. */
+/* Silence counts for all pages, too: the end doesn't wait for each page. */
 TEST_F(rm, waited_for_once_at_the_end)
 {
 	double start;
@@ -154,7 +157,10 @@ static void *start_thread(void *arg)
 	return NULL;
 }
 
-/* Start the guest by another thread; back when the RM has done @message. */
+/*
+ * Let another thread start the guest; return when the Resource Manager has
+ * handled @message.
+ */
 static int start_until(self_t *self, struct start *start, __u32 message)
 {
 	__u64 hits = el2_stats(&self->el2).rule_hits;
@@ -173,8 +179,8 @@ static int start_until(self_t *self, struct start *start, __u32 message)
 }
 
 /*
- * With extents, the image's parcel becomes the guest's as RM_VM_START is done. Who wants a
- * page of it then has to wait until we know.
+ * With extents, the image's parcel becomes the guest's during RM_VM_START. An
+ * access of the host to one of its pages has to wait for the result.
  */
 TEST_F(rm, image_touched_while_vm_starts)
 {
@@ -195,8 +201,9 @@ TEST_F(rm, image_touched_while_vm_starts)
 }
 
 /*
- * The host wants a page of the image before RM_VM_START. With extents it has to wait for
- * that, or the rest, which is no image any more, would never come back.
+ * The host touches a page of the image before RM_VM_START. With extents, the
+ * access has to wait for that message: the parcel, without the page, would be
+ * no image, and its rest would never come back.
  */
 TEST_F(rm, image_taken_apart)
 {
@@ -218,11 +225,11 @@ TEST_F(rm, image_taken_apart)
 	EXPECT_EQ(0x40, gunyah_read(&self->guest, LENT));
 }
 
-/* Until told to stop. */
+/* The argument of a thread that repeats a call until @stop is set. */
 struct loop {
 	self_t *self;
 	volatile bool stop;
-	/* Calls with another result than they should have. */
+	/* The number of calls with an unexpected result. */
 	int odd;
 };
 
@@ -235,7 +242,7 @@ static void *populate_loop(void *arg)
 	return NULL;
 }
 
-/* With extents, nothing but the device tree is ever in a parcel. */
+/* With extents, only the device tree is ever in a parcel. */
 TEST_F(rm, populate_while_vm_starts)
 {
 	struct loop loop = { .self = self };
@@ -275,8 +282,9 @@ static void *punch_loop(void *arg)
 }
 
 /*
- * With parcels, pages go in two steps, and a page that somebody holds is why the second
- * one doesn't come. It doesn't come by what others do with the same VM either.
+ * With parcels, a page is provided in two steps, and a pinned page prevents the
+ * second one. Calls of other threads on the same VM don't bring it about
+ * either.
  */
 TEST_F(rm, populate_refused_while_others_punch)
 {
@@ -322,7 +330,10 @@ static void *close_thread(void *arg)
 	return NULL;
 }
 
-/* A VMID that a VM has given back is another one's, though the first waits yet. */
+/*
+ * A VMID that a VM has given back may be another VM's, although the first VM
+ * still waits for the reply.
+ */
 TEST_F(rm, vmid_is_free_again)
 {
 	struct gunyah_guest first;
@@ -341,7 +352,9 @@ TEST_F(rm, vmid_is_free_again)
 	EXPECT_EQ(vmid, fd_number(self->guest.vm, "gmem-vmid:"));
 	pthread_join(thread, NULL);
 
-	/* Whose notifications come, when the first is gone, too. */
+	/*
+	 * The second VM's notifications arrive, even when the first VM is gone.
+	 */
 	EXPECT_EQ(-ESHUTDOWN, gunyah_command(&self->guest, GUNYAH_PSCI,
 					     GUNYAH_PSCI_OFF, 0, 0, NULL));
 	EXPECT_EQ(GMEM_GUNYAH_VM_STATUS_EXITED, self->guest.run->status.status);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Memory that the kernel doesn't have in its linear map, lent to a guest under Gunyah. */
+/* Memory outside the kernel's linear map, lent to a guest under Gunyah. */
 #include "lib/gunyah_fixture.h"
 
 #include <elf.h>
@@ -19,7 +19,7 @@ static int new_secret(__u64 size)
 	return err_of(fd);
 }
 
-/* From here on, if there is such a CPU. */
+/* Move the thread to a CPU, if there is such a CPU. */
 static void run_on(int cpu)
 {
 	cpu_set_t cpus;
@@ -30,8 +30,9 @@ static void run_on(int cpu)
 }
 
 /*
- * Its pages come with the first touch; with a pattern. What the CPU of that touch keeps
- * of them for a while must not look pinned to another.
+ * Fill the file with a pattern: the first touch allocates a page. The CPU of
+ * that touch keeps references to the new pages for a while, which must not look
+ * like pins to another CPU.
  */
 static int fill_secret(int fd, __u64 size)
 {
@@ -77,8 +78,8 @@ static __u64 phys_of(const volatile void *p)
 }
 
 /*
- * What the kernel reads in its linear map; /proc/kcore has zeroes for what isn't there.
- * ~0: no such address.
+ * The 8 bytes at @pa in the kernel's linear map; /proc/kcore has zeroes where
+ * nothing is mapped. ~0: there is no such address.
  */
 static __u64 linear_map_read(__u64 pa)
 {
@@ -142,7 +143,7 @@ FIXTURE_TEARDOWN(secret)
 	munmap(self->host, SIZE);
 	gunyah_guest_close(&self->guest);
 	close(self->mem);
-	/* As other tests want it. */
+	/* Restore the parameter that the other tests expect. */
 	EXPECT_EQ(0, gunyah_allow_mapped(true));
 	el2_hvc(&self->el2, EL2_RULE, EL2_RULE_CLEAR);
 	EXPECT_TRUE(stats_settle(&self->before));
@@ -205,7 +206,10 @@ TEST_F(secret, a_guestmem)
 	close(window);
 }
 
-/* What pins memory, or reads another process's, would look in the linear map. */
+/*
+ * A system call that pins memory or reads another process's would use the
+ * linear map.
+ */
 TEST_F(secret, cannot_be_pinned)
 {
 	char buf[16];
@@ -230,7 +234,7 @@ TEST_F(secret, lent_and_out_of_the_linear_map)
 
 	ASSERT_NE(MAP_FAILED, p);
 	memset(p, 0xa5, PAGE);
-	/* That this can be seen at all. */
+	/* Check that linear_map_read() finds plain memory. */
 	ASSERT_EQ(PATTERN, linear_map_read(phys_of(p)));
 	munmap(p, PAGE);
 	close(plain);
@@ -250,7 +254,10 @@ TEST_F(secret, lent_and_out_of_the_linear_map)
 	EXPECT_EQ('l', page_state(self->mem, 0));
 	EXPECT_EQ(0, el2_page_at(&self->el2, pa).host_access);
 	EXPECT_EQ(7, el2_page_at(&self->el2, shared_pa).host_access);
-	/* A stray access: it isn't there, instead of a fatal abort. */
+	/*
+	 * A stray access of the kernel finds no mapping, instead of a fatal
+	 * abort.
+	 */
 	EXPECT_EQ(0, linear_map_read(pa));
 	EXPECT_EQ(0x5b, peek(self->host + SIZE / 2));
 
@@ -280,7 +287,10 @@ TEST_F(secret, only_it_without_the_parameter)
 	close(plain);
 }
 
-/* What isn't given back keeps its file: freeing it would write to it. */
+/*
+ * A page that isn't given back keeps its file, since freeing the page would
+ * write to it.
+ */
 TEST_F(secret, leak)
 {
 	ASSERT_EQ(0, gunyah_guest_start(&self->guest));

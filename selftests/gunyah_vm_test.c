@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The life of a VM under Gunyah, and a Resource Manager that misbehaves at every step. */
+/*
+ * The life of a VM under Gunyah, with a Resource Manager that fails at every
+ * step.
+ */
 #include "lib/gunyah_fixture.h"
 
 #include <sys/uio.h>
 
-/* What a start asks for; the last three on one platform only. */
+/* The messages of a start; only one platform uses the last three. */
 static const __u32 start_messages[] = {
 	RM_VM_ALLOC_VMID, RM_MEM_LEND, RM_VM_CONFIG_IMAGE, RM_VM_SET_DEMAND_PAGING, RM_VM_INIT,
 	RM_VM_GET_RESOURCES, RM_VM_SET_BOOT_CONTEXT, RM_VM_START, RM_VM_SET_ADDRESS_LAYOUT, RM_MEM_SHARE,
@@ -21,7 +24,7 @@ FIXTURE(gunyah)
 	struct gunyah_guest guest;
 	struct el2 el2;
 	int mem;
-	/* The hypervisor may keep what it was told not to give back. */
+	/* The test makes the hypervisor keep pages. */
 	bool lossy;
 };
 
@@ -56,7 +59,7 @@ FIXTURE_TEARDOWN(gunyah)
 	TEARDOWN_GUNYAH(self->lossy);
 }
 
-/* Can both sides of the guest be used? */
+/* Can the guest use its lent and its shared memory? */
 static int guest_works(self_t *self)
 {
 	int ret;
@@ -117,12 +120,12 @@ TEST_F(gunyah, device_tree)
 	EXPECT_EQ(-ENOENT, start_with(vm, GIB(1), KIB(512) + 1));
 	EXPECT_EQ(-EINVAL, start_with(vm, GIB(2), PAGE));
 	EXPECT_EQ(0, start_with(vm, GUNYAH_AGENT + PAGE, PAGE));
-	/* Where it is, and that it runs, is settled. */
+	/* The place of the device tree is fixed once the VM runs. */
 	EXPECT_EQ(-EBUSY, start_with(vm, GIB(1), PAGE));
 	EXPECT_EQ(0, guest_works(self));
 }
 
-/* START, while somebody holds @page pinned: 0 or -errno. */
+/* Start the guest while @page is pinned. 0 or -errno. */
 static int start_pinned(struct gunyah_guest *guest, __u8 *page)
 {
 	struct iovec iov = { .iov_base = page, .iov_len = PAGE };
@@ -138,7 +141,7 @@ static int start_pinned(struct gunyah_guest *guest, __u8 *page)
 	return ret;
 }
 
-/* Not for ever, so the VM isn't used up. */
+/* A pinned page fails a start, but the VM can be started again later. */
 TEST_F(gunyah, starts_when_pages_are_free)
 {
 	__u8 *dtb = map_host(self->guest.agent_mem, PAGE, PAGE);
@@ -148,11 +151,14 @@ TEST_F(gunyah, starts_when_pages_are_free)
 	ASSERT_NE(MAP_FAILED, host);
 	EXPECT_EQ(-EBUSY, start_pinned(&self->guest, dtb));
 	EXPECT_EQ(-ENODEV, gunyah_run(&self->guest, NULL, 0, NULL));
-	/* Where the guest can't ask for it later. */
+	/*
+	 * With parcels, the guest can't fault the page in later, so the start
+	 * needs it.
+	 */
 	if (self->el2.platform == EL2_PLATFORM_PARCELS) {
 		ASSERT_EQ(0, touch_write(host, 1));
 		EXPECT_EQ(-EBUSY, start_pinned(&self->guest, host));
-		/* Where the device tree is has been told. */
+		/* The Resource Manager has the device tree already. */
 		EXPECT_EQ(-SIGBUS, peek(dtb));
 		EXPECT_EQ(-EBUSY, unmap_range(self->guest.vm, GUNYAH_AGENT,
 					      GUNYAH_AGENT_SIZE, NULL));
@@ -164,7 +170,10 @@ TEST_F(gunyah, starts_when_pages_are_free)
 	munmap(host, PAGE);
 }
 
-/* What an operator sees: gmemctl and debugfs have it from the same place. */
+/*
+ * fdinfo shows these details to operators; gmemctl and debugfs use the same
+ * source.
+ */
 TEST_F(gunyah, details)
 {
 	const bool parcels = self->el2.platform == EL2_PLATFORM_PARCELS;
@@ -181,7 +190,10 @@ TEST_F(gunyah, details)
 	EXPECT_LT(0, fd_number(self->guest.vm, "gmem-vmid:"));
 	EXPECT_EQ(1, fd_number(self->guest.vm, "gmem-started:"));
 	EXPECT_EQ(!parcels, fd_number(self->guest.vm, "gmem-extents:"));
-	/* The device tree comes by a parcel, and goes over to the extents. */
+	/*
+	 * The device tree arrives in a parcel, and with extents moves to an
+	 * extent.
+	 */
 	EXPECT_EQ(parcels ? 4 : 0, fd_number(self->guest.vm, "gmem-parcels:"));
 
 	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", self->guest.vm);
@@ -238,7 +250,7 @@ TEST_F(gunyah, functions)
 		  err_of(ioctl(self->guest.vcpu, GMEM_GUNYAH_VCPU_RUN, 0)));
 	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
 
-	/* Gunyah knows of no second one. */
+	/* Gunyah has no second vCPU. */
 	vcpu = gunyah_add_vcpu(vm, 7);
 	ASSERT_LE(0, vcpu);
 	EXPECT_EQ(-ENODEV, err_of(ioctl(vcpu, GMEM_GUNYAH_VCPU_RUN, 0)));
@@ -309,7 +321,10 @@ TEST_F(gunyah, reset)
 		  self->guest.run->status.exit_info.type);
 }
 
-/* A guest that has gone leaves what it wrote, whatever page its host looks at. */
+/*
+ * The host finds the data of a guest that has ended, whichever page it reads
+ * first.
+ */
 TEST_F(gunyah, memory_outlives_the_guest)
 {
 	__u8 *host = map_host(self->mem, 0, MIB(1));
@@ -338,7 +353,7 @@ TEST_F(gunyah, immediate_exit)
 	EXPECT_EQ(0, guest_works(self));
 }
 
-/* A vCPU that another one has yet to turn on is no guest that has crashed. */
+/* A vCPU that waits to be turned on isn't a crashed guest. */
 TEST_F(gunyah, powered_off)
 {
 	const __u64 off = 2, times = 20;
@@ -351,7 +366,7 @@ TEST_F(gunyah, powered_off)
 	EXPECT_EQ(hits + times, el2_stats(&self->el2).rule_hits);
 }
 
-/* An answer that was given before a signal is still there after it. */
+/* A VMM's answer to an exit survives a signal. */
 TEST_F(gunyah, answer_survives_a_signal)
 {
 	struct gmem_gunyah_vcpu_run *run = self->guest.run;
@@ -375,7 +390,7 @@ TEST_F(gunyah, answer_survives_a_signal)
 	EXPECT_EQ(0x66, gunyah_read(&self->guest, GIB(1) + 3));
 }
 
-/* The vCPU holds the VM. */
+/* The vCPU's descriptor keeps the VM. */
 TEST_F(gunyah, vcpu_outlives_vm_descriptor)
 {
 	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
@@ -387,7 +402,10 @@ TEST_F(gunyah, vcpu_outlives_vm_descriptor)
 TEST_F(gunyah, fault_action)
 {
 	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
-	/* No memory, no device: the helper wants the access to fail. */
+	/*
+	 * There is neither memory nor a device: gunyah_read() lets the access
+	 * fail.
+	 */
 	if (self->el2.platform == EL2_PLATFORM_EXTENTS) {
 		EXPECT_EQ(-EFAULT, gunyah_read(&self->guest, 0x12345678));
 	} else {
@@ -399,7 +417,9 @@ TEST_F(gunyah, fault_action)
 	EXPECT_EQ(0, guest_works(self));
 }
 
-/* More pieces than a message of the Resource Manager holds. */
+/*
+ * The memory has more pieces than a message of the Resource Manager can hold.
+ */
 TEST_F(gunyah, many_pieces)
 {
 	const __u64 pages = 1536, gpa = GIB(3);
@@ -408,7 +428,10 @@ TEST_F(gunyah, many_pieces)
 	__u64 i;
 
 	ASSERT_NE(MAP_FAILED, host);
-	/* Hardly two of them will be neighbours in memory. */
+	/*
+	 * This order makes it unlikely that neighbours in the file are
+	 * neighbours in memory.
+	 */
 	for (i = 0; i < pages; i += 2)
 		*(__u16 *)(host + i * PAGE) = i;
 	for (i = pages - 1; i < pages; i -= 2)
@@ -431,7 +454,10 @@ TEST_F(gunyah, many_pieces)
 	close(mem);
 }
 
-/* More parcels than the Resource Manager grants; extents don't care. */
+/*
+ * A VM needs more parcels than the Resource Manager grants; extents have no
+ * such limit.
+ */
 TEST_F(gunyah, many_parcels)
 {
 	const __u64 pages = 70;
@@ -483,7 +509,7 @@ TEST_F(gunyah, start_refused)
 	EXPECT_EQ(0, guest_works(self));
 }
 
-/* Replies that come late, or with a notification between their fragments. */
+/* Replies arrive late, or with a notification between their fragments. */
 TEST_F(gunyah, slow_replies)
 {
 	el2_hvc(&self->el2, EL2_RULE, EL2_RULE_RPC_DELAY, EL2_ANY, 1, 30, 100);
@@ -499,7 +525,7 @@ TEST_F(gunyah, slow_replies)
 	EXPECT_EQ(self->el2_before.vms, el2_stats(&self->el2).vms);
 }
 
-/* Replies that come after the caller has lost its patience. */
+/* Replies arrive after the module's timeout. */
 TEST_F(gunyah, late_replies)
 {
 	size_t i;
@@ -521,7 +547,10 @@ TEST_F(gunyah, late_replies)
 	}
 }
 
-/* At the end nobody can be told: what is refused is lost, and counted. */
+/*
+ * The end of a VM can't report an error: a page that it doesn't get back is
+ * lost and counted.
+ */
 TEST_F(gunyah, end_refused)
 {
 	struct gmem_stats stats;
@@ -570,14 +599,16 @@ TEST_F(gunyah, lost_notifications)
 		1000);
 	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
 	EXPECT_EQ(0, guest_works(self));
-	/* The vCPU is off; that the VM is, too, nobody says. */
+	/*
+	 * The vCPU is off, but the notification that the VM has ended is lost.
+	 */
 	ASSERT_EQ(0, sigaction(SIGALRM, &action, NULL));
 	ualarm(300000, 0);
 	EXPECT_EQ(-EINTR, gunyah_command(&self->guest, GUNYAH_PSCI,
 					 GUNYAH_PSCI_OFF, 0, 0, NULL));
 }
 
-/* Messages that no Resource Manager sends. */
+/* The module survives messages that no Resource Manager sends. */
 TEST_F(gunyah, garbage)
 {
 	__u8 *message = self->el2.buffer;
@@ -588,7 +619,7 @@ TEST_F(gunyah, garbage)
 	for (i = 0; i < scaled(400); i++) {
 		for (j = 0; j < 240; j++)
 			message[j] = rand();
-		/* Often with a good header, to get further. */
+		/* Most get a valid header, to get further. */
 		if (i % 4)
 			message[0] = 0x21;
 		if (i % 8 == 1)

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A page breaks (here: is said to, with MADV_HWPOISON): who touches it learns about
- * it, the pages around it work on, and a hole punched there gives a new page. Each
- * test costs a page of the host's memory.
+ * A page breaks, simulated by MADV_HWPOISON: an access to it fails, the pages
+ * around it go on to work, and a hole punched there makes room for a new page.
+ * Each test costs a page of the host's memory.
  */
 #include "lib/guest_util.h"
 
@@ -33,7 +33,10 @@ VARIANTS_PROVIDER_SIZE(hwpoison);
 
 FIXTURE_SETUP(hwpoison)
 {
-	/* Advice for an empty range tells whether the kernel knows it. */
+	/*
+	 * The result for an empty range shows whether the kernel knows the
+	 * advice.
+	 */
 	if (madvise(NULL, 0, MADV_HWPOISON) && errno == EINVAL)
 		SKIP(return, "no CONFIG_MEMORY_FAILURE");
 	if (geteuid())
@@ -50,8 +53,8 @@ FIXTURE_TEARDOWN(hwpoison)
 }
 
 /*
- * 0 or -errno. EBUSY says that the page is still somewhere, which it is: in the
- * file. The signal for who has it mapped may come at once.
+ * 0 or -errno. EBUSY is no failure: it means that the page is still in the
+ * file. The signal for a process that maps the page may arrive at once.
  */
 static int poison(volatile void *page)
 {
@@ -74,7 +77,7 @@ static bool provided(const char *provider, int vm, __u64 gpa)
 	return mock_lookup(vm, gpa, &access) < 0 || access;
 }
 
-/* The second stage lets go of a broken page in the background. */
+/* The second stage drops a broken page in the background. */
 static bool unprovided_soon(const char *provider, int vm, __u64 gpa)
 {
 	double end = now() + 5;
@@ -84,7 +87,9 @@ static bool unprovided_soon(const char *provider, int vm, __u64 gpa)
 	return !provided(provider, vm, gpa);
 }
 
-/* Of a huge page's neighbours, the nearest and some. */
+/*
+ * Check the nearest neighbours of the broken page and a sample of the others.
+ */
 static bool sampled(const FIXTURE_DATA(hwpoison) *self, __u64 offset)
 {
 	__u64 distance = offset > self->at ? offset - self->at :
@@ -93,7 +98,7 @@ static bool sampled(const FIXTURE_DATA(hwpoison) *self, __u64 offset)
 	return distance <= 2 * PAGE || offset / PAGE % 61 == 0;
 }
 
-/* What is left of it: the page is broken, all the others are well. */
+/* One page is broken and all others work. */
 static void check_broken(struct __test_metadata *_metadata,
 			 FIXTURE_DATA(hwpoison) *self, __u32 access)
 {
@@ -104,7 +109,10 @@ static void check_broken(struct __test_metadata *_metadata,
 	EXPECT_EQ(SIGBUS, touch_write(self->host + self->at, 1));
 	if (access) {
 		EXPECT_EQ(-EFAULT, guest_read(self->vm, GPA + self->at));
-		/* What can't be populated, such a guest doesn't touch. */
+		/*
+		 * With parcels, guest_read() doesn't let the guest touch a page
+		 * that can't be populated.
+		 */
 		if (!has_parcels(self->vm))
 			EXPECT_EQ(GMEM_FAULT_HWPOISON, last_reason(self->vm));
 		EXPECT_EQ(-EFAULT, guest_write(self->vm, GPA + self->at, 1));
@@ -145,7 +153,7 @@ static void check_repaired(struct __test_metadata *_metadata,
 	ASSERT_EQ(0, map_mem(self->vm, GPA, self->mem, 0, self->size,	\
 			     (access) | RWX))
 
-/* The host's page, no guest about. */
+/* The host has the page, and no guest is involved. */
 TEST_F(hwpoison, unbound)
 {
 	FILL();
@@ -155,7 +163,7 @@ TEST_F(hwpoison, unbound)
 	check_repaired(_metadata, self);
 }
 
-/* The host's page, bound but not lent yet. */
+/* The host has the page, which is bound but not lent yet. */
 TEST_F(hwpoison, bound)
 {
 	if (self->unit != PAGE && has_parcels(self->vm))
@@ -168,7 +176,7 @@ TEST_F(hwpoison, bound)
 	EXPECT_EQ(0x5a, guest_read(self->vm, GPA + self->at));
 }
 
-/* A page that both have. */
+/* Host and guest both have the page. */
 TEST_F(hwpoison, shared)
 {
 	__u64 i;
@@ -182,7 +190,7 @@ TEST_F(hwpoison, shared)
 			ASSERT_EQ((int)(i / PAGE % 251),
 				  guest_read(self->vm, GPA + i));
 	ASSERT_EQ(0, poison(self->host + self->at));
-	/* A window's mapping is gone at once. */
+	/* A window loses its mapping at once. */
 	if (strcmp(variant->provider, "window"))
 		EXPECT_TRUE(unprovided_soon(variant->provider, self->vm,
 					    GPA + self->at));
@@ -191,7 +199,10 @@ TEST_F(hwpoison, shared)
 	EXPECT_EQ(0x5a, guest_read(self->vm, GPA + self->at));
 }
 
-/* The guest's page: a window's mapping of it is found and taken, too. */
+/*
+ * The guest has the page: the kernel finds and removes the window's mapping,
+ * too.
+ */
 TEST_F(hwpoison, lent)
 {
 	__u8 *window;
@@ -209,7 +220,7 @@ TEST_F(hwpoison, lent)
 	ASSERT_EQ(0, poison(window + self->at));
 	EXPECT_EQ(SIGBUS, touch_read(window + self->at));
 	EXPECT_EQ(BUS_MCEERR_AR, touch_code);
-	/* The pages around it are the guest's still. */
+	/* The guest keeps the pages around it. */
 	EXPECT_EQ('l', page_state(self->mem, self->at - self->unit));
 	EXPECT_EQ((int)((self->at + PAGE) / PAGE % 251),
 		  peek(window + self->at + PAGE));
@@ -219,7 +230,7 @@ TEST_F(hwpoison, lent)
 	check_repaired(_metadata, self);
 }
 
-/* A broken page can be unbound, bound again, and its VM and file can go. */
+/* A broken page can be unbound and bound again, and its VM and file can go. */
 TEST_F(hwpoison, unmap)
 {
 	__u64 nr;
@@ -236,7 +247,7 @@ TEST_F(hwpoison, unmap)
 	BIND(LEND);
 	EXPECT_EQ(-EHWPOISON, populate_range(self->vm, GPA, self->size, &nr));
 	EXPECT_EQ(self->unit == PAGE ? self->at / PAGE : nr, nr);
-	/* It stays for the teardown. */
+	/* The teardown gets the broken page. */
 }
 
 struct race {
@@ -284,15 +295,15 @@ static void against_unmap_and_punch(struct __test_metadata *_metadata,
 }
 
 /*
- * B13: memory failure took the folio, then the invalidate lock; unmap and punch the
- * other way round.
+ * B13: memory failure took the folio's lock, then the invalidate lock; unmap
+ * and punch took them in the other order.
  */
 TEST_F(hwpoison, b13_against_unmap_and_punch)
 {
 	against_unmap_and_punch(_metadata, self, SHARE);
 }
 
-/* And so for pages that change hands at the same time. */
+/* The same for pages that change hands meanwhile. */
 TEST_F(hwpoison, b13_against_lending)
 {
 	against_unmap_and_punch(_metadata, self, LEND);

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Who has a page while a KVM guest runs. */
+/* Which side has a page while a KVM guest runs. */
 #include "lib/kvm_util.h"
 
 #include <sys/uio.h>
 
 KVM_FIXTURE(kvm_lend);
 
-/* Where the test's page is for the host. */
+/* The test's page in the file. */
 #define OFFSET MIB(4)
 
 TEST_F(kvm_lend, lent_page_leaves_the_host_and_comes_back)
@@ -92,7 +92,10 @@ static __u32 counter(const volatile __u8 *host)
 	return *(const volatile __u32 *)host;
 }
 
-/* Does the guest count on? Each look takes the page back; the guest lends it again. */
+/*
+ * Does the guest go on counting? Each read takes the page back; the guest's
+ * next access takes it again.
+ */
 static bool counts(const volatile __u8 *host)
 {
 	double end = now() + 5;
@@ -133,11 +136,11 @@ TEST_F(kvm_lend, reclaim_and_policy_change_under_a_running_vcpu)
 	for (i = 0; i < 20; i++)
 		EXPECT_EQ(SIGBUS, touch_read(host));
 
-	/* Denied, but not stopped. */
+	/* The guest went on meanwhile. */
 	ASSERT_EQ(0, set_policy(guest->vm, GMEM_POLICY_ALLOW));
 	EXPECT_TRUE(counts(host));
 
-	/* Each look sets the count to 0, so it never gets far. */
+	/* Each read of the host sets the counter to 0, so it stays small. */
 	ASSERT_EQ(0, set_policy(guest->vm, GMEM_POLICY_SCRUB));
 	while (page_state(guest->mem, OFFSET) != 'l')
 		usleep(1000);
@@ -178,13 +181,16 @@ TEST_F(kvm_lend, trim_and_split_under_a_running_vcpu)
 	EXPECT_EQ(DATA + 3 * p, info[2].guest_addr);
 	EXPECT_EQ(p, info[2].length);
 
-	/* Now the page that the guest stands on: it exits, and nowhere else. */
+	/*
+	 * Unbind the page in which the guest counts: KVM_RUN fails, for this
+	 * address only.
+	 */
 	ASSERT_EQ(0, kvm_unmap(guest, DATA + p, p));
 	EXPECT_EQ(-EFAULT, kvm_thread_join(&spin));
 	EXPECT_EQ(GMEM_FAULT_UNBOUND, last_reason(guest->vm));
 	EXPECT_EQ(DATA + p, last_fault(guest->vm).guest_addr);
 
-	/* Bound again, it goes on where it was. */
+	/* Once the page is bound again, the guest goes on. */
 	ASSERT_EQ(0, kvm_map(guest, DATA + p, OFFSET + p, p, LEND | RWX));
 	spin.resume = true;
 	ASSERT_EQ(0, kvm_thread_start(&spin));
@@ -193,7 +199,7 @@ TEST_F(kvm_lend, trim_and_split_under_a_running_vcpu)
 	EXPECT_EQ(0, kvm_thread_join(&spin));
 }
 
-/* A hole punched under the guest: zeroes, for guest and host. */
+/* After a punch, guest and host read zeroes. */
 TEST_F(kvm_lend, punch_hole_under_a_running_vcpu)
 {
 	struct kvm_guest *guest = &self->guest;
@@ -218,7 +224,7 @@ TEST_F(kvm_lend, punch_hole_under_a_running_vcpu)
 	EXPECT_EQ(0, kvm_thread_join(&spin));
 }
 
-/* A pinned page isn't lent. The guest gets it when the pin is gone. */
+/* A pinned page isn't lent. The guest gets it once the pin is gone. */
 TEST_F(kvm_lend, pinned_page_waits)
 {
 	struct kvm_guest *guest = &self->guest;
@@ -239,7 +245,9 @@ TEST_F(kvm_lend, pinned_page_waits)
 	ASSERT_EQ(0, kvm_thread_start(&reader));
 	for (i = 0; i < 1000 && !last_reason(guest->vm); i++)
 		usleep(1000);
-	/* With an interrupt controller KVM retries by itself: the vCPU waits. */
+	/*
+	 * With an interrupt controller KVM retries by itself: the vCPU waits.
+	 */
 	if (variant->irqchip)
 		usleep(100000);
 	else

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* A window is a KVM guest's memory: one memslot, whatever is bound or unbound. */
+/* A window is a KVM guest's memory: one memslot, whichever ranges are bound. */
 #include "lib/kvm_util.h"
 
 KVM_FIXTURE(kvm_window);
@@ -23,7 +23,10 @@ TEST_F(kvm_window, guest_reads_writes_and_executes)
 	EXPECT_EQ(78, peek(host + 0x20));
 }
 
-/* Nothing bound: an exit, an address to bind at, and the access completes. */
+/*
+ * An access to an unbound address exits and reports the address; once that is
+ * bound, the access completes.
+ */
 TEST_F(kvm_window, unbound_page_is_bound_on_demand)
 {
 	struct kvm_guest *guest = &self->guest;
@@ -42,7 +45,10 @@ TEST_F(kvm_window, unbound_page_is_bound_on_demand)
 	EXPECT_EQ(55, value);
 }
 
-/* Bound behind the back of the window: refused until it is mapped again. */
+/*
+ * A range bound after the mmap() of the window is refused until the window is
+ * mapped again.
+ */
 TEST_F(kvm_window, stale_window_is_refused)
 {
 	struct kvm_guest *guest = &self->guest;
@@ -140,7 +146,10 @@ close_fd:
 	return value;
 }
 
-/* The guest that touches each small page exits once a mapping of KVM's, or more. */
+/*
+ * Each mapping that KVM makes costs the guest that touches each small page an
+ * exit.
+ */
 TEST_F(kvm_window, huge_pages_are_huge_for_kvm)
 {
 	struct kvm_guest *guest = &self->guest;
@@ -151,7 +160,9 @@ TEST_F(kvm_window, huge_pages_are_huge_for_kvm)
 	ASSERT_NE(~0ULL, exits);
 	ASSERT_EQ(0, kvm_agent_touch(&guest->agent, DATA, MIB(8) / PAGE, PAGE));
 	exits = kvm_stat(guest->agent.vcpu, "exits") - exits;
-	/* Some are interrupts. KVM may map up to 8 neighbours of a small page. */
+	/*
+	 * Interrupts exit, too. KVM may map up to 8 neighbours of a small page.
+	 */
 	if (variant->mem_flags) {
 		EXPECT_GT(MIB(8) / PAGE / 16, exits);
 	} else {
@@ -182,7 +193,7 @@ TEST_F(kvm_window, two_guests_share_pages)
 	EXPECT_EQ(0, kvm_agent_write(&other.agent, MIB(16) + 5, 12));
 	EXPECT_EQ(12, peek(guest->host + MIB(4) + 5));
 
-	/* One unbinds; the other and the host keep it. */
+	/* After one guest unbinds, the other one and the host keep the page. */
 	ASSERT_EQ(0, kvm_unmap(guest, DATA, self->page));
 	EXPECT_EQ(-EFAULT, kvm_agent_read(&guest->agent, DATA + 5, &value));
 	EXPECT_EQ(0, kvm_agent_read(&other.agent, MIB(16) + 5, &value));
@@ -193,7 +204,7 @@ TEST_F(kvm_window, two_guests_share_pages)
 	close(other.vm);
 }
 
-/* The VM's descriptor, in another process, with a KVM of its own there. */
+/* Another process maps the VM's window, and has a KVM of its own. */
 TEST_F(kvm_window, window_and_vcpu_in_another_process)
 {
 	struct kvm_guest *guest = &self->guest, child;
@@ -226,7 +237,10 @@ TEST_F(kvm_window, window_and_vcpu_in_another_process)
 	EXPECT_EQ(22, peek(guest->host + MIB(4)));
 }
 
-/* The window holds the VM, and the VM the guestmem: a guest runs on without fds. */
+/*
+ * The window keeps the VM, and the VM the guestmem, so the guest runs without
+ * descriptors.
+ */
 TEST_F(kvm_window, guest_runs_after_all_descriptors_are_closed)
 {
 	struct kvm_guest *guest = &self->guest;
@@ -239,7 +253,7 @@ TEST_F(kvm_window, guest_runs_after_all_descriptors_are_closed)
 	EXPECT_EQ(0, kvm_agent_write(&guest->agent, DATA, 1));
 	EXPECT_EQ(0, kvm_agent_read(&guest->agent, DATA, &value));
 	EXPECT_EQ(1, value);
-	/* KVM keeps its memslot; there is just nothing in it any more. */
+	/* KVM keeps its memslot, which is empty now. */
 	munmap(guest->window, GUEST_SIZE);
 	EXPECT_EQ(-EFAULT, kvm_agent_read(&guest->agent, DATA, &value));
 	EXPECT_TRUE(stats_settle(&self->before));
@@ -259,7 +273,7 @@ TEST_F(kvm_window, kvm_goes_first)
 	EXPECT_EQ(3, peek(guest->host + MIB(4)));
 }
 
-/* B24, too: what a killed VMM had is free again. */
+/* B24 with KVM: the memory of a killed VMM is free again. */
 TEST_F(kvm_window, vmm_is_killed_while_its_guest_runs)
 {
 	struct gmem_stats before;

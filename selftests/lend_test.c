@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Who has a page, how it changes hands, and what the policy says about it. */
+/*
+ * Which side has a page, how the page changes hands, and what the policy does.
+ */
 #include "lib/guest_util.h"
 
 #define UNITS 8
-/* Where the guest sees the file. */
+/* The guest address of the file. */
 #define GPA GIB(1)
 
 FIXTURE(lend)
@@ -47,8 +49,8 @@ FIXTURE_TEARDOWN(lend)
 			     (access) | RWX))
 
 /*
- * For a test in which the host takes pages back unless the policy denies them. With
- * parcels, a guest keeps every page until its end.
+ * For a test in which the host takes pages back unless the policy denies them.
+ * With parcels, a guest keeps every page until its end.
  */
 #define SKIP_UNLESS_RECLAIMABLE()					\
 	do {								\
@@ -57,7 +59,7 @@ FIXTURE_TEARDOWN(lend)
 			SKIP(return, "parcels: the guest keeps the page that the host touches"); \
 	} while (0)
 
-/* What the host finds in a page with @byte in it, that a guest had. */
+/* The host reads this from a page in which a guest has written @byte. */
 #define AFTER_RECLAIM(byte)						\
 	(variant->policy == GMEM_POLICY_DENY ? -SIGBUS :		\
 	 variant->policy == GMEM_POLICY_SCRUB ? 0 : (byte))
@@ -69,7 +71,7 @@ static __u64 lent_pages(int mem, __u64 size)
 	return query_mem(mem, 0, size, &q) ? ~0ULL : q.lent;
 }
 
-/* Until the guest's first use, the host may do as it likes. */
+/* Until the guest's first access, the host may read and write the pages. */
 TEST_F(lend, image_loaded_by_the_host)
 {
 	__u64 i;
@@ -83,7 +85,7 @@ TEST_F(lend, image_loaded_by_the_host)
 	EXPECT_EQ(self->size / PAGE, lent_pages(self->mem, self->size));
 }
 
-/* The moment that a guest has the page, no mapping of the host is left. */
+/* As soon as a guest has the page, every mapping of the host is gone. */
 TEST_F(lend, host_mapping_goes)
 {
 	__u8 *second = map_host(self->mem, 0, self->unit);
@@ -121,7 +123,7 @@ TEST_F(lend, host_access)
 	EXPECT_EQ(s0.lends + self->unit / PAGE, s1.lends);
 	EXPECT_EQ(s0.reclaims, s1.reclaims);
 
-	/* Reading and writing are alike. */
+	/* A read and a write of the host give the same result. */
 	EXPECT_EQ(AFTER_RECLAIM(2), peek(self->host));
 	if (variant->policy == GMEM_POLICY_DENY) {
 		EXPECT_EQ(SIGBUS, touch_write(self->host, 3));
@@ -134,7 +136,7 @@ TEST_F(lend, host_access)
 	EXPECT_EQ(s0.lent_pages, s1.lent_pages);
 	EXPECT_EQ(s0.reclaims + self->unit / PAGE, s1.reclaims);
 
-	/* And there and back again. */
+	/* The page can change hands any number of times. */
 	ASSERT_EQ(0, touch_write(self->host, 4));
 	EXPECT_EQ(4, guest_read(self->vm, GPA));
 	EXPECT_EQ('l', page_state(self->mem, 0));
@@ -142,7 +144,7 @@ TEST_F(lend, host_access)
 	EXPECT_EQ(5, guest_read(self->vm, GPA));
 }
 
-/* Scrub is for the whole of the page, and only for it. */
+/* Scrub clears the whole page, and no other page. */
 TEST_F(lend, scrub_all_of_it)
 {
 	__u64 i;
@@ -159,7 +161,7 @@ TEST_F(lend, scrub_all_of_it)
 		ASSERT_EQ(0x77, guest_read(self->vm, GPA + i + i / PAGE % PAGE));
 }
 
-/* The policy may change, and what counts is that of the moment. */
+/* The policy may change at any time; an access obeys the current one. */
 TEST_F(lend, policy_change)
 {
 	if (has_parcels(self->vm))
@@ -176,7 +178,7 @@ TEST_F(lend, policy_change)
 	EXPECT_EQ(0, peek(self->host));
 }
 
-/* A shared page stays with both, whatever the policy. */
+/* Host and guest both keep a shared page, under every policy. */
 TEST_F(lend, shared)
 {
 	struct gmem_stats s0, s1;
@@ -200,11 +202,14 @@ TEST_F(lend, shared)
 
 	ASSERT_EQ(0, unmap_range(self->vm, GPA, self->size, NULL));
 	EXPECT_EQ('h', page_state(self->mem, 0));
-	/* It was the host's all the time: nothing to scrub. */
+	/* The host had it all the time, so nothing is scrubbed. */
 	EXPECT_EQ(3, peek(self->host));
 }
 
-/* A page shared with several guests counts as such until the last is gone. */
+/*
+ * A page shared with several guests is in state shared until the last unbinds
+ * it.
+ */
 TEST_F(lend, shared_by_several)
 {
 	struct gmem_info info;
@@ -236,7 +241,7 @@ TEST_F(lend, shared_by_several)
 	EXPECT_EQ('h', page_state(self->mem, 0));
 }
 
-/* Nobody ever finds another's data. */
+/* No guest and no host reads what another guest has left in a page. */
 TEST_F(lend, zeroing)
 {
 	int i, expected = variant->policy == GMEM_POLICY_ALLOW ? 0x5a : 0;
@@ -247,13 +252,13 @@ TEST_F(lend, zeroing)
 	other = new_guest(variant->provider, GMEM_POLICY_ALLOW);
 	ASSERT_LE(0, other);
 	BIND(LEND);
-	/* A new page is all zeroes, for either side. */
+	/* A new page is all zeroes for host and guest. */
 	for (i = 0; i < (int)PAGE; i += 64)
 		ASSERT_EQ(0, guest_read(self->vm, GPA + i));
 	for (i = 0; i < (int)PAGE; i += 64)
 		ASSERT_EQ(0, self->host[self->unit + i]);
 
-	/* An unbound page: zeroed unless the policy is to allow. */
+	/* An unbound page is zeroed, except under the policy "allow". */
 	ASSERT_EQ(0, guest_write(self->vm, GPA + 2 * self->unit, 0x5a));
 	ASSERT_EQ(0, unmap_range(self->vm, GPA + 2 * self->unit, self->unit,
 				 NULL));
@@ -264,13 +269,13 @@ TEST_F(lend, zeroing)
 	ASSERT_EQ(0, unmap_range(other, 0, self->unit, NULL));
 	EXPECT_EQ(expected, peek(self->host + 2 * self->unit));
 
-	/* A VM that is gone: the same. */
+	/* The end of a VM has the same effect. */
 	ASSERT_EQ(0, guest_write(self->vm, GPA + 3 * self->unit, 0x5a));
 	close_guest(self->vm);
 	EXPECT_EQ('h', page_state(self->mem, 3 * self->unit));
 	EXPECT_EQ(expected, peek(self->host + 3 * self->unit));
 
-	/* A punched page, under any. */
+	/* A punched page is zeroed under every policy. */
 	ASSERT_EQ(0, touch_write(self->host, 0x5a));
 	ASSERT_EQ(0, mem_alloc(self->mem, PUNCH, 0, self->unit));
 	EXPECT_EQ('a', page_state(self->mem, 0));
@@ -278,7 +283,10 @@ TEST_F(lend, zeroing)
 	close_guest(other);
 }
 
-/* B1: `index > i_off + nr` took the page behind a binding for one of it. */
+/*
+ * B1: `index > i_off + nr` treated the page behind a binding as one of its
+ * pages.
+ */
 TEST_F(lend, b01_page_behind_a_binding)
 {
 	const __u64 u = self->unit;
@@ -288,21 +296,21 @@ TEST_F(lend, b01_page_behind_a_binding)
 	ASSERT_EQ(0, guest_write(self->vm, GPA, 2));
 	ASSERT_EQ(0, guest_write(self->vm, GPA + 2 * u, 4));
 	ASSERT_EQ(3 * u / PAGE - u / PAGE, lent_pages(self->mem, self->size));
-	/* Right before and right behind it, and nothing comes back. */
+	/* The host's accesses next to the binding take nothing back. */
 	EXPECT_EQ(0, touch_write(self->host + 2 * u - 1, 1));
 	EXPECT_EQ(0, touch_write(self->host + 5 * u, 5));
 	EXPECT_EQ('h', page_state(self->mem, 2 * u - PAGE));
 	EXPECT_EQ('h', page_state(self->mem, 5 * u));
 	EXPECT_EQ(2 * u / PAGE, lent_pages(self->mem, self->size));
-	/* And the guest gets at neither. */
+	/* The guest can access neither of these pages. */
 	EXPECT_EQ(-EFAULT, guest_read(self->vm, GPA - 1));
 	EXPECT_EQ(-EFAULT, guest_read(self->vm, GPA + 3 * u));
 	EXPECT_EQ(5, peek(self->host + 5 * u));
 }
 
 /*
- * B2: mmap() took back the wrong pages. Ours takes back none; the touch takes back
- * the touched one.
+ * B2: mmap() took back the wrong pages. Here mmap() takes back none; an access
+ * takes back the accessed page.
  */
 TEST_F(lend, b02_mmap_around_a_binding)
 {
@@ -326,7 +334,7 @@ TEST_F(lend, b02_mmap_around_a_binding)
 		ASSERT_NE(MAP_FAILED, map);
 		EXPECT_EQ(3 * u / PAGE, lent_pages(self->mem, self->size));
 
-		/* Touch its first page: only that one comes back, if any. */
+		/* An access to the first page takes back at most that page. */
 		got = peek(map);
 		if (rows[i].first < 2 || rows[i].first > 4) {
 			EXPECT_EQ(0, got);
@@ -343,7 +351,7 @@ TEST_F(lend, b02_mmap_around_a_binding)
 	}
 }
 
-/* The ways of the host to a page other than by the CPU obey the policy, too. */
+/* System calls of the host obey the policy, too. */
 TEST_F(lend, system_calls_on_a_lent_page)
 {
 	int pipes[2], ret;
@@ -353,7 +361,7 @@ TEST_F(lend, system_calls_on_a_lent_page)
 	BIND(LEND);
 	ASSERT_EQ(0, pipe(pipes));
 	ASSERT_EQ(0, guest_write(self->vm, GPA, 0x21));
-	/* The kernel reads or writes the mapping for the process. */
+	/* The kernel reads the mapping for the process. */
 	ret = err_of(write(pipes[1], self->host, 1));
 	if (variant->policy == GMEM_POLICY_DENY) {
 		EXPECT_EQ(-EFAULT, ret);
@@ -374,7 +382,7 @@ TEST_F(lend, system_calls_on_a_lent_page)
 	close(pipes[1]);
 }
 
-/* Read-only for the guest means so. */
+/* A guest can't write to a page that is bound without GMEM_MAP_ALLOW_WRITE. */
 TEST_F(lend, guest_permissions)
 {
 	__u8 *window;
@@ -388,7 +396,10 @@ TEST_F(lend, guest_permissions)
 		EXPECT_EQ(-EFAULT, guest_write(self->vm, GPA, 1));
 		EXPECT_EQ(GMEM_FAULT_PERM, last_reason(self->vm));
 		EXPECT_EQ(GMEM_ACCESS_WRITE, last_fault(self->vm).access);
-		/* There the guest stands until it may. */
+		/*
+		 * With Gunyah, the vCPU repeats the access until the access is
+		 * allowed.
+		 */
 		if (!strcmp(variant->provider, "gunyah"))
 			return;
 	} else {
@@ -405,7 +416,7 @@ TEST_F(lend, guest_permissions)
 	EXPECT_EQ(0x11, guest_read(self->vm, GPA));
 }
 
-/* To the kernel they look like cached pages that nobody has mapped. */
+/* To the kernel, guest pages look like cached pages that no process maps. */
 TEST_F(lend, drop_caches_takes_no_page)
 {
 	__u64 lent = UNITS / 2 * self->unit;
@@ -416,7 +427,10 @@ TEST_F(lend, drop_caches_takes_no_page)
 	BIND(LEND);
 	ASSERT_EQ(0, populate_range(self->vm, GPA, lent, NULL));
 	ASSERT_EQ(0, mem_alloc(self->mem, 0, lent, self->size - lent));
-	/* More pages move these on from where the kernel collects new ones. */
+	/*
+	 * Further allocations flush these pages out of the kernel's per-CPU
+	 * batches of new pages.
+	 */
 	other = new_mem(64 * PAGE, 0);
 	ASSERT_EQ(0, mem_alloc(other, 0, 0, 64 * PAGE));
 	close(other);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Which bindings there may be: every rule with the smallest input that breaks it. */
+/* Each rule for bindings, with the smallest input that breaks it. */
 #include "lib/guest_util.h"
 
 #define PAGES 16
@@ -12,9 +12,9 @@ FIXTURE(map)
 	/* The unit of all ranges, and the size of the file. */
 	__u64 unit;
 	__u64 size;
-	/* Where guest addresses end. */
+	/* The end of the guest's address space. */
 	__u64 end;
-	/* Bindings of what the guest lives in. */
+	/* Bindings of the agent's memory. */
 	int own;
 };
 
@@ -27,7 +27,7 @@ FIXTURE_VARIANT(map)
 
 EACH_PROVIDER_SIZE(VARIANTS_ACCESS, map);
 
-/* Of what the test has bound. */
+/* The number of bindings that the test has made. */
 static int nr_bindings(const FIXTURE_DATA(map) *self)
 {
 	struct gmem_binding_info entries[64];
@@ -75,7 +75,10 @@ TEST_F(map, flag_values)
 	EXPECT_EQ(0, nr_bindings(self));
 }
 
-/* What a provider can't enforce is refused, and what it can is kept exactly. */
+/*
+ * The module refuses an access that the provider can't enforce, and keeps any
+ * other exactly.
+ */
 TEST_F(map, access_combinations)
 {
 	struct gmem_binding_info b;
@@ -139,7 +142,9 @@ TEST_F(map, b09_size_zero)
 	EXPECT_EQ(2, nr_bindings(self));
 }
 
-/* B10: no check of offset + size against the file, of either sum against wrap. */
+/*
+ * B10: no check of offset + size against the file, of either sum against wrap.
+ */
 TEST_F(map, b10_limits)
 {
 	const __u64 u = self->unit, end = self->end;
@@ -170,7 +175,7 @@ TEST_F(map, b10_limits)
 		{ -2 * u, 0, u, -EINVAL },
 		{ -u, 0, 2 * u, -EOVERFLOW },
 		{ -self->size + u, 0, self->size, -EOVERFLOW },
-		/* Both. */
+		/* Both at once. */
 		{ -u, -u, 2 * u, -EOVERFLOW },
 		{ 0, 0, -u, -EINVAL },
 		{ u, u, -u, -EINVAL },
@@ -194,7 +199,7 @@ TEST_F(map, b10_limits)
 		}
 	}
 
-	/* 2^64 wraps to 0: which of the two it is called doesn't matter. */
+	/* 2^64 wraps to 0; either error will do. */
 	ret = map_mem(self->vm, -u, self->mem, 0, u, variant->access | RWX);
 	EXPECT_TRUE(ret == -EINVAL || ret == -EOVERFLOW);
 	ret = map_mem(self->vm, 0, self->mem, -u, u, variant->access | RWX);
@@ -211,7 +216,7 @@ TEST_F(map, b10_narrow_address_space)
 	EXPECT_EQ(-EINVAL, map_mem(vm, end - u, self->mem, 0, 2 * u,
 				   LEND | RWX));
 	EXPECT_EQ(0, map_mem(vm, end - u, self->mem, 0, u, LEND | RWX));
-	/* A guest of Gunyah lives above. */
+	/* Gunyah's agent lives above this address space. */
 	if (strcmp(variant->provider, "gunyah"))
 		EXPECT_EQ(0, guest_write(vm, end - 1, 1));
 	EXPECT_EQ(-EINVAL, unmap_range(vm, end - u, 2 * u, NULL));
@@ -241,7 +246,10 @@ TEST_F(map, alignment)
 	}
 	EXPECT_EQ(0, nr_bindings(self));
 
-	/* A range that ends inside a huge page; in a hole it is fine. */
+	/*
+	 * A range must not end inside a huge page, but it may end inside a
+	 * hole.
+	 */
 	ASSERT_EQ(0, MAP(4, 0, 2));
 	if (u == HUGE_PAGE) {
 		EXPECT_EQ(-EINVAL, unmap_range(self->vm, 4 * u, PAGE, NULL));
@@ -264,7 +272,10 @@ static bool overlap(int first, int nr, int other_first, int other_nr)
 	return first < other_first + other_nr && other_first < first + nr;
 }
 
-/* Every way two ranges of the guest can lie, at different file ranges. */
+/*
+ * Every way in which two ranges of the guest can overlap, at different file
+ * ranges.
+ */
 TEST_F(map, guest_overlap)
 {
 	int first, nr, ret;
@@ -286,7 +297,10 @@ TEST_F(map, guest_overlap)
 		}
 }
 
-/* Every way two ranges of the file can lie, for each pair of accesses. */
+/*
+ * Every way in which two ranges of the file can overlap, for each pair of
+ * accesses.
+ */
 TEST_F(map, file_overlap)
 {
 	static const __u32 accesses[] = { LEND, SHARE };
@@ -302,7 +316,9 @@ TEST_F(map, file_overlap)
 	for (i = 0; i < 4; i++) {
 		__u32 access = accesses[i & 1];
 
-		/* Of another VM or of the same one. */
+		/*
+		 * The second binding belongs to another VM or to the same one.
+		 */
 		vm = i & 2 ? other : self->vm;
 		multi = (info.provider_flags & GMEM_PROVIDER_SHARE_MULTI) &&
 			access == SHARE && variant->access == SHARE;
@@ -325,7 +341,7 @@ TEST_F(map, file_overlap)
 	close(other);
 }
 
-/* B18: an inclusive upper bound made the next-door neighbour overlap. */
+/* B18: because of an inclusive upper bound, a neighbour seemed to overlap. */
 TEST_F(map, b18_neighbours)
 {
 	const __u64 u = self->unit;
@@ -339,7 +355,7 @@ TEST_F(map, b18_neighbours)
 		ASSERT_EQ(0, MAP(i, PAGES - 1 - i, 1));
 	for (i = 0; i < PAGES; i++)
 		ASSERT_EQ(0, guest_write(self->vm, i * u, i));
-	/* To unbind one leaves those before and behind it. */
+	/* Unbinding some units leaves the units around them. */
 	ASSERT_EQ(0, unmap_range(self->vm, 4 * u, 2 * u, &nr));
 	EXPECT_EQ(2 * u / PAGE, nr);
 	EXPECT_EQ(PAGES - 2, nr_bindings(self));
@@ -350,7 +366,7 @@ TEST_F(map, b18_neighbours)
 			  variant->access == SHARE && i != 4 && i != 5 ? 's' : 'h',
 			  page_state(self->mem, (PAGES - 1 - i) * u));
 	}
-	/* To take one back leaves those, too. */
+	/* So does taking one back. */
 	ASSERT_EQ(0, reclaim_range(self->vm, 8 * u, u, &nr));
 	EXPECT_EQ(variant->access == LEND ? u / PAGE : 0, nr);
 	EXPECT_EQ(variant->access == LEND ? 'l' : 's',
@@ -359,7 +375,7 @@ TEST_F(map, b18_neighbours)
 		  page_state(self->mem, (PAGES - 1 - 9) * u));
 }
 
-/* A descriptor without write access can't give a guest write access. */
+/* A read-only descriptor can't give a guest write access. */
 TEST_F(map, read_only_descriptor)
 {
 	int ro = reopen(self->mem, O_RDONLY);
@@ -367,7 +383,10 @@ TEST_F(map, read_only_descriptor)
 	ASSERT_LE(0, ro);
 	EXPECT_EQ(-EACCES, map_mem(self->vm, 0, ro, 0, self->unit,
 				   variant->access | RWX));
-	/* Of more errors than one, the earlier in the documented order. */
+	/*
+	 * Of several errors, the call returns the first in the documented
+	 * order.
+	 */
 	EXPECT_EQ(-EINVAL, map_mem(self->vm, 0, ro, self->size, self->unit,
 				   variant->access | RWX));
 	if (!strcmp(variant->provider, "window"))
@@ -379,12 +398,12 @@ TEST_F(map, read_only_descriptor)
 				   variant->access | RWX));
 	EXPECT_EQ(0, guest_read(self->vm, 0));
 	close(ro);
-	/* The binding keeps its right to read, and that alone. */
+	/* The binding keeps its right to read, and gets no other. */
 	EXPECT_EQ(0, guest_read(self->vm, self->unit - 1));
 	EXPECT_GT(0, guest_write(self->vm, 0, 1));
 }
 
-/* Whatever is bound can be read. */
+/* A write-only descriptor can't be bound: every binding allows reading. */
 TEST_F(map, write_only_descriptor)
 {
 	int wo = reopen(self->mem, O_WRONLY);
@@ -397,7 +416,7 @@ TEST_F(map, write_only_descriptor)
 	close(wo);
 }
 
-/* The exact-match rule of the UNMAP flag. */
+/* GMEM_MAP_UNMAP needs an exact match. */
 TEST_F(map, unmap_must_match)
 {
 	const __u64 u = self->unit;
@@ -416,7 +435,10 @@ TEST_F(map, unmap_must_match)
 				     variant->access | RX));
 	EXPECT_EQ(-ENOENT, unmap_mem(self->vm, 4 * u, self->mem, 4 * u, u,
 				     (variant->access ^ 3) | RWX));
-	/* Beyond the binding, though what follows would go on the same way. */
+	/*
+	 * The range exceeds the binding, although the next binding continues
+	 * it.
+	 */
 	EXPECT_EQ(-ENOENT, unmap_mem(self->vm, 4 * u, self->mem, 4 * u, 5 * u,
 				     flags));
 	EXPECT_EQ(-ENOENT, unmap_mem(self->vm, 3 * u, self->mem, 3 * u, 2 * u,
@@ -424,7 +446,10 @@ TEST_F(map, unmap_must_match)
 	EXPECT_EQ(-ENOENT, unmap_mem(self->vm, 11 * u, self->mem, 11 * u, 2 * u,
 				     flags));
 	EXPECT_EQ(2, nr_bindings(self));
-	/* It may be a part, and the descriptor another one of the same file. */
+	/*
+	 * A part of a binding matches, and so does another descriptor of the
+	 * same file.
+	 */
 	EXPECT_EQ(0, unmap_mem(self->vm, 5 * u, again, 5 * u, 2 * u, flags));
 	EXPECT_EQ(3, nr_bindings(self));
 	EXPECT_EQ(-ENOENT, unmap_mem(self->vm, 5 * u, again, 5 * u, 2 * u, flags));
@@ -437,8 +462,8 @@ TEST_F(map, unmap_must_match)
 }
 
 /*
- * B7: every error path of a map leaked the binding (kmemleak says so) and with it
- * the guestmem (the teardown does).
+ * B7: every error path of a map leaked the binding and with it the guestmem.
+ * kmemleak finds the former, the teardown the latter.
  */
 TEST_F(map, b07_failing_maps_leak_nothing)
 {

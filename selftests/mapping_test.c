@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Mappings of a guestmem and of a VM (windows), and what the kernel does to them. */
+/*
+ * Mappings of a guestmem and of a VM (windows), and the kernel's operations on
+ * them.
+ */
 #include "lib/guest_util.h"
 
 #include <sys/time.h>
@@ -47,7 +50,7 @@ FIXTURE_TEARDOWN(mapping)
 	map_window(self->vm, GPA + (first) * self->unit,		\
 		   (nr) * self->unit, PROT_READ | PROT_WRITE)
 
-/* A line of the mapping's entry in smaps, or "". */
+/* Read a line of the mapping's entry in smaps, or "". */
 static void smaps_line(const void *p, const char *key, char *line, int size)
 {
 	FILE *smaps = fopen("/proc/self/smaps", "re");
@@ -151,7 +154,7 @@ TEST_F(mapping, beyond_the_end)
 					 MAP_SHARED));
 }
 
-/* A window takes what it was mapped onto, and nothing else. */
+/* A window shows the binding it was mapped onto, and nothing else. */
 TEST_F(mapping, window_and_bindings)
 {
 	const __u64 u = self->unit;
@@ -168,7 +171,7 @@ TEST_F(mapping, window_and_bindings)
 	EXPECT_EQ(SIGBUS, touch_write(hole, 1));
 	EXPECT_EQ(GMEM_ACCESS_WRITE, last_fault(self->vm).access);
 
-	/* Bound since: it has to be mapped again. */
+	/* Ranges that are bound later need another mmap(). */
 	BIND(0, 4, LEND | RWX);
 	BIND(4, 2, LEND | RWX);
 	EXPECT_EQ(SIGBUS, touch_read(hole + 2 * u));
@@ -181,7 +184,10 @@ TEST_F(mapping, window_and_bindings)
 	EXPECT_EQ(12, peek(hole + 2 * u));
 	EXPECT_EQ(SIGBUS, touch_read(hole + 4 * u));
 
-	/* Across two bindings, or across the end of one: nothing. */
+	/*
+	 * A window across two bindings, or across the end of one, shows
+	 * nothing.
+	 */
 	both = WINDOW(3, 2);
 	ASSERT_NE(MAP_FAILED, both);
 	EXPECT_EQ(SIGBUS, touch_read(both));
@@ -193,7 +199,7 @@ TEST_F(mapping, window_and_bindings)
 	EXPECT_EQ(SIGBUS, touch_read(both + u));
 	munmap(both, 2 * u);
 
-	/* A part of one. */
+	/* A window may show a part of a binding. */
 	one = WINDOW(2, 1);
 	ASSERT_NE(MAP_FAILED, one);
 	EXPECT_EQ(12, peek(one));
@@ -212,7 +218,7 @@ TEST_F(mapping, window_after_rebinding)
 	ASSERT_EQ(0, touch_write(window, 1));
 	ASSERT_EQ(0, touch_write(window + u, 2));
 
-	/* Gone, in part and whole. */
+	/* Unbind a part, then all. */
 	ASSERT_EQ(0, unmap_range(self->vm, GPA, u, NULL));
 	EXPECT_EQ(-SIGBUS, peek(window));
 	EXPECT_EQ(GMEM_FAULT_UNBOUND, last_reason(self->vm));
@@ -220,20 +226,20 @@ TEST_F(mapping, window_after_rebinding)
 	ASSERT_EQ(0, unmap_range(self->vm, GPA, 2 * u, NULL));
 	EXPECT_EQ(-SIGBUS, peek(window + u));
 
-	/* Another range of the file, another file. */
+	/* Bind another range of the file. */
 	ASSERT_EQ(0, map_mem(self->vm, GPA, self->mem, u, u, LEND | RWX));
 	EXPECT_EQ(-SIGBUS, peek(window));
 	EXPECT_EQ(GMEM_FAULT_STALE, last_reason(self->vm));
 	EXPECT_EQ(2, guest_read(self->vm, GPA));
 	ASSERT_EQ(0, unmap_range(self->vm, GPA, u, NULL));
 
-	/* The same, but without the right to write. */
+	/* Bind the same range without the right to write. */
 	BIND(0, 2, LEND | RX);
 	EXPECT_EQ(-SIGBUS, peek(window));
 	EXPECT_EQ(GMEM_FAULT_STALE, last_reason(self->vm));
 	ASSERT_EQ(0, unmap_range(self->vm, GPA, 2 * u, NULL));
 
-	/* The same, lent or shared. */
+	/* Bind the same range again, lent or shared. */
 	BIND(0, 2, SHARE | RWX);
 	EXPECT_EQ(1, peek(window));
 	EXPECT_EQ(2, peek(window + u));
@@ -244,7 +250,10 @@ TEST_F(mapping, window_after_rebinding)
 	munmap(window, 2 * u);
 }
 
-/* Split, moved and partly gone, a window is still a window. */
+/*
+ * Pieces of a window that is split, moved and partly unmapped are still
+ * windows.
+ */
 TEST_F(mapping, window_surgery)
 {
 	const __u64 u = self->unit;
@@ -267,11 +276,11 @@ TEST_F(mapping, window_surgery)
 		EXPECT_EQ(5 + i, peek(moved + i * u));
 	EXPECT_EQ(SIGSEGV, touch_read(window + 5 * u));
 	EXPECT_EQ(7, peek(window + 7 * u));
-	/* They grow over nothing. */
+	/* They can't grow. */
 	EXPECT_EQ(MAP_FAILED, mremap(moved, 2 * u, 4 * u, MREMAP_MAYMOVE));
 	EXPECT_EQ(MAP_FAILED, mremap(self->host, self->size, 2 * self->size,
 				     MREMAP_MAYMOVE));
-	/* The pieces are taken back as one. */
+	/* An unmap takes back all pieces. */
 	ASSERT_EQ(0, unmap_range(self->vm, GPA, self->size, NULL));
 	EXPECT_EQ(SIGBUS, touch_read(moved));
 	EXPECT_EQ(SIGBUS, touch_read(window));
@@ -279,7 +288,7 @@ TEST_F(mapping, window_surgery)
 	munmap(window, self->size);
 }
 
-/* mprotect() can't give what the binding that is there by now doesn't. */
+/* mprotect() gives no permission that the present binding doesn't have. */
 TEST_F(mapping, window_gains_no_permission)
 {
 	__u8 *window;
@@ -300,7 +309,7 @@ TEST_F(mapping, window_gains_no_permission)
 	munmap(window, self->unit);
 }
 
-/* A window shows what is bound, not the rest of the file. */
+/* remap_file_pages() can't move a window to an unbound part of the file. */
 TEST_F(mapping, window_cant_be_moved_in_the_file)
 {
 	__u8 *window;
@@ -316,7 +325,7 @@ TEST_F(mapping, window_cant_be_moved_in_the_file)
 	munmap(window, self->unit);
 }
 
-/* Nor does one that shows nothing become one that shows something. */
+/* Nor can it turn a window onto nothing into one onto a binding. */
 TEST_F(mapping, hole_cant_be_moved_in_the_guest)
 {
 	__u8 *hole;
@@ -332,7 +341,7 @@ TEST_F(mapping, hole_cant_be_moved_in_the_guest)
 	munmap(hole, self->unit);
 }
 
-/* A child has the guestmem, but no window. */
+/* A forked child inherits the guestmem's mapping, but no window. */
 TEST_F(mapping, fork)
 {
 	__u8 *window, *inherited;
@@ -344,10 +353,10 @@ TEST_F(mapping, fork)
 	window = WINDOW(0, 1);
 	ASSERT_NE(MAP_FAILED, window);
 	ASSERT_EQ(0, touch_write(window, 1));
-	/* Unless it was told to. */
+	/* MADV_DOFORK lets it inherit a window. */
 	inherited = WINDOW(1, 1);
 	ASSERT_NE(MAP_FAILED, inherited);
-	/* Later kernels than 6.12 don't let it be told so. */
+	/* Kernels after 6.12 refuse that. */
 	inherits = !madvise(inherited, self->unit, MADV_DOFORK);
 	ASSERT_EQ(0, touch_write(inherited, 2));
 
@@ -372,7 +381,10 @@ TEST_F(mapping, fork)
 	munmap(inherited, self->unit);
 }
 
-/* Neither guest memory nor a window is in a core dump, and nothing makes it so. */
+/*
+ * Neither guest memory nor a window is in a core dump, and no advice can add
+ * it.
+ */
 TEST_F(mapping, core_dump)
 {
 	__u8 *window, *hole;
@@ -397,7 +409,7 @@ TEST_F(mapping, core_dump)
 	munmap(hole, self->unit);
 }
 
-/* Locked memory would look pinned: mlock() may fault the pages in, but no more. */
+/* Locked memory would look pinned, so mlock() at most faults the pages in. */
 TEST_F(mapping, mlock_has_no_effect)
 {
 	__u64 i;
@@ -414,7 +426,7 @@ TEST_F(mapping, mlock_has_no_effect)
 	EXPECT_EQ(0, munlock(self->host, self->size));
 }
 
-/* No advice loses what is in a page or gets it to the wrong side. */
+/* No advice loses a page's content or shows it to the wrong side. */
 TEST_F(mapping, madvise)
 {
 	static const int advices[] = {
@@ -432,7 +444,7 @@ TEST_F(mapping, madvise)
 	window = WINDOW(0, UNITS);
 	ASSERT_NE(MAP_FAILED, window);
 	for (i = 0; i < ARRAY_SIZE(advices); i++) {
-		/* The first unit is the guest's, the second the host's. */
+		/* The guest has the first unit, the host the second. */
 		ASSERT_EQ(0, touch_write(window, i + 1));
 		ASSERT_EQ(0, touch_write(self->host + self->unit, i + 2));
 		madvise(window, self->size, advices[i]);
@@ -446,7 +458,7 @@ TEST_F(mapping, madvise)
 		EXPECT_EQ((int)i + 2, peek(window + self->unit));
 	}
 
-	/* To remove is to punch a hole: not through a window. */
+	/* MADV_REMOVE punches a hole, which a window doesn't allow. */
 	EXPECT_EQ(-1, madvise(window, self->unit, MADV_REMOVE));
 	EXPECT_EQ(EOPNOTSUPP, errno);
 	EXPECT_EQ(0, madvise(self->host, self->unit, MADV_REMOVE));
@@ -461,8 +473,8 @@ static void nothing(int sig)
 }
 
 /*
- * Signals stop a long allocation, which then has changed nothing; but a page comes
- * whatever happens, or whoever gets many would wait for it for ever.
+ * Signals stop a long allocation, which then has changed nothing. But each call
+ * makes progress by at least one page, even under a stream of signals.
  */
 TEST_F(mapping, allocate_under_signals)
 {
@@ -491,7 +503,7 @@ TEST_F(mapping, allocate_under_signals)
 	close(mem);
 }
 
-/* Huge pages are mapped as such, for the host and for the guest. */
+/* Host and guest map huge pages as huge pages. */
 TEST_F(mapping, huge_mappings)
 {
 	char line[128] = "";
@@ -515,7 +527,10 @@ TEST_F(mapping, huge_mappings)
 	munmap(window, self->size);
 }
 
-/* The kernel's access for another process obeys the policy as the CPU's does. */
+/*
+ * The kernel's access for another process obeys the policy as an access of the
+ * CPU does.
+ */
 TEST_F(mapping, proc_mem)
 {
 	int fd = open("/proc/self/mem", O_RDONLY | O_CLOEXEC);
@@ -534,7 +549,7 @@ TEST_F(mapping, proc_mem)
 	close(fd);
 }
 
-/* A provider without windows says so. */
+/* A provider without windows refuses mmap(). */
 TEST(no_window)
 {
 	int vm = new_vm("mock", GMEM_POLICY_ALLOW);

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Guest memory is charged to who touches it; at the limit the toucher gets an
- * error, and nobody is killed for it.
+ * Guest memory is charged to the process that touches it first. At the limit,
+ * the access fails, and the kernel kills no process for it.
  *
- * At the limit everything else that the toucher does may get it killed: a page of
- * its stack, a page table, a file that it opens. So a child of its own is in the
- * group, has all of that beforehand, and does nothing but touch.
+ * At the limit, anything else that the process does may get it killed: a page
+ * of its stack, a page table, a file that it opens. So only a child is in the
+ * group; it prepares all that it needs and then only touches memory.
  */
 #include "lib/guest_util.h"
 
@@ -23,7 +23,7 @@ FIXTURE(memcg)
 	struct gmem_stats before;
 	int vm;
 	int mem;
-	/* How the child went. */
+	/* The child's report. */
 	struct result *result;
 };
 
@@ -35,17 +35,17 @@ FIXTURE_VARIANT(memcg)
 
 VARIANTS_PROVIDER_SIZE(memcg);
 
-/* What the child can do, and what it says about it. */
+/* The child's tasks, and its report. */
 enum deed { TOUCH_HOST, TOUCH_GUEST, ALLOCATE, POPULATE };
 
 struct result {
 	__u64 done;
 	int error;
-	/* After a hole was punched. */
+	/* The result of another try, after a hole has been punched. */
 	int again;
 };
 
-/* The number behind @key in a file of the group, or its only one. */
+/* The number behind @key in a file of the group, or the only number for "". */
 static __u64 read_number(const char *name, const char *key)
 {
 	char path[128], line[128];
@@ -72,12 +72,12 @@ FIXTURE_SETUP(memcg)
 	SETUP_STATS();
 	self->vm = new_guest(variant->provider, GMEM_POLICY_ALLOW);
 	ASSERT_LE(0, self->vm);
-	/* Each test punches holes to find out what the group may have again. */
+	/* Each test punches holes. */
 	if (has_parcels(self->vm)) {
 		close_guest(self->vm);
 		SKIP(return, "parcels: no page of a running guest can be punched");
 	}
-	/* The first of these fails where it is mounted or can't be. */
+	/* The first call fails if the hierarchy is mounted, or can't be. */
 	mount("cgroup2", CGROUPS, "cgroup2", 0, NULL);
 	write_file(CGROUPS "/cgroup.subtree_control", "+memory");
 	rmdir(CGROUP);
@@ -107,7 +107,7 @@ FIXTURE_TEARDOWN(memcg)
 		usleep(10000);
 }
 
-/* Pages in a row, by one command where the guest takes commands. */
+/* Touch so many pages by one command, if the guest takes commands. */
 #define AT_ONCE 64
 
 static int touch_guest(int vm, __u8 *window, __u64 offset, int nr_pages)
@@ -127,7 +127,7 @@ static int touch_guest(int vm, __u8 *window, __u64 offset, int nr_pages)
 	return ret;
 }
 
-/* In the group: do @deed to the first @size bytes, until it fails. */
+/* Join the group, and do @deed to the first @size bytes until it fails. */
 static void child(int vm, int mem, enum deed deed, __u64 size,
 		  struct result *result)
 {
@@ -139,7 +139,7 @@ static void child(int vm, int mem, enum deed deed, __u64 size,
 		_exit(2);
 	host = map_host(mem, 0, SIZE);
 	window = map_window(vm, GPA, SIZE, PROT_READ | PROT_WRITE);
-	/* Page tables. */
+	/* Allocate the page tables. */
 	for (i = 0; i < SIZE; i += HUGE_PAGE) {
 		touch_write(host + i, 1);
 		if (deed == TOUCH_GUEST)
@@ -168,8 +168,9 @@ static void child(int vm, int mem, enum deed deed, __u64 size,
 	}
 
 	/*
-	 * With room again, it works again. Not all of the room: what is freed is
-	 * uncharged a little later (per-CPU batches, RCU).
+	 * Once there is room, the access works again. Don't use all of the
+	 * room: the kernel uncharges freed pages a little later (per-CPU
+	 * batches, RCU).
 	 */
 	if (result->error) {
 		if (deed != ALLOCATE)
@@ -194,7 +195,9 @@ static int run_child(FIXTURE_DATA(memcg) *self, enum deed deed, __u64 size)
 	return status;
 }
 
-/* What is left after the 8 MiB hole, and that it was charged. */
+/*
+ * Check that the group has been filled, except for the 8 MiB hole, and charged.
+ */
 #define EXPECT_AT_LIMIT()						\
 	do {								\
 		struct gmem_mem_query _q;				\
@@ -215,7 +218,7 @@ TEST_F(memcg, charged)
 	EXPECT_EQ(0, self->result->error);
 	EXPECT_LE(MIB(8), read_number("memory.current", ""));
 	EXPECT_GE(MIB(14), read_number("memory.current", ""));
-	/* To whom it was first charged it stays. */
+	/* The first charge stays. */
 	ASSERT_EQ(0, guest_write(self->vm, GPA, 1));
 	ASSERT_EQ(0, guest_write(self->vm, GPA + MIB(8), 1));
 	EXPECT_LE(MIB(8), read_number("memory.current", ""));
@@ -244,7 +247,9 @@ TEST_F(memcg, guest_touch)
 	EXPECT_AT_LIMIT();
 }
 
-/* All or nothing: what was allocated on the way is given up again. */
+/*
+ * fallocate() is all or nothing: it frees what it has allocated when it fails.
+ */
 TEST_F(memcg, fallocate)
 {
 	struct gmem_mem_query q;
@@ -261,7 +266,7 @@ TEST_F(memcg, fallocate)
 	munmap(host, SIZE);
 }
 
-/* As far as it came. */
+/* A populate that fails reports its progress. */
 TEST_F(memcg, populate)
 {
 	__u64 nr;
@@ -271,7 +276,7 @@ TEST_F(memcg, populate)
 	EXPECT_LE(LIMIT / 2 / PAGE, self->result->done);
 	EXPECT_GE(LIMIT / PAGE, self->result->done);
 	EXPECT_EQ(0, self->result->again);
-	/* All but the hole. */
+	/* All pages except those of the hole. */
 	ASSERT_EQ(0, reclaim_range(self->vm, GPA, SIZE, &nr));
 	EXPECT_EQ(self->result->done - MIB(8) / PAGE, nr);
 	EXPECT_AT_LIMIT();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* A provider that enforces all it is told, and one that fails at every point. */
+/* The mock: it enforces every permission, and can fail at every point. */
 #include "lib/guest_util.h"
 
 #include <pthread.h>
@@ -53,7 +53,7 @@ FIXTURE_TEARDOWN(mock)
 #define AFTER_RECLAIM(byte)						\
 	(variant->policy == GMEM_POLICY_SCRUB ? 0 : (byte))
 
-/* Each access by itself. */
+/* Each combination of read, write and execute. */
 TEST_F(mock, permissions)
 {
 	static const __u32 accesses[] = { GMEM_ACCESS_READ, GMEM_ACCESS_WRITE,
@@ -81,7 +81,10 @@ TEST_F(mock, permissions)
 	}
 }
 
-/* A reclaim that the provider refuses: the page stays lent, nothing is shown. */
+/*
+ * If the provider refuses a reclaim, the page stays lent and the host reads
+ * nothing.
+ */
 TEST_F(mock, provider_refuses_reclaim)
 {
 	BIND(LEND);
@@ -95,7 +98,10 @@ TEST_F(mock, provider_refuses_reclaim)
 	EXPECT_EQ(AFTER_RECLAIM(0x33), peek(self->host));
 }
 
-/* A provide that the provider refuses: the page stays the host's, as it was. */
+/*
+ * If the provider refuses to provide a page, the page stays the host's,
+ * unchanged.
+ */
 TEST_F(mock, provider_refuses_provide)
 {
 	__u32 point;
@@ -113,7 +119,10 @@ TEST_F(mock, provider_refuses_provide)
 	EXPECT_EQ(0x44, guest_read(self->vm, GPA));
 }
 
-/* The frame that a page of the host's mapping is in; 0 if nobody says. */
+/*
+ * The frame number of a page in the host's mapping; 0 if the kernel doesn't
+ * tell.
+ */
 static __u64 pfn_of(const volatile void *p)
 {
 	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
@@ -126,7 +135,7 @@ static __u64 pfn_of(const volatile void *p)
 	return entry & ((1ULL << 55) - 1);
 }
 
-/* Does the allocator hand out one of the frames? */
+/* Does the kernel's allocator hand out one of the frames? */
 static bool frames_in_use(__u64 first, __u64 nr, __u64 bytes)
 {
 	__u8 *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
@@ -145,8 +154,8 @@ static bool frames_in_use(__u64 first, __u64 nr, __u64 bytes)
 }
 
 /*
- * B15: a page that the provider didn't give back went to the allocator while the
- * guest still owned it.
+ * B15: a page that the provider didn't give back went to the allocator while
+ * the guest still owned it.
  */
 TEST_F(mock, b15_leaked)
 {
@@ -172,7 +181,7 @@ TEST_F(mock, b15_leaked)
 	EXPECT_EQ('h', page_state(self->mem, self->unit));
 	EXPECT_EQ(AFTER_RECLAIM(2), peek(self->host + self->unit));
 
-	/* Nobody gets at it. */
+	/* Neither the host nor another guest can access it. */
 	EXPECT_EQ(SIGBUS, touch_read(self->host));
 	EXPECT_EQ(SIGBUS, touch_write(self->host + self->unit - 1, 1));
 	other = new_vm("mock", GMEM_POLICY_ALLOW);
@@ -186,7 +195,9 @@ TEST_F(mock, b15_leaked)
 	EXPECT_EQ(0, mem_alloc(self->mem, 0, 0, self->size));
 	EXPECT_EQ('x', page_state(self->mem, 0));
 
-	/* A hole makes room for a new page, and the old frame stays away. */
+	/*
+	 * A punched hole makes room for a new page; the old frame isn't reused.
+	 */
 	ASSERT_EQ(0, mem_alloc(self->mem, PUNCH, 0, self->unit));
 	EXPECT_EQ('a', page_state(self->mem, 0));
 	EXPECT_EQ(0, peek(self->host));
@@ -202,7 +213,7 @@ TEST_F(mock, b15_leaked)
 	EXPECT_EQ(s0.leaked_pages + self->nr, s1.leaked_pages);
 }
 
-/* The host doesn't keep its access to a shared page that was leaked either. */
+/* The host loses its access to a leaked page that was shared, too. */
 TEST_F(mock, b15_leaked_shared)
 {
 	struct gmem_stats s0, s1;
@@ -222,7 +233,7 @@ TEST_F(mock, b15_leaked_shared)
 	EXPECT_EQ(0, peek(self->host));
 }
 
-/* Every page of a VM may be leaked, and the guestmem goes nevertheless. */
+/* A guestmem can be freed even if all its pages are leaked. */
 TEST_F(mock, b15_leaked_all)
 {
 	struct gmem_stats s0, s1;
@@ -237,7 +248,7 @@ TEST_F(mock, b15_leaked_all)
 	EXPECT_EQ(s0.lent_pages - self->size / PAGE, s1.lent_pages);
 }
 
-/* B16: a failed provide, rolled back with a failed reclaim, forgot the page. */
+/* B16: a failed provide whose rollback failed, too, forgot the page. */
 TEST_F(mock, b16_rollback_fails)
 {
 	struct gmem_stats s0, s1;
@@ -259,17 +270,17 @@ TEST_F(mock, b16_rollback_fails)
 			EXPECT_EQ(-EFAULT, guest_read(self->vm, GPA));
 			EXPECT_EQ(GMEM_FAULT_PROVIDER, last_reason(self->vm));
 		}
-		/* The guest can't use it, but owns it. */
+		/* The guest owns the page, but can't access it. */
 		EXPECT_EQ('l', page_state(self->mem, 0));
 		EXPECT_EQ(self->nr, mock_lookup(self->vm, GPA, &provided));
 		EXPECT_EQ(0, provided);
 		ASSERT_EQ(0, get_stats(&s1));
 		EXPECT_EQ(s0.lent_pages + self->nr, s1.lent_pages);
 
-		/* The guest's next try may end what the first began. */
+		/* The guest's next access may complete the provide. */
 		if (round & 1)
 			EXPECT_EQ(0x55, guest_read(self->vm, GPA));
-		/* It comes back as any page does. */
+		/* The page comes back like any other. */
 		if (round < 2) {
 			EXPECT_EQ(AFTER_RECLAIM(0x55), peek(self->host));
 		} else {
@@ -285,7 +296,7 @@ TEST_F(mock, b16_rollback_fails)
 		EXPECT_EQ(AFTER_RECLAIM(1), peek(self->host));
 	}
 
-	/* And if it never does, it is leaked. */
+	/* If it never comes back, it is leaked. */
 	ASSERT_EQ(0, mock_fail(self->vm, GMEM_TEST_MAP, 1, 1));
 	ASSERT_EQ(0, mock_fail(self->vm, GMEM_TEST_RECLAIM, 1, 2));
 	EXPECT_EQ(-EFAULT, guest_read(self->vm, GPA));
@@ -295,7 +306,7 @@ TEST_F(mock, b16_rollback_fails)
 	EXPECT_EQ('x', page_state(self->mem, 0));
 }
 
-/* One try: the @n-th page of a populate fails; those before it stay. */
+/* Populate, and let the @n-th page fail. The pages before it stay provided. */
 static int populate_failing(int vm, __u64 size, __u32 point, __u32 n, __u64 *nr)
 {
 	int ret = mock_fail(vm, point, n, 1);
@@ -303,7 +314,10 @@ static int populate_failing(int vm, __u64 size, __u32 point, __u32 n, __u64 *nr)
 	return ret ? ret : populate_range(vm, GPA, size, nr);
 }
 
-/* B17: the rollback of a provide that failed at the n-th page left one behind. */
+/*
+ * B17: a provide that failed at the n-th page left one page behind in its
+ * rollback.
+ */
 TEST_F(mock, b17_fails_at_the_nth_page)
 {
 	unsigned int n, total = self->size / PAGE, skip = 1000 / scaled(1000);
@@ -313,7 +327,10 @@ TEST_F(mock, b17_fails_at_the_nth_page)
 	BIND(LEND);
 	for (point = GMEM_TEST_DONATE; point <= GMEM_TEST_MAP; point++)
 		for (n = 1; n <= total; n++) {
-			/* All of the first unit, then the edges of the others. */
+			/*
+			 * Try all pages of the first unit, then the edges of
+			 * the others.
+			 */
 			if (n > 1 && n % self->nr > 1 &&
 			    (n > (unsigned int)self->nr || n % skip))
 				continue;
@@ -335,8 +352,8 @@ TEST_F(mock, b17_fails_at_the_nth_page)
 }
 
 /*
- * An unmap that can't take a page back changes nothing (B4 and B5 were about the
- * tree; this is about the pages).
+ * An unmap that can't take a page back changes nothing (B4 and B5 were about
+ * the tree; this test is about the pages).
  */
 TEST_F(mock, unmap_refused)
 {
@@ -357,7 +374,7 @@ TEST_F(mock, unmap_refused)
 				ASSERT_EQ(0, guest_write(self->vm, GPA +
 							 page * self->unit,
 							 0x70 + page));
-			/* A pass per page; a page of each unit refuses. */
+			/* In each round, a page of another unit refuses. */
 			ASSERT_EQ(0, mock_fail(self->vm, GMEM_TEST_RECLAIM,
 					       nth * self->nr, 1));
 			ASSERT_EQ(-EIO, i & 1 ?
@@ -366,7 +383,7 @@ TEST_F(mock, unmap_refused)
 					    length, LEND | RWX));
 			ASSERT_EQ(1, query_vm(self->vm, b1, 2));
 			ASSERT_EQ(0, memcmp(b0, b1, sizeof(b0[0])));
-			/* Nobody can tell. */
+			/* The guest notices nothing. */
 			for (page = 0; page < UNITS; page++)
 				ASSERT_EQ((int)(0x70 + page),
 					  guest_read(self->vm, GPA +
@@ -377,7 +394,7 @@ TEST_F(mock, unmap_refused)
 	EXPECT_EQ(0, mock_lookup(self->vm, GPA, NULL));
 }
 
-/* B22: punching a hole stopped half-way with an error, half the pages gone. */
+/* B22: a punch failed half-way, with half of the pages gone. */
 TEST_F(mock, b22_punch_refused)
 {
 	unsigned int nth, page;
@@ -398,7 +415,7 @@ TEST_F(mock, b22_punch_refused)
 				  guest_read(self->vm, GPA + page * self->unit));
 	}
 
-	/* Nor does the host see what the guest wrote, if that is to be scrubbed. */
+	/* Under "scrub", the host doesn't see what the guest wrote. */
 	ASSERT_EQ(0, mock_fail(self->vm, GMEM_TEST_RECLAIM, 2 * self->nr, 1));
 	ASSERT_EQ(-EIO, mem_alloc(self->mem, PUNCH, 0, self->size));
 	EXPECT_EQ(AFTER_RECLAIM(0x70), peek(self->host));
@@ -434,8 +451,9 @@ static void *unmap_thread(void *arg)
 }
 
 /*
- * Punching a hole, refused by another VM, gave back to a guest what an unmap had just
- * taken from it: when the unmap was done, nobody knew that the guest had the pages.
+ * A punch that another VM refused gave pages back to a guest while an unmap was
+ * taking them from it. After the unmap, the module didn't know that the guest
+ * had the pages.
  */
 TEST_F(mock, punch_refused_during_unmap)
 {
@@ -446,7 +464,10 @@ TEST_F(mock, punch_refused_during_unmap)
 	double end = now() + 60;
 	pthread_t thread;
 
-	/* Half of what is to be punched goes with the unmap, half is the other VM's. */
+	/*
+	 * The unmap covers half of the range to be punched; the other VM has
+	 * the other half.
+	 */
 	ASSERT_LE(0, other);
 	ASSERT_LE(0, behind);
 	ASSERT_EQ(0, map_mem(self->vm, GPA, self->mem, 0, half, LEND | RWX));
@@ -457,7 +478,10 @@ TEST_F(mock, punch_refused_during_unmap)
 	ASSERT_EQ(0, populate_range(other, GPA, half, NULL));
 	ASSERT_EQ(0, guest_write(self->vm, GPA + self->size, 1));
 
-	/* The guest has lost the first binding's pages, but not yet the second's. */
+	/*
+	 * The guest has lost the first binding's pages, but not yet the
+	 * second's.
+	 */
 	ASSERT_EQ(0, mock_hold(self->vm, GPA + self->size, true));
 	ASSERT_EQ(0, pthread_create(&thread, NULL, unmap_thread, &unmap));
 	while (mock_lookup(self->vm, GPA, NULL) > self->nr && now() < end)
@@ -477,7 +501,7 @@ TEST_F(mock, punch_refused_during_unmap)
 	close(behind);
 }
 
-/* What stays bound stays provided: the second stage never lost it. */
+/* Pages that stay bound stay provided: the second stage never loses them. */
 TEST_F(mock, b03_second_stage_follows_a_trim)
 {
 	__u32 provided;

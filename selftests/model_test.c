@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A long random row of calls and accesses against a model that says what each must
- * answer and what must be in each page afterwards.
+ * A long random sequence of calls and accesses, compared with a model that
+ * computes the result of each and the content of each page.
  *
- * GMEM_SEED replays a row (the seed is printed when one fails),
- * GMEM_MODEL_SECONDS bounds the time of each variant.
+ * GMEM_SEED replays a sequence (a failure prints the seed), GMEM_MODEL_SECONDS
+ * limits the time of each variant.
  */
 #include "lib/guest_util.h"
 
@@ -21,15 +21,17 @@ struct page {
 	enum page_state state;
 	/* Its first byte, the same for host and guest. */
 	__u8 byte;
-	/* Who has it lent, else NOBODY. */
+	/* The VM that has borrowed it, or NOBODY. */
 	int vm;
 };
 
-/* A unit of a guest's address space; @page is NOBODY where nothing is bound. */
+/* A unit of a guest's address space; @page is NOBODY if it is unbound. */
 struct slot {
 	int page;
 	__u32 flags;
-	/* First unit of a binding, which neighbours don't merge with. */
+	/*
+	 * The first unit of a binding, which isn't merged with its neighbour.
+	 */
 	bool first;
 };
 
@@ -116,7 +118,7 @@ static __u32 roll(struct model *m, __u32 sides)
 
 /* ---- what the rules say ---- */
 
-/* Is a page in a binding at all, and is one of them exclusive? */
+/* Is a page bound, and is one of its bindings exclusive? */
 static bool bound(const struct model *m, int page, bool *exclusive)
 {
 	bool found = false;
@@ -141,7 +143,9 @@ static void use(struct page *page)
 	}
 }
 
-/* A lent page comes back; the host looks or its binding goes. */
+/*
+ * A lent page comes back, by an access of the host or the end of its binding.
+ */
 static void come_back(struct model *m, struct page *page)
 {
 	if (m->policy[page->vm] != GMEM_POLICY_ALLOW)
@@ -150,7 +154,7 @@ static void come_back(struct model *m, struct page *page)
 	page->vm = NOBODY;
 }
 
-/* The host's access: does it get through? */
+/* Does the host's access succeed? */
 static bool host_gets(struct model *m, struct page *page)
 {
 	use(page);
@@ -187,7 +191,7 @@ static void unbind(struct model *m, int vm, int u)
 		come_back(m, page);
 	else if (page->state == SHARED && !bound(m, index, &exclusive))
 		page->state = HOST;
-	/* What is left behind it begins a binding of its own. */
+	/* The rest behind it is a binding of its own. */
 	if (u + 1 < GUEST_UNITS && m->slot[vm][u + 1].page != NOBODY)
 		m->slot[vm][u + 1].first = true;
 }
@@ -276,7 +280,10 @@ static int step_guest(struct model *m, int vm, int u, int *expected)
 	__u64 gpa = GPA + u * m->unit;
 	int ret;
 
-	/* Where it may only read, a guest under Gunyah would stand for ever. */
+	/*
+	 * Under Gunyah, a write to a read-only page would stop the vCPU for
+	 * ever.
+	 */
 	if (m->gunyah && slot->page != NOBODY &&
 	    !(slot->flags & GMEM_MAP_ALLOW_WRITE))
 		write = false;
@@ -286,7 +293,7 @@ static int step_guest(struct model *m, int vm, int u, int *expected)
 	if (slot->page == NOBODY) {
 		*expected = -EFAULT;
 	} else if (write && !(slot->flags & GMEM_MAP_ALLOW_WRITE)) {
-		/* A window can't even be mapped so. */
+		/* A window can't be mapped for writing then. */
 		*expected = m->window ? -EACCES : -EFAULT;
 	} else {
 		guest_gets(m, vm, slot);
@@ -336,7 +343,7 @@ static int step_punch(struct model *m, int p, int nr, int *expected)
 		return ret;
 	}
 	*expected = -EACCES;
-	/* Whether some came back before that is nobody's business: ask. */
+	/* The call may have taken some pages back before it failed: ask. */
 	for (i = p; i < first_deny; i++)
 		if (m->page[i].state == LENT &&
 		    page_state(m->mem, i * m->unit) == 'h')
@@ -432,7 +439,7 @@ static int step(struct model *m, int *expected)
 	}
 }
 
-/* Compare all that can be seen without touching anything. */
+/* Compare the model with what the queries report; touch no page. */
 static bool same(struct model *m)
 {
 	static const char letter[] = { 'a', 'h', 'l', 's' };
@@ -496,7 +503,7 @@ TEST_F(model, random_row)
 		}
 	}
 	TH_LOG("%lu steps", m->step);
-	/* A row that is too short has shown nothing. */
+	/* A sequence that is too short proves nothing. */
 	EXPECT_LT(100, m->step);
 }
 

@@ -5,7 +5,7 @@
 #include <sys/syscall.h>
 
 #define GPA GIB(1)
-/* Longer than the module waits for more events, for what can't be waited for. */
+/* Longer than the module collects events: time to see that no event arrives. */
 #define QUIET_MS 300
 
 FIXTURE(events)
@@ -46,14 +46,14 @@ FIXTURE_TEARDOWN(events)
 	close(self->mem);
 }
 
-/* Forget what came so far. */
+/* Read and forget all events so far. */
 static void drain(struct listener *l)
 {
 	listener_sync(l);
 	l->nr = 0;
 }
 
-/* Forget what is about a guestmem. */
+/* Forget the events of a guestmem. */
 static void forget_mem(struct listener *l, __u64 mem)
 {
 	int i, nr = 0;
@@ -64,7 +64,10 @@ static void forget_mem(struct listener *l, __u64 mem)
 	l->nr = nr;
 }
 
-/* The only event of a type since the last drain(); NULL if there are more or none. */
+/*
+ * The only event of a type since the last drain(); NULL if there are more or
+ * none.
+ */
 static struct event *only(struct listener *l, __u32 type)
 {
 	struct event *found = NULL;
@@ -149,7 +152,7 @@ TEST_F(events, map_unmap)
 	ASSERT_TRUE(range_is(e, GPA + 2 * PAGE, 10 * PAGE, PAGE));
 	EXPECT_EQ(SHARE | RX, e->flags);
 
-	/* What fails is no event. */
+	/* A failed call makes no event. */
 	l->nr = 0;
 	EXPECT_EQ(-EEXIST, map_mem(self->vm, GPA, self->mem, 0, PAGE,
 				   LEND | RWX));
@@ -159,7 +162,7 @@ TEST_F(events, map_unmap)
 	EXPECT_EQ(0, l->nr);
 }
 
-/* Pages in a row are one event, however they came about. */
+/* Pages in a row make one event, whether one call provides them or several. */
 TEST_F(events, lend_reclaim)
 {
 	struct listener *l = self->l;
@@ -178,14 +181,14 @@ TEST_F(events, lend_reclaim)
 			  l->events[i].guest_addr);
 		EXPECT_EQ(l->events[i - 1].seq + 1, l->events[i].seq);
 	}
-	/* The sender may have come in between once or twice. */
+	/* The module may have sent some in between. */
 	EXPECT_GE(3, l->nr);
 	EXPECT_EQ(GMEM_EVENT_LEND, l->events[0].type);
 	EXPECT_EQ(GPA, l->events[0].guest_addr);
 	EXPECT_EQ(GPA + 32 * PAGE, l->events[l->nr - 1].guest_addr +
 				   l->events[l->nr - 1].length);
 
-	/* Lent already. */
+	/* The page is lent already. */
 	drain(l);
 	ASSERT_EQ(0, guest_write(self->vm, GPA, 1));
 	listener_sync(l);
@@ -200,7 +203,7 @@ TEST_F(events, lend_reclaim)
 	EXPECT_EQ(self->mem_id, e->mem);
 	EXPECT_EQ(GMEM_RECLAIM_CAUSE_HOST, e->cause);
 
-	/* And again: the host takes it, the guest, the host. */
+	/* The guest takes the page, then the host. */
 	drain(l);
 	ASSERT_EQ(0, guest_write(self->vm, GPA, 2));
 	EXPECT_EQ(2, peek(host));
@@ -278,7 +281,7 @@ TEST_F(events, reclaim_refused)
 	munmap(host, PAGE);
 }
 
-/* A provider that refuses, and in the end leaks. */
+/* A provider refuses to give a page back, and finally leaks it. */
 TEST_F(events, leak)
 {
 	struct listener *l = self->l;
@@ -286,7 +289,7 @@ TEST_F(events, leak)
 
 	if (!strcmp(variant->provider, "gunyah"))
 		SKIP(return, "needs the mock; gunyah_memory_test covers Gunyah's leaks");
-	/* Windows refuse nothing. */
+	/* The provider "window" refuses nothing, so use the mock. */
 	close(self->vm);
 	self->vm = new_vm("mock", GMEM_POLICY_ALLOW);
 	self->vm_id = vm_id(self->vm);
@@ -349,7 +352,7 @@ TEST_F(events, hwpoison)
 	host = map_host(self->mem, 0, 4 * PAGE);
 	ASSERT_EQ(0, touch_write(host + PAGE, 1));
 	drain(l);
-	/* EBUSY: the page is still in the file, which it is meant to be. */
+	/* EBUSY is no failure: it means that the page is still in the file. */
 	if (madvise(host + PAGE, PAGE, MADV_HWPOISON) && errno == EINVAL)
 		SKIP(return, "the kernel has no memory failure");
 	listener_sync(l);
@@ -370,7 +373,7 @@ static int hold_events(int mock_vm, bool hold)
 	return mock_call(mock_vm, &test);
 }
 
-/* So many events that none is like the one before it. */
+/* Make @nr events, none of which can be merged with the one before. */
 static void make_events(int vm, int mem, int nr)
 {
 	int i;
@@ -381,14 +384,17 @@ static void make_events(int vm, int mem, int nr)
 			abort();
 }
 
-/* For a test of the queue between module and listener, which no provider touches. */
+/*
+ * For a test of the queue between module and listener, which no provider
+ * touches.
+ */
 #define SKIP_FOR_GUNYAH()						\
 	do {								\
 		if (!strcmp(variant->provider, "gunyah"))		\
 			SKIP(return, "the queue is tested with the other providers"); \
 	} while (0)
 
-/* What the module keeps while it can't send. */
+/* The module queues so many events while it can't send. */
 #define CAPACITY 2048
 
 TEST_F(events, overrun)
@@ -404,7 +410,9 @@ TEST_F(events, overrun)
 	ASSERT_EQ(0, hold_events(mock, true));
 	make_events(self->vm, self->mem, CAPACITY + extra);
 	ASSERT_EQ(0, hold_events(mock, false));
-	/* No room for another event until some of them have been sent. */
+	/*
+	 * The overrun event gets room once some of the others have been sent.
+	 */
 	for (i = 0; i < 100 && l->nr <= CAPACITY; i++)
 		listener_read(l, 100);
 
@@ -418,7 +426,7 @@ TEST_F(events, overrun)
 	EXPECT_EQ(GMEM_EVENT_OVERRUN, l->events[CAPACITY].type);
 	EXPECT_EQ(extra, l->events[CAPACITY].lost);
 
-	/* All is well again. */
+	/* After the overrun, events arrive as before. */
 	l->nr = 0;
 	make_events(self->vm, self->mem, 2);
 	listener_sync(l);
@@ -427,7 +435,7 @@ TEST_F(events, overrun)
 	close(mock);
 }
 
-/* Held back, so that neighbours do meet. */
+/* The module holds events back, so that neighbours can be merged. */
 TEST_F(events, coalesce)
 {
 	struct listener *l = self->l;
@@ -442,7 +450,7 @@ TEST_F(events, coalesce)
 	ASSERT_EQ(0, map_mem(other, 0, mem, 0, 64 * PAGE, LEND | RWX));
 	drain(l);
 	ASSERT_EQ(0, hold_events(mock, true));
-	/* Two guests at a time. */
+	/* Two guests take turns. */
 	for (i = 0; i < 64; i++) {
 		ASSERT_EQ(0, populate_range(self->vm, GPA + i * PAGE, PAGE, NULL));
 		ASSERT_EQ(0, populate_range(other, i * PAGE, PAGE, NULL));
@@ -454,7 +462,10 @@ TEST_F(events, coalesce)
 	EXPECT_EQ(self->vm_id, l->events[0].vm);
 	EXPECT_TRUE(range_is(&l->events[1], 0, 0, 64 * PAGE));
 
-	/* Order is kept: page 1 comes back and goes between 0's and 1's lending. */
+	/*
+	 * Merging keeps the order: the host takes page 1 back between its two
+	 * lends.
+	 */
 	l->nr = 0;
 	ASSERT_EQ(0, reclaim_range(self->vm, GPA, 2 * PAGE, NULL));
 	drain(l);
@@ -476,7 +487,7 @@ TEST_F(events, coalesce)
 	close(mock);
 }
 
-/* A receiver that doesn't read: ENOBUFS, and a gap in the numbers. */
+/* A receiver that doesn't read gets ENOBUFS and a gap in the numbers. */
 TEST_F(events, socket_full)
 {
 	struct listener *l = self->l, *keen = listener_open();
@@ -489,7 +500,7 @@ TEST_F(events, socket_full)
 				SO_RCVBUF, &rcvbuf, sizeof(rcvbuf)));
 	drain(l);
 	drain(keen);
-	/* One receiver's trouble isn't another's. */
+	/* A full socket doesn't affect another receiver. */
 	for (i = 0; i < 20; i++) {
 		make_events(self->vm, self->mem, 100);
 		listener_sync(keen);
@@ -511,7 +522,7 @@ TEST_F(events, socket_full)
 	listener_close(keen);
 }
 
-/* Nobody listens: nothing is counted, queued or sent. */
+/* Without a listener, the module counts, queues and sends nothing. */
 TEST_F(events, nobody)
 {
 	struct listener *l;
@@ -551,7 +562,7 @@ TEST(unload)
 	EXPECT_NE(0, access("/sys/kernel/tracing/events/gmem", F_OK));
 	EXPECT_EQ(-ENOENT, client_open(&c));
 	client_close(&c);
-	/* The old number means nothing now. */
+	/* The family's old number is unknown now. */
 	EXPECT_NE(0, request_do(&l->client, GMEM_CMD_STATS_GET, NULL, NULL));
 	ASSERT_EQ(0, syscall(SYS_finit_module, module, "", 0));
 	close(module);
@@ -561,7 +572,7 @@ TEST(unload)
 	ASSERT_EQ(0, listener_join(l));
 	fd = new_mem(PAGE, 0);
 	EXPECT_LE(0, fd);
-	/* As it was loaded for the tests. */
+	/* Restore the parameter that the tests expect. */
 	if (have_provider("gunyah"))
 		EXPECT_EQ(0, gunyah_allow_mapped(true));
 	listener_sync(l);

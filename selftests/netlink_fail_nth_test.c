@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Let the n-th allocation of a netlink request fail, for n = 1, 2, 3 ... until it
- * passes without one.
+ * Let the n-th allocation of a netlink request fail, for n = 1, 2, 3 ... until
+ * the request succeeds without a failed allocation.
  */
 #include "lib/fail_nth.h"
 #include "lib/netlink_util.h"
@@ -87,7 +87,9 @@ TEST_F(netlink_fail_nth, requests)
 		injected = true;
 		for (nth = 1; injected; nth++) {
 			ASSERT_GT(500, nth);
-			/* What is left over of a failed request goes with it. */
+			/*
+			 * A new socket drops the leftovers of a failed request.
+			 */
 			ASSERT_EQ(0, client_open(&c));
 			struct timeval timeout = { .tv_sec = 2 };
 

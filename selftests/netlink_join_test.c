@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Joining the group of events before the module is there, when nobody asks for a
- * capability. Takes the module away from others for a moment.
+ * A socket joins the group of events before the module exists, when the kernel
+ * checks no capability. The test unloads the module for a moment.
  */
 #include "lib/netlink_util.h"
 
@@ -9,7 +9,7 @@
 
 #define NOBODY 65534
 
-/* Where the virtual machine keeps it. */
+/* The module's path in the virtual machine. */
 static const char *module_path(void)
 {
 	const char *path = getenv("GMEM_MODULE");
@@ -21,7 +21,7 @@ static int unload(void)
 {
 	int tries, err = -EAGAIN;
 
-	/* What was closed last may still be on its way out. */
+	/* Descriptors that were closed last may still end in the background. */
 	for (tries = 0; err == -EAGAIN && tries < 100; tries++) {
 		err = err_of(syscall(SYS_delete_module, "gmem", O_NONBLOCK));
 		usleep(10000);
@@ -38,7 +38,7 @@ static int load(void)
 	return err;
 }
 
-/* A socket that is in all groups that nobody needs a capability for. */
+/* A socket in all groups that need no capability. */
 static int join_all(void)
 {
 	struct sockaddr_nl addr = { .nl_family = AF_NETLINK };
@@ -89,7 +89,9 @@ TEST(before_the_module)
 	ASSERT_LE(0, mem);
 	close(mem);
 	listener_sync(l);
-	/* The one proves that the other would have been in the group. */
+	/*
+	 * Root's socket proves that the other one would have been in the group.
+	 */
 	EXPECT_LT(0, count_messages(root, l->client.family));
 	EXPECT_EQ(0, count_messages(nobody, l->client.family));
 	listener_close(l);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The generic netlink family: requests, who may make them, and dumps under change. */
+/* The generic netlink family: requests, permissions, dumps during changes. */
 #include "lib/netlink_util.h"
 
 #include <sched.h>
@@ -107,7 +107,7 @@ static bool ascending(const struct ids *ids)
 
 struct bindings {
 	int nr;
-	/* Only of this VM, if not 0. */
+	/* Collect this VM's bindings only, or 0: all. */
 	__u32 vm;
 	struct gmem_binding_info b[2048];
 };
@@ -161,7 +161,7 @@ TEST_F(netlink, numbers)
 	ASSERT_EQ(0, fstat(self->mem, &st));
 	EXPECT_EQ(st.st_ino, mem_id(self->mem));
 
-	/* A number isn't given out again at once. */
+	/* The module doesn't reuse a number at once. */
 	vm = new_vm("window", GMEM_POLICY_ALLOW);
 	second = vm_id(vm);
 	EXPECT_NE(first, second);
@@ -244,7 +244,7 @@ TEST_F(netlink, binding_dump)
 		ASSERT_EQ(0, map_mem(self->vm, GPA + 2 * i * PAGE, mem,
 				     (MANY - 1 - i) * PAGE, PAGE,
 				     i % 2 ? LEND | RX : SHARE | RWX));
-	/* One that was trimmed and split. */
+	/* Trim and split another binding. */
 	ASSERT_EQ(0, map_mem(self->vm, 0, self->mem, 8 * PAGE, 8 * PAGE,
 			     LEND | RWX));
 	ASSERT_EQ(0, unmap_range(self->vm, 2 * PAGE, 2 * PAGE, NULL));
@@ -277,7 +277,7 @@ TEST_F(netlink, binding_dump)
 	free(list);
 }
 
-/* An unmap that fails in the middle of a binding leaves one binding to be seen. */
+/* An unmap that fails in the middle of a binding leaves one binding. */
 TEST_F(netlink, undone_split)
 {
 	struct bindings *list = calloc(1, sizeof(*list));
@@ -347,7 +347,7 @@ TEST_F(netlink, mem_get)
 	free(ids);
 }
 
-/* Does the family say what a look at every page says? */
+/* Do the family's counts agree with a look at every page? */
 static bool counts_agree(struct client *c, int mem)
 {
 	struct gmem_mem_query kept = {}, counted = {};
@@ -377,7 +377,9 @@ static void change_counts(struct __test_metadata *_metadata, struct client *c,
 	EXPECT_TRUE(counts_agree(c, mem));
 	ASSERT_EQ(0, reclaim_range(vm, 0, unit, NULL));
 	EXPECT_TRUE(counts_agree(c, mem));
-	/* A hole in what is lent, and in what two bindings share. */
+	/*
+	 * Punch a hole into lent pages and into pages that two bindings share.
+	 */
 	ASSERT_EQ(0, mem_alloc(mem, PUNCH, 2 * unit, 2 * unit));
 	EXPECT_TRUE(counts_agree(c, mem));
 	ASSERT_EQ(0, unmap_range(vm, 4 * unit, 2 * unit, NULL));
@@ -440,10 +442,10 @@ TEST_F(netlink, bad_requests)
 	struct client *c = &self->c;
 	struct nl_msg *msg;
 
-	/* What must be there isn't. */
+	/* A mandatory attribute is missing. */
 	EXPECT_EQ(-EINVAL, request_do(c, GMEM_CMD_VM_GET, NULL, NULL));
 	EXPECT_EQ(-EINVAL, request_do(c, GMEM_CMD_MEM_GET, NULL, NULL));
-	/* Nothing has that number. */
+	/* No object has that number. */
 	EXPECT_EQ(-ERANGE, request_u32(c, GMEM_CMD_VM_GET, NLM_F_ACK,
 				       GMEM_A_VM_ID, 0, NULL, NULL));
 	EXPECT_EQ(-ENOENT, request_u32(c, GMEM_CMD_VM_GET, NLM_F_ACK,
@@ -458,7 +460,7 @@ TEST_F(netlink, bad_requests)
 				       NULL));
 	EXPECT_EQ(-ENOENT, request_u32(c, GMEM_CMD_BINDING_GET, NLM_F_DUMP,
 				       GMEM_A_BINDING_VM_ID, ~0U, NULL, NULL));
-	/* An attribute of the wrong size, or that the request doesn't have. */
+	/* An attribute has the wrong size, or doesn't belong to the request. */
 	EXPECT_EQ(-EINVAL, request_u64(c, GMEM_CMD_VM_GET, NLM_F_ACK,
 				       GMEM_A_VM_ID, vm_id(self->vm), NULL,
 				       NULL));
@@ -474,19 +476,22 @@ TEST_F(netlink, bad_requests)
 				       GMEM_A_STATS_VMS, 1, NULL, NULL));
 	EXPECT_EQ(-EINVAL, request_u32(c, GMEM_CMD_BINDING_GET, NLM_F_DUMP,
 				       GMEM_A_BINDING_MEM_ID, 1, NULL, NULL));
-	/* Only dump, only do, neither. */
+	/* The request supports only dump, only do, or neither. */
 	EXPECT_EQ(-EOPNOTSUPP, request_u32(c, GMEM_CMD_BINDING_GET, NLM_F_ACK,
 					   GMEM_A_BINDING_VM_ID, 1, NULL, NULL));
 	EXPECT_EQ(-EOPNOTSUPP, request_dump(c, GMEM_CMD_STATS_GET, NULL, NULL));
 	EXPECT_EQ(-EOPNOTSUPP, request_do(c, GMEM_CMD_EVENT, NULL, NULL));
 	EXPECT_EQ(-EOPNOTSUPP, request_do(c, GMEM_CMD_MAX + 1, NULL, NULL));
-	/* Half an attribute. */
+	/* An attribute is cut short. */
 	msg = request_new(c, GMEM_CMD_VM_GET, NLM_F_ACK);
 	nlmsg_append(msg, "\x08", 1, 0);
 	EXPECT_EQ(-EINVAL, request_send(c, msg, NULL, NULL));
 }
 
-/* All calls of a client that may not; the number of those that didn't fail. */
+/*
+ * Make all calls without the right to. Returns the number of those that weren't
+ * refused.
+ */
 static int calls_allowed(struct client *c, __u32 vm, __u64 mem)
 {
 	int allowed = 0;
@@ -539,7 +544,7 @@ static int child_without_caps(FIXTURE_DATA(netlink) *self)
 	return calls_allowed(&c, vm, mem);
 }
 
-/* A socket that somebody else has opened doesn't help. */
+/* A socket that a privileged process has opened doesn't help. */
 static int child_with_others_socket(FIXTURE_DATA(netlink) *self)
 {
 	__u32 vm = vm_id(self->vm);
@@ -573,7 +578,10 @@ TEST_F(netlink, permissions)
 
 #define STABLE 200
 
-/* Map and unmap between the bindings that stay, make and close VMs, until killed. */
+/*
+ * Until killed, map and unmap between the bindings that stay, and create and
+ * close VMs.
+ */
 static void change_for_ever(const FIXTURE_DATA(netlink) *self)
 {
 	unsigned int i;
@@ -634,10 +642,10 @@ TEST_F(netlink, dump_under_change)
 		ASSERT_EQ(0, ret);
 		interrupted += self->c.interrupted;
 		consistent += !self->c.interrupted;
-		/* What doesn't change is there, once. */
+		/* A binding that doesn't change is listed once. */
 		for (j = 0; j < STABLE; j++)
 			ASSERT_EQ(1, count_binding(list, GPA + 2 * j * PAGE));
-		/* At most one more at a time. */
+		/* At most one other binding exists at a time. */
 		if (!self->c.interrupted)
 			EXPECT_GE(STABLE + 1, list->nr);
 
@@ -655,7 +663,7 @@ TEST_F(netlink, dump_under_change)
 	waitpid(pid, NULL, 0);
 	EXPECT_LT(0, interrupted);
 
-	/* Nothing changes any more. */
+	/* The changes have stopped. */
 	ASSERT_EQ(0, request_dump(&self->c, GMEM_CMD_BINDING_GET, add_binding,
 				  list));
 	EXPECT_FALSE(self->c.interrupted);
@@ -680,7 +688,7 @@ static void close_vm(struct nlattr **attrs, void *arg)
 	closing->vm = -1;
 }
 
-/* The VM goes between two pieces of its dump. */
+/* The VM ends between two messages of its dump. */
 TEST_F(netlink, vm_gone_in_dump)
 {
 	struct closing closing = { .vm = new_vm("window", GMEM_POLICY_ALLOW) };
@@ -697,7 +705,9 @@ TEST_F(netlink, vm_gone_in_dump)
 	EXPECT_GT(1000, closing.nr);
 }
 
-/* Where there is one guestmem at most, it takes its filesystem with it: under a reader. */
+/*
+ * The last guestmem takes its filesystem with it, here while a dump reads it.
+ */
 TEST(last_mem)
 {
 	struct ids *ids = calloc(1, sizeof(*ids));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A page that somebody holds can't be lent: a device could still write to it, or
- * read what the guest puts there.
+ * A pinned page can't be lent: a device could still write to it, or read the
+ * guest's data.
  */
 #include "lib/guest_util.h"
 
@@ -22,7 +22,7 @@ FIXTURE(pin)
 	__u8 *host;
 	__u64 unit;
 	__u64 size;
-	/* What holds the pin: both ends of a pipe, or a ring. */
+	/* The holder of the pin: both ends of a pipe, or a ring. */
 	int fd[2];
 };
 
@@ -63,7 +63,7 @@ FIXTURE_TEARDOWN(pin)
 	TEARDOWN_VM_AND_MEM();
 }
 
-/* Hold a page: 0 or -errno. */
+/* Pin a page. 0 or -errno. */
 static int pin(const int *fd, enum pin_kind kind, void *page)
 {
 	struct iovec iov = { .iov_base = page, .iov_len = PAGE };
@@ -75,7 +75,10 @@ static int pin(const int *fd, enum pin_kind kind, void *page)
 			      IORING_REGISTER_BUFFERS, &iov, 1));
 }
 
-/* Let go of it. *byte: the first byte that the holder saw in it, or -1. */
+/*
+ * Release the pin. *byte: the first byte that its holder read from the page, or
+ * -1.
+ */
 static int unpin(const int *fd, enum pin_kind kind, int *byte)
 {
 	__u8 buf[PAGE];
@@ -90,7 +93,7 @@ static int unpin(const int *fd, enum pin_kind kind, int *byte)
 	return 0;
 }
 
-/* What was a pin a moment ago may end in the background. */
+/* A released pin may end in the background. */
 static int guest_write_soon(int vm, __u64 gpa, __u8 byte)
 {
 	double end = now() + 5;
@@ -132,7 +135,7 @@ TEST_F(pin, refuses_to_lend)
 	EXPECT_EQ(s0.refused + 2, s1.refused);
 	EXPECT_EQ(s0.lent_pages, s1.lent_pages);
 
-	/* The pages around it can be lent, and populate says how far it came. */
+	/* Its neighbours can be lent, and populate reports its progress. */
 	EXPECT_EQ(-EBUSY, populate_range(self->vm, GPA, self->size, &nr));
 	EXPECT_EQ(self->unit / PAGE, nr);
 	EXPECT_EQ(0x52, guest_read(self->vm, GPA + 2 * self->unit));
@@ -148,7 +151,7 @@ TEST_F(pin, refuses_to_lend)
 	EXPECT_EQ(0x99, peek(self->host + self->unit));
 }
 
-/* What is shared may be held. */
+/* A shared page may be pinned. */
 TEST_F(pin, shares)
 {
 	int byte;
@@ -180,7 +183,7 @@ TEST_F(pin, unbinds)
 		EXPECT_EQ(3, byte);
 }
 
-/* Who wants to hold a lent page has to get it from the guest first. */
+/* Pinning a lent page takes it back from the guest first. */
 TEST_F(pin, takes_back)
 {
 	int byte;
@@ -205,7 +208,7 @@ TEST_F(pin, takes_back)
 	EXPECT_EQ(0, guest_write_soon(self->vm, GPA, 0x78));
 }
 
-/* A page that is punched while it is held: its holder keeps it, alone. */
+/* If a pinned page is punched, only the holder of the pin keeps it. */
 TEST_F(pin, punch)
 {
 	int byte;
@@ -223,7 +226,10 @@ TEST_F(pin, punch)
 	EXPECT_EQ(0x32, guest_read(self->vm, GPA));
 }
 
-/* A page held through a window is the guest's; once back, it can't go again. */
+/*
+ * A page pinned through a window is the guest's; once it is back, it can't be
+ * lent.
+ */
 TEST_F(pin, through_a_window)
 {
 	__u8 *window;
@@ -248,8 +254,8 @@ TEST_F(pin, through_a_window)
 }
 
 /*
- * References that aren't pins don't count: pages on their way to the LRU lists,
- * and those of the kernel's own batches.
+ * References that aren't pins don't count: those of pages on their way to the
+ * LRU lists, and those of the kernel's batches.
  */
 TEST_F(pin, fresh_pages_are_free)
 {

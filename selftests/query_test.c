@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The calls that tell what is, and those that provide or take back by range. */
+/*
+ * The calls that report a state, and those that provide or take back a range.
+ */
 #include "lib/guest_util.h"
 #include <sys/vfs.h>
 
@@ -78,7 +80,7 @@ TEST_F(query, bindings)
 	close(other);
 }
 
-/* What somebody who was given a descriptor can find out. */
+/* fstat() and fstatfs() tell a descriptor's receiver what it is. */
 TEST_F(query, file)
 {
 	struct statfs fs = {};
@@ -93,7 +95,7 @@ TEST_F(query, file)
 	EXPECT_NE(GMEM_MEM_MAGIC, fs.f_type);
 }
 
-/* Only what touches the range, but that whole. */
+/* A query returns the bindings that overlap the range, each in full. */
 TEST_F(query, bindings_of_a_range)
 {
 	const struct {
@@ -121,7 +123,7 @@ TEST_F(query, bindings_of_a_range)
 		EXPECT_EQ(0, memcmp(b, all + rows[i].index,
 				    rows[i].expected * sizeof(*b)));
 	}
-	/* Any page will do for a range, whatever the page size of the file. */
+	/* A range may begin at any page, whatever the file's page size. */
 	EXPECT_EQ(1, query_vm_range(self->vm, GPA + self->unit - PAGE, PAGE, b,
 				    3));
 	EXPECT_EQ(-EINVAL, query_vm_range(self->vm, GPA + 1, PAGE, b, 3));
@@ -132,7 +134,7 @@ TEST_F(query, bindings_of_a_range)
 	EXPECT_EQ(0, query_vm_range(self->vm, GPA, self->size, NULL, 0));
 }
 
-/* With any size of buffer, piece by piece, nothing twice and nothing missed. */
+/* A query with any size of buffer, in pieces, returns each binding once. */
 TEST_F(query, resumed)
 {
 	struct gmem_binding_info b[300];
@@ -160,7 +162,10 @@ TEST_F(query, resumed)
 				ASSERT_EQ(seen * 2 * self->unit, b[i].guest_addr);
 				ASSERT_EQ(seen * self->unit, b[i].offset);
 			}
-			/* Not a byte beyond what it says. */
+			/*
+			 * The kernel writes no entry behind the last one it
+			 * reports.
+			 */
 			if (query.nr_entries < 300)
 				ASSERT_EQ(~0ULL, b[query.nr_entries].guest_addr);
 			ASSERT_EQ(n * 3 * self->unit,
@@ -179,7 +184,7 @@ TEST_F(query, pages_by_state)
 	__u8 *host = map_host(self->mem, 0, self->size);
 
 	ASSERT_NE(MAP_FAILED, host);
-	/* 0 1: lent, 2: shared, 3: the host's, 4 to 7: absent. */
+	/* Units 0 and 1: lent; 2: shared; 3: the host's; 4 to 7: absent. */
 	BIND(0, 0, 2, LEND);
 	BIND(2, 2, 1, SHARE);
 	ASSERT_EQ(0, guest_write(self->vm, GPA, 1));
@@ -193,7 +198,7 @@ TEST_F(query, pages_by_state)
 	EXPECT_EQ(self->nr, q.host);
 	EXPECT_EQ(4 * self->nr, q.absent);
 	EXPECT_EQ(0, q.leaked);
-	/* Ranges end where they end, even inside a huge page. */
+	/* A range may end inside a huge page. */
 	ASSERT_EQ(0, query_mem(self->mem, 2 * self->unit - PAGE, 2 * PAGE, &q));
 	EXPECT_EQ(1, q.lent);
 	EXPECT_EQ(1, q.shared);
@@ -220,12 +225,12 @@ TEST_F(query, faults)
 
 	if (!strcmp(variant->provider, "gunyah"))
 		SKIP(return, "an unbound address is a device, whose accesses the VMM answers");
-	/* None yet. */
+	/* There is no fault yet. */
 	EXPECT_EQ(0, get_faults(self->vm, 0, f, GMEM_NR_FAULTS, &a));
 	EXPECT_EQ(0, a.seq);
 	EXPECT_EQ(0, a.lost);
 
-	/* Equal ones in a row are one row. */
+	/* Equal faults in a row make one entry. */
 	for (i = 0; i < 3; i++)
 		EXPECT_EQ(-EFAULT, guest_read(self->vm, GPA + i));
 	EXPECT_EQ(-EFAULT, guest_write(self->vm, GPA, 1));
@@ -242,7 +247,7 @@ TEST_F(query, faults)
 		EXPECT_EQ(3 + i, f[i].seq);
 	}
 
-	/* Only what is newer; a row that grew is newer. */
+	/* A query returns newer entries only; an entry that grew is newer. */
 	EXPECT_EQ(0, get_faults(self->vm, 5, f, GMEM_NR_FAULTS, &a));
 	EXPECT_EQ(5, a.seq);
 	EXPECT_EQ(2, get_faults(self->vm, 3, f, GMEM_NR_FAULTS, &a));
@@ -251,7 +256,10 @@ TEST_F(query, faults)
 	EXPECT_EQ(6, f[0].seq);
 	EXPECT_EQ(2, f[0].count);
 
-	/* With little room: the oldest first, and again from there. */
+	/*
+	 * A small buffer gets the oldest entries; the next query goes on from
+	 * there.
+	 */
 	ASSERT_EQ(1, get_faults(self->vm, 0, f, 1, &a));
 	EXPECT_EQ(3, f[0].seq);
 	EXPECT_EQ(3, a.seq);
@@ -260,7 +268,7 @@ TEST_F(query, faults)
 	EXPECT_EQ(0, get_faults(self->vm, 0, NULL, 0, &a));
 	EXPECT_EQ(-EFAULT, get_faults(self->vm, 0, NULL, 1, &a));
 
-	/* As many rows as fit. */
+	/* Fill the log. */
 	for (i = 0; i < GMEM_NR_FAULTS - 3; i++)
 		EXPECT_EQ(-EFAULT, guest_read(self->vm, GPA + (i + 1) * PAGE));
 	nr = get_faults(self->vm, 0, f, GMEM_NR_FAULTS + 1, &a);
@@ -270,12 +278,18 @@ TEST_F(query, faults)
 	for (i = 1; i < nr; i++)
 		EXPECT_LT(f[i - 1].seq, f[i].seq);
 
-	/* One more pushes out the first row, with three accesses. */
+	/*
+	 * One more fault pushes out the first entry, which counts three
+	 * accesses.
+	 */
 	EXPECT_EQ(-EFAULT, guest_read(self->vm, GPA));
 	ASSERT_EQ(GMEM_NR_FAULTS, get_faults(self->vm, 0, f, GMEM_NR_FAULTS, &a));
 	EXPECT_EQ(3, a.lost);
 	EXPECT_EQ(4, f[0].seq);
-	/* Who has seen a part of it missed less, who has seen it, nothing. */
+	/*
+	 * A reader who has seen a part of the entry lost less, one who has seen
+	 * it all lost nothing.
+	 */
 	get_faults(self->vm, 2, f, GMEM_NR_FAULTS, &a);
 	EXPECT_EQ(1, a.lost);
 	get_faults(self->vm, 3, f, GMEM_NR_FAULTS, &a);
@@ -284,7 +298,7 @@ TEST_F(query, faults)
 
 TEST_F(query, stats)
 {
-	/* Under Gunyah, what is bound to nothing is a device's. */
+	/* Under Gunyah, an unbound address belongs to a device of the VMM. */
 	bool refuses = strcmp(variant->provider, "gunyah");
 	struct gmem_stats first, s0, s1;
 	int vm, mem;
@@ -319,7 +333,7 @@ TEST_F(query, stats)
 	close(mem);
 	EXPECT_TRUE(stats_settle(&first));
 	ASSERT_EQ(0, get_stats(&s1));
-	/* And what the guest lived in. */
+	/* The memory of the guest's agent came back, too. */
 	EXPECT_EQ(s0.reclaims + 2 * self->nr + s0.lent_pages - first.lent_pages,
 		  s1.reclaims);
 }
@@ -338,12 +352,12 @@ TEST_F(query, populate)
 	EXPECT_EQ(2 * self->nr, q.lent);
 	EXPECT_EQ(2 * self->nr, q.shared);
 	EXPECT_EQ(4 * self->nr, q.absent);
-	/* Again: they are provided now. */
+	/* Populate the provided pages again. */
 	ASSERT_EQ(0, populate_range(self->vm, GPA, 4 * self->unit, &nr));
 	EXPECT_EQ(4 * self->nr, nr);
 	EXPECT_EQ(0, guest_read(self->vm, GPA + 3 * self->unit));
 
-	/* A hole, anywhere in it, and nothing is done. */
+	/* A range with a hole changes nothing. */
 	EXPECT_EQ(-ENOENT, populate_range(self->vm, GPA + 3 * self->unit,
 					  3 * self->unit, &nr));
 	EXPECT_EQ(0, nr);
@@ -378,7 +392,7 @@ TEST_F(query, reclaim)
 	EXPECT_EQ('l', page_state(self->mem, 0));
 	EXPECT_EQ('h', page_state(self->mem, self->unit));
 	EXPECT_EQ('l', page_state(self->mem, 2 * self->unit));
-	/* What is the host's already isn't counted; nor is what is shared. */
+	/* Neither the host's own pages nor shared ones are counted. */
 	ASSERT_EQ(0, reclaim_range(self->vm, 0, GPA + 100 * self->unit, &nr));
 	EXPECT_EQ(3 * self->nr, nr);
 	EXPECT_EQ('s', page_state(self->mem, 4 * self->unit));
@@ -399,7 +413,7 @@ TEST_F(query, reclaim)
 	munmap(host, self->size);
 }
 
-/* Half-way: how far it came is said, and what was done stays done. */
+/* A call that fails half-way reports its progress and keeps it. */
 TEST_F(query, half_way)
 {
 	__u64 nr;

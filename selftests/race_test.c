@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Everything at once, for GMEM_RACE_SECONDS each. What is found here is found by the
- * kernel's own checks (lockdep, KASAN) and by the end: nothing is left over.
+ * Calls and accesses race, for GMEM_RACE_SECONDS each. The kernel's own checks
+ * (lockdep, KASAN) and the teardown, which finds leftovers, report errors.
  *
- * B8 (map without the bindings lock), B12 (fault against unmap of the same page),
- * B13 (punch against fault; hwpoison is in hwpoison_test.c) and B14 (the end of a VM
- * against faults and maps on the same file).
+ * B8 (map without the bindings lock), B12 (fault against unmap of the same
+ * page), B13 (punch against fault; hwpoison is in hwpoison_test.c) and B14 (the
+ * end of a VM against faults and maps on the same file).
  */
 #include "lib/guest_util.h"
 
@@ -20,13 +20,13 @@ struct arena {
 	__u64 unit;
 	__u64 size;
 	int mem;
-	/* Replaced while others use them; hence dup'ed before each use. */
+	/* A thread may replace these while others use them. */
 	int vm[NR_VMS];
 	__u8 *host;
-	/* Guests keep what they have. */
+	/* The guests keep their pages, see has_parcels(). */
 	bool parcels;
 	volatile bool stop;
-	/* Answers that no race explains. */
+	/* The number of results that no race explains. */
 	volatile int wrong;
 	volatile unsigned long rounds;
 };
@@ -78,14 +78,14 @@ FIXTURE_TEARDOWN(race)
 	TEARDOWN_STATS();
 }
 
-/* A thread's own dice. */
+/* A random number below @sides; each thread has its own @state. */
 static __u32 roll(__u64 *state, __u32 sides)
 {
 	*state = *state * 6364136223846793005ULL + 1442695040888963407ULL;
 	return (*state >> 33) % sides;
 }
 
-/* A wrong answer is one that isn't 0 or in the list. */
+/* A result is wrong if it is an error that isn't in the list. */
 static void expect(struct arena *a, const char *what, int ret, const int *errors)
 {
 	if (ret >= 0 || (ret == -EBUSY && a->parcels))
@@ -121,8 +121,8 @@ static void expect(struct arena *a, const char *what, int ret, const int *errors
 	}
 
 /*
- * A VM that was closed under a thread's feet is EBADF, or by then another file:
- * ENOTTY or ENODEV.
+ * A thread that uses a closed VM gets EBADF or, once the number is another
+ * file, ENOTTY or ENODEV.
  */
 #define GONE -EBADF, -ENOTTY, -ENODEV
 
@@ -207,13 +207,13 @@ THREAD(do_mmap, {
 	}
 })
 
-/* A window that stays, over all of the bindings. */
+/* A window that several accesses use. */
 THREAD(do_window, {
 	__u8 *p = map_window(vm, GPA + at, a->unit, PROT_READ | PROT_WRITE);
 	int i;
 
 	if (p == MAP_FAILED) {
-		/* Leave the machine to the others where there are none. */
+		/* Without windows, leave the CPUs to the other threads. */
 		usleep(1000);
 		continue;
 	}
@@ -222,7 +222,7 @@ THREAD(do_window, {
 	munmap(p, a->unit);
 })
 
-/* The end of a VM, and a new one under the same descriptor number. */
+/* End a VM, and create another one with the same descriptor number. */
 THREAD(do_restart, {
 	EXPECT_ANY("new VM", renew_guest(vm, a->provider, GMEM_POLICY_ALLOW),
 		   -ENOMEM);
@@ -281,8 +281,8 @@ TEST_F(race, all)
 }
 
 /*
- * A counter that host and guest take turns to raise: no increment is lost while
- * the page changes hands, and neither side sees an old value.
+ * Host and guest take turns to raise a counter: no increment is lost while the
+ * page changes hands, and neither side reads an old value.
  */
 struct turns {
 	struct arena *a;
@@ -341,7 +341,7 @@ TEST_F(race, ping_pong)
 	ASSERT_EQ(0, pthread_create(&ids[0], NULL, take_turns, &host));
 	ASSERT_EQ(0, pthread_create(&ids[1], NULL, take_turns, &guest));
 	ASSERT_EQ(0, pthread_create(&ids[2], NULL, do_reclaim, a));
-	/* Huge pages on a slow kernel take their time. */
+	/* Huge pages are slow on a debug kernel. */
 	while ((now() < end || (turn <= 10 && now() < limit)) && !a->wrong)
 		usleep(50000);
 	a->stop = true;

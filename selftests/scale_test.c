@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Much of everything: sizes, bindings, lives. */
+/* Large files, many bindings, many VMs. */
 #include "lib/guest_util.h"
 
 #define GPA GIB(1)
@@ -105,7 +105,7 @@ TEST_F(scale, b23_many_bindings)
 	}
 	free(b);
 
-	/* The first half by unmap, the second by the end of the VM. */
+	/* Unbind the first half by a call, the second by the end of the VM. */
 	ASSERT_EQ(0, unmap_range(vm, GPA, n / 2 * unit, &nr));
 	EXPECT_EQ(n / 2 * unit / PAGE, nr);
 	ASSERT_EQ(0, get_stats(&s));
@@ -115,7 +115,7 @@ out:
 	close(mem);
 }
 
-/* Sums up what stands behind @format in the lines of a file. */
+/* The sum of the numbers that match @format in the lines of a file. */
 static long sum_of(const char *path, const char *format)
 {
 	FILE *file = fopen(path, "re");
@@ -131,8 +131,8 @@ static long sum_of(const char *path, const char *format)
 }
 
 /*
- * In KiB. The pages that each CPU keeps at hand are free, but don't count as
- * available: with 2 MiB pages among them, 30 MiB have been seen.
+ * In KiB. MemAvailable doesn't count the free pages in the CPUs' lists: with 2
+ * MiB pages among them, 30 MiB have been seen.
  */
 static long mem_available(void)
 {
@@ -183,7 +183,7 @@ TEST_F(scale, b24_a_thousand_lives)
 	EXPECT_LT(before - after, (long)(lives * 20 + 8192));
 }
 
-/* The end of N bindings of the same M pages doesn't cost N * M. */
+/* Ending N bindings of the same M pages doesn't cost N * M. */
 TEST_F(scale, shares_of_the_same_pages)
 {
 	const unsigned long n = scaled(2000);
@@ -195,7 +195,7 @@ TEST_F(scale, shares_of_the_same_pages)
 		SKIP(return, "needs pages of 4 KiB that may have several shared bindings");
 	vm = new_vm(variant->provider, GMEM_POLICY_ALLOW);
 	mem = new_mem(n * PAGE, 0);
-	/* Each begins in another place, and the last half-way. */
+	/* Each begins at another page, the last one half-way. */
 	for (i = 0; i < n; i++)
 		ASSERT_EQ(0, map_mem(vm, i * n * PAGE, mem, i / 2 * PAGE,
 				     (n - i / 2) * PAGE, SHARE | RWX));

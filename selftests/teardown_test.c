@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Everything ends, in whatever order, and then nothing is left. */
+/*
+ * VMs, guestmems, bindings and mappings end in every order, and nothing is
+ * left.
+ */
 #include "lib/guest_util.h"
 
 #include <sys/socket.h>
@@ -75,14 +78,14 @@ TEST_F(teardown, guestmem_first)
 	EXPECT_EQ(1, guest_read(self->vm, GPA));
 	EXPECT_EQ(0, guest_write(self->vm, GPA + self->size - 1, 2));
 	EXPECT_EQ(0, unmap_range(self->vm, GPA, self->size, NULL));
-	/* And nothing else did. */
+	/* The binding was the last reference. */
 	EXPECT_TRUE(({
 		bound.mems--;
 		stats_settle(&bound);
 	}));
 }
 
-/* A mapping of the host's keeps the guestmem, a window keeps both. */
+/* A mapping of the host keeps the guestmem; a window keeps VM and guestmem. */
 TEST_F(teardown, mappings_last)
 {
 	__u8 *host, *window = NULL, *hole = NULL;
@@ -109,7 +112,7 @@ TEST_F(teardown, mappings_last)
 		EXPECT_EQ(0, touch_write(window + self->unit, 2));
 		EXPECT_EQ(SIGBUS, touch_read(hole));
 		munmap(hole, self->size);
-		/* All but a page of it. */
+		/* Unmap all pages except one. */
 		munmap(window + self->unit, self->size - self->unit);
 		EXPECT_EQ(1, peek(window));
 		ASSERT_EQ(0, get_stats(&s));
@@ -123,8 +126,8 @@ TEST_F(teardown, mappings_last)
 }
 
 /*
- * B14: the end of a VM took bindings off the file's list without the file's lock.
- * Here: another VM holds the rest of the file, and keeps it.
+ * B14: the end of a VM removed bindings from the file's list without the file's
+ * lock. Here another VM has bound the rest of the file, and keeps it.
  */
 TEST_F(teardown, b14_neighbour_on_the_same_file)
 {
@@ -146,13 +149,13 @@ TEST_F(teardown, b14_neighbour_on_the_same_file)
 	for (i = 0; i < UNITS; i++)
 		EXPECT_EQ(i % 2 == 0 ? 'h' : variant->access == LEND ? 'l' : 's',
 			  page_state(self->mem, i * self->unit));
-	/* What it had is free for the other one. */
+	/* The other VM can bind the freed pages. */
 	EXPECT_EQ(0, map_mem(other, 0, self->mem, 0, self->unit, LEND | RWX));
 	EXPECT_EQ(0, guest_read(other, 0));
 	close_guest(other);
 }
 
-/* B11: two struct files of one inode are one guestmem; the seed's BUG_ON said no. */
+/* B11: two struct files of one inode are one guestmem; a BUG_ON denied that. */
 TEST_F(teardown, b11_two_files_of_one_inode)
 {
 	struct gmem_binding_info b[2];
@@ -174,7 +177,7 @@ TEST_F(teardown, b11_two_files_of_one_inode)
 	ASSERT_EQ(0, guest_write(self->vm, GPA, 1));
 	EXPECT_EQ('l', page_state(again, 0));
 
-	/* Unbind through the other one. */
+	/* Unbind through the other descriptor. */
 	ASSERT_EQ(0, unmap_mem(self->vm, GPA, again, 0, self->unit, LEND | RWX));
 	ASSERT_EQ(0, unmap_mem(self->vm, GPA + 7 * self->unit, self->mem,
 			       7 * self->unit, self->unit, LEND | RWX));
@@ -190,7 +193,7 @@ TEST_F(teardown, b11_two_files_of_one_inode)
 	EXPECT_EQ(0, guest_read(self->vm, GPA + 4 * self->unit));
 }
 
-/* A duplicate is the same VM, and the last one out ends it. */
+/* A duplicate is the same VM, which ends with its last descriptor. */
 TEST_F(teardown, duplicates)
 {
 	int copy = dup_guest(self->vm);
@@ -237,7 +240,7 @@ static int recv_fds(int sock, int *fds, int nr)
 	return 0;
 }
 
-/* A VM outlives the process that made it: a VMM may restart. */
+/* A VM outlives its creator, so a VMM may restart. */
 TEST_F(teardown, passed_over_a_socket)
 {
 	int socks[2], fds[2], status;
@@ -269,7 +272,7 @@ TEST_F(teardown, passed_over_a_socket)
 	EXPECT_EQ(0, unmap_mem(fds[0], GPA, fds[1], 0, self->size,
 			       variant->access | RWX));
 
-	/* Lost on the way: in a socket that is closed unread. */
+	/* The descriptors are lost in a socket that is closed unread. */
 	ASSERT_EQ(1, send_fds(socks[1], fds, 2));
 	close(fds[0]);
 	close(fds[1]);
@@ -277,7 +280,7 @@ TEST_F(teardown, passed_over_a_socket)
 	close(socks[1]);
 }
 
-/* The stages of a VMM's life; it stays in the one that it is told to. */
+/* Live the life of a VMM up to @stage, report to @ready, and stay there. */
 static void live_until(const char *provider, __u64 mem_flags, __u32 access,
 		       __u64 unit, int stage, int ready)
 {
@@ -305,7 +308,7 @@ static void live_until(const char *provider, __u64 mem_flags, __u32 access,
 	populate_range(vm, GPA + 2 * unit, 4 * unit, NULL);
 	if (stage == 4)
 		goto wait;
-	/* Busy, so that it dies amidst a call. */
+	/* Keep calling, so that the kill hits a call. */
 	if (write(ready, &c, 1) != 1)
 		return;
 	for (;;) {
@@ -356,8 +359,8 @@ TEST_F(teardown, killed)
 }
 
 /*
- * B6: UNMAP took a reference to the file and never dropped it, and so did a trim:
- * then the guestmem isn't freed when its descriptor goes.
+ * B6: UNMAP and trim took a reference to the file and never dropped it, so the
+ * guestmem outlived its descriptor.
  */
 TEST_F(teardown, b06_many_maps_and_unmaps)
 {
@@ -400,7 +403,7 @@ TEST_F(teardown, b06_many_maps_and_unmaps)
 	EXPECT_EQ(before.bindings, s.bindings);
 }
 
-/* A descriptor of the path alone keeps the inode, and the inode needs the module. */
+/* An O_PATH descriptor keeps the inode, and the inode needs the module. */
 TEST(path_descriptor_holds_the_module)
 {
 	int mem = new_mem(PAGE, 0);

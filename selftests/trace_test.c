@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Tracepoints and debugfs: what a human sees of the module. */
+/* Tracepoints and debugfs, which show the module's state to humans. */
 #include "lib/guest_util.h"
 
 #include <sys/prctl.h>
@@ -20,7 +20,10 @@ static const char *read_file(const char *path)
 	text[0] = 0;
 	if (fd < 0)
 		return text;
-	/* Small pieces: the reader has to find its place again and again. */
+	/*
+	 * Read in small pieces, so that the module has to find its place many
+	 * times.
+	 */
 	while (length < sizeof(text) - 128 &&
 	       (got = read(fd, text + length, 100)) > 0)
 		length += got;
@@ -69,7 +72,7 @@ FIXTURE_TEARDOWN(trace)
 	close(self->mem);
 }
 
-/* Does the trace have the event, with that text behind its name? */
+/* Does the trace have the event, followed by that text? */
 static bool in_trace(const char *event, const char *format, ...)
 {
 	char want[256];
@@ -102,7 +105,10 @@ TEST_F(trace, tracepoints)
 	ASSERT_EQ(0, map_mem(self->vm, 0, self->mem, 4 * PAGE, PAGE, SHARE | RX));
 	ASSERT_EQ(0, populate_range(self->vm, GPA, 2 * PAGE, NULL));
 	ASSERT_EQ(0, populate_range(self->vm, 0, PAGE, NULL));
-	/* Where nothing is bound, Gunyah has a device; but what may be read is memory. */
+	/*
+	 * Under Gunyah, an unbound address is a device of the VMM, so write to
+	 * a read-only page.
+	 */
 	EXPECT_EQ(-EFAULT, guest_write(self->vm, gunyah ? 0 : MIB(4), 1));
 	ASSERT_EQ(0, reclaim_range(self->vm, GPA, PAGE, NULL));
 	host = map_host(self->mem, 0, 16 * PAGE);
@@ -203,7 +209,7 @@ TEST_F(trace, debugfs)
 	EXPECT_NE(NULL, strstr(read_file(DEBUGFS "guestmems"), want)) {
 		TH_LOG("want: %s\ngot: %s", want, text);
 	}
-	/* Neither is a secret to root, or anything to others. */
+	/* Only root may read them. */
 	struct stat st;
 
 	ASSERT_EQ(0, stat(DEBUGFS "vms", &st));

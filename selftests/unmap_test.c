@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Unbinding: whole, in part, across; and holes punched into the file. */
+/*
+ * Unbind a whole binding, a part, several at once; punch holes into the file.
+ */
 #include "lib/guest_util.h"
 
 #define UNITS 12
@@ -15,7 +17,7 @@ FIXTURE(unmap)
 	__u64 size;
 	/* Pages in a unit. */
 	__u64 nr;
-	/* page_state() of what the guest has. */
+	/* page_state() of a page that the guest has. */
 	char held;
 };
 
@@ -57,14 +59,18 @@ FIXTURE_TEARDOWN(unmap)
 	unmap_range(self->vm, GPA + (gpa) * self->unit,			\
 		    (count) * self->unit, nr)
 
-/* What the host finds in a page with @byte that was unbound. */
+/*
+ * The host reads this from an unbound page in which the guest has written
+ * @byte.
+ */
 #define AFTER_UNBIND(byte)						\
 	(variant->access == LEND && variant->policy ? 0 : (byte))
 
 /*
- * One binding of all, used by the guest; take out [first, first + count), by
- * either call. B3 (trim passed an end where a count was meant) and B5 (no unmap
- * from the middle): what stays bound stays provided, page by page.
+ * Bind the whole file, let the guest use it, and unbind [first, first + count)
+ * by one of the two calls. B3 (trim passed an end where a count was meant) and
+ * B5 (no unmap from the middle): every page of the rest stays bound and
+ * provided.
  */
 static void trim(struct __test_metadata *_metadata, FIXTURE_DATA(unmap) *self,
 		 const FIXTURE_VARIANT(unmap) *variant, int first, int count,
@@ -144,7 +150,7 @@ TEST_F(unmap, b03_b05_trim_by_exact_match)
 	trim(_metadata, self, variant, 0, UNITS, true);
 }
 
-/* Across bindings and holes, with an end inside a binding on either side. */
+/* Unbind across several bindings and holes; both ends are inside a binding. */
 TEST_F(unmap, across_bindings_and_holes)
 {
 	struct gmem_binding_info b[8];
@@ -153,7 +159,10 @@ TEST_F(unmap, across_bindings_and_holes)
 
 	if (has_parcels(self->vm))
 		SKIP(return, "parcels: no page of a running guest can be unbound");
-	/* Guest: 0 1 2 3 . . 6 7 8 9 . 11 12; file: the other way round. */
+	/*
+	 * Guest: 0 1 2 3 . . 6 7 8 9 . 11 12; the file has them in the other
+	 * order.
+	 */
 	BIND(0, 8, 4);
 	BIND(6, 4, 2);
 	BIND(8, 2, 2);
@@ -174,14 +183,17 @@ TEST_F(unmap, across_bindings_and_holes)
 	for (i = 2; i < 12; i++)
 		EXPECT_EQ(-EFAULT, guest_read(self->vm, GPA + i * self->unit));
 
-	/* What was unbound can be bound elsewhere. */
+	/* An unbound page can be bound elsewhere. */
 	BIND(100, 2, 4);
 	EXPECT_EQ(0, guest_write(self->vm, GPA + 100 * self->unit, 1));
 }
 
 TEST_F(unmap, holes_are_no_error)
 {
-	/* All there can be, where no guest lives in it. */
+	/*
+	 * The whole address space; Gunyah's agent lives at its end and stays
+	 * bound.
+	 */
 	__u64 end = strcmp(variant->provider, "gunyah") ? 1ULL << 52 : GUEST_END;
 	__u64 nr = 1;
 
@@ -199,7 +211,7 @@ TEST_F(unmap, holes_are_no_error)
 	EXPECT_EQ(0, nr);
 }
 
-/* Unbinding again and again from the same binding, down to single units. */
+/* Unbind units of one binding until single units are left. */
 TEST_F(unmap, crumble)
 {
 	struct gmem_binding_info b[UNITS];
@@ -219,7 +231,7 @@ TEST_F(unmap, crumble)
 	for (i = 0; i < UNITS; i++)
 		EXPECT_EQ(i % 2 ? -EFAULT : i + 1,
 			  guest_read(self->vm, GPA + i * self->unit));
-	/* And filled up again. */
+	/* Bind the gaps again. */
 	for (i = 1; i < UNITS; i += 2)
 		BIND(i, i, 1);
 	for (i = 0; i < UNITS; i++)
@@ -258,7 +270,7 @@ TEST_F(unmap, fallocate)
 	ASSERT_EQ(0, query_mem(self->mem, 0, self->size, &q));
 	EXPECT_EQ(4 * self->nr, q.host);
 
-	/* What is there stays as it is. */
+	/* Allocating doesn't change pages that exist. */
 	ASSERT_EQ(0, touch_write(self->host + 3 * self->unit, 9));
 	ASSERT_EQ(0, mem_alloc(self->mem, 0, 0, self->size));
 	EXPECT_EQ(9, peek(self->host + 3 * self->unit));
@@ -266,12 +278,12 @@ TEST_F(unmap, fallocate)
 	ASSERT_EQ(0, query_mem(self->mem, 0, self->size, &q));
 	EXPECT_EQ(UNITS * self->nr, q.absent);
 	EXPECT_EQ(0, peek(self->host + 3 * self->unit));
-	/* A hole in a hole. */
+	/* Punch a hole twice. */
 	ASSERT_EQ(0, mem_alloc(self->mem, PUNCH, 4 * self->unit, self->unit));
 	ASSERT_EQ(0, mem_alloc(self->mem, PUNCH, 4 * self->unit, self->unit));
 }
 
-/* To allocate takes nothing from a guest. */
+/* Allocating takes no page from a guest. */
 TEST_F(unmap, fallocate_over_held_pages)
 {
 	int i;
@@ -288,7 +300,7 @@ TEST_F(unmap, fallocate_over_held_pages)
 	}
 }
 
-/* The binding outlives the hole in its file, and the guest finds zeroes there. */
+/* A binding outlives a hole in its file; the guest reads zeroes there. */
 TEST_F(unmap, punch_under_a_binding)
 {
 	int expected = variant->access == LEND && variant->policy ? -EACCES : 0;
@@ -313,9 +325,9 @@ TEST_F(unmap, punch_under_a_binding)
 }
 
 /*
- * B22 with two guests: one would give its page, the other one may not. Nothing is
- * freed, the guest finds what it had, and what is to be scrubbed before the host
- * sees it is.
+ * B22 with two guests: the host may take pages back from the first, but not
+ * from the second. No page is freed, both guests find their data, and the host
+ * reads zeroes from every page that has to be scrubbed.
  */
 TEST_F(unmap, b22_punch_is_all_or_nothing)
 {
@@ -345,7 +357,7 @@ TEST_F(unmap, b22_punch_is_all_or_nothing)
 	EXPECT_EQ(0x41, guest_read(deny, 3 * self->unit));
 	EXPECT_EQ(0x42, peek(self->host + 8 * self->unit));
 
-	/* Another try, and now the host looks first. */
+	/* Try again; this time the host reads before the guest does. */
 	ASSERT_EQ(-EACCES, mem_alloc(self->mem, PUNCH, 0, self->size));
 	for (i = 0; i < 4; i++)
 		EXPECT_EQ(0, peek(self->host + i * self->unit));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* What the module says about itself, which values it takes, which errno means what. */
+/* GMEM_INFO, valid and invalid values of the create calls, errno values. */
 #include "lib/gmem_util.h"
 
 TEST(info)
@@ -25,7 +25,7 @@ TEST(info)
 		EXPECT_EQ(0, info.provider_name[GMEM_NAME_LEN - 1]);
 		EXPECT_LE(32, info.max_guest_addr_bits);
 		EXPECT_EQ(0, info.reserved);
-		/* Some access, and no combination without any. */
+		/* Some access is possible; no access at all never is. */
 		EXPECT_NE(0, info.map_access);
 		EXPECT_EQ(0, info.map_access & 1);
 		EXPECT_EQ(0, info.map_access >> 8);
@@ -41,7 +41,7 @@ TEST(info)
 		EXPECT_EQ(info.nr_providers - 1, info.provider_index);
 }
 
-/* Which values the create calls take. */
+/* Valid and invalid values of the create calls. */
 TEST(create_vm_values)
 {
 	struct gmem_vm_create create = { .size = sizeof(create) };
@@ -117,13 +117,16 @@ TEST(create_mem_values)
 	EXPECT_EQ(FD_CLOEXEC, fcntl(fd, F_GETFD));
 	close(fd);
 
-	/* The largest file there can be. */
+	/* The largest possible file. */
 	fd = new_mem((1ULL << 63) - PAGE, 0);
 	EXPECT_LE(0, fd);
 	close(fd);
 }
 
-/* B19: alignment isn't checked for huge-page files when the kernel has none. */
+/*
+ * B19: the alignment of huge-page files was unchecked in a kernel without huge
+ * pages.
+ */
 TEST(b19_huge_files)
 {
 	struct gmem_info info;
@@ -144,7 +147,7 @@ TEST(b19_huge_files)
 	EXPECT_EQ(-EINVAL, new_mem(0, GMEM_MEM_ALLOW_HUGEPAGE));
 }
 
-/* B21: a bad descriptor gives EINVAL instead of EBADF. */
+/* B21: a bad descriptor gave EINVAL instead of EBADF. */
 TEST(b21_descriptor_of_a_map)
 {
 	int vm = new_vm("", GMEM_POLICY_ALLOW);
@@ -165,7 +168,7 @@ TEST(b21_descriptor_of_a_map)
 	EXPECT_EQ(-EINVAL, map_mem(vm, 0, null, 0, PAGE, RWX));
 	EXPECT_EQ(-EINVAL, map_mem(vm, 0, vm, 0, PAGE, RWX));
 	EXPECT_EQ(-EINVAL, map_mem(vm, 0, gmem_dev(), 0, PAGE, RWX));
-	/* A wrong value is noticed before a wrong descriptor. */
+	/* The module checks values before descriptors. */
 	EXPECT_EQ(-EINVAL, map_mem(vm, 0, -1, 0, PAGE, RWX | 1 << 9));
 	EXPECT_EQ(-EINVAL, map_mem(vm, 0, -1, 0, 0, RWX));
 	EXPECT_EQ(-EOVERFLOW, map_mem(vm, -PAGE, -1, 0, 2 * PAGE, RWX));
