@@ -250,7 +250,7 @@ static int act_punch(const data_t *self)
 	return mem_alloc(self->mem, PUNCH, 0, self->size);
 }
 
-TEST_F(fail_nth, pages)
+TEST_F(fail_nth, populate_and_allocate)
 {
 	sweep(_metadata, self, &(struct sweep){ .prepare = bind_all,
 						.act = act_populate,
@@ -307,7 +307,7 @@ static int act_get_faults(const data_t *self)
 	return get_faults(self->vm, 0, f, 2, NULL);
 }
 
-TEST_F(fail_nth, others)
+TEST_F(fail_nth, queries_and_windows)
 {
 	sweep(_metadata, self, &(struct sweep){ .prepare = bind_all,
 						.act = act_query,
@@ -320,7 +320,7 @@ TEST_F(fail_nth, others)
 }
 
 /* These calls may fail only by an injected fault. */
-TEST_F(fail_nth, frees)
+TEST_F(fail_nth, punch_unmap_and_close)
 {
 	int nth, ret;
 	bool injected;

@@ -102,7 +102,7 @@ static void live(enum stage stage, int there)
 		pause();
 }
 
-TEST_F(kill, child)
+TEST_F(kill, memory_comes_back)
 {
 	struct gmem_stats stats;
 	unsigned int i;

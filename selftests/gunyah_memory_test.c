@@ -137,7 +137,7 @@ TEST_F(memory, lending_stops_the_host)
 	EXPECT_EQ(0x40, gunyah_read(&self->guest, LENT));
 }
 
-TEST_F(memory, sharing_does_not)
+TEST_F(memory, sharing_leaves_the_host_access)
 {
 	volatile uint64_t *raw;
 	struct el2_page page;
@@ -157,7 +157,7 @@ TEST_F(memory, sharing_does_not)
 }
 
 /* With extents, only touched pages are lent; with parcels, all bound pages. */
-TEST_F(memory, on_demand)
+TEST_F(memory, lends_on_demand)
 {
 	struct gmem_mem_query q;
 
@@ -237,7 +237,7 @@ TEST_F(memory, policies)
 /*
  * Under "scrub" and "deny", pages that are lent when their VM ends are zeroed.
  */
-TEST_F(memory, end_scrubs)
+TEST_F(memory, end_scrubs_lent_pages)
 {
 	ASSERT_EQ(0, gunyah_write(&self->guest, LENT + 1, 0x21));
 	ASSERT_EQ(0, gunyah_write(&self->guest, SHARED + 1, 0x22));
@@ -374,7 +374,7 @@ TEST_F(memory, permissions)
 /*
  * A page that isn't given back at the end is lost and counted; nobody gets it.
  */
-TEST_F(memory, refused_at_the_end)
+TEST_F(memory, reclaim_refused_at_the_end)
 {
 	struct gmem_mem_query q;
 

@@ -224,18 +224,18 @@ static const char *differs(self_t *self, const struct el2_page *page,
 	if (!belief)
 		return "the module has bound nothing there";
 	if (belief->seen)
-		return "two pages at one guest address";
+		return "the guest has two pages at one address";
 	belief->seen = true;
 	/* A sample of a huge page's pages is enough. */
 	if ((self->unit == PAGE || !(belief->offset / PAGE % 61)) &&
 	    el2_peek(&self->el2, page->pa) != self->tag[belief->offset / PAGE])
-		return "it is another page";
+		return "the host had another page there";
 	if (belief->state != (belief->lent ? 'l' : 's'))
 		return "the module says that the guest doesn't have it";
 	if (belief->lent && page->host_access)
-		return "it is lent, and the host reaches it";
+		return "it is lent, but the host can access it";
 	if (!belief->lent && page->host_access != 7)
-		return "it is shared, and the host doesn't reach it";
+		return "it is shared, but the host can't access it";
 	if (self->el2.platform == EL2_PLATFORM_EXTENTS &&
 	    page->extent != (belief->lent ? EL2_EXTENT_PRIVATE : EL2_EXTENT_SHARED))
 		return "it is in the wrong extent";
@@ -324,7 +324,7 @@ static bool agree(self_t *self, int ret)
 		*withdrawn |= ret < 0;
 		if (*withdrawn)
 			continue;
-		wrong = "the hypervisor has nothing there";
+		wrong = "the hypervisor has no page there";
 		printf("# 0x%llx, offset 0x%llx, is '%c': %s\n", all[i].gpa,
 		       all[i].offset, all[i].state, wrong);
 	}
@@ -484,7 +484,7 @@ static int any_step(self_t *self, int (*kind)(self_t *self))
 
 static int begin(self_t *self)
 {
-	snprintf(self->what, sizeof(self->what), "begun after %lu",
+	snprintf(self->what, sizeof(self->what), "start after %lu steps",
 		 self->steps);
 	return gunyah_guest_start(&self->guest);
 }
@@ -507,7 +507,7 @@ static bool all_gone(self_t *self)
  * Each VM lives from its creation to its close, with steps before and after its
  * start.
  */
-TEST_F(random, lives)
+TEST_F(random, module_agrees_with_hypervisor)
 {
 	double end = now() + env_uint("GMEM_RANDOM_SECONDS", 15);
 	unsigned long lives;

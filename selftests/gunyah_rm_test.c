@@ -99,7 +99,7 @@ TEST_F(rm, lent_without_a_handle)
  * At the end, the module asks once for each parcel: a refusal counts for all
  * its pages.
  */
-TEST_F(rm, asked_once_at_the_end)
+TEST_F(rm, end_asks_once_for_a_parcel)
 {
 	const __u32 messages[] = { RM_MEM_RECLAIM, RM_VM_RESET };
 	struct gmem_stats stats;
@@ -126,7 +126,7 @@ TEST_F(rm, asked_once_at_the_end)
 }
 
 /* Silence counts for all pages, too: the end doesn't wait for each page. */
-TEST_F(rm, waited_for_once_at_the_end)
+TEST_F(rm, end_waits_once_for_a_reply)
 {
 	double start;
 

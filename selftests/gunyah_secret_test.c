@@ -154,7 +154,7 @@ FIXTURE_TEARDOWN(secret)
 	el2_close(&self->el2);
 }
 
-TEST_F(secret, refused)
+TEST_F(secret, rejects_unfit_secrets)
 {
 	int fd, other;
 
@@ -185,7 +185,7 @@ TEST_F(secret, refused)
 	close(other);
 }
 
-TEST_F(secret, a_guestmem)
+TEST_F(secret, behaves_as_a_guestmem)
 {
 	struct gmem_mem_query q;
 	struct stat st;
@@ -267,7 +267,7 @@ TEST_F(secret, lent_and_out_of_the_linear_map)
 	EXPECT_EQ(0, linear_map_read(pa));
 }
 
-TEST_F(secret, scrub)
+TEST_F(secret, scrubbed_after_the_end)
 {
 	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
 	ASSERT_EQ(0, gunyah_write(&self->guest, LENT, 0x5a));
@@ -278,7 +278,7 @@ TEST_F(secret, scrub)
 	EXPECT_EQ(0, peek(self->host + 1));
 }
 
-TEST_F(secret, only_it_without_the_parameter)
+TEST_F(secret, plain_memory_needs_the_parameter)
 {
 	int plain = new_mem(PAGE, 0);
 
@@ -291,7 +291,7 @@ TEST_F(secret, only_it_without_the_parameter)
  * A page that isn't given back keeps its file, since freeing the page would
  * write to it.
  */
-TEST_F(secret, leak)
+TEST_F(secret, leaked_page_keeps_its_file)
 {
 	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
 	ASSERT_EQ(0, gunyah_write(&self->guest, LENT, 0x5a));

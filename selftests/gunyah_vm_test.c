@@ -7,10 +7,12 @@
 
 #include <sys/uio.h>
 
-/* The messages of a start; only one platform uses the last three. */
+/* The messages of a start; each of the last two is sent on one platform only. */
 static const __u32 start_messages[] = {
-	RM_VM_ALLOC_VMID, RM_MEM_LEND, RM_VM_CONFIG_IMAGE, RM_VM_SET_DEMAND_PAGING, RM_VM_INIT,
-	RM_VM_GET_RESOURCES, RM_VM_SET_BOOT_CONTEXT, RM_VM_START, RM_VM_SET_ADDRESS_LAYOUT, RM_MEM_SHARE,
+	RM_VM_ALLOC_VMID, RM_MEM_LEND, RM_VM_CONFIG_IMAGE,
+	RM_VM_SET_DEMAND_PAGING, RM_VM_INIT, RM_VM_GET_RESOURCES,
+	RM_VM_SET_BOOT_CONTEXT, RM_VM_START, RM_VM_SET_ADDRESS_LAYOUT,
+	RM_MEM_SHARE,
 };
 
 static const __u32 end_messages[] = {
@@ -174,7 +176,7 @@ TEST_F(gunyah, starts_when_pages_are_free)
  * fdinfo shows these details to operators; gmemctl and debugfs use the same
  * source.
  */
-TEST_F(gunyah, details)
+TEST_F(gunyah, fdinfo_details)
 {
 	const bool parcels = self->el2.platform == EL2_PLATFORM_PARCELS;
 	const __u64 labels[] = {
@@ -208,7 +210,7 @@ TEST_F(gunyah, details)
 	}
 }
 
-TEST_F(gunyah, registers)
+TEST_F(gunyah, boot_registers)
 {
 	struct gmem_gunyah_boot_context context = { .reserved = 1 };
 	int vm = self->guest.vm;
@@ -233,7 +235,7 @@ static int function(int vm, unsigned long call, __u32 type, __u32 size, void *ar
 	return err_of(ioctl(vm, call, &desc));
 }
 
-TEST_F(gunyah, functions)
+TEST_F(gunyah, vcpu_functions)
 {
 	struct gmem_gunyah_fn_vcpu_arg arg = { .id = 0 };
 	int vm = self->guest.vm, vcpu;
@@ -293,7 +295,7 @@ TEST_F(gunyah, populate_waits_for_the_start)
 	EXPECT_EQ('l', page_state(self->mem, 0));
 }
 
-TEST_F(gunyah, off)
+TEST_F(gunyah, psci_off)
 {
 	int i;
 
@@ -311,7 +313,7 @@ TEST_F(gunyah, off)
 	}
 }
 
-TEST_F(gunyah, reset)
+TEST_F(gunyah, psci_reset)
 {
 	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
 	EXPECT_EQ(-ESHUTDOWN, gunyah_command(&self->guest, GUNYAH_PSCI,
@@ -354,7 +356,7 @@ TEST_F(gunyah, immediate_exit)
 }
 
 /* A vCPU that waits to be turned on isn't a crashed guest. */
-TEST_F(gunyah, powered_off)
+TEST_F(gunyah, vcpu_waits_to_be_powered_on)
 {
 	const __u64 off = 2, times = 20;
 	__u64 hits = el2_stats(&self->el2).rule_hits;
@@ -399,7 +401,7 @@ TEST_F(gunyah, vcpu_outlives_vm_descriptor)
 	EXPECT_EQ(0, guest_works(self));
 }
 
-TEST_F(gunyah, fault_action)
+TEST_F(gunyah, vmm_fails_an_access)
 {
 	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
 	/*
@@ -420,7 +422,7 @@ TEST_F(gunyah, fault_action)
 /*
  * The memory has more pieces than a message of the Resource Manager can hold.
  */
-TEST_F(gunyah, many_pieces)
+TEST_F(gunyah, memory_in_many_pieces)
 {
 	const __u64 pages = 1536, gpa = GIB(3);
 	int mem = new_mem(pages * PAGE, 0);
@@ -458,7 +460,7 @@ TEST_F(gunyah, many_pieces)
  * A VM needs more parcels than the Resource Manager grants; extents have no
  * such limit.
  */
-TEST_F(gunyah, many_parcels)
+TEST_F(gunyah, too_many_parcels)
 {
 	const __u64 pages = 70;
 	int mem = new_mem(pages * PAGE, 0);
@@ -609,7 +611,7 @@ TEST_F(gunyah, lost_notifications)
 }
 
 /* The module survives messages that no Resource Manager sends. */
-TEST_F(gunyah, garbage)
+TEST_F(gunyah, survives_garbage_messages)
 {
 	__u8 *message = self->el2.buffer;
 	unsigned int i, j;

@@ -231,7 +231,7 @@ TEST_F(hwpoison, lent)
 }
 
 /* A broken page can be unbound and bound again, and its VM and file can go. */
-TEST_F(hwpoison, unmap)
+TEST_F(hwpoison, broken_page_can_be_unbound)
 {
 	__u64 nr;
 

@@ -87,7 +87,7 @@ static int mmap_errno(int fd, __u64 offset, __u64 size, int prot, int flags)
 	return 0;
 }
 
-TEST_F(mapping, private)
+TEST_F(mapping, private_mapping_is_refused)
 {
 	int ro = reopen(self->mem, O_RDONLY);
 

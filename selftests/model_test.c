@@ -468,7 +468,7 @@ static bool same(struct model *m)
 			    b[n].length != length * m->unit ||
 			    b[n].offset != s->page * m->unit ||
 			    b[n].flags != s->flags) {
-				printf("# binding %d of VM %d is wrong\n", n, vm);
+				printf("# binding %d of VM %d differs from the model\n", n, vm);
 				return false;
 			}
 			n++;
@@ -481,7 +481,7 @@ static bool same(struct model *m)
 	return true;
 }
 
-TEST_F(model, random_row)
+TEST_F(model, random_sequence)
 {
 	double end = now() + env_uint("GMEM_MODEL_SECONDS", 10);
 	struct model *m = &self->m;

@@ -90,7 +90,7 @@ static bool range_is(const struct event *e, __u64 gpa, __u64 offset,
 	       e->length == length;
 }
 
-TEST_F(events, life)
+TEST_F(events, life_of_a_vm)
 {
 	struct listener *l = self->l;
 	struct event *e;
@@ -523,7 +523,7 @@ TEST_F(events, socket_full)
 }
 
 /* Without a listener, the module counts, queues and sends nothing. */
-TEST_F(events, nobody)
+TEST_F(events, no_listener)
 {
 	struct listener *l;
 	__u64 seq;

@@ -67,7 +67,7 @@ static int count_messages(int fd, int family)
 	return n;
 }
 
-TEST(before_the_module)
+TEST(join_before_the_module)
 {
 	struct listener *l;
 	int nobody, root, mem;

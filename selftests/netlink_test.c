@@ -150,7 +150,7 @@ static int get_mem(struct client *c, int mem, struct gmem_mem_query *q)
 
 /* ---- tests ---- */
 
-TEST_F(netlink, numbers)
+TEST_F(netlink, ids_are_not_reused)
 {
 	struct stat st;
 	__u32 first, second;
@@ -278,7 +278,7 @@ TEST_F(netlink, binding_dump)
 }
 
 /* An unmap that fails in the middle of a binding leaves one binding. */
-TEST_F(netlink, undone_split)
+TEST_F(netlink, failed_unmap_leaves_one_binding)
 {
 	struct bindings *list = calloc(1, sizeof(*list));
 	int vm = new_vm("mock", GMEM_POLICY_ALLOW);
@@ -708,7 +708,7 @@ TEST_F(netlink, vm_gone_in_dump)
 /*
  * The last guestmem takes its filesystem with it, here while a dump reads it.
  */
-TEST(last_mem)
+TEST(last_mem_ends_under_a_reader)
 {
 	struct ids *ids = calloc(1, sizeof(*ids));
 	struct client c;

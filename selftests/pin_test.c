@@ -108,7 +108,7 @@ static int guest_write_soon(int vm, __u64 gpa, __u8 byte)
 	return ret;
 }
 
-TEST_F(pin, refuses_to_lend)
+TEST_F(pin, pinned_page_is_not_lent)
 {
 	struct gmem_fault_info f;
 	struct gmem_stats s0, s1;
@@ -152,7 +152,7 @@ TEST_F(pin, refuses_to_lend)
 }
 
 /* A shared page may be pinned. */
-TEST_F(pin, shares)
+TEST_F(pin, pinned_page_can_be_shared)
 {
 	int byte;
 
@@ -167,7 +167,7 @@ TEST_F(pin, shares)
 		EXPECT_EQ(2, byte);
 }
 
-TEST_F(pin, unbinds)
+TEST_F(pin, pinned_page_can_be_unbound)
 {
 	int byte;
 
@@ -184,7 +184,7 @@ TEST_F(pin, unbinds)
 }
 
 /* Pinning a lent page takes it back from the guest first. */
-TEST_F(pin, takes_back)
+TEST_F(pin, pinning_takes_back)
 {
 	int byte;
 
@@ -209,7 +209,7 @@ TEST_F(pin, takes_back)
 }
 
 /* If a pinned page is punched, only the holder of the pin keeps it. */
-TEST_F(pin, punch)
+TEST_F(pin, punched_while_pinned)
 {
 	int byte;
 
@@ -230,7 +230,7 @@ TEST_F(pin, punch)
  * A page pinned through a window is the guest's; once it is back, it can't be
  * lent.
  */
-TEST_F(pin, through_a_window)
+TEST_F(pin, pinned_through_a_window)
 {
 	__u8 *window;
 	int byte;

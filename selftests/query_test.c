@@ -81,7 +81,7 @@ TEST_F(query, bindings)
 }
 
 /* fstat() and fstatfs() tell a descriptor's receiver what it is. */
-TEST_F(query, file)
+TEST_F(query, stat_tells_a_guestmem)
 {
 	struct statfs fs = {};
 	struct stat st = {};
@@ -135,7 +135,7 @@ TEST_F(query, bindings_of_a_range)
 }
 
 /* A query with any size of buffer, in pieces, returns each binding once. */
-TEST_F(query, resumed)
+TEST_F(query, bindings_in_pieces)
 {
 	struct gmem_binding_info b[300];
 	struct gmem_vm_query query;
@@ -414,7 +414,7 @@ TEST_F(query, reclaim)
 }
 
 /* A call that fails half-way reports its progress and keeps it. */
-TEST_F(query, half_way)
+TEST_F(query, partial_progress)
 {
 	__u64 nr;
 	int i;
