@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The ABI: numbers, layouts, passing of arguments. */
-#include "lib/gmem_util.h"
+#include "lib/gmem.h"
 
 #include <stddef.h>
 

@@ -6,7 +6,7 @@
  * Needs CONFIG_FAULT_INJECTION with FAILSLAB or FAIL_PAGE_ALLOC, and debugfs.
  */
 #include "lib/fail_nth.h"
-#include "lib/guest_util.h"
+#include "lib/fixture.h"
 
 #define UNITS 4
 #define GPA GIB(1)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* A hundred thousand pages go to guests and come back; none is lost. */
-#include "lib/gunyah_util.h"
+#include "lib/gunyah_guest.h"
 
 #include "el2/el2_util.h"
 

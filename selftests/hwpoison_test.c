@@ -4,7 +4,7 @@
  * around it go on to work, and a hole punched there makes room for a new page.
  * Each test costs a page of the host's memory.
  */
-#include "lib/guest_util.h"
+#include "lib/fixture.h"
 
 #include <pthread.h>
 

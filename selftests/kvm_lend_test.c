@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Which side has a page while a KVM guest runs. */
-#include "lib/kvm_util.h"
+#include "lib/kvm_guest.h"
 
 #include <sys/uio.h>
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* A window is a KVM guest's memory: one memslot, whichever ranges are bound. */
-#include "lib/kvm_util.h"
+#include "lib/kvm_guest.h"
 
 KVM_FIXTURE(kvm_window);
 

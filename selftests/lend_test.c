@@ -2,7 +2,7 @@
 /*
  * Which side has a page, how the page changes hands, and what the policy does.
  */
-#include "lib/guest_util.h"
+#include "lib/fixture.h"
 
 #define UNITS 8
 /* The guest address of the file. */

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Each rule for bindings, with the smallest input that breaks it. */
-#include "lib/guest_util.h"
+#include "lib/fixture.h"
 
 #define PAGES 16
 

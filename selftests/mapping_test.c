@@ -3,7 +3,7 @@
  * Mappings of a guestmem and of a VM (windows), and the kernel's operations on
  * them.
  */
-#include "lib/guest_util.h"
+#include "lib/fixture.h"
 
 #include <sys/time.h>
 

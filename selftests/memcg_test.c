@@ -7,7 +7,7 @@
  * of its stack, a page table, a file that it opens. So only a child is in the
  * group; it prepares all that it needs and then only touches memory.
  */
-#include "lib/guest_util.h"
+#include "lib/fixture.h"
 
 #include <sched.h>
 #include <sys/mount.h>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The mock: it enforces every permission, and can fail at every point. */
-#include "lib/guest_util.h"
+#include "lib/fixture.h"
 
 #include <pthread.h>
 

@@ -6,7 +6,7 @@
  * GMEM_SEED replays a sequence (a failure prints the seed), GMEM_MODEL_SECONDS
  * limits the time of each variant.
  */
-#include "lib/guest_util.h"
+#include "lib/fixture.h"
 
 /* Units of the file, and of the guest address space of each VM. */
 #define UNITS 24

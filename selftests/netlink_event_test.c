@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The events of the generic netlink family. */
-#include "lib/netlink_util.h"
+#include "lib/fixture.h"
+#include "lib/netlink_listener.h"
 
 #include <sys/syscall.h>
 

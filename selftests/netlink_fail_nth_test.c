@@ -4,7 +4,8 @@
  * the request succeeds without a failed allocation.
  */
 #include "lib/fail_nth.h"
-#include "lib/netlink_util.h"
+#include "lib/gmem.h"
+#include "lib/netlink_client.h"
 
 #define GPA GIB(1)
 #define MANY 100

@@ -3,7 +3,7 @@
  * A socket joins the group of events before the module exists, when the kernel
  * checks no capability. The test unloads the module for a moment.
  */
-#include "lib/netlink_util.h"
+#include "lib/netlink_listener.h"
 
 #include <sys/syscall.h>
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The generic netlink family: requests, permissions, dumps during changes. */
-#include "lib/netlink_util.h"
+#include "lib/fixture.h"
+#include "lib/netlink_listener.h"
 
 #include <sched.h>
 #include <sys/prctl.h>

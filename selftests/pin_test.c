@@ -3,7 +3,7 @@
  * A pinned page can't be lent: a device could still write to it, or read the
  * guest's data.
  */
-#include "lib/guest_util.h"
+#include "lib/fixture.h"
 
 #include <linux/io_uring.h>
 #include <sys/syscall.h>

@@ -2,7 +2,7 @@
 /*
  * The calls that report a state, and those that provide or take back a range.
  */
-#include "lib/guest_util.h"
+#include "lib/fixture.h"
 #include <sys/vfs.h>
 
 #define UNITS 8

@@ -7,7 +7,7 @@
  * page), B13 (punch against fault; hwpoison is in hwpoison_test.c) and B14 (the
  * end of a VM against faults and maps on the same file).
  */
-#include "lib/guest_util.h"
+#include "lib/fixture.h"
 
 #include <pthread.h>
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Large files, many bindings, many VMs. */
-#include "lib/guest_util.h"
+#include "lib/fixture.h"
 
 #define GPA GIB(1)
 

@@ -3,7 +3,7 @@
  * VMs, guestmems, bindings and mappings end in every order, and nothing is
  * left.
  */
-#include "lib/guest_util.h"
+#include "lib/fixture.h"
 
 #include <sys/socket.h>
 #include <sys/syscall.h>

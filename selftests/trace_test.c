@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Tracepoints and debugfs, which show the module's state to humans. */
-#include "lib/guest_util.h"
+#include "lib/fixture.h"
 
 #include <sys/prctl.h>
 

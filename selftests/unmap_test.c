@@ -2,7 +2,7 @@
 /*
  * Unbind a whole binding, a part, several at once; punch holes into the file.
  */
-#include "lib/guest_util.h"
+#include "lib/fixture.h"
 
 #define UNITS 12
 #define GPA GIB(1)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* GMEM_INFO, valid and invalid values of the create calls, errno values. */
-#include "lib/gmem_util.h"
+#include "lib/gmem.h"
 
 TEST(info)
 {

@@ -3,10 +3,10 @@
  * Let an allocation of this thread fail. Needs CONFIG_FAULT_INJECTION with FAILSLAB
  * or FAIL_PAGE_ALLOC, and debugfs.
  */
-#ifndef FAIL_NTH_H
-#define FAIL_NTH_H
+#ifndef LIB_FAIL_NTH_H
+#define LIB_FAIL_NTH_H
 
-#include "gmem_util.h"
+#include "test.h"
 
 static const char *const fail_nth_knobs[][2] = {
 	{ "failslab/ignore-gfp-wait", "N" },
@@ -59,4 +59,4 @@ static inline bool fail_nth_disarm(int nth_fd)
 	return injected;
 }
 
-#endif /* FAIL_NTH_H */
+#endif /* LIB_FAIL_NTH_H */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /* What fixtures of tests of Gunyah have in common: before, el2_before, el2. */
-#ifndef GUNYAH_FIXTURE_H
-#define GUNYAH_FIXTURE_H
+#ifndef LIB_GUNYAH_FIXTURE_H
+#define LIB_GUNYAH_FIXTURE_H
 
-#include "gunyah_util.h"
+#include "gunyah_guest.h"
 
 #include "el2/el2_util.h"
 #include "el2/rm_messages.h"
@@ -46,4 +46,4 @@ static inline bool has_extents(const struct el2 *el2)
 		el2_close(&self->el2);					\
 	} while (0)
 
-#endif /* GUNYAH_FIXTURE_H */
+#endif /* LIB_GUNYAH_FIXTURE_H */

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /* A KVM guest whose memory is a window: one memslot over the whole of it. */
-#ifndef KVM_UTIL_H
-#define KVM_UTIL_H
+#ifndef LIB_KVM_GUEST_H
+#define LIB_KVM_GUEST_H
 
-#include "guest_util.h"
+#include "gmem.h"
+
 #include "../../libgmem/testing/kvm_agent.h"
 
 #include <pthread.h>
@@ -169,4 +170,4 @@ static inline int kvm_thread_join(struct kvm_thread *t)
 		EXPECT_TRUE(stats_settle(&self->before));		\
 	}
 
-#endif /* KVM_UTIL_H */
+#endif /* LIB_KVM_GUEST_H */

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The calls on the device. Every call returns the result of the ioctl, or -errno.
+ */
+#ifndef LIB_DEVICE_H
+#define LIB_DEVICE_H
+
+#include "test.h"
+
+/* The device, opened once per process. */
+static inline int gmem_dev(void)
+{
+	static int fd = -1;
+
+	if (fd < 0)
+		fd = open("/dev/gmem", O_RDWR | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+static inline int get_info(__u32 index, struct gmem_info *info)
+{
+	*info = (struct gmem_info){
+		.size = sizeof(*info),
+		.provider_index = index,
+	};
+	return err_of(ioctl(gmem_dev(), GMEM_INFO, info));
+}
+
+static inline bool find_provider(const char *name, struct gmem_info *info)
+{
+	__u32 i;
+
+	for (i = 0; !get_info(i, info); i++)
+		if (!strcmp((char *)info->provider_name, name))
+			return true;
+	return false;
+}
+
+static inline bool have_provider(const char *name)
+{
+	struct gmem_info info;
+
+	return find_provider(name, &info);
+}
+
+static inline bool have_huge(void)
+{
+	struct gmem_info info;
+
+	return !get_info(0, &info) && (info.features & GMEM_FEATURE_HUGEPAGE);
+}
+
+static inline int new_vm_bits(const char *provider, __u32 policy, __u32 bits)
+{
+	struct gmem_vm_create create = {
+		.size = sizeof(create),
+		.policy = policy,
+		.guest_addr_bits = bits,
+	};
+
+	strncpy((char *)create.provider_name, provider, GMEM_NAME_LEN - 1);
+	return err_of(ioctl(gmem_dev(), GMEM_VM_CREATE, &create));
+}
+
+static inline int new_vm(const char *provider, __u32 policy)
+{
+	return new_vm_bits(provider, policy, 0);
+}
+
+static inline int new_mem(__u64 size, __u64 flags)
+{
+	struct gmem_create_mem create = {
+		.flags = flags | GMEM_MEM_CLOEXEC,
+		.size = size,
+	};
+
+	return err_of(ioctl(gmem_dev(), GMEM_CREATE_MEM, &create));
+}
+
+static inline int get_stats(struct gmem_stats *stats)
+{
+	*stats = (struct gmem_stats){ .size = sizeof(*stats) };
+	return err_of(ioctl(gmem_dev(), GMEM_STATS, stats));
+}
+
+/*
+ * Are things as they were? What ends in the background gets some seconds. Leaked
+ * pages stay for ever, so they don't count; nor does what only grows.
+ */
+static inline bool stats_settle(const struct gmem_stats *before)
+{
+	double end = now() + 10;
+	struct gmem_stats after;
+
+	do {
+		if (get_stats(&after))
+			return false;
+		if (after.vms == before->vms && after.mems == before->mems &&
+		    after.bindings == before->bindings &&
+		    after.lent_pages == before->lent_pages)
+			return true;
+		usleep(10000);
+	} while (now() < end);
+
+	printf("# left over: %lld VMs, %lld guestmems, %lld bindings, %lld lent pages\n",
+	       after.vms - before->vms, after.mems - before->mems,
+	       after.bindings - before->bindings,
+	       after.lent_pages - before->lent_pages);
+	return false;
+}
+
+#endif /* LIB_DEVICE_H */

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* The common parts of fixtures of tests that run with every provider. */
+#ifndef LIB_FIXTURE_H
+#define LIB_FIXTURE_H
+
+#include "gmem.h"
+#include "guest.h"
+
+#include "el2/el2_util.h"
+
+/* For tests, in the hypervisor's eyes; all zeroes where it isn't one that tells. */
+static inline struct el2_stats hypervisor_stats(void)
+{
+	struct el2_stats stats = {};
+	struct el2 el2;
+
+	if (el2_open(&el2)) {
+		stats = el2_stats(&el2);
+		el2_close(&el2);
+	}
+	return stats;
+}
+
+static __attribute__((unused)) struct el2_stats hypervisor_before;
+
+/* Of a fixture: how things are before the test, and that they are so again. */
+#define SETUP_STATS()							\
+	do {								\
+		ASSERT_EQ(0, get_stats(&self->before));			\
+		hypervisor_before = hypervisor_stats();			\
+	} while (0)
+
+#define TEARDOWN_STATS()						\
+	do {								\
+		EXPECT_TRUE(stats_settle(&self->before));		\
+		EXPECT_EL2_SAME(hypervisor_before, hypervisor_stats());	\
+	} while (0)
+
+/* For the setup of a fixture whose variant names a provider and mem_flags. */
+#define SKIP_UNLESS_POSSIBLE(variant)					\
+	do {								\
+		ASSERT_LE(0, gmem_dev());				\
+		if (!have_provider((variant)->provider))		\
+			SKIP(return, "no provider %s",			\
+			     (variant)->provider);			\
+		if (((variant)->mem_flags & GMEM_MEM_ALLOW_HUGEPAGE) &&	\
+		    !have_huge())					\
+			SKIP(return, "no huge pages");			\
+	} while (0)
+
+/*
+ * What most fixtures have: before, vm, mem, unit, size; a VM for guest_access() and a
+ * guestmem of @units as the variant has them.
+ */
+#define SETUP_VM_AND_MEM(units, vm_policy)				\
+	do {								\
+		SKIP_UNLESS_POSSIBLE(variant);				\
+		SETUP_STATS();						\
+		self->unit = variant->mem_flags &			\
+			     GMEM_MEM_ALLOW_HUGEPAGE ? HUGE_PAGE : PAGE; \
+		self->size = (units) * self->unit;			\
+		self->vm = new_guest(variant->provider, vm_policy);	\
+		ASSERT_LE(0, self->vm);					\
+		self->mem = new_mem(self->size, variant->mem_flags);	\
+		ASSERT_LE(0, self->mem);				\
+	} while (0)
+
+/* And host: all of the guestmem. */
+#define SETUP_HOST()							\
+	do {								\
+		self->host = map_host(self->mem, 0, self->size);	\
+		ASSERT_NE(MAP_FAILED, self->host);			\
+	} while (0)
+
+#define TEARDOWN_HOST() munmap(self->host, self->size)
+
+/* A test may have closed them. */
+#define TEARDOWN_VM_AND_MEM()						\
+	do {								\
+		close_guest(self->vm);					\
+		close(self->mem);					\
+		TEARDOWN_STATS();					\
+	} while (0)
+
+#define EACH_SIZE(add, fixture, name, ...)				\
+	add(fixture, name##_4k, __VA_ARGS__);				\
+	add(fixture, name##_2m, .mem_flags = GMEM_MEM_ALLOW_HUGEPAGE,	\
+	    __VA_ARGS__)
+
+/*
+ * @add(@fixture, name, ...) for page size x provider, @... added to each. Gunyah
+ * wants another machine, so for it there is another program of the same source.
+ */
+#ifdef GMEM_TEST_GUNYAH
+#define VARIANTS_PROVIDER(fixture)					\
+	VARIANT(fixture, gunyah, .provider = "gunyah")
+#define EACH_PROVIDER_SIZE(add, fixture, ...)				\
+	EACH_SIZE(add, fixture, gunyah, .provider = "gunyah", __VA_ARGS__)
+#else
+#define VARIANTS_PROVIDER(fixture)					\
+	VARIANT(fixture, window, .provider = "window");			\
+	VARIANT(fixture, mock, .provider = "mock")
+#define EACH_PROVIDER_SIZE(add, fixture, ...)				\
+	EACH_SIZE(add, fixture, window, .provider = "window", __VA_ARGS__); \
+	EACH_SIZE(add, fixture, mock, .provider = "mock", __VA_ARGS__)
+#endif
+
+/* For EACH_PROVIDER_SIZE(). */
+#define VARIANTS_ACCESS(fixture, name, ...)				\
+	VARIANT(fixture, name##_lend, .access = LEND, __VA_ARGS__);	\
+	VARIANT(fixture, name##_share, .access = SHARE, __VA_ARGS__)
+
+#define VARIANTS_PROVIDER_SIZE(fixture, ...)				\
+	EACH_PROVIDER_SIZE(VARIANT, fixture, __VA_ARGS__)
+
+#endif /* LIB_FIXTURE_H */

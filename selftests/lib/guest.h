@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * A VM with a guest, whatever its provider: under "window" a window stands for the
+ * guest, under "mock" a call; under "gunyah" a guest runs.
+ */
+#ifndef LIB_GUEST_H
+#define LIB_GUEST_H
+
+#include "gmem.h"
+#include "gunyah_slot.h"
+
+/* What tests bind lies below, and what a guest lives in isn't. */
+#define GUEST_END GUNYAH_AGENT
+
+/* A VM for guest_access(), to be closed by close_guest(). */
+static inline int new_guest(const char *provider, __u32 policy)
+{
+	if (!strcmp(provider, "gunyah"))
+		return new_gunyah_guest(policy);
+	return new_vm(provider, policy);
+}
+
+static inline void close_guest(int vm)
+{
+	struct gunyah_slot *slot = vm < 0 ? NULL : lock_gunyah_slot(vm);
+
+	if (slot)
+		close_gunyah_guest(slot);
+	else
+		close(vm);
+}
+
+/* The number of the guestmem that the guest lives in, and no test binds; else 0. */
+static inline __u64 guest_mem_id(int vm)
+{
+	struct gunyah_slot *slot = lock_gunyah_slot(vm);
+	__u64 id = 0;
+
+	if (slot) {
+		id = mem_id(slot->guest.agent_mem);
+		pthread_mutex_unlock(&slot->lock);
+	}
+	return id;
+}
+
+/*
+ * The end of a guest and of its VM, and new ones under the same descriptor, which
+ * other threads may use all the while.
+ */
+static inline int renew_guest(int vm, const char *provider, __u32 policy)
+{
+	struct gunyah_guest fresh = { .vm = -1 }, old;
+	struct gunyah_slot *slot = NULL;
+	int ret;
+
+	if (strcmp(provider, "gunyah"))
+		ret = fresh.vm = new_vm(provider, policy);
+	else
+		ret = run_gunyah_guest(&fresh, policy);
+	if (ret < 0)
+		return ret;
+	slot = lock_gunyah_slot(vm);
+	dup3(fresh.vm, vm, O_CLOEXEC);
+	close(fresh.vm);
+	if (!slot)
+		return 0;
+	old = slot->guest;
+	old.vm = -1;
+	slot->guest = fresh;
+	slot->guest.vm = vm;
+	pthread_mutex_unlock(&slot->lock);
+	/* Its vCPU has held it until now. */
+	gunyah_guest_close(&old);
+	return 0;
+}
+
+/* Another descriptor of the VM, by which guest_access() knows it from now on. */
+static inline int dup_guest(int vm)
+{
+	struct gunyah_slot *slot = lock_gunyah_slot(vm);
+	int copy = err_of(dup(vm));
+
+	if (slot) {
+		if (copy >= 0)
+			slot->vm = slot->guest.vm = copy;
+		pthread_mutex_unlock(&slot->lock);
+	}
+	return copy;
+}
+
+/*
+ * Access up to a page's memory as the guest. -EFAULT where the access is refused. A
+ * window is mapped anew each time.
+ */
+static inline int guest_access(int vm, __u64 gpa, __u32 access, void *buf,
+			       size_t length)
+{
+	int prot = access == GMEM_ACCESS_WRITE ? PROT_READ | PROT_WRITE :
+						 PROT_READ;
+	struct gunyah_slot *slot = vm < 0 ? NULL : lock_gunyah_slot(vm);
+	__u8 *window;
+	int ret;
+
+	if (slot) {
+		ret = gunyah_access(&slot->guest, gpa, access, buf, length);
+		pthread_mutex_unlock(&slot->lock);
+		return ret;
+	}
+	window = map_window(vm, gpa & ~(PAGE - 1), PAGE, prot);
+	if (window == MAP_FAILED) {
+		if (errno == ENODEV)
+			return mock_access(vm, gpa, access, buf, length);
+		return -errno;
+	}
+	if (access == GMEM_ACCESS_WRITE)
+		ret = touch_copy(window + gpa % PAGE, buf, length);
+	else
+		ret = touch_copy(buf, window + gpa % PAGE, length);
+	munmap(window, PAGE);
+	return ret ? -EFAULT : 0;
+}
+
+static inline int guest_write(int vm, __u64 gpa, __u8 byte)
+{
+	return guest_access(vm, gpa, GMEM_ACCESS_WRITE, &byte, 1);
+}
+
+/* The byte there, or -errno. */
+static inline int guest_read(int vm, __u64 gpa)
+{
+	__u8 byte = 0;
+	int ret = guest_access(vm, gpa, GMEM_ACCESS_READ, &byte, 1);
+
+	return ret ? ret : byte;
+}
+
+/* Write to @count addresses, @stride apart, until one is refused: if it can, in one go. */
+static inline int guest_touch(int vm, __u64 gpa, __u64 count, __u64 stride)
+{
+	struct gunyah_slot *slot = vm < 0 ? NULL : lock_gunyah_slot(vm);
+	int ret = 0;
+
+	if (slot) {
+		ret = gunyah_sweep(&slot->guest, gpa, count, stride);
+		pthread_mutex_unlock(&slot->lock);
+		return ret;
+	}
+	while (count-- && !ret) {
+		ret = guest_write(vm, gpa, 1);
+		gpa += stride;
+	}
+	return ret;
+}
+
+/* Of all that tests bind. */
+static inline int query_guest(int vm, struct gmem_binding_info *entries,
+			      __u32 max)
+{
+	return query_vm_range(vm, 0, GUEST_END, entries, max);
+}
+
+#endif /* LIB_GUEST_H */

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* The test call of the mock provider, which stands for a guest. */
+#ifndef LIB_MOCK_H
+#define LIB_MOCK_H
+
+#include "test.h"
+
+#include <linux/gmem_test.h>
+
+static inline int mock_call(int vm, struct gmem_test *test)
+{
+	test->size = sizeof(*test);
+	return err_of(ioctl(vm, GMEM_TEST, test));
+}
+
+static inline int mock_access(int vm, __u64 gpa, __u32 access, void *buf,
+			      size_t length)
+{
+	struct gmem_test test = {
+		.op = GMEM_TEST_ACCESS,
+		.guest_addr = gpa,
+		.length = length,
+		.buffer = ptr_u64(buf),
+		.access = access,
+	};
+
+	return mock_call(vm, &test);
+}
+
+static inline int mock_fail(int vm, __u32 point, __u32 nth, __u32 times)
+{
+	struct gmem_test test = {
+		.op = GMEM_TEST_FAIL,
+		.point = point,
+		.nth = nth,
+		.times = times,
+	};
+
+	return mock_call(vm, &test);
+}
+
+/* How many pages the second stage holds; what it lets the guest do in *provided. */
+static inline int mock_lookup(int vm, __u64 gpa, __u32 *provided)
+{
+	struct gmem_test test = {
+		.op = GMEM_TEST_LOOKUP,
+		.guest_addr = gpa,
+	};
+	int ret = mock_call(vm, &test);
+
+	if (provided)
+		*provided = test.provided;
+	return ret ? ret : (int)test.length;
+}
+
+#endif /* LIB_MOCK_H */

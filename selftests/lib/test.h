@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* The harness, sizes and small functions of every test. */
+#ifndef LIB_TEST_H
+#define LIB_TEST_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <linux/falloc.h>
+#include <linux/gmem.h>
+
+#include <kselftest_harness.h>
+
+/* A debug kernel is ten times slower, and TEST() has no timeout of its own. */
+#undef TEST_TIMEOUT_DEFAULT
+#define TEST_TIMEOUT_DEFAULT 240
+
+#define KIB(n) ((__u64)(n) << 10)
+#define MIB(n) ((__u64)(n) << 20)
+#define GIB(n) ((__u64)(n) << 30)
+
+#define PAGE KIB(4)
+#define HUGE_PAGE MIB(2)
+
+#define RX (GMEM_MAP_ALLOW_READ | GMEM_MAP_ALLOW_EXEC)
+#define RWX GMEM_MAP_ALLOW_RWX
+#define LEND GMEM_MAP_FORCE_LEND
+#define SHARE GMEM_MAP_FORCE_SHARE
+
+#define PUNCH (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)
+
+static inline __u64 ptr_u64(const volatile void *p)
+{
+	return (uintptr_t)p;
+}
+
+static inline int err_of(long ret)
+{
+	return ret < 0 ? -errno : (int)ret;
+}
+
+/* How much smaller than usual counts should be, from the environment. */
+static inline unsigned long scaled(unsigned long n)
+{
+	const char *scale = getenv("GMEM_SCALE");
+	unsigned long by = scale ? strtoul(scale, NULL, 0) : 1;
+
+	return by > 1 ? (n + by - 1) / by : n;
+}
+
+static inline unsigned int env_uint(const char *name, unsigned int otherwise)
+{
+	const char *value = getenv(name);
+
+	return value && *value ? strtoul(value, NULL, 0) : otherwise;
+}
+
+static inline double now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec + ts.tv_nsec / 1e9;
+}
+
+#define VARIANT(fixture, name, ...)					\
+	FIXTURE_VARIANT_ADD(fixture, name) { __VA_ARGS__ }
+
+#endif /* LIB_TEST_H */
