@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The calls on the device. Every call returns the result of the ioctl, or -errno.
+ * The calls on the device. Every call returns the result of the ioctl, or
+ * -errno.
  */
 #ifndef LIB_DEVICE_H
 #define LIB_DEVICE_H
@@ -84,8 +85,9 @@ static inline int get_stats(struct gmem_stats *stats)
 }
 
 /*
- * Are things as they were? What ends in the background gets some seconds. Leaked
- * pages stay for ever, so they don't count; nor does what only grows.
+ * Are the counts of objects as before? Objects that end in the background get
+ * some seconds. Leaked pages stay for ever, so they don't count; nor do the
+ * counters of events.
  */
 static inline bool stats_settle(const struct gmem_stats *before)
 {

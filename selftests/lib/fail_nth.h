@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Let an allocation of this thread fail. Needs CONFIG_FAULT_INJECTION with FAILSLAB
- * or FAIL_PAGE_ALLOC, and debugfs.
+ * Let an allocation of this thread fail. Needs CONFIG_FAULT_INJECTION with
+ * FAILSLAB or FAIL_PAGE_ALLOC, and debugfs.
  */
 #ifndef LIB_FAIL_NTH_H
 #define LIB_FAIL_NTH_H
@@ -17,7 +17,7 @@ static const char *const fail_nth_knobs[][2] = {
 	{ "fail_page_alloc/verbose", "0" },
 };
 
-/* For fail_nth_arm(); < 0 where the kernel injects no faults. */
+/* A descriptor for fail_nth_arm(); < 0 if the kernel injects no faults. */
 static inline int fail_nth_open(void)
 {
 	char path[128];
@@ -35,7 +35,7 @@ static inline int fail_nth_open(void)
 	return set ? open("/proc/self/fail-nth", O_RDWR | O_CLOEXEC) : -1;
 }
 
-/* The @nth allocation from here on. */
+/* Let the @nth allocation from now on fail. */
 static inline void fail_nth_arm(int nth_fd, int nth)
 {
 	char text[16];
@@ -45,13 +45,18 @@ static inline void fail_nth_arm(int nth_fd, int nth)
 		abort();
 }
 
-/* Was the fault injected? Disarm, which may itself be hit. */
+/*
+ * Was the fault injected? Disarming may itself fail by the fault, so repeat it.
+ */
 static inline bool fail_nth_disarm(int nth_fd)
 {
 	char text[16] = "";
 	bool injected;
 
-	/* What is left to go; 0 if it fired. */
+	/*
+	 * The file has the number of allocations left; 0: the fault has been
+	 * injected.
+	 */
 	injected = pread(nth_fd, text, sizeof(text) - 1, 0) > 0 &&
 		   !strcmp(text, "0\n");
 	while (pwrite(nth_fd, "0", 1, 0) != 1)

@@ -8,7 +8,7 @@
 
 #include "el2/el2_util.h"
 
-/* For tests, in the hypervisor's eyes; all zeroes where it isn't one that tells. */
+/* The monitor's counts; all zeroes under another hypervisor. */
 static inline struct el2_stats hypervisor_stats(void)
 {
 	struct el2_stats stats = {};
@@ -23,7 +23,9 @@ static inline struct el2_stats hypervisor_stats(void)
 
 static __attribute__((unused)) struct el2_stats hypervisor_before;
 
-/* Of a fixture: how things are before the test, and that they are so again. */
+/*
+ * Note the counts before the test, and check after it that they are the same.
+ */
 #define SETUP_STATS()							\
 	do {								\
 		ASSERT_EQ(0, get_stats(&self->before));			\
@@ -36,7 +38,7 @@ static __attribute__((unused)) struct el2_stats hypervisor_before;
 		EXPECT_EL2_SAME(hypervisor_before, hypervisor_stats());	\
 	} while (0)
 
-/* For the setup of a fixture whose variant names a provider and mem_flags. */
+/* For a fixture whose variant has a provider and mem_flags. */
 #define SKIP_UNLESS_POSSIBLE(variant)					\
 	do {								\
 		ASSERT_LE(0, gmem_dev());				\
@@ -49,8 +51,8 @@ static __attribute__((unused)) struct el2_stats hypervisor_before;
 	} while (0)
 
 /*
- * What most fixtures have: before, vm, mem, unit, size; a VM for guest_access() and a
- * guestmem of @units as the variant has them.
+ * For a fixture with before, vm, mem, unit and size: a VM for guest_access()
+ * and a guestmem of @units.
  */
 #define SETUP_VM_AND_MEM(units, vm_policy)				\
 	do {								\
@@ -65,7 +67,7 @@ static __attribute__((unused)) struct el2_stats hypervisor_before;
 		ASSERT_LE(0, self->mem);				\
 	} while (0)
 
-/* And host: all of the guestmem. */
+/* Map the whole guestmem at host. */
 #define SETUP_HOST()							\
 	do {								\
 		self->host = map_host(self->mem, 0, self->size);	\
@@ -74,7 +76,7 @@ static __attribute__((unused)) struct el2_stats hypervisor_before;
 
 #define TEARDOWN_HOST() munmap(self->host, self->size)
 
-/* A test may have closed them. */
+/* The test may have closed both. */
 #define TEARDOWN_VM_AND_MEM()						\
 	do {								\
 		close_guest(self->vm);					\
@@ -88,8 +90,9 @@ static __attribute__((unused)) struct el2_stats hypervisor_before;
 	    __VA_ARGS__)
 
 /*
- * @add(@fixture, name, ...) for page size x provider, @... added to each. Gunyah
- * wants another machine, so for it there is another program of the same source.
+ * @add(@fixture, name, ...) for each page size and provider; the further
+ * arguments are passed on. Gunyah needs another machine, so a program of its
+ * own is built from the same source.
  */
 #ifdef GMEM_TEST_GUNYAH
 #define VARIANTS_PROVIDER(fixture)					\
@@ -105,7 +108,7 @@ static __attribute__((unused)) struct el2_stats hypervisor_before;
 	EACH_SIZE(add, fixture, mock, .provider = "mock", __VA_ARGS__)
 #endif
 
-/* For EACH_PROVIDER_SIZE(). */
+/* An argument for EACH_PROVIDER_SIZE(). */
 #define VARIANTS_ACCESS(fixture, name, ...)				\
 	VARIANT(fixture, name##_lend, .access = LEND, __VA_ARGS__);	\
 	VARIANT(fixture, name##_share, .access = SHARE, __VA_ARGS__)

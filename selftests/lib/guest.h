@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * A VM with a guest, whatever its provider: under "window" a window stands for the
- * guest, under "mock" a call; under "gunyah" a guest runs.
+ * A VM with a guest, whatever its provider: under "window" a window stands for
+ * the guest, under "mock" a call; under "gunyah" a guest runs.
  */
 #ifndef LIB_GUEST_H
 #define LIB_GUEST_H
@@ -9,10 +9,10 @@
 #include "gmem.h"
 #include "gunyah_slot.h"
 
-/* What tests bind lies below, and what a guest lives in isn't. */
+/* Tests bind below this address; the guest's own memory is above. */
 #define GUEST_END GUNYAH_AGENT
 
-/* A VM for guest_access(), to be closed by close_guest(). */
+/* Create a VM for guest_access(). Close it with close_guest(). */
 static inline int new_guest(const char *provider, __u32 policy)
 {
 	if (!strcmp(provider, "gunyah"))
@@ -30,7 +30,9 @@ static inline void close_guest(int vm)
 		close(vm);
 }
 
-/* The number of the guestmem that the guest lives in, and no test binds; else 0. */
+/*
+ * The number of the guest's own guestmem, which no test binds; 0 without one.
+ */
 static inline __u64 guest_mem_id(int vm)
 {
 	struct gunyah_slot *slot = lock_gunyah_slot(vm);
@@ -44,8 +46,8 @@ static inline __u64 guest_mem_id(int vm)
 }
 
 /*
- * The end of a guest and of its VM, and new ones under the same descriptor, which
- * other threads may use all the while.
+ * End a guest and its VM, and create new ones under the same descriptor number,
+ * which other threads may use meanwhile.
  */
 static inline int renew_guest(int vm, const char *provider, __u32 policy)
 {
@@ -69,12 +71,15 @@ static inline int renew_guest(int vm, const char *provider, __u32 policy)
 	slot->guest = fresh;
 	slot->guest.vm = vm;
 	pthread_mutex_unlock(&slot->lock);
-	/* Its vCPU has held it until now. */
+	/* The vCPU's descriptor has kept the old VM until now. */
 	gunyah_guest_close(&old);
 	return 0;
 }
 
-/* Another descriptor of the VM, by which guest_access() knows it from now on. */
+/*
+ * Duplicate the VM's descriptor; from now on, guest_access() knows the VM by
+ * the copy.
+ */
 static inline int dup_guest(int vm)
 {
 	struct gunyah_slot *slot = lock_gunyah_slot(vm);
@@ -89,8 +94,8 @@ static inline int dup_guest(int vm)
 }
 
 /*
- * Access up to a page's memory as the guest. -EFAULT where the access is refused. A
- * window is mapped anew each time.
+ * Access memory of at most a page as the guest. -EFAULT: the access is refused.
+ * For a window, each access makes a mapping of its own.
  */
 static inline int guest_access(int vm, __u64 gpa, __u32 access, void *buf,
 			       size_t length)
@@ -134,7 +139,10 @@ static inline int guest_read(int vm, __u64 gpa)
 	return ret ? ret : byte;
 }
 
-/* Write to @count addresses, @stride apart, until one is refused: if it can, in one go. */
+/*
+ * Write to @count addresses, @stride apart, until one write is refused; by a
+ * single command if the guest takes commands.
+ */
 static inline int guest_touch(int vm, __u64 gpa, __u64 count, __u64 stride)
 {
 	struct gunyah_slot *slot = vm < 0 ? NULL : lock_gunyah_slot(vm);
@@ -152,7 +160,7 @@ static inline int guest_touch(int vm, __u64 gpa, __u64 count, __u64 stride)
 	return ret;
 }
 
-/* Of all that tests bind. */
+/* Read the bindings that the test has made. */
 static inline int query_guest(int vm, struct gmem_binding_info *entries,
 			      __u32 max)
 {

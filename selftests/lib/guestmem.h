@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The calls on a guestmem. Every call returns the result of the ioctl, or -errno. */
+/*
+ * The calls on a guestmem. Every call returns the result of the ioctl, or
+ * -errno.
+ */
 #ifndef LIB_GUESTMEM_H
 #define LIB_GUESTMEM_H
 

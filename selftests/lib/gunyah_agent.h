@@ -1,31 +1,36 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The program of a guest under Gunyah: it reads, writes or runs code at an address.
- * Its few instructions, at EL1 with the MMU off, ask a port of its machine for a
- * command, and report there.
+ * The program of a guest under Gunyah: it reads, writes or runs code at an
+ * address. Its few instructions, at EL1 with the MMU off, ask a port of its
+ * machine for a command, and report there.
  */
 #ifndef LIB_GUNYAH_AGENT_H
 #define LIB_GUNYAH_AGENT_H
 
 #include "test.h"
 
-/* What the agent lives in: its code, and a page for a device tree. */
+/* The agent's memory: its code, and a page for a device tree. */
 #define GUNYAH_AGENT GIB(256)
 #define GUNYAH_AGENT_SIZE (2 * PAGE)
-/* Between GUNYAH_PORT and its end no memory may be bound. */
+/* The port; no test binds its page. */
 #define GUNYAH_PORT 0x1f000000ULL
 #define GUNYAH_PORT_FAILED (GUNYAH_PORT + 8)
 
 enum gunyah_command {
 	GUNYAH_READ = 0,
 	GUNYAH_WRITE = 1,
-	/* Count up the 32-bit word at the address until the one behind isn't 0. */
+	/*
+	 * Count in the 32-bit word at the address until the next word isn't 0.
+	 */
 	GUNYAH_SPIN = 2,
-	/* Jump there. gunyah_answer comes back, and reports GUNYAH_ANSWER. */
+	/*
+	 * Jump to the address. gunyah_answer returns, and reports
+	 * GUNYAH_ANSWER.
+	 */
 	GUNYAH_EXEC = 3,
-	/* Write to the address and to others behind it, a stride apart. */
+	/* Write to the address and to more behind it, a stride apart. */
 	GUNYAH_TOUCH = 4,
-	/* A call of PSCI, whose number is the address. */
+	/* Make the PSCI call whose number is the address. */
 	GUNYAH_PSCI = 5,
 };
 
@@ -76,7 +81,7 @@ static const __u32 gunyah_code[] = {
 	/* 9c */ 0x17ffffe9,		/* b report */
 };
 
-/* Where its vectors have the exceptions of EL1: an access that failed. */
+/* The vector for exceptions of EL1: an access has failed. */
 #define GUNYAH_VECTOR 0xa00
 static const __u32 gunyah_vector_code[] = {
 	/* a00 */ 0x39002382,	/* strb w2, [x28, #8] */
@@ -89,7 +94,7 @@ static const __u32 gunyah_answer[] = {
 	0xd61f03a0,				/* br x29 */
 };
 
-/* Nobody reads more of the device tree. */
+/* The device tree has only a magic number: the guest doesn't read it. */
 static const __u64 gunyah_dtb_magic = 0xedfe0dd0;
 
 #endif /* LIB_GUNYAH_AGENT_H */

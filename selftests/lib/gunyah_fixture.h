@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What fixtures of tests of Gunyah have in common: before, el2_before, el2. */
+/* The common parts of fixtures for Gunyah with before, el2_before and el2. */
 #ifndef LIB_GUNYAH_FIXTURE_H
 #define LIB_GUNYAH_FIXTURE_H
 
@@ -17,7 +17,7 @@ static inline bool has_extents(const struct el2 *el2)
 	return el2->platform == EL2_PLATFORM_EXTENTS;
 }
 
-/* The monitor, lending allowed, and how things are before the test. */
+/* Open the monitor, allow lending, and note the counts before the test. */
 #define SETUP_GUNYAH()							\
 	do {								\
 		ASSERT_LE(0, gmem_dev());				\
@@ -29,7 +29,10 @@ static inline bool has_extents(const struct el2 *el2)
 		self->el2_before = el2_stats(&self->el2);		\
 	} while (0)
 
-/* Once the test's own is closed: they are so again, unless something may be lost. */
+/*
+ * Once the test has closed its objects: check that the counts are the same,
+ * unless the test may have lost pages.
+ */
 #define TEARDOWN_GUNYAH(lossy)						\
 	do {								\
 		struct gmem_stats _stats;				\

@@ -12,7 +12,7 @@
 
 #include <linux/gmem_gunyah.h>
 
-/* May memory be lent that the kernel has in its linear map? */
+/* Allow or forbid lending memory that is in the kernel's linear map. */
 static inline int gunyah_allow_mapped(bool may)
 {
 	return write_file("/sys/module/gmem/parameters/gunyah_lend_mapped",
@@ -21,9 +21,9 @@ static inline int gunyah_allow_mapped(bool may)
 
 /**
  * struct gunyah_guest - a VM with one vCPU
- * @extents: once it has started: memory comes when the guest touches it
- * @stuck: the vCPU stands at an access that could not be, and makes it again
- * @error: what the access met that the guest is told to have failed
+ * @extents: the guest gets memory at its first access; valid after the start
+ * @stuck: the vCPU stands at a refused access, and repeats it when it runs
+ * @error: the error of the access that the guest has reported as failed
  */
 struct gunyah_guest {
 	int vm;
@@ -58,7 +58,7 @@ static inline int gunyah_add_vcpu(int vm, __u32 id)
 	return err_of(ioctl(vm, GMEM_GUNYAH_ADD_FUNCTION, &desc));
 }
 
-/* The agent's memory, written and bound. */
+/* Write and bind the agent's memory. */
 static inline int gunyah_place_agent(struct gunyah_guest *guest)
 {
 	__u8 *host;
@@ -78,7 +78,10 @@ static inline int gunyah_place_agent(struct gunyah_guest *guest)
 		       GUNYAH_AGENT_SIZE, LEND | RWX);
 }
 
-/* A VM that can be started; gunyah_guest_close() in any case. */
+/*
+ * Create a VM that can be started. Call gunyah_guest_close() even after an
+ * error.
+ */
 static inline int gunyah_guest_open(struct gunyah_guest *guest, __u32 policy)
 {
 	struct gmem_gunyah_dtb_config dtb = {
@@ -137,8 +140,8 @@ static inline void gunyah_guest_close(struct gunyah_guest *guest)
 }
 
 /*
- * What the MMIO exit is about. 1: the guest goes on; 0: it has reported, or has met
- * an access that failed, whose error is in guest->error.
+ * Handle an MMIO exit. 1: the guest goes on. 0: it has reported, or an access
+ * has failed with guest->error.
  */
 static inline int gunyah_mmio(struct gunyah_guest *guest, const __u64 **words,
 			      int *nr_words, __u8 *report)
@@ -148,7 +151,7 @@ static inline int gunyah_mmio(struct gunyah_guest *guest, const __u64 **words,
 	if (run->mmio.phys_addr == GUNYAH_PORT_FAILED)
 		return 0;
 	if (run->mmio.phys_addr != GUNYAH_PORT) {
-		/* No memory there. */
+		/* There is no memory. */
 		guest->error = -EFAULT;
 		run->mmio.resume_action = GMEM_GUNYAH_VCPU_RESUME_FAULT;
 		return 1;
@@ -166,9 +169,10 @@ static inline int gunyah_mmio(struct gunyah_guest *guest, const __u64 **words,
 }
 
 /*
- * Run until the guest reports; what it asks for comes from @words. -EFAULT: it
- * touched what isn't there. -ESHUTDOWN: the VM is no more, see run->status. Else what
- * kept a page from being provided: the vCPU then stands where it was.
+ * Run until the guest reports; it reads its commands from @words. -EFAULT: it
+ * accessed an address without memory. -ESHUTDOWN: the VM has ended, see
+ * run->status. Another error has kept a page from being provided, and the vCPU
+ * stands at the access.
  */
 static inline int gunyah_run(struct gunyah_guest *guest, const __u64 *words,
 			     int nr_words, __u8 *report)
@@ -196,7 +200,7 @@ static inline int gunyah_run(struct gunyah_guest *guest, const __u64 *words,
 	return ret ?: guest->error;
 }
 
-/* Go on where the vCPU stands. */
+/* Let the vCPU repeat the access at which it stands. */
 static inline int gunyah_resume(struct gunyah_guest *guest, __u8 *report)
 {
 	guest->stuck = false;

@@ -16,8 +16,8 @@
 #define NO_GUEST INT_MIN
 
 /*
- * A guest, and the descriptor that its VM goes by. Threads may share them: who holds
- * the lock may run the guest, or put another one in its place.
+ * A guest, and the descriptor of its VM. Threads may share a slot: the owner of
+ * the lock may run the guest, or replace it.
  */
 static struct gunyah_slot {
 	pthread_mutex_t lock;
@@ -30,7 +30,9 @@ static struct gunyah_slot {
 	},
 };
 
-/* That of @vm, or with NO_GUEST an empty one, locked. NULL: there is none. */
+/*
+ * The slot of @vm, or an empty one for NO_GUEST, locked. NULL: there is none.
+ */
 static inline struct gunyah_slot *lock_gunyah_slot(int vm)
 {
 	int i;
@@ -46,7 +48,7 @@ static inline struct gunyah_slot *lock_gunyah_slot(int vm)
 	return NULL;
 }
 
-/* A guest that has run: what it lives in is bound and lent. */
+/* Create a guest and let it run, so that its own memory is bound and lent. */
 static inline int run_gunyah_guest(struct gunyah_guest *guest, __u32 policy)
 {
 	int err = gunyah_guest_open(guest, policy);
@@ -70,9 +72,9 @@ static inline bool is_gunyah_guest(int vm)
 }
 
 /*
- * Does the guest of @vm have its memory in parcels? Such a guest keeps each page from
- * the moment it gets it until its end: while it runs, the host can't take a page back,
- * unbind it or punch it.
+ * Does the guest of @vm have its memory in parcels? Such a guest keeps each
+ * page from the moment it gets it until its end: while it runs, the host can't
+ * take a page back, unbind it or punch it.
  */
 static inline bool has_parcels(int vm)
 {
@@ -84,7 +86,7 @@ static inline bool has_parcels(int vm)
 	return parcels;
 }
 
-/* Counts made from now on are of what the test does. */
+/* The guest has run, so it doesn't change the counts of objects later. */
 static inline int new_gunyah_guest(__u32 policy)
 {
 	struct gunyah_slot *slot = lock_gunyah_slot(NO_GUEST);
@@ -99,7 +101,7 @@ static inline int new_gunyah_guest(__u32 policy)
 	return ret;
 }
 
-/* The guest goes, and with it the VM, unless that has other descriptors. */
+/* End the guest, and its VM unless that has other descriptors. */
 static inline void close_gunyah_guest(struct gunyah_slot *slot)
 {
 	slot->vm = NO_GUEST;
@@ -108,8 +110,9 @@ static inline void close_gunyah_guest(struct gunyah_slot *slot)
 }
 
 /*
- * A refused access is made to fail, so that the guest goes on. It can't where Gunyah
- * has no way to say so: a page that is there for other accesses. From then on -EBUSY.
+ * Let a refused access fail, so that the guest goes on. Gunyah can't do that
+ * for a page that is there for other accesses: such a guest is stuck, and later
+ * accesses return -EBUSY.
  */
 static inline int gunyah_refused(struct gunyah_guest *guest)
 {
@@ -123,8 +126,9 @@ static inline int gunyah_refused(struct gunyah_guest *guest)
 }
 
 /*
- * With parcels, what was bound after the start comes when the VMM says so, and a
- * touch of what isn't there would end the guest: it isn't let.
+ * With parcels, only the VMM can provide a page that was bound after the start,
+ * and an access to a missing page ends the guest: populate the page, or don't
+ * let the guest access it.
  */
 static inline int gunyah_prepare(struct gunyah_guest *guest, __u64 gpa)
 {

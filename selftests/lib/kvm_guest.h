@@ -139,7 +139,7 @@ static inline int kvm_thread_join(struct kvm_thread *t)
 #define KVM_VARIANTS(fixture) KVM_PLAIN_VARIANTS(fixture)
 #endif
 
-/* A vCPU that never comes back must not hang the run. */
+/* A fixture with a KVM guest. */
 #define KVM_FIXTURE(fixture)						\
 	FIXTURE(fixture)						\
 	{								\

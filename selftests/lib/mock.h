@@ -39,7 +39,10 @@ static inline int mock_fail(int vm, __u32 point, __u32 nth, __u32 times)
 	return mock_call(vm, &test);
 }
 
-/* How many pages the second stage holds; what it lets the guest do in *provided. */
+/*
+ * The number of pages in the second stage; *provided: the guest's access at
+ * @gpa.
+ */
 static inline int mock_lookup(int vm, __u64 gpa, __u32 *provided)
 {
 	struct gmem_test test = {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * A client of the generic netlink family, over libnl. Every call returns 0 or more,
- * or -errno.
+ * A client of the generic netlink family, over libnl. Every call returns 0 or
+ * more, or -errno.
  */
 #ifndef LIB_NETLINK_CLIENT_H
 #define LIB_NETLINK_CLIENT_H
@@ -17,13 +17,13 @@
 
 #include <linux/gmem_netlink.h>
 
-/* No set of attributes has more. */
+/* The largest number of attributes in a message. */
 #define MAX_ATTR 16
 
 struct client {
 	struct nl_sock *sk;
 	int family;
-	/* The answer to the request that is under way. */
+	/* The result of the current request. */
 	int err;
 	bool done;
 	bool interrupted;
@@ -51,7 +51,7 @@ static inline int client_finish(struct nl_msg *msg, void *arg)
 
 	if (hdr->nlmsg_flags & NLM_F_DUMP_INTR)
 		c->interrupted = true;
-	/* A dump that fails says so at its end. */
+	/* The last message of a dump has its error. */
 	if (hdr->nlmsg_len >= (__u32)nlmsg_size(sizeof(int)))
 		c->err = *(int *)nlmsg_data(hdr);
 	c->done = true;
@@ -111,7 +111,7 @@ static inline void client_close(struct client *c)
 	c->sk = NULL;
 }
 
-/* A request without attributes yet. */
+/* Create a request without attributes. */
 static inline struct nl_msg *request_new(const struct client *c, int cmd, int flags)
 {
 	struct nl_msg *msg = nlmsg_alloc();
@@ -123,7 +123,7 @@ static inline struct nl_msg *request_new(const struct client *c, int cmd, int fl
 	return msg;
 }
 
-/* Send, and call @fn for each message of the answer. Frees @msg. */
+/* Send @msg and free it; call @fn for each message of the answer. */
 static inline int request_send(struct client *c, struct nl_msg *msg,
 			void (*fn)(struct nlattr **attrs, void *arg), void *arg)
 {

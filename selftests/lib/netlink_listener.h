@@ -30,7 +30,7 @@ struct event {
 struct listener {
 	struct client client;
 	int nr;
-	/* The socket was full at some time. */
+	/* The socket has been full. */
 	bool enobufs;
 	/* The number of the last message. */
 	__u64 last_seq;
@@ -94,7 +94,7 @@ static inline void listener_close(struct listener *l)
 	free(l);
 }
 
-/* Read what comes until nothing has come for @ms milliseconds. */
+/* Read until no message arrives for @ms milliseconds. */
 static inline void listener_read(struct listener *l, int ms)
 {
 	struct pollfd pfd = {
@@ -114,8 +114,8 @@ static inline bool listener_saw_end(const struct listener *l, __u64 mem)
 }
 
 /*
- * Read all events of what has happened so far, however slow the machine is: up to
- * those of a guestmem that comes and goes now, which aren't kept.
+ * Read all events so far, however slow the machine is: create and close a
+ * guestmem, and read up to its events, which aren't kept.
  */
 static inline void listener_sync(struct listener *l)
 {

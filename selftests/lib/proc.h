@@ -5,7 +5,7 @@
 
 #include "test.h"
 
-/* For a file of the kernel's: all of @text in one go. 0 or -errno. */
+/* Write all of @text to a file of the kernel's at once. 0 or -errno. */
 static inline int write_file(const char *path, const char *text)
 {
 	int fd = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
@@ -27,7 +27,7 @@ static inline int reopen(int fd, int flags)
 	return err_of(open(path, flags | O_CLOEXEC));
 }
 
-/* The number behind @key in what /proc says of a descriptor; 0 without one. */
+/* The number behind @key in a descriptor's fdinfo; 0 without one. */
 static inline __u64 fd_number(int fd, const char *key)
 {
 	char line[128], path[64];

@@ -55,7 +55,7 @@ static inline int err_of(long ret)
 	return ret < 0 ? -errno : (int)ret;
 }
 
-/* How much smaller than usual counts should be, from the environment. */
+/* @n, divided by GMEM_SCALE of the environment. */
 static inline unsigned long scaled(unsigned long n)
 {
 	const char *scale = getenv("GMEM_SCALE");

@@ -15,7 +15,7 @@ static inline void touch_handler(int sig, siginfo_t *info, void *context)
 {
 	(void)context;
 	if (!touch_armed) {
-		/* Not ours: die of it when the instruction runs again. */
+		/* No test expects it: die when the instruction runs again. */
 		signal(sig, SIG_DFL);
 		return;
 	}
@@ -41,7 +41,7 @@ copy_bytes(volatile __u8 *to, const volatile __u8 *from, size_t length)
 		*to++ = *from++;
 }
 
-/* Copy; 0 or the signal that it ended with, whose si_code is touch_code. */
+/* Copy. 0 or the signal of a failed access, whose si_code is touch_code. */
 static __attribute__((noinline, unused)) int
 touch_copy(volatile void *to, const volatile void *from, size_t length)
 {
@@ -77,7 +77,10 @@ static inline int peek(const volatile void *p)
 	return sig ? -sig : byte;
 }
 
-/* Is there a page table entry for the page? -1 if nobody says. */
+/*
+ * Has the process a page table entry for the page? -1 if the kernel doesn't
+ * tell.
+ */
 static inline int page_present(const volatile void *p)
 {
 	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);

@@ -20,7 +20,7 @@ static inline int map_mem(int vm, __u64 gpa, int mem, __u64 offset, __u64 size,
 	return err_of(ioctl(vm, GMEM_VM_MAP_MEM, &map));
 }
 
-/* With the UNMAP flag: all must match. */
+/* Unbind by GMEM_MAP_UNMAP, which needs an exact match. */
 static inline int unmap_mem(int vm, __u64 gpa, int mem, __u64 offset,
 			    __u64 size, __u32 flags)
 {
@@ -71,7 +71,7 @@ static inline int set_policy(int vm, __u32 policy)
 	return err_of(ioctl(vm, GMEM_VM_SET_POLICY, &set));
 }
 
-/* Up to @max bindings of a range; how many there were room for, or -errno. */
+/* Read up to @max bindings of a range. Returns their number, or -errno. */
 static inline int query_vm_range(int vm, __u64 gpa, __u64 length,
 				 struct gmem_binding_info *entries, __u32 max)
 {
@@ -88,7 +88,7 @@ static inline int query_vm_range(int vm, __u64 gpa, __u64 length,
 	return ret < 0 ? ret : (int)query.nr_entries;
 }
 
-/* Of all that a 48-bit guest could see. */
+/* Read the bindings below 2^48. */
 static inline int query_vm(int vm, struct gmem_binding_info *entries, __u32 max)
 {
 	return query_vm_range(vm, 0, 1ULL << 48, entries, max);
