@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The tests' guest, to be copied to the begin of a page. The page has a mailbox at
- * 0x800: operation, address, value, 8 bytes each. The agent sets the operation to 0
- * when it is done, and waits for an interrupt that never comes, which brings the host
- * back. The operations are in vm_util.h; an unknown one spins for ever.
+ * The tests' guest. Tests copy it to the start of a page, which has a mailbox
+ * at 0x800: operation, address and value of 8 bytes each. When it has finished
+ * an operation, the agent sets the operation to 0 and waits for an interrupt
+ * that never comes, which returns to the host. vm_util.h lists the operations;
+ * an unknown one spins for ever.
  */
 	.section .rodata, "a"
 	.balign	8

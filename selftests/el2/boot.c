@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Set-up: the CPUs' EL2 registers, the monitor's memory, the host's stage 2. */
+/*
+ * Set-up of the CPUs' EL2 registers, the monitor's memory and the host's stage
+ * 2.
+ */
 #include "cpu.h"
 #include "fdt.h"
 #include "memdb.h"
@@ -47,7 +50,9 @@ bool platform_extents(void)
 	return extents;
 }
 
-/* Identity, in blocks of 1 GiB: with the MMU on, exclusive accesses are defined. */
+/*
+ * Map all memory to itself in blocks of 1 GiB: exclusive accesses need the MMU.
+ */
 static void enable_mmu(void)
 {
 	const u64 block = 1 | 1 << 6 | 3 << 8 | 1 << 10;
@@ -55,7 +60,7 @@ static void enable_mmu(void)
 	el2_map[0] = block | 1UL << 54;
 	for (u64 i = 1; i < 4; i++)
 		el2_map[i] = block | i << 30 | 1 << 2;
-	/* Attribute 0 is device memory, 1 is normal, write-back. */
+	/* Attribute 0 is device memory, 1 is normal, write-back memory. */
 	sysreg_write(mair_el2, 0xff00);
 	/* 39 bits, 4 KiB, write-back, inner shareable, 40 physical bits */
 	sysreg_write(tcr_el2, 1UL << 31 | 1 << 23 | 2 << 16 | 3 << 12 | 1 << 10 | 1 << 8 |
@@ -72,7 +77,10 @@ static void init_cpu(struct cpu *cpu, struct regs *regs)
 {
 	sysreg_write(tpidr_el2, (u64)cpu);
 	sysreg_write(vbar_el2, (u64)vectors);
-	/* As struct stage2 has it: 39 bits from level 1, write-back, 40 physical bits */
+	/*
+	 * The format of struct stage2: 39 bits from level 1, write-back, 40
+	 * physical bits
+	 */
 	sysreg_write(vtcr_el2, 1UL << 31 | 2 << 16 | 3 << 12 | 1 << 10 | 1 << 8 | 1 << 6 |
 		     (64 - IPA_BITS));
 	stage2_load(&host_stage2);
@@ -84,7 +92,10 @@ static void init_cpu(struct cpu *cpu, struct regs *regs)
 	sysreg_write(hstr_el2, 0);
 	sysreg_write(vpidr_el2, sysreg_read(midr_el1));
 	sysreg_write(vmpidr_el2, sysreg_read(mpidr_el1));
-	/* ICC_SRE_EL2 and ICH_HCR_EL2: the host drives the interrupt controller. */
+	/*
+	 * ICC_SRE_EL2 and ICH_HCR_EL2: the host drives the interrupt
+	 * controller.
+	 */
 	sysreg_write(S3_4_C12_C9_5, 0xf);
 	sysreg_write(S3_4_C12_C11_0, 0);
 	sysreg_write(sctlr_el1, SCTLR_EL1_RESET);

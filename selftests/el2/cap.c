@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Capabilities of the host: what names an object in a hypercall. */
+/* Capabilities of the host, which name objects in hypercalls. */
 #include "cap.h"
 
-/* The two of the message queues, and all that each VM has. */
+/* Two for the message queues, and up to six for each VM. */
 static struct cap caps[2 + 64 * 6];
 
-/* More than 32 bits of an id matter, as they do with the real ones. */
+/* Ids need more than 32 bits, as Gunyah's do. */
 static u64 cap_id(const struct cap *cap)
 {
 	return (u64)cap->generation << 32 | (cap - caps);

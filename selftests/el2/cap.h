@@ -24,19 +24,21 @@ enum {
 	VCPU_RUN = 1,
 };
 
-/* A capability of the host. A revoked one's id never comes back. */
+/* A capability of the host. A revoked capability's id is never reused. */
 struct cap {
 	u8 type;
 	u8 rights;
-	/* An extent's label in the resources of its VM: what it is to be used for. */
+	/*
+	 * An extent's label in the resources of its VM: the use of the extent.
+	 */
 	u8 label;
 	u32 generation;
 	void *object;
 };
 
-/* Returns an error; @cap is set if it is OK. */
+/* Returns an error or OK, which sets @cap. */
 s64 cap_find(u64 id, enum cap_type type, u8 rights, struct cap **cap);
-/* Returns false if there are too many. */
+/* Returns false if there are too many capabilities. */
 bool cap_create(enum cap_type type, u8 rights, u8 label, void *object, u64 *id);
 void cap_revoke(u64 id);
 

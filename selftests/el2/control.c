@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* What tests may ask. */
+/* The calls for tests. */
 #include "control.h"
 #include "hypercall.h"
 #include "msgqueue.h"

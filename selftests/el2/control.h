@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What tests may ask of the EL2 monitor: SMCCC fast calls by HVC #0 that no real
- * hypervisor has. Included by the monitor, by the test driver and by the tests.
+ * The EL2 monitor's calls for tests: SMCCC fast calls by HVC #0 that no real
+ * hypervisor has. The monitor, the test driver and the tests include this.
+ *
+ * Results come in x0 (0, or an error of the hypercalls) and x1 to x8.
  */
 #ifndef _GMEM_EL2_CONTROL_H
 #define _GMEM_EL2_CONTROL_H
@@ -11,23 +13,29 @@
 #define EL2_CONTROL_BASE	0xc600f000ULL
 #define EL2_CONTROL(n)		(EL2_CONTROL_BASE + (n))
 
-/* Results come in x0 (0, or an error of the hypercalls' numbers) and x1 to x8. */
+/*
+ * Results come in x0 (0, or an error of the hypercalls' numbers) and x1 to x8.
+ */
 
-/* -> x1 EL2_CONTROL_ABI, x2 enum el2_platform, x3 start and x4 end of the host's RAM */
+/*
+ * -> x1 EL2_CONTROL_ABI, x2 enum el2_platform, x3 start and x4 end of the
+ * host's RAM
+ */
 #define EL2_VERSION		EL2_CONTROL(0)
 #define EL2_CONTROL_ABI		1
 
 enum el2_platform {
-	/* Extents with demand paging, as the Linux v17 series wants them. */
+	/* Extents with demand paging, as in the Linux v17 series. */
 	EL2_PLATFORM_EXTENTS,
-	/* Parcels only, as the public Gunyah snapshot has it. */
+	/* Parcels only, as in the public Gunyah snapshot. */
 	EL2_PLATFORM_PARCELS,
 };
 
 /*
- * x1 kind, x2 what to match (EL2_ANY: anything), x3 how many matches until it acts
- * (1: the next one), x4 value, x5 how many times it acts in a row (0: once).
- * Up to EL2_MAX_RULES at a time; one that has acted as often as it was told is gone.
+ * x1 kind, x2 the value to match (EL2_ANY: any), x3 the first match on which
+ * the rule acts (1: the next one), x4 value, x5 how many times it acts in a row
+ * (0: once). Up to EL2_MAX_RULES at a time; a rule ends after it has acted that
+ * often.
  */
 #define EL2_RULE		EL2_CONTROL(1)
 #define EL2_ANY			(~0ULL)
@@ -36,32 +44,43 @@ enum el2_platform {
 enum el2_rule_kind {
 	/* Forget all rules. Takes no other argument. */
 	EL2_RULE_CLEAR,
-	/* Hypercall number x2 (n of 0xc6008000 + n) does nothing and returns x4. */
+	/* Hypercall x2 (n of 0xc6008000 + n) does nothing and returns x4. */
 	EL2_RULE_HYPERCALL_ERROR,
 	/* RPC x2 (message id) does nothing and replies the error x4. */
 	EL2_RULE_RPC_ERROR,
-	/* The reply to RPC x2 comes x4 ms late, and all that follows with it. */
+	/* The reply to RPC x2, and all later ones, arrive x4 ms late. */
 	EL2_RULE_RPC_DELAY,
-	/* RPC x2 is done, its reply is lost. */
+	/* The monitor handles RPC x2, but its reply is lost. */
 	EL2_RULE_RPC_LOSE_REPLY,
 	/* Notification x2 (message id) is lost. */
 	EL2_RULE_LOSE_NOTIFICATION,
-	/* A VM_STATUS of the host's own VMID comes between the fragments of the reply. */
+	/*
+	 * A VM_STATUS of the host's own VMID arrives between the fragments of
+	 * the reply.
+	 */
 	EL2_RULE_RPC_INTERLEAVE,
-	/* Before RPC x2 is looked at, nobody reads the host's queue for x4 ms. */
+	/*
+	 * RPC x2 is handled x4 ms late; until then, the monitor doesn't read
+	 * the host's queue.
+	 */
 	EL2_RULE_RPC_STALL,
-	/* RPC x2 is done; if it succeeds, all its reply has is x4 in 4 bytes, or with EL2_ANY
-	 * nothing
+	/*
+	 * The monitor handles RPC x2; if that succeeds, the reply has only x4
+	 * in 4 bytes, or nothing for EL2_ANY.
 	 */
 	EL2_RULE_RPC_ANSWER,
-	/* A vCPU of VM x2 (VMID) that is to be run doesn't, and reports state x4. */
+	/*
+	 * A vCPU of VM x2 (VMID) doesn't run when told to, and reports state
+	 * x4.
+	 */
 	EL2_RULE_VCPU_STATE,
 };
 
 /*
  * x1 first physical address, x2 address of a struct el2_page array (a kernel
- * address, as in any hypercall), x3 its length. Lists the pages that are not plainly
- * the host's. -> x1 how many, x2 where to go on, 0: that was all.
+ * address, as in any hypercall), x3 its length. Lists the pages that are not
+ * plainly the host's. -> x1 their number, x2 the address to go on with, 0: no
+ * more pages
  */
 #define EL2_DUMP		EL2_CONTROL(2)
 
@@ -75,18 +94,22 @@ enum el2_extent {
 };
 
 /*
- * Accesses are read from the stage-2 tables, not from the database: X 1, W 2, R 4.
- * A mapping of an extent that doesn't own the page has an address, but no access.
+ * Accesses are read from the stage-2 tables, not from the database: X 1, W 2, R
+ * 4. A mapping of an extent that doesn't own the page has an address, but no
+ * access.
  */
 struct el2_page {
 	__u64 pa;
-	/* Where in the guest; EL2_NO_ADDR if nowhere. */
+	/* The guest address, or EL2_NO_ADDR. */
 	__u64 gpa;
 	/* The parcel's handle, or EL2_NO_PARCEL. */
 	__u32 parcel;
-	/* The VM whose extent owns the page: the host's while it is in a parcel. */
+	/*
+	 * The VM whose extent owns the page: the host while the page is in a
+	 * parcel.
+	 */
 	__u16 owner_vmid;
-	/* The VM that @gpa is about; of a parcel's VMs, the first. */
+	/* The VM of @gpa; the first of a parcel's VMs. */
 	__u16 guest_vmid;
 	/* enum el2_extent */
 	__u8 extent;
@@ -96,27 +119,31 @@ struct el2_page {
 };
 
 /*
- * -> x1 pages not plainly the host's, x2 parcels, x3 VMIDs, x4 free table pages,
- * x5 how often a rule acted, x6 hypercalls so far, x7 RPCs so far, x8 donations of a
- * guest's pages while one of its unmaps was not synchronised yet: each is a mistake,
- * the guest may still reach the page
+ * -> x1 pages not plainly the host's, x2 parcels, x3 VMIDs, x4 free table
+ * pages, x5 actions of rules, x6 hypercalls so far, x7 RPCs so far, x8
+ * donations of a guest's pages while one of its unmaps was not synchronised
+ * yet: each is a mistake, since the guest may still access the page
  */
 #define EL2_STATS		EL2_CONTROL(3)
 
-/* x1 physical address of 8 bytes of the host's RAM, whoever owns them -> x1 value */
+/*
+ * x1 physical address of 8 bytes of the host's RAM, whoever owns them -> x1
+ * value
+ */
 #define EL2_PEEK		EL2_CONTROL(4)
 /* x1 physical address, x2 value */
 #define EL2_POKE		EL2_CONTROL(5)
 
-/* x1 address, x2 size (1 to 240) of a message as it is to arrive at the host, x3 1: with
- * an interrupt at once, 0: when the queue's threshold or delay says so
+/*
+ * x1 address, x2 size (1 to 240) of a message to deliver to the host, x3 1:
+ * with an interrupt at once, 0: by the queue's threshold or delay
  */
 #define EL2_INJECT		EL2_CONTROL(6)
 
 /*
- * Guest addresses whose accesses are MMIO on a platform of parcels. With extents,
- * every data access outside of the VM's demand-paged ranges is, if its instruction
- * can be emulated.
+ * Accesses to these guest addresses are MMIO on a platform of parcels. With
+ * extents, every data access outside the VM's demand-paged ranges is MMIO, if
+ * its instruction can be emulated.
  */
 #define EL2_MMIO_BASE		0x10000000ULL
 #define EL2_MMIO_SIZE		0x10000000ULL

@@ -20,7 +20,9 @@
 
 /* No trace; nothing else trapped. */
 #define CPTR_HOST		0x33ff
-/* The host's vector registers are in place while a guest runs: it has none. */
+/*
+ * The vector registers have the host's values while a guest runs, so trap them.
+ */
 #define CPTR_GUEST		(CPTR_HOST | 1 << 10 | 1 << 20)
 /* Debug registers and counters are the host's, too. */
 #define MDCR_GUEST		(1 << 5 | 1 << 6 | 1 << 9 | 1 << 10 | 1 << 11)
@@ -33,9 +35,9 @@ struct vm;
 
 /* One physical CPU; TPIDR_EL2 points to it. */
 struct cpu {
-	/* Where PSCI's CPU_ON wants the host, and with which argument. */
+	/* The host's entry point and argument of PSCI's CPU_ON. */
 	u64 entry, context;
-	/* The guest that runs now, or NULL: the host. */
+	/* The guest that runs now; NULL if the host runs. */
 	struct vm *guest;
 };
 

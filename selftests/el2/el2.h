@@ -1,20 +1,42 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * An EL2 monitor for QEMU's virt machine. It runs Linux at EL1 as the host, takes
- * pages away from it by stage 2, and speaks as much of Gunyah's ABI as the tests of
- * the gunyah provider need. A test program, not a hypervisor: one big lock, one
- * vCPU per VM, the interrupt controller and the timers stay the host's.
+ * An EL2 monitor for QEMU's virt machine. It runs Linux at EL1 as the host,
+ * takes pages away from it by stage 2, and speaks as much of Gunyah's ABI as
+ * the tests of the gunyah provider need. It is a test program, not a
+ * hypervisor: it has one big lock and one vCPU per VM, and leaves interrupt
+ * controller and timers to the host.
  *
- * Where it is narrower than Gunyah, so that a driver that strays is caught: a page has
- * one mapping, in the VM of its extent; flags, types and extents must go together as
- * Linux uses them; user's and kernel's access are one; a VM's capabilities end with
- * its reset, its number not before its memory; parcels can't be reclaimed from a VM that
- * has run until it is reset. Doorbells, guests' own calls, accepting and donating by
- * RPC, and vmmio ranges are not there.
+ * It is stricter than Gunyah, to catch a driver that makes mistakes: a page has
+ * one mapping, in the VM of its extent; flags, types and extents must be
+ * combined as Linux does; access by user and kernel are the same; a VM's
+ * capabilities end with its reset, its VMID not before its memory; parcels of a
+ * VM that has run can't be reclaimed before its reset. It has no doorbells, no
+ * hypercalls of guests except PSCI, no accepting and donating by RPC, and no
+ * vmmio ranges.
  *
- * Who calls whom: entry.S -> trap.c -> hypercall.c (memory.c, msgqueue.c, control.c) and
- * vcpu.c; the message queue feeds rm.c (rm_vm.c, rm_memory.c), which uses vm.c and
- * parcel.c. memdb.c is the ownership database; stage-2 tables are derived from it.
+ * The layers, from the host down; each uses those below:
+ *
+ *   entry.S, trap.c             exceptions; psci.c has the host's PSCI calls
+ *   vcpu.c                      vcpu_run: a guest in place of the host
+ *   hypercall.c                 the table of hypercalls, which are in memory.c
+ *                               (extents), msgqueue.c and, for tests, control.c
+ *   rm.c, rm_vm.c, rm_memory.c  the Resource Manager: it reads messages of the
+ *                               host from msgqueue.c at the end of each exit
+ *   vm.c, parcel.c              VMs and parcels
+ *   cap.c, host.c               the host's capabilities, buffers and interrupts
+ *   memdb.c                     the owner and the mapping of each page; stage-2
+ *                               tables are derived from it
+ *   stage2.c                    stage-2 tables
+ *   rule.c                      failures that tests ask for, at several layers
+ *   lib.c                       strings
+ *
+ * Few calls go upwards: vm.c notifies the host of a VM's state by rm.c, memdb.c
+ * asks vm.c and parcel.c for an id's extent and a parcel's access, and vcpu.c
+ * asks trap.c whether a fault is spurious, or for an abort in the guest.
+ *
+ * boot.c and fdt.c set all up. The tests (*_test.c) run in the host: el2_util.h
+ * has the calls for them, through the module in driver/; rpc_util.h is a client
+ * of the Resource Manager, and vm_util.h a VM with the guest of agent.S.
  */
 #ifndef _EL2_H
 #define _EL2_H
@@ -36,14 +58,16 @@ typedef __s64 s64;
 
 #define MAX_CPUS		8
 
-/* What of RAM is the monitor's, where Linux begins, and where the image is linked. */
+/*
+ * RAM begins with the monitor, which is linked there; the host's RAM follows.
+ */
 #define MONITOR_BASE		0x40000000UL
 #define HOST_RAM_BASE		0x42000000UL
 
 /* QEMU's virt machine. */
 #define UART_BASE		0x09000000UL
 #define GICD_BASE		0x08000000UL
-/* SPIs that no device of the machine uses. */
+/* Interrupts that no device of the machine uses. */
 #define TX_SPI			200
 #define RX_SPI			201
 
@@ -58,7 +82,7 @@ typedef __s64 s64;
 } while (0)
 #define isb()	asm volatile("isb" : : : "memory")
 
-/* Gunyah's errors of hypercalls. */
+/* Gunyah's errors for hypercalls. */
 enum {
 	OK = 0,
 	UNIMPLEMENTED = -1,
@@ -90,14 +114,16 @@ enum { ACCESS_X = 1, ACCESS_W = 2, ACCESS_R = 4, ACCESS_RWX = 7 };
 #define VMID_FIRST		0x80
 #define MAX_VMS			64
 
-/* What entry.S saves of the interrupted context, in its order. */
+/* The interrupted context, as entry.S saves it. */
 struct regs {
 	u64 x[31];
 	u64 pc;
 	u64 pstate;
 };
 
-/* Everything but the assembly and the MMU's set-up runs under this. */
+/*
+ * All code runs under this lock, except the assembly and the set-up of the MMU.
+ */
 void lock(void);
 void unlock(void);
 
@@ -114,14 +140,20 @@ bool platform_extents(void);
 
 /* trap.c */
 void set_host_traps(void);
-/* Make the interrupted context take an external abort, as if the bus had refused. */
+/*
+ * Let the interrupted context take an external abort, as if the bus had refused
+ * the access.
+ */
 void inject_abort(struct regs *regs, u64 esr, u64 far);
 
 /* psci.c */
 void handle_psci(struct regs *regs);
 bool is_psci(u64 function);
 
-/* host.c: buffers of the host, by its own virtual addresses; ADDR_INVALID or OK */
+/*
+ * host.c: access buffers of the host by its virtual addresses. ADDR_INVALID or
+ * OK
+ */
 int copy_from_host(void *to, u64 va, u64 size);
 int copy_to_host(u64 va, const void *from, u64 size);
 void raise_spi(u32 spi);
@@ -136,7 +168,7 @@ size_t strlen(const char *s);
 int strcmp(const char *a, const char *b);
 /* Is @word one of the words of @s? */
 bool has_word(const char *s, const char *word);
-/* Print a line of text and numbers, end the machine. */
+/* Print a line of text and numbers, and stop the machine. */
 void __attribute__((noreturn)) fatal(const char *text, u64 a, u64 b, u64 c);
 
 #endif /* _EL2_H */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* For tests under the EL2 monitor: its calls, and its database. */
+/* The EL2 monitor's calls and its database, for tests. */
 #ifndef _EL2_UTIL_H
 #define _EL2_UTIL_H
 
@@ -24,12 +24,14 @@ struct el2 {
 	int fd;
 	enum el2_platform platform;
 	uint64_t ram_start, ram_end;
-	/* A page of the kernel's for arguments, and the same mapped here */
+	/* The kernel's address of a page for arguments, and its mapping here */
 	uint64_t buffer_va;
 	void *buffer;
 };
 
-/* x[0] to x[8] in and out. Returns x0. */
+/*
+ * Make a hypercall with registers x0 to x8, which get the results. Returns x0.
+ */
 static inline int64_t el2_call(const struct el2 *el2, uint64_t *x)
 {
 	struct gmem_el2_call c;
@@ -41,10 +43,10 @@ static inline int64_t el2_call(const struct el2 *el2, uint64_t *x)
 	return x[0];
 }
 
-/* Arguments x0 to at most x8; the results are dropped. */
+/* Make a hypercall with up to nine arguments; drop the results in x1 to x8. */
 #define el2_hvc(el2, ...) el2_call(el2, (uint64_t [9]){ __VA_ARGS__ })
 
-/* Physical address of 1 << order pages of the kernel's; 0: failure. */
+/* Allocate 1 << order pages of the kernel's. The physical address, or 0. */
 static inline uint64_t el2_alloc(const struct el2 *el2, uint32_t order, uint64_t *va)
 {
 	struct gmem_el2_alloc a = { .order = order };
@@ -86,7 +88,10 @@ static inline void el2_close(struct el2 *el2)
 	close(el2->fd);
 }
 
-/* For tests: as many pages that aren't plainly the host's, parcels and VMs. */
+/*
+ * Expect the same counts of pages that aren't plainly the host's, parcels and
+ * VMs.
+ */
 #define EXPECT_EL2_SAME(before, now)				\
 	do {							\
 		struct el2_stats _before = (before);		\
@@ -127,8 +132,8 @@ static inline uint64_t el2_peek(const struct el2 *el2, uint64_t pa)
 }
 
 /*
- * The first page from @pa on that is not plainly the host's. False: there is none.
- * To walk the database, go on from page->pa + EL2_PAGE_SIZE.
+ * Find the first page from @pa on that isn't plainly the host's. False: there
+ * is none. To walk the database, go on from page->pa + EL2_PAGE_SIZE.
  */
 static inline bool el2_next_page(const struct el2 *el2, uint64_t pa, struct el2_page *page)
 {
@@ -140,7 +145,7 @@ static inline bool el2_next_page(const struct el2 *el2, uint64_t pa, struct el2_
 	return true;
 }
 
-/* What the database says of one page; of a plain one, too. */
+/* The database's record of a page, which may be plainly the host's. */
 static inline struct el2_page el2_page_at(const struct el2 *el2, uint64_t pa)
 {
 	struct el2_page page;
@@ -153,7 +158,10 @@ static inline struct el2_page el2_page_at(const struct el2 *el2, uint64_t pa)
 	};
 }
 
-/* Let a child read or write there. Returns the signal that it died of, or 0. */
+/*
+ * Let a child process read or write there. Returns the signal that killed it,
+ * or 0.
+ */
 static inline int el2_touch(volatile uint64_t *p, bool write)
 {
 	pid_t pid = fork();

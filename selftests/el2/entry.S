@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The image's header, the first instructions of each CPU, and the way from a lower
- * exception level to C and back.
+ * The image's header, the first instructions of each CPU, and the way from a
+ * lower exception level to C and back.
  */
 
 #define REGS_SIZE	272
 #define STACK_SHIFT	14
 
 	.section .head, "ax"
-	/* As arm64's boot protocol has it, so that QEMU passes a device tree. */
+	/*
+	 * The header of arm64's boot protocol, which makes QEMU pass a device
+	 * tree.
+	 */
 	b	primary_entry
 	.long	0
 	.quad	0			/* text offset */

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Extents and address spaces of the EL2 monitor, on the platform that has them. */
+/*
+ * Extents and address spaces of the EL2 monitor, on the platform that has them.
+ */
 #include <pthread.h>
 #include <signal.h>
 
@@ -11,7 +13,7 @@
 FIXTURE(extent) {
 	struct el2 el2;
 	struct vm vm;
-	/* Four pages, mapped here, too */
+	/* Four pages, also mapped here */
 	uint64_t pa;
 	uint64_t *pages;
 };
@@ -57,7 +59,7 @@ TEST_F(extent, lent_page_is_the_guests_alone)
 	page = el2_page_at(&self->el2, self->pa);
 	EXPECT_EQ(PAGED_GPA, page.gpa);
 	EXPECT_EQ(7, page.guest_access);
-	/* The read that faulted */
+	/* Repeat the read that faulted. */
 	ASSERT_EQ(0, vm_run(vm));
 	EXPECT_EQ(42, vm_answer(vm));
 	EXPECT_EQ(VCPU_BLOCKED, vm_tell(vm, AGENT_WRITE, PAGED_GPA, 43));
@@ -76,7 +78,10 @@ TEST_F(extent, shared_page_is_both_sides)
 	struct el2_page page;
 
 	*self->pages = 42;
-	/* Outside of what is paged on demand: as MMIO, to be tried again */
+	/*
+	 * Outside the demand-paged ranges, the access is MMIO, which can be
+	 * retried.
+	 */
 	ASSERT_EQ(VCPU_MMIO_READ, vm_tell(vm, AGENT_READ, gpa, 0));
 	ASSERT_EQ(0, vm_donate(vm, TO_SIBLING, HOST_SHARED, GUEST_SHARED, self->pa, EL2_PAGE_SIZE));
 	ASSERT_EQ(0, vm_map(vm, GUEST_SHARED, gpa, ATTRS_RW, PARTIAL_VMMIO, self->pa,
@@ -90,7 +95,7 @@ TEST_F(extent, shared_page_is_both_sides)
 	EXPECT_EQ(42, vm_answer(vm));
 	EXPECT_EQ(VCPU_BLOCKED, vm_tell(vm, AGENT_WRITE, gpa, 43));
 	EXPECT_EQ(43, *self->pages);
-	/* No code there */
+	/* The page holds no code. */
 	EXPECT_EQ(VCPU_PAGE_FAULT, vm_tell(vm, AGENT_CALL, gpa, 0));
 
 	ASSERT_EQ(0, vm_unmap(vm, GUEST_SHARED, gpa, PARTIAL_VMMIO, self->pa, EL2_PAGE_SIZE));
@@ -134,7 +139,7 @@ TEST_F(extent, mapping_is_in_effect_while_its_extent_owns_the_page)
 	struct vm *vm = &self->vm;
 	struct el2_page page;
 
-	/* Mapped before it is given */
+	/* Map the page before it is donated. */
 	ASSERT_EQ(0, vm_map(vm, GUEST_PRIVATE, PAGED_GPA, ATTRS_RWX, PARTIAL_PRIVATE, self->pa,
 			    EL2_PAGE_SIZE));
 	page = el2_page_at(&self->el2, self->pa);
@@ -145,7 +150,7 @@ TEST_F(extent, mapping_is_in_effect_while_its_extent_owns_the_page)
 	/* The page has its mapping already. */
 	EXPECT_EQ(120, vm_map(vm, GUEST_PRIVATE, PAGED_GPA + EL2_PAGE_SIZE, ATTRS_RWX,
 			      PARTIAL_PRIVATE, self->pa, EL2_PAGE_SIZE));
-	/* In its place there is another one, then no more. */
+	/* Put another page in its place, and take that back. */
 	ASSERT_EQ(0, vm_lend(vm, PAGED_GPA, self->pa + EL2_PAGE_SIZE, EL2_PAGE_SIZE));
 	EXPECT_EQ(200, vm_donate(vm, TO_PROTECTED, HOST_PRIVATE, GUEST_PRIVATE, self->pa,
 				 EL2_PAGE_SIZE));
@@ -154,12 +159,12 @@ TEST_F(extent, mapping_is_in_effect_while_its_extent_owns_the_page)
 			       EL2_PAGE_SIZE));
 	ASSERT_EQ(0, vm_run(vm));
 	EXPECT_EQ(VCPU_BLOCKED, vm->state);
-	/* Taken back without an unmap */
+	/* Take the page back without an unmap. */
 	ASSERT_EQ(0, vm_donate(vm, FROM_PROTECTED, GUEST_PRIVATE, HOST_PRIVATE, self->pa,
 			       EL2_PAGE_SIZE));
 	EXPECT_EQ(VCPU_PAGE_FAULT, vm_tell(vm, AGENT_READ, PAGED_GPA, 0));
 	EXPECT_EQ(0, el2_touch(self->pages, true));
-	/* All of the extent's at once; the image's goes, too. */
+	/* Unmap all of the extent at once, including the image. */
 	ASSERT_EQ(0, el2_hvc(&self->el2, HYP_MODIFY, vm->extents[GUEST_PRIVATE], 0));
 	EXPECT_EQ(1, el2_stats(&self->el2).pages);
 	ASSERT_EQ(0, vm_map(vm, GUEST_PRIVATE, IMAGE_GPA, ATTRS_RWX, PARTIAL_PRIVATE,
@@ -183,7 +188,10 @@ TEST_F(extent, unmap_that_is_not_synchronised_is_by_the_last)
 	ASSERT_EQ(0, vm_donate(vm, FROM_PROTECTED, GUEST_PRIVATE, HOST_PRIVATE, self->pa, size));
 	EXPECT_EQ(before, el2_stats(&self->el2).unsynced);
 
-	/* Without a last one: noticed */
+	/*
+	 * Donate after an unmap that didn't synchronise: the monitor counts the
+	 * mistake.
+	 */
 	ASSERT_EQ(0, vm_lend(vm, PAGED_GPA, self->pa, size));
 	ASSERT_EQ(0, vm_unmap(vm, GUEST_PRIVATE, PAGED_GPA, PARTIAL_PRIVATE | NOSYNC, self->pa,
 			      size));
@@ -203,7 +211,10 @@ static void *run_once(void *arg)
 	return (void *)(vm_run(vm) ? UINT64_MAX : vm->state);
 }
 
-/* The guest counts up in a page on another CPU while that is taken from it. */
+/*
+ * The guest counts in a page on another CPU, while the host takes the page
+ * back.
+ */
 TEST_F(extent, guest_does_not_go_on_with_a_stale_translation)
 {
 	struct vm *vm = &self->vm;
@@ -275,7 +286,9 @@ TEST_F(extent, donation_is_checked)
 		uint64_t pa, size;
 		int64_t error;
 	} cases[] = {
-		/* Type; options; to itself; the wrong way; the wrong kind */
+		/*
+		 * Wrong type; options; to itself; wrong direction; wrong kind
+		 */
 		{ 0, HOST_SHARED, GUEST_SHARED, pa, size, 1 },
 		{ 1, HOST_SHARED, GUEST_SHARED, pa, size, 1 },
 		{ 5, HOST_PRIVATE, GUEST_PRIVATE, pa, size, 1 },
@@ -285,7 +298,9 @@ TEST_F(extent, donation_is_checked)
 		{ 4, HOST_PRIVATE, GUEST_PRIVATE, pa, size, 1 },
 		{ 2, HOST_PRIVATE, GUEST_PRIVATE, pa, size, 1 },
 		{ 3, HOST_SHARED, GUEST_SHARED, pa, size, 1 },
-		/* Alignment; nothing; around the end; past RAM; the monitor's */
+		/*
+		 * Wrong alignment; empty; wraps; past RAM; the monitor's memory
+		 */
 		{ 3, HOST_PRIVATE, GUEST_PRIVATE, pa + 1, size, 3 },
 		{ 3, HOST_PRIVATE, GUEST_PRIVATE, pa, size - 1, 3 },
 		{ 3, HOST_PRIVATE, GUEST_PRIVATE, pa, 0, 2 },
@@ -293,7 +308,7 @@ TEST_F(extent, donation_is_checked)
 		{ 3, HOST_PRIVATE, GUEST_PRIVATE, self->el2.ram_end, size, 1 },
 		{ 3, HOST_PRIVATE, GUEST_PRIVATE, 0x40200000, size, 1 },
 		{ 3, HOST_PRIVATE, GUEST_PRIVATE, self->el2.ram_end - size, 2 * size, 1 },
-		/* Who doesn't own it */
+		/* The extent doesn't own the page. */
 		{ 4, GUEST_PRIVATE, HOST_PRIVATE, pa, size, 111 },
 		{ 2, GUEST_SHARED, HOST_SHARED, pa, size, 111 },
 	};
@@ -310,7 +325,10 @@ TEST_F(extent, donation_is_checked)
 	EXPECT_EQ(52, el2_hvc(&self->el2, HYP_DONATE, 3, vm->extents[2], vm->addrspace, pa, size));
 	EXPECT_EQ(1, el2_stats(&self->el2).pages);
 
-	/* One page of four is gone already: none of the others goes. */
+	/*
+	 * One page of four is donated already: the call moves none of the
+	 * others.
+	 */
 	ASSERT_EQ(0, vm_lend(vm, PAGED_GPA, pa + 2 * size, size));
 	EXPECT_EQ(111, vm_donate(vm, TO_PROTECTED, HOST_PRIVATE, GUEST_PRIVATE, pa, 4 * size));
 	EXPECT_EQ(2, el2_stats(&self->el2).pages);
@@ -327,7 +345,7 @@ TEST_F(extent, mapping_is_checked)
 		uint64_t gpa, attrs, flags, pa, size;
 		int64_t error;
 	} cases[] = {
-		/* Extent; flags; attributes */
+		/* Wrong extent; flags; attributes */
 		{ HOST_PRIVATE, gpa, ATTRS_RWX, 3, pa, size, 1 },
 		{ GUEST_PRIVATE, gpa, ATTRS_RWX, 0, pa, size, 1 },
 		{ GUEST_PRIVATE, gpa, ATTRS_RWX, 1, pa, size, 1 },
@@ -339,7 +357,9 @@ TEST_F(extent, mapping_is_checked)
 		{ GUEST_PRIVATE, gpa, 0xf0033, 3, pa, size, 1 },
 		{ GUEST_PRIVATE, gpa, 0xf0071, 3, pa, size, 1 },
 		{ GUEST_PRIVATE, gpa, 0xf00ff, 3, pa, size, 1 },
-		/* Alignment; size; where there is no memory, or no address */
+		/*
+		 * Wrong alignment; wrong size; no memory there; no such address
+		 */
 		{ GUEST_PRIVATE, gpa + 8, ATTRS_RWX, 3, pa, size, 3 },
 		{ GUEST_PRIVATE, gpa, ATTRS_RWX, 3, pa + 8, size, 3 },
 		{ GUEST_PRIVATE, gpa, ATTRS_RWX, 3, pa, 0, 2 },
@@ -347,7 +367,7 @@ TEST_F(extent, mapping_is_checked)
 		{ GUEST_PRIVATE, 1ULL << 39, ATTRS_RWX, 3, pa, size, 20 },
 		{ GUEST_PRIVATE, (1ULL << 39) - size, ATTRS_RWX, 3, pa, 2 * size, 20 },
 		{ GUEST_PRIVATE, -size, ATTRS_RWX, 3, pa, 2 * size, 20 },
-		/* Taken */
+		/* The address is in use. */
 		{ GUEST_PRIVATE, IMAGE_GPA, ATTRS_RWX, 3, pa, size, 200 },
 		{ GUEST_PRIVATE, IMAGE_GPA - size, ATTRS_RWX, 3, pa, 4 * size, 200 },
 	};
@@ -378,7 +398,7 @@ TEST_F(extent, caps_end_with_a_reset)
 	EXPECT_EQ(51, vm_run(vm));
 	EXPECT_EQ(51, vm_lend(vm, PAGED_GPA, self->pa, EL2_PAGE_SIZE));
 	ASSERT_EQ(0, rpc_vmid(&vm->rpc, RM_VM_DEALLOC_VMID, vm->vmid));
-	/* One of the same number has others. */
+	/* A new VM with the same VMID has other capabilities. */
 	ASSERT_TRUE(vm_create(vm, &self->el2));
 }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The host's device tree, changed where QEMU put it: after the initial RAM disk, with
- * free RAM behind it. QEMU made it, so it is taken to be well-formed; what is not as
- * expected ends the boot.
+ * Change the host's device tree in place: QEMU puts it behind the initial RAM
+ * disk, with free RAM behind it. QEMU made the tree, so it is taken to be
+ * well-formed; anything unexpected ends the boot.
  */
 #include "fdt.h"
 #include "msgqueue.h"
@@ -47,8 +47,8 @@ static bool named(const char *name, const char *want)
 }
 
 /*
- * The value of a property of a child of the root, NULL if there is none. Without
- * @node: where the root's node ends.
+ * The value of a property of a child of the root, or NULL. Without @node: the
+ * end of the root's node.
  */
 static u32 *find(void *dtb, const char *node, const char *property)
 {
@@ -114,12 +114,12 @@ void fdt_use_hvc(void *dtb)
 	memcpy(method, "hvc", 3);
 }
 
-/* A node that is being written, and the names of its properties. */
+/* A new node, and the names of its properties. */
 struct writer {
 	u32 cells[256];
 	char names[512];
 	u32 nr_cells, names_size;
-	/* Of the first name, in the tree's strings. */
+	/* The offset of the first name in the tree's strings. */
 	u32 names_offset;
 };
 
@@ -206,7 +206,10 @@ void fdt_add_resource_manager(void *dtb)
 	if (strings < structure)
 		fatal("the device tree's strings come first", strings, structure, 0);
 
-	/* Strings are last: make room for the nodes before them, add the names. */
+	/*
+	 * The strings come last: make room for the nodes in front, and add the
+	 * names.
+	 */
 	memmove(dtb + strings + size, dtb + strings, w.names_offset);
 	memcpy(dtb + strings + size + w.names_offset, w.names, w.names_size);
 	memmove((void *)root_end + size, root_end, dtb + strings - (void *)root_end);

@@ -4,11 +4,11 @@
 
 #include "el2.h"
 
-/* Take the monitor's part off the host's RAM. Returns where RAM ends. */
+/* Remove the monitor's part from the host's RAM. Returns the end of RAM. */
 u64 fdt_hide_monitor(void *dtb);
-/* "" if there are none. */
+/* The kernel's command line, or "". */
 const char *fdt_bootargs(void *dtb);
-/* Have the host call PSCI by HVC, and with it all of SMCCC. */
+/* Make the host call PSCI, and with it all of SMCCC, by HVC. */
 void fdt_use_hvc(void *dtb);
 /* Add the node that the driver binds to. The tree grows by less than a page. */
 void fdt_add_resource_manager(void *dtb);

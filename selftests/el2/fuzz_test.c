@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Hypercalls and RPCs with arguments that are often almost right, from two threads. The
- * monitor must live through it, and all be as before when the VM is gone.
+ * Two threads make hypercalls and RPCs with arguments that are often almost
+ * right. The monitor must survive, and all must be as before once the VM is
+ * gone.
  */
 #include <pthread.h>
 #include <stdio.h>
@@ -34,7 +35,10 @@ FIXTURE_TEARDOWN(fuzz)
 	el2_close(&self->el2);
 }
 
-/* Physical addresses are the test's pages, or none of the host's at all. */
+/*
+ * A random value. Physical addresses are the test's pages or outside the host's
+ * RAM.
+ */
 static uint64_t anything(const struct vm *vm, uint64_t pa, unsigned int *seed)
 {
 	const uint64_t values[] = {
@@ -50,7 +54,7 @@ static uint64_t anything(const struct vm *vm, uint64_t pa, unsigned int *seed)
 
 enum kind { ZERO, ADDRSPACE, EXTENT, VCPU, GPA, PA, SIZE, ATTRS, ACCESS, FLAGS, TYPE, OP };
 
-/* Mostly one that fits. */
+/* A random argument, mostly of the right kind. */
 static uint64_t argument(const struct vm *vm, enum kind what, uint64_t pa, unsigned int *seed)
 {
 	static const uint64_t attrs[] = { ATTRS_RWX, ATTRS_RW, ATTRS_RX, 0x50077 };
@@ -154,7 +158,7 @@ static void make_rpcs(struct vm *vm, uint64_t pa, unsigned int seed)
 	}
 }
 
-/* Whatever became of the pages, all of it can be undone. */
+/* Undo all that may have happened to the pages. */
 static void undo(struct vm *vm, uint64_t pa)
 {
 	struct el2_page page;
@@ -189,7 +193,7 @@ TEST_F(fuzz, all_can_be_undone)
 	ASSERT_EQ(0, pthread_create(&thread, NULL, make_hypercalls, &fuzzer));
 	make_rpcs(&self->vm, self->pa, 2);
 	pthread_join(thread, NULL);
-	/* With extents, each call that there is must have come through often. */
+	/* With extents, each call must have succeeded often. */
 	for (unsigned int i = 0; i < NR_CALLS; i++) {
 		if (is_extents(&self->vm) && strchr("\x61\x2b\x2c\x2d\x5a\x30", calls[i].n))
 			EXPECT_LT(5, fuzzer.succeeded[i]);
@@ -201,7 +205,7 @@ TEST_F(fuzz, all_can_be_undone)
 	}
 	if (is_extents(&self->vm)) {
 		undo(&self->vm, self->pa);
-		/* UNMAP_ALL may have had the image, too. */
+		/* UNMAP_ALL may have unmapped the image, too. */
 		page = el2_page_at(&self->el2, self->vm.image_pa);
 		if (page.gpa == EL2_NO_ADDR)
 			vm_map(&self->vm, GUEST_PRIVATE, IMAGE_GPA, ATTRS_RWX, PARTIAL_PRIVATE,

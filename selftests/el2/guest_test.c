@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The life of a VM under the EL2 monitor, and its guest, on both platforms. */
+/* The life of a VM and its guest under the EL2 monitor, on both platforms. */
 #include <pthread.h>
 #include <signal.h>
 
@@ -46,7 +46,7 @@ TEST_F(guest, is_where_its_image_was_put)
 	EXPECT_EQ(IMAGE_GPA, page.gpa);
 	EXPECT_EQ(7, page.guest_access);
 	EXPECT_EQ(0, page.host_access);
-	/* With extents it is the guest's own from here on. */
+	/* With extents, the image belongs to the guest from here on. */
 	if (is_extents(&self->vm)) {
 		EXPECT_EQ(EL2_EXTENT_PRIVATE, page.extent);
 		EXPECT_EQ(self->vm.vmid, page.owner_vmid);
@@ -62,7 +62,7 @@ TEST_F(guest, runs_when_it_is_started)
 	ASSERT_EQ(0, vm_run(&self->vm));
 	EXPECT_EQ(VCPU_POWERED_OFF, self->vm.state);
 	ASSERT_EQ(0, vm_start(&self->vm));
-	/* As if it waited for another one */
+	/* Pretend that the vCPU waits for another one. */
 	ASSERT_EQ(0, el2_rule(&self->el2, EL2_RULE_VCPU_STATE, self->vm.vmid, 1,
 			      VCPU_POWERED_OFF));
 	ASSERT_EQ(0, vm_run(&self->vm));
@@ -77,7 +77,9 @@ TEST_F(guest, runs_when_it_is_started)
 
 TEST_F(guest, begins_with_the_registers_it_is_given)
 {
-	/* As if the agent had read its mailbox, and were about to write */
+	/*
+	 * Pretend that the agent has read its mailbox, and is about to write.
+	 */
 	ASSERT_EQ(0, vm_set_register(&self->vm, 0, 1, IMAGE_GPA + 0xff8));
 	ASSERT_EQ(0, vm_set_register(&self->vm, 0, 2, 0x1234));
 	ASSERT_EQ(0, vm_set_register(&self->vm, 0, 19, IMAGE_GPA + AGENT_MAILBOX));
@@ -123,13 +125,13 @@ TEST_F(guest, resumes_as_the_platform_can)
 	if (!is_extents(&self->vm)) {
 		EXPECT_EQ(1, vm_run_with(&self->vm, 0, 1));
 	} else {
-		/* Again; then an abort, to where there is no code */
+		/* Retry; then inject an abort, whose vector has no code. */
 		ASSERT_EQ(0, vm_run_with(&self->vm, 0, 1));
 		EXPECT_EQ(VCPU_MMIO_READ, self->vm.state);
 		ASSERT_EQ(0, vm_run_with(&self->vm, 0, 2));
 		EXPECT_EQ(VCPU_PAGE_FAULT, self->vm.state);
 		EXPECT_EQ(0x200, self->vm.data[0]);
-		/* There is no way but one to go on after that. */
+		/* After a page fault, action 0 is the only way to resume. */
 		EXPECT_EQ(1, vm_run_with(&self->vm, 0, 1));
 	}
 	EXPECT_EQ(1, vm_run_with(&self->vm, 0, 3));
@@ -142,7 +144,7 @@ TEST_F(guest, faults_where_there_is_nothing)
 		EXPECT_EQ(VCPU_PAGE_FAULT, vm_tell(&self->vm, AGENT_READ, PAGED_GPA + 8, 0));
 		EXPECT_EQ(PAGED_GPA + 8, self->vm.data[0]);
 		EXPECT_EQ(0, self->vm.data[1]);
-		/* The same again, as nothing was done about it */
+		/* The same fault again, since nothing has changed */
 		EXPECT_EQ(0, vm_run(&self->vm));
 		EXPECT_EQ(VCPU_PAGE_FAULT, self->vm.state);
 	} else {
@@ -182,7 +184,7 @@ static void *run_once(void *arg)
 	return (void *)(vm_run(vm) ? UINT64_MAX : vm->state);
 }
 
-/* A guest that never comes back is stopped by the host's next interrupt. */
+/* The host's next interrupt stops a guest that never exits. */
 TEST_F(guest, is_stopped_while_it_runs)
 {
 	pthread_t thread;
@@ -229,7 +231,7 @@ TEST_F(guest, replies_come_in_pieces_with_a_notification_between)
 	EXPECT_EQ(is_extents(&self->vm) ? 6 : 1, vm_resources(&self->vm));
 	rpc_drain(r);
 	EXPECT_EQ(1, r->states);
-	/* The host's own: none */
+	/* The host itself has none. */
 	EXPECT_EQ(0, rpc_vmid(r, RM_VM_GET_RESOURCES, 3));
 	EXPECT_EQ(4, r->reply_size);
 	EXPECT_EQ(0xd, rpc_vmid(r, RM_VM_GET_RESOURCES, 0x99));
@@ -240,7 +242,7 @@ TEST_F(guest, has_no_extents_on_a_platform_of_parcels)
 	const int64_t error = is_extents(&self->vm) ? 50 : 1;
 	const uint64_t pa = self->vm.image_pa;
 
-	/* Types and capabilities that only the other platform knows */
+	/* Only the other platform knows these types and capabilities. */
 	EXPECT_EQ(50, el2_hvc(&self->el2, HYP_DONATE, TO_SIBLING, 0x4000, 0x4000, pa, 4096));
 	EXPECT_EQ(error, el2_hvc(&self->el2, HYP_DONATE, TO_PROTECTED, 0x4000, 0x4000, pa, 4096));
 	EXPECT_EQ(error, el2_hvc(&self->el2, HYP_DONATE, FROM_PROTECTED, 0x4000, 0x4000, pa, 4096));
@@ -292,7 +294,7 @@ TEST_F(guest, reads_what_is_lent_and_shared_by_rpc)
 	ASSERT_EQ(0, rpc_lend(r, self->vm.vmid, 0xc0000, 0, pa, EL2_PAGE_SIZE));
 	handle = rpc_handle(r);
 	EXPECT_EQ(0xc0000000, el2_page_at(&self->el2, pa).gpa);
-	/* A place that is taken */
+	/* The place is in use. */
 	EXPECT_EQ(0xb, rpc_lend(r, self->vm.vmid, 0xc0000, 0, pa, EL2_PAGE_SIZE));
 	ASSERT_EQ(0, vm_start(&self->vm));
 	EXPECT_EQ(VCPU_BLOCKED, vm_tell(&self->vm, AGENT_READ, 0xc0000000, 0));
@@ -309,7 +311,7 @@ TEST_F(guest, reads_what_is_lent_and_shared_by_rpc)
 	EXPECT_EQ(0, rpc_reclaim(r, handle, 0));
 	EXPECT_EQ(43, *page);
 	munmap(page, EL2_PAGE_SIZE);
-	/* The teardown wants one that is there. */
+	/* The teardown expects the parcel to exist. */
 	if (!is_extents(&self->vm))
 		ASSERT_EQ(0, rpc_reclaim(r, self->vm.image_handle, 0));
 	ASSERT_EQ(0, rpc_vmid(r, RM_VM_DEALLOC_VMID, self->vm.vmid));

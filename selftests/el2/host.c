@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* What the monitor does to the host beside answering it: buffers and interrupts. */
+/* The monitor's access to the host's buffers, and interrupts for the host. */
 #include "memdb.h"
 
 #define GICD_ISPENDR		0x200
@@ -8,7 +8,10 @@
 #define PAR_FAULT		1
 #define PAR_ADDR		0x0000fffffffff000UL
 
-/* The page of the host's at @va, if it may access it. 0: it may not. */
+/*
+ * The physical address of the host's page at @va; 0 if the host may not access
+ * it.
+ */
 static u64 translate(u64 va, u8 access)
 {
 	u64 saved = sysreg_read(par_el1), par;
@@ -65,7 +68,7 @@ void raise_spi(u32 spi)
 	u32 interrupt = FIRST_SPI + spi;
 	volatile u32 *pending = (u32 *)(GICD_BASE + GICD_ISPENDR + interrupt / 32 * 4);
 
-	/* What it is about must be seen before it. */
+	/* The host must see the data before the interrupt. */
 	asm volatile("dsb ish" : : : "memory");
 	*pending = 1U << interrupt % 32;
 }

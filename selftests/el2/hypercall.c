@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Which hypercall is whose. */
+/* The table of hypercalls. */
 #include "cap.h"
 #include "control.h"
 #include "cpu.h"

@@ -5,8 +5,8 @@
 #include "el2.h"
 
 /*
- * A hypercall of the host: @x are its registers x0 to x8. Returns its error, which
- * goes to x0; results go to x[1] and up, errors leave those alone.
+ * A hypercall of the host: @x are its registers x0 to x8. Returns the error for
+ * x0. Results go to x[1] and up, which an error leaves unchanged.
  */
 typedef s64 (*hypercall_fn)(u64 *x);
 
@@ -20,7 +20,10 @@ s64 call_addrspace_update_access(u64 *x);
 s64 call_addrspace_lookup(u64 *x);
 s64 call_memextent_modify(u64 *x);
 s64 call_memextent_donate(u64 *x);
-/* How often pages went while a TLB might still have had mappings of their guest. */
+/*
+ * The number of donations while a TLB might still have had mappings of the
+ * guest.
+ */
 u64 nr_unsynced_donations(void);
 
 /* msgqueue.c */

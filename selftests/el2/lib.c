@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* What the compiler and everybody expects to be there, and the last words. */
+/* Functions that the compiler expects, strings, and the last message. */
 #include "el2.h"
 
 #define PSCI_SYSTEM_OFF		0x84000008
@@ -28,7 +28,7 @@ void *memset(void *to, int c, size_t n)
 {
 	u8 *t = to;
 
-	/* Whole pages are what it is mostly used for. */
+	/* Most calls clear whole pages. */
 	if (!c && ALIGNED((u64)to | n, 8)) {
 		u64 *words = to;
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The ownership database: who owns which page, who maps it where. */
+/* The ownership database: the owner and the mapping of each page. */
 #include "control.h"
 #include "memdb.h"
 #include "parcel.h"
@@ -65,7 +65,7 @@ bool memdb_is_plain(const struct page_info *page)
 	return !page->owner && !page->mapper && !page->parcel;
 }
 
-/* Tests walk all of RAM after each of their steps. */
+/* This has to be fast: tests walk all of RAM after each of their steps. */
 u64 memdb_next_special(u64 pa)
 {
 	const struct page_info *page = &pages[(pa - start) / PAGE_SIZE];
@@ -91,12 +91,12 @@ static void update_host(u64 pa, const struct page_info *page)
 {
 	u8 access = memdb_host_access(page);
 
-	/* A block stays one where nothing differs. */
+	/* Don't split a block for an entry that doesn't change. */
 	if (stage2_access(stage2_get(&host_stage2, pa)) != access)
 		stage2_set(&host_stage2, pa, stage2_pte(pa, access, MEMTYPE_NORMAL_WB));
 }
 
-/* Another page may be there while this one's mapping was not in effect. */
+/* Another page may have the address while this mapping isn't in effect. */
 static void clear_guest(u64 pa, struct stage2 *s2, u64 gpa)
 {
 	if (stage2_pa(stage2_get(s2, gpa)) == pa)

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Hypercalls about extents and address spaces. All extents here are sparse, and the
- * host's begins at physical address 0, so that an offset is a physical address.
- * Each checks all it is told before it changes anything.
+ * Hypercalls for extents and address spaces. All extents are sparse, and the
+ * host's begins at physical address 0, so an offset is a physical address. Each
+ * call checks all arguments before it changes anything.
  */
 #include "cap.h"
 #include "control.h"
@@ -31,7 +31,7 @@ u64 nr_unsynced_donations(void)
 	return unsynced;
 }
 
-/* What a call is about. */
+/* The range that a call names. */
 struct target {
 	struct vm *vm;
 	struct extent *extent;
@@ -49,7 +49,7 @@ static s64 find_objects(u64 *x, u8 addrspace_right, u8 extent_right, struct targ
 		return error;
 	t->vm = addrspace->object;
 	t->extent = extent->object;
-	/* The host's extent is mapped in the host alone, and nothing else there. */
+	/* Only its own VM maps an extent, and only the host maps the host's. */
 	return t->extent->vm == t->vm ? OK : ARG_INVALID;
 }
 
@@ -78,7 +78,7 @@ static s64 check_target(const struct target *t)
 	return check_range(t->pa, t->size);
 }
 
-/* User's and kernel's access may differ in Gunyah; not here. */
+/* In Gunyah, access by user and kernel may differ; here it must not. */
 static s64 check_access(u64 attributes, u8 *access)
 {
 	*access = attributes & 7;
@@ -89,11 +89,11 @@ static s64 check_access(u64 attributes, u8 *access)
 
 static s64 check_memtype(u8 memtype)
 {
-	/* 0x4, 0x8 and 0xc mean nothing. */
+	/* 0x4, 0x8 and 0xc are reserved. */
 	return memtype > 0xf || (memtype >= 4 && !(memtype & 3)) ? ARG_INVALID : OK;
 }
 
-/* The whole range is mapped by the extent where it is said to be. */
+/* Check that the extent maps the whole range at the named address. */
 static s64 check_mapped(const struct target *t)
 {
 	for (u64 at = 0; at < t->size; at += PAGE_SIZE) {
@@ -123,7 +123,9 @@ static void finish(const struct target *t, u64 flags)
 		stage2_sync(&t->vm->stage2);
 }
 
-/* x1 addrspace, x2 extent, x3 base, x4 attributes, x5 flags, x6 offset, x7 size */
+/*
+ * x1 addrspace, x2 extent, x3 base, x4 attributes, x5 flags, x6 offset, x7 size
+ */
 s64 call_addrspace_map(u64 *x)
 {
 	struct target t = { .gpa = x[3], .pa = x[6], .size = x[7] };
@@ -195,7 +197,10 @@ s64 call_addrspace_update_access(u64 *x)
 	return OK;
 }
 
-/* x1 addrspace, x2 extent, x3 base, x4 size -> x1 offset, x2 size, x3 attributes */
+/*
+ * x1 addrspace, x2 extent, x3 base, x4 size -> x1 offset, x2 size, x3
+ * attributes
+ */
 s64 call_addrspace_lookup(u64 *x)
 {
 	struct target t = { .gpa = x[3] };
@@ -215,7 +220,7 @@ s64 call_addrspace_lookup(u64 *x)
 	pte = stage2_get(&t.vm->stage2, t.gpa);
 	if (!pte || memdb_page(stage2_pa(pte))->mapper != t.extent->id)
 		return ADDR_INVALID;
-	/* As far as it goes on like that. */
+	/* Extend the range while the mapping continues. */
 	for (t.size = PAGE_SIZE; t.size < size; t.size += PAGE_SIZE) {
 		if (stage2_get(&t.vm->stage2, t.gpa + t.size) != pte + t.size ||
 		    memdb_page(stage2_pa(pte) + t.size)->mapper != t.extent->id)
@@ -242,7 +247,7 @@ s64 call_memextent_modify(u64 *x)
 	if (x[2] & ~(MODIFY_OP | FLAG_NOSYNC) || (op > CACHE_FLUSH_RANGE && op != SYNC_ALL) ||
 	    (range && !nosync) || (op == SYNC_ALL && nosync))
 		return ARG_INVALID;
-	/* The host's own is not taken off the host. */
+	/* The host's own extent stays mapped. */
 	if (!range && !extent->vm)
 		return op == UNMAP_ALL ? ARG_INVALID : OK;
 	if (!range) {
@@ -270,7 +275,7 @@ static s64 check_donation(u64 type, const struct cap *from, const struct cap *to
 
 	switch (type) {
 	case TO_SIBLING:
-		/* The host's extent has two names, by what it is to be used for. */
+		/* The host's extent has two labels, one for each use. */
 		return a != b && (from->label == LABEL_HOST_SHARED ||
 				  from->label == LABEL_GUEST_SHARED) &&
 		       (to->label == LABEL_HOST_SHARED || to->label == LABEL_GUEST_SHARED) ?
@@ -282,7 +287,7 @@ static s64 check_donation(u64 type, const struct cap *from, const struct cap *to
 		return from->label == LABEL_GUEST_PRIVATE && to->label == LABEL_HOST_PRIVATE ?
 			OK : ARG_INVALID;
 	default:
-		/* No extent of the host's is another one's parent. */
+		/* No extent of the host's is derived from another. */
 		return ARG_INVALID;
 	}
 }
@@ -294,7 +299,10 @@ static s64 check_owned(const struct extent *from, const struct extent *to, u64 p
 
 		if (page->owner != from->id || page->parcel)
 			return MEMDB_NOT_OWNER;
-		/* A mapping of "to" comes into effect: its place must be free. */
+		/*
+		 * A mapping of "to" would come into effect: its address must be
+		 * free.
+		 */
 		if (page->mapper && page->mapper == to->id &&
 		    stage2_get(&to->vm->stage2, (u64)page->map_gfn << PAGE_SHIFT))
 			return EXISTING_MAPPING;
@@ -326,7 +334,10 @@ s64 call_memextent_donate(u64 *x)
 	from = from_cap->object;
 	to = to_cap->object;
 	error = check_owned(from, to, pa, size);
-	/* Only between host and private does what the host may do change. */
+	/*
+	 * Only donations between host and private extents change the host's
+	 * access.
+	 */
 	if (!error && type != TO_SIBLING)
 		error = stage2_prepare(&host_stage2, pa, size);
 	if (error)
@@ -338,7 +349,10 @@ s64 call_memextent_donate(u64 *x)
 	memdb_set_owner(pa, size, to);
 	if (!(x[1] & FLAG_NOSYNC)) {
 		stage2_sync(&host_stage2);
-		/* What the donation took back; not what an earlier call left stale. */
+		/*
+		 * Flush what the donation took back, but leave what an earlier
+		 * call left stale.
+		 */
 		if (from->vm && from->vm->stage2.stale)
 			stale = false;
 		if (from->vm)

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The EL2 monitor's calls, message queues, RPC and rules, without any driver. */
+/* The EL2 monitor's calls, message queues, RPC and rules, without a driver. */
 #include <signal.h>
 
 #include "rpc_util.h"
 
 #define DEPTH		8
-/* Long enough to look at what is before, on a busy machine, too */
+/* Long enough to check the state before it is over, even on a busy machine */
 #define DELAY_MS	1000
 
 FIXTURE(monitor) {
@@ -55,7 +55,7 @@ TEST_F(monitor, tells_bad_capabilities_apart)
 {
 	const uint64_t va = self->el2.buffer_va;
 
-	/* There is none of that number; of that type; with that right. */
+	/* No such number; wrong type; missing right */
 	EXPECT_EQ(50, el2_hvc(&self->el2, HYP_MSGQUEUE_SEND, 77, 1, va));
 	EXPECT_EQ(50, el2_hvc(&self->el2, HYP_MSGQUEUE_SEND, 1ULL << 32, 1, va));
 	EXPECT_EQ(50, el2_hvc(&self->el2, HYP_MSGQUEUE_SEND, UINT64_MAX, 1, va));
@@ -75,7 +75,7 @@ TEST_F(monitor, checks_messages)
 	EXPECT_EQ(1, el2_hvc(&self->el2, HYP_MSGQUEUE_SEND, TX_CAP, 8, va, 0, 1));
 	EXPECT_EQ(60, el2_hvc(&self->el2, HYP_MSGQUEUE_RECEIVE, RX_CAP, va, MESSAGE_SIZE));
 	EXPECT_EQ(33, el2_hvc(&self->el2, GUNYAH(0x21), TX_CAP, 0));
-	/* The reserved argument; a threshold above the depth */
+	/* A reserved argument; a threshold above the depth */
 	EXPECT_EQ(1, el2_hvc(&self->el2, GUNYAH(0x1f), TX_CAP, -1, -1, 0));
 	EXPECT_EQ(1, el2_hvc(&self->el2, GUNYAH(0x20), RX_CAP, DEPTH + 1, -1, -1));
 	EXPECT_EQ(1, el2_hvc(&self->el2, GUNYAH(0x20), RX_CAP, 0, -1, -1));
@@ -83,7 +83,10 @@ TEST_F(monitor, checks_messages)
 
 TEST_F(monitor, survives_bad_buffers)
 {
-	/* Nothing, the kernel's null page, not canonical, past all, the monitor itself */
+	/*
+	 * Null; a small address; not canonical; the last bytes; the monitor's
+	 * address; the first one of the kernel.
+	 */
 	const uint64_t bad[] = {
 		0, 8, 1ULL << 55, UINT64_MAX - 7, 0x40200000, 0xffff000000000000,
 	};
@@ -92,7 +95,7 @@ TEST_F(monitor, survives_bad_buffers)
 		EXPECT_EQ(22, el2_hvc(&self->el2, HYP_MSGQUEUE_SEND, TX_CAP, 64, bad[i]));
 		EXPECT_EQ(22, el2_hvc(&self->el2, EL2_INJECT, bad[i], 64));
 	}
-	/* A message that can't be delivered is still there. */
+	/* A message that can't be delivered stays in the queue. */
 	ASSERT_EQ(0, rpc_request(&self->rpc, RM_VM_GET_VMID, NULL, 0));
 	EXPECT_EQ(22, el2_hvc(&self->el2, HYP_MSGQUEUE_RECEIVE, RX_CAP, bad[0], MESSAGE_SIZE));
 	EXPECT_EQ(20, el2_hvc(&self->el2, HYP_MSGQUEUE_RECEIVE, RX_CAP, self->el2.buffer_va, 11));
@@ -106,7 +109,7 @@ TEST_F(monitor, is_vmid_3)
 	ASSERT_EQ(0, rpc(&self->rpc, RM_VM_GET_VMID, NULL, 0));
 	ASSERT_EQ(sizeof(want), self->rpc.reply_size);
 	EXPECT_EQ(0, memcmp(want, self->rpc.reply, sizeof(want)));
-	/* No payload belongs there. */
+	/* The message takes no payload. */
 	EXPECT_EQ(4, rpc_vmid(&self->rpc, RM_VM_GET_VMID, 0));
 	EXPECT_EQ(0xffffffff, rpc(&self->rpc, 0x51000010, NULL, 0));
 }
@@ -120,7 +123,7 @@ TEST_F(monitor, gives_64_vmids)
 	for (int i = 0; i < 64; i++)
 		ASSERT_EQ(0, rpc_vmid(&self->rpc, RM_VM_DEALLOC_VMID, 0x80 + i));
 	EXPECT_EQ(0xd, rpc_vmid(&self->rpc, RM_VM_DEALLOC_VMID, 0x80));
-	/* A certain one */
+	/* Ask for a certain VMID. */
 	EXPECT_EQ(0, rpc_vmid(&self->rpc, RM_VM_ALLOC_VMID, 0x90));
 	EXPECT_EQ(0, rpc_vmid(&self->rpc, RM_VM_DEALLOC_VMID, 0x90));
 	EXPECT_EQ(0xd, rpc_vmid(&self->rpc, RM_VM_ALLOC_VMID, 3));
@@ -134,7 +137,7 @@ static struct gmem_el2_irqs irqs(const struct el2 *el2)
 	return irqs;
 }
 
-/* From 0: an interrupt may have been pending. */
+/* Count interrupts from 0, since some may have been pending. */
 static bool watch_irqs(const struct el2 *el2)
 {
 	if (ioctl(el2->fd, EL2_IOC_WATCH))
@@ -143,7 +146,7 @@ static bool watch_irqs(const struct el2 *el2)
 	return !ioctl(el2->fd, EL2_IOC_WATCH);
 }
 
-/* Waits until there are so many of both kinds, or for long. Returns how many. */
+/* Wait up to 10 s for @want interrupts. Returns their number. */
 static uint32_t wait_irqs(const struct el2 *el2, uint32_t want)
 {
 	uint64_t end = clock_ms() + 10000;
@@ -172,14 +175,16 @@ TEST_F(monitor, interrupts_at_the_threshold_or_in_time)
 
 	ASSERT_TRUE(watch_irqs(&self->el2));
 	ASSERT_EQ(0, el2_hvc(&self->el2, GUNYAH(0x20), RX_CAP, DEPTH, DELAY_MS * 1000, -1));
-	/* Pushed: at once */
+	/* A pushed message interrupts at once. */
 	EXPECT_EQ(0, el2_hvc(&self->el2, EL2_INJECT, va, 1, 1));
 	EXPECT_EQ(1, wait_irqs(&self->el2, 1));
-	/* Not pushed: after the delay */
+	/* Another message interrupts after the delay. */
 	EXPECT_EQ(0, el2_hvc(&self->el2, EL2_INJECT, va, 1, 0));
 	EXPECT_EQ(1, irqs(&self->el2).rx);
 	EXPECT_EQ(2, wait_irqs(&self->el2, 2));
-	/* No delay: when enough are there */
+	/*
+	 * Without a delay, the interrupt comes when the threshold is reached.
+	 */
 	ASSERT_EQ(0, el2_hvc(&self->el2, GUNYAH(0x20), RX_CAP, -1, 0, -1));
 	for (int n = 3; n <= DEPTH; n++) {
 		usleep(10000);
@@ -202,7 +207,10 @@ TEST_F(monitor, stops_a_sender_and_tells_it_to_go_on)
 	ASSERT_TRUE(watch_irqs(&self->el2));
 	ASSERT_EQ(0, el2_rule(&self->el2, EL2_RULE_RPC_STALL, RM_VM_GET_VMID, 1, DELAY_MS));
 	memcpy(self->el2.buffer, &header, sizeof(header));
-	/* The first is taken at once; then they stay. */
+	/*
+	 * The monitor takes the first request at once; the others stay in the
+	 * queue.
+	 */
 	for (n = 0; n <= DEPTH; n++) {
 		memcpy(x, (uint64_t [9]){ HYP_MSGQUEUE_SEND, TX_CAP, sizeof(header),
 					  self->el2.buffer_va, 1 }, sizeof(x));
@@ -214,7 +222,7 @@ TEST_F(monitor, stops_a_sender_and_tells_it_to_go_on)
 	EXPECT_EQ(0, irqs(&self->el2).tx);
 	wait_irqs(&self->el2, 2);
 	EXPECT_EQ(1, irqs(&self->el2).tx);
-	/* A reply each: nine, and the queue holds eight. */
+	/* Nine requests have nine replies, and the queue holds eight. */
 	for (n = 0; n <= DEPTH; n++)
 		EXPECT_EQ(0, rpc_receive(&self->rpc, x));
 	EXPECT_EQ(60, rpc_receive(&self->rpc, x));
@@ -230,7 +238,7 @@ TEST_F(monitor, ignores_nonsense)
 			seed = seed * 1664525 + 1013904223;
 			junk[j] = seed >> 24;
 		}
-		/* Half of them look right at first sight. */
+		/* Give half of them a valid header. */
 		if (i & 1)
 			memcpy(junk, (uint8_t []){ 0x21, seed >> 30, 1, 0 }, 4);
 		ASSERT_EQ(0, rpc_send(&self->rpc, junk, 1 + seed % MESSAGE_SIZE, true));
@@ -287,7 +295,10 @@ TEST_F(monitor, fails_delays_and_loses_as_told)
 	EXPECT_EQ(0, self->rpc.reply_size);
 }
 
-/* Without a poll: an idle CPU must bring the reply, and its interrupt. */
+/*
+ * Without a poll by the host, an idle CPU must deliver the reply and its
+ * interrupt.
+ */
 TEST_F(monitor, brings_a_late_reply_by_itself)
 {
 	ASSERT_TRUE(watch_irqs(&self->el2));

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Message queues: one from the host to the Resource Manager, one back. */
+/*
+ * Message queues: one from the host to the Resource Manager, one for the way
+ * back.
+ */
 #include "cap.h"
 #include "hypercall.h"
 #include "msgqueue.h"
@@ -12,9 +15,10 @@ static struct msgqueue {
 	u32 sizes[MSGQUEUE_DEPTH];
 	u32 head, count;
 	/*
-	 * tx: the interrupt says that a sender who was told to wait may go on, once no
-	 * more than @threshold messages are left. rx: it says that there are as many as
-	 * @threshold, or fewer, but for longer than @delay_us (0: however long).
+	 * tx: interrupt a sender that found the queue full when no more than
+	 * @threshold messages are left. rx: interrupt the receiver when there
+	 * are @threshold messages, or fewer for longer than @delay_us (0:
+	 * never).
 	 */
 	u32 threshold, spi;
 	u64 delay_us, due_us;
@@ -52,7 +56,7 @@ void msgqueue_init(void)
 	tx.spi = TX_SPI;
 	rx.threshold = 1;
 	rx.spi = RX_SPI;
-	/* The first two: ids 0 and 1. */
+	/* The first two capabilities have ids 0 and 1. */
 	cap_create(CAP_MSGQUEUE, MSGQUEUE_SEND, 0, &tx, &id);
 	cap_create(CAP_MSGQUEUE, MSGQUEUE_RECEIVE, 0, &rx, &id);
 }
@@ -202,7 +206,7 @@ s64 call_msgqueue_configure_receive(u64 *x)
 	return configure(x, MSGQUEUE_RECEIVE, 1);
 }
 
-/* For who makes a queue, before it is used: never the host. */
+/* Only the creator of a queue may configure it, and that is never the host. */
 s64 call_msgqueue_configure(u64 *x)
 {
 	struct msgqueue *q;

@@ -4,7 +4,9 @@
 
 #include "el2.h"
 
-/* The host's capabilities of the two queues to and from the Resource Manager. */
+/*
+ * The host's capabilities of the two queues to and from the Resource Manager.
+ */
 #define TX_CAP			0
 #define RX_CAP			1
 
@@ -13,12 +15,21 @@
 
 void msgqueue_init(void);
 
-/* The Resource Manager's side. A message of the host's, or 0: there is none. */
+/*
+ * The Resource Manager's side: take a message of the host's. Returns its size,
+ * or 0.
+ */
 u32 msgqueue_take(void *message);
-/* False: the host's queue is full. @push: have the host read it now. */
+/*
+ * Send a message to the host. False: the queue is full. @push: interrupt the
+ * host at once.
+ */
 bool msgqueue_put(const void *message, u32 size, bool push);
 
-/* Raise an interrupt that was put off, once it is due. Is one still to come? */
+/*
+ * Raise a delayed interrupt once it is due. Returns whether one is still
+ * delayed.
+ */
 bool msgqueue_poll(void);
 
 #endif /* _MSGQUEUE_H */

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Parcels. In the VM they are addressed by their label, which is the guest frame
- * number of their first page: a real VM's device tree would say where it wants which
- * label. The image's parcel is where the VM's address layout has it, if there is one.
+ * Parcels. A VM has each parcel at its label, which is the guest frame number
+ * of its first page; a real VM's device tree would place the labels. The VM's
+ * address layout, if there is one, places the parcel of the image.
  */
 #include "parcel.h"
 #include "rm.h"
@@ -16,7 +16,7 @@ static u8 slot_of(const struct parcel *parcel)
 	return parcel - parcels;
 }
 
-/* The next page of the parcel from @pa on; the end if there is none. */
+/* The next page of the parcel from @pa on, or the end. */
 static u64 next_page(const struct parcel *parcel, u64 pa)
 {
 	while (pa < parcel->pa_end && memdb_page(pa)->parcel != slot_of(parcel) + 1)
@@ -115,7 +115,10 @@ u32 parcel_add(struct parcel *parcel, u64 pa, u64 size)
 	for (u64 at = pa; at < pa + size; at += PAGE_SIZE) {
 		struct page_info *page = memdb_page(at);
 
-		/* An extent's mapping would come into effect in the parcel's place. */
+		/*
+		 * A mapping of an extent would come into effect in the parcel's
+		 * place.
+		 */
 		if (!memdb_is_plain(page)) {
 			parcel_truncate(parcel, parcel->nr_pages - nr_before);
 			return page->parcel ? RM_MEM_INUSE : RM_MEM_INVALID;

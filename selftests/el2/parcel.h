@@ -12,56 +12,64 @@ struct vm;
 struct acl_entry {
 	u16 vmid;
 	u8 access;
-	/* In the VM's tables, from @gpa on */
+	/* The parcel is in the VM's tables, from @gpa on. */
 	bool placed;
 	u64 gpa;
 };
 
-/* Pages that the host lent to one VM, or shares with some. Which: memdb knows. */
+/*
+ * Pages that the host lends to one VM, or shares with some. memdb lists the
+ * pages.
+ */
 struct parcel {
 	bool used;
-	/* More pages are to be appended; nothing has changed for anybody yet. */
+	/* More pages will be appended; nobody's access has changed yet. */
 	bool open;
 	/* Zero the pages before a VM sees them. */
 	bool sanitize;
-	/* What the host may still do with them. */
+	/* The host's remaining access. */
 	u8 host_access;
 	u8 nr_acl;
 	u32 handle, label;
-	/* The others in it. */
+	/* The other VMs. */
 	struct acl_entry acl[MAX_ACL];
 	u32 nr_pages;
-	/* All pages are between these. */
+	/* All pages are in this range. */
 	u64 pa_lowest, pa_end;
 };
 
-/* Returns NULL if there are too many, else an open one without pages. */
+/* Create an open parcel without pages. NULL: there are too many. */
 struct parcel *parcel_create(void);
 struct parcel *parcel_find(u32 handle);
 u64 nr_parcels(void);
 
 /*
- * Errors of the Resource Manager. On failure of any, nothing has changed, but that
- * pages to be sanitized may be zeroed.
+ * These return errors of the Resource Manager. A failed call has changed
+ * nothing, except that pages to be sanitized may have been zeroed.
  */
 u32 parcel_add(struct parcel *parcel, u64 pa, u64 size);
-/* Undo the last @nr_pages added. */
+/* Remove the last @nr_pages pages again. */
 void parcel_truncate(struct parcel *parcel, u32 nr_pages);
-/* All pages are there: they change hands. */
+/* The parcel is complete: its pages change hands. */
 u32 parcel_close(struct parcel *parcel);
 u32 parcel_reclaim(struct parcel *parcel, bool sanitize);
 void parcel_delete(struct parcel *parcel);
 
-/* Of the parcel in a slot, see struct page_info */
+/* The host's access to the parcel in a slot, see struct page_info */
 u8 parcel_host_access(u8 slot);
 const struct parcel *parcel_in_slot(u8 slot);
 bool parcel_names_vm(u16 vmid);
 bool parcel_is_for(struct parcel *parcel, u16 vmid);
 
-/* Put all parcels of a VM into its tables; tells where the image is. Or take them off. */
+/*
+ * Put all parcels of a VM into its tables, and find the image; or remove them.
+ */
 u32 parcels_place(struct vm *vm, u64 *image);
 void parcels_unplace(struct vm *vm);
-/* The VM's lent image becomes its private extent's, mapped where it is; forget it. */
+/*
+ * Turn the VM's lent image into pages of its private extent, mapped at the same
+ * place, and forget the parcel.
+ */
 void parcel_to_extent(struct vm *vm);
 
 #endif /* _PARCEL_H */

@@ -16,7 +16,7 @@ FIXTURE(parcel) {
 	struct el2 el2;
 	struct rpc rpc;
 	uint16_t vmid;
-	/* Two pages, and the first mapped here */
+	/* Two pages, the first also mapped here */
 	uint64_t pa, va;
 	uint64_t *page;
 };
@@ -55,7 +55,7 @@ TEST_F(parcel, lent_page_is_out_of_the_hosts_reach)
 	handle = rpc_handle(&self->rpc);
 	EXPECT_EQ(SIGBUS, el2_touch(self->page, false));
 	EXPECT_EQ(SIGBUS, el2_touch(self->page, true));
-	/* Its neighbour is not concerned. */
+	/* The page next to it is unaffected. */
 	EXPECT_EQ(0, el2_touch(self->page + EL2_PAGE_SIZE / 8, true));
 
 	page = el2_page_at(&self->el2, self->pa);
@@ -109,7 +109,7 @@ TEST_F(parcel, shared_page_is_the_hosts_as_far_as_it_says)
 	EXPECT_EQ(0, el2_touch(self->page, true));
 }
 
-/* The caller can't reach it, so the hypervisor doesn't for it. */
+/* The caller can't access the page, so the hypervisor doesn't on its behalf. */
 TEST_F(parcel, lent_page_is_no_buffer)
 {
 	uint32_t handle;
@@ -117,7 +117,7 @@ TEST_F(parcel, lent_page_is_no_buffer)
 	ASSERT_EQ(0, rpc_lend(&self->rpc, self->vmid, 0, 0, self->pa, EL2_PAGE_SIZE));
 	handle = rpc_handle(&self->rpc);
 	EXPECT_EQ(22, el2_hvc(&self->el2, HYP_MSGQUEUE_SEND, TX_CAP, 8, self->va));
-	/* Half of it there */
+	/* Half of the buffer is in the page. */
 	EXPECT_EQ(22, el2_hvc(&self->el2, HYP_MSGQUEUE_SEND, TX_CAP, 8,
 			      self->va + EL2_PAGE_SIZE - 4));
 	EXPECT_EQ(22, el2_hvc(&self->el2, EL2_DUMP, 0, self->va, 1));
@@ -155,7 +155,7 @@ static void *touch_until_lent(void *arg)
 	}
 }
 
-/* A CPU that has the translation at hand loses it, too. */
+/* A CPU with the page's translation in its TLB loses the access, too. */
 TEST_F(parcel, no_cpu_goes_on_with_a_stale_translation)
 {
 	signal(SIGBUS, on_sigbus);
@@ -188,17 +188,17 @@ TEST_F(parcel, append_changes_nothing_before_its_end)
 	append[4] = 1;
 	append[8] = 1;
 	memcpy(append + 12, ranges, sizeof(ranges));
-	/* Cut short; then whole */
+	/* A truncated message, then the complete one */
 	EXPECT_EQ(4, rpc(&self->rpc, RM_MEM_APPEND, append, 27));
 	EXPECT_EQ(0, el2_touch(self->page, true));
 	EXPECT_EQ(0, rpc(&self->rpc, RM_MEM_APPEND, append, 28));
 	EXPECT_EQ(SIGBUS, el2_touch(self->page, true));
 	EXPECT_EQ(SIGBUS, el2_touch(self->page + EL2_PAGE_SIZE / 8, true));
-	/* It has ended. */
+	/* The parcel is complete. */
 	EXPECT_EQ(6, rpc(&self->rpc, RM_MEM_APPEND, append, 28));
 	EXPECT_EQ(0, rpc_reclaim(&self->rpc, handle, 0));
 	EXPECT_EQ(7, rpc(&self->rpc, RM_MEM_APPEND, append, 28));
-	/* One that never ended */
+	/* A parcel that is never completed */
 	ASSERT_EQ(0, rpc_lend(&self->rpc, self->vmid, 0, APPEND, self->pa, EL2_PAGE_SIZE));
 	EXPECT_EQ(0, rpc_reclaim(&self->rpc, rpc_handle(&self->rpc), 0));
 }
@@ -214,7 +214,10 @@ TEST_F(parcel, refuses_what_is_wrong)
 		struct parcel_range ranges[2];
 		int64_t error;
 	} cases[] = {
-		/* Flags; nobody; oneself; not oneself; twice; no such VM; no access; too much */
+		/*
+		 * Flags; no VM; only the host; not the host; twice; no such VM;
+		 * no access; too much
+		 */
 		{ RM_MEM_LEND, 4, 1, 1, { good }, { page }, 6 },
 		{ RM_MEM_LEND, 0, 0, 1, { }, { page }, 6 },
 		{ RM_MEM_LEND, 0, 2, 1, { good, self_entry }, { page }, 6 },
@@ -224,7 +227,10 @@ TEST_F(parcel, refuses_what_is_wrong)
 		{ RM_MEM_LEND, 0, 1, 1, { { 0x99, 7, 0 } }, { page }, 0xd },
 		{ RM_MEM_LEND, 0, 1, 1, { { self->vmid, 0, 0 } }, { page }, 6 },
 		{ RM_MEM_LEND, 0, 1, 1, { { self->vmid, 8, 0 } }, { page }, 6 },
-		/* Nothing; unaligned; empty; past RAM; the monitor's; around the end; twice */
+		/*
+		 * No pages; unaligned; empty; past RAM; the monitor's; wraps;
+		 * twice
+		 */
 		{ RM_MEM_LEND, 0, 1, 0, { good }, { page }, 6 },
 		{ RM_MEM_LEND, 0, 1, 1, { good }, { { self->pa + 8, EL2_PAGE_SIZE } }, 6 },
 		{ RM_MEM_LEND, 0, 1, 1, { good }, { { self->pa, 8 } }, 6 },
@@ -247,7 +253,7 @@ TEST_F(parcel, refuses_what_is_wrong)
 		}
 		EXPECT_EQ(0, el2_stats(&self->el2).pages);
 	}
-	/* Cut short anywhere, and one byte too many */
+	/* Truncate the message everywhere, and add a byte. */
 	size = parcel_payload(payload, 0, 0, &good, 1, &page, 1);
 	for (uint32_t n = 1; n < size; n++)
 		EXPECT_EQ(4, rpc(&self->rpc, RM_MEM_LEND, payload, n));
@@ -277,7 +283,7 @@ TEST_F(parcel, no_more_than_512_entries)
 	uint32_t size;
 
 	ASSERT_NE(0, pa);
-	/* From the last to the first, so that none can be joined */
+	/* Use the last page first, so that no pages can be joined. */
 	for (int i = 0; i < MANY; i++)
 		ranges[i] = (struct parcel_range) {
 			pa + (MANY - 1 - i) * EL2_PAGE_SIZE, EL2_PAGE_SIZE,
@@ -326,7 +332,9 @@ static void *read_block(void *arg)
 	return NULL;
 }
 
-/* While a block is split, and after, who uses the rest of it notices nothing. */
+/*
+ * While a block is split, and after, accesses to its other pages go on to work.
+ */
 TEST_F(parcel, neighbours_are_never_disturbed)
 {
 	for (int i = 0; i < 16; i++) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * PSCI for the host. QEMU implements it, by SMC; all goes there, but a CPU that is
- * switched on begins at EL2, so it begins in the monitor.
+ * PSCI for the host. QEMU implements it by SMC, so calls are passed on. But a
+ * CPU that is switched on begins at EL2, so it begins in the monitor.
  */
 #include "cpu.h"
 
@@ -28,7 +28,7 @@ bool is_psci(u64 function)
 
 static u64 cpu_on(u64 function, u64 mpidr, u64 entry, u64 context)
 {
-	/* Up to 8 CPUs, QEMU numbers them in the lowest field. */
+	/* There are up to 8 CPUs; QEMU numbers them in the lowest field. */
 	if (mpidr >= MAX_CPUS)
 		return PSCI_INVALID_PARAMETERS;
 	cpus[mpidr].entry = entry;
@@ -58,7 +58,7 @@ void handle_psci(struct regs *regs)
 			x[0] = 0;
 			break;
 		}
-		/* Else QEMU knows. */
+		/* QEMU answers for the others. */
 		__attribute__((__fallthrough__));
 	default:
 		x[0] = smc(x[0], x[1], x[2], x[3]);

@@ -2,10 +2,10 @@
 /*
  * The Resource Manager's end of the RPC: fragments, sequence numbers, dispatch.
  *
- * It has no thread. It runs at the end of each of the host's exits: reads requests as
- * long as there is room for their replies, and moves what is to go out to the queue
- * as long as that has room. What is to wait for a time (a late reply) is looked at
- * in the same places; as long as there is such a thing, WFI of the host traps.
+ * It has no thread. At the end of each exit of the host, it reads requests
+ * while there is room for their replies, and moves outgoing messages to the
+ * queue while that has room. It checks delayed replies at the same time; while
+ * there are any, WFI of the host traps.
  */
 #include "msgqueue.h"
 #include "rm.h"
@@ -35,7 +35,7 @@ struct rpc_message {
 static const struct {
 	u32 id;
 	rm_handler handler;
-	/* Only where VMs are made of extents. */
+	/* The message exists only on the platform of extents. */
 	bool extents;
 } rpcs[] = {
 	{ RM_MEM_LEND, rm_mem_lend },
@@ -57,7 +57,7 @@ static const struct {
 	{ RM_VM_SET_ADDRESS_LAYOUT, rm_set_address_layout, true },
 };
 
-/* On their way to the host's queue. */
+/* Outgoing messages for the host's queue */
 #define OUT_SLOTS		128
 static struct {
 	u8 message[MSGQUEUE_MAX_SIZE];
@@ -67,14 +67,14 @@ static struct {
 } out[OUT_SLOTS];
 static u32 out_head, out_count;
 
-/* The request that is being put together. */
+/* The request whose fragments are being collected */
 static struct {
 	struct rpc_header header;
 	u32 fragments_left, size;
 	u8 payload[RM_MAX_SIZE];
 } in;
 
-/* What a handler notifies of comes after its reply. */
+/* Notifications of the handler, which follow its reply */
 static struct {
 	u32 id, size;
 	u8 payload[32];
@@ -82,10 +82,10 @@ static struct {
 static u32 nr_later;
 static bool handling;
 
-/* A request is there, but nobody looks at it, or at the queue, until then. */
+/* The monitor ignores the waiting request and the queue until then. */
 static bool stalled;
 static u64 stalled_until_us;
-/* What is first on its way out isn't due. */
+/* The first outgoing message isn't due yet. */
 static bool late;
 static bool timer_pending;
 static u64 calls;
@@ -100,7 +100,10 @@ static void enqueue(const void *message, u32 size, bool push, u64 due_us)
 {
 	u32 tail = (out_head + out_count) % OUT_SLOTS;
 
-	/* Requests wait for room: these are notifications nobody reads. */
+	/*
+	 * Requests wait for room, so these are notifications that the host
+	 * doesn't read.
+	 */
 	if (out_count == OUT_SLOTS)
 		return;
 	memcpy(out[tail].message, message, size);
@@ -230,7 +233,7 @@ static void handle_request(void)
 	nr_later = 0;
 }
 
-/* What makes no sense is dropped; so is the request it comes in the middle of. */
+/* Drop an invalid message, and the request that it interrupts. */
 static void read_message(const struct rpc_message *message, u32 size)
 {
 	const struct rpc_header *header = &message->header;
@@ -276,7 +279,10 @@ static bool read_requests(void)
 		handle_request();
 		progress = true;
 	}
-	/* Room for the longest reply, what interrupts it and what follows it. */
+	/*
+	 * Leave room for the longest reply, a message inside of it, and those
+	 * behind it.
+	 */
 	while (!stalled && OUT_SLOTS - out_count > 16) {
 		size = msgqueue_take(&message);
 		if (!size)
@@ -293,7 +299,10 @@ static bool write_messages(void)
 
 	late = false;
 	while (out_count) {
-		/* Noted, not looked at again: it may be due by then, but still there. */
+		/*
+		 * Don't ask for the time again: by then it may be due, but it
+		 * is still there.
+		 */
 		late = out[out_head].due_us > now_us();
 		if (late || !msgqueue_put(out[out_head].message, out[out_head].size,
 					  out[out_head].push))

@@ -22,7 +22,7 @@ enum {
 	RM_VM_STATE = 0x14,
 };
 
-/* Most that a message may have in all its fragments, as with the real one. */
+/* The most fragments of a message, as in Gunyah. */
 #define RM_MAX_FRAGMENTS	62
 #define RM_FRAGMENT_SIZE	232
 #define RM_MAX_SIZE		((RM_MAX_FRAGMENTS + 1) * RM_FRAGMENT_SIZE)
@@ -35,21 +35,24 @@ struct rm_request {
 
 struct rm_reply {
 	u32 size;
-	/* The biggest: all resources of a VM. */
+	/* The longest reply has all resources of a VM. */
 	u8 payload[512];
 };
 
-/* Returns an error; the reply's payload is sent only if it is RM_OK. */
+/* A handler returns an error; only RM_OK sends the reply's payload. */
 typedef u32 (*rm_handler)(const struct rm_request *request, struct rm_reply *reply);
 
-/* Do all that is due: read requests, send replies. At the end of each exit. */
+/*
+ * Do all work that is due: read requests, send replies. Called at the end of
+ * each exit.
+ */
 void rm_poll(void);
-/* Is something due later? */
+/* Will something be due later? */
 bool rm_is_waiting(void);
 
-/* Goes out after the reply to the request that is being handled. */
+/* Send a notification after the reply to the current request. */
 void rm_notify(u32 id, const void *payload, u32 size);
-/* A message as it is, for tests. */
+/* Send a message unchanged, for tests. */
 void rm_send_raw(const void *message, u32 size, bool push);
 u64 nr_rpcs(void);
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Messages about memory: what the host lends and shares in parcels. */
+/* Messages about memory that the host lends and shares in parcels. */
 #include "parcel.h"
 #include "rm.h"
 #include "vm.h"
@@ -38,7 +38,7 @@ struct wire_attribute {
 	u16 attribute, vmid;
 };
 
-/* What is left to read of a request. */
+/* The unread rest of a request. */
 struct reader {
 	const u8 *at;
 	u32 left;
@@ -100,7 +100,10 @@ static u32 take_acl(struct reader *r, struct parcel *parcel, bool share)
 			.vmid = acl->vmid, .access = acl->access,
 		};
 	}
-	/* Who shares stays in; who lends is out. Somebody else must be in. */
+	/*
+	 * The host is in the ACL of a shared parcel, not in that of a lent one.
+	 * Another VM must be in it.
+	 */
 	return self == share && parcel->nr_acl ? RM_OK : RM_ARG_INVALID;
 }
 
@@ -126,7 +129,7 @@ static u32 fill(struct reader *r, struct parcel *parcel, bool share, bool more)
 
 	if (!error)
 		error = take_ranges(r, parcel);
-	/* There is only one kind of memory here: attributes are of no consequence. */
+	/* There is only one kind of memory, so attributes have no effect. */
 	if (!error)
 		error = take_list(r, sizeof(*attributes), (const void **)&attributes, &count);
 	if (!error && r->left)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Messages to the Resource Manager, and its notifications. */
+/* The numbers of the Resource Manager's messages and notifications. */
 #ifndef _RM_MESSAGES_H
 #define _RM_MESSAGES_H
 

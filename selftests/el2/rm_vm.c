@@ -52,7 +52,7 @@ struct resource {
 	u64 base, size;
 } __attribute__((__packed__));
 
-/* The VM that a request of this size begins with, or an error. */
+/* The VM at the start of a request of this size, or an error. */
 static u32 vm_of(const struct rm_request *request, u32 size, struct vm **vm)
 {
 	const struct vmid_payload *payload = (const void *)request->payload;
@@ -134,7 +134,7 @@ u32 rm_stop(const struct rm_request *request, struct rm_reply *reply)
 	(void)reply;
 	if (error)
 		return error;
-	/* No guest here would heed a polite request. */
+	/* No guest handles a polite request. */
 	if (stop->flags != STOP_FORCE || stop->reserved)
 		return RM_ARG_INVALID;
 	return vm_stop(vm);
@@ -152,7 +152,7 @@ u32 rm_get_state(const struct rm_request *request, struct rm_reply *reply)
 	return RM_OK;
 }
 
-/* Is there room for @size bytes at @offset of the parcel? */
+/* Does the parcel have @size bytes at @offset? */
 static bool in_parcel(const struct parcel *parcel, u64 offset, u64 size)
 {
 	u64 all = (u64)parcel->nr_pages * PAGE_SIZE;
@@ -251,7 +251,7 @@ u32 rm_set_address_layout(const struct rm_request *request, struct rm_reply *rep
 		return RM_VM_STATE;
 	if (layout->range > LAYOUT_FIRMWARE || !is_range(layout->base, layout->size))
 		return RM_ARG_INVALID;
-	/* There is no firmware to put anywhere. */
+	/* There is no firmware that could be placed. */
 	if (layout->range == LAYOUT_IMAGE) {
 		vm->has_layout = true;
 		vm->layout = (struct vm_range) { layout->base, layout->size };

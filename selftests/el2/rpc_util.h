@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* A client of the Resource Manager that polls, for the tests of the monitor. */
+/* A polling client of the Resource Manager, for the monitor's tests. */
 #ifndef _RPC_UTIL_H
 #define _RPC_UTIL_H
 
@@ -10,7 +10,7 @@
 
 #include <kselftest_harness.h>
 
-/* An emulated machine on a busy one may be ten times slower. */
+/* An emulated machine on a busy host may be ten times slower. */
 #undef TEST_TIMEOUT_DEFAULT
 #define TEST_TIMEOUT_DEFAULT 240
 
@@ -22,19 +22,22 @@
 #define MESSAGE_SIZE		240
 #define FRAGMENT_SIZE		232
 
-/* What rpc() returns beside the manager's errors. */
+/* Results of rpc() besides the Resource Manager's errors. */
 #define RPC_TIMEOUT		-1
 #define RPC_BROKEN		-2
 
 struct rpc {
 	struct el2 *el2;
 	uint16_t sequence;
-	/* The last reply, without its error */
+	/* The payload of the last reply */
 	uint8_t reply[4096];
 	uint32_t reply_size;
-	/* VM_STATUS: bits by state; others by number */
+	/*
+	 * Of notifications: a bit for each state, the number of exits, the type
+	 * of the last one, the number of others.
+	 */
 	uint32_t states, exits, exit_type, others;
-	/* 0: 10 s */
+	/* 0 means 10 s. */
 	uint32_t timeout_ms;
 };
 
@@ -52,7 +55,7 @@ static inline uint64_t clock_ms(void)
 	return now.tv_sec * 1000ULL + now.tv_nsec / 1000000;
 }
 
-/* Returns the hypercall's error; the message is in the buffer. */
+/* Receive a message into the buffer. Returns the hypercall's error. */
 static inline int64_t rpc_receive(struct rpc *rpc, uint64_t *size)
 {
 	uint64_t x[9] = { HYP_MSGQUEUE_RECEIVE, RX_CAP, rpc->el2->buffer_va, MESSAGE_SIZE };
@@ -83,7 +86,10 @@ static inline void rpc_notification(struct rpc *rpc, uint32_t id, const uint8_t 
 	}
 }
 
-/* One message, or 0 if there was none in time; notifications are noted. */
+/*
+ * Wait for a message, and count notifications. Returns its size, or 0 after a
+ * timeout.
+ */
 static inline uint64_t rpc_next(struct rpc *rpc, uint8_t *message, uint64_t until_ms)
 {
 	struct rpc_header *header = (void *)message;
@@ -124,7 +130,9 @@ static inline int rpc_request(struct rpc *rpc, uint32_t id, const void *payload,
 	return 0;
 }
 
-/* Returns the Resource Manager's error, or one of ours. */
+/*
+ * Wait for a reply. Returns the Resource Manager's error, or one of the above.
+ */
 static inline int64_t rpc_reply(struct rpc *rpc, uint32_t id)
 {
 	uint64_t until = clock_ms() + (rpc->timeout_ms ?: 10000);
@@ -138,7 +146,7 @@ static inline int64_t rpc_reply(struct rpc *rpc, uint32_t id)
 		size = rpc_next(rpc, message, until);
 		if (!size)
 			return RPC_TIMEOUT;
-		/* Late replies of earlier requests */
+		/* Skip late replies to earlier requests. */
 		if (skip && header->sequence != rpc->sequence)
 			continue;
 		if (size < sizeof(*header) + skip || header->api != 0x21 ||
@@ -164,13 +172,13 @@ static inline int64_t rpc(struct rpc *rpc, uint32_t id, const void *payload, uin
 	return error ?: rpc_reply(rpc, id);
 }
 
-/* Those that take a VMID only. */
+/* Make a request that takes only a VMID. */
 static inline int64_t rpc_vmid(struct rpc *r, uint32_t id, uint16_t vmid)
 {
 	return rpc(r, id, (uint16_t [2]){ vmid }, 4);
 }
 
-/* 0: failure */
+/* Allocate a VMID. 0: failure. */
 static inline uint16_t rpc_alloc(struct rpc *r)
 {
 	uint16_t vmid;
@@ -181,7 +189,7 @@ static inline uint16_t rpc_alloc(struct rpc *r)
 	return vmid;
 }
 
-/* Read what is still there, so that notifications are noted. */
+/* Read all waiting messages, and count notifications. */
 static inline void rpc_drain(struct rpc *rpc)
 {
 	uint8_t message[MESSAGE_SIZE];
@@ -199,7 +207,7 @@ struct parcel_acl {
 	uint8_t access, reserved;
 };
 
-/* The payload of MEM_LEND and MEM_SHARE. Returns its size. */
+/* Write the payload of MEM_LEND or MEM_SHARE. Returns its size. */
 static inline uint32_t parcel_payload(uint8_t *p, uint8_t flags, uint32_t label,
 				      const struct parcel_acl *acl, uint16_t nr_acl,
 				      const struct parcel_range *ranges, uint16_t nr_ranges)
@@ -217,7 +225,9 @@ static inline uint32_t parcel_payload(uint8_t *p, uint8_t flags, uint32_t label,
 	return p + 4 - start;
 }
 
-/* One range, all rights. Returns the error; the handle is in the reply. */
+/*
+ * Lend one range with all rights. Returns the error; the reply has the handle.
+ */
 static inline int64_t rpc_lend(struct rpc *r, uint16_t vmid, uint32_t label, uint8_t flags,
 			       uint64_t pa, uint64_t size)
 {

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
-/* What is to go wrong, and when. */
+/* Rules that inject failures. */
 #include "rule.h"
 
 static struct rule {
 	u64 match, value;
-	/* Matches to let pass, then how many to act on. @count 0: no rule. */
+	/*
+	 * The number of matches to let pass, then to act on. @count 0: there is
+	 * no rule.
+	 */
 	u64 skip, count;
 	u8 kind;
 } rules[EL2_MAX_RULES];

@@ -5,9 +5,9 @@
 #include "control.h"
 #include "el2.h"
 
-/* Is there a rule of that kind for this call, whose turn it is? Counts the call. */
+/* Is a rule of that kind due for this call? Counts the call. */
 bool rule_hits(enum el2_rule_kind kind, u64 match, u64 *value);
-/* Arguments as EL2_RULE has them. */
+/* Add a rule; the arguments are those of EL2_RULE. */
 s64 rule_add(u64 kind, u64 match, u64 nth, u64 value, u64 count);
 u64 nr_rule_hits(void);
 

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Stage-2 tables: 39 bits, from level 1 down. The host's RAM begins as 2 MiB blocks,
- * which are split when a page of one is to differ; they are never joined again.
+ * Stage-2 tables: 39 bits, from level 1 down. The host's RAM begins as 2 MiB
+ * blocks. A block is split when a page of it has to differ, and never joined
+ * again.
  *
- * An entry goes from one output address or size to another only through invalid, with
- * the TLBs flushed between (break before make). Between, another CPU may fault on
- * it: the fault handlers look again, under the lock, before they believe a fault.
+ * Before an entry changes its output address or size, it becomes invalid and
+ * the TLBs are flushed (break before make). Meanwhile, another CPU may fault on
+ * it: the fault handlers check again, under the lock, before they believe a
+ * fault.
  */
 #include "stage2.h"
 
@@ -83,7 +85,7 @@ int stage2_init(struct stage2 *s2, u64 vmid)
 
 void stage2_destroy(struct stage2 *s2)
 {
-	/* A walk may be cached even where no leaf was. */
+	/* A CPU may cache the walk even without a leaf. */
 	s2->stale = true;
 	stage2_sync(s2);
 	for (int i = 0; i < ENTRIES; i++) {
@@ -113,7 +115,7 @@ void stage2_sync(struct stage2 *s2)
 
 	if (!s2->stale)
 		return;
-	/* The flush is for the VMID that is loaded. */
+	/* The flush affects the VMID that is loaded. */
 	stage2_load(s2);
 	asm volatile("dsb ish\n"
 		     "tlbi vmalls12e1is\n"
@@ -129,7 +131,7 @@ void stage2_map_devices(struct stage2 *s2)
 	s2->root[0] = block(0, ACCESS_R | ACCESS_W, MEMTYPE_DEVICE);
 }
 
-/* The level-2 table, made if need be. NULL: no memory. */
+/* The level-2 table, created if missing. NULL: no memory. */
 static u64 *level2(struct stage2 *s2, u64 ipa)
 {
 	u64 *entry = &s2->root[index(ipa, 1)];

@@ -8,7 +8,7 @@
 #define IPA_BITS		39
 #define IPA_END			(1ULL << IPA_BITS)
 
-/* An address space. @stale: an entry was taken back that a TLB may still hold. */
+/* An address space. @stale: a TLB may still hold an entry that was removed. */
 struct stage2 {
 	u64 *root;
 	u64 vmid;
@@ -18,7 +18,7 @@ struct stage2 {
 /* NOMEM or OK. */
 int stage2_init(struct stage2 *s2, u64 vmid);
 void stage2_destroy(struct stage2 *s2);
-/* On this CPU, from the next ERET on. */
+/* Use the address space on this CPU from the next ERET on. */
 void stage2_load(const struct stage2 *s2);
 
 /* Map the 1 GiB block at 0 to itself, as device memory. */
@@ -26,21 +26,22 @@ void stage2_map_devices(struct stage2 *s2);
 /* Map 2 MiB of RAM to itself. NOMEM or OK. */
 int stage2_map_ram_block(struct stage2 *s2, u64 ipa);
 
-/* Make a table of each block in the range, so that setting an entry can't fail.
- * NOMEM, with what was mapped still mapped, or OK.
+/*
+ * Split each block in the range, so that setting an entry can't fail. OK, or
+ * NOMEM, which leaves all mappings in place.
  */
 int stage2_prepare(struct stage2 *s2, u64 ipa, u64 size);
 
-/* The entry of a page in a prepared range; 0 takes it back. */
+/* Set the entry of a page in a prepared range; 0 removes it. */
 void stage2_set(struct stage2 *s2, u64 ipa, u64 pte);
 u64 stage2_pte(u64 pa, u8 access, u8 memtype);
-/* 0 if nothing is mapped. */
+/* The entry of a page, or 0. */
 u64 stage2_get(const struct stage2 *s2, u64 ipa);
 u64 stage2_pa(u64 pte);
 u8 stage2_access(u64 pte);
 u8 stage2_memtype(u64 pte);
 
-/* Drop what TLBs may hold of entries that were taken back. */
+/* Flush entries that were removed from the TLBs. */
 void stage2_sync(struct stage2 *s2);
 
 #endif /* _STAGE2_H */

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-/* What arrives from EL1 and EL0: the host's calls and faults, the guests' exits. */
+/*
+ * Exceptions from EL1 and EL0: the host's calls and faults, the guests' exits.
+ */
 #include "cpu.h"
 #include "hypercall.h"
 #include "memdb.h"
@@ -33,14 +35,14 @@ void unlock(void)
 
 void set_host_traps(void)
 {
-	/* As long as something is due later, an idle CPU looks after it. */
+	/* While something will be due later, an idle CPU polls it. */
 	sysreg_write(hcr_el2, HCR_HOST | (rm_is_waiting() ? HCR_TWI : 0));
 	sysreg_write(cptr_el2, CPTR_HOST);
 	/* The number of counters the host may use, here all: PMCR_EL0.N */
 	sysreg_write(mdcr_el2, sysreg_read(pmcr_el0) >> 11 & 0x1f);
 }
 
-/* As the CPU itself would enter EL1. */
+/* Enter EL1 as the CPU would. */
 void inject_abort(struct regs *regs, u64 esr, u64 far)
 {
 	bool fetch = esr_class(esr) == EC_FETCH_ABORT;
@@ -51,7 +53,7 @@ void inject_abort(struct regs *regs, u64 esr, u64 far)
 		vector = VECTOR_EL0_AARCH32;
 	} else if (mode == PSTATE_MODE_EL1T || mode == PSTATE_MODE_EL1H) {
 		vector = mode == PSTATE_MODE_EL1T ? VECTOR_EL1T : VECTOR_EL1H;
-		/* From the same level */
+		/* The exception comes from the same level. */
 		class++;
 	}
 	sysreg_write(esr_el1, class << ESR_EC_SHIFT | ESR_IL | FSC_EXTERNAL_ABORT |
@@ -74,7 +76,7 @@ bool is_spurious_abort(const struct stage2 *s2, u64 esr, u64 ipa)
 {
 	u8 access = stage2_access(stage2_get(s2, ipa));
 
-	/* A walk of stage-1 tables reads them. */
+	/* A walk of stage-1 tables is a read. */
 	if (esr & ESR_WALK)
 		return access & ACCESS_R;
 	return access & abort_access(esr);
@@ -100,7 +102,10 @@ static void host_trap(struct regs *regs)
 
 	switch (esr_class(esr)) {
 	case EC_HVC:
-		/* Gunyah's native calls have other immediates: not spoken here. */
+		/*
+		 * Other immediates are Gunyah's native calls, which the monitor
+		 * doesn't have.
+		 */
 		if (esr & 0xffff)
 			regs->x[0] = UNIMPLEMENTED;
 		else
@@ -111,7 +116,7 @@ static void host_trap(struct regs *regs)
 		regs->pc += 4;
 		break;
 	case EC_WFX:
-		/* That it wakes up at once is allowed. AArch32 has short ones. */
+		/* WFI may return at once. AArch32 has short instructions. */
 		regs->pc += esr & ESR_IL ? 4 : 2;
 		break;
 	case EC_FETCH_ABORT:
@@ -130,7 +135,7 @@ void handle_trap(struct regs *regs, u64 kind)
 	bool call = kind == TRAP_SYNCHRONOUS && (class == EC_HVC || class == EC_SMC);
 
 	if (!this_cpu()->guest && call && is_psci(regs->x[0])) {
-		/* May not return, so not under the lock. */
+		/* The call may not return, so don't hold the lock. */
 		if (class == EC_SMC)
 			regs->pc += 4;
 		handle_psci(regs);

@@ -18,7 +18,10 @@ enum {
 
 #define ESR_EC_SHIFT		26
 #define ESR_IL			(1UL << 25)
-/* Of aborts: is the rest about a plain load or store? Its size, register, direction */
+/*
+ * For aborts: is it a plain load or store? Then its size, register and
+ * direction
+ */
 #define ESR_VALID		(1UL << 24)
 #define ESR_SIZE(esr)		(1U << ((esr) >> 22 & 3))
 #define ESR_SIGNED		(1UL << 21)
@@ -37,7 +40,7 @@ static inline u64 esr_class(u64 esr)
 }
 
 u64 abort_ipa(u64 far);
-/* The tables allow it now: another CPU was about to change them. */
+/* Do the tables allow the access by now, after another CPU has changed them? */
 bool is_spurious_abort(const struct stage2 *s2, u64 esr, u64 ipa);
 
 #endif /* _TRAP_H */

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Guests. A guest runs on the CPU that calls vcpu_run, in the caller's place, until it
- * needs the host or the host's interrupt comes. It has no vector registers, no
- * interrupts and no timer: the timer's registers are the host's, and are put back
- * after each run.
+ * Guests. A guest runs on the CPU that calls vcpu_run, in place of the caller,
+ * until it needs the host or an interrupt for the host arrives. It has no
+ * vector registers, no interrupts and no timer: the timer's registers are the
+ * host's, and are restored after each run.
  */
 #include "cap.h"
 #include "control.h"
@@ -20,7 +20,7 @@
 
 #define GUEST_MPIDR		0x80000000
 
-/* How to resume after MMIO_*, in x3. */
+/* How to resume after MMIO_*, in x3 */
 enum { RESUME_EMULATED, RESUME_RETRY, RESUME_FAULT };
 
 void vcpu_init(struct vcpu *vcpu, u64 pc, u64 x0)
@@ -82,7 +82,7 @@ static void enter(struct vm *vm, struct regs *regs)
 	this_cpu()->guest = vm;
 }
 
-/* Back to the host. */
+/* Return to the host. */
 static void leave(struct vcpu *vcpu, struct regs *regs)
 {
 	this_cpu()->guest = NULL;
@@ -107,7 +107,7 @@ static u64 extend(u64 value, u64 esr)
 	return esr & ESR_64BIT ? value : (u32)value;
 }
 
-/* The guest is loaded, and stands at the access. */
+/* Resume the guest, which is loaded and stands at the access. */
 static void resume(struct vcpu *vcpu, struct regs *regs, u64 value, u64 action)
 {
 	u32 target = ESR_REGISTER(vcpu->esr);
@@ -140,10 +140,10 @@ void vcpu_run(struct regs *regs)
 
 	if (!error && x[5])
 		error = ARG_INVALID;
-	/* Only Linux's v17 series knows of ways to resume. */
+	/* Only the platform of the Linux v17 series has ways to resume. */
 	if (!error && (x[4] || action > (platform_extents() ? RESUME_FAULT : 0)))
 		error = ARG_INVALID;
-	/* There is nothing to resume but MMIO. */
+	/* Only MMIO can be resumed. */
 	if (!error && !is_resumable(cap->object) && (value || action))
 		error = ARG_INVALID;
 	if (error) {
@@ -169,7 +169,7 @@ void vcpu_run(struct regs *regs)
 		resume(vcpu, regs, value, action);
 }
 
-/* What the host is told of an exit. */
+/* The report of an exit to the host. */
 struct exit {
 	enum vcpu_state state;
 	u64 data[3];
@@ -189,7 +189,7 @@ static bool is_mmio(const struct vm *vm, u64 esr, u64 gpa)
 	return !vm_demand_paged(vm, gpa) && !is_permission_fault(esr);
 }
 
-/* Returns false if there was nothing: back to the guest. */
+/* Returns false if the fault is spurious: go on with the guest. */
 static bool guest_abort(struct vm *vm, const struct regs *regs, u64 esr, struct exit *exit)
 {
 	u64 far = sysreg_read(far_el2), gpa = abort_ipa(far);
@@ -217,7 +217,7 @@ static bool guest_abort(struct vm *vm, const struct regs *regs, u64 esr, struct 
 	return true;
 }
 
-/* PSCI, or nothing that is known. Returns false: back to the guest. */
+/* Handle a PSCI call. Returns false: go on with the guest. */
 static bool guest_call(struct regs *regs, struct exit *exit)
 {
 	switch ((u32)regs->x[0]) {
@@ -243,7 +243,7 @@ static bool guest_trap(struct vm *vm, struct regs *regs, struct exit *exit)
 
 	switch (esr_class(esr)) {
 	case EC_SMC:
-		/* HVC left the PC behind it, SMC didn't. */
+		/* The PC is behind an HVC, but at an SMC. */
 		regs->pc += 4;
 		__attribute__((__fallthrough__));
 	case EC_HVC:

@@ -4,7 +4,7 @@
 
 #include "el2.h"
 
-/* What vcpu_run returns in x1. */
+/* The results of vcpu_run in x1. */
 enum vcpu_state {
 	VCPU_READY = 0,
 	VCPU_POWERED_OFF = 2,
@@ -16,7 +16,7 @@ enum vcpu_state {
 	VCPU_SYSTEM_RESET = 0x100,
 };
 
-/* EL1's registers that a guest may have of its own. */
+/* The EL1 registers that each guest has for itself. */
 #define EL1_REGISTERS(X)						\
 	X(sctlr_el1); X(cpacr_el1); X(ttbr0_el1); X(ttbr1_el1);		\
 	X(tcr_el1); X(esr_el1); X(afsr0_el1); X(afsr1_el1);		\
@@ -35,25 +35,26 @@ struct el1 {
 struct vcpu {
 	struct regs regs;
 	struct el1 el1;
-	/* What the last run returned; READY: nothing is to be resumed. */
+	/* The result of the last run; READY: there is nothing to resume. */
 	u16 state;
 	bool running;
-	/* The syndrome and address of the access that MMIO_* is about */
+	/* The syndrome and address of the access of MMIO_* */
 	u64 esr, far;
-	/* The host, while this one runs in its place */
+	/* The host's registers while the guest runs in its place */
 	struct regs host;
 	struct el1 host_el1;
 	u64 host_timer_control, host_timer_value;
 };
 
-/* Ready to run at @pc with @x0. */
+/* Prepare the vCPU to run at @pc with @x0. */
 void vcpu_init(struct vcpu *vcpu, u64 pc, u64 x0);
 /* Set 0: X, 1: PC, 2: SP of EL0, of EL1. False: there is no such register. */
 bool vcpu_set_register(struct vcpu *vcpu, u8 set, u8 index, u64 value);
 
 /*
- * The hypercall: x1 cap, x2 to x4 resume -> x1 state, x2 to x4 data. Changes @regs to
- * the guest's; at its exit they become the host's again, with the results.
+ * The hypercall: x1 cap, x2 to x4 resume -> x1 state, x2 to x4 data. Changes
+ * @regs to the guest's; at its exit they become the host's again, with the
+ * results.
  */
 void vcpu_run(struct regs *regs);
 void vcpu_exit(struct regs *regs, u64 kind);

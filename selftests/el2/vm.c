@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* VMs: what they consist of, and their life. */
+/* VMs: their parts and their life. */
 #include "cap.h"
 #include "control.h"
 #include "parcel.h"
@@ -24,7 +24,7 @@ struct vm *vm_find(u16 vmid)
 	return vm->state == VM_NONE ? NULL : vm;
 }
 
-/* Ids of extents: 1 and 2 are the first VM's, 3 and 4 the next one's. */
+/* Extents 1 and 2 are the first VM's, 3 and 4 the next one's. */
 struct extent *vm_extent(u8 id)
 {
 	struct vm *vm = &vms[(id - 1) / 2];
@@ -88,7 +88,7 @@ u32 vm_dealloc(struct vm *vm)
 {
 	if (vm->state != VM_LOAD && vm->state != VM_RESET)
 		return RM_VM_STATE;
-	/* The VMID names who has the memory. */
+	/* Keep the VMID while memory belongs to it. */
 	if (vm->private.nr_owned || vm->shared.nr_owned || parcel_names_vm(vm->vmid))
 		return RM_BUSY;
 	free_ranges(vm);
@@ -135,7 +135,7 @@ static bool add_caps(struct vm *vm)
 		add_cap(vm, RESOURCE_ADDRSPACE, 0, vm));
 }
 
-/* Undoes vm_init(). Pages that an extent owns stay so. */
+/* Undo vm_init(). An extent keeps its pages. */
 static void tear_down(struct vm *vm)
 {
 	for (u32 i = 0; i < vm->nr_caps; i++)
@@ -174,7 +174,7 @@ u32 vm_start(struct vm *vm)
 {
 	if (vm->state != VM_READY)
 		return RM_VM_STATE;
-	/* From here on the image is as any other page of the guest's. */
+	/* From here on, the image is like any other memory of the guest. */
 	if (platform_extents())
 		parcel_to_extent(vm);
 	set_state(vm, VM_RUNNING);

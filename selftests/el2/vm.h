@@ -5,7 +5,7 @@
 #include "memdb.h"
 #include "vcpu.h"
 
-/* As in the Resource Manager's messages. */
+/* The states in the Resource Manager's messages. */
 enum vm_state {
 	VM_NONE = 0,
 	VM_INIT = 1,
@@ -29,7 +29,10 @@ enum vm_exit_type {
 
 struct vm_cap {
 	u64 id;
-	/* As in the resources: enum vm_resource, and what the type's label says. */
+	/*
+	 * The entry in the list of resources: enum vm_resource, and the label
+	 * of that type.
+	 */
 	u8 type, label;
 };
 
@@ -57,21 +60,24 @@ struct vm {
 	u16 vmid;
 	/* VM_NONE: the VMID is free. */
 	u8 state;
-	/* The host wants it to end, its vCPU is running still. */
+	/* The host has stopped the VM, but its vCPU still runs. */
 	bool stopping;
-	/* The rest is there from INIT to RESET only: these, its tables and the caps. */
+	/*
+	 * These exist only from INIT to RESET, as do their tables and
+	 * capabilities.
+	 */
 	struct stage2 stage2;
 	struct extent private, shared;
 	struct vcpu vcpu;
 	struct vm_cap caps[VM_MAX_CAPS];
 	u32 nr_caps;
 
-	/* The parcel with the image, by handle, and where it is to be; before INIT */
+	/* Set before INIT: the handle of the image's parcel, and its place. */
 	bool has_image, has_layout;
 	u32 image_handle;
 	u64 image_offset, dtb_offset;
 	struct vm_range layout;
-	/* Where a fault is a page fault; one page of them, or NULL. */
+	/* The demand-paged ranges, in one page, or NULL. */
 	struct vm_range *ranges;
 	u32 nr_ranges;
 };
@@ -81,22 +87,22 @@ struct vm *vm_find(u16 vmid);
 struct extent *vm_extent(u8 id);
 u64 nr_vms(void);
 
-/* 0: any. NULL: taken, or none left. */
+/* Allocate a VMID; 0: any. NULL: it is in use, or none is left. */
 struct vm *vm_alloc(u16 vmid);
-/* Errors of the Resource Manager, from here on. */
+/* The functions below return errors of the Resource Manager. */
 u32 vm_dealloc(struct vm *vm);
 u32 vm_init(struct vm *vm);
 u32 vm_start(struct vm *vm);
 u32 vm_stop(struct vm *vm);
 u32 vm_reset(struct vm *vm);
 
-/* Its guest has ended, its vCPU is not running. */
+/* The guest has ended, and its vCPU doesn't run. */
 void vm_exited(struct vm *vm, enum vm_exit_type type);
-/* Is the address for the host to page in? */
+/* Does the host page memory in at the address? */
 bool vm_demand_paged(const struct vm *vm, u64 gpa);
-/* May guests reach memory that is theirs now? Then it can't be taken away by RPC. */
+/* May the guest access its memory now? Then RPC can't take it away. */
 bool vm_is_live(const struct vm *vm);
-/* Has it tables to put memory in? */
+/* Does the VM have tables for memory? */
 bool vm_has_memory(const struct vm *vm);
 
 #endif /* _VM_H */

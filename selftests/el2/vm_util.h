@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* A VM for the tests of the monitor, and a guest that does as it is told. */
+/* A VM for the monitor's tests, with a guest that obeys commands. */
 #ifndef _VM_UTIL_H
 #define _VM_UTIL_H
 
@@ -37,11 +37,11 @@ enum {
 };
 
 #define IMAGE_GPA		0x80000000ULL
-/* Demand-paged, on a platform of extents */
+/* The demand-paged range on the platform of extents */
 #define PAGED_GPA		0x90000000ULL
 #define PAGED_SIZE		0x10000000ULL
 
-/* By label */
+/* Indexes of extents, by label */
 enum { GUEST_PRIVATE, HOST_SHARED, HOST_PRIVATE, GUEST_SHARED };
 
 struct vm {
@@ -52,7 +52,7 @@ struct vm {
 	uint64_t image_pa;
 	uint32_t image_handle;
 	uint64_t extents[4], addrspace, vcpu;
-	/* What the last run returned */
+	/* The results of the last run */
 	uint64_t state, data[3];
 };
 
@@ -125,7 +125,7 @@ static inline int vm_state(struct vm *vm)
 	return rpc_vmid(&vm->rpc, RM_VM_GET_STATE, vm->vmid) ? -1 : vm->rpc.reply[0];
 }
 
-/* Read the resources into @vm. Returns how many, or -1. */
+/* Read the resources into @vm. Returns their number, or -1. */
 static inline int vm_resources(struct vm *vm)
 {
 	uint32_t n, label;
@@ -153,7 +153,7 @@ static inline int vm_resources(struct vm *vm)
 	return n;
 }
 
-/* A VM that is ready, with the agent at IMAGE_GPA. */
+/* Create a VM that is ready to start, with the agent at IMAGE_GPA. */
 static inline bool vm_create(struct vm *vm, struct el2 *el2)
 {
 	void *image;
@@ -206,7 +206,7 @@ static inline int64_t vm_unmap(struct vm *vm, int extent, uint64_t gpa, uint64_t
 		       size);
 }
 
-/* Lend, as Linux does. */
+/* Lend memory in Linux's order of calls. */
 static inline int64_t vm_lend(struct vm *vm, uint64_t gpa, uint64_t pa, uint64_t size)
 {
 	return vm_donate(vm, TO_PROTECTED, HOST_PRIVATE, GUEST_PRIVATE, pa, size) ?:
@@ -219,7 +219,7 @@ static inline int64_t vm_take_back(struct vm *vm, uint64_t gpa, uint64_t pa, uin
 	       vm_donate(vm, FROM_PROTECTED, GUEST_PRIVATE, HOST_PRIVATE, pa, size);
 }
 
-/* Stops it where it runs, takes all back, frees its number. */
+/* Stop a running VM, take back all its memory, and free its VMID. */
 static inline bool vm_destroy(struct vm *vm)
 {
 	bool ran = vm_state(vm) != VM_STATE_READY;
@@ -235,7 +235,7 @@ static inline bool vm_destroy(struct vm *vm)
 	return !rpc_vmid(&vm->rpc, RM_VM_DEALLOC_VMID, vm->vmid);
 }
 
-/* Until something other than the host's interrupt ends it. Returns x0. */
+/* Run until something other than the host's interrupt ends it. Returns x0. */
 static inline int64_t vm_run_with(struct vm *vm, uint64_t value, uint64_t action)
 {
 	uint64_t x[9];
@@ -257,7 +257,7 @@ static inline int64_t vm_run(struct vm *vm)
 	return vm_run_with(vm, 0, 0);
 }
 
-/* Tell the agent, and run it. Returns the state that it comes back with. */
+/* Give the agent a command, and run it. Returns the vCPU's state. */
 static inline uint64_t vm_tell(struct vm *vm, uint64_t op, uint64_t address, uint64_t value)
 {
 	uint64_t mailbox = vm->image_pa + AGENT_MAILBOX;
@@ -268,7 +268,7 @@ static inline uint64_t vm_tell(struct vm *vm, uint64_t op, uint64_t address, uin
 	return vm_run(vm) ? UINT64_MAX : vm->state;
 }
 
-/* What it answered, if it is done. */
+/* The agent's answer, if it has finished. */
 static inline uint64_t vm_answer(struct vm *vm)
 {
 	uint64_t mailbox = vm->image_pa + AGENT_MAILBOX;

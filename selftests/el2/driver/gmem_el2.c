@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* What tests need of the kernel under the EL2 monitor; see gmem_el2.h. */
+/* The kernel's services for tests under the EL2 monitor; see gmem_el2.h. */
 #define pr_fmt(fmt) "gmem_el2: " fmt
 
 #include <linux/arm-smccc.h>
@@ -26,7 +26,7 @@ struct pages {
 };
 
 struct file_state {
-	/* Of the rest. */
+	/* Protects the rest. */
 	struct mutex lock;
 	struct list_head pages;
 	/* 0: not watched */
@@ -201,7 +201,10 @@ static int el2_open(struct inode *inode, struct file *file)
 	return 0;
 }
 
-/* The kernel would die of using a page that isn't its own. */
+/*
+ * Are all pages plainly the host's? The kernel would die if it used another
+ * page.
+ */
 static bool is_plain(const struct pages *pages)
 {
 	phys_addr_t pa = page_to_phys(pages->first);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * /dev/gmem_el2: hypercalls, pages and interrupts for tests under the EL2 monitor.
- * For root: it can do anything to the machine that the kernel could.
+ * /dev/gmem_el2: hypercalls, pages and interrupts for tests under the EL2
+ * monitor. It is for root: its users control the machine as the kernel does.
  *
- * mmap() with a physical address of RAM as the offset maps it, whoever it belongs to.
+ * mmap() with a physical address of RAM as the offset maps that address, which
+ * may have any owner.
  */
 #ifndef _GMEM_EL2_H
 #define _GMEM_EL2_H
@@ -11,19 +12,19 @@
 #include <linux/ioctl.h>
 #include <linux/types.h>
 
-/* Registers x0 to x8 of an HVC #0, in and out. */
+/* The registers x0 to x8 of an HVC #0, in and out. */
 struct gmem_el2_call {
 	__u64 x[9];
 };
 
 /*
- * Pages of the kernel's, zeroed. They are freed with the descriptor, but not if they
- * aren't plainly the host's then: such are lost.
+ * Allocate zeroed pages of the kernel's. Closing the descriptor frees the pages
+ * that are plainly the host's then; the others are lost.
  */
 struct gmem_el2_alloc {
 	__u32 order;
 	__u32 reserved;
-	/* out: where, and the kernel's address */
+	/* out: the physical address, and the kernel's address */
 	__u64 pa;
 	__u64 va;
 };
@@ -36,7 +37,10 @@ struct gmem_el2_touch {
 	__u64 value;
 };
 
-/* Interrupts of the Resource Manager's queues since EL2_IOC_WATCH. */
+/*
+ * The numbers of interrupts of the Resource Manager's queues since
+ * EL2_IOC_WATCH.
+ */
 struct gmem_el2_irqs {
 	__u32 tx;
 	__u32 rx;
@@ -45,7 +49,7 @@ struct gmem_el2_irqs {
 #define EL2_IOC_CALL	_IOWR('E', 0, struct gmem_el2_call)
 #define EL2_IOC_ALLOC	_IOWR('E', 1, struct gmem_el2_alloc)
 #define EL2_IOC_TOUCH	_IOWR('E', 2, struct gmem_el2_touch)
-/* EBUSY where a driver has them. */
+/* EBUSY if a driver uses the interrupts. */
 #define EL2_IOC_WATCH	_IO('E', 3)
 #define EL2_IOC_IRQS	_IOR('E', 4, struct gmem_el2_irqs)
 
