@@ -273,8 +273,8 @@ TEST_F(abi, failure_leaves_the_struct_alone)
 
 	for_each_sized(call) {
 		/* These calls report their progress on failure. */
-		if (call->cmd == GMEM_VM_RECLAIM || call->cmd == GMEM_VM_POPULATE ||
-		    !call->wrong_at)
+		if (call->cmd == GMEM_VM_RECLAIM ||
+		    call->cmd == GMEM_VM_POPULATE || !call->wrong_at)
 			continue;
 		memset(arg, 0xa5, sizeof(arg));
 		fill_call(call, arg, call->size);
@@ -410,7 +410,8 @@ TEST_F(abi, wrong_kind_of_file)
 			EXPECT_EQ(-ENOTTY, do_call(call, fds, arg));
 		}
 		if (on != DEV) {
-			EXPECT_EQ(-ENOTTY, err_of(ioctl(fds[0], GMEM_CREATE_VM, 0)));
+			EXPECT_EQ(-ENOTTY,
+				  err_of(ioctl(fds[0], GMEM_CREATE_VM, 0)));
 			EXPECT_EQ(-ENOTTY, err_of(ioctl(fds[0], GMEM_CREATE_MEM,
 							&create)));
 		}

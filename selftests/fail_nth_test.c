@@ -123,7 +123,8 @@ static void sweep(struct __test_metadata *_metadata, const data_t *self,
 			get_state(self, &after);
 			if (s->pages_may_stay) {
 				after.pages = before.pages;
-				after.stats.lent_pages = before.stats.lent_pages;
+				after.stats.lent_pages =
+					before.stats.lent_pages;
 			}
 			ASSERT_EQ(0, memcmp(&before, &after, sizeof(before))) {
 				TH_LOG("nth %d: failed with %d and changed something",
@@ -341,7 +342,8 @@ TEST_F(fail_nth, punch_unmap_and_close)
 	for (nth = 1; nth < 20; nth++) {
 		int vm = new_vm(self->provider, GMEM_POLICY_SCRUB);
 
-		ASSERT_EQ(0, map_mem(vm, 0, self->mem, 0, self->size, LEND | RWX));
+		ASSERT_EQ(0,
+			  map_mem(vm, 0, self->mem, 0, self->size, LEND | RWX));
 		ASSERT_EQ(0, populate_range(vm, 0, self->size, NULL));
 		arm(self, nth);
 		close(vm);

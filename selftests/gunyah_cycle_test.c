@@ -92,7 +92,8 @@ static int live(FIXTURE_DATA(cycle) *self, __u32 access, bool turns)
 
 	err = gunyah_guest_open(&self->guest, GMEM_POLICY_ALLOW);
 	if (!err && !turns)
-		err = map_mem(self->guest.vm, GPA, self->mem, 0, SIZE, access | RWX);
+		err = map_mem(self->guest.vm, GPA, self->mem, 0, SIZE,
+			      access | RWX);
 	if (!err)
 		err = gunyah_guest_start(&self->guest);
 	if (!err && !turns)

@@ -85,7 +85,8 @@ static void live(enum stage stage, int there)
 	if (stage > STARTED && gunyah_write(&guest, LENT, 1))
 		_exit(1);
 	if (stage == ENDED)
-		gunyah_command(&guest, GUNYAH_PSCI, GUNYAH_PSCI_OFF, 0, 0, NULL);
+		gunyah_command(&guest, GUNYAH_PSCI, GUNYAH_PSCI_OFF, 0, 0,
+			       NULL);
 	if (stage != STARTING)
 		say(there);
 	if (stage == RUNNING)

@@ -165,8 +165,10 @@ TEST_F(memory, lends_on_demand)
 	EXPECT_EQ(has_extents(&self->el2) ? 0 : 6 * self->unit / PAGE, q.lent);
 	EXPECT_EQ(0, gunyah_touch(&self->guest, LENT, 3, self->unit));
 	ASSERT_EQ(0, query_mem(self->mem, 0, 6 * self->unit, &q));
-	EXPECT_EQ((has_extents(&self->el2) ? 3 : 6) * self->unit / PAGE, q.lent);
-	ASSERT_EQ(0, populate_range(self->guest.vm, LENT, 6 * self->unit, NULL));
+	EXPECT_EQ((has_extents(&self->el2) ? 3 : 6) * self->unit / PAGE,
+		  q.lent);
+	ASSERT_EQ(0,
+		  populate_range(self->guest.vm, LENT, 6 * self->unit, NULL));
 	ASSERT_EQ(0, query_mem(self->mem, 0, 6 * self->unit, &q));
 	EXPECT_EQ(6 * self->unit / PAGE, q.lent);
 	/* The guest gets nothing of the unbound rest. */
@@ -181,7 +183,8 @@ TEST_F(memory, huge_pages_go_whole)
 	if (!variant->mem_flags || !has_extents(&self->el2))
 		SKIP(return, "needs huge pages and extents; every parcel goes whole");
 	calls = el2_stats(&self->el2).hypercalls;
-	ASSERT_EQ(0, populate_range(self->guest.vm, LENT, 6 * self->unit, NULL));
+	ASSERT_EQ(0,
+		  populate_range(self->guest.vm, LENT, 6 * self->unit, NULL));
 	/* Two hypercalls a page, and some of the Resource Manager's. */
 	EXPECT_GT(20, el2_stats(&self->el2).hypercalls - calls);
 	EXPECT_NE(0, guest_page(self, LENT + 5 * self->unit + 511 * PAGE).pa);
@@ -339,13 +342,15 @@ TEST_F(memory, provide_refused)
 	/* The guest's code comes on demand, too: run it once. */
 	ASSERT_EQ(0x41, gunyah_read(&self->guest, LENT + self->unit));
 	refuse(self, DONATE, 0);
-	EXPECT_EQ(-EACCES, populate_range(self->guest.vm, LENT, self->unit, &nr));
+	EXPECT_EQ(-EACCES,
+		  populate_range(self->guest.vm, LENT, self->unit, &nr));
 	EXPECT_GT(0, gunyah_read(&self->guest, LENT));
 	EXPECT_EQ('h', page_state(self->mem, 0));
 	EXPECT_EQ(GMEM_FAULT_PROVIDER, last_reason(self->guest.vm));
 	allow(self);
 	refuse(self, MAP, 0);
-	EXPECT_EQ(-EACCES, populate_range(self->guest.vm, LENT, self->unit, &nr));
+	EXPECT_EQ(-EACCES,
+		  populate_range(self->guest.vm, LENT, self->unit, &nr));
 	EXPECT_EQ('h', page_state(self->mem, 0));
 	EXPECT_EQ(0x40, peek(self->host));
 	allow(self);
@@ -364,7 +369,8 @@ TEST_F(memory, permissions)
 			     r));
 	EXPECT_EQ(0, populate_range(vm, GIB(3), self->unit, NULL));
 	EXPECT_EQ(0x46, gunyah_read(&self->guest, GIB(3)));
-	EXPECT_EQ(GUNYAH_ACCESS_READ_ONLY, guest_page(self, GIB(3)).guest_access);
+	EXPECT_EQ(GUNYAH_ACCESS_READ_ONLY,
+		  guest_page(self, GIB(3)).guest_access);
 	if (!has_extents(&self->el2))
 		return;
 	EXPECT_GT(0, gunyah_write(&self->guest, GIB(3), 1));

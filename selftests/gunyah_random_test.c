@@ -158,9 +158,9 @@ struct belief {
 
 static struct belief *beliefs(self_t *self, __u32 *nr)
 {
+	const __u64 length = (GUEST_UNITS + MAX_STEP) * self->unit;
 	struct gmem_binding_info b[MAX_BINDINGS];
-	int i, nr_bindings = query_vm_range(self->guest.vm, GPA,
-					    (GUEST_UNITS + MAX_STEP) * self->unit, b,
+	int i, nr_bindings = query_vm_range(self->guest.vm, GPA, length, b,
 					    MAX_BINDINGS);
 	struct belief *all = calloc(self->size / PAGE, sizeof(*all));
 	char state = '?';
@@ -237,7 +237,8 @@ static const char *differs(self_t *self, const struct el2_page *page,
 	if (!belief->lent && page->host_access != 7)
 		return "it is shared, but the host can't access it";
 	if (self->el2.platform == EL2_PLATFORM_EXTENTS &&
-	    page->extent != (belief->lent ? EL2_EXTENT_PRIVATE : EL2_EXTENT_SHARED))
+	    page->extent !=
+		    (belief->lent ? EL2_EXTENT_PRIVATE : EL2_EXTENT_SHARED))
 		return "it is in the wrong extent";
 	return NULL;
 }
@@ -317,7 +318,8 @@ static bool agree(self_t *self, int ret)
 		all_differ(self, all, nr, false);
 	for (i = 0; !wrong && i < nr; i++) {
 		withdrawn = &self->withdrawn[all[i].offset / PAGE];
-		if (all[i].seen || (all[i].state != 'l' && all[i].state != 's')) {
+		if (all[i].seen ||
+		    (all[i].state != 'l' && all[i].state != 's')) {
 			*withdrawn = false;
 			continue;
 		}
@@ -444,8 +446,8 @@ static int any_kind(self_t *self)
 	switch (kind) {
 	case 0:
 		return map_mem(vm, gpa, self->mem,
-			       draw(self, UNITS - MAX_STEP + 1) * self->unit, length,
-			       (lend ? LEND : SHARE) | RWX);
+			       draw(self, UNITS - MAX_STEP + 1) * self->unit,
+			       length, (lend ? LEND : SHARE) | RWX);
 	case 1:
 		return unmap_range(vm, gpa, length, NULL);
 	case 2:
@@ -462,7 +464,8 @@ static int any_kind(self_t *self)
 		if (self->el2.platform == EL2_PLATFORM_PARCELS &&
 		    !guest_has(self, gpa))
 			return 0;
-		return guest_step(self, gpa + page % (self->unit / PAGE) * PAGE);
+		return guest_step(self,
+				  gpa + page % (self->unit / PAGE) * PAGE);
 	}
 }
 
@@ -515,7 +518,8 @@ TEST_F(random, module_agrees_with_hypervisor)
 	int ret;
 
 	for (lives = 0; now() < end; lives++) {
-		ASSERT_EQ(0, gunyah_guest_open(&self->guest, GMEM_POLICY_ALLOW));
+		ASSERT_EQ(0,
+			  gunyah_guest_open(&self->guest, GMEM_POLICY_ALLOW));
 		for (i = 0, nr = draw(self, 20); i < nr; i++) {
 			ASSERT_TRUE(agree(self, any_step(self, any_kind)));
 		}

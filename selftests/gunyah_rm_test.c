@@ -133,8 +133,8 @@ TEST_F(rm, end_waits_once_for_a_reply)
 	self->lossy = true;
 	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
 	ASSERT_EQ(0, write_file(RM_TIMEOUT, "200"));
-	el2_hvc(&self->el2, EL2_RULE, EL2_RULE_RPC_LOSE_REPLY, RM_MEM_RECLAIM, 1,
-		0, 10000);
+	el2_hvc(&self->el2, EL2_RULE, EL2_RULE_RPC_LOSE_REPLY, RM_MEM_RECLAIM,
+		1, 0, 10000);
 	start = now();
 	close_guest(self);
 	EXPECT_GT(20, now() - start);

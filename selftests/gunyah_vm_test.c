@@ -7,7 +7,9 @@
 
 #include <sys/uio.h>
 
-/* The messages of a start; each of the last two is sent on one platform only. */
+/*
+ * The messages of a start; each of the last two is sent on one platform only.
+ */
 static const __u32 start_messages[] = {
 	RM_VM_ALLOC_VMID, RM_MEM_LEND, RM_VM_CONFIG_IMAGE,
 	RM_VM_SET_DEMAND_PAGING, RM_VM_INIT, RM_VM_GET_RESOURCES,
@@ -228,7 +230,8 @@ TEST_F(gunyah, boot_registers)
 	EXPECT_EQ(-EBUSY, gunyah_set_register(vm, GMEM_GUNYAH_REG(0, 1), 0));
 }
 
-static int function(int vm, unsigned long call, __u32 type, __u32 size, void *arg)
+static int function(int vm, unsigned long call, __u32 type, __u32 size,
+		    void *arg)
 {
 	struct gmem_gunyah_fn_desc desc = { type, size, ptr_u64(arg) };
 
@@ -264,12 +267,14 @@ TEST_F(gunyah, vcpu_functions)
 				   0));
 	close(vcpu);
 	arg.id = 7;
-	EXPECT_EQ(-ENOENT, function(vm, GMEM_GUNYAH_REMOVE_FUNCTION, 1, 4, &arg));
+	EXPECT_EQ(-ENOENT,
+		  function(vm, GMEM_GUNYAH_REMOVE_FUNCTION, 1, 4, &arg));
 
 	arg.id = 0;
 	EXPECT_EQ(0, guest_works(self));
 	EXPECT_EQ(0, function(vm, GMEM_GUNYAH_REMOVE_FUNCTION, 1, 4, &arg));
-	EXPECT_EQ(-ENOENT, function(vm, GMEM_GUNYAH_REMOVE_FUNCTION, 1, 4, &arg));
+	EXPECT_EQ(-ENOENT,
+		  function(vm, GMEM_GUNYAH_REMOVE_FUNCTION, 1, 4, &arg));
 	EXPECT_EQ(-ENODEV,
 		  err_of(ioctl(self->guest.vcpu, GMEM_GUNYAH_VCPU_RUN, 0)));
 	vcpu = gunyah_add_vcpu(vm, 0);
@@ -490,7 +495,8 @@ TEST_F(gunyah, start_refused)
 
 	for (i = 0; i < ARRAY_SIZE(start_messages); i++) {
 		/* 2: no resources. */
-		el2_rule(&self->el2, EL2_RULE_RPC_ERROR, start_messages[i], 1, 2);
+		el2_rule(&self->el2, EL2_RULE_RPC_ERROR, start_messages[i], 1,
+			 2);
 		ret = gunyah_guest_start(&self->guest);
 		el2_hvc(&self->el2, EL2_RULE, EL2_RULE_CLEAR);
 		if (ret) {
@@ -572,14 +578,16 @@ TEST_F(gunyah, end_refused)
 		now = el2_stats(&self->el2);
 		TH_LOG("message %#x: %lld pages leaked, %lld not the host's",
 		       end_messages[i],
-		       (long long)(stats.leaked_pages - self->before.leaked_pages),
+		       (long long)(stats.leaked_pages -
+				   self->before.leaked_pages),
 		       (long long)(now.pages - self->el2_before.pages));
 		EXPECT_EQ(stats.leaked_pages - self->before.leaked_pages,
 			  now.pages - self->el2_before.pages);
 		close(self->mem);
 		self->mem = new_mem(MIB(1), 0);
 		ASSERT_LE(0, self->mem);
-		ASSERT_EQ(0, gunyah_guest_open(&self->guest, GMEM_POLICY_ALLOW));
+		ASSERT_EQ(0,
+			  gunyah_guest_open(&self->guest, GMEM_POLICY_ALLOW));
 		ASSERT_EQ(0, map_mem(self->guest.vm, GIB(1), self->mem, 0,
 				     KIB(512), LEND | RWX));
 		ASSERT_EQ(0, map_mem(self->guest.vm, GIB(2), self->mem,

@@ -81,7 +81,8 @@ TEST_F(lend, image_loaded_by_the_host)
 		ASSERT_EQ(0, touch_write(self->host + i * self->unit, i + 1));
 	EXPECT_EQ('h', page_state(self->mem, 0));
 	for (i = 0; i < UNITS; i++)
-		EXPECT_EQ((int)i + 1, guest_read(self->vm, GPA + i * self->unit));
+		EXPECT_EQ((int)i + 1,
+			  guest_read(self->vm, GPA + i * self->unit));
 	EXPECT_EQ(self->size / PAGE, lent_pages(self->mem, self->size));
 }
 
@@ -158,7 +159,8 @@ TEST_F(lend, scrub_all_of_it)
 		ASSERT_EQ(AFTER_RECLAIM(0x77),
 			  peek(self->host + i + i / PAGE % PAGE));
 	for (; i < 2 * self->unit; i += PAGE)
-		ASSERT_EQ(0x77, guest_read(self->vm, GPA + i + i / PAGE % PAGE));
+		ASSERT_EQ(0x77,
+			  guest_read(self->vm, GPA + i + i / PAGE % PAGE));
 }
 
 /* The policy may change at any time; an access obeys the current one. */
@@ -342,7 +344,8 @@ TEST_F(lend, b02_mmap_around_a_binding)
 				  lent_pages(self->mem, self->size));
 		} else {
 			EXPECT_EQ(AFTER_RECLAIM(9), got);
-			EXPECT_EQ(variant->policy == GMEM_POLICY_DENY ? 'l' : 'h',
+			EXPECT_EQ(variant->policy == GMEM_POLICY_DENY ? 'l' :
+									'h',
 				  page_state(self->mem, rows[i].first * u));
 			EXPECT_LE(2 * u / PAGE,
 				  lent_pages(self->mem, self->size));
@@ -389,7 +392,8 @@ TEST_F(lend, guest_permissions)
 
 	if (has_parcels(self->vm))
 		SKIP(return, "parcels: an access that isn't allowed ends the guest");
-	ASSERT_EQ(0, map_mem(self->vm, GPA, self->mem, 0, self->unit, LEND | RX));
+	ASSERT_EQ(0,
+		  map_mem(self->vm, GPA, self->mem, 0, self->unit, LEND | RX));
 	ASSERT_EQ(0, touch_write(self->host, 0x11));
 	EXPECT_EQ(0x11, guest_read(self->vm, GPA));
 	if (strcmp(variant->provider, "window")) {

@@ -90,8 +90,8 @@ TEST_F(map, access_combinations)
 	for (combination = 1; combination < 8; combination++) {
 		flags = combination << 4 | variant->access;
 		can = info.map_access & 1 << combination;
-		ASSERT_EQ(can ? 0 : -EOPNOTSUPP,
-			  map_mem(self->vm, 0, self->mem, 0, self->unit, flags));
+		ASSERT_EQ(can ? 0 : -EOPNOTSUPP, map_mem(self->vm, 0, self->mem,
+							 0, self->unit, flags));
 		ASSERT_EQ(can, nr_bindings(self));
 		if (!can)
 			continue;
@@ -253,8 +253,10 @@ TEST_F(map, alignment)
 	ASSERT_EQ(0, MAP(4, 0, 2));
 	if (u == HUGE_PAGE) {
 		EXPECT_EQ(-EINVAL, unmap_range(self->vm, 4 * u, PAGE, NULL));
-		EXPECT_EQ(-EINVAL, unmap_range(self->vm, 5 * u + PAGE, u, NULL));
-		EXPECT_EQ(-EINVAL, unmap_range(self->vm, 3 * u, u + PAGE, NULL));
+		EXPECT_EQ(-EINVAL,
+			  unmap_range(self->vm, 5 * u + PAGE, u, NULL));
+		EXPECT_EQ(-EINVAL,
+			  unmap_range(self->vm, 3 * u, u + PAGE, NULL));
 		EXPECT_EQ(-EINVAL, reclaim_range(self->vm, 4 * u, PAGE, NULL));
 		EXPECT_EQ(-EINVAL, populate_range(self->vm, 4 * u, PAGE, NULL));
 		EXPECT_EQ(1, nr_bindings(self));
@@ -290,9 +292,10 @@ TEST_F(map, guest_overlap)
 				TH_LOG("%d pages at %d", nr, first);
 			}
 			if (!ret)
-				ASSERT_EQ(0, unmap_range(self->vm,
-							 first * self->unit,
-							 nr * self->unit, NULL));
+				ASSERT_EQ(0,
+					  unmap_range(self->vm,
+						      first * self->unit,
+						      nr * self->unit, NULL));
 			ASSERT_EQ(1, nr_bindings(self));
 		}
 }
@@ -362,8 +365,9 @@ TEST_F(map, b18_neighbours)
 	for (i = 0; i < PAGES; i++) {
 		EXPECT_EQ(i == 4 || i == 5 ? -EFAULT : i,
 			  guest_read(self->vm, i * u));
-		EXPECT_EQ(variant->access == LEND && i != 4 && i != 5 ? 'l' :
-			  variant->access == SHARE && i != 4 && i != 5 ? 's' : 'h',
+		EXPECT_EQ(variant->access == LEND && i != 4 && i != 5  ? 'l' :
+			  variant->access == SHARE && i != 4 && i != 5 ? 's' :
+									 'h',
 			  page_state(self->mem, (PAGES - 1 - i) * u));
 	}
 	/* So does taking one back. */
@@ -429,7 +433,8 @@ TEST_F(map, unmap_must_match)
 	EXPECT_EQ(-ENOENT, unmap_mem(self->vm, 0, self->mem, 0, u, flags));
 	ASSERT_EQ(0, MAP(4, 4, 4));
 	ASSERT_EQ(0, MAP(8, 8, 4));
-	EXPECT_EQ(-ENOENT, unmap_mem(self->vm, 4 * u, self->mem, 5 * u, u, flags));
+	EXPECT_EQ(-ENOENT,
+		  unmap_mem(self->vm, 4 * u, self->mem, 5 * u, u, flags));
 	EXPECT_EQ(-ENOENT, unmap_mem(self->vm, 4 * u, other, 4 * u, u, flags));
 	EXPECT_EQ(-ENOENT, unmap_mem(self->vm, 4 * u, self->mem, 4 * u, u,
 				     variant->access | RX));
@@ -452,10 +457,12 @@ TEST_F(map, unmap_must_match)
 	 */
 	EXPECT_EQ(0, unmap_mem(self->vm, 5 * u, again, 5 * u, 2 * u, flags));
 	EXPECT_EQ(3, nr_bindings(self));
-	EXPECT_EQ(-ENOENT, unmap_mem(self->vm, 5 * u, again, 5 * u, 2 * u, flags));
+	EXPECT_EQ(-ENOENT,
+		  unmap_mem(self->vm, 5 * u, again, 5 * u, 2 * u, flags));
 	EXPECT_EQ(0, unmap_mem(self->vm, 4 * u, self->mem, 4 * u, u, flags));
 	EXPECT_EQ(0, unmap_mem(self->vm, 7 * u, self->mem, 7 * u, u, flags));
-	EXPECT_EQ(0, unmap_mem(self->vm, 8 * u, self->mem, 8 * u, 4 * u, flags));
+	EXPECT_EQ(0,
+		  unmap_mem(self->vm, 8 * u, self->mem, 8 * u, 4 * u, flags));
 	EXPECT_EQ(0, nr_bindings(self));
 	close(other);
 	close(again);

@@ -96,7 +96,8 @@ TEST_F(mapping, private_mapping_is_refused)
 				      MAP_PRIVATE));
 	EXPECT_EQ(-EINVAL, mmap_errno(self->mem, 0, self->size,
 				      PROT_READ | PROT_WRITE, MAP_PRIVATE));
-	EXPECT_EQ(-EINVAL, mmap_errno(ro, 0, self->size, PROT_READ, MAP_PRIVATE));
+	EXPECT_EQ(-EINVAL,
+		  mmap_errno(ro, 0, self->size, PROT_READ, MAP_PRIVATE));
 	EXPECT_EQ(-EINVAL, mmap_errno(self->vm, 0, self->size, PROT_READ,
 				      MAP_PRIVATE));
 	BIND(0, UNITS, LEND | RWX);
@@ -123,7 +124,8 @@ TEST_F(mapping, b20_read_only_descriptor)
 	munmap(map, self->size);
 	EXPECT_EQ(-EACCES, mmap_errno(ro, 0, self->size, PROT_READ | PROT_WRITE,
 				      MAP_SHARED));
-	EXPECT_EQ(-EACCES, mmap_errno(wo, 0, self->size, PROT_READ, MAP_SHARED));
+	EXPECT_EQ(-EACCES,
+		  mmap_errno(wo, 0, self->size, PROT_READ, MAP_SHARED));
 	EXPECT_EQ(-EBADF, mem_alloc(ro, 0, 0, self->unit));
 	EXPECT_EQ(-EBADF, mem_alloc(ro, PUNCH, 0, self->unit));
 	close(ro);
@@ -132,7 +134,8 @@ TEST_F(mapping, b20_read_only_descriptor)
 
 TEST_F(mapping, beyond_the_end)
 {
-	__u8 *map = map_host(self->mem, self->size - self->unit, 2 * self->unit);
+	__u8 *map =
+		map_host(self->mem, self->size - self->unit, 2 * self->unit);
 
 	ASSERT_NE(MAP_FAILED, map);
 	EXPECT_EQ(0, touch_write(map + self->unit - 1, 1));

@@ -175,9 +175,10 @@ static void child(int vm, int mem, enum deed deed, __u64 size,
 	if (result->error) {
 		if (deed != ALLOCATE)
 			mem_alloc(mem, PUNCH, 0, MIB(8));
-		result->again = deed == TOUCH_HOST ? touch_write(host, 1) :
-				deed == TOUCH_GUEST ? touch_guest(vm, window, 0, 1) :
-				mem_alloc(mem, 0, 0, MIB(4));
+		result->again =
+			deed == TOUCH_HOST  ? touch_write(host, 1) :
+			deed == TOUCH_GUEST ? touch_guest(vm, window, 0, 1) :
+					      mem_alloc(mem, 0, 0, MIB(4));
 	}
 	_exit(0);
 }

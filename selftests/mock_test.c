@@ -263,8 +263,8 @@ TEST_F(mock, b16_rollback_fails)
 		ASSERT_EQ(0, mock_fail(self->vm, GMEM_TEST_MAP, 1, 1));
 		ASSERT_EQ(0, mock_fail(self->vm, GMEM_TEST_RECLAIM, 1, 1));
 		if (round & 1) {
-			EXPECT_EQ(-EIO, populate_range(self->vm, GPA, self->unit,
-						       &nr));
+			EXPECT_EQ(-EIO, populate_range(self->vm, GPA,
+						       self->unit, &nr));
 			EXPECT_EQ(0, nr);
 		} else {
 			EXPECT_EQ(-EFAULT, guest_read(self->vm, GPA));
@@ -409,10 +409,12 @@ TEST_F(mock, b22_punch_refused)
 				       nth * self->nr, 1));
 		ASSERT_EQ(-EIO, mem_alloc(self->mem, PUNCH, 0, self->size));
 		for (page = 0; page < UNITS; page++)
-			EXPECT_NE('a', page_state(self->mem, page * self->unit));
+			EXPECT_NE('a',
+				  page_state(self->mem, page * self->unit));
 		for (page = 0; page < UNITS; page++)
 			EXPECT_EQ((int)(0x70 + page),
-				  guest_read(self->vm, GPA + page * self->unit));
+				  guest_read(self->vm,
+					     GPA + page * self->unit));
 	}
 
 	/* Under "scrub", the host doesn't see what the guest wrote. */

@@ -79,7 +79,8 @@ FIXTURE_SETUP(model)
 	m->multi = info.provider_flags & GMEM_PROVIDER_SHARE_MULTI;
 	m->window = !strcmp(variant->provider, "window");
 	m->gunyah = !strcmp(variant->provider, "gunyah");
-	m->unit = variant->mem_flags & GMEM_MEM_ALLOW_HUGEPAGE ? HUGE_PAGE : PAGE;
+	m->unit = variant->mem_flags & GMEM_MEM_ALLOW_HUGEPAGE ? HUGE_PAGE :
+								 PAGE;
 	m->mem = new_mem(UNITS * m->unit, variant->mem_flags);
 	ASSERT_LE(0, m->mem);
 	m->host = map_host(m->mem, 0, UNITS * m->unit);
@@ -246,7 +247,8 @@ static int step_unmap(struct model *m, int vm, int u, int nr, int *expected)
 	return !ret && pages != want ? -ERANGE : ret;
 }
 
-static int step_unmap_exact(struct model *m, int vm, int u, int nr, int *expected)
+static int step_unmap_exact(struct model *m, int vm, int u, int nr,
+			    int *expected)
 {
 	struct slot *slot = &m->slot[vm][u];
 	__u32 flags = roll(m, 8) ? slot->flags : LEND | RX;
@@ -447,7 +449,8 @@ static bool same(struct model *m)
 	int vm, u, nr, n, length;
 
 	for (u = 0; u < UNITS; u++)
-		if (page_state(m->mem, u * m->unit) != letter[m->page[u].state]) {
+		if (page_state(m->mem, u * m->unit) !=
+		    letter[m->page[u].state]) {
 			printf("# page %d is '%c', not '%c'\n", u,
 			       page_state(m->mem, u * m->unit),
 			       letter[m->page[u].state]);

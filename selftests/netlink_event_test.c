@@ -173,7 +173,8 @@ TEST_F(events, lend_reclaim)
 
 	if (has_parcels(self->vm))
 		SKIP(return, "parcels: no page of a running guest can be reclaimed");
-	ASSERT_EQ(0, map_mem(self->vm, GPA, self->mem, 0, 32 * PAGE, LEND | RWX));
+	ASSERT_EQ(0,
+		  map_mem(self->vm, GPA, self->mem, 0, 32 * PAGE, LEND | RWX));
 	drain(l);
 	ASSERT_EQ(0, populate_range(self->vm, GPA, 32 * PAGE, NULL));
 	listener_sync(l);
@@ -294,7 +295,8 @@ TEST_F(events, leak)
 	close(self->vm);
 	self->vm = new_vm("mock", GMEM_POLICY_ALLOW);
 	self->vm_id = vm_id(self->vm);
-	ASSERT_EQ(0, map_mem(self->vm, GPA, self->mem, 0, 2 * PAGE, LEND | RWX));
+	ASSERT_EQ(0,
+		  map_mem(self->vm, GPA, self->mem, 0, 2 * PAGE, LEND | RWX));
 	ASSERT_EQ(0, populate_range(self->vm, GPA, PAGE, NULL));
 	ASSERT_EQ(0, mock_fail(self->vm, GMEM_TEST_RECLAIM, 1, 2));
 	drain(l);
@@ -447,13 +449,15 @@ TEST_F(events, coalesce)
 	mock = new_vm("mock", GMEM_POLICY_ALLOW);
 	other = new_guest(variant->provider, GMEM_POLICY_ALLOW);
 	mem = new_mem(64 * PAGE, 0);
-	ASSERT_EQ(0, map_mem(self->vm, GPA, self->mem, 0, 64 * PAGE, LEND | RWX));
+	ASSERT_EQ(0,
+		  map_mem(self->vm, GPA, self->mem, 0, 64 * PAGE, LEND | RWX));
 	ASSERT_EQ(0, map_mem(other, 0, mem, 0, 64 * PAGE, LEND | RWX));
 	drain(l);
 	ASSERT_EQ(0, hold_events(mock, true));
 	/* Two guests take turns. */
 	for (i = 0; i < 64; i++) {
-		ASSERT_EQ(0, populate_range(self->vm, GPA + i * PAGE, PAGE, NULL));
+		ASSERT_EQ(0,
+			  populate_range(self->vm, GPA + i * PAGE, PAGE, NULL));
 		ASSERT_EQ(0, populate_range(other, i * PAGE, PAGE, NULL));
 	}
 	ASSERT_EQ(0, hold_events(mock, false));

@@ -306,7 +306,8 @@ TEST_F(netlink, mem_get)
 	struct gmem_mem_query q = {};
 	int mems[MANY], i;
 
-	ASSERT_EQ(0, map_mem(self->vm, GPA, self->mem, 0, 8 * PAGE, LEND | RWX));
+	ASSERT_EQ(0,
+		  map_mem(self->vm, GPA, self->mem, 0, 8 * PAGE, LEND | RWX));
 	ASSERT_EQ(0, map_mem(self->vm, GPA + MIB(1), self->mem, 8 * PAGE,
 			     8 * PAGE, SHARE | RWX));
 	ASSERT_EQ(0, populate_range(self->vm, GPA, 3 * PAGE, NULL));
@@ -478,8 +479,9 @@ TEST_F(netlink, bad_requests)
 	EXPECT_EQ(-EINVAL, request_u32(c, GMEM_CMD_BINDING_GET, NLM_F_DUMP,
 				       GMEM_A_BINDING_MEM_ID, 1, NULL, NULL));
 	/* The request supports only dump, only do, or neither. */
-	EXPECT_EQ(-EOPNOTSUPP, request_u32(c, GMEM_CMD_BINDING_GET, NLM_F_ACK,
-					   GMEM_A_BINDING_VM_ID, 1, NULL, NULL));
+	EXPECT_EQ(-EOPNOTSUPP,
+		  request_u32(c, GMEM_CMD_BINDING_GET, NLM_F_ACK,
+			      GMEM_A_BINDING_VM_ID, 1, NULL, NULL));
 	EXPECT_EQ(-EOPNOTSUPP, request_dump(c, GMEM_CMD_STATS_GET, NULL, NULL));
 	EXPECT_EQ(-EOPNOTSUPP, request_do(c, GMEM_CMD_EVENT, NULL, NULL));
 	EXPECT_EQ(-EOPNOTSUPP, request_do(c, GMEM_CMD_MAX + 1, NULL, NULL));
@@ -624,8 +626,8 @@ TEST_F(netlink, dump_under_change)
 
 	mem = new_mem(STABLE * PAGE, 0);
 	for (i = 0; i < STABLE; i++)
-		ASSERT_EQ(0, map_mem(self->vm, GPA + 2 * i * PAGE, mem, i * PAGE,
-				     PAGE, SHARE | RWX));
+		ASSERT_EQ(0, map_mem(self->vm, GPA + 2 * i * PAGE, mem,
+				     i * PAGE, PAGE, SHARE | RWX));
 	pid = fork();
 	if (!pid)
 		change_for_ever(self);

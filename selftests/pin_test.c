@@ -120,7 +120,8 @@ TEST_F(pin, pinned_page_is_not_lent)
 	ASSERT_EQ(0, map_mem(self->vm, GPA, self->mem, 0, self->size,
 			     LEND | RWX));
 	for (i = 0; i < UNITS; i++)
-		ASSERT_EQ(0, touch_write(self->host + i * self->unit, 0x50 + i));
+		ASSERT_EQ(0,
+			  touch_write(self->host + i * self->unit, 0x50 + i));
 	ASSERT_EQ(0, pin(self->fd, variant->kind, self->host + self->unit));
 	ASSERT_EQ(0, get_stats(&s0));
 

@@ -159,7 +159,8 @@ TEST_F(query, bindings_in_pieces)
 			ASSERT_EQ(0, ioctl(self->vm, GMEM_VM_QUERY, &query));
 			ASSERT_LE(query.nr_entries, room);
 			for (i = 0; i < (int)query.nr_entries; i++, seen++) {
-				ASSERT_EQ(seen * 2 * self->unit, b[i].guest_addr);
+				ASSERT_EQ(seen * 2 * self->unit,
+					  b[i].guest_addr);
 				ASSERT_EQ(seen * self->unit, b[i].offset);
 			}
 			/*
@@ -167,7 +168,8 @@ TEST_F(query, bindings_in_pieces)
 			 * reports.
 			 */
 			if (query.nr_entries < 300)
-				ASSERT_EQ(~0ULL, b[query.nr_entries].guest_addr);
+				ASSERT_EQ(~0ULL,
+					  b[query.nr_entries].guest_addr);
 			ASSERT_EQ(n * 3 * self->unit,
 				  query.guest_addr + query.length);
 			if (query.length)
@@ -283,7 +285,8 @@ TEST_F(query, faults)
 	 * accesses.
 	 */
 	EXPECT_EQ(-EFAULT, guest_read(self->vm, GPA));
-	ASSERT_EQ(GMEM_NR_FAULTS, get_faults(self->vm, 0, f, GMEM_NR_FAULTS, &a));
+	ASSERT_EQ(GMEM_NR_FAULTS,
+		  get_faults(self->vm, 0, f, GMEM_NR_FAULTS, &a));
 	EXPECT_EQ(3, a.lost);
 	EXPECT_EQ(4, f[0].seq);
 	/*
@@ -384,10 +387,12 @@ TEST_F(query, reclaim)
 	BIND(0, 0, 4, LEND);
 	BIND(6, 4, 2, SHARE);
 	for (i = 0; i < 4; i++)
-		ASSERT_EQ(0, guest_write(self->vm, GPA + i * self->unit, i + 1));
+		ASSERT_EQ(0,
+			  guest_write(self->vm, GPA + i * self->unit, i + 1));
 	ASSERT_EQ(0, guest_write(self->vm, GPA + 6 * self->unit, 7));
 
-	ASSERT_EQ(0, reclaim_range(self->vm, GPA + self->unit, self->unit, &nr));
+	ASSERT_EQ(0,
+		  reclaim_range(self->vm, GPA + self->unit, self->unit, &nr));
 	EXPECT_EQ(self->nr, nr);
 	EXPECT_EQ('l', page_state(self->mem, 0));
 	EXPECT_EQ('h', page_state(self->mem, self->unit));

@@ -53,7 +53,8 @@ FIXTURE_SETUP(race)
 	SKIP_UNLESS_POSSIBLE(variant);
 	SETUP_STATS();
 	a->provider = variant->provider;
-	a->unit = variant->mem_flags & GMEM_MEM_ALLOW_HUGEPAGE ? HUGE_PAGE : PAGE;
+	a->unit = variant->mem_flags & GMEM_MEM_ALLOW_HUGEPAGE ? HUGE_PAGE :
+								 PAGE;
 	a->size = UNITS * a->unit;
 	a->mem = new_mem(a->size, variant->mem_flags);
 	ASSERT_LE(0, a->mem);
@@ -86,7 +87,8 @@ static __u32 roll(__u64 *state, __u32 sides)
 }
 
 /* A result is wrong if it is an error that isn't in the list. */
-static void expect(struct arena *a, const char *what, int ret, const int *errors)
+static void expect(struct arena *a, const char *what, int ret,
+		   const int *errors)
 {
 	if (ret >= 0 || (ret == -EBUSY && a->parcels))
 		return;
@@ -297,14 +299,16 @@ static int get_counter(struct turns *t, __u64 *value)
 {
 	if (t->page)
 		return touch_copy(value, t->page, sizeof(*value));
-	return guest_access(t->vm, GPA, GMEM_ACCESS_READ, value, sizeof(*value));
+	return guest_access(t->vm, GPA, GMEM_ACCESS_READ, value,
+			    sizeof(*value));
 }
 
 static int put_counter(struct turns *t, __u64 value)
 {
 	if (t->page)
 		return touch_copy(t->page, &value, sizeof(value));
-	return guest_access(t->vm, GPA, GMEM_ACCESS_WRITE, &value, sizeof(value));
+	return guest_access(t->vm, GPA, GMEM_ACCESS_WRITE, &value,
+			    sizeof(value));
 }
 
 static void *take_turns(void *arg)
@@ -330,7 +334,9 @@ TEST_F(race, ping_pong)
 	struct arena *a = &self->arena;
 	volatile __u64 turn = 0;
 	struct turns host = { .a = a, .page = (void *)a->host, .turn = &turn };
-	struct turns guest = { .a = a, .vm = a->vm[0], .turn = &turn, .parity = 1 };
+	struct turns guest = {
+		.a = a, .vm = a->vm[0], .turn = &turn, .parity = 1
+	};
 	double end = now() + env_uint("GMEM_RACE_SECONDS", 3) / 2;
 	double limit = now() + 60;
 	pthread_t ids[3];

@@ -147,7 +147,9 @@ TEST_F(teardown, b14_neighbour_on_the_same_file)
 	for (i = 1; i < UNITS; i += 2)
 		EXPECT_EQ(i, guest_read(other, GPA + i * self->unit));
 	for (i = 0; i < UNITS; i++)
-		EXPECT_EQ(i % 2 == 0 ? 'h' : variant->access == LEND ? 'l' : 's',
+		EXPECT_EQ(i % 2 == 0		  ? 'h' :
+			  variant->access == LEND ? 'l' :
+						    's',
 			  page_state(self->mem, i * self->unit));
 	/* The other VM can bind the freed pages. */
 	EXPECT_EQ(0, map_mem(other, 0, self->mem, 0, self->unit, LEND | RWX));
@@ -178,7 +180,8 @@ TEST_F(teardown, b11_two_files_of_one_inode)
 	EXPECT_EQ('l', page_state(again, 0));
 
 	/* Unbind through the other descriptor. */
-	ASSERT_EQ(0, unmap_mem(self->vm, GPA, again, 0, self->unit, LEND | RWX));
+	ASSERT_EQ(0,
+		  unmap_mem(self->vm, GPA, again, 0, self->unit, LEND | RWX));
 	ASSERT_EQ(0, unmap_mem(self->vm, GPA + 7 * self->unit, self->mem,
 			       7 * self->unit, self->unit, LEND | RWX));
 	close(self->mem);
@@ -231,8 +234,10 @@ static int recv_fds(int sock, int *fds, int nr)
 {
 	char buf[CMSG_SPACE(2 * sizeof(int))] = {}, byte;
 	struct iovec iov = { &byte, 1 };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1,
-			      .msg_control = buf, .msg_controllen = sizeof(buf) };
+	struct msghdr msg = { .msg_iov = &iov,
+			      .msg_iovlen = 1,
+			      .msg_control = buf,
+			      .msg_controllen = sizeof(buf) };
 
 	if (recvmsg(sock, &msg, 0) != 1)
 		return -errno;
@@ -340,9 +345,9 @@ TEST_F(teardown, killed)
 			pid = fork();
 			ASSERT_LE(0, pid);
 			if (!pid) {
-				live_until(variant->provider, variant->mem_flags,
-					   variant->access, self->unit, stage,
-					   pipes[1]);
+				live_until(variant->provider,
+					   variant->mem_flags, variant->access,
+					   self->unit, stage, pipes[1]);
 				_exit(1);
 			}
 			ASSERT_EQ(1, read(pipes[0], &c, 1));
@@ -376,25 +381,31 @@ TEST_F(teardown, b06_many_maps_and_unmaps)
 			ASSERT_EQ(0, guest_write(self->vm, GPA, 1));
 		switch (i % 4) {
 		case 0:
-			ASSERT_EQ(0, unmap_mem(self->vm, GPA, self->mem, 0,
-					       self->size, variant->access | RWX));
+			ASSERT_EQ(0,
+				  unmap_mem(self->vm, GPA, self->mem, 0,
+					    self->size, variant->access | RWX));
 			break;
 		case 1:
-			ASSERT_EQ(0, unmap_range(self->vm, GPA, self->size, NULL));
+			ASSERT_EQ(0,
+				  unmap_range(self->vm, GPA, self->size, NULL));
 			break;
 		case 2:
-			ASSERT_EQ(0, unmap_mem(self->vm, GPA + self->unit,
-					       self->mem, self->unit, self->unit,
-					       variant->access | RWX));
-			ASSERT_EQ(0, unmap_range(self->vm, GPA, self->size, NULL));
+			ASSERT_EQ(0,
+				  unmap_mem(self->vm, GPA + self->unit,
+					    self->mem, self->unit, self->unit,
+					    variant->access | RWX));
+			ASSERT_EQ(0,
+				  unmap_range(self->vm, GPA, self->size, NULL));
 			break;
 		case 3:
-			ASSERT_EQ(0, unmap_range(self->vm, GPA, self->unit, NULL));
+			ASSERT_EQ(0,
+				  unmap_range(self->vm, GPA, self->unit, NULL));
 			ASSERT_EQ(0, unmap_range(self->vm, GPA + 2 * self->unit,
 						 self->size, NULL));
-			ASSERT_EQ(0, unmap_mem(self->vm, GPA + self->unit,
-					       self->mem, self->unit, self->unit,
-					       variant->access | RWX));
+			ASSERT_EQ(0,
+				  unmap_mem(self->vm, GPA + self->unit,
+					    self->mem, self->unit, self->unit,
+					    variant->access | RWX));
 		}
 	}
 	close(self->mem);

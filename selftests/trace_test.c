@@ -101,8 +101,10 @@ TEST_F(trace, tracepoints)
 	if (has_parcels(self->vm))
 		SKIP(return, "parcels: no page of a running guest can be reclaimed");
 
-	ASSERT_EQ(0, map_mem(self->vm, GPA, self->mem, 0, 4 * PAGE, LEND | RWX));
-	ASSERT_EQ(0, map_mem(self->vm, 0, self->mem, 4 * PAGE, PAGE, SHARE | RX));
+	ASSERT_EQ(0,
+		  map_mem(self->vm, GPA, self->mem, 0, 4 * PAGE, LEND | RWX));
+	ASSERT_EQ(0,
+		  map_mem(self->vm, 0, self->mem, 4 * PAGE, PAGE, SHARE | RX));
 	ASSERT_EQ(0, populate_range(self->vm, GPA, 2 * PAGE, NULL));
 	ASSERT_EQ(0, populate_range(self->vm, 0, PAGE, NULL));
 	/*
@@ -118,7 +120,8 @@ TEST_F(trace, tracepoints)
 	ASSERT_EQ(0, unmap_range(self->vm, 0, PAGE, NULL));
 	if (mock) {
 		ASSERT_EQ(0, mock_fail(self->vm, GMEM_TEST_RECLAIM, 1, 2));
-		EXPECT_EQ(-EIO, reclaim_range(self->vm, GPA + PAGE, PAGE, NULL));
+		EXPECT_EQ(-EIO,
+			  reclaim_range(self->vm, GPA + PAGE, PAGE, NULL));
 	}
 	close_guest(self->vm);
 	close(self->mem);
@@ -175,7 +178,8 @@ TEST_F(trace, debugfs)
 		SKIP(return, "no debugfs");
 	ASSERT_TRUE(find_provider(variant->provider, &info));
 	ASSERT_EQ(0, get_stats(&own));
-	ASSERT_EQ(0, map_mem(self->vm, GPA, self->mem, 0, 4 * PAGE, LEND | RWX));
+	ASSERT_EQ(0,
+		  map_mem(self->vm, GPA, self->mem, 0, 4 * PAGE, LEND | RWX));
 	ASSERT_EQ(0, map_mem(self->vm, GPA + MIB(1), self->mem, 8 * PAGE, PAGE,
 			     SHARE | RX));
 	for (i = 0; i < MANY; i++)

@@ -83,7 +83,8 @@ static void trim(struct __test_metadata *_metadata, FIXTURE_DATA(unmap) *self,
 
 	BIND(0, 0, UNITS);
 	for (i = 0; i < UNITS; i++)
-		ASSERT_EQ(0, guest_write(self->vm, GPA + i * self->unit, i + 1));
+		ASSERT_EQ(0,
+			  guest_write(self->vm, GPA + i * self->unit, i + 1));
 
 	if (exact) {
 		ASSERT_EQ(0, unmap_mem(self->vm, GPA + first * self->unit,
@@ -222,7 +223,8 @@ TEST_F(unmap, crumble)
 		SKIP(return, "parcels: no page of a running guest can be unbound");
 	BIND(0, 0, UNITS);
 	for (i = 0; i < UNITS; i++)
-		ASSERT_EQ(0, guest_write(self->vm, GPA + i * self->unit, i + 1));
+		ASSERT_EQ(0,
+			  guest_write(self->vm, GPA + i * self->unit, i + 1));
 	for (i = 1; i < UNITS; i += 2) {
 		ASSERT_EQ(0, UNMAP(i, 1, &nr));
 		ASSERT_EQ(self->nr, nr);
@@ -290,7 +292,8 @@ TEST_F(unmap, fallocate_over_held_pages)
 
 	BIND(0, 0, UNITS);
 	for (i = 0; i < UNITS; i += 2)
-		ASSERT_EQ(0, guest_write(self->vm, GPA + i * self->unit, i + 1));
+		ASSERT_EQ(0,
+			  guest_write(self->vm, GPA + i * self->unit, i + 1));
 	ASSERT_EQ(0, mem_alloc(self->mem, 0, 0, self->size));
 	for (i = 0; i < UNITS; i++) {
 		EXPECT_EQ(i % 2 ? 'h' : self->held,
@@ -311,7 +314,8 @@ TEST_F(unmap, punch_under_a_binding)
 		SKIP(return, "parcels: no page of a running guest can be punched");
 	BIND(0, 0, UNITS);
 	for (i = 0; i < UNITS; i++)
-		ASSERT_EQ(0, guest_write(self->vm, GPA + i * self->unit, i + 1));
+		ASSERT_EQ(0,
+			  guest_write(self->vm, GPA + i * self->unit, i + 1));
 	ASSERT_EQ(expected, mem_alloc(self->mem, PUNCH, 4 * self->unit,
 				      3 * self->unit));
 	for (i = 0; i < UNITS; i++) {

@@ -51,7 +51,8 @@ TEST(create_vm_values)
 	ASSERT_EQ(0, get_info(0, &info));
 
 	EXPECT_EQ(-EINVAL, err_of(ioctl(gmem_dev(), GMEM_CREATE_VM, 1)));
-	EXPECT_EQ(-EINVAL, err_of(ioctl(gmem_dev(), GMEM_CREATE_VM, 1UL << 63)));
+	EXPECT_EQ(-EINVAL,
+		  err_of(ioctl(gmem_dev(), GMEM_CREATE_VM, 1UL << 63)));
 	fd = err_of(ioctl(gmem_dev(), GMEM_CREATE_VM, 0));
 	ASSERT_LE(0, fd);
 	EXPECT_EQ(FD_CLOEXEC, fcntl(fd, F_GETFD));

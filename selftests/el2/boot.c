@@ -63,8 +63,8 @@ static void enable_mmu(void)
 	/* Attribute 0 is device memory, 1 is normal, write-back memory. */
 	sysreg_write(mair_el2, 0xff00);
 	/* 39 bits, 4 KiB, write-back, inner shareable, 40 physical bits */
-	sysreg_write(tcr_el2, 1UL << 31 | 1 << 23 | 2 << 16 | 3 << 12 | 1 << 10 | 1 << 8 |
-		     (64 - 39));
+	sysreg_write(tcr_el2, 1UL << 31 | 1 << 23 | 2 << 16 | 3 << 12 |
+				      1 << 10 | 1 << 8 | (64 - 39));
 	sysreg_write(ttbr0_el2, (u64)el2_map);
 	asm volatile("tlbi alle2\n"
 		     "dsb ish\n"
@@ -81,8 +81,8 @@ static void init_cpu(struct cpu *cpu, struct regs *regs)
 	 * The format of struct stage2: 39 bits from level 1, write-back, 40
 	 * physical bits
 	 */
-	sysreg_write(vtcr_el2, 1UL << 31 | 2 << 16 | 3 << 12 | 1 << 10 | 1 << 8 | 1 << 6 |
-		     (64 - IPA_BITS));
+	sysreg_write(vtcr_el2, 1UL << 31 | 2 << 16 | 3 << 12 | 1 << 10 |
+				       1 << 8 | 1 << 6 | (64 - IPA_BITS));
 	stage2_load(&host_stage2);
 	asm volatile("tlbi alle1\n"
 		     "dsb ish" : : : "memory");
@@ -113,7 +113,8 @@ static void map_host(u64 ram_end)
 	stage2_map_devices(&host_stage2);
 	for (u64 at = HOST_RAM_BASE; at < ram_end; at += HOST_BLOCK_SIZE) {
 		if (stage2_map_ram_block(&host_stage2, at))
-			fatal("no memory for the host's tables", ram_end, at, 0);
+			fatal("no memory for the host's tables", ram_end, at,
+			      0);
 	}
 }
 
@@ -129,7 +130,8 @@ void boot_primary(void *dtb, struct regs *regs)
 
 	pool = memdb_init((u64)image_end, HOST_RAM_BASE, ram_end);
 	if (pool >= HOST_RAM_BASE)
-		fatal("more RAM than its database has room for", ram_end, pool, 0);
+		fatal("more RAM than its database has room for", ram_end, pool,
+		      0);
 	for (; pool < HOST_RAM_BASE; pool += PAGE_SIZE)
 		free_page((void *)pool);
 	map_host(ram_end);

@@ -8,7 +8,8 @@
 #include "rule.h"
 #include "vm.h"
 
-static void describe_parcel(const struct parcel *parcel, u64 offset, struct el2_page *d)
+static void describe_parcel(const struct parcel *parcel, u64 offset,
+			    struct el2_page *d)
 {
 	const struct acl_entry *acl = &parcel->acl[0];
 	const struct vm *vm = vm_find(acl->vmid);
@@ -19,7 +20,8 @@ static void describe_parcel(const struct parcel *parcel, u64 offset, struct el2_
 	d->guest_vmid = acl->vmid;
 	if (acl->placed) {
 		d->gpa = acl->gpa + offset;
-		d->guest_access = stage2_access(stage2_get(&vm->stage2, d->gpa));
+		d->guest_access =
+			stage2_access(stage2_get(&vm->stage2, d->gpa));
 	}
 }
 
@@ -51,7 +53,8 @@ static void describe(u64 pa, struct el2_page *d)
 
 static s64 dump(u64 *x)
 {
-	u64 pa = x[1] < memdb_start() ? memdb_start() : x[1] & ~(PAGE_SIZE - 1), n = 0;
+	u64 pa = x[1] < memdb_start() ? memdb_start() : x[1] & ~(PAGE_SIZE - 1);
+	u64 n = 0;
 	struct el2_page d;
 
 	for (pa = memdb_next_special(pa); pa < memdb_end() && n < x[3]; n++) {
@@ -92,7 +95,8 @@ s64 handle_control(u64 function, u64 *x)
 	switch (function) {
 	case EL2_VERSION:
 		x[1] = EL2_CONTROL_ABI;
-		x[2] = platform_extents() ? EL2_PLATFORM_EXTENTS : EL2_PLATFORM_PARCELS;
+		x[2] = platform_extents() ? EL2_PLATFORM_EXTENTS :
+					    EL2_PLATFORM_PARCELS;
 		x[3] = memdb_start();
 		x[4] = memdb_end();
 		return OK;

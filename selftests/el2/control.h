@@ -127,7 +127,7 @@ struct el2_page {
 #define EL2_STATS		EL2_CONTROL(3)
 
 /*
- * x1 physical address of 8 bytes of the host's RAM, whoever owns them -> x1
+ * x1 physical address of 8 bytes of the host's RAM, of any owner -> x1
  * value
  */
 #define EL2_PEEK		EL2_CONTROL(4)

@@ -16,7 +16,8 @@
 /* Interrupts go to the host, which owns their controller; SMC comes here. */
 #define HCR_HOST		(HCR_RW | HCR_TSC | HCR_VM)
 /* The host's interrupts end a guest's turn. */
-#define HCR_GUEST		(HCR_HOST | HCR_FMO | HCR_IMO | HCR_AMO | HCR_TWI)
+#define HCR_GUEST		(HCR_HOST | HCR_FMO | HCR_IMO | HCR_AMO | \
+				 HCR_TWI)
 
 /* No trace; nothing else trapped. */
 #define CPTR_HOST		0x33ff

@@ -47,7 +47,8 @@ static inline int64_t el2_call(const struct el2 *el2, uint64_t *x)
 #define el2_hvc(el2, ...) el2_call(el2, (uint64_t [9]){ __VA_ARGS__ })
 
 /* Allocate 1 << order pages of the kernel's. The physical address, or 0. */
-static inline uint64_t el2_alloc(const struct el2 *el2, uint32_t order, uint64_t *va)
+static inline uint64_t el2_alloc(const struct el2 *el2, uint32_t order,
+				 uint64_t *va)
 {
 	struct gmem_el2_alloc a = { .order = order };
 
@@ -61,7 +62,8 @@ static inline uint64_t el2_alloc(const struct el2 *el2, uint32_t order, uint64_t
 /* NULL: failure. */
 static inline void *el2_map(const struct el2 *el2, uint64_t pa, uint64_t size)
 {
-	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, el2->fd, pa);
+	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, el2->fd,
+		       pa);
 
 	return p == MAP_FAILED ? NULL : p;
 }
@@ -111,7 +113,8 @@ static inline int64_t el2_rule(const struct el2 *el2, enum el2_rule_kind kind,
 }
 
 struct el2_stats {
-	uint64_t pages, parcels, vms, free_tables, rule_hits, hypercalls, rpcs, unsynced;
+	uint64_t pages, parcels, vms, free_tables, rule_hits, hypercalls, rpcs,
+		unsynced;
 };
 
 static inline struct el2_stats el2_stats(const struct el2 *el2)
@@ -135,7 +138,8 @@ static inline uint64_t el2_peek(const struct el2 *el2, uint64_t pa)
  * Find the first page from @pa on that isn't plainly the host's. False: there
  * is none. To walk the database, go on from page->pa + EL2_PAGE_SIZE.
  */
-static inline bool el2_next_page(const struct el2 *el2, uint64_t pa, struct el2_page *page)
+static inline bool el2_next_page(const struct el2 *el2, uint64_t pa,
+				 struct el2_page *page)
 {
 	uint64_t x[9] = { EL2_DUMP, pa, el2->buffer_va, 1 };
 

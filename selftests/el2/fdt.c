@@ -91,7 +91,8 @@ u64 fdt_hide_monitor(void *dtb)
 	u64 end;
 
 	if (!reg || get_u64(reg) != MONITOR_BASE)
-		fatal("RAM is not where it should be", reg ? get_u64(reg) : 0, 0, 0);
+		fatal("RAM is not where it should be", reg ? get_u64(reg) : 0,
+		      0, 0);
 	end = MONITOR_BASE + get_u64(reg + 2);
 	set_u64(reg, HOST_RAM_BASE);
 	set_u64(reg + 2, end - HOST_RAM_BASE);
@@ -149,7 +150,8 @@ static void begin_property(struct writer *w, const char *name, u32 size)
 	w->names_size += strlen(name) + 1;
 }
 
-static void put_cells(struct writer *w, const char *name, const u32 *cells, u32 n)
+static void put_cells(struct writer *w, const char *name, const u32 *cells,
+		      u32 n)
 {
 	begin_property(w, name, n * sizeof(u32));
 	for (u32 i = 0; i < n; i++)
@@ -169,7 +171,8 @@ static void write_nodes(struct writer *w)
 		"qcom,resource-manager-1-0\0qcom,resource-manager";
 	static const u32 reg[] = { 0, TX_CAP, 0, RX_CAP };
 	static const u32 interrupts[] = {
-		GIC_SPI, TX_SPI, GIC_EDGE_RISING, GIC_SPI, RX_SPI, GIC_EDGE_RISING,
+		GIC_SPI, TX_SPI, GIC_EDGE_RISING,
+		GIC_SPI, RX_SPI, GIC_EDGE_RISING,
 	};
 
 	begin_node(w, "hypervisor");
@@ -204,7 +207,8 @@ void fdt_add_resource_manager(void *dtb)
 	write_nodes(&w);
 	size = w.nr_cells * sizeof(u32);
 	if (strings < structure)
-		fatal("the device tree's strings come first", strings, structure, 0);
+		fatal("the device tree's strings come first", strings,
+		      structure, 0);
 
 	/*
 	 * The strings come last: make room for the nodes in front, and add the
@@ -212,7 +216,8 @@ void fdt_add_resource_manager(void *dtb)
 	 */
 	memmove(dtb + strings + size, dtb + strings, w.names_offset);
 	memcpy(dtb + strings + size + w.names_offset, w.names, w.names_size);
-	memmove((void *)root_end + size, root_end, dtb + strings - (void *)root_end);
+	memmove((void *)root_end + size, root_end,
+		dtb + strings - (void *)root_end);
 	memcpy(root_end, w.cells, size);
 
 	header->off_dt_strings = be32(strings + size);

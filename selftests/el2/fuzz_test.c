@@ -42,25 +42,68 @@ FIXTURE_TEARDOWN(fuzz)
 static uint64_t anything(const struct vm *vm, uint64_t pa, unsigned int *seed)
 {
 	const uint64_t values[] = {
-		vm->addrspace, vm->vcpu, vm->extents[0], vm->extents[1], vm->extents[2],
-		vm->extents[3], pa, pa + 1, EL2_PAGE_SIZE, EL2_PAGE_SIZE - 1, PAGED_GPA,
-		IMAGE_GPA, ATTRS_RWX, 0, 1, 2, 3, 4, 5, 255, 3 | NOSYNC, 1 | NOSYNC,
-		UINT64_MAX, -EL2_PAGE_SIZE, 1ULL << 63, 1ULL << 39, 1ULL << 38,
-		vm->el2->ram_end, 0x40200000, vm->el2->buffer_va, 0x4000,
+		vm->addrspace,
+		vm->vcpu,
+		vm->extents[0],
+		vm->extents[1],
+		vm->extents[2],
+		vm->extents[3],
+		pa,
+		pa + 1,
+		EL2_PAGE_SIZE,
+		EL2_PAGE_SIZE - 1,
+		PAGED_GPA,
+		IMAGE_GPA,
+		ATTRS_RWX,
+		0,
+		1,
+		2,
+		3,
+		4,
+		5,
+		255,
+		3 | NOSYNC,
+		1 | NOSYNC,
+		UINT64_MAX,
+		-EL2_PAGE_SIZE,
+		1ULL << 63,
+		1ULL << 39,
+		1ULL << 38,
+		vm->el2->ram_end,
+		0x40200000,
+		vm->el2->buffer_va,
+		0x4000,
 	};
 
 	return values[rand_r(seed) % (sizeof(values) / sizeof(*values))];
 }
 
-enum kind { ZERO, ADDRSPACE, EXTENT, VCPU, GPA, PA, SIZE, ATTRS, ACCESS, FLAGS, TYPE, OP };
+enum kind {
+	ZERO,
+	ADDRSPACE,
+	EXTENT,
+	VCPU,
+	GPA,
+	PA,
+	SIZE,
+	ATTRS,
+	ACCESS,
+	FLAGS,
+	TYPE,
+	OP
+};
 
 /* A random argument, mostly of the right kind. */
-static uint64_t argument(const struct vm *vm, enum kind what, uint64_t pa, unsigned int *seed)
+static uint64_t argument(const struct vm *vm, enum kind what, uint64_t pa,
+			 unsigned int *seed)
 {
-	static const uint64_t attrs[] = { ATTRS_RWX, ATTRS_RW, ATTRS_RX, 0x50077 };
+	static const uint64_t attrs[] = { ATTRS_RWX, ATTRS_RW, ATTRS_RX,
+					  0x50077 };
 	static const uint64_t flags[] = { 3, 5, 3 | NOSYNC, 5 | NOSYNC };
-	static const uint64_t types[] = { 2, 3, 4, 2, 3, 4, 2 | NOSYNC, 4 | NOSYNC, 0, 1, 5 };
-	static const uint64_t ops[] = { 0, 1 | NOSYNC, 2 | NOSYNC, 3 | NOSYNC, 255, 1, 4 };
+	static const uint64_t types[] = { 2,	      3,	  4, 2, 3, 4,
+					  2 | NOSYNC, 4 | NOSYNC, 0, 1, 5 };
+	static const uint64_t ops[] = { 0,   1 | NOSYNC, 2 | NOSYNC, 3 | NOSYNC,
+					255, 1,		 4 };
 	uint32_t n = rand_r(seed) >> 4;
 
 	if (n % 16 == 0)
@@ -133,8 +176,8 @@ static void *make_hypercalls(void *arg)
 
 		x[0] = GUNYAH(calls[call].n);
 		for (int j = 0; j < 8; j++)
-			x[1 + j] = argument(fuzzer->vm, calls[call].kinds[j], fuzzer->pa,
-					    &fuzzer->seed);
+			x[1 + j] = argument(fuzzer->vm, calls[call].kinds[j],
+					    fuzzer->pa, &fuzzer->seed);
 		fuzzer->succeeded[call] += !el2_call(fuzzer->vm->el2, x);
 	}
 	return NULL;
@@ -143,9 +186,19 @@ static void *make_hypercalls(void *arg)
 static void make_rpcs(struct vm *vm, uint64_t pa, unsigned int seed)
 {
 	static const uint32_t ids[] = {
-		RM_MEM_LEND, RM_MEM_SHARE, RM_MEM_RECLAIM, RM_MEM_APPEND, RM_VM_START,
-		RM_VM_CONFIG_IMAGE, RM_VM_INIT, RM_VM_GET_RESOURCES, RM_VM_SET_BOOT_CONTEXT,
-		RM_VM_SET_DEMAND_PAGING, RM_VM_SET_ADDRESS_LAYOUT, RM_VM_ALLOC_VMID, 0x12345678,
+		RM_MEM_LEND,
+		RM_MEM_SHARE,
+		RM_MEM_RECLAIM,
+		RM_MEM_APPEND,
+		RM_VM_START,
+		RM_VM_CONFIG_IMAGE,
+		RM_VM_INIT,
+		RM_VM_GET_RESOURCES,
+		RM_VM_SET_BOOT_CONTEXT,
+		RM_VM_SET_DEMAND_PAGING,
+		RM_VM_SET_ADDRESS_LAYOUT,
+		RM_VM_ALLOC_VMID,
+		0x12345678,
 	};
 	uint64_t payload[8];
 
@@ -153,8 +206,8 @@ static void make_rpcs(struct vm *vm, uint64_t pa, unsigned int seed)
 		for (int j = 0; j < 8; j++)
 			payload[j] = anything(vm, pa, &seed);
 		memcpy(payload, &vm->vmid, rand_r(&seed) % 3);
-		rpc(&vm->rpc, ids[rand_r(&seed) % (sizeof(ids) / sizeof(*ids))], payload,
-		    rand_r(&seed) % (sizeof(payload) + 1));
+		rpc(&vm->rpc, ids[rand_r(&seed) % (sizeof(ids) / sizeof(*ids))],
+		    payload, rand_r(&seed) % (sizeof(payload) + 1));
 	}
 }
 
@@ -166,15 +219,19 @@ static void undo(struct vm *vm, uint64_t pa)
 	for (int i = 0; i < NR_PAGES; i++) {
 		uint64_t at = pa + i * EL2_PAGE_SIZE;
 
-		for (int extent = GUEST_PRIVATE; extent <= GUEST_SHARED; extent += 3) {
+		for (int extent = GUEST_PRIVATE; extent <= GUEST_SHARED;
+		     extent += 3) {
 			page = el2_page_at(vm->el2, at);
 			vm_unmap(vm, extent, page.gpa,
-				 extent ? PARTIAL_VMMIO : PARTIAL_PRIVATE, at, EL2_PAGE_SIZE);
+				 extent ? PARTIAL_VMMIO : PARTIAL_PRIVATE, at,
+				 EL2_PAGE_SIZE);
 		}
 		if (page.extent == EL2_EXTENT_PRIVATE)
-			vm_donate(vm, FROM_PROTECTED, GUEST_PRIVATE, HOST_PRIVATE, at, EL2_PAGE_SIZE);
+			vm_donate(vm, FROM_PROTECTED, GUEST_PRIVATE,
+				  HOST_PRIVATE, at, EL2_PAGE_SIZE);
 		else if (page.extent == EL2_EXTENT_SHARED)
-			vm_donate(vm, TO_SIBLING, GUEST_SHARED, HOST_SHARED, at, EL2_PAGE_SIZE);
+			vm_donate(vm, TO_SIBLING, GUEST_SHARED, HOST_SHARED, at,
+				  EL2_PAGE_SIZE);
 	}
 }
 
@@ -195,7 +252,8 @@ TEST_F(fuzz, all_can_be_undone)
 	pthread_join(thread, NULL);
 	/* With extents, each call must have succeeded often. */
 	for (unsigned int i = 0; i < NR_CALLS; i++) {
-		if (is_extents(&self->vm) && strchr("\x61\x2b\x2c\x2d\x5a\x30", calls[i].n))
+		if (is_extents(&self->vm) &&
+		    strchr("\x61\x2b\x2c\x2d\x5a\x30", calls[i].n))
 			EXPECT_LT(5, fuzzer.succeeded[i]);
 	}
 
@@ -208,8 +266,9 @@ TEST_F(fuzz, all_can_be_undone)
 		/* UNMAP_ALL may have unmapped the image, too. */
 		page = el2_page_at(&self->el2, self->vm.image_pa);
 		if (page.gpa == EL2_NO_ADDR)
-			vm_map(&self->vm, GUEST_PRIVATE, IMAGE_GPA, ATTRS_RWX, PARTIAL_PRIVATE,
-			       self->vm.image_pa, EL2_PAGE_SIZE);
+			vm_map(&self->vm, GUEST_PRIVATE, IMAGE_GPA, ATTRS_RWX,
+			       PARTIAL_PRIVATE, self->vm.image_pa,
+			       EL2_PAGE_SIZE);
 	}
 	EXPECT_EQ(1, el2_stats(&self->el2).pages);
 	el2_close(&other);

@@ -51,9 +51,11 @@ TEST_F(guest, is_where_its_image_was_put)
 		EXPECT_EQ(EL2_EXTENT_PRIVATE, page.extent);
 		EXPECT_EQ(self->vm.vmid, page.owner_vmid);
 		EXPECT_EQ(EL2_NO_PARCEL, page.parcel);
-		EXPECT_EQ(7, rpc_reclaim(&self->vm.rpc, self->vm.image_handle, 0));
+		EXPECT_EQ(7,
+			  rpc_reclaim(&self->vm.rpc, self->vm.image_handle, 0));
 	} else {
-		EXPECT_EQ(0xb, rpc_reclaim(&self->vm.rpc, self->vm.image_handle, 0));
+		EXPECT_EQ(0xb,
+			  rpc_reclaim(&self->vm.rpc, self->vm.image_handle, 0));
 	}
 }
 
@@ -72,7 +74,8 @@ TEST_F(guest, runs_when_it_is_started)
 	EXPECT_EQ(VCPU_BLOCKED, vm_tell(&self->vm, AGENT_HVC, 0xc6008000, 0));
 	EXPECT_EQ(UINT64_MAX, vm_answer(&self->vm));
 	EXPECT_EQ(VCPU_BLOCKED, vm_tell(&self->vm, AGENT_READ, IMAGE_GPA, 0));
-	EXPECT_EQ(el2_peek(&self->el2, self->vm.image_pa), vm_answer(&self->vm));
+	EXPECT_EQ(el2_peek(&self->el2, self->vm.image_pa),
+		  vm_answer(&self->vm));
 }
 
 TEST_F(guest, begins_with_the_registers_it_is_given)
@@ -82,9 +85,12 @@ TEST_F(guest, begins_with_the_registers_it_is_given)
 	 */
 	ASSERT_EQ(0, vm_set_register(&self->vm, 0, 1, IMAGE_GPA + 0xff8));
 	ASSERT_EQ(0, vm_set_register(&self->vm, 0, 2, 0x1234));
-	ASSERT_EQ(0, vm_set_register(&self->vm, 0, 19, IMAGE_GPA + AGENT_MAILBOX));
-	ASSERT_EQ(0, vm_set_register(&self->vm, 2, 1, IMAGE_GPA + EL2_PAGE_SIZE));
-	ASSERT_EQ(0, vm_set_register(&self->vm, 1, 0, IMAGE_GPA + agent_write - agent_start));
+	ASSERT_EQ(0,
+		  vm_set_register(&self->vm, 0, 19, IMAGE_GPA + AGENT_MAILBOX));
+	ASSERT_EQ(0,
+		  vm_set_register(&self->vm, 2, 1, IMAGE_GPA + EL2_PAGE_SIZE));
+	ASSERT_EQ(0, vm_set_register(&self->vm, 1, 0,
+				     IMAGE_GPA + agent_write - agent_start));
 	EXPECT_EQ(6, vm_set_register(&self->vm, 0, 31, 0));
 	EXPECT_EQ(6, vm_set_register(&self->vm, 1, 1, 0));
 	EXPECT_EQ(6, vm_set_register(&self->vm, 3, 0, 0));
@@ -98,20 +104,23 @@ TEST_F(guest, begins_with_the_registers_it_is_given)
 TEST_F(guest, emulates_mmio)
 {
 	ASSERT_EQ(0, vm_start(&self->vm));
-	ASSERT_EQ(VCPU_MMIO_WRITE, vm_tell(&self->vm, AGENT_WRITE, EL2_MMIO_BASE + 16, 0xabcd));
+	ASSERT_EQ(VCPU_MMIO_WRITE,
+		  vm_tell(&self->vm, AGENT_WRITE, EL2_MMIO_BASE + 16, 0xabcd));
 	EXPECT_EQ(EL2_MMIO_BASE + 16, self->vm.data[0]);
 	EXPECT_EQ(8, self->vm.data[1]);
 	EXPECT_EQ(0xabcd, self->vm.data[2]);
 	ASSERT_EQ(0, vm_run(&self->vm));
 	EXPECT_EQ(0xabcd, vm_answer(&self->vm));
 
-	ASSERT_EQ(VCPU_MMIO_READ, vm_tell(&self->vm, AGENT_READ, EL2_MMIO_BASE, 0));
+	ASSERT_EQ(VCPU_MMIO_READ,
+		  vm_tell(&self->vm, AGENT_READ, EL2_MMIO_BASE, 0));
 	EXPECT_EQ(EL2_MMIO_BASE, self->vm.data[0]);
 	EXPECT_EQ(8, self->vm.data[1]);
 	ASSERT_EQ(0, vm_run_with(&self->vm, 0x1122334455667788, 0));
 	EXPECT_EQ(0x1122334455667788, vm_answer(&self->vm));
 
-	ASSERT_EQ(VCPU_MMIO_READ, vm_tell(&self->vm, AGENT_READ_S16, EL2_MMIO_BASE, 0));
+	ASSERT_EQ(VCPU_MMIO_READ,
+		  vm_tell(&self->vm, AGENT_READ_S16, EL2_MMIO_BASE, 0));
 	EXPECT_EQ(2, self->vm.data[1]);
 	ASSERT_EQ(0, vm_run_with(&self->vm, 0x77778001, 0));
 	EXPECT_EQ(0xffffffffffff8001, vm_answer(&self->vm));
@@ -121,7 +130,8 @@ TEST_F(guest, resumes_as_the_platform_can)
 {
 	ASSERT_EQ(0, vm_start(&self->vm));
 	EXPECT_EQ(1, vm_run_with(&self->vm, 0, 3));
-	ASSERT_EQ(VCPU_MMIO_READ, vm_tell(&self->vm, AGENT_READ, EL2_MMIO_BASE, 0));
+	ASSERT_EQ(VCPU_MMIO_READ,
+		  vm_tell(&self->vm, AGENT_READ, EL2_MMIO_BASE, 0));
 	if (!is_extents(&self->vm)) {
 		EXPECT_EQ(1, vm_run_with(&self->vm, 0, 1));
 	} else {
@@ -141,14 +151,16 @@ TEST_F(guest, faults_where_there_is_nothing)
 {
 	ASSERT_EQ(0, vm_start(&self->vm));
 	if (is_extents(&self->vm)) {
-		EXPECT_EQ(VCPU_PAGE_FAULT, vm_tell(&self->vm, AGENT_READ, PAGED_GPA + 8, 0));
+		EXPECT_EQ(VCPU_PAGE_FAULT,
+			  vm_tell(&self->vm, AGENT_READ, PAGED_GPA + 8, 0));
 		EXPECT_EQ(PAGED_GPA + 8, self->vm.data[0]);
 		EXPECT_EQ(0, self->vm.data[1]);
 		/* The same fault again, since nothing has changed */
 		EXPECT_EQ(0, vm_run(&self->vm));
 		EXPECT_EQ(VCPU_PAGE_FAULT, self->vm.state);
 	} else {
-		EXPECT_EQ(VCPU_FAULT, vm_tell(&self->vm, AGENT_READ, PAGED_GPA, 0));
+		EXPECT_EQ(VCPU_FAULT,
+			  vm_tell(&self->vm, AGENT_READ, PAGED_GPA, 0));
 		EXPECT_EQ(0, vm_run(&self->vm));
 		EXPECT_EQ(VCPU_FAULT, self->vm.state);
 	}
@@ -157,7 +169,8 @@ TEST_F(guest, faults_where_there_is_nothing)
 TEST_F(guest, ends_by_itself)
 {
 	ASSERT_EQ(0, vm_start(&self->vm));
-	EXPECT_EQ(VCPU_POWERED_OFF, vm_tell(&self->vm, AGENT_HVC, PSCI_SYSTEM_OFF, 0));
+	EXPECT_EQ(VCPU_POWERED_OFF,
+		  vm_tell(&self->vm, AGENT_HVC, PSCI_SYSTEM_OFF, 0));
 	rpc_drain(&self->vm.rpc);
 	EXPECT_EQ(1, self->vm.rpc.exits);
 	EXPECT_EQ(EXIT_OFF, self->vm.rpc.exit_type);
@@ -170,7 +183,8 @@ TEST_F(guest, ends_by_itself)
 TEST_F(guest, resets_itself)
 {
 	ASSERT_EQ(0, vm_start(&self->vm));
-	EXPECT_EQ(VCPU_SYSTEM_RESET, vm_tell(&self->vm, AGENT_HVC, PSCI_SYSTEM_RESET, 0));
+	EXPECT_EQ(VCPU_SYSTEM_RESET,
+		  vm_tell(&self->vm, AGENT_HVC, PSCI_SYSTEM_RESET, 0));
 	rpc_drain(&self->vm.rpc);
 	EXPECT_EQ(EXIT_RESET, self->vm.rpc.exit_type);
 	ASSERT_EQ(0, vm_run(&self->vm));
@@ -191,7 +205,8 @@ TEST_F(guest, is_stopped_while_it_runs)
 	void *state;
 
 	ASSERT_EQ(0, vm_start(&self->vm));
-	el2_hvc(&self->el2, EL2_POKE, self->vm.image_pa + AGENT_MAILBOX, AGENT_SPIN);
+	el2_hvc(&self->el2, EL2_POKE, self->vm.image_pa + AGENT_MAILBOX,
+		AGENT_SPIN);
 	ASSERT_EQ(0, pthread_create(&thread, NULL, run_once, &self->vm));
 	usleep(100000);
 	ASSERT_EQ(0, vm_stop(&self->vm));
@@ -209,16 +224,21 @@ TEST_F(guest, tells_each_state)
 	rpc_drain(&self->vm.rpc);
 	EXPECT_EQ(1U << VM_STATE_READY, *states);
 	EXPECT_EQ(0x14, rpc_vmid(&self->vm.rpc, RM_VM_INIT, self->vm.vmid));
-	EXPECT_EQ(0x14, rpc_vmid(&self->vm.rpc, RM_VM_DEALLOC_VMID, self->vm.vmid));
+	EXPECT_EQ(0x14,
+		  rpc_vmid(&self->vm.rpc, RM_VM_DEALLOC_VMID, self->vm.vmid));
 	ASSERT_EQ(0, vm_start(&self->vm));
 	EXPECT_EQ(0x14, vm_start(&self->vm));
 	EXPECT_EQ(0x14, rpc_vmid(&self->vm.rpc, RM_VM_RESET, self->vm.vmid));
-	ASSERT_EQ(0, el2_rule(&self->el2, EL2_RULE_LOSE_NOTIFICATION, RM_VM_EXITED, 1, 0));
+	ASSERT_EQ(0, el2_rule(&self->el2, EL2_RULE_LOSE_NOTIFICATION,
+			      RM_VM_EXITED, 1, 0));
 	ASSERT_EQ(0, vm_stop(&self->vm));
 	rpc_drain(&self->vm.rpc);
 	EXPECT_EQ(0, self->vm.rpc.exits);
-	EXPECT_EQ(1U << VM_STATE_READY | 1U << VM_STATE_RUNNING | 1U << VM_STATE_EXITED, *states);
-	EXPECT_EQ(0x14, rpc_vmid(&self->vm.rpc, RM_VM_DEALLOC_VMID, self->vm.vmid));
+	EXPECT_EQ(1U << VM_STATE_READY | 1U << VM_STATE_RUNNING |
+			  1U << VM_STATE_EXITED,
+		  *states);
+	EXPECT_EQ(0x14,
+		  rpc_vmid(&self->vm.rpc, RM_VM_DEALLOC_VMID, self->vm.vmid));
 }
 
 TEST_F(guest, replies_come_in_pieces_with_a_notification_between)
@@ -227,7 +247,8 @@ TEST_F(guest, replies_come_in_pieces_with_a_notification_between)
 
 	rpc_drain(r);
 	r->states = 0;
-	ASSERT_EQ(0, el2_rule(&self->el2, EL2_RULE_RPC_INTERLEAVE, RM_VM_GET_RESOURCES, 1, 0));
+	ASSERT_EQ(0, el2_rule(&self->el2, EL2_RULE_RPC_INTERLEAVE,
+			      RM_VM_GET_RESOURCES, 1, 0));
 	EXPECT_EQ(is_extents(&self->vm) ? 6 : 1, vm_resources(&self->vm));
 	rpc_drain(r);
 	EXPECT_EQ(1, r->states);
@@ -243,12 +264,16 @@ TEST_F(guest, has_no_extents_on_a_platform_of_parcels)
 	const uint64_t pa = self->vm.image_pa;
 
 	/* Only the other platform knows these types and capabilities. */
-	EXPECT_EQ(50, el2_hvc(&self->el2, HYP_DONATE, TO_SIBLING, 0x4000, 0x4000, pa, 4096));
-	EXPECT_EQ(error, el2_hvc(&self->el2, HYP_DONATE, TO_PROTECTED, 0x4000, 0x4000, pa, 4096));
-	EXPECT_EQ(error, el2_hvc(&self->el2, HYP_DONATE, FROM_PROTECTED, 0x4000, 0x4000, pa, 4096));
-	EXPECT_EQ(50, el2_hvc(&self->el2, HYP_MAP, 0x4000, 0x4000, 0, ATTRS_RWX, 1, pa, 4096));
-	EXPECT_EQ(52, el2_hvc(&self->el2, HYP_MAP, self->vm.vcpu, self->vm.vcpu, 0, ATTRS_RWX, 1,
-			      pa, 4096));
+	EXPECT_EQ(50, el2_hvc(&self->el2, HYP_DONATE, TO_SIBLING, 0x4000,
+			      0x4000, pa, 4096));
+	EXPECT_EQ(error, el2_hvc(&self->el2, HYP_DONATE, TO_PROTECTED, 0x4000,
+				 0x4000, pa, 4096));
+	EXPECT_EQ(error, el2_hvc(&self->el2, HYP_DONATE, FROM_PROTECTED, 0x4000,
+				 0x4000, pa, 4096));
+	EXPECT_EQ(50, el2_hvc(&self->el2, HYP_MAP, 0x4000, 0x4000, 0, ATTRS_RWX,
+			      1, pa, 4096));
+	EXPECT_EQ(52, el2_hvc(&self->el2, HYP_MAP, self->vm.vcpu, self->vm.vcpu,
+			      0, ATTRS_RWX, 1, pa, 4096));
 	if (is_extents(&self->vm)) {
 		EXPECT_EQ(0x14, vm_set_layout(&self->vm, 0, 4096));
 		EXPECT_EQ(0x14, vm_set_paging(&self->vm, 0, 4096));
@@ -270,7 +295,8 @@ TEST_F(guest, fails_to_become_one)
 	/* Two parcels at one place */
 	ASSERT_EQ(0, rpc_lend(&vm.rpc, vm.vmid, 0x80000, 0, pa, EL2_PAGE_SIZE));
 	vm.image_handle = rpc_handle(&vm.rpc);
-	ASSERT_EQ(0, rpc_lend(&vm.rpc, vm.vmid, 0x80000, 0, pa + EL2_PAGE_SIZE, EL2_PAGE_SIZE));
+	ASSERT_EQ(0, rpc_lend(&vm.rpc, vm.vmid, 0x80000, 0, pa + EL2_PAGE_SIZE,
+			      EL2_PAGE_SIZE));
 	other = rpc_handle(&vm.rpc);
 	ASSERT_EQ(0, vm_config_image(&vm));
 	EXPECT_EQ(9, rpc_vmid(&vm.rpc, RM_VM_INIT, vm.vmid));
@@ -295,18 +321,21 @@ TEST_F(guest, reads_what_is_lent_and_shared_by_rpc)
 	handle = rpc_handle(r);
 	EXPECT_EQ(0xc0000000, el2_page_at(&self->el2, pa).gpa);
 	/* The place is in use. */
-	EXPECT_EQ(0xb, rpc_lend(r, self->vm.vmid, 0xc0000, 0, pa, EL2_PAGE_SIZE));
+	EXPECT_EQ(0xb,
+		  rpc_lend(r, self->vm.vmid, 0xc0000, 0, pa, EL2_PAGE_SIZE));
 	ASSERT_EQ(0, vm_start(&self->vm));
 	EXPECT_EQ(VCPU_BLOCKED, vm_tell(&self->vm, AGENT_READ, 0xc0000000, 0));
 	EXPECT_EQ(42, vm_answer(&self->vm));
-	EXPECT_EQ(VCPU_BLOCKED, vm_tell(&self->vm, AGENT_WRITE, 0xc0000000, 43));
+	EXPECT_EQ(VCPU_BLOCKED,
+		  vm_tell(&self->vm, AGENT_WRITE, 0xc0000000, 43));
 	EXPECT_EQ(43, el2_peek(&self->el2, pa));
 	EXPECT_EQ(SIGBUS, el2_touch(page, false));
 	EXPECT_EQ(0xb, rpc_reclaim(r, handle, 0));
 	ASSERT_EQ(0, vm_stop(&self->vm));
 	EXPECT_EQ(0xb, rpc_reclaim(r, handle, 0));
 	if (is_extents(&self->vm))
-		ASSERT_EQ(0, vm_take_back(&self->vm, IMAGE_GPA, self->vm.image_pa, EL2_PAGE_SIZE));
+		ASSERT_EQ(0, vm_take_back(&self->vm, IMAGE_GPA,
+					  self->vm.image_pa, EL2_PAGE_SIZE));
 	ASSERT_EQ(0, rpc_vmid(r, RM_VM_RESET, self->vm.vmid));
 	EXPECT_EQ(0, rpc_reclaim(r, handle, 0));
 	EXPECT_EQ(43, *page);

@@ -66,7 +66,8 @@ int copy_to_host(u64 va, const void *from, u64 size)
 void raise_spi(u32 spi)
 {
 	u32 interrupt = FIRST_SPI + spi;
-	volatile u32 *pending = (u32 *)(GICD_BASE + GICD_ISPENDR + interrupt / 32 * 4);
+	volatile u32 *pending =
+		(u32 *)(GICD_BASE + GICD_ISPENDR + interrupt / 32 * 4);
 
 	/* The host must see the data before the interrupt. */
 	asm volatile("dsb ish" : : : "memory");

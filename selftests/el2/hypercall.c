@@ -76,7 +76,8 @@ static void gunyah_call(struct regs *regs, u64 n)
 
 void handle_hypercall(struct regs *regs)
 {
-	static const u32 uid[] = { 0xcd8fd5c1, 0xdb5f53a4, 0x36ce6592, 0x145f3d67 };
+	static const u32 uid[] = { 0xcd8fd5c1, 0xdb5f53a4, 0x36ce6592,
+				   0x145f3d67 };
 	u64 function = regs->x[0];
 
 	if (function == FUNCTION_UID) {
@@ -84,9 +85,11 @@ void handle_hypercall(struct regs *regs)
 			regs->x[i] = uid[i];
 	} else if (function == FUNCTION_REVISION) {
 		regs->x[0] = API_INFO;
-	} else if (function >= FUNCTION_BASE && function < FUNCTION_BASE + 0x200) {
+	} else if (function >= FUNCTION_BASE &&
+		   function < FUNCTION_BASE + 0x200) {
 		gunyah_call(regs, function - FUNCTION_BASE);
-	} else if (function >= EL2_CONTROL_BASE && function < EL2_CONTROL_BASE + 0x100) {
+	} else if (function >= EL2_CONTROL_BASE &&
+		   function < EL2_CONTROL_BASE + 0x100) {
 		regs->x[0] = handle_control(function, regs->x);
 	} else {
 		regs->x[0] = UNIMPLEMENTED;

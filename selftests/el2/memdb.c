@@ -55,7 +55,8 @@ u8 memdb_host_access(const struct page_info *page)
 {
 	if (page->parcel)
 		return parcel_host_access(page->parcel - 1);
-	if (page->owner && extent_by_id(page->owner)->kind == EL2_EXTENT_PRIVATE)
+	if (page->owner &&
+	    extent_by_id(page->owner)->kind == EL2_EXTENT_PRIVATE)
 		return 0;
 	return ACCESS_RWX;
 }
@@ -93,7 +94,8 @@ static void update_host(u64 pa, const struct page_info *page)
 
 	/* Don't split a block for an entry that doesn't change. */
 	if (stage2_access(stage2_get(&host_stage2, pa)) != access)
-		stage2_set(&host_stage2, pa, stage2_pte(pa, access, MEMTYPE_NORMAL_WB));
+		stage2_set(&host_stage2, pa,
+			   stage2_pte(pa, access, MEMTYPE_NORMAL_WB));
 }
 
 /* Another page may have the address while this mapping isn't in effect. */
@@ -112,7 +114,8 @@ static void update_guest(u64 pa, const struct page_info *page)
 		return;
 	s2 = &extent_by_id(page->mapper)->vm->stage2;
 	if (page->owner == page->mapper)
-		stage2_set(s2, gpa, stage2_pte(pa, page->map_access, page->map_memtype));
+		stage2_set(s2, gpa,
+			   stage2_pte(pa, page->map_access, page->map_memtype));
 	else
 		clear_guest(pa, s2, gpa);
 }

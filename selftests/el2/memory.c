@@ -21,7 +21,11 @@ enum {
 
 #define MODIFY_OP		0xffUL
 enum {
-	UNMAP_ALL, ZERO_RANGE, CACHE_CLEAN_RANGE, CACHE_FLUSH_RANGE, SYNC_ALL = 255,
+	UNMAP_ALL,
+	ZERO_RANGE,
+	CACHE_CLEAN_RANGE,
+	CACHE_FLUSH_RANGE,
+	SYNC_ALL = 255,
 };
 
 static u64 unsynced;
@@ -38,7 +42,8 @@ struct target {
 	u64 gpa, pa, size;
 };
 
-static s64 find_objects(u64 *x, u8 addrspace_right, u8 extent_right, struct target *t)
+static s64 find_objects(u64 *x, u8 addrspace_right, u8 extent_right,
+			struct target *t)
 {
 	struct cap *addrspace, *extent;
 	s64 error = cap_find(x[1], CAP_ADDRSPACE, addrspace_right, &addrspace);
@@ -55,9 +60,11 @@ static s64 find_objects(u64 *x, u8 addrspace_right, u8 extent_right, struct targ
 
 static s64 check_flags(u64 flags, const struct extent *extent)
 {
-	u64 kind = extent->kind == EL2_EXTENT_PRIVATE ? FLAG_PRIVATE : FLAG_VMMIO;
+	u64 kind = extent->kind == EL2_EXTENT_PRIVATE ? FLAG_PRIVATE :
+							FLAG_VMMIO;
 
-	return (flags & ~FLAG_NOSYNC) == (FLAG_PARTIAL | kind) ? OK : ARG_INVALID;
+	return (flags & ~FLAG_NOSYNC) == (FLAG_PARTIAL | kind) ? OK :
+								 ARG_INVALID;
 }
 
 static s64 check_range(u64 pa, u64 size)
@@ -82,7 +89,8 @@ static s64 check_target(const struct target *t)
 static s64 check_access(u64 attributes, u8 *access)
 {
 	*access = attributes & 7;
-	if (*access != (attributes >> 4 & 7) || *access == (ACCESS_W | ACCESS_X))
+	if (*access != (attributes >> 4 & 7) ||
+	    *access == (ACCESS_W | ACCESS_X))
 		return ARG_INVALID;
 	return attributes & ~0x77UL ? ARG_INVALID : OK;
 }
@@ -90,7 +98,8 @@ static s64 check_access(u64 attributes, u8 *access)
 static s64 check_memtype(u8 memtype)
 {
 	/* 0x4, 0x8 and 0xc are reserved. */
-	return memtype > 0xf || (memtype >= 4 && !(memtype & 3)) ? ARG_INVALID : OK;
+	return memtype > 0xf || (memtype >= 4 && !(memtype & 3)) ? ARG_INVALID :
+								   OK;
 }
 
 /* Check that the extent maps the whole range at the named address. */
@@ -134,7 +143,8 @@ s64 call_addrspace_map(u64 *x)
 	s64 error = find_objects(x, ADDRSPACE_MAP, EXTENT_MAP, &t);
 
 	if (!error)
-		error = x[8] ? ARG_INVALID : check_access(attributes & ~0xff0000UL, &access);
+		error = x[8] ? ARG_INVALID :
+			       check_access(attributes & ~0xff0000UL, &access);
 	if (!error)
 		error = check_memtype(memtype);
 	if (!error)
@@ -236,7 +246,8 @@ s64 call_addrspace_lookup(u64 *x)
 s64 call_memextent_modify(u64 *x)
 {
 	u64 op = x[2] & MODIFY_OP, pa = x[3], size = x[4];
-	bool range = op >= ZERO_RANGE && op <= CACHE_FLUSH_RANGE, nosync = x[2] & FLAG_NOSYNC;
+	bool range = op >= ZERO_RANGE && op <= CACHE_FLUSH_RANGE,
+	     nosync = x[2] & FLAG_NOSYNC;
 	struct extent *extent;
 	struct cap *cap;
 	s64 error = cap_find(x[1], CAP_EXTENT, EXTENT_MAP, &cap);
@@ -244,8 +255,9 @@ s64 call_memextent_modify(u64 *x)
 	if (error)
 		return error;
 	extent = cap->object;
-	if (x[2] & ~(MODIFY_OP | FLAG_NOSYNC) || (op > CACHE_FLUSH_RANGE && op != SYNC_ALL) ||
-	    (range && !nosync) || (op == SYNC_ALL && nosync))
+	if (x[2] & ~(MODIFY_OP | FLAG_NOSYNC) ||
+	    (op > CACHE_FLUSH_RANGE && op != SYNC_ALL) || (range && !nosync) ||
+	    (op == SYNC_ALL && nosync))
 		return ARG_INVALID;
 	/* The host's own extent stays mapped. */
 	if (!range && !extent->vm)
@@ -261,7 +273,8 @@ s64 call_memextent_modify(u64 *x)
 	if (error)
 		return error;
 	for (u64 at = pa; at < pa + size; at += PAGE_SIZE) {
-		if (memdb_page(at)->owner != extent->id || memdb_page(at)->parcel)
+		if (memdb_page(at)->owner != extent->id ||
+		    memdb_page(at)->parcel)
 			return MEMDB_NOT_OWNER;
 	}
 	if (op == ZERO_RANGE)
@@ -269,30 +282,39 @@ s64 call_memextent_modify(u64 *x)
 	return OK;
 }
 
-static s64 check_donation(u64 type, const struct cap *from, const struct cap *to)
+static s64 check_donation(u64 type, const struct cap *from,
+			  const struct cap *to)
 {
 	const struct extent *a = from->object, *b = to->object;
 
 	switch (type) {
 	case TO_SIBLING:
 		/* The host's extent has two labels, one for each use. */
-		return a != b && (from->label == LABEL_HOST_SHARED ||
-				  from->label == LABEL_GUEST_SHARED) &&
-		       (to->label == LABEL_HOST_SHARED || to->label == LABEL_GUEST_SHARED) ?
-			OK : ARG_INVALID;
+		return a != b &&
+				       (from->label == LABEL_HOST_SHARED ||
+					from->label == LABEL_GUEST_SHARED) &&
+				       (to->label == LABEL_HOST_SHARED ||
+					to->label == LABEL_GUEST_SHARED) ?
+			       OK :
+			       ARG_INVALID;
 	case TO_PROTECTED:
-		return from->label == LABEL_HOST_PRIVATE && to->label == LABEL_GUEST_PRIVATE ?
-			OK : ARG_INVALID;
+		return from->label == LABEL_HOST_PRIVATE &&
+				       to->label == LABEL_GUEST_PRIVATE ?
+			       OK :
+			       ARG_INVALID;
 	case FROM_PROTECTED:
-		return from->label == LABEL_GUEST_PRIVATE && to->label == LABEL_HOST_PRIVATE ?
-			OK : ARG_INVALID;
+		return from->label == LABEL_GUEST_PRIVATE &&
+				       to->label == LABEL_HOST_PRIVATE ?
+			       OK :
+			       ARG_INVALID;
 	default:
 		/* No extent of the host's is derived from another. */
 		return ARG_INVALID;
 	}
 }
 
-static s64 check_owned(const struct extent *from, const struct extent *to, u64 pa, u64 size)
+static s64 check_owned(const struct extent *from, const struct extent *to,
+		       u64 pa, u64 size)
 {
 	for (u64 at = pa; at < pa + size; at += PAGE_SIZE) {
 		const struct page_info *page = memdb_page(at);
@@ -304,7 +326,8 @@ static s64 check_owned(const struct extent *from, const struct extent *to, u64 p
 		 * free.
 		 */
 		if (page->mapper && page->mapper == to->id &&
-		    stage2_get(&to->vm->stage2, (u64)page->map_gfn << PAGE_SHIFT))
+		    stage2_get(&to->vm->stage2,
+			       (u64)page->map_gfn << PAGE_SHIFT))
 			return EXISTING_MAPPING;
 	}
 	return OK;

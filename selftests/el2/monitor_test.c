@@ -57,12 +57,15 @@ TEST_F(monitor, tells_bad_capabilities_apart)
 
 	/* No such number; wrong type; missing right */
 	EXPECT_EQ(50, el2_hvc(&self->el2, HYP_MSGQUEUE_SEND, 77, 1, va));
-	EXPECT_EQ(50, el2_hvc(&self->el2, HYP_MSGQUEUE_SEND, 1ULL << 32, 1, va));
-	EXPECT_EQ(50, el2_hvc(&self->el2, HYP_MSGQUEUE_SEND, UINT64_MAX, 1, va));
+	EXPECT_EQ(50,
+		  el2_hvc(&self->el2, HYP_MSGQUEUE_SEND, 1ULL << 32, 1, va));
+	EXPECT_EQ(50,
+		  el2_hvc(&self->el2, HYP_MSGQUEUE_SEND, UINT64_MAX, 1, va));
 	EXPECT_EQ(52, el2_hvc(&self->el2, GUNYAH(0x12), TX_CAP, 1));
 	EXPECT_EQ(52, el2_hvc(&self->el2, GUNYAH(0x65), TX_CAP));
 	EXPECT_EQ(53, el2_hvc(&self->el2, HYP_MSGQUEUE_SEND, RX_CAP, 1, va));
-	EXPECT_EQ(53, el2_hvc(&self->el2, HYP_MSGQUEUE_RECEIVE, TX_CAP, va, MESSAGE_SIZE));
+	EXPECT_EQ(53, el2_hvc(&self->el2, HYP_MSGQUEUE_RECEIVE, TX_CAP, va,
+			      MESSAGE_SIZE));
 }
 
 TEST_F(monitor, checks_messages)
@@ -70,14 +73,18 @@ TEST_F(monitor, checks_messages)
 	const uint64_t va = self->el2.buffer_va;
 
 	EXPECT_EQ(2, el2_hvc(&self->el2, HYP_MSGQUEUE_SEND, TX_CAP, 0, va));
-	EXPECT_EQ(2, el2_hvc(&self->el2, HYP_MSGQUEUE_SEND, TX_CAP, MESSAGE_SIZE + 1, va));
+	EXPECT_EQ(2, el2_hvc(&self->el2, HYP_MSGQUEUE_SEND, TX_CAP,
+			     MESSAGE_SIZE + 1, va));
 	EXPECT_EQ(1, el2_hvc(&self->el2, HYP_MSGQUEUE_SEND, TX_CAP, 8, va, 2));
-	EXPECT_EQ(1, el2_hvc(&self->el2, HYP_MSGQUEUE_SEND, TX_CAP, 8, va, 0, 1));
-	EXPECT_EQ(60, el2_hvc(&self->el2, HYP_MSGQUEUE_RECEIVE, RX_CAP, va, MESSAGE_SIZE));
+	EXPECT_EQ(1,
+		  el2_hvc(&self->el2, HYP_MSGQUEUE_SEND, TX_CAP, 8, va, 0, 1));
+	EXPECT_EQ(60, el2_hvc(&self->el2, HYP_MSGQUEUE_RECEIVE, RX_CAP, va,
+			      MESSAGE_SIZE));
 	EXPECT_EQ(33, el2_hvc(&self->el2, GUNYAH(0x21), TX_CAP, 0));
 	/* A reserved argument; a threshold above the depth */
 	EXPECT_EQ(1, el2_hvc(&self->el2, GUNYAH(0x1f), TX_CAP, -1, -1, 0));
-	EXPECT_EQ(1, el2_hvc(&self->el2, GUNYAH(0x20), RX_CAP, DEPTH + 1, -1, -1));
+	EXPECT_EQ(1,
+		  el2_hvc(&self->el2, GUNYAH(0x20), RX_CAP, DEPTH + 1, -1, -1));
 	EXPECT_EQ(1, el2_hvc(&self->el2, GUNYAH(0x20), RX_CAP, 0, -1, -1));
 }
 
@@ -88,17 +95,21 @@ TEST_F(monitor, survives_bad_buffers)
 	 * address; the first one of the kernel.
 	 */
 	const uint64_t bad[] = {
-		0, 8, 1ULL << 55, UINT64_MAX - 7, 0x40200000, 0xffff000000000000,
+		0, 8, 1ULL << 55, UINT64_MAX - 7, 0x40200000,
+		0xffff000000000000,
 	};
 
 	for (unsigned int i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
-		EXPECT_EQ(22, el2_hvc(&self->el2, HYP_MSGQUEUE_SEND, TX_CAP, 64, bad[i]));
+		EXPECT_EQ(22, el2_hvc(&self->el2, HYP_MSGQUEUE_SEND, TX_CAP, 64,
+				      bad[i]));
 		EXPECT_EQ(22, el2_hvc(&self->el2, EL2_INJECT, bad[i], 64));
 	}
 	/* A message that can't be delivered stays in the queue. */
 	ASSERT_EQ(0, rpc_request(&self->rpc, RM_VM_GET_VMID, NULL, 0));
-	EXPECT_EQ(22, el2_hvc(&self->el2, HYP_MSGQUEUE_RECEIVE, RX_CAP, bad[0], MESSAGE_SIZE));
-	EXPECT_EQ(20, el2_hvc(&self->el2, HYP_MSGQUEUE_RECEIVE, RX_CAP, self->el2.buffer_va, 11));
+	EXPECT_EQ(22, el2_hvc(&self->el2, HYP_MSGQUEUE_RECEIVE, RX_CAP, bad[0],
+			      MESSAGE_SIZE));
+	EXPECT_EQ(20, el2_hvc(&self->el2, HYP_MSGQUEUE_RECEIVE, RX_CAP,
+			      self->el2.buffer_va, 11));
 	EXPECT_EQ(0, rpc_reply(&self->rpc, RM_VM_GET_VMID));
 }
 
@@ -121,7 +132,8 @@ TEST_F(monitor, gives_64_vmids)
 	EXPECT_EQ(2, rpc_vmid(&self->rpc, RM_VM_ALLOC_VMID, 0));
 	EXPECT_EQ(0xd, rpc_vmid(&self->rpc, RM_VM_ALLOC_VMID, 0x80));
 	for (int i = 0; i < 64; i++)
-		ASSERT_EQ(0, rpc_vmid(&self->rpc, RM_VM_DEALLOC_VMID, 0x80 + i));
+		ASSERT_EQ(0,
+			  rpc_vmid(&self->rpc, RM_VM_DEALLOC_VMID, 0x80 + i));
 	EXPECT_EQ(0xd, rpc_vmid(&self->rpc, RM_VM_DEALLOC_VMID, 0x80));
 	/* Ask for a certain VMID. */
 	EXPECT_EQ(0, rpc_vmid(&self->rpc, RM_VM_ALLOC_VMID, 0x90));
@@ -174,7 +186,8 @@ TEST_F(monitor, interrupts_at_the_threshold_or_in_time)
 	const uint64_t va = self->el2.buffer_va;
 
 	ASSERT_TRUE(watch_irqs(&self->el2));
-	ASSERT_EQ(0, el2_hvc(&self->el2, GUNYAH(0x20), RX_CAP, DEPTH, DELAY_MS * 1000, -1));
+	ASSERT_EQ(0, el2_hvc(&self->el2, GUNYAH(0x20), RX_CAP, DEPTH,
+			     DELAY_MS * 1000, -1));
 	/* A pushed message interrupts at once. */
 	EXPECT_EQ(0, el2_hvc(&self->el2, EL2_INJECT, va, 1, 1));
 	EXPECT_EQ(1, wait_irqs(&self->el2, 1));
@@ -195,7 +208,8 @@ TEST_F(monitor, interrupts_at_the_threshold_or_in_time)
 
 	EXPECT_EQ(0, el2_hvc(&self->el2, GUNYAH(0x20), RX_CAP, 1, 0, -1));
 	EXPECT_EQ(0, el2_hvc(&self->el2, GUNYAH(0x1d), RX_CAP));
-	EXPECT_EQ(60, el2_hvc(&self->el2, HYP_MSGQUEUE_RECEIVE, RX_CAP, va, MESSAGE_SIZE));
+	EXPECT_EQ(60, el2_hvc(&self->el2, HYP_MSGQUEUE_RECEIVE, RX_CAP, va,
+			      MESSAGE_SIZE));
 }
 
 TEST_F(monitor, stops_a_sender_and_tells_it_to_go_on)
@@ -205,20 +219,23 @@ TEST_F(monitor, stops_a_sender_and_tells_it_to_go_on)
 	int n;
 
 	ASSERT_TRUE(watch_irqs(&self->el2));
-	ASSERT_EQ(0, el2_rule(&self->el2, EL2_RULE_RPC_STALL, RM_VM_GET_VMID, 1, DELAY_MS));
+	ASSERT_EQ(0, el2_rule(&self->el2, EL2_RULE_RPC_STALL, RM_VM_GET_VMID, 1,
+			      DELAY_MS));
 	memcpy(self->el2.buffer, &header, sizeof(header));
 	/*
 	 * The monitor takes the first request at once; the others stay in the
 	 * queue.
 	 */
 	for (n = 0; n <= DEPTH; n++) {
-		memcpy(x, (uint64_t [9]){ HYP_MSGQUEUE_SEND, TX_CAP, sizeof(header),
-					  self->el2.buffer_va, 1 }, sizeof(x));
+		memcpy(x,
+		       (uint64_t[9]){ HYP_MSGQUEUE_SEND, TX_CAP, sizeof(header),
+				      self->el2.buffer_va, 1 },
+		       sizeof(x));
 		ASSERT_EQ(0, el2_call(&self->el2, x));
 		EXPECT_EQ(n < DEPTH, x[1]);
 	}
-	EXPECT_EQ(61, el2_hvc(&self->el2, HYP_MSGQUEUE_SEND, TX_CAP, sizeof(header),
-			      self->el2.buffer_va, 1));
+	EXPECT_EQ(61, el2_hvc(&self->el2, HYP_MSGQUEUE_SEND, TX_CAP,
+			      sizeof(header), self->el2.buffer_va, 1));
 	EXPECT_EQ(0, irqs(&self->el2).tx);
 	wait_irqs(&self->el2, 2);
 	EXPECT_EQ(1, irqs(&self->el2).tx);
@@ -241,7 +258,8 @@ TEST_F(monitor, ignores_nonsense)
 		/* Give half of them a valid header. */
 		if (i & 1)
 			memcpy(junk, (uint8_t []){ 0x21, seed >> 30, 1, 0 }, 4);
-		ASSERT_EQ(0, rpc_send(&self->rpc, junk, 1 + seed % MESSAGE_SIZE, true));
+		ASSERT_EQ(0, rpc_send(&self->rpc, junk, 1 + seed % MESSAGE_SIZE,
+				      true));
 		if (i % 16 == 0)
 			rpc_drain(&self->rpc);
 	}
@@ -255,15 +273,18 @@ TEST_F(monitor, fails_the_nth_hypercall)
 {
 	uint64_t before = el2_stats(&self->el2).rule_hits;
 
-	ASSERT_EQ(0, el2_rule(&self->el2, EL2_RULE_HYPERCALL_ERROR, 0x21, 3, 31));
+	ASSERT_EQ(0,
+		  el2_rule(&self->el2, EL2_RULE_HYPERCALL_ERROR, 0x21, 3, 31));
 	EXPECT_EQ(33, el2_hvc(&self->el2, GUNYAH(0x21), TX_CAP));
 	EXPECT_EQ(33, el2_hvc(&self->el2, GUNYAH(0x21), TX_CAP));
 	EXPECT_EQ(31, el2_hvc(&self->el2, GUNYAH(0x21), TX_CAP));
 	EXPECT_EQ(33, el2_hvc(&self->el2, GUNYAH(0x21), TX_CAP));
 	EXPECT_EQ(before + 1, el2_stats(&self->el2).rule_hits);
 	for (int i = 0; i < EL2_MAX_RULES; i++)
-		EXPECT_EQ(0, el2_rule(&self->el2, EL2_RULE_HYPERCALL_ERROR, 0x21, 1, 31));
-	EXPECT_EQ(11, el2_rule(&self->el2, EL2_RULE_HYPERCALL_ERROR, 0x21, 1, 31));
+		EXPECT_EQ(0, el2_rule(&self->el2, EL2_RULE_HYPERCALL_ERROR,
+				      0x21, 1, 31));
+	EXPECT_EQ(11,
+		  el2_rule(&self->el2, EL2_RULE_HYPERCALL_ERROR, 0x21, 1, 31));
 	EXPECT_EQ(1, el2_rule(&self->el2, 99, 0, 1, 0));
 }
 
@@ -275,22 +296,26 @@ TEST_F(monitor, fails_delays_and_loses_as_told)
 	EXPECT_EQ(0, rpc(&self->rpc, RM_VM_GET_VMID, NULL, 0));
 	EXPECT_EQ(5, rpc_vmid(&self->rpc, RM_VM_ALLOC_VMID, 0));
 
-	ASSERT_EQ(0, el2_rule(&self->el2, EL2_RULE_RPC_DELAY, RM_VM_GET_VMID, 1, 200));
+	ASSERT_EQ(0, el2_rule(&self->el2, EL2_RULE_RPC_DELAY, RM_VM_GET_VMID, 1,
+			      200));
 	start = clock_ms();
 	EXPECT_EQ(0, rpc(&self->rpc, RM_VM_GET_VMID, NULL, 0));
 	EXPECT_LE(199, clock_ms() - start);
 
-	ASSERT_EQ(0, el2_rule(&self->el2, EL2_RULE_RPC_LOSE_REPLY, RM_VM_GET_VMID, 1, 0));
+	ASSERT_EQ(0, el2_rule(&self->el2, EL2_RULE_RPC_LOSE_REPLY,
+			      RM_VM_GET_VMID, 1, 0));
 	self->rpc.timeout_ms = 100;
 	EXPECT_EQ(RPC_TIMEOUT, rpc(&self->rpc, RM_VM_GET_VMID, NULL, 0));
 	self->rpc.timeout_ms = 0;
 	EXPECT_EQ(0, rpc(&self->rpc, RM_VM_GET_VMID, NULL, 0));
 
-	ASSERT_EQ(0, el2_rule(&self->el2, EL2_RULE_RPC_ANSWER, RM_VM_GET_VMID, 1, 0x1234));
+	ASSERT_EQ(0, el2_rule(&self->el2, EL2_RULE_RPC_ANSWER, RM_VM_GET_VMID,
+			      1, 0x1234));
 	EXPECT_EQ(0, rpc(&self->rpc, RM_VM_GET_VMID, NULL, 0));
 	EXPECT_EQ(4, self->rpc.reply_size);
 	EXPECT_EQ(0x34, self->rpc.reply[0]);
-	ASSERT_EQ(0, el2_rule(&self->el2, EL2_RULE_RPC_ANSWER, RM_VM_GET_VMID, 1, EL2_ANY));
+	ASSERT_EQ(0, el2_rule(&self->el2, EL2_RULE_RPC_ANSWER, RM_VM_GET_VMID,
+			      1, EL2_ANY));
 	EXPECT_EQ(0, rpc(&self->rpc, RM_VM_GET_VMID, NULL, 0));
 	EXPECT_EQ(0, self->rpc.reply_size);
 }
@@ -302,7 +327,8 @@ TEST_F(monitor, fails_delays_and_loses_as_told)
 TEST_F(monitor, brings_a_late_reply_by_itself)
 {
 	ASSERT_TRUE(watch_irqs(&self->el2));
-	ASSERT_EQ(0, el2_rule(&self->el2, EL2_RULE_RPC_DELAY, RM_VM_GET_VMID, 1, DELAY_MS));
+	ASSERT_EQ(0, el2_rule(&self->el2, EL2_RULE_RPC_DELAY, RM_VM_GET_VMID, 1,
+			      DELAY_MS));
 	ASSERT_EQ(0, rpc_request(&self->rpc, RM_VM_GET_VMID, NULL, 0));
 	EXPECT_EQ(0, irqs(&self->el2).rx);
 	EXPECT_EQ(1, wait_irqs(&self->el2, 1));

@@ -19,14 +19,16 @@ static u8 slot_of(const struct parcel *parcel)
 /* The next page of the parcel from @pa on, or the end. */
 static u64 next_page(const struct parcel *parcel, u64 pa)
 {
-	while (pa < parcel->pa_end && memdb_page(pa)->parcel != slot_of(parcel) + 1)
+	while (pa < parcel->pa_end &&
+	       memdb_page(pa)->parcel != slot_of(parcel) + 1)
 		pa += PAGE_SIZE;
 	return pa;
 }
 
-#define for_each_page(pa, parcel)					\
-	for ((pa) = next_page(parcel, (parcel)->pa_lowest);		\
-	     (pa) < (parcel)->pa_end; (pa) = next_page(parcel, (pa) + PAGE_SIZE))
+#define for_each_page(pa, parcel)                           \
+	for ((pa) = next_page(parcel, (parcel)->pa_lowest); \
+	     (pa) < (parcel)->pa_end;                       \
+	     (pa) = next_page(parcel, (pa) + PAGE_SIZE))
 
 static u64 gpa_of(const struct acl_entry *acl, u64 pa)
 {
@@ -35,7 +37,8 @@ static u64 gpa_of(const struct acl_entry *acl, u64 pa)
 
 struct parcel *parcel_create(void)
 {
-	for (struct parcel *parcel = parcels; parcel < parcels + MAX_PARCELS; parcel++) {
+	for (struct parcel *parcel = parcels; parcel < parcels + MAX_PARCELS;
+	     parcel++) {
 		if (parcel->used)
 			continue;
 		*parcel = (struct parcel) {
@@ -49,7 +52,8 @@ struct parcel *parcel_create(void)
 
 struct parcel *parcel_find(u32 handle)
 {
-	for (struct parcel *parcel = parcels; parcel < parcels + MAX_PARCELS; parcel++) {
+	for (struct parcel *parcel = parcels; parcel < parcels + MAX_PARCELS;
+	     parcel++) {
 		if (parcel->used && parcel->handle == handle)
 			return parcel;
 	}
@@ -60,7 +64,8 @@ u64 nr_parcels(void)
 {
 	u64 n = 0;
 
-	for (struct parcel *parcel = parcels; parcel < parcels + MAX_PARCELS; parcel++)
+	for (struct parcel *parcel = parcels; parcel < parcels + MAX_PARCELS;
+	     parcel++)
 		n += parcel->used;
 	return n;
 }
@@ -91,7 +96,8 @@ bool parcel_is_for(struct parcel *parcel, u16 vmid)
 
 bool parcel_names_vm(u16 vmid)
 {
-	for (struct parcel *parcel = parcels; parcel < parcels + MAX_PARCELS; parcel++) {
+	for (struct parcel *parcel = parcels; parcel < parcels + MAX_PARCELS;
+	     parcel++) {
 		if (parcel->used && entry_of(parcel, vmid))
 			return true;
 	}
@@ -162,7 +168,8 @@ static u32 place(struct parcel *parcel, struct acl_entry *acl, struct vm *vm)
 	u64 pa, size = (u64)parcel->nr_pages * PAGE_SIZE;
 
 	acl->gpa = (u64)parcel->label << PAGE_SHIFT;
-	if (vm->has_image && vm->has_layout && vm->image_handle == parcel->handle)
+	if (vm->has_image && vm->has_layout &&
+	    vm->image_handle == parcel->handle)
 		acl->gpa = vm->layout.base;
 	if (acl->gpa >= IPA_END || size > IPA_END - acl->gpa)
 		return RM_MAP_FAILED;
@@ -235,7 +242,8 @@ void parcel_delete(struct parcel *parcel)
 u32 parcel_reclaim(struct parcel *parcel, bool sanitize)
 {
 	for (u32 i = 0; i < parcel->nr_acl; i++) {
-		if (parcel->acl[i].placed && vm_is_live(vm_find(parcel->acl[i].vmid)))
+		if (parcel->acl[i].placed &&
+		    vm_is_live(vm_find(parcel->acl[i].vmid)))
 			return RM_MEM_INUSE;
 	}
 	unplace_all(parcel);
@@ -247,7 +255,8 @@ u32 parcel_reclaim(struct parcel *parcel, bool sanitize)
 
 u32 parcels_place(struct vm *vm, u64 *image)
 {
-	for (struct parcel *parcel = parcels; parcel < parcels + MAX_PARCELS; parcel++) {
+	for (struct parcel *parcel = parcels; parcel < parcels + MAX_PARCELS;
+	     parcel++) {
 		struct acl_entry *acl;
 		u32 error;
 
@@ -267,8 +276,10 @@ u32 parcels_place(struct vm *vm, u64 *image)
 
 void parcels_unplace(struct vm *vm)
 {
-	for (struct parcel *parcel = parcels; parcel < parcels + MAX_PARCELS; parcel++) {
-		struct acl_entry *acl = parcel->used ? entry_of(parcel, vm->vmid) : NULL;
+	for (struct parcel *parcel = parcels; parcel < parcels + MAX_PARCELS;
+	     parcel++) {
+		struct acl_entry *acl =
+			parcel->used ? entry_of(parcel, vm->vmid) : NULL;
 
 		if (acl)
 			unplace(parcel, acl);
@@ -277,7 +288,8 @@ void parcels_unplace(struct vm *vm)
 
 void parcel_to_extent(struct vm *vm)
 {
-	struct parcel *parcel = vm->has_image ? parcel_find(vm->image_handle) : NULL;
+	struct parcel *parcel = vm->has_image ? parcel_find(vm->image_handle) :
+						NULL;
 	struct acl_entry *acl = parcel ? entry_of(parcel, vm->vmid) : NULL;
 	u64 pa;
 
@@ -288,7 +300,8 @@ void parcel_to_extent(struct vm *vm)
 
 		memdb_page(pa)->parcel = 0;
 		memdb_set_owner(pa, PAGE_SIZE, &vm->private);
-		memdb_map(pa, &vm->private, gpa, acl->access, MEMTYPE_NORMAL_WB);
+		memdb_map(pa, &vm->private, gpa, acl->access,
+			  MEMTYPE_NORMAL_WB);
 	}
 	parcel->used = false;
 }

@@ -50,7 +50,8 @@ TEST_F(parcel, lent_page_is_out_of_the_hosts_reach)
 
 	*self->page = 42;
 	EXPECT_EQ(0, el2_touch(self->page, false));
-	ASSERT_EQ(0, rpc_lend(&self->rpc, self->vmid, 0x80000, 0, self->pa, EL2_PAGE_SIZE));
+	ASSERT_EQ(0, rpc_lend(&self->rpc, self->vmid, 0x80000, 0, self->pa,
+			      EL2_PAGE_SIZE));
 	ASSERT_EQ(4, self->rpc.reply_size);
 	handle = rpc_handle(&self->rpc);
 	EXPECT_EQ(SIGBUS, el2_touch(self->page, false));
@@ -76,12 +77,14 @@ TEST_F(parcel, lent_page_is_out_of_the_hosts_reach)
 TEST_F(parcel, sanitize_zeroes)
 {
 	*self->page = 42;
-	ASSERT_EQ(0, rpc_lend(&self->rpc, self->vmid, 0, SANITIZE, self->pa, EL2_PAGE_SIZE));
+	ASSERT_EQ(0, rpc_lend(&self->rpc, self->vmid, 0, SANITIZE, self->pa,
+			      EL2_PAGE_SIZE));
 	EXPECT_EQ(0, el2_peek(&self->el2, self->pa));
 	el2_hvc(&self->el2, EL2_POKE, self->pa, 43);
 	ASSERT_EQ(0, rpc_reclaim(&self->rpc, rpc_handle(&self->rpc), 0));
 	EXPECT_EQ(43, *self->page);
-	ASSERT_EQ(0, rpc_lend(&self->rpc, self->vmid, 0, 0, self->pa, EL2_PAGE_SIZE));
+	ASSERT_EQ(0, rpc_lend(&self->rpc, self->vmid, 0, 0, self->pa,
+			      EL2_PAGE_SIZE));
 	EXPECT_EQ(43, el2_peek(&self->el2, self->pa));
 	ASSERT_EQ(0, rpc_reclaim(&self->rpc, rpc_handle(&self->rpc), SANITIZE));
 	EXPECT_EQ(0, *self->page);
@@ -114,15 +117,18 @@ TEST_F(parcel, lent_page_is_no_buffer)
 {
 	uint32_t handle;
 
-	ASSERT_EQ(0, rpc_lend(&self->rpc, self->vmid, 0, 0, self->pa, EL2_PAGE_SIZE));
+	ASSERT_EQ(0, rpc_lend(&self->rpc, self->vmid, 0, 0, self->pa,
+			      EL2_PAGE_SIZE));
 	handle = rpc_handle(&self->rpc);
-	EXPECT_EQ(22, el2_hvc(&self->el2, HYP_MSGQUEUE_SEND, TX_CAP, 8, self->va));
+	EXPECT_EQ(22,
+		  el2_hvc(&self->el2, HYP_MSGQUEUE_SEND, TX_CAP, 8, self->va));
 	/* Half of the buffer is in the page. */
 	EXPECT_EQ(22, el2_hvc(&self->el2, HYP_MSGQUEUE_SEND, TX_CAP, 8,
 			      self->va + EL2_PAGE_SIZE - 4));
 	EXPECT_EQ(22, el2_hvc(&self->el2, EL2_DUMP, 0, self->va, 1));
 	ASSERT_EQ(0, rpc_reclaim(&self->rpc, handle, 0));
-	EXPECT_EQ(0, el2_hvc(&self->el2, EL2_INJECT, self->va + EL2_PAGE_SIZE - 4, 8, 1));
+	EXPECT_EQ(0, el2_hvc(&self->el2, EL2_INJECT,
+			     self->va + EL2_PAGE_SIZE - 4, 8, 1));
 	EXPECT_EQ(0, el2_hvc(&self->el2, GUNYAH(0x1d), RX_CAP));
 }
 
@@ -163,24 +169,29 @@ TEST_F(parcel, no_cpu_goes_on_with_a_stale_translation)
 		struct toucher toucher = { .word = self->page };
 		pthread_t thread;
 
-		ASSERT_EQ(0, pthread_create(&thread, NULL, touch_until_lent, &toucher));
+		ASSERT_EQ(0, pthread_create(&thread, NULL, touch_until_lent,
+					    &toucher));
 		usleep(1000);
-		ASSERT_EQ(0, rpc_lend(&self->rpc, self->vmid, 0, 0, self->pa, EL2_PAGE_SIZE));
+		ASSERT_EQ(0, rpc_lend(&self->rpc, self->vmid, 0, 0, self->pa,
+				      EL2_PAGE_SIZE));
 		toucher.lent = true;
 		pthread_join(thread, NULL);
 		EXPECT_TRUE(toucher.died);
 		EXPECT_EQ(0, toucher.stale);
-		ASSERT_EQ(0, rpc_reclaim(&self->rpc, rpc_handle(&self->rpc), 0));
+		ASSERT_EQ(0,
+			  rpc_reclaim(&self->rpc, rpc_handle(&self->rpc), 0));
 	}
 }
 
 TEST_F(parcel, append_changes_nothing_before_its_end)
 {
-	const struct parcel_range ranges[] = { { self->pa + EL2_PAGE_SIZE, EL2_PAGE_SIZE } };
+	const struct parcel_range ranges[] = { { self->pa + EL2_PAGE_SIZE,
+						 EL2_PAGE_SIZE } };
 	uint8_t append[32] = { };
 	uint32_t handle;
 
-	ASSERT_EQ(0, rpc_lend(&self->rpc, self->vmid, 0, APPEND, self->pa, EL2_PAGE_SIZE));
+	ASSERT_EQ(0, rpc_lend(&self->rpc, self->vmid, 0, APPEND, self->pa,
+			      EL2_PAGE_SIZE));
 	handle = rpc_handle(&self->rpc);
 	EXPECT_EQ(0, el2_touch(self->page, true));
 	EXPECT_EQ(handle, el2_page_at(&self->el2, self->pa).parcel);
@@ -199,13 +210,15 @@ TEST_F(parcel, append_changes_nothing_before_its_end)
 	EXPECT_EQ(0, rpc_reclaim(&self->rpc, handle, 0));
 	EXPECT_EQ(7, rpc(&self->rpc, RM_MEM_APPEND, append, 28));
 	/* A parcel that is never completed */
-	ASSERT_EQ(0, rpc_lend(&self->rpc, self->vmid, 0, APPEND, self->pa, EL2_PAGE_SIZE));
+	ASSERT_EQ(0, rpc_lend(&self->rpc, self->vmid, 0, APPEND, self->pa,
+			      EL2_PAGE_SIZE));
 	EXPECT_EQ(0, rpc_reclaim(&self->rpc, rpc_handle(&self->rpc), 0));
 }
 
 TEST_F(parcel, refuses_what_is_wrong)
 {
-	const struct parcel_acl good = { self->vmid, 7, 0 }, self_entry = { 3, 7, 0 };
+	const struct parcel_acl good = { self->vmid, 7, 0 },
+				self_entry = { 3, 7, 0 };
 	const struct parcel_range page = { self->pa, EL2_PAGE_SIZE };
 	const struct {
 		uint32_t id;
@@ -232,23 +245,31 @@ TEST_F(parcel, refuses_what_is_wrong)
 		 * twice
 		 */
 		{ RM_MEM_LEND, 0, 1, 0, { good }, { page }, 6 },
-		{ RM_MEM_LEND, 0, 1, 1, { good }, { { self->pa + 8, EL2_PAGE_SIZE } }, 6 },
+		{ RM_MEM_LEND, 0, 1, 1, { good },
+		  { { self->pa + 8, EL2_PAGE_SIZE } }, 6 },
 		{ RM_MEM_LEND, 0, 1, 1, { good }, { { self->pa, 8 } }, 6 },
 		{ RM_MEM_LEND, 0, 1, 1, { good }, { { self->pa, 0 } }, 6 },
-		{ RM_MEM_LEND, 0, 1, 1, { good }, { { self->el2.ram_end, 0x1000 } }, 0xa },
-		{ RM_MEM_LEND, 0, 1, 1, { good }, { { 0x40200000, 0x1000 } }, 0xa },
-		{ RM_MEM_LEND, 0, 1, 1, { good }, { { self->pa, -self->pa } }, 0xa },
-		{ RM_MEM_LEND, 0, 1, 1, { good }, { { self->pa, 1ULL << 63 } }, 0xa },
+		{ RM_MEM_LEND, 0, 1, 1, { good },
+		  { { self->el2.ram_end, 0x1000 } }, 0xa },
+		{ RM_MEM_LEND, 0, 1, 1, { good },
+		  { { 0x40200000, 0x1000 } }, 0xa },
+		{ RM_MEM_LEND, 0, 1, 1, { good },
+		  { { self->pa, -self->pa } }, 0xa },
+		{ RM_MEM_LEND, 0, 1, 1, { good },
+		  { { self->pa, 1ULL << 63 } }, 0xa },
 		{ RM_MEM_LEND, 0, 1, 2, { good }, { page, page }, 0xb },
-		{ RM_MEM_LEND, 0, 1, 2, { good }, { page, { 0, 0x1000 } }, 0xa },
+		{ RM_MEM_LEND, 0, 1, 2, { good },
+		  { page, { 0, 0x1000 } }, 0xa },
 	};
 	uint8_t payload[128];
 	uint32_t size;
 
 	for (unsigned int i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
-		size = parcel_payload(payload, cases[i].flags, 0, cases[i].acl, cases[i].nr_acl,
-				      cases[i].ranges, cases[i].nr_ranges);
-		EXPECT_EQ(cases[i].error, rpc(&self->rpc, cases[i].id, payload, size)) {
+		size = parcel_payload(payload, cases[i].flags, 0, cases[i].acl,
+				      cases[i].nr_acl, cases[i].ranges,
+				      cases[i].nr_ranges);
+		EXPECT_EQ(cases[i].error,
+			  rpc(&self->rpc, cases[i].id, payload, size)) {
 			TH_LOG("case %u", i);
 		}
 		EXPECT_EQ(0, el2_stats(&self->el2).pages);
@@ -267,9 +288,11 @@ TEST_F(parcel, a_page_is_in_one_parcel_at_a_time)
 {
 	uint32_t handle;
 
-	ASSERT_EQ(0, rpc_lend(&self->rpc, self->vmid, 0, 0, self->pa, EL2_PAGE_SIZE));
+	ASSERT_EQ(0, rpc_lend(&self->rpc, self->vmid, 0, 0, self->pa,
+			      EL2_PAGE_SIZE));
 	handle = rpc_handle(&self->rpc);
-	EXPECT_EQ(0xb, rpc_lend(&self->rpc, self->vmid, 8, 0, self->pa, 2 * EL2_PAGE_SIZE));
+	EXPECT_EQ(0xb, rpc_lend(&self->rpc, self->vmid, 8, 0, self->pa,
+				2 * EL2_PAGE_SIZE));
 	EXPECT_EQ(1, el2_stats(&self->el2).pages);
 	EXPECT_EQ(0, rpc_reclaim(&self->rpc, handle, 0));
 }
@@ -306,11 +329,12 @@ TEST_F(parcel, no_more_than_64)
 
 	ASSERT_NE(0, pa);
 	for (int i = 0; i < 64; i++) {
-		ASSERT_EQ(0, rpc_lend(&self->rpc, self->vmid, i, 0, pa + i * EL2_PAGE_SIZE,
-				      EL2_PAGE_SIZE));
+		ASSERT_EQ(0, rpc_lend(&self->rpc, self->vmid, i, 0,
+				      pa + i * EL2_PAGE_SIZE, EL2_PAGE_SIZE));
 		handles[i] = rpc_handle(&self->rpc);
 	}
-	EXPECT_EQ(3, rpc_lend(&self->rpc, self->vmid, 64, 0, self->pa, EL2_PAGE_SIZE));
+	EXPECT_EQ(3, rpc_lend(&self->rpc, self->vmid, 64, 0, self->pa,
+			      EL2_PAGE_SIZE));
 	for (int i = 0; i < 64; i++)
 		EXPECT_EQ(0, rpc_reclaim(&self->rpc, handles[i], 0));
 }
@@ -326,7 +350,8 @@ static void *read_block(void *arg)
 	struct reader *reader = arg;
 
 	for (; !reader->stop; reader->rounds++) {
-		for (unsigned int i = EL2_PAGE_SIZE / 8; i < BLOCK_SIZE / 8; i += EL2_PAGE_SIZE / 8)
+		for (unsigned int i = EL2_PAGE_SIZE / 8; i < BLOCK_SIZE / 8;
+		     i += EL2_PAGE_SIZE / 8)
 			reader->words[i]++;
 	}
 	return NULL;
@@ -345,15 +370,19 @@ TEST_F(parcel, neighbours_are_never_disturbed)
 		ASSERT_NE(0, pa);
 		reader.words = el2_map(&self->el2, pa, BLOCK_SIZE);
 		ASSERT_NE(NULL, reader.words);
-		ASSERT_EQ(0, pthread_create(&thread, NULL, read_block, &reader));
+		ASSERT_EQ(0,
+			  pthread_create(&thread, NULL, read_block, &reader));
 		usleep(1000);
 		for (int j = 0; j < 20; j++) {
-			ASSERT_EQ(0, rpc_lend(&self->rpc, self->vmid, 0, 0, pa, EL2_PAGE_SIZE));
-			ASSERT_EQ(0, rpc_reclaim(&self->rpc, rpc_handle(&self->rpc), 0));
+			ASSERT_EQ(0, rpc_lend(&self->rpc, self->vmid, 0, 0, pa,
+					      EL2_PAGE_SIZE));
+			ASSERT_EQ(0, rpc_reclaim(&self->rpc,
+						 rpc_handle(&self->rpc), 0));
 		}
 		reader.stop = true;
 		pthread_join(thread, NULL);
-		EXPECT_EQ(reader.rounds, reader.words[BLOCK_SIZE / 8 - EL2_PAGE_SIZE / 8]);
+		EXPECT_EQ(reader.rounds,
+			  reader.words[BLOCK_SIZE / 8 - EL2_PAGE_SIZE / 8]);
 		munmap((void *)reader.words, BLOCK_SIZE);
 	}
 }
@@ -362,12 +391,15 @@ TEST_F(parcel, cycles_leak_nothing)
 {
 	uint64_t before;
 
-	ASSERT_EQ(0, rpc_lend(&self->rpc, self->vmid, 0, 0, self->pa, EL2_PAGE_SIZE));
+	ASSERT_EQ(0, rpc_lend(&self->rpc, self->vmid, 0, 0, self->pa,
+			      EL2_PAGE_SIZE));
 	ASSERT_EQ(0, rpc_reclaim(&self->rpc, rpc_handle(&self->rpc), 0));
 	before = el2_stats(&self->el2).free_tables;
 	for (int i = 0; i < 1000; i++) {
-		ASSERT_EQ(0, rpc_lend(&self->rpc, self->vmid, 0, 0, self->pa, EL2_PAGE_SIZE));
-		ASSERT_EQ(0, rpc_reclaim(&self->rpc, rpc_handle(&self->rpc), 0));
+		ASSERT_EQ(0, rpc_lend(&self->rpc, self->vmid, 0, 0, self->pa,
+				      EL2_PAGE_SIZE));
+		ASSERT_EQ(0,
+			  rpc_reclaim(&self->rpc, rpc_handle(&self->rpc), 0));
 	}
 	EXPECT_EQ(before, el2_stats(&self->el2).free_tables);
 }

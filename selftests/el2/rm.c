@@ -159,7 +159,8 @@ static void interleave(void)
 }
 
 /* @payload begins with the error. */
-static void send_reply(const struct rpc_header *request, const u8 *payload, u32 size)
+static void send_reply(const struct rpc_header *request, const u8 *payload,
+		       u32 size)
 {
 	u32 fragments = (size - 1) / RM_FRAGMENT_SIZE;
 	struct rpc_message message = { .header = *request };
@@ -176,7 +177,8 @@ static void send_reply(const struct rpc_header *request, const u8 *payload, u32 
 		message.header.type = (i ? TYPE_CONTINUATION : TYPE_REPLY) |
 				      fragments << FRAGMENTS_SHIFT;
 		memcpy(message.payload, payload, n);
-		enqueue(&message, sizeof(message.header) + n, i == fragments, due_us);
+		enqueue(&message, sizeof(message.header) + n, i == fragments,
+			due_us);
 		if (!i && between)
 			interleave();
 		payload += n;
@@ -201,7 +203,8 @@ static u32 dispatch(const struct rm_request *request, struct rm_reply *reply)
 	if (rule_hits(EL2_RULE_RPC_ERROR, request->id, &error))
 		return error;
 	for (u32 i = 0; i < ARRAY_SIZE(rpcs); i++) {
-		if (rpcs[i].id == request->id && (!rpcs[i].extents || platform_extents()))
+		if (rpcs[i].id == request->id &&
+		    (!rpcs[i].extents || platform_extents()))
 			return rpcs[i].handler(request, reply);
 	}
 	return RM_UNIMPLEMENTED;
@@ -241,7 +244,8 @@ static void read_message(const struct rpc_message *message, u32 size)
 	u32 fragments = header->type >> FRAGMENTS_SHIFT;
 	u64 ms;
 
-	if (size < sizeof(*header) || header->api != RPC_API || fragments > RM_MAX_FRAGMENTS)
+	if (size < sizeof(*header) || header->api != RPC_API ||
+	    fragments > RM_MAX_FRAGMENTS)
 		return;
 	size -= sizeof(*header);
 	if (type == TYPE_REQUEST) {
@@ -249,7 +253,8 @@ static void read_message(const struct rpc_message *message, u32 size)
 		in.fragments_left = fragments;
 		in.size = 0;
 	} else if (type == TYPE_CONTINUATION && in.fragments_left &&
-		   header->sequence == in.header.sequence && header->id == in.header.id &&
+		   header->sequence == in.header.sequence &&
+		   header->id == in.header.id &&
 		   fragments == in.header.type >> FRAGMENTS_SHIFT) {
 		in.fragments_left--;
 	} else {
@@ -304,8 +309,9 @@ static bool write_messages(void)
 		 * is still there.
 		 */
 		late = out[out_head].due_us > now_us();
-		if (late || !msgqueue_put(out[out_head].message, out[out_head].size,
-					  out[out_head].push))
+		if (late ||
+		    !msgqueue_put(out[out_head].message, out[out_head].size,
+				  out[out_head].push))
 			break;
 		out_head = (out_head + 1) % OUT_SLOTS;
 		out_count--;

@@ -40,7 +40,8 @@ struct rm_reply {
 };
 
 /* A handler returns an error; only RM_OK sends the reply's payload. */
-typedef u32 (*rm_handler)(const struct rm_request *request, struct rm_reply *reply);
+typedef u32 (*rm_handler)(const struct rm_request *request,
+			  struct rm_reply *reply);
 
 /*
  * Do all work that is due: read requests, send replies. Called at the end of
@@ -67,9 +68,12 @@ u32 rm_config_image(const struct rm_request *request, struct rm_reply *reply);
 u32 rm_init(const struct rm_request *request, struct rm_reply *reply);
 u32 rm_get_state(const struct rm_request *request, struct rm_reply *reply);
 u32 rm_get_resources(const struct rm_request *request, struct rm_reply *reply);
-u32 rm_set_boot_context(const struct rm_request *request, struct rm_reply *reply);
-u32 rm_set_demand_paging(const struct rm_request *request, struct rm_reply *reply);
-u32 rm_set_address_layout(const struct rm_request *request, struct rm_reply *reply);
+u32 rm_set_boot_context(const struct rm_request *request,
+			struct rm_reply *reply);
+u32 rm_set_demand_paging(const struct rm_request *request,
+			 struct rm_reply *reply);
+u32 rm_set_address_layout(const struct rm_request *request,
+			  struct rm_reply *reply);
 
 /* rm_memory.c */
 u32 rm_mem_lend(const struct rm_request *request, struct rm_reply *reply);

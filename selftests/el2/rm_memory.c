@@ -55,7 +55,8 @@ static const void *take(struct reader *r, u32 size)
 	return p;
 }
 
-static u32 take_list(struct reader *r, u32 entry_size, const void **entries, u32 *count)
+static u32 take_list(struct reader *r, u32 entry_size, const void **entries,
+		     u32 *count)
 {
 	const struct list_header *header = take(r, sizeof(*header));
 
@@ -131,7 +132,8 @@ static u32 fill(struct reader *r, struct parcel *parcel, bool share, bool more)
 		error = take_ranges(r, parcel);
 	/* There is only one kind of memory, so attributes have no effect. */
 	if (!error)
-		error = take_list(r, sizeof(*attributes), (const void **)&attributes, &count);
+		error = take_list(r, sizeof(*attributes),
+				  (const void **)&attributes, &count);
 	if (!error && r->left)
 		error = RM_MSG_INVALID;
 	if (!error && !more)
@@ -139,7 +141,8 @@ static u32 fill(struct reader *r, struct parcel *parcel, bool share, bool more)
 	return error;
 }
 
-static u32 give(const struct rm_request *request, struct rm_reply *reply, bool share)
+static u32 give(const struct rm_request *request, struct rm_reply *reply,
+		bool share)
 {
 	struct reader r = { request->payload, request->size };
 	const struct memory_header *header = take(&r, sizeof(*header));
@@ -148,8 +151,8 @@ static u32 give(const struct rm_request *request, struct rm_reply *reply, bool s
 
 	if (!header)
 		return RM_MSG_INVALID;
-	if (header->type != MEM_TYPE_NORMAL || header->reserved1 || header->reserved2 ||
-	    header->flags & ~(FLAG_SANITIZE | FLAG_APPEND))
+	if (header->type != MEM_TYPE_NORMAL || header->reserved1 ||
+	    header->reserved2 || header->flags & ~(FLAG_SANITIZE | FLAG_APPEND))
 		return RM_ARG_INVALID;
 	parcel = parcel_create();
 	if (!parcel)

@@ -63,7 +63,8 @@ static u32 vm_of(const struct rm_request *request, u32 size, struct vm **vm)
 	return *vm ? RM_OK : RM_VMID_INVALID;
 }
 
-static u32 simple(const struct rm_request *request, u32 (*action)(struct vm *vm))
+static u32 simple(const struct rm_request *request,
+		  u32 (*action)(struct vm *vm))
 {
 	struct vm *vm;
 	u32 error = vm_of(request, sizeof(struct vmid_payload), &vm);
@@ -188,7 +189,8 @@ u32 rm_config_image(const struct rm_request *request, struct rm_reply *reply)
 	return RM_OK;
 }
 
-u32 rm_set_boot_context(const struct rm_request *request, struct rm_reply *reply)
+u32 rm_set_boot_context(const struct rm_request *request,
+			struct rm_reply *reply)
 {
 	const struct context_request *context = (const void *)request->payload;
 	struct vm *vm;
@@ -199,8 +201,10 @@ u32 rm_set_boot_context(const struct rm_request *request, struct rm_reply *reply
 		return error;
 	if (vm->state != VM_READY)
 		return RM_VM_STATE;
-	return vcpu_set_register(&vm->vcpu, context->set, context->index, context->value) ?
-		RM_OK : RM_ARG_INVALID;
+	return vcpu_set_register(&vm->vcpu, context->set, context->index,
+				 context->value) ?
+		       RM_OK :
+		       RM_ARG_INVALID;
 }
 
 static bool is_range(u64 base, u64 size)
@@ -209,7 +213,8 @@ static bool is_range(u64 base, u64 size)
 	       size <= IPA_END - base;
 }
 
-u32 rm_set_demand_paging(const struct rm_request *request, struct rm_reply *reply)
+u32 rm_set_demand_paging(const struct rm_request *request,
+			 struct rm_reply *reply)
 {
 	const struct paging_request *paging = (const void *)request->payload;
 	const struct vm_range *range;
@@ -238,7 +243,8 @@ u32 rm_set_demand_paging(const struct rm_request *request, struct rm_reply *repl
 	return RM_OK;
 }
 
-u32 rm_set_address_layout(const struct rm_request *request, struct rm_reply *reply)
+u32 rm_set_address_layout(const struct rm_request *request,
+			  struct rm_reply *reply)
 {
 	const struct layout_request *layout = (const void *)request->payload;
 	struct vm *vm;
@@ -249,7 +255,8 @@ u32 rm_set_address_layout(const struct rm_request *request, struct rm_reply *rep
 		return error;
 	if (vm->state != VM_LOAD && vm->state != VM_INIT)
 		return RM_VM_STATE;
-	if (layout->range > LAYOUT_FIRMWARE || !is_range(layout->base, layout->size))
+	if (layout->range > LAYOUT_FIRMWARE ||
+	    !is_range(layout->base, layout->size))
 		return RM_ARG_INVALID;
 	/* There is no firmware that could be placed. */
 	if (layout->range == LAYOUT_IMAGE) {
@@ -281,7 +288,8 @@ u32 rm_get_resources(const struct rm_request *request, struct rm_reply *reply)
 			.cap = vm->caps[i].id, .partner = vm->vmid,
 		};
 
-		memcpy(reply->payload + reply->size, &resource, sizeof(resource));
+		memcpy(reply->payload + reply->size, &resource,
+		       sizeof(resource));
 		reply->size += sizeof(resource);
 	}
 	return RM_OK;

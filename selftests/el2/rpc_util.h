@@ -58,20 +58,24 @@ static inline uint64_t clock_ms(void)
 /* Receive a message into the buffer. Returns the hypercall's error. */
 static inline int64_t rpc_receive(struct rpc *rpc, uint64_t *size)
 {
-	uint64_t x[9] = { HYP_MSGQUEUE_RECEIVE, RX_CAP, rpc->el2->buffer_va, MESSAGE_SIZE };
+	uint64_t x[9] = { HYP_MSGQUEUE_RECEIVE, RX_CAP, rpc->el2->buffer_va,
+			  MESSAGE_SIZE };
 	int64_t error = el2_call(rpc->el2, x);
 
 	*size = x[1];
 	return error;
 }
 
-static inline int64_t rpc_send(struct rpc *rpc, const void *message, uint32_t size, bool push)
+static inline int64_t rpc_send(struct rpc *rpc, const void *message,
+			       uint32_t size, bool push)
 {
 	memcpy(rpc->el2->buffer, message, size);
-	return el2_hvc(rpc->el2, HYP_MSGQUEUE_SEND, TX_CAP, size, rpc->el2->buffer_va, push);
+	return el2_hvc(rpc->el2, HYP_MSGQUEUE_SEND, TX_CAP, size,
+		       rpc->el2->buffer_va, push);
 }
 
-static inline void rpc_notification(struct rpc *rpc, uint32_t id, const uint8_t *payload)
+static inline void rpc_notification(struct rpc *rpc, uint32_t id,
+				    const uint8_t *payload)
 {
 	uint16_t type;
 
@@ -90,7 +94,8 @@ static inline void rpc_notification(struct rpc *rpc, uint32_t id, const uint8_t 
  * Wait for a message, and count notifications. Returns its size, or 0 after a
  * timeout.
  */
-static inline uint64_t rpc_next(struct rpc *rpc, uint8_t *message, uint64_t until_ms)
+static inline uint64_t rpc_next(struct rpc *rpc, uint8_t *message,
+				uint64_t until_ms)
 {
 	struct rpc_header *header = (void *)message;
 	uint64_t size;
@@ -109,7 +114,8 @@ static inline uint64_t rpc_next(struct rpc *rpc, uint8_t *message, uint64_t unti
 	}
 }
 
-static inline int rpc_request(struct rpc *rpc, uint32_t id, const void *payload, uint32_t size)
+static inline int rpc_request(struct rpc *rpc, uint32_t id, const void *payload,
+			      uint32_t size)
 {
 	uint32_t fragments = size ? (size - 1) / FRAGMENT_SIZE : 0;
 	struct {
@@ -122,7 +128,8 @@ static inline int rpc_request(struct rpc *rpc, uint32_t id, const void *payload,
 
 		message.header.type = (i ? 0 : 1) | fragments << 2;
 		memcpy(message.payload, payload, n);
-		if (rpc_send(rpc, &message, sizeof(message.header) + n, i == fragments))
+		if (rpc_send(rpc, &message, sizeof(message.header) + n,
+			     i == fragments))
 			return RPC_BROKEN;
 		payload = (const uint8_t *)payload + n;
 		size -= n;
@@ -154,10 +161,12 @@ static inline int64_t rpc_reply(struct rpc *rpc, uint32_t id)
 			return RPC_BROKEN;
 		if (skip) {
 			left = 1 + (header->type >> 2);
-			memcpy(&error, message + sizeof(*header), sizeof(error));
+			memcpy(&error, message + sizeof(*header),
+			       sizeof(error));
 		}
 		size -= sizeof(*header) + skip;
-		memcpy(rpc->reply + rpc->reply_size, message + sizeof(*header) + skip, size);
+		memcpy(rpc->reply + rpc->reply_size,
+		       message + sizeof(*header) + skip, size);
 		rpc->reply_size += size;
 		skip = 0;
 		left--;
@@ -165,7 +174,8 @@ static inline int64_t rpc_reply(struct rpc *rpc, uint32_t id)
 	return error;
 }
 
-static inline int64_t rpc(struct rpc *rpc, uint32_t id, const void *payload, uint32_t size)
+static inline int64_t rpc(struct rpc *rpc, uint32_t id, const void *payload,
+			  uint32_t size)
 {
 	int error = rpc_request(rpc, id, payload, size);
 
@@ -209,8 +219,10 @@ struct parcel_acl {
 
 /* Write the payload of MEM_LEND or MEM_SHARE. Returns its size. */
 static inline uint32_t parcel_payload(uint8_t *p, uint8_t flags, uint32_t label,
-				      const struct parcel_acl *acl, uint16_t nr_acl,
-				      const struct parcel_range *ranges, uint16_t nr_ranges)
+				      const struct parcel_acl *acl,
+				      uint16_t nr_acl,
+				      const struct parcel_range *ranges,
+				      uint16_t nr_ranges)
 {
 	const uint8_t *start = p;
 
@@ -228,8 +240,8 @@ static inline uint32_t parcel_payload(uint8_t *p, uint8_t flags, uint32_t label,
 /*
  * Lend one range with all rights. Returns the error; the reply has the handle.
  */
-static inline int64_t rpc_lend(struct rpc *r, uint16_t vmid, uint32_t label, uint8_t flags,
-			       uint64_t pa, uint64_t size)
+static inline int64_t rpc_lend(struct rpc *r, uint16_t vmid, uint32_t label,
+			       uint8_t flags, uint64_t pa, uint64_t size)
 {
 	uint8_t payload[64];
 	const struct parcel_acl acl = { vmid, 7, 0 };

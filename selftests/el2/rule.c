@@ -21,7 +21,8 @@ u64 nr_rule_hits(void)
 
 bool rule_hits(enum el2_rule_kind kind, u64 match, u64 *value)
 {
-	for (struct rule *rule = rules; rule < rules + ARRAY_SIZE(rules); rule++) {
+	for (struct rule *rule = rules; rule < rules + ARRAY_SIZE(rules);
+	     rule++) {
 		if (!rule->count || rule->kind != kind ||
 		    (rule->match != EL2_ANY && rule->match != match))
 			continue;
@@ -45,7 +46,8 @@ s64 rule_add(u64 kind, u64 match, u64 nth, u64 value, u64 count)
 	}
 	if (kind > EL2_RULE_VCPU_STATE || !nth)
 		return ARG_INVALID;
-	for (struct rule *rule = rules; rule < rules + ARRAY_SIZE(rules); rule++) {
+	for (struct rule *rule = rules; rule < rules + ARRAY_SIZE(rules);
+	     rule++) {
 		if (rule->count)
 			continue;
 		*rule = (struct rule) {

@@ -66,7 +66,8 @@ u8 stage2_access(u64 pte)
 {
 	if (!(pte & PTE_VALID))
 		return 0;
-	return (pte & PTE_READ ? ACCESS_R : 0) | (pte & PTE_WRITE ? ACCESS_W : 0) |
+	return (pte & PTE_READ ? ACCESS_R : 0) |
+	       (pte & PTE_WRITE ? ACCESS_W : 0) |
 	       (pte & PTE_NOEXEC ? 0 : ACCESS_X);
 }
 
@@ -185,7 +186,8 @@ static int prepare_block(struct stage2 *s2, u64 ipa)
 
 int stage2_prepare(struct stage2 *s2, u64 ipa, u64 size)
 {
-	for (u64 at = ipa & ~(BLOCK_SIZE - 1); at < ipa + size; at += BLOCK_SIZE) {
+	for (u64 at = ipa & ~(BLOCK_SIZE - 1); at < ipa + size;
+	     at += BLOCK_SIZE) {
 		if (prepare_block(s2, at))
 			return NOMEM;
 	}

@@ -56,8 +56,9 @@ void inject_abort(struct regs *regs, u64 esr, u64 far)
 		/* The exception comes from the same level. */
 		class++;
 	}
-	sysreg_write(esr_el1, class << ESR_EC_SHIFT | ESR_IL | FSC_EXTERNAL_ABORT |
-		     (fetch ? 0 : esr & ESR_WRITE));
+	sysreg_write(esr_el1, class << ESR_EC_SHIFT | ESR_IL |
+				      FSC_EXTERNAL_ABORT |
+				      (fetch ? 0 : esr & ESR_WRITE));
 	sysreg_write(far_el1, far);
 	sysreg_write(elr_el1, regs->pc);
 	sysreg_write(spsr_el1, regs->pstate);
@@ -132,7 +133,8 @@ static void host_trap(struct regs *regs)
 void handle_trap(struct regs *regs, u64 kind)
 {
 	u64 class = esr_class(sysreg_read(esr_el2));
-	bool call = kind == TRAP_SYNCHRONOUS && (class == EC_HVC || class == EC_SMC);
+	bool call = kind == TRAP_SYNCHRONOUS &&
+		    (class == EC_HVC || class == EC_SMC);
 
 	if (!this_cpu()->guest && call && is_psci(regs->x[0])) {
 		/* The call may not return, so don't hold the lock. */

@@ -103,7 +103,8 @@ static u64 extend(u64 value, u64 esr)
 	u32 unused = 64 - 8 * ESR_SIZE(esr);
 
 	value <<= unused;
-	value = esr & ESR_SIGNED ? (u64)((s64)value >> unused) : value >> unused;
+	value = esr & ESR_SIGNED ? (u64)((s64)value >> unused) :
+				   value >> unused;
 	return esr & ESR_64BIT ? value : (u32)value;
 }
 
@@ -126,7 +127,8 @@ static void resume(struct vcpu *vcpu, struct regs *regs, u64 value, u64 action)
 
 static bool is_resumable(const struct vm *vm)
 {
-	return vm->vcpu.state == VCPU_MMIO_READ || vm->vcpu.state == VCPU_MMIO_WRITE;
+	return vm->vcpu.state == VCPU_MMIO_READ ||
+	       vm->vcpu.state == VCPU_MMIO_WRITE;
 }
 
 void vcpu_run(struct regs *regs)
@@ -141,7 +143,8 @@ void vcpu_run(struct regs *regs)
 	if (!error && x[5])
 		error = ARG_INVALID;
 	/* Only the platform of the Linux v17 series has ways to resume. */
-	if (!error && (x[4] || action > (platform_extents() ? RESUME_FAULT : 0)))
+	if (!error &&
+	    (x[4] || action > (platform_extents() ? RESUME_FAULT : 0)))
 		error = ARG_INVALID;
 	/* Only MMIO can be resumed. */
 	if (!error && !is_resumable(cap->object) && (value || action))
@@ -157,7 +160,8 @@ void vcpu_run(struct regs *regs)
 		return;
 	}
 	state = vm->state == VM_READY ? VCPU_POWERED_OFF : vcpu->state;
-	if (vm->state != VM_RUNNING || rule_hits(EL2_RULE_VCPU_STATE, vm->vmid, &state)) {
+	if (vm->state != VM_RUNNING ||
+	    rule_hits(EL2_RULE_VCPU_STATE, vm->vmid, &state)) {
 		x[0] = OK;
 		x[1] = state;
 		memset(x + 2, 0, 3 * sizeof(*x));
@@ -182,7 +186,8 @@ static bool is_permission_fault(u64 esr)
 
 static bool is_mmio(const struct vm *vm, u64 esr, u64 gpa)
 {
-	if (esr_class(esr) != EC_DATA_ABORT || !(esr & ESR_VALID) || esr & ESR_WALK)
+	if (esr_class(esr) != EC_DATA_ABORT || !(esr & ESR_VALID) ||
+	    esr & ESR_WALK)
 		return false;
 	if (!platform_extents())
 		return gpa - EL2_MMIO_BASE < EL2_MMIO_SIZE;
@@ -190,7 +195,8 @@ static bool is_mmio(const struct vm *vm, u64 esr, u64 gpa)
 }
 
 /* Returns false if the fault is spurious: go on with the guest. */
-static bool guest_abort(struct vm *vm, const struct regs *regs, u64 esr, struct exit *exit)
+static bool guest_abort(struct vm *vm, const struct regs *regs, u64 esr,
+			struct exit *exit)
 {
 	u64 far = sysreg_read(far_el2), gpa = abort_ipa(far);
 	u32 source = ESR_REGISTER(esr);
@@ -266,7 +272,8 @@ void vcpu_exit(struct regs *regs, u64 kind)
 	struct vm *vm = this_cpu()->guest;
 	struct exit exit = { .state = VCPU_READY };
 
-	if (kind == TRAP_SYNCHRONOUS && !guest_trap(vm, regs, &exit) && !vm->stopping)
+	if (kind == TRAP_SYNCHRONOUS && !guest_trap(vm, regs, &exit) &&
+	    !vm->stopping)
 		return;
 	leave(&vm->vcpu, regs);
 	vm->vcpu.state = exit.state;

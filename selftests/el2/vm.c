@@ -66,7 +66,8 @@ static void set_state(struct vm *vm, enum vm_state state)
 struct vm *vm_alloc(u16 vmid)
 {
 	for (struct vm *vm = vms; vm < vms + MAX_VMS; vm++) {
-		if (vm->state != VM_NONE || (vmid && vmid != VMID_FIRST + number(vm)))
+		if (vm->state != VM_NONE ||
+		    (vmid && vmid != VMID_FIRST + number(vm)))
 			continue;
 		memset(vm, 0, sizeof(*vm));
 		vm->vmid = VMID_FIRST + number(vm);
@@ -89,7 +90,8 @@ u32 vm_dealloc(struct vm *vm)
 	if (vm->state != VM_LOAD && vm->state != VM_RESET)
 		return RM_VM_STATE;
 	/* Keep the VMID while memory belongs to it. */
-	if (vm->private.nr_owned || vm->shared.nr_owned || parcel_names_vm(vm->vmid))
+	if (vm->private.nr_owned || vm->shared.nr_owned ||
+	    parcel_names_vm(vm->vmid))
 		return RM_BUSY;
 	free_ranges(vm);
 	vm->state = VM_NONE;
@@ -103,21 +105,25 @@ static void init_extent(struct extent *extent, struct vm *vm, u8 kind)
 	extent->vm = vm;
 }
 
-static bool add_cap(struct vm *vm, enum vm_resource type, u8 label, void *object)
+static bool add_cap(struct vm *vm, enum vm_resource type, u8 label,
+		    void *object)
 {
 	static const struct {
 		enum cap_type type;
 		u8 rights;
 	} kinds[] = {
 		[RESOURCE_VCPU] = { CAP_VCPU, VCPU_RUN },
-		[RESOURCE_EXTENT] = { CAP_EXTENT, EXTENT_MAP | EXTENT_LOOKUP | EXTENT_DONATE },
-		[RESOURCE_ADDRSPACE] = { CAP_ADDRSPACE, ADDRSPACE_MAP | ADDRSPACE_LOOKUP },
+		[RESOURCE_EXTENT] = { CAP_EXTENT, EXTENT_MAP | EXTENT_LOOKUP |
+							  EXTENT_DONATE },
+		[RESOURCE_ADDRSPACE] = { CAP_ADDRSPACE,
+					 ADDRSPACE_MAP | ADDRSPACE_LOOKUP },
 	};
 	struct vm_cap *cap = &vm->caps[vm->nr_caps];
 
 	cap->type = type;
 	cap->label = label;
-	if (!cap_create(kinds[type].type, kinds[type].rights, label, object, &cap->id))
+	if (!cap_create(kinds[type].type, kinds[type].rights, label, object,
+			&cap->id))
 		return false;
 	vm->nr_caps++;
 	return true;
@@ -128,9 +134,11 @@ static bool add_caps(struct vm *vm)
 	if (!add_cap(vm, RESOURCE_VCPU, 0, vm))
 		return false;
 	return !platform_extents() ||
-	       (add_cap(vm, RESOURCE_EXTENT, LABEL_GUEST_PRIVATE, &vm->private) &&
+	       (add_cap(vm, RESOURCE_EXTENT, LABEL_GUEST_PRIVATE,
+			&vm->private) &&
 		add_cap(vm, RESOURCE_EXTENT, LABEL_HOST_SHARED, &host_extent) &&
-		add_cap(vm, RESOURCE_EXTENT, LABEL_HOST_PRIVATE, &host_extent) &&
+		add_cap(vm, RESOURCE_EXTENT, LABEL_HOST_PRIVATE,
+			&host_extent) &&
 		add_cap(vm, RESOURCE_EXTENT, LABEL_GUEST_SHARED, &vm->shared) &&
 		add_cap(vm, RESOURCE_ADDRSPACE, 0, vm));
 }
@@ -189,7 +197,8 @@ void vm_exited(struct vm *vm, enum vm_exit_type type)
 	} payload = { .vmid = vm->vmid, .type = type };
 
 	vm->stopping = false;
-	vm->vcpu.state = type == EXIT_RESET ? VCPU_SYSTEM_RESET : VCPU_POWERED_OFF;
+	vm->vcpu.state = type == EXIT_RESET ? VCPU_SYSTEM_RESET :
+					      VCPU_POWERED_OFF;
 	rm_notify(RM_VM_EXITED, &payload, sizeof(payload));
 	set_state(vm, VM_EXITED);
 }

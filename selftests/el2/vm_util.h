@@ -32,8 +32,8 @@
 #define VM_STATE_RESET		11
 
 enum {
-	VCPU_READY, VCPU_POWERED_OFF = 2, VCPU_BLOCKED, VCPU_MMIO_READ, VCPU_MMIO_WRITE,
-	VCPU_FAULT, VCPU_PAGE_FAULT, VCPU_SYSTEM_RESET = 0x100,
+	VCPU_READY, VCPU_POWERED_OFF = 2, VCPU_BLOCKED, VCPU_MMIO_READ,
+	VCPU_MMIO_WRITE, VCPU_FAULT, VCPU_PAGE_FAULT, VCPU_SYSTEM_RESET = 0x100,
 };
 
 #define IMAGE_GPA		0x80000000ULL
@@ -58,8 +58,8 @@ struct vm {
 
 /* The agent's operations: agent.S */
 enum {
-	AGENT_DONE, AGENT_READ, AGENT_WRITE, AGENT_READ_S16, AGENT_CALL, AGENT_HVC, AGENT_COUNT,
-	AGENT_SPIN,
+	AGENT_DONE, AGENT_READ, AGENT_WRITE, AGENT_READ_S16, AGENT_CALL,
+	AGENT_HVC, AGENT_COUNT, AGENT_SPIN,
 };
 
 #define AGENT_MAILBOX		0x800
@@ -80,7 +80,8 @@ static inline int64_t vm_set_layout(struct vm *vm, uint64_t base, uint64_t size)
 	memcpy(payload, &vm->vmid, 2);
 	memcpy(payload + 8, &base, 8);
 	memcpy(payload + 16, &size, 8);
-	return rpc(&vm->rpc, RM_VM_SET_ADDRESS_LAYOUT, payload, sizeof(payload));
+	return rpc(&vm->rpc, RM_VM_SET_ADDRESS_LAYOUT, payload,
+		   sizeof(payload));
 }
 
 static inline int64_t vm_set_paging(struct vm *vm, uint64_t base, uint64_t size)
@@ -111,7 +112,8 @@ static inline int64_t vm_stop(struct vm *vm)
 	return rpc(&vm->rpc, RM_VM_STOP, payload, sizeof(payload));
 }
 
-static inline int64_t vm_set_register(struct vm *vm, uint8_t set, uint8_t index, uint64_t value)
+static inline int64_t vm_set_register(struct vm *vm, uint8_t set, uint8_t index,
+				      uint64_t value)
 {
 	uint8_t payload[16] = { [2] = set, [3] = index };
 
@@ -122,7 +124,8 @@ static inline int64_t vm_set_register(struct vm *vm, uint8_t set, uint8_t index,
 
 static inline int vm_state(struct vm *vm)
 {
-	return rpc_vmid(&vm->rpc, RM_VM_GET_STATE, vm->vmid) ? -1 : vm->rpc.reply[0];
+	return rpc_vmid(&vm->rpc, RM_VM_GET_STATE, vm->vmid) ? -1 :
+							       vm->rpc.reply[0];
 }
 
 /* Read the resources into @vm. Returns their number, or -1. */
@@ -168,8 +171,8 @@ static inline bool vm_create(struct vm *vm, struct el2 *el2)
 	memcpy(image, agent_start, agent_end - agent_start);
 	__builtin___clear_cache(image, image + EL2_PAGE_SIZE);
 	munmap(image, EL2_PAGE_SIZE);
-	if (rpc_lend(&vm->rpc, vm->vmid, IMAGE_GPA / EL2_PAGE_SIZE, 0, vm->image_pa,
-		     EL2_PAGE_SIZE))
+	if (rpc_lend(&vm->rpc, vm->vmid, IMAGE_GPA / EL2_PAGE_SIZE, 0,
+		     vm->image_pa, EL2_PAGE_SIZE))
 		return false;
 	vm->image_handle = rpc_handle(&vm->rpc);
 	if (vm_config_image(vm))
@@ -189,34 +192,40 @@ static inline int64_t vm_start(struct vm *vm)
 static inline int64_t vm_donate(struct vm *vm, uint64_t type, int from, int to,
 				uint64_t pa, uint64_t size)
 {
-	return el2_hvc(vm->el2, HYP_DONATE, type, vm->extents[from], vm->extents[to], pa, size);
+	return el2_hvc(vm->el2, HYP_DONATE, type, vm->extents[from],
+		       vm->extents[to], pa, size);
 }
 
-static inline int64_t vm_map(struct vm *vm, int extent, uint64_t gpa, uint64_t attrs,
-			     uint64_t flags, uint64_t pa, uint64_t size)
+static inline int64_t vm_map(struct vm *vm, int extent, uint64_t gpa,
+			     uint64_t attrs, uint64_t flags, uint64_t pa,
+			     uint64_t size)
 {
-	return el2_hvc(vm->el2, HYP_MAP, vm->addrspace, vm->extents[extent], gpa, attrs, flags,
-		       pa, size);
+	return el2_hvc(vm->el2, HYP_MAP, vm->addrspace, vm->extents[extent],
+		       gpa, attrs, flags, pa, size);
 }
 
-static inline int64_t vm_unmap(struct vm *vm, int extent, uint64_t gpa, uint64_t flags,
-			       uint64_t pa, uint64_t size)
+static inline int64_t vm_unmap(struct vm *vm, int extent, uint64_t gpa,
+			       uint64_t flags, uint64_t pa, uint64_t size)
 {
-	return el2_hvc(vm->el2, HYP_UNMAP, vm->addrspace, vm->extents[extent], gpa, flags, pa,
-		       size);
+	return el2_hvc(vm->el2, HYP_UNMAP, vm->addrspace, vm->extents[extent],
+		       gpa, flags, pa, size);
 }
 
 /* Lend memory in Linux's order of calls. */
-static inline int64_t vm_lend(struct vm *vm, uint64_t gpa, uint64_t pa, uint64_t size)
+static inline int64_t vm_lend(struct vm *vm, uint64_t gpa, uint64_t pa,
+			      uint64_t size)
 {
 	return vm_donate(vm, TO_PROTECTED, HOST_PRIVATE, GUEST_PRIVATE, pa, size) ?:
-	       vm_map(vm, GUEST_PRIVATE, gpa, ATTRS_RWX, PARTIAL_PRIVATE, pa, size);
+		       vm_map(vm, GUEST_PRIVATE, gpa, ATTRS_RWX,
+			      PARTIAL_PRIVATE, pa, size);
 }
 
-static inline int64_t vm_take_back(struct vm *vm, uint64_t gpa, uint64_t pa, uint64_t size)
+static inline int64_t vm_take_back(struct vm *vm, uint64_t gpa, uint64_t pa,
+				   uint64_t size)
 {
 	return vm_unmap(vm, GUEST_PRIVATE, gpa, PARTIAL_PRIVATE, pa, size) ?:
-	       vm_donate(vm, FROM_PROTECTED, GUEST_PRIVATE, HOST_PRIVATE, pa, size);
+		       vm_donate(vm, FROM_PROTECTED, GUEST_PRIVATE,
+				 HOST_PRIVATE, pa, size);
 }
 
 /* Stop a running VM, take back all its memory, and free its VMID. */
@@ -226,23 +235,28 @@ static inline bool vm_destroy(struct vm *vm)
 
 	if (vm_state(vm) == VM_STATE_RUNNING && vm_stop(vm))
 		return false;
-	if (ran && is_extents(vm) && vm_take_back(vm, IMAGE_GPA, vm->image_pa, EL2_PAGE_SIZE))
+	if (ran && is_extents(vm) &&
+	    vm_take_back(vm, IMAGE_GPA, vm->image_pa, EL2_PAGE_SIZE))
 		return false;
 	if (rpc_vmid(&vm->rpc, RM_VM_RESET, vm->vmid))
 		return false;
-	if ((!ran || !is_extents(vm)) && rpc_reclaim(&vm->rpc, vm->image_handle, 0))
+	if ((!ran || !is_extents(vm)) &&
+	    rpc_reclaim(&vm->rpc, vm->image_handle, 0))
 		return false;
 	return !rpc_vmid(&vm->rpc, RM_VM_DEALLOC_VMID, vm->vmid);
 }
 
 /* Run until something other than the host's interrupt ends it. Returns x0. */
-static inline int64_t vm_run_with(struct vm *vm, uint64_t value, uint64_t action)
+static inline int64_t vm_run_with(struct vm *vm, uint64_t value,
+				  uint64_t action)
 {
 	uint64_t x[9];
 	int64_t error;
 
 	do {
-		memcpy(x, (uint64_t [9]){ HYP_VCPU_RUN, vm->vcpu, value, action }, sizeof(x));
+		memcpy(x,
+		       (uint64_t[9]){ HYP_VCPU_RUN, vm->vcpu, value, action },
+		       sizeof(x));
 		error = el2_call(vm->el2, x);
 		if (error)
 			return error;
@@ -258,7 +272,8 @@ static inline int64_t vm_run(struct vm *vm)
 }
 
 /* Give the agent a command, and run it. Returns the vCPU's state. */
-static inline uint64_t vm_tell(struct vm *vm, uint64_t op, uint64_t address, uint64_t value)
+static inline uint64_t vm_tell(struct vm *vm, uint64_t op, uint64_t address,
+			       uint64_t value)
 {
 	uint64_t mailbox = vm->image_pa + AGENT_MAILBOX;
 

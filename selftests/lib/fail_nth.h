@@ -29,7 +29,8 @@ static inline int fail_nth_open(void)
 		fd = open(path, O_WRONLY | O_CLOEXEC);
 		if (fd < 0)
 			continue;
-		set += write(fd, fail_nth_knobs[i][1], strlen(fail_nth_knobs[i][1])) > 0;
+		set += write(fd, fail_nth_knobs[i][1],
+			     strlen(fail_nth_knobs[i][1])) > 0;
 		close(fd);
 	}
 	return set ? open("/proc/self/fail-nth", O_RDWR | O_CLOEXEC) : -1;

@@ -38,7 +38,8 @@ static inline int mem_alloc(int mem, int mode, __u64 offset, __u64 length)
 
 static inline __u8 *map_host(int mem, __u64 offset, __u64 size)
 {
-	return mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, mem, offset);
+	return mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, mem,
+		    offset);
 }
 
 static inline __u64 mem_id(int mem)

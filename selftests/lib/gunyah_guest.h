@@ -98,13 +98,16 @@ static inline int gunyah_guest_open(struct gunyah_guest *guest, __u32 policy)
 		return guest->vm;
 	err = gunyah_place_agent(guest);
 	if (!err)
-		err = err_of(ioctl(guest->vm, GMEM_GUNYAH_SET_DTB_CONFIG, &dtb));
+		err = err_of(
+			ioctl(guest->vm, GMEM_GUNYAH_SET_DTB_CONFIG, &dtb));
 	if (!err)
-		err = gunyah_set_register(guest->vm,
-			GMEM_GUNYAH_REG(GMEM_GUNYAH_REG_SET_PC, 0), GUNYAH_AGENT);
+		err = gunyah_set_register(
+			guest->vm, GMEM_GUNYAH_REG(GMEM_GUNYAH_REG_SET_PC, 0),
+			GUNYAH_AGENT);
 	if (!err)
-		err = gunyah_set_register(guest->vm,
-			GMEM_GUNYAH_REG(GMEM_GUNYAH_REG_SET_X, 28), GUNYAH_PORT);
+		err = gunyah_set_register(
+			guest->vm, GMEM_GUNYAH_REG(GMEM_GUNYAH_REG_SET_X, 28),
+			GUNYAH_PORT);
 	if (err)
 		return err;
 	guest->vcpu = gunyah_add_vcpu(guest->vm, 0);
@@ -226,7 +229,8 @@ static inline int gunyah_read(struct gunyah_guest *guest, __u64 addr)
 	return err ?: byte;
 }
 
-static inline int gunyah_write(struct gunyah_guest *guest, __u64 addr, __u8 byte)
+static inline int gunyah_write(struct gunyah_guest *guest, __u64 addr,
+			       __u8 byte)
 {
 	return gunyah_command(guest, GUNYAH_WRITE, addr, byte, 0, NULL);
 }

@@ -97,7 +97,8 @@ static inline int client_open(struct client *c)
 	if (c->family < 0)
 		return -ENOENT;
 	nl_socket_modify_cb(c->sk, NL_CB_VALID, NL_CB_CUSTOM, client_valid, c);
-	nl_socket_modify_cb(c->sk, NL_CB_FINISH, NL_CB_CUSTOM, client_finish, c);
+	nl_socket_modify_cb(c->sk, NL_CB_FINISH, NL_CB_CUSTOM, client_finish,
+			    c);
 	nl_socket_modify_cb(c->sk, NL_CB_ACK, NL_CB_CUSTOM, client_ack, c);
 	nl_socket_modify_cb(c->sk, NL_CB_DUMP_INTR, NL_CB_CUSTOM,
 			    client_interrupted, c);
@@ -112,7 +113,8 @@ static inline void client_close(struct client *c)
 }
 
 /* Create a request without attributes. */
-static inline struct nl_msg *request_new(const struct client *c, int cmd, int flags)
+static inline struct nl_msg *request_new(const struct client *c, int cmd,
+					 int flags)
 {
 	struct nl_msg *msg = nlmsg_alloc();
 

@@ -66,7 +66,8 @@ static long do_alloc(struct file_state *state, unsigned long arg)
 	if (!pages)
 		return -ENOMEM;
 	pages->order = a.order;
-	pages->first = alloc_pages(GFP_KERNEL | __GFP_ZERO | __GFP_COMP, a.order);
+	pages->first =
+		alloc_pages(GFP_KERNEL | __GFP_ZERO | __GFP_COMP, a.order);
 	if (!pages->first) {
 		kfree(pages);
 		return -ENOMEM;
@@ -156,7 +157,8 @@ static long do_irqs(struct file_state *state, unsigned long arg)
 		.rx = atomic_read(&state->counts[1]),
 	};
 
-	return copy_to_user((void __user *)arg, &irqs, sizeof(irqs)) ? -EFAULT : 0;
+	return copy_to_user((void __user *)arg, &irqs, sizeof(irqs)) ? -EFAULT :
+								       0;
 }
 
 static long el2_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
@@ -215,7 +217,8 @@ static bool is_plain(const struct pages *pages)
 	if (!found)
 		return false;
 	call(x);
-	plain = !x[0] && (!x[1] || found->pa >= pa + (PAGE_SIZE << pages->order));
+	plain = !x[0] &&
+		(!x[1] || found->pa >= pa + (PAGE_SIZE << pages->order));
 	kfree(found);
 	return plain;
 }
