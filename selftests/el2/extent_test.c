@@ -71,7 +71,7 @@ TEST_F(extent, lent_page_is_the_guests_alone)
 	EXPECT_EQ(1, vm->data[1]);
 }
 
-TEST_F(extent, shared_page_is_both_sides)
+TEST_F(extent, shared_page_has_both_sides)
 {
 	struct vm *vm = &self->vm;
 	const uint64_t gpa = 0xc0000000;
@@ -183,7 +183,7 @@ TEST_F(extent, mapping_is_in_effect_while_its_extent_owns_the_page)
 			    PARTIAL_PRIVATE, vm->image_pa, EL2_PAGE_SIZE));
 }
 
-TEST_F(extent, unmap_that_is_not_synchronised_is_by_the_last)
+TEST_F(extent, last_unmap_synchronises_the_others)
 {
 	struct vm *vm = &self->vm;
 	const uint64_t before = el2_stats(&self->el2).unsynced;

@@ -31,7 +31,7 @@ FIXTURE_TEARDOWN(guest)
 	el2_close(&self->el2);
 }
 
-TEST_F(guest, is_where_its_image_was_put)
+TEST_F(guest, runs_from_its_image)
 {
 	struct el2_page page = el2_page_at(&self->el2, self->vm.image_pa);
 
@@ -217,7 +217,7 @@ TEST_F(guest, is_stopped_while_it_runs)
 	EXPECT_EQ(VM_STATE_EXITED, vm_state(&self->vm));
 }
 
-TEST_F(guest, tells_each_state)
+TEST_F(guest, notifies_the_host_of_each_state)
 {
 	uint32_t *states = &self->vm.rpc.states;
 
@@ -283,7 +283,7 @@ TEST_F(guest, has_no_extents_on_a_platform_of_parcels)
 	}
 }
 
-TEST_F(guest, fails_to_become_one)
+TEST_F(guest, init_fails_without_a_valid_image)
 {
 	struct vm vm = { .el2 = &self->el2, .rpc.el2 = &self->el2 };
 	uint64_t pa = el2_alloc(&self->el2, 1, NULL);

@@ -113,7 +113,7 @@ TEST_F(monitor, survives_bad_buffers)
 	EXPECT_EQ(0, rpc_reply(&self->rpc, RM_VM_GET_VMID));
 }
 
-TEST_F(monitor, is_vmid_3)
+TEST_F(monitor, host_is_vmid_3)
 {
 	const uint8_t want[] = { 3, 0, 0, 0 };
 
@@ -212,7 +212,7 @@ TEST_F(monitor, interrupts_at_the_threshold_or_in_time)
 			      MESSAGE_SIZE));
 }
 
-TEST_F(monitor, stops_a_sender_and_tells_it_to_go_on)
+TEST_F(monitor, full_queue_stops_a_sender)
 {
 	const struct rpc_header header = { 0x21, 1, 0, RM_VM_GET_VMID };
 	uint64_t x[9];
@@ -288,7 +288,7 @@ TEST_F(monitor, fails_the_nth_hypercall)
 	EXPECT_EQ(1, el2_rule(&self->el2, 99, 0, 1, 0));
 }
 
-TEST_F(monitor, fails_delays_and_loses_as_told)
+TEST_F(monitor, rules_fail_delay_and_lose_rpcs)
 {
 	uint64_t start;
 
@@ -324,7 +324,7 @@ TEST_F(monitor, fails_delays_and_loses_as_told)
  * Without a poll by the host, an idle CPU must deliver the reply and its
  * interrupt.
  */
-TEST_F(monitor, brings_a_late_reply_by_itself)
+TEST_F(monitor, delivers_a_late_reply_without_a_poll)
 {
 	ASSERT_TRUE(watch_irqs(&self->el2));
 	ASSERT_EQ(0, el2_rule(&self->el2, EL2_RULE_RPC_DELAY, RM_VM_GET_VMID, 1,

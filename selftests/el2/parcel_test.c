@@ -90,7 +90,7 @@ TEST_F(parcel, sanitize_zeroes)
 	EXPECT_EQ(0, *self->page);
 }
 
-TEST_F(parcel, shared_page_is_the_hosts_as_far_as_it_says)
+TEST_F(parcel, host_access_to_a_shared_page_is_limited)
 {
 	struct parcel_acl acl[] = { { self->vmid, 7, 0 }, { 3, 7, 0 } };
 	const struct parcel_range range = { self->pa, EL2_PAGE_SIZE };
@@ -215,7 +215,7 @@ TEST_F(parcel, append_changes_nothing_before_its_end)
 	EXPECT_EQ(0, rpc_reclaim(&self->rpc, rpc_handle(&self->rpc), 0));
 }
 
-TEST_F(parcel, refuses_what_is_wrong)
+TEST_F(parcel, refuses_bad_arguments)
 {
 	const struct parcel_acl good = { self->vmid, 7, 0 },
 				self_entry = { 3, 7, 0 };
@@ -322,7 +322,7 @@ TEST_F(parcel, no_more_than_512_entries)
 	EXPECT_EQ(6, rpc(&self->rpc, RM_MEM_LEND, payload, size));
 }
 
-TEST_F(parcel, no_more_than_64)
+TEST_F(parcel, no_more_than_64_parcels)
 {
 	uint64_t pa = el2_alloc(&self->el2, 7, NULL);
 	uint32_t handles[64];
@@ -360,7 +360,7 @@ static void *read_block(void *arg)
 /*
  * While a block is split, and after, accesses to its other pages go on to work.
  */
-TEST_F(parcel, neighbours_are_never_disturbed)
+TEST_F(parcel, splitting_a_block_disturbs_no_neighbour)
 {
 	for (int i = 0; i < 16; i++) {
 		uint64_t pa = el2_alloc(&self->el2, BLOCK_ORDER, NULL);
