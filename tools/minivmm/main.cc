@@ -197,7 +197,7 @@ int main(int argc, char** argv) {
     return 2;
   }
   signal(SIGBUS, minivmm::OnSigbus);
-  const gmem::Device device = OrDie(gmem::Device::Open());
+  const gmem::Device device = minivmm::OrDie(gmem::Device::Open());
   const int failures = minivmm::Demo(device, argv[1], argv[2]);
   absl::PrintF("\n%s\n", failures == 0 ? "All checks passed." : "SOME CHECKS FAILED");
   return failures == 0 ? 0 : 1;
