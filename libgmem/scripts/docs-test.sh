@@ -8,7 +8,7 @@ set -euo pipefail
 
 here=$(cd "$(dirname "$0")/.." && pwd)
 top=$here/..
-vm=$top/selftests/runner
+runner=$top/selftests/runner
 out=$1
 pages=("$top"/Documentation/libgmem/*.rst)
 work=$(mktemp -d)
@@ -39,10 +39,10 @@ run() {
 	for file in "$work"/gmem-example/*; do
 		[ ! -f "$file" ] || files+=(--file "$file")
 	done
-	[ "$kernel" != base ] || insmod=(--insmod "$("$vm/build-module" base)")
+	[ "$kernel" != base ] || insmod=(--insmod "$("$runner/build-module" base)")
 	samples commands "$kernel" "${pages[@]}" >"$work/commands"
 	# shellcheck disable=SC2016 # expanded in the virtual machine
-	"$vm/run" --kernel "$kernel" ${insmod[@]+"${insmod[@]}"} "${files[@]}" \
+	"$runner/run" --kernel "$kernel" ${insmod[@]+"${insmod[@]}"} "${files[@]}" \
 		--file "$work/commands" --log "$out/docs-test-$kernel.console" -- sh -c '
 		while read -r command; do
 			echo "$ $command"

@@ -9,11 +9,11 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")/.." && pwd)
-vm=$here/../selftests/runner
+runner=$here/../selftests/runner
 out=$1
 shift
 
-module=$("$vm/build-module" base test)
+module=$("$runner/build-module" base test)
 files=(--file "$here/scripts/run-tests.sh")
 names=()
 for test in "$@"; do
@@ -27,7 +27,7 @@ script='GCOV_PREFIX=/tmp/gcov ./run-tests.sh "$@"; status=$?
 exit $status'
 
 status=0
-"$vm/run" --insmod "$module" "${files[@]}" --log "$out/module-tests.console" \
+"$runner/run" --insmod "$module" "${files[@]}" --log "$out/module-tests.console" \
 	-- sh -c "$script" sh "${names[@]}" >"$out/module-tests.log" || status=$?
 sed '/^# gcov$/,$d' "$out/module-tests.log"
 if grep -q '^# gcov$' "$out/module-tests.log"; then
