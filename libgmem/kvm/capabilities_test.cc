@@ -37,7 +37,7 @@ class KvmCapabilitiesTest : public ::testing::Test {
     return std::string(status.message());
   }
 
-  internal::FakeKvm kvm_;
+  doubles::FakeKvm kvm_;
 };
 
 TEST_F(KvmCapabilitiesTest, AreWhatKvmSays) {

@@ -33,6 +33,9 @@
 namespace gmem::kvm {
 namespace {
 
+using doubles::GuestAccess;
+using doubles::KvmGuest;
+
 constexpr uint64_t kPage = KvmGuest::kPage;
 constexpr uint64_t kData = 0x400000;
 

@@ -19,6 +19,9 @@
 namespace gmem::kvm {
 namespace {
 
+using doubles::GuestAccess;
+using doubles::KvmGuest;
+
 constexpr uint64_t kPage = KvmGuest::kPage;
 constexpr uint64_t kRegion = 0x40000000;
 

@@ -52,7 +52,7 @@ class KvmMemoryMapperTest : public ::testing::Test {
     return write(out.get(), HostAddress(offset), 1) == 1;
   }
 
-  internal::FakeKvm kvm_;
+  doubles::FakeKvm kvm_;
   Vm vm_ = *Vm::Adopt(kvm_.NewVm());
   UniqueFd file_ = NewFile(4 * kPage);
 };

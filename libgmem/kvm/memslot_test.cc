@@ -49,7 +49,7 @@ class KvmMemslotTest : public ::testing::Test {
  protected:
   Vm NewVm(uint32_t first_memslot = 0) { return *Vm::Adopt(kvm_.NewVm(), first_memslot); }
 
-  internal::FakeKvm kvm_;
+  doubles::FakeKvm kvm_;
   Mapping host_ = *Mapping::Reserve(KiB(64));
 };
 

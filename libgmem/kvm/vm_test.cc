@@ -41,7 +41,7 @@ class KvmVmTest : public ::testing::Test {
     return *std::move(vm);
   }
 
-  internal::FakeKvm kvm_;
+  doubles::FakeKvm kvm_;
 };
 
 TEST_F(KvmVmTest, AdoptWantsAVm) {

@@ -16,7 +16,7 @@
 #include "gmem/unique_fd.h"
 #include "kvm/abi.h"
 
-namespace gmem::internal {
+namespace gmem::doubles {
 namespace {
 
 // The fake KVM of each descriptor that NewVm() returned.
@@ -103,7 +103,7 @@ int FakeKvm::Call(unsigned long request, void* argument) {
   }
 }
 
-}  // namespace gmem::internal
+}  // namespace gmem::doubles
 
 // Replaces the C library's function. NOLINTNEXTLINE(google-runtime-int)
 extern "C" int ioctl(int fd, unsigned long request, ...) noexcept {
@@ -112,7 +112,7 @@ extern "C" int ioctl(int fd, unsigned long request, ...) noexcept {
   void* const argument = va_arg(args, void*);
   va_end(args);
 
-  auto& fakes = gmem::internal::Fakes();
+  auto& fakes = gmem::doubles::Fakes();
   const auto fake = fakes.find(fd);
   if (fake == fakes.end()) return static_cast<int>(syscall(SYS_ioctl, fd, request, argument));
   const int result = fake->second->Call(request, argument);

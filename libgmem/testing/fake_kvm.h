@@ -12,7 +12,7 @@
 
 // Hidden: users of the shared library can't link with this.
 #pragma GCC visibility push(hidden)
-namespace gmem::internal {
+namespace gmem::doubles {
 
 // Answers ioctl() on the descriptors that NewVm() returned, and records the arguments. The test
 // program's ioctl() calls this class, and passes all other descriptors to the kernel. A guest_memfd
@@ -54,7 +54,7 @@ class FakeKvm {
   kvm_create_guest_memfd last_create_ = {};
 };
 
-}  // namespace gmem::internal
+}  // namespace gmem::doubles
 #pragma GCC visibility pop
 
 #endif  // GMEM_TESTING_FAKE_KVM_H_

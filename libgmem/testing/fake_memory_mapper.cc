@@ -13,7 +13,7 @@
 #include "gmem/types.h"
 #include "mapper/region_mapper.h"
 
-namespace gmem::internal {
+namespace gmem::doubles {
 
 FakeMemoryMapper::FakeMemoryMapper(Mapping memory)
     : RegionMapper(ByteSize(memory.size()), HostPageSize(), kMaxPieces),
@@ -27,16 +27,16 @@ absl::StatusOr<std::unique_ptr<FakeMemoryMapper>> FakeMemoryMapper::Create(ByteS
 absl::Status FakeMemoryMapper::DoMap(const Piece& piece) {
   GMEM_RETURN_IF_ERROR(std::exchange(next_status_, absl::OkStatus()));
   GMEM_RETURN_IF_ERROR(
-      MapOver(memory_.span(piece.range()), piece.fd, piece.fd_offset, piece.access));
+      internal::MapOver(memory_.span(piece.range()), piece.fd, piece.fd_offset, piece.access));
   ++piece_count_;
   return absl::OkStatus();
 }
 
 absl::Status FakeMemoryMapper::DoUnmap(ByteRange range) {
   GMEM_RETURN_IF_ERROR(std::exchange(next_status_, absl::OkStatus()));
-  GMEM_RETURN_IF_ERROR(ReserveOver(memory_.span(range)));
+  GMEM_RETURN_IF_ERROR(internal::ReserveOver(memory_.span(range)));
   --piece_count_;
   return absl::OkStatus();
 }
 
-}  // namespace gmem::internal
+}  // namespace gmem::doubles

@@ -19,10 +19,10 @@
 
 // Not for the shared library's users to link with.
 #pragma GCC visibility push(hidden)
-namespace gmem::internal {
+namespace gmem::doubles {
 
 // Maps for real, so that a test sees in memory() what a guest would. Thread-safe.
-class FakeMemoryMapper final : public RegionMapper {
+class FakeMemoryMapper final : public internal::RegionMapper {
  public:
   static constexpr size_t kMaxPieces = 64;
 
@@ -33,13 +33,13 @@ class FakeMemoryMapper final : public RegionMapper {
 
   // Let the next Map() or Unmap() that finds its arguments right fail with @status.
   void FailNext(absl::Status status) ABSL_LOCKS_EXCLUDED(mutex_) {
-    MutexLock lock(&mutex_);
+    internal::MutexLock lock(&mutex_);
     next_status_ = std::move(status);
   }
 
   // How many pieces are mapped now.
   size_t piece_count() const ABSL_LOCKS_EXCLUDED(mutex_) {
-    MutexLock lock(&mutex_);
+    internal::MutexLock lock(&mutex_);
     return piece_count_;
   }
 
@@ -54,7 +54,7 @@ class FakeMemoryMapper final : public RegionMapper {
   size_t piece_count_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
-}  // namespace gmem::internal
+}  // namespace gmem::doubles
 #pragma GCC visibility pop
 
 #endif  // GMEM_TESTING_FAKE_MEMORY_MAPPER_H_

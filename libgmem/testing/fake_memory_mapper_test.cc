@@ -21,7 +21,7 @@
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
 
-namespace gmem::internal {
+namespace gmem::doubles {
 namespace {
 
 using ::testing::HasSubstr;
@@ -203,4 +203,4 @@ TEST_F(FakeMemoryMapperTest, ManyThreads) {
 }
 
 }  // namespace
-}  // namespace gmem::internal
+}  // namespace gmem::doubles

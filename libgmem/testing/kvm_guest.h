@@ -28,14 +28,14 @@
 #include "gmem/unique_fd.h"
 #include "testing/kvm_agent.h"
 
-namespace gmem::kvm {
+namespace gmem::doubles {
 
 // The result of a guest's access.
 struct GuestAccess {
   // 0, or KVM_RUN's errno; EIO for an MMIO exit.
   int error = 0;
   uint8_t value = 0;
-  std::optional<MemoryFault> fault;
+  std::optional<kvm::MemoryFault> fault;
 
   bool ok() const { return error == 0; }
 };
@@ -47,11 +47,11 @@ class KvmGuest {
   static constexpr uint64_t kPage = 4096;
 
   // With @irqchip, KVM emulates the interrupt controller, and the guest takes interrupts.
-  static absl::StatusOr<std::unique_ptr<KvmGuest>> Create(uint64_t type = kDefaultVm,
+  static absl::StatusOr<std::unique_ptr<KvmGuest>> Create(uint64_t type = kvm::kDefaultVm,
                                                           bool irqchip = false) {
-    auto device = OpenDevice();
+    auto device = kvm::OpenDevice();
     if (!device.ok()) return device.status();
-    auto vm = Vm::Create(device->get(), type);
+    auto vm = kvm::Vm::Create(device->get(), type);
     if (!vm.ok()) return vm.status();
     auto guest = absl::WrapUnique(new KvmGuest(*std::move(vm)));
     const absl::Status status = guest->Start(*std::move(device), irqchip);
@@ -63,7 +63,7 @@ class KvmGuest {
   KvmGuest(const KvmGuest&) = delete;
   KvmGuest& operator=(const KvmGuest&) = delete;
 
-  const Vm& vm() const { return vm_; }
+  const kvm::Vm& vm() const { return vm_; }
 
   GuestAccess Read(uint64_t address) { return Command(KVM_AGENT_READ, address, 0); }
   GuestAccess Write(uint64_t address, uint8_t value) {
@@ -76,7 +76,7 @@ class KvmGuest {
   }
 
  private:
-  explicit KvmGuest(Vm vm) : vm_(std::move(vm)) { agent_.kvm = agent_.vm = agent_.vcpu = -1; }
+  explicit KvmGuest(kvm::Vm vm) : vm_(std::move(vm)) { agent_.kvm = agent_.vm = agent_.vcpu = -1; }
 
   absl::Status Start(UniqueFd device, bool irqchip) {
     void* const code =
@@ -113,17 +113,17 @@ class KvmGuest {
 
   GuestAccess Finish(int error, GuestAccess access) {
     access.error = -error;
-    access.fault = DecodeMemoryFault(*agent_.run, access.error);
+    access.fault = kvm::DecodeMemoryFault(*agent_.run, access.error);
     failed_ = error != 0;
     return access;
   }
 
-  Vm vm_;
-  Memslot code_;
+  kvm::Vm vm_;
+  kvm::Memslot code_;
   kvm_agent agent_ = {};
   bool failed_ = false;
 };
 
-}  // namespace gmem::kvm
+}  // namespace gmem::doubles
 
 #endif  // GMEM_TESTING_KVM_GUEST_H_

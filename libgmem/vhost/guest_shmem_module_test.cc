@@ -44,11 +44,13 @@ namespace {
 
 using doubles::IsOk;
 using doubles::kPage;
+using gmem::doubles::GuestAccess;
+using gmem::doubles::KvmGuest;
 
 constexpr uint64_t kBase = 0x40000000;
 constexpr uint8_t kShmid = 1;
 constexpr uint64_t kNrPages = 16;
-constexpr uint64_t kPageSize = kvm::KvmGuest::kPage;
+constexpr uint64_t kPageSize = KvmGuest::kPage;
 
 class ShmemDevice : public Device {
  public:
@@ -111,12 +113,11 @@ class DeviceThread {
 
 enum class Host { kGmem, kKvm };
 
-class GuestShmemTest : public doubles::ModuleTest,
-                       public ::testing::WithParamInterface<Host> {
+class GuestShmemTest : public doubles::ModuleTest, public testing::WithParamInterface<Host> {
  protected:
   void SetUp() override {
     ASSERT_NO_FATAL_FAILURE(ModuleTest::SetUp());
-    auto guest = kvm::KvmGuest::Create();
+    auto guest = KvmGuest::Create();
     ASSERT_TRUE(guest.ok()) << guest.status();
     guest_ = *std::move(guest);
     ASSERT_EQ(ftruncate(file_fd_.get(), kNrPages * kPageSize), 0);
@@ -191,11 +192,11 @@ class GuestShmemTest : public doubles::ModuleTest,
   }
 
   // The guest doesn't continue after the access, and the VMM gets an exit.
-  void ExpectExit(const kvm::GuestAccess& access) {
+  void ExpectExit(const GuestAccess& access) {
     EXPECT_TRUE(access.error == EFAULT || access.error == EIO) << access.error;
   }
 
-  std::unique_ptr<kvm::KvmGuest> guest_;
+  std::unique_ptr<KvmGuest> guest_;
   std::optional<Window> window_;
   std::optional<kvm::Memslot> slot_;
   UniqueFd file_fd_{memfd_create("file", MFD_CLOEXEC)};

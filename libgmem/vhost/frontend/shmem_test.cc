@@ -82,9 +82,9 @@ TEST_F(ShmemRegionsTest, AllocatesOnlyForTheFirstTime) {
 }
 
 TEST_F(ShmemRegionsTest, WhatCannotBeUnmappedStays) {
-  internal::FakeMemoryMapper* mapper = nullptr;
+  gmem::doubles::FakeMemoryMapper* mapper = nullptr;
   ShmemRegions regions([&](uint8_t, ByteSize size) -> absl::StatusOr<ShmemRegion> {
-    auto made = internal::FakeMemoryMapper::Create(size);
+    auto made = gmem::doubles::FakeMemoryMapper::Create(size);
     if (!made.ok()) return made.status();
     mapper = made->get();
     return ShmemRegion{.mapper = *std::move(made), .host = mapper->memory().data()};
