@@ -16,7 +16,7 @@
 namespace gmem::internal {
 namespace {
 
-TEST(HostMap, FailureKeepsTheOldMapping) {
+TEST(HostMapTest, FailureKeepsTheOldMapping) {
   const UniqueFd file(memfd_create("file", MFD_CLOEXEC));
   ASSERT_EQ(ftruncate(file.get(), 8192), 0);
   auto memory = Mapping::Reserve(KiB(8));
@@ -30,7 +30,7 @@ TEST(HostMap, FailureKeepsTheOldMapping) {
   EXPECT_EQ(memory->data()[4096], 7);
 }
 
-TEST(HostMap, OnlyTheAddressesGiven) {
+TEST(HostMapTest, OnlyTheAddressesGiven) {
   const UniqueFd file(memfd_create("file", MFD_CLOEXEC));
   ASSERT_EQ(ftruncate(file.get(), 12288), 0);
   auto memory = Mapping::Reserve(KiB(12));
@@ -44,7 +44,7 @@ TEST(HostMap, OnlyTheAddressesGiven) {
   EXPECT_DEATH(memory->data()[4096] = 1, "");
 }
 
-TEST(HostMap, AddressesThatCantBeMapped) {
+TEST(HostMapTest, AddressesThatCantBeMapped) {
   const UniqueFd file(memfd_create("file", MFD_CLOEXEC));
   ASSERT_EQ(ftruncate(file.get(), 4096), 0);
   auto memory = Mapping::Reserve(KiB(8));

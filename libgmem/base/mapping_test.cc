@@ -27,7 +27,7 @@ bool IsMapped(const void* address) {
   return mincore(const_cast<void*>(address), 1, &resident) == 0;
 }
 
-TEST(Mapping, OfFileIsShared) {
+TEST(MappingTest, OfFileIsShared) {
   UniqueFd fd = NewFile(KiB(8));
   auto a = Mapping::OfFile(fd.get(), {.size = KiB(8)});
   auto b = Mapping::OfFile(fd.get(), {.offset = ByteOffset(4096), .size = KiB(4)});
@@ -37,20 +37,20 @@ TEST(Mapping, OfFileIsShared) {
   EXPECT_EQ(b->data()[0], 7);
 }
 
-TEST(Mapping, ReadOnly) {
+TEST(MappingTest, ReadOnly) {
   UniqueFd fd = NewFile(KiB(4));
   auto mapping = Mapping::OfFile(fd.get(), {.size = KiB(4), .access = MemoryAccess::kReadOnly});
   ASSERT_TRUE(mapping.ok());
   EXPECT_DEATH(mapping->data()[0] = 1, "");
 }
 
-TEST(Mapping, OfFileErrors) {
+TEST(MappingTest, OfFileErrors) {
   UniqueFd fd = NewFile(KiB(4));
   EXPECT_EQ(GetErrno(Mapping::OfFile(-1, {.size = KiB(4)}).status()), EBADF);
   EXPECT_EQ(GetErrno(Mapping::OfFile(fd.get(), {}).status()), EINVAL);
 }
 
-TEST(Mapping, MoveAndReset) {
+TEST(MappingTest, MoveAndReset) {
   auto reserved = Mapping::Reserve(KiB(4));
   ASSERT_TRUE(reserved.ok());
   uint8_t* const address = reserved->data();
@@ -65,7 +65,7 @@ TEST(Mapping, MoveAndReset) {
   EXPECT_FALSE(IsMapped(address));
 }
 
-TEST(Mapping, ReserveIsAligned) {
+TEST(MappingTest, ReserveIsAligned) {
   auto reserved = Mapping::Reserve(MiB(4), MiB(2));
   ASSERT_TRUE(reserved.ok()) << reserved.status();
   EXPECT_EQ(reserved->size(), MiB(4).value());
@@ -75,7 +75,7 @@ TEST(Mapping, ReserveIsAligned) {
   EXPECT_DEATH(reserved->data()[0] = 1, "");
 }
 
-TEST(Mapping, ReserveErrors) {
+TEST(MappingTest, ReserveErrors) {
   EXPECT_EQ(GetErrno(Mapping::Reserve(ByteSize(0)).status()), EINVAL);
   EXPECT_EQ(GetErrno(Mapping::Reserve(ByteSize(100)).status()), EINVAL);
   EXPECT_EQ(GetErrno(Mapping::Reserve(KiB(4), ByteSize(12288)).status()), EINVAL);
@@ -84,7 +84,7 @@ TEST(Mapping, ReserveErrors) {
   EXPECT_EQ(GetErrno(Mapping::Reserve(most, MiB(2)).status()), ENOMEM);
 }
 
-TEST(Mapping, SpanOfRange) {
+TEST(MappingTest, SpanOfRange) {
   auto reserved = Mapping::Reserve(KiB(8));
   ASSERT_TRUE(reserved.ok());
   EXPECT_EQ(reserved->span({ByteOffset(4096), KiB(4)}).data(), reserved->data() + 4096);
@@ -92,7 +92,7 @@ TEST(Mapping, SpanOfRange) {
   EXPECT_TRUE(reserved->span({ByteOffset(std::numeric_limits<uint64_t>::max()), KiB(4)}).empty());
 }
 
-TEST(Mapping, ReleaseKeepsMapped) {
+TEST(MappingTest, ReleaseKeepsMapped) {
   auto reserved = Mapping::Reserve(KiB(4));
   ASSERT_TRUE(reserved.ok());
   const absl::Span<uint8_t> memory = reserved->Release();

@@ -21,12 +21,12 @@ RangeRules Rules() {
           .limit_name = "the 8 MiB of this guestmem"};
 }
 
-TEST(RangeError, NothingWrong) {
+TEST(RangeErrorTest, NothingWrong) {
   EXPECT_EQ(FindRangeError(Rules(), 0, MiB(8)), "");
   EXPECT_EQ(FindRangeError(Rules(), MiB(6).value(), MiB(2)), "");
 }
 
-TEST(RangeError, EachRule) {
+TEST(RangeErrorTest, EachRule) {
   EXPECT_EQ(FindRangeError(Rules(), 0, ByteSize(0)), "size is 0: ask for at least one page");
   EXPECT_EQ(FindRangeError(Rules(), 0x1000, MiB(2)),
             "offset 0x1000 is not a multiple of the 2 MiB page size of this guestmem");
@@ -38,7 +38,7 @@ TEST(RangeError, EachRule) {
             "offset 0xffffffffffe00000 + size 0x400000 doesn't fit 64 bits");
 }
 
-TEST(RangeError, WithoutALimit) {
+TEST(RangeErrorTest, WithoutALimit) {
   RangeRules rules = Rules();
   rules.limit = 0;
   EXPECT_EQ(FindRangeError(rules, kMax - MiB(2).value() + 1, MiB(2)), "");

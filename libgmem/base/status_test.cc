@@ -10,9 +10,9 @@
 namespace gmem::internal {
 namespace {
 
-using ::testing::HasSubstr;
+using testing::HasSubstr;
 
-TEST(Status, CodeAndErrnoOfEveryDocumentedErrno) {
+TEST(StatusTest, CodeAndErrnoOfEveryDocumentedErrno) {
   constexpr std::pair<int, absl::StatusCode> kCases[] = {
       {ENOTTY, absl::StatusCode::kUnimplemented},
       {EOPNOTSUPP, absl::StatusCode::kUnimplemented},
@@ -39,13 +39,13 @@ TEST(Status, CodeAndErrnoOfEveryDocumentedErrno) {
   }
 }
 
-TEST(Status, MessageNamesTheErrno) {
+TEST(StatusTest, MessageNamesTheErrno) {
   EXPECT_EQ(ErrnoError(EINVAL, "can't do 7").message(), "can't do 7: Invalid argument (EINVAL)");
   EXPECT_THAT(std::string(ErrnoError(9999, "can't").message()), HasSubstr("errno 9999"));
   EXPECT_EQ(CheckError(EINVAL, "7 isn't 8").message(), "7 isn't 8");
 }
 
-TEST(Status, NoErrno) {
+TEST(StatusTest, NoErrno) {
   EXPECT_EQ(GetErrno(absl::OkStatus()), std::nullopt);
   EXPECT_EQ(GetErrno(absl::InternalError("x")), std::nullopt);
 }
@@ -55,7 +55,7 @@ absl::StatusOr<int> Twice(absl::StatusOr<int> value) {
   return 2 * number;
 }
 
-TEST(Status, Macros) {
+TEST(StatusTest, Macros) {
   EXPECT_EQ(*Twice(2), 4);
   EXPECT_EQ(GetErrno(Twice(ErrnoError(EIO, "x")).status()), EIO);
 }

@@ -12,23 +12,23 @@ namespace {
 
 constexpr uint64_t kMax = std::numeric_limits<uint64_t>::max();
 
-TEST(Types, SumThatFits) {
+TEST(TypesTest, SumThatFits) {
   EXPECT_EQ(CheckedAdd(GuestAddress(kMax - 1), ByteSize(1)), GuestAddress(kMax));
   EXPECT_EQ(CheckedAdd(ByteSize(1), ByteSize(2)), ByteSize(3));
 }
 
-TEST(Types, SumThatWraps) {
+TEST(TypesTest, SumThatWraps) {
   EXPECT_EQ(CheckedAdd(GuestAddress(kMax), ByteSize(1)), std::nullopt);
   EXPECT_EQ(CheckedAdd(ByteOffset(1), ByteSize(kMax)), std::nullopt);
 }
 
-TEST(Types, Alignment) {
+TEST(TypesTest, Alignment) {
   EXPECT_TRUE(IsAligned(GuestAddress(0), KiB(4)));
   EXPECT_TRUE(IsAligned(GuestAddress(0x201000), KiB(4)));
   EXPECT_FALSE(IsAligned(GuestAddress(0x201000), MiB(2)));
 }
 
-TEST(Types, RangeContains) {
+TEST(TypesTest, RangeContains) {
   constexpr GuestRange kRange = {GuestAddress(0x1000), KiB(8)};
   EXPECT_TRUE(kRange.Contains(kRange));
   EXPECT_TRUE(kRange.Contains({GuestAddress(0x2000), KiB(4)}));
@@ -36,14 +36,14 @@ TEST(Types, RangeContains) {
   EXPECT_FALSE(kRange.Contains({GuestAddress(0), KiB(8)}));
 }
 
-TEST(Types, EmptyRangeOverlapsNothing) {
+TEST(TypesTest, EmptyRangeOverlapsNothing) {
   constexpr GuestRange kRange = {GuestAddress(0), KiB(8)};
   constexpr GuestRange kEmpty = {GuestAddress(0x1000), ByteSize(0)};
   EXPECT_FALSE(kEmpty.Overlaps(kRange));
   EXPECT_FALSE(kRange.Overlaps(kEmpty));
 }
 
-TEST(Types, RangeThatWrapsContainsAndOverlapsNothing) {
+TEST(TypesTest, RangeThatWrapsContainsAndOverlapsNothing) {
   constexpr GuestRange kWrapping = {GuestAddress(0x2000), ByteSize(kMax - 0x1000)};
   constexpr GuestRange kRange = {GuestAddress(0), GiB(1)};
   EXPECT_FALSE(kWrapping.IsValid());
@@ -53,21 +53,21 @@ TEST(Types, RangeThatWrapsContainsAndOverlapsNothing) {
   EXPECT_FALSE(kRange.Overlaps(kWrapping));
 }
 
-TEST(Types, RangesOverlap) {
+TEST(TypesTest, RangesOverlap) {
   constexpr ByteRange kRange = {ByteOffset(0x1000), KiB(4)};
   EXPECT_TRUE(kRange.Overlaps({ByteOffset(0), KiB(8)}));
   EXPECT_FALSE(kRange.Overlaps({ByteOffset(0), KiB(4)}));
   EXPECT_FALSE(kRange.Overlaps({ByteOffset(0x2000), KiB(4)}));
 }
 
-TEST(Types, Text) {
+TEST(TypesTest, Text) {
   std::ostringstream out;
   out << GuestAddress(0x1000) << ' ' << ByteOffset(0) << ' ' << KiB(4) << ' ' << MiB(2) << ' '
       << GiB(3) << ' ' << ByteSize(4097) << ' ' << ByteSize(0);
   EXPECT_EQ(out.str(), "0x1000 0x0 4 KiB 2 MiB 3 GiB 4097 bytes 0 bytes");
 }
 
-TEST(Types, TextOfRanges) {
+TEST(TypesTest, TextOfRanges) {
   std::ostringstream out;
   out << GuestRange{GuestAddress(0x1000), KiB(8)} << ' ' << ByteRange{ByteOffset(0), KiB(4)};
   EXPECT_EQ(out.str(), "0x1000..0x2fff 0x0..0xfff");

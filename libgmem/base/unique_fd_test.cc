@@ -16,14 +16,14 @@ namespace {
 int OpenNull() { return open("/dev/null", O_RDWR | O_CLOEXEC); }
 bool IsOpen(int fd) { return fcntl(fd, F_GETFD) >= 0; }
 
-TEST(UniqueFd, OwnsNothingByDefault) {
+TEST(UniqueFdTest, OwnsNothingByDefault) {
   UniqueFd fd;
   EXPECT_FALSE(fd);
   EXPECT_EQ(fd.get(), -1);
   EXPECT_EQ(UniqueFd(-5).get(), -1);
 }
 
-TEST(UniqueFd, ClosesAtTheEnd) {
+TEST(UniqueFdTest, ClosesAtTheEnd) {
   const int raw = OpenNull();
   {
     UniqueFd fd(raw);
@@ -32,7 +32,7 @@ TEST(UniqueFd, ClosesAtTheEnd) {
   EXPECT_FALSE(IsOpen(raw));
 }
 
-TEST(UniqueFd, MoveLeavesNothingBehind) {
+TEST(UniqueFdTest, MoveLeavesNothingBehind) {
   const int raw = OpenNull();
   UniqueFd a(raw);
   UniqueFd b(std::move(a));
@@ -46,14 +46,14 @@ TEST(UniqueFd, MoveLeavesNothingBehind) {
   EXPECT_FALSE(IsOpen(other));
 }
 
-TEST(UniqueFd, MoveOntoItselfKeeps) {
+TEST(UniqueFdTest, MoveOntoItselfKeeps) {
   UniqueFd fd(OpenNull());
   UniqueFd& same = fd;
   fd = std::move(same);
   EXPECT_TRUE(IsOpen(fd.get()));
 }
 
-TEST(UniqueFd, ReleaseGivesAway) {
+TEST(UniqueFdTest, ReleaseGivesAway) {
   UniqueFd fd(OpenNull());
   const int raw = fd.release();
   EXPECT_FALSE(fd);
@@ -61,7 +61,7 @@ TEST(UniqueFd, ReleaseGivesAway) {
   close(raw);
 }
 
-TEST(UniqueFd, ResetKeepsErrno) {
+TEST(UniqueFdTest, ResetKeepsErrno) {
   UniqueFd fd(OpenNull());
   errno = EXDEV;
   fd.reset();
@@ -69,7 +69,7 @@ TEST(UniqueFd, ResetKeepsErrno) {
   EXPECT_FALSE(fd);
 }
 
-TEST(UniqueFd, DuplicateIsAnother) {
+TEST(UniqueFdTest, DuplicateIsAnother) {
   UniqueFd fd(OpenNull());
   auto copy = fd.Duplicate();
   ASSERT_TRUE(copy.ok()) << copy.status();
@@ -77,7 +77,7 @@ TEST(UniqueFd, DuplicateIsAnother) {
   EXPECT_TRUE(fcntl(copy->get(), F_GETFD) & FD_CLOEXEC);
 }
 
-TEST(UniqueFd, DuplicateOfNothing) {
+TEST(UniqueFdTest, DuplicateOfNothing) {
   auto copy = UniqueFd().Duplicate();
   EXPECT_EQ(GetErrno(copy.status()), EBADF) << copy.status();
 }

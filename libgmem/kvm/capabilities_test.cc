@@ -17,13 +17,13 @@
 namespace gmem::kvm {
 namespace {
 
-using ::testing::HasSubstr;
-using ::testing::Not;
+using testing::HasSubstr;
+using testing::Not;
 
 constexpr int kMmap = GUEST_MEMFD_FLAG_MMAP;
 constexpr int kBoth = GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED;
 
-class KvmCapabilitiesTest : public ::testing::Test {
+class KvmCapabilitiesTest : public testing::Test {
  protected:
   Capabilities Query() {
     const UniqueFd vm = kvm_.NewVm();

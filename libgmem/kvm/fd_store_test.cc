@@ -95,7 +95,7 @@ TEST(KvmFdStoreTest, StoresAndRemoves) {
 }
 
 TEST(KvmFdStoreTest, SocketWithAPath) {
-  std::string directory = absl::StrCat(::testing::TempDir(), "gmem-XXXXXX");
+  std::string directory = absl::StrCat(testing::TempDir(), "gmem-XXXXXX");
   ASSERT_NE(mkdtemp(directory.data()), nullptr);
   const std::string path = directory + "/notify";
   {

@@ -65,7 +65,7 @@ bool IsOutOfReach(const volatile uint8_t* address) {
   return faulted;
 }
 
-class KvmGuestTest : public ::testing::Test {
+class KvmGuestTest : public testing::Test {
  protected:
   void SetUp() override { Start(kDefaultVm); }
 
@@ -175,7 +175,7 @@ TEST_F(KvmGuestTest, AGuestMemfdIsInOneSlotOfItsOwnVm) {
               {.guest_address = GuestAddress(kData), .host = host.span(), .guest_memfd = &*memfd})
           .status();
   EXPECT_EQ(GetErrno(status), EINVAL);
-  EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr("another VM's"));
+  EXPECT_THAT(std::string(status.message()), testing::HasSubstr("another VM's"));
   // The mapping is host memory like any other.
   const auto plain =
       (*other)->vm().AddMemslot({.guest_address = GuestAddress(kData), .host = host.span()});

@@ -27,7 +27,7 @@ constexpr uint64_t kRegion = 0x40000000;
 
 // With KVM's interrupt controller and without: only with it may KVM wait for a page in
 // the background, and begin anew for ever.
-class KvmMapperGuestTest : public ::testing::TestWithParam<bool> {
+class KvmMapperGuestTest : public testing::TestWithParam<bool> {
  protected:
   void SetUp() override {
     auto guest = KvmGuest::Create(kDefaultVm, GetParam());
@@ -108,7 +108,7 @@ TEST_P(KvmMapperGuestTest, WithoutItTheAddressesAreNobodys) {
   EXPECT_EQ(guest_->Read(kRegion).error, EIO) << "an MMIO exit";
 }
 
-INSTANTIATE_TEST_SUITE_P(Irqchip, KvmMapperGuestTest, ::testing::Bool());
+INSTANTIATE_TEST_SUITE_P(Irqchip, KvmMapperGuestTest, testing::Bool());
 
 }  // namespace
 }  // namespace gmem::kvm

@@ -25,7 +25,7 @@
 namespace gmem::kvm {
 namespace {
 
-using ::testing::HasSubstr;
+using testing::HasSubstr;
 
 constexpr GuestRange kRegion = {GuestAddress(uint64_t{1} << 30), MiB(4)};
 constexpr uint64_t kPage = 4096;
@@ -36,7 +36,7 @@ UniqueFd NewFile(uint64_t size) {
   return fd;
 }
 
-class KvmMemoryMapperTest : public ::testing::Test {
+class KvmMemoryMapperTest : public testing::Test {
  protected:
   // The region's only memslot, whose host memory is what the guest sees.
   const kvm_userspace_memory_region2& Slot() const { return kvm_.memslots().begin()->second; }

@@ -29,10 +29,10 @@
 namespace gmem::kvm {
 namespace {
 
-using ::testing::Contains;
-using ::testing::HasSubstr;
-using ::testing::Not;
-using ::testing::StartsWith;
+using testing::Contains;
+using testing::HasSubstr;
+using testing::Not;
+using testing::StartsWith;
 
 constexpr uint64_t kPage = 4096;
 constexpr GuestAddress kBase(0x100000);
@@ -45,7 +45,7 @@ uint64_t Allocated(int fd) {
   return static_cast<uint64_t>(stat.st_blocks) * 512;
 }
 
-class KvmMemslotTest : public ::testing::Test {
+class KvmMemslotTest : public testing::Test {
  protected:
   Vm NewVm(uint32_t first_memslot = 0) { return *Vm::Adopt(kvm_.NewVm(), first_memslot); }
 

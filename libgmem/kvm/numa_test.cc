@@ -23,12 +23,12 @@
 namespace gmem::kvm {
 namespace {
 
-using ::testing::HasSubstr;
+using testing::HasSubstr;
 
 constexpr uint64_t kPage = 4096;
 constexpr ByteRange kSecond = {ByteOffset(kPage), ByteSize(kPage)};
 
-class KvmNumaTest : public ::testing::Test {
+class KvmNumaTest : public testing::Test {
  protected:
   void SetUp() override {
     ASSERT_EQ(ftruncate(file_.get(), 4 * kPage), 0);
@@ -97,14 +97,14 @@ TEST_F(KvmNumaTest, FilesThatKeepNone) {
   const UniqueFd self(open(path.c_str(), O_RDONLY | O_CLOEXEC));
   EXPECT_EQ(GetErrno(SetNumaPolicy(self.get(), kSecond, {})), EACCES);
 
-  path = ::testing::TempDir() + "gmem-numa-XXXXXX";
+  path = testing::TempDir() + "gmem-numa-XXXXXX";
   const UniqueFd file(mkostemp(path.data(), O_CLOEXEC));
   ASSERT_TRUE(file.is_valid());
   unlink(path.c_str());
   ASSERT_EQ(ftruncate(file.get(), 4 * kPage), 0);
   const absl::Status status =
       SetNumaPolicy(file.get(), kSecond, {.mode = NumaMode::kBind, .nodes = {0}});
-  if (status.ok()) GTEST_SKIP() << ::testing::TempDir() << " is on a tmpfs";
+  if (status.ok()) GTEST_SKIP() << testing::TempDir() << " is on a tmpfs";
   EXPECT_EQ(GetErrno(status), EOPNOTSUPP);
   EXPECT_THAT(std::string(status.message()), HasSubstr("keeps no NUMA policy"));
 }

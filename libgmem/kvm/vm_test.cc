@@ -27,13 +27,13 @@
 namespace gmem::kvm {
 namespace {
 
-using ::testing::HasSubstr;
+using testing::HasSubstr;
 
 constexpr ByteSize kPage(4096);
 
 std::string Message(const absl::Status& status) { return std::string(status.message()); }
 
-class KvmVmTest : public ::testing::Test {
+class KvmVmTest : public testing::Test {
  protected:
   Vm NewVm(uint32_t first_memslot = 0) {
     auto vm = Vm::Adopt(kvm_.NewVm(), first_memslot);

@@ -25,7 +25,7 @@
 namespace gmem {
 namespace {
 
-using ::testing::HasSubstr;
+using testing::HasSubstr;
 
 template <typename T>
 constexpr bool kMoveOnly = std::is_nothrow_move_constructible_v<T>&& std::is_move_assignable_v<T> &&
@@ -34,7 +34,7 @@ static_assert(kMoveOnly<Device> && kMoveOnly<GuestMemory> && kMoveOnly<Vm> && kM
 
 UniqueFd Memfd() { return UniqueFd(memfd_create("other", MFD_CLOEXEC)); }
 
-TEST(Device, OpenWithoutModule) {
+TEST(DeviceWithoutModuleTest, OpenWithoutModule) {
   const auto device = Device::Open("/nonexistent/gmem");
   EXPECT_EQ(device.status().code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(GetErrno(device.status()), ENOENT);
@@ -42,33 +42,33 @@ TEST(Device, OpenWithoutModule) {
               HasSubstr("can't open /nonexistent/gmem: load the module gmem"));
 }
 
-TEST(Device, OpenRefusesOtherFiles) {
+TEST(DeviceWithoutModuleTest, OpenRefusesOtherFiles) {
   EXPECT_EQ(GetErrno(Device::Open("/tmp").status()), EISDIR);
   const auto device = Device::Open("/dev/null");
   EXPECT_EQ(GetErrno(device.status()), EINVAL) << device.status();
   EXPECT_THAT(std::string(device.status().message()), HasSubstr("is not /dev/gmem"));
 }
 
-TEST(Device, AdoptErrors) {
+TEST(DeviceWithoutModuleTest, AdoptErrors) {
   EXPECT_EQ(GetErrno(Device::Adopt(UniqueFd()).status()), EBADF);
   EXPECT_EQ(GetErrno(Device::Adopt(Memfd()).status()), EINVAL);
   // /dev/ptmx is another character device, with ioctl() calls of its own.
   EXPECT_EQ(GetErrno(Device::Open("/dev/ptmx").status()), EINVAL);
 }
 
-TEST(GuestMemory, AdoptErrors) {
+TEST(GuestMemoryWithoutModuleTest, AdoptErrors) {
   EXPECT_EQ(GetErrno(GuestMemory::Adopt(UniqueFd()).status()), EBADF);
   const auto memory = GuestMemory::Adopt(Memfd());
   EXPECT_EQ(GetErrno(memory.status()), EINVAL);
   EXPECT_THAT(std::string(memory.status().message()), HasSubstr("is not a guestmem"));
 }
 
-TEST(GuestMemory, IsGuestMemory) {
+TEST(GuestMemoryWithoutModuleTest, IsGuestMemory) {
   EXPECT_FALSE(GuestMemory::IsGuestMemory(-1));
   EXPECT_FALSE(GuestMemory::IsGuestMemory(Memfd().get()));
 }
 
-TEST(Vm, AdoptErrors) {
+TEST(VmWithoutModuleTest, AdoptErrors) {
   EXPECT_EQ(GetErrno(Vm::Adopt(UniqueFd()).status()), EBADF);
   const auto vm = Vm::Adopt(Memfd());
   EXPECT_EQ(GetErrno(vm.status()), EINVAL);
@@ -77,7 +77,7 @@ TEST(Vm, AdoptErrors) {
   EXPECT_EQ(GetErrno(Vm::Adopt(UniqueFd(eventfd(0, EFD_CLOEXEC))).status()), EINVAL);
 }
 
-TEST(Vm, AdoptClosesARefusedDescriptor) {
+TEST(VmWithoutModuleTest, AdoptClosesARefusedDescriptor) {
   UniqueFd fd = Memfd();
   const int raw = fd.get();
   EXPECT_FALSE(Vm::Adopt(std::move(fd)).ok());

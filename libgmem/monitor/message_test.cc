@@ -26,8 +26,8 @@
 namespace gmem::internal {
 namespace {
 
-using ::testing::ElementsAre;
-using ::testing::HasSubstr;
+using testing::ElementsAre;
+using testing::HasSubstr;
 
 constexpr uint16_t kFamily = 40;
 

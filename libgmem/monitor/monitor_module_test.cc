@@ -29,7 +29,7 @@
 namespace gmem {
 namespace {
 
-using ::testing::ElementsAre;
+using testing::ElementsAre;
 using namespace doubles;  // NOLINT(google-build-using-namespace): tests' own words
 
 class MonitorTest : public ModuleTest {

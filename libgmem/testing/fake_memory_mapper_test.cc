@@ -24,11 +24,11 @@
 namespace gmem::doubles {
 namespace {
 
-using ::testing::HasSubstr;
+using testing::HasSubstr;
 
 constexpr uint64_t kPage = 4096;
 
-class FakeMemoryMapperTest : public ::testing::Test {
+class FakeMemoryMapperTest : public testing::Test {
  protected:
   void SetUp() override {
     auto mapper = FakeMemoryMapper::Create(ByteSize(16 * kPage));

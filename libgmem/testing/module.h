@@ -24,7 +24,7 @@ constexpr ByteSize kPage = KiB(4);
 
 // Opens the device. After each test, checks that as many VMs, guestmems, bindings and lent pages
 // exist as before it.
-class ModuleTest : public ::testing::Test {
+class ModuleTest : public testing::Test {
  protected:
   void SetUp() override;
   void TearDown() override;

@@ -31,10 +31,6 @@ namespace gmem::vhost {
 namespace {
 
 using doubles::BothEndsTest;
-using ::testing::Contains;
-using ::testing::Each;
-using ::testing::ElementsAre;
-using ::testing::IsEmpty;
 using doubles::kData;
 using doubles::kPage;
 using doubles::kPatienceMilliseconds;
@@ -43,6 +39,10 @@ using doubles::MakeFile;
 using doubles::RunUntil;
 using doubles::RunUntilEnd;
 using doubles::TestGuest;
+using testing::Contains;
+using testing::Each;
+using testing::ElementsAre;
+using testing::IsEmpty;
 
 TEST_F(BothEndsTest, Device) {
   Start();
@@ -107,12 +107,12 @@ TEST_F(BothEndsTest, DeviceState) {
   EXPECT_EQ(device_.state, "another");
 }
 
-class QueueTest : public BothEndsTest, public ::testing::WithParamInterface<bool> {
+class BothEndsQueueTest : public BothEndsTest, public testing::WithParamInterface<bool> {
  protected:
   uint64_t Ring() const { return GetParam() ? Bit(VirtioFeature::kRingPacked) : 0; }
 };
 
-TEST_P(QueueTest, Serves) {
+TEST_P(BothEndsQueueTest, Serves) {
   // First with one memory table and without acknowledgements, then with memory slots.
   for (const uint64_t protocol : {Bit(ProtocolFeature::kMq), kAll}) {
     frontend_.reset();
@@ -140,7 +140,7 @@ TEST_P(QueueTest, Serves) {
   }
 }
 
-TEST_P(QueueTest, InBand) {
+TEST_P(BothEndsQueueTest, InBand) {
   Start(Ring());
   Ok(SetMemory());
   VringSetup setup = Setup();
@@ -151,7 +151,7 @@ TEST_P(QueueTest, InBand) {
   EXPECT_THAT(handler_.Take(), ElementsAre("call 0"));
 }
 
-TEST_P(QueueTest, RequestsInFlightOutliveABackend) {
+TEST_P(BothEndsQueueTest, RequestsInFlightOutliveABackend) {
   Start(Ring());
   Ok(SetMemory());
   Ok(frontend_->StartInflight(2, kQueueSize));
@@ -181,7 +181,7 @@ TEST_P(QueueTest, RequestsInFlightOutliveABackend) {
   }
 }
 
-TEST_P(QueueTest, Log) {
+TEST_P(BothEndsQueueTest, Log) {
   Start(Ring());
   Ok(SetMemory());
   Ok(frontend_->StartVring(0, Setup()));
@@ -206,7 +206,7 @@ TEST_P(QueueTest, Log) {
   EXPECT_TRUE(written().empty());
 }
 
-INSTANTIATE_TEST_SUITE_P(SplitOrPacked, QueueTest, ::testing::Bool());
+INSTANTIATE_TEST_SUITE_P(SplitOrPacked, BothEndsQueueTest, testing::Bool());
 
 TEST_F(BothEndsTest, Translation) {
   // Rings are at the front-end's user addresses, buffers at guest addresses. The test may choose

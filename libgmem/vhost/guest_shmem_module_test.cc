@@ -293,7 +293,7 @@ TEST_P(GuestShmemTest, ManyMappingsWhileTheGuestLooks) {
   EXPECT_EQ(frontend_->shmem().nr_mappings(), 0U);
 }
 
-INSTANTIATE_TEST_SUITE_P(Hosts, GuestShmemTest, ::testing::Values(Host::kGmem, Host::kKvm),
+INSTANTIATE_TEST_SUITE_P(Hosts, GuestShmemTest, testing::Values(Host::kGmem, Host::kKvm),
                          [](const auto& info) {
                            return info.param == Host::kGmem ? "Gmem" : "Kvm";
                          });

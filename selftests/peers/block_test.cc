@@ -61,7 +61,7 @@ std::vector<uint8_t> Pattern(uint64_t block, uint64_t writer) {
 
 enum class Device { kQemuStorageDaemon, kGmem };
 
-class BlockTest : public ::testing::TestWithParam<Device> {
+class BlockTest : public testing::TestWithParam<Device> {
  protected:
   void SetUp() override {
     std::ofstream(image()).close();
@@ -273,8 +273,8 @@ TEST_P(BlockTest, ComesBackAfterItsDeath) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Devices, BlockTest,
-                         ::testing::Values(Device::kQemuStorageDaemon, Device::kGmem),
-                         [](const ::testing::TestParamInfo<Device>& device) {
+                         testing::Values(Device::kQemuStorageDaemon, Device::kGmem),
+                         [](const testing::TestParamInfo<Device>& device) {
                            return device.param == Device::kGmem ? "Gmem" : "QemuStorageDaemon";
                          });
 
@@ -326,8 +326,8 @@ TEST_P(RestartTest, ResumesWhatWasUnderWay) {
   RecordProperty("late", late);
 }
 
-INSTANTIATE_TEST_SUITE_P(Devices, RestartTest, ::testing::Values(Device::kGmem),
-                         [](const ::testing::TestParamInfo<Device>&) { return "Gmem"; });
+INSTANTIATE_TEST_SUITE_P(Devices, RestartTest, testing::Values(Device::kGmem),
+                         [](const testing::TestParamInfo<Device>&) { return "Gmem"; });
 
 }  // namespace
 }  // namespace gmem::vhost::peers

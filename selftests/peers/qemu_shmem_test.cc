@@ -33,7 +33,7 @@ constexpr ShmemMapping kMapping = {.shmid = kShmid,
                                    .len = 8192,
                                    .flags = kShmemMapRw};
 
-class QemuShmemTest : public ::testing::Test {
+class QemuShmemTest : public testing::Test {
  protected:
   void SetUp() override {
     auto listener = Listener::Create(scratch_.path("device"));

@@ -30,7 +30,7 @@ constexpr uint64_t kRegionSize = 4 << 20;
 constexpr uint8_t kShmid = 3;
 constexpr uint64_t kShmOffset = 1 << 20;
 
-class ShmTest : public ::testing::Test {
+class ShmTest : public testing::Test {
  protected:
   void SetUp() override {
     std::ofstream(file()).close();

@@ -112,7 +112,7 @@ class FuseClient {
   uint64_t unique_ = 0;
 };
 
-class VirtiofsdTest : public ::testing::Test {
+class VirtiofsdTest : public testing::Test {
  protected:
   void SetUp() override {
     std::filesystem::create_directories(scratch_.path("shared/folder"));

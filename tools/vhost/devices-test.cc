@@ -168,7 +168,7 @@ TEST_F(HugeRequestTest, AreRefused) {
 }
 
 // Firmware takes neither SIZE_MAX nor SEG_MAX, and loads a kernel with one request.
-class FirmwareTest : public HugeRequestTest, public ::testing::WithParamInterface<unsigned> {};
+class FirmwareTest : public HugeRequestTest, public testing::WithParamInterface<unsigned> {};
 
 TEST_P(FirmwareTest, ReadsMuchAtOnce) {
   constexpr uint64_t kGiB = uint64_t{1} << 30;
@@ -186,7 +186,7 @@ TEST_P(FirmwareTest, ReadsMuchAtOnce) {
 }
 
 INSTANTIATE_TEST_SUITE_P(WithoutALimit, FirmwareTest,
-                         ::testing::Values(VIRTIO_BLK_F_SIZE_MAX, VIRTIO_BLK_F_SEG_MAX));
+                         testing::Values(VIRTIO_BLK_F_SIZE_MAX, VIRTIO_BLK_F_SEG_MAX));
 
 TEST_F(BlockDeviceTest, WritesAndReads) {
   Start();

@@ -240,7 +240,7 @@ TEST(DirtyMarksTest, MarksOnlyWhatHasABit) {
   log->Mark(0, 0);
   std::array<uint8_t, 8> bytes;
   ASSERT_EQ(pread(file.get(), bytes.data(), bytes.size(), 0), 8);
-  EXPECT_THAT(bytes, ::testing::ElementsAre(0, 0, 0, 0, 0, 0x86, 0, 0));
+  EXPECT_THAT(bytes, testing::ElementsAre(0, 0, 0, 0, 0, 0x86, 0, 0));
 }
 
 // CVE-2021-3839.

@@ -30,7 +30,7 @@ constexpr uint64_t kData = TestGuest::kGuest + TestGuest::kData;
 constexpr uint64_t kTable = TestGuest::kGuest + TestGuest::kTable;
 
 // Both kinds of rings.
-class VirtqueueTest : public ::testing::TestWithParam<bool> {
+class VirtqueueTest : public testing::TestWithParam<bool> {
  protected:
   VirtqueueTest() : ring_(guest_, kSize, GetParam()) {
     EXPECT_TRUE(memory_.Add(guest_.region(), guest_.fd()).ok());
@@ -60,7 +60,7 @@ class VirtqueueTest : public ::testing::TestWithParam<bool> {
     const auto popped = queue.Pop(chain_);
     ASSERT_FALSE(popped.ok()) << *popped;
     EXPECT_EQ(GetErrno(popped.status()), EBADMSG);
-    EXPECT_THAT(std::string(popped.status().message()), ::testing::HasSubstr(why));
+    EXPECT_THAT(std::string(popped.status().message()), testing::HasSubstr(why));
     // It stays so.
     EXPECT_FALSE(queue.Pop(chain_).ok());
     EXPECT_FALSE(queue.status().ok());
@@ -320,7 +320,7 @@ TEST_P(VirtqueueTest, NotifiesAtTheEvent) {
     calls_after.push_back(calls);
   }
   // The first always.
-  EXPECT_THAT(calls_after, ::testing::ElementsAre(1, 1, 2, 2, 2, 2, 2, 2, 2, 3, 3));
+  EXPECT_THAT(calls_after, testing::ElementsAre(1, 1, 2, 2, 2, 2, 2, 2, 2, 3, 3));
 }
 
 TEST_P(VirtqueueTest, SuppressesKicks) {
@@ -391,7 +391,7 @@ TEST_P(VirtqueueTest, MarksWhatItWrote) {
   for (size_t i = 0; i < bits.size() * 8; i++) {
     if ((bits[i / 8] >> (i % 8) & 1) != 0) pages.insert(i);
   }
-  EXPECT_THAT(pages, ::testing::ElementsAre(0x181, 0x182, 0x500));
+  EXPECT_THAT(pages, testing::ElementsAre(0x181, 0x182, 0x500));
 }
 
 TEST_P(VirtqueueTest, WaitsForTheIotlb) {
@@ -482,7 +482,7 @@ TEST_P(VirtqueueTest, ResubmitsWhatWasInFlight) {
   for (const Chain& chain : chains) queue.Push(chain, 1);
   std::vector<uint32_t> used;
   while (const std::optional<Used> next = ring_.TakeUsed()) used.push_back(next->id);
-  EXPECT_THAT(used, ::testing::ElementsAre(ids[3], ids[0], ids[1], ids[2], ids[4], ids[5]));
+  EXPECT_THAT(used, testing::ElementsAre(ids[3], ids[0], ids[1], ids[2], ids[4], ids[5]));
 }
 
 // A back-end dies between the ring's update and its own note of it.
@@ -556,19 +556,19 @@ TEST_P(VirtqueueTest, SurvivesAnyInflightRegion) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Rings, VirtqueueTest, ::testing::Bool(),
+INSTANTIATE_TEST_SUITE_P(Rings, VirtqueueTest, testing::Bool(),
                          [](const auto& info) { return info.param ? "Packed" : "Split"; });
 
-class SplitTest : public VirtqueueTest {};
+class SplitVirtqueueTest : public VirtqueueTest {};
 
 // CVE-2026-86846.
-TEST_P(SplitTest, RefusesAnAvailableIndexTooFarAhead) {
+TEST_P(SplitVirtqueueTest, RefusesAnAvailableIndexTooFarAhead) {
   Virtqueue queue = New();
   ring_.SetAvailableIndex(kSize + 1);
   ExpectBroken(queue, "available index 9");
 }
 
-TEST_P(SplitTest, RefusesIndicesBeyondTheTable) {
+TEST_P(SplitVirtqueueTest, RefusesIndicesBeyondTheTable) {
   {
     Virtqueue queue = New();
     guest_.Put<uint16_t>(TestGuest::kAvailable + 4, kSize);
@@ -581,7 +581,7 @@ TEST_P(SplitTest, RefusesIndicesBeyondTheTable) {
   ExpectBroken(queue, "descriptor 65535 of 8");
 }
 
-TEST_P(SplitTest, RefusesLoops) {
+TEST_P(SplitVirtqueueTest, RefusesLoops) {
   {
     Virtqueue queue = New();
     ring_.PutSplit(0, {kData, 1, kNext}, 0);
@@ -594,17 +594,17 @@ TEST_P(SplitTest, RefusesLoops) {
   ExpectBroken(queue, "a loop in an indirect table");
 }
 
-TEST_P(SplitTest, RefusesAChainBehindAnIndirectTable) {
+TEST_P(SplitVirtqueueTest, RefusesAChainBehindAnIndirectTable) {
   Virtqueue queue = New();
   ring_.Add({{kTable, 16, kIndirect}, {kData, 1, 0}});
   ExpectBroken(queue, "goes on behind");
 }
 
-INSTANTIATE_TEST_SUITE_P(Rings, SplitTest, ::testing::Values(false));
+INSTANTIATE_TEST_SUITE_P(Rings, SplitVirtqueueTest, testing::Values(false));
 
-class PackedTest : public VirtqueueTest {};
+class PackedVirtqueueTest : public VirtqueueTest {};
 
-TEST_P(PackedTest, RefusesLoops) {
+TEST_P(PackedVirtqueueTest, RefusesLoops) {
   Virtqueue queue = New();
   for (uint64_t i = 0; i < kSize; i++) {
     guest_.Put<uint16_t>(TestGuest::kDescriptors + 16 * i + 14, kNext | 1 << 7);
@@ -613,7 +613,7 @@ TEST_P(PackedTest, RefusesLoops) {
 }
 
 // As others write it: the free list's end is one entry too far, and all are in flight.
-TEST_P(PackedTest, TakesUpARegionWithoutAFreeEntry) {
+TEST_P(PackedVirtqueueTest, TakesUpARegionWithoutAFreeEntry) {
   auto buffer = InflightBuffer::Create(1, kSize, /*is_packed=*/true);
   ASSERT_TRUE(buffer.ok());
   const GuestSpan region = buffer->queue(0);
@@ -641,7 +641,7 @@ TEST_P(PackedTest, TakesUpARegionWithoutAFreeEntry) {
   EXPECT_EQ(GetErrno(queue.TrackInflight(region)), EBADMSG);
 }
 
-INSTANTIATE_TEST_SUITE_P(Rings, PackedTest, ::testing::Values(true));
+INSTANTIATE_TEST_SUITE_P(Rings, PackedVirtqueueTest, testing::Values(true));
 
 }  // namespace
 }  // namespace gmem::vhost

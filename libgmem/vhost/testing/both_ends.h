@@ -125,7 +125,7 @@ class TranslatingHandler : public RecordingHandler {
   std::function<absl::Status(const IotlbMessage&)> on_iotlb;
 };
 
-class BothEndsTest : public ::testing::Test {
+class BothEndsTest : public testing::Test {
  protected:
   void Start(uint64_t features = 0, uint64_t protocol_features = kAll) {
     Frontend::Options options;

@@ -104,7 +104,7 @@ inline bool CanWrite(uint8_t* address) {
 }
 
 // A front-end with a fake back-end.
-class FrontendTest : public ::testing::Test {
+class FrontendTest : public testing::Test {
  protected:
   static ShmemFactory HostFactory() {
     return [](uint8_t, ByteSize size) { return NewHostRegion(size); };

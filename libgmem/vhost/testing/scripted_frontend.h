@@ -32,7 +32,7 @@
 namespace gmem::vhost::doubles {
 
 // A front-end that does what a test asks for, and the back-end that it talks to.
-class ScriptedFrontendTest : public ::testing::Test {
+class ScriptedFrontendTest : public testing::Test {
  protected:
   ScriptedFrontendTest() : fds_before_(CountOpenFds()) {}
   ~ScriptedFrontendTest() override {

@@ -46,7 +46,7 @@ std::vector<uint8_t> Bytes(const MessageHeader& header, absl::Span<const uint8_t
   return bytes;
 }
 
-class ConnectionTest : public ::testing::Test {
+class ConnectionTest : public testing::Test {
  protected:
   void SetUp() override {
     auto pair = Connection::Pair();
@@ -255,9 +255,9 @@ TEST(ConnectionAdoptTest, TakesUnixStreamSocketsOnly) {
   EXPECT_FALSE(Connection::Adopt(UniqueFd(socket(AF_INET, SOCK_STREAM, 0))).ok());
 }
 
-class ListenerTest : public ::testing::Test {
+class ListenerTest : public testing::Test {
  protected:
-  ListenerTest() : path_(::testing::TempDir() + "gmem-listener." + std::to_string(getpid())) {}
+  ListenerTest() : path_(testing::TempDir() + "gmem-listener." + std::to_string(getpid())) {}
   ~ListenerTest() override { unlink(path_.c_str()); }
 
   const std::string path_;

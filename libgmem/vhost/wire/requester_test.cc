@@ -32,7 +32,7 @@ namespace {
 using doubles::kPatience;
 
 // A requester, and a responder that answers when the test asks it to.
-class ChannelTest : public ::testing::Test {
+class RequesterTest : public testing::Test {
  protected:
   void SetUp() override {
     auto pair = Connection::Pair();
@@ -80,7 +80,7 @@ class ChannelTest : public ::testing::Test {
   std::vector<absl::StatusOr<uint64_t>> results_;
 };
 
-TEST_F(ChannelTest, BringsTheReply) {
+TEST_F(RequesterTest, BringsTheReply) {
   requester_->Start<FrontendRequest::kGetFeatures>({}, {}, KeepNumber());
   EXPECT_FALSE(requester_->is_idle());
   EXPECT_TRUE(results_.empty());
@@ -92,7 +92,7 @@ TEST_F(ChannelTest, BringsTheReply) {
   EXPECT_EQ(requester_->next_deadline(), absl::InfiniteFuture());
 }
 
-TEST_F(ChannelTest, SeveralAtATimeMeetTheirReplies) {
+TEST_F(RequesterTest, SeveralAtATimeMeetTheirReplies) {
   requester_->Start<FrontendRequest::kGetFeatures>({}, {}, KeepNumber());
   requester_->Start<FrontendRequest::kGetProtocolFeatures>({}, {}, KeepNumber());
   requester_->Start<FrontendRequest::kGetQueueNum>({}, {}, KeepNumber());
@@ -102,7 +102,7 @@ TEST_F(ChannelTest, SeveralAtATimeMeetTheirReplies) {
   for (size_t i = 0; i < 3; i++) EXPECT_EQ(results_[i], absl::StatusOr<uint64_t>(i + 1));
 }
 
-TEST_F(ChannelTest, WithoutAcknowledgementsDoneMeansSent) {
+TEST_F(RequesterTest, WithoutAcknowledgementsDoneMeansSent) {
   requester_->Start<FrontendRequest::kSetOwner>({}, {}, KeepNumber());
   EXPECT_EQ(results_.size(), 1U);
   Message* const message = NextRequest();
@@ -112,7 +112,7 @@ TEST_F(ChannelTest, WithoutAcknowledgementsDoneMeansSent) {
   ASSERT_TRUE(requester_->Process().ok());
 }
 
-TEST_F(ChannelTest, AcknowledgementSaysHowItWent) {
+TEST_F(RequesterTest, AcknowledgementSaysHowItWent) {
   UseReplyAck();
   requester_->Start<FrontendRequest::kSetVringNum>({.index = 1, .num = 7}, {}, KeepNumber());
   requester_->Start<FrontendRequest::kSetVringNum>({.index = 2, .num = 8}, {}, KeepNumber());
@@ -136,7 +136,7 @@ TEST_F(ChannelTest, AcknowledgementSaysHowItWent) {
   EXPECT_TRUE(results_[2].ok());
 }
 
-TEST_F(ChannelTest, DescriptorsGoBothWays) {
+TEST_F(RequesterTest, DescriptorsGoBothWays) {
   const UniqueFd event(eventfd(0, EFD_CLOEXEC));
   bool got_fd = false;
   requester_->Start<FrontendRequest::kSetDeviceStateFd>(
@@ -154,7 +154,7 @@ TEST_F(ChannelTest, DescriptorsGoBothWays) {
   EXPECT_TRUE(got_fd);
 }
 
-TEST_F(ChannelTest, AWrongReplyEndsTheChannel) {
+TEST_F(RequesterTest, AWrongReplyEndsTheChannel) {
   requester_->Start<FrontendRequest::kGetFeatures>({}, {}, KeepNumber());
   requester_->Start<FrontendRequest::kGetQueueNum>({}, {}, KeepNumber());
   ASSERT_NE(NextRequest(), nullptr);
@@ -170,7 +170,7 @@ TEST_F(ChannelTest, AWrongReplyEndsTheChannel) {
   EXPECT_EQ(requester_->fd(), -1);
 }
 
-TEST_F(ChannelTest, AReplyThatNobodyAskedForEndsTheChannel) {
+TEST_F(RequesterTest, AReplyThatNobodyAskedForEndsTheChannel) {
   requester_->Start<FrontendRequest::kGetFeatures>({}, {}, KeepNumber());
   AnswerNext(1);
   ASSERT_TRUE(responder_->Reply(AsBytes(uint64_t{2})).ok());
@@ -178,7 +178,7 @@ TEST_F(ChannelTest, AReplyThatNobodyAskedForEndsTheChannel) {
   EXPECT_EQ(results_.size(), 1U);
 }
 
-TEST_F(ChannelTest, AMissedDeadlineEndsTheChannel) {
+TEST_F(RequesterTest, AMissedDeadlineEndsTheChannel) {
   auto pair = Connection::Pair();
   ASSERT_TRUE(pair.ok()) << pair.status();
   constexpr absl::Duration kShort = absl::Milliseconds(300);
@@ -196,7 +196,7 @@ TEST_F(ChannelTest, AMissedDeadlineEndsTheChannel) {
   ASSERT_EQ(results_.size(), 1U);
 }
 
-TEST_F(ChannelTest, ADeadPeerFailsAllRequests) {
+TEST_F(RequesterTest, ADeadPeerFailsAllRequests) {
   requester_->Start<FrontendRequest::kGetFeatures>({}, {}, KeepNumber());
   responder_.reset();
   EXPECT_EQ(requester_->Process().code(), absl::StatusCode::kUnavailable);
@@ -204,7 +204,7 @@ TEST_F(ChannelTest, ADeadPeerFailsAllRequests) {
   EXPECT_EQ(results_[0].status().code(), absl::StatusCode::kUnavailable);
 }
 
-TEST_F(ChannelTest, ExcessRequestsWaitInTheQueue) {
+TEST_F(RequesterTest, ExcessRequestsWaitInTheQueue) {
   constexpr size_t kMany = Requester::kMaxOutstanding + 10;
   for (size_t i = 0; i < kMany; i++) {
     requester_->Start<FrontendRequest::kGetFeatures>({}, {}, KeepNumber());
@@ -223,7 +223,7 @@ TEST_F(ChannelTest, ExcessRequestsWaitInTheQueue) {
 }
 
 // Only that request fails: no part of it was sent.
-TEST_F(ChannelTest, ABadDescriptorFailsOnlyItsRequest) {
+TEST_F(RequesterTest, ABadDescriptorFailsOnlyItsRequest) {
   requester_->Start<FrontendRequest::kGetFeatures>({}, {}, KeepNumber());
   for (const int bad : {-1, 1 << 20}) {
     requester_->Start<FrontendRequest::kGpuSetSocket>({}, {bad}, KeepNumber());
@@ -237,7 +237,7 @@ TEST_F(ChannelTest, ABadDescriptorFailsOnlyItsRequest) {
 
 // The peer reads nothing. Messages that the socket doesn't take wait, with their descriptors, up to
 // the limit.
-TEST_F(ChannelTest, AFullSocketDoesntEndTheChannel) {
+TEST_F(RequesterTest, AFullSocketDoesntEndTheChannel) {
   const UniqueFd event(eventfd(0, EFD_CLOEXEC));
   size_t started = 0;
   while (results_.size() == started) {
@@ -272,7 +272,7 @@ TEST_F(ChannelTest, AFullSocketDoesntEndTheChannel) {
 
 // The same for a request that waited. Its descriptor can't become bad, but there may be too many
 // descriptors in flight in the whole system; here a bad descriptor stands in for that.
-TEST_F(ChannelTest, AQueuedRequestThatCantBeSentFailsAlone) {
+TEST_F(RequesterTest, AQueuedRequestThatCantBeSentFailsAlone) {
   for (int i = 0; !requester_->wants_write(); i++) {
     ASSERT_LT(i, 100000);
     requester_->Start<FrontendRequest::kSetOwner>({}, {},
@@ -295,7 +295,7 @@ TEST_F(ChannelTest, AQueuedRequestThatCantBeSentFailsAlone) {
   EXPECT_TRUE(results_[1].ok());
 }
 
-TEST_F(ChannelTest, CallbacksMayAskMore) {
+TEST_F(RequesterTest, CallbacksMayAskMore) {
   requester_->Start<FrontendRequest::kGetFeatures>(
       {}, {}, [this](const absl::StatusOr<Message*>& /*reply*/) {
         requester_->Start<FrontendRequest::kGetQueueNum>({}, {}, KeepNumber());
@@ -308,7 +308,7 @@ TEST_F(ChannelTest, CallbacksMayAskMore) {
   EXPECT_EQ(results_[0], absl::StatusOr<uint64_t>(2));
 }
 
-TEST_F(ChannelTest, CallbacksMayClose) {
+TEST_F(RequesterTest, CallbacksMayClose) {
   requester_->Start<FrontendRequest::kGetFeatures>(
       {}, {}, [this](const absl::StatusOr<Message*>& /*reply*/) {
         requester_->Close(absl::CancelledError("enough"));
@@ -322,7 +322,7 @@ TEST_F(ChannelTest, CallbacksMayClose) {
 }
 
 // The callback belongs to a request that had waited in the queue.
-TEST_F(ChannelTest, QueuedCallbacksMayClose) {
+TEST_F(RequesterTest, QueuedCallbacksMayClose) {
   int called = 0;
   while (called == 0 || !requester_->wants_write()) {
     requester_->Start<FrontendRequest::kSetOwner>({}, {},
@@ -346,7 +346,7 @@ TEST_F(ChannelTest, QueuedCallbacksMayClose) {
 
 // A callback that starts the same request again at once gets the same error, and the recursion
 // ends.
-TEST_F(ChannelTest, ARetryInACallbackEnds) {
+TEST_F(RequesterTest, ARetryInACallbackEnds) {
   responder_.reset();
   int calls = 0;
   std::function<void(absl::StatusOr<Message*>)> again = [&](const absl::StatusOr<Message*>& reply) {
@@ -357,7 +357,7 @@ TEST_F(ChannelTest, ARetryInACallbackEnds) {
   EXPECT_EQ(calls, 3);
 }
 
-TEST_F(ChannelTest, MalformedRequestsAreRefusedWithAReason) {
+TEST_F(RequesterTest, MalformedRequestsAreRefusedWithAReason) {
   responder_ = nullptr;
   auto pair = Connection::Pair();
   ASSERT_TRUE(pair.ok());
@@ -387,7 +387,7 @@ TEST_F(ChannelTest, MalformedRequestsAreRefusedWithAReason) {
 }
 
 // A reply that finds the socket full is sent before the responder takes another request.
-TEST_F(ChannelTest, RepliesWaitForASlowPeer) {
+TEST_F(RequesterTest, RepliesWaitForASlowPeer) {
   UseReplyAck();
   const std::vector<uint8_t> payload(kMaxPayloadSize, 1);
   // Send the requests first: they are small, so many fit.
