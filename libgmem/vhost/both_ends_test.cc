@@ -119,7 +119,7 @@ TEST_P(BothEndsQueueTest, Serves) {
     guest_ = TestGuest();
     Start(Ring(), protocol);
     Ok(SetMemory());
-    Ok(frontend_->StartVring(0, Setup()));
+    Ok(frontend_->StartVring(0, RingSetup()));
     for (int i = 0; i < 20; i++) ASSERT_TRUE(Serve()) << i;
     Ok(frontend_->SetVringEnable(0, false));
     Add();
@@ -132,7 +132,7 @@ TEST_P(BothEndsQueueTest, Serves) {
       EXPECT_EQ(*base, 21u);
     }
     // Start the virtqueue again at the index where it stopped.
-    VringSetup setup = Setup();
+    VringSetup setup = RingSetup();
     setup.base = *base;
     Ok(frontend_->StartVring(0, setup));
     EXPECT_TRUE(Serve());
@@ -143,7 +143,7 @@ TEST_P(BothEndsQueueTest, Serves) {
 TEST_P(BothEndsQueueTest, InBand) {
   Start(Ring());
   Ok(SetMemory());
-  VringSetup setup = Setup();
+  VringSetup setup = RingSetup();
   setup.kick_fd = setup.call_fd = setup.err_fd = -1;
   Ok(frontend_->StartVring(0, setup));
   EXPECT_TRUE(Serve());
@@ -156,7 +156,7 @@ TEST_P(BothEndsQueueTest, RequestsInFlightOutliveABackend) {
   Ok(SetMemory());
   Ok(frontend_->StartInflight(2, kQueueSize));
   Ok(frontend_->SetInflight(frontend_->inflight_area(), frontend_->inflight_fd()));
-  Ok(frontend_->StartVring(0, Setup()));
+  Ok(frontend_->StartVring(0, RingSetup()));
   Ok(frontend_->DriverOk());
   for (int round = 0; round < 5; round++) {
     // The back-end handles one of three requests, and dies.
@@ -184,7 +184,7 @@ TEST_P(BothEndsQueueTest, RequestsInFlightOutliveABackend) {
 TEST_P(BothEndsQueueTest, Log) {
   Start(Ring());
   Ok(SetMemory());
-  Ok(frontend_->StartVring(0, Setup()));
+  Ok(frontend_->StartVring(0, RingSetup()));
   const DirtyLog log = *DirtyLog::Create(GuestAddress(TestGuest::kGuest + TestGuest::kSize));
   const auto written = [&log] {
     std::vector<uint64_t> pages;
@@ -231,7 +231,7 @@ TEST_F(BothEndsTest, Translation) {
   };
   Start(Bit(VirtioFeature::kIommuPlatform));
   Ok(SetMemory());
-  const VringSetup setup = Setup();
+  const VringSetup setup = RingSetup();
   for (const uint64_t part :
        {setup.address.descriptor, setup.address.available, setup.address.used}) {
     Ok(frontend_->SendIotlb(page_of(part, IotlbType::kUpdate)));
@@ -324,7 +324,7 @@ TEST_F(BothEndsTest, Postcopy) {
     for (const uint64_t part : {TestGuest::kDescriptors, TestGuest::kAvailable, TestGuest::kUsed}) {
       std::memset(guest_.at(part), 0, kPage);
     }
-    Ok(frontend_->StartVring(0, Setup()));
+    Ok(frontend_->StartVring(0, RingSetup()));
     Add();
     Ok(frontend_->Kick(0));
     pollfd polled = {.fd = frontend_->faults()->fd(), .events = POLLIN, .revents = 0};

@@ -153,7 +153,7 @@ class BothEndsTest : public testing::Test {
                                   .user_address = TestGuest::kUser,
                                   .fd = guest_.fd()}});
   }
-  VringSetup Setup() const {
+  VringSetup RingSetup() const {
     VringSetup setup = {.size = kQueueSize,
                         .base = is_packed_ ? kWrapBits : 0,
                         .kick_fd = kick_.get(),
