@@ -20,7 +20,6 @@ selftests: ## build the kselftests into build/selftests
 	@$(MAKE) --no-print-directory -C selftests OUT=$(CURDIR)/build/selftests KSELFTEST_DIR=$$($(RUNNER)/harness) all
 
 library: ## build libgmem into build/libgmem
-	@$(RUNNER)/deps
 	@$(MAKE) --no-print-directory -C libgmem OUT=$(CURDIR)/build/libgmem lib
 
 tools: library ## build the tools into build/tools
