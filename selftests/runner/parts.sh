@@ -137,7 +137,7 @@ start() {
 	(
 		trap - INT
 		status=0
-		# What a command sets is not for the next one.
+		# A subshell: a part's variables don't reach the next part.
 		eval "${part_command[$part]}" >"$state/$part.tap" 2>"$state/$part.err" </dev/null ||
 			status=$?
 		echo $status >"$state/$part.status"
