@@ -118,8 +118,8 @@ static int gmem_fault_try(const struct gmem_guest_access *access,
 
 	/*
 	 * Pairs with gmem_vm_begin_unmap(): it publishes the range before it
-	 * first takes the invalidate lock, so whoever took that lock later and
-	 * still found the old binding sees the range here.
+	 * first takes the invalidate lock. So a fault that took that lock later
+	 * and still found the old binding sees the range here.
 	 */
 	if (gmem_vm_unmapping(vm, access->gfn))
 		return -EAGAIN;
@@ -159,7 +159,10 @@ int gmem_fault_guest(const struct gmem_guest_access *access,
 	}
 }
 
-/* What is bound at fault->gfn, and its file; NULL if nothing is. Takes no lock. */
+/*
+ * Find the binding at fault->gfn; returns its file, or NULL if nothing is bound
+ * there. Takes no lock.
+ */
 static struct file *gmem_fault_find(struct gmem_guest_access *fault)
 {
 	struct gmem_vm *vm = fault->vm;

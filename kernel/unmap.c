@@ -7,7 +7,7 @@
  *
  * 1. everything that can fail: allocate memory for the change, and take every
  *    page from the guest. From here on, guest accesses to the range wait, so no
- *    page is provided anew;
+ *    page is provided again;
  * 2. one store into the VM's tree: the range is unbound;
  * 3. the pages become the host's, and the guestmems' interval trees follow.
  *

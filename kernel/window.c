@@ -9,7 +9,7 @@
  * windows like any mapping, and a huge folio is mapped by a PMD.
  *
  * Why not one PFN mapping for the whole guest, whose faults look up the binding?
- * KVM up to 6.12 can't use a PFN mapping of a compound page but for its head;
+ * KVM up to 6.12 can use only the head of a compound page in a PFN mapping;
  * arm64 KVM up to 7.1 derives the block size from vm_pgoff as if that were a
  * physical address, and allows no dirty log; memory failure doesn't find it.
  *
@@ -110,8 +110,9 @@ static vm_fault_t gmem_window_fault(struct vm_fault *vmf)
 }
 
 /*
- * What mmap() saw may have made way for a binding without write access, whose
- * pages are mapped by now: mprotect() would make them writable without a fault.
+ * Since mmap(), a binding without write access may have replaced the one that
+ * mmap() saw. Its pages may be mapped by now: mprotect() would make them
+ * writable without a fault.
  */
 static int gmem_window_mprotect(struct vm_area_struct *vma, unsigned long start,
 				unsigned long end, unsigned long newflags)
@@ -248,7 +249,10 @@ static int gmem_window_reclaim(struct gmem_vm *vm, unsigned long gfn,
 	return 0;
 }
 
-/* One zap instead of many. What a fault maps behind it, reclaim will find. */
+/*
+ * One zap instead of many. Reclaim finds the pages that a fault maps after the
+ * zap.
+ */
 static void gmem_window_reclaim_begin(struct gmem_vm *vm, unsigned long gfn,
 				      struct address_space *mapping,
 				      pgoff_t first, pgoff_t last,

@@ -583,8 +583,8 @@ struct gmem_mem_query {
  * GMEM_PROVIDER_WINDOW (else -ENODEV).
  *
  * - A range that lies within one binding is mapped onto the pages of that
- *   binding, with no more permission than the binding gives (-EACCES). A touch,
- *   by whomever, counts as the guest's.
+ *   binding, with no more permission than the binding gives (-EACCES). Every
+ *   touch counts as the guest's, whichever process makes it.
  * - Any other range maps nothing: every touch is refused (SIGBUS; KVM_RUN fails
  *   with EFAULT) and recorded for GMEM_VM_FAULTS.
  *
