@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-# Shared by the scripts in this folder: messages, the cache, and packages taken
-# from the machine's Debian mirror without touching the machine's own apt state.
+# The scripts in this folder source this file. It has messages, the cache, and functions that
+# take packages from the machine's Debian mirror and leave the machine's own apt state alone.
 # shellcheck shell=bash
 
 set -euo pipefail
@@ -12,8 +12,8 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}/gmem
 say() { echo "gmem: $*" >&2; }
 die() { say "$*"; exit 1; }
 
-# living TEXT COMMAND...: run a command that takes long and prints nothing of use, and say
-# now and then that it lives. Its output appears if it fails.
+# living TEXT COMMAND...: run a long command, and print every 15 s how long it has run. Prints
+# the command's output only if the command fails.
 living() {
 	local text=$1 begin=$SECONDS ticker log status=0
 	shift
@@ -32,8 +32,8 @@ living() {
 codename=$(. /etc/os-release 2>/dev/null && echo "${ID:-}-${VERSION_CODENAME:-}") ||
 	true
 
-# The suite whose 6.12 kernel fits this machine's compiler, and whose QEMU can
-# run it. Fails with one line where there is none.
+# Print the suite whose 6.12 kernel fits this machine's compiler, and whose QEMU can boot that
+# kernel. On a machine without such a suite, prints one line and fails.
 base_suite() {
 	local arch
 	arch=$(dpkg --print-architecture 2>/dev/null) || arch=unknown
@@ -44,7 +44,7 @@ base_suite() {
 	esac
 }
 
-# The architecture, as Debian calls it, of the kernel NAME.
+# kernel_arch NAME: print the architecture of the kernel NAME, as Debian calls it.
 kernel_arch() {
 	case $1 in
 	arm64) echo arm64 ;;
@@ -52,12 +52,13 @@ kernel_arch() {
 	esac
 }
 
-# What else make needs to know to build for the architecture.
+# make_for ARCHITECTURE: print the arguments of make that select the architecture, if make
+# needs any.
 make_for() {
 	[ "$1" != arm64 ] || echo ARCH=arm64 CROSS_COMPILE=aarch64-linux-gnu-
 }
 
-# The mirror that apt on this machine is configured with.
+# Print the address of the mirror that this machine's apt uses.
 mirror() {
 	local uri
 	# shellcheck disable=SC2016 # apt's own format language
@@ -69,11 +70,11 @@ mirror() {
 	echo "$uri"
 }
 
-# own_apt SUITE COMMAND... : an apt command that sees one suite of the mirror, or
-# several ("trixie-backports+trixie"), if need be of another architecture
-# ("trixie@arm64"), and no package of the machine's, and keeps its state in the
-# cache. Release files may be out of date on a mirror that lags; their signatures
-# are checked all the same. One at a time per suite.
+# own_apt SUITE COMMAND...: run an apt command with a state of its own, which is in the cache.
+# The command sees one suite of the mirror, or several ("trixie-backports+trixie"), also of
+# another architecture ("trixie@arm64"), and none of the machine's packages. A mirror that
+# lags may have release files that are out of date: apt accepts those, and checks their
+# signatures. A lock lets one command run at a time for each suite.
 own_apt() {
 	local suite=$1 dir=$cache/apt/$1
 	shift
@@ -115,13 +116,13 @@ own_apt_config() {
 	EOF
 }
 
-# What apt says about a failure is in $cache/apt.log.
+# Update the lists of a suite. On a failure, $cache/apt.log has apt's messages.
 own_apt_update() {
 	own_apt "$1" apt-get -qq update >"$cache/apt.log" 2>&1 ||
 		die "can't reach the Debian mirror: is there a network?"
 }
 
-# fetch SUITE PACKAGE DIR: unpack a package below DIR.
+# fetch SUITE PACKAGE DIR: download a package and unpack it below DIR.
 fetch() {
 	local suite=$1 package=$2 dir=$3 tmp
 	tmp=$(mktemp -d "$cache/fetch.XXXXXX")
@@ -135,19 +136,19 @@ fetch() {
 	rm -rf "$tmp"
 }
 
-# unpack_system ROOT SUITES PACKAGE...: unpack packages, and all that they depend on, into
-# a folder of their own. Nothing is configured: programs run by the loader of that folder,
-# or in a chroot. The suites' lists must be up to date.
+# unpack_system ROOT SUITES PACKAGE...: unpack packages and all their dependencies into the
+# folder ROOT, without their installation scripts. To run a program of ROOT, start it by
+# ROOT's loader or with in_system. Call own_apt_update before this.
 unpack_system() {
 	local root=$1 suites=$2 folder package
 	shift 2
-	say "fetch: $*, and what they need"
+	say "fetch: $* and their dependencies"
 	mkdir -p "$root/archives/partial"
-	# Nothing counts as installed there, so this takes the C library along.
+	# apt takes no package for installed, so it downloads the C library, too.
 	own_apt "$suites" apt-get -qq -y install --download-only --no-install-recommends \
 		-o Dir::Cache::archives="$root/archives" -t "${suites%%+*}" "$@" \
 		>"$cache/apt.log" 2>&1 || die "can't get $* from ${suites/+/ and }"
-	# Some packages still have files there.
+	# Some packages still have files in these folders.
 	for folder in bin sbin lib lib64; do
 		mkdir -p "$root/usr/$folder"
 		ln -s "usr/$folder" "$root/$folder"
@@ -156,30 +157,30 @@ unpack_system() {
 		dpkg -x "$package" "$root"
 	done
 	rm -r "$root/archives"
-	# For in_system.
+	# in_system needs these.
 	mkdir -p "$root/tmp" "$root/dev" "$root/proc"
 	[ -e "$root/usr/bin/awk" ] || [ ! -e "$root/usr/bin/mawk" ] ||
 		ln -s mawk "$root/usr/bin/awk"
 }
 
-# in_system ROOT COMMAND...: run a command in such a folder as root of its files, with the
-# machine's devices and processes. Only root can.
+# in_system ROOT COMMAND...: run a command in a chroot in the folder of unpack_system, with the
+# machine's devices and processes. Only root can do this.
 in_system() {
 	# shellcheck disable=SC2016 # expanded by the inner shell
 	unshare --mount sh -c '
 		mount --rbind /dev "$0/dev" && mount --bind /proc "$0/proc" && exec chroot "$0" "$@"' "$@"
 }
 
-# cached NAME FUNCTION ARGS...: the folder NAME in the cache, made by calling
-# FUNCTION FOLDER ARGS... if it isn't there. What is interrupted leaves nothing
-# that counts; who comes second waits.
+# cached NAME FUNCTION ARGS...: print the folder NAME of the cache. If the cache has none, calls
+# FUNCTION FOLDER ARGS..., which fills FOLDER; FOLDER becomes NAME only when FUNCTION has
+# succeeded. A second caller waits for the first.
 cached() {
 	local dir=$cache/$1 make=$2
 	shift 2
 	mkdir -p "$(dirname "$dir")"
 	if [ ! -d "$dir" ]; then
 		(
-			# Bash drops this inside $(), where most callers are.
+			# Most callers run inside of $(), where bash has dropped this option.
 			set -e
 			flock 9
 			[ ! -d "$dir" ] || exit 0
