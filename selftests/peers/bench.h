@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the parts of the benchmark share: samples, rows of the table, and the heap's count.
+// Shared by the parts of the benchmark: samples, rows of the table, and the heap's count.
 #ifndef GMEM_SELFTESTS_VHOST_BENCH_H_
 #define GMEM_SELFTESTS_VHOST_BENCH_H_
 
@@ -15,7 +15,8 @@ namespace gmem::vhost::peers {
 /// Times of the same work, in microseconds.
 class Samples {
  public:
-  /// Adds one sample: the mean of @p count times @p work, which does @p per things.
+  /// Runs @p work @p count times, and adds one sample: the mean time of one operation. Each call
+  /// of @p work does @p per operations.
   template <typename Work>
   void Time(int count, Work&& work, int per = 1) {
     const auto begin = std::chrono::steady_clock::now();
@@ -34,19 +35,19 @@ enum Direction { kAtMost, kAtLeast, kNoGoal };
 
 /// Prints the head of the table.
 void Header();
-/// Prints how long both took by their medians, and the ratio: ours to theirs if the goal
-/// is at most some number, theirs to ours ("faster by") if it is at least.
+/// Prints a row: both medians and their ratio. For a goal with kAtLeast, the ratio is theirs to
+/// ours ("faster by"), otherwise ours to theirs.
 void Row(const char* name, const Samples& ours, const Samples& theirs,
          Direction direction = kNoGoal, double goal = 0);
-/// Prints one number.
+/// Prints a row with one number.
 void Value(const char* name, double value, const char* unit, Direction direction = kNoGoal,
            double goal = 0);
-/// Prints why a row can't be there.
+/// Prints a row that says why there is no result.
 void NotMeasured(const char* name, const char* why);
 
-/// Keeps this process, and the peers that it starts meanwhile, on one CPU. A round trip then
-/// takes what the two do for it. On several it takes that and the time until a CPU has woken
-/// up, or not: where the scheduler happens to put the two makes a threefold difference.
+/// Keeps this process, and the peers that it starts, on one CPU. The time of a round trip is then
+/// the time that the two processes need for their work. On several CPUs, the time to wake up a CPU
+/// may come on top. It depends on where the scheduler puts the two: a threefold difference.
 class OneCpu {
  public:
   OneCpu();
@@ -58,10 +59,10 @@ class OneCpu {
   cpu_set_t before_;
 };
 
-/// Bytes that this process has asked the heap for until now.
+/// The number of bytes that this process has allocated from the heap so far.
 uint64_t AllocatedBytes();
 
-// The parts.
+// The parts of the benchmark. Each prints its rows.
 void BenchCodec();
 void BenchAllocations();
 void BenchShmem();

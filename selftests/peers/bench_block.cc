@@ -44,7 +44,7 @@ T OrDie(absl::StatusOr<T> value) {
 
 void OrDie(const absl::Status& status) { OrDie(status.ok() ? absl::StatusOr<int>(0) : status); }
 
-// A running device with one virtqueue.
+// A running block device with one virtqueue.
 class Disk {
  public:
   Disk(Peer peer, const std::string& socket) : peer_(std::move(peer)) {
@@ -56,7 +56,7 @@ class Disk {
     OrDie(frontend_->DriverOk());
   }
 
-  // kBatch requests of a block each, @depth at a time, all over the disk.
+  // Runs kBatch requests of one block each, @depth at a time, spread over the disk.
   void Run(BlockClient::Type type, size_t depth) {
     int started = 0;
     const auto start = [&](size_t slot) {
@@ -83,7 +83,7 @@ class Disk {
   uint64_t block_ = 1;
 };
 
-// In memory, as a disk that writes back in the midst of a row would be all that it shows.
+// An image in memory: a disk that writes back during a row would decide the result alone.
 class Image {
  public:
   Image() : file_(memfd_create("image", MFD_CLOEXEC)) {
@@ -92,7 +92,7 @@ class Image {
     }
   }
 
-  // For other processes, too.
+  // A path that other processes can open, too.
   std::string path() const {
     return "/proc/" + std::to_string(getpid()) + "/fd/" + std::to_string(file_.get());
   }

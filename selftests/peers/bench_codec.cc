@@ -28,7 +28,7 @@
 namespace gmem::vhost::peers {
 namespace {
 
-// Round trips in a sample, and samples.
+// The number of round trips in a sample, and of samples in a row.
 constexpr int kBatch = 2000;
 constexpr int kSamples = 25;
 
@@ -41,7 +41,7 @@ Peer StartPeer(absl::FunctionRef<void()> work) {
   return *std::move(peer);
 }
 
-// --- What any such protocol must do: a header, a payload, and at times a descriptor ---
+// --- The least that such a protocol must do: a header, a payload, at times a descriptor ---
 
 struct BareMessage {
   MessageHeader header;
@@ -66,7 +66,7 @@ void BareSend(int socket, BareMessage& message, size_t size, int fd) {
   if (sendmsg(socket, &header, MSG_NOSIGNAL) != static_cast<ssize_t>(size)) _exit(1);
 }
 
-// False if the peer is gone.
+// Returns false if the peer is gone.
 bool BareReceive(int socket, BareMessage& message) {
   iovec iov = {.iov_base = &message, .iov_len = sizeof(message)};
   alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control = {};
@@ -117,7 +117,7 @@ class BarePair {
 
 // --- The library's channels ---
 
-// Answers what came. Maps nothing: that is measured elsewhere.
+// Answers all requests that have come. Maps nothing: BenchShmem() measures that.
 absl::Status AnswerAll(Responder& responder) {
   while (true) {
     const absl::StatusOr<Responder::Request> request = responder.Next();
@@ -138,7 +138,7 @@ void WaitFor(int fd) {
   poll(&ready, 1, -1);
 }
 
-// Starts a process that answers at the other end.
+// Starts a process that answers requests. Returns our end of the connection, and the process.
 std::pair<Connection, Peer> StartResponder(Responder::Side side) {
   auto pair = Connection::Pair();
   if (!pair.ok()) abort();
@@ -219,7 +219,7 @@ void BenchCodec() {
   Row("SHMEM_MAP + UNMAP : bare, one fd with the first", map_unmap, bare_map_unmap, kAtMost, 1.3);
 }
 
-// Both ends in this process, which counts what it allocates.
+// Both ends are in this process, which counts its allocations.
 void BenchAllocations() {
   UniqueFd file(memfd_create("mapped", MFD_CLOEXEC));
   auto pair = Connection::Pair();
@@ -241,9 +241,9 @@ void BenchAllocations() {
     if (!AnswerAll(responder).ok() || !requester.Process().ok()) abort();
   }
   const uint64_t bytes = AllocatedBytes() - before;
-  // Connecting took some: it does count.
+  // To connect takes some allocations: 0 means that nothing is counted.
   if (answers != kBatch || before == 0) abort();
-  // Each round trip has two.
+  // Each round trip has two messages.
   Value("heap bytes per message", static_cast<double>(bytes) / (2.0 * kBatch), "B", kAtMost, 0);
 }
 

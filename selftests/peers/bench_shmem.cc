@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The same scripted back-end maps and unmaps through our front-end and through QEMU's,
-// each in a process of its own.
+// The same scripted back-end maps and unmaps through our front-end and through QEMU's. Each
+// front-end runs in a process of its own.
 #include <poll.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -35,7 +35,7 @@ namespace gmem::vhost::peers {
 namespace {
 
 constexpr uint64_t kPage = 4096;
-// A power of two, as QEMU wants it, with room for the most mappings.
+// A power of two, because QEMU aborts otherwise, with room for kMostMapped pages.
 constexpr uint64_t kRegionSize = 64 << 20;
 constexpr uint64_t kMostMapped = 10000;
 constexpr int kSamples = 200;
@@ -49,7 +49,7 @@ void Check(const absl::Status& status) {
   if (!status.ok()) Die(status);
 }
 
-// Our front-end's process: starts the device, then serves it until it is gone.
+// Runs in our front-end's process: starts the device, and serves it until the back-end is gone.
 absl::Status RunFrontend(const std::string& socket) {
   Frontend::Options options;
   options.shmem_factory = [](uint8_t, ByteSize size) { return NewHostRegion(size); };
@@ -76,7 +76,7 @@ absl::Status RunFrontend(const std::string& socket) {
   }
 }
 
-// A started device, whose back-end is in this process.
+// A device whose back-end is in this process.
 class Subject {
  public:
   Subject(const std::string& path, bool updates_memory)
@@ -93,12 +93,12 @@ class Subject {
     if (!backend_.StepUntil([this] { return backend_.is_enabled(1); })) {
       Die(absl::DeadlineExceededError("the device isn't started"));
     }
-    // What follows DRIVER_OK.
+    // Serve the requests that a front-end sends after DRIVER_OK.
     for (int i = 0; i < 20; i++) backend_.Step(absl::Milliseconds(5));
     nr_regions_ = backend_.nr_regions();
   }
 
-  // Maps until there are @p count, and one more each time it is measured.
+  // Maps pages until @count are mapped. Sample() maps and unmaps one more.
   void Fill(uint64_t count) {
     for (; mapped_ < count; mapped_++) Check(Map(mapped_));
   }
@@ -133,8 +133,8 @@ class Subject {
     return status;
   }
 
-  // A zero reply means that it is done. But QEMU's comes before it changes the guest's
-  // memory; when it has, it says so to the back-end.
+  // A reply of 0 means that the request is carried out. But QEMU replies before it changes the
+  // guest's memory. After the change, it sends the new memory table to the back-end.
   void WaitForEffect() {
     if (updates_memory_)
       backend_.StepUntil([this] { return backend_.nr_regions() == nr_regions_; });
@@ -191,7 +191,7 @@ void BenchShmem() {
     ours.Fill(mapped);
     theirs.Fill(mapped);
     Costs our_costs, their_costs;
-    // By turns, but not one by one: who has slept wakes up with cold caches.
+    // By turns, but not one by one: a process that has slept wakes up with cold caches.
     for (int turn = 0; turn < kTurns; turn++) {
       for (int i = 0; i < kSamples / kTurns; i++) our_costs.Sample(ours);
       for (int i = 0; i < kSamples / kTurns; i++) their_costs.Sample(theirs);
@@ -202,7 +202,7 @@ void BenchShmem() {
     Row(("UNMAP to gone" + suffix).c_str(), our_costs.unmap, their_costs.unmap, direction, goal);
     Row(("UNMAP to reply" + suffix).c_str(), our_costs.unmap_reply, their_costs.unmap_reply);
   }
-  // QEMU ends at 512.
+  // QEMU aborts at the 512th mapping, so these rows compare gmem with itself.
   Costs at_100, at_most;
   for (int i = 0; i < kSamples; i++) at_100.Sample(ours);
   ours.Fill(kMostMapped);

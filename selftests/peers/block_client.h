@@ -17,34 +17,34 @@
 
 namespace gmem::vhost::peers {
 
-/// One virtqueue, with as many requests under way as it has room for. Start() to
-/// Complete() allocate nothing.
+/// A driver with one virtqueue, and up to depth() requests under way. Start(), Complete() and Do()
+/// allocate nothing.
 class BlockClient {
  public:
   static constexpr size_t kSectorSize = 512;
   static constexpr size_t kIdSize = 20;
 
-  /// What a device says about a request.
+  /// The status byte of a request; kNone is ours, before the device writes one.
   enum class Result : uint8_t { kOk = 0, kIoError = 1, kUnsupported = 2, kNone = 0xff };
   enum class Type : uint32_t { kRead = 0, kWrite = 1, kFlush = 4, kGetId = 8 };
 
-  /// A queue of @p queue_size entries in @p memory, for @p depth requests at a time of up
-  /// to @p max_size bytes.
+  /// Makes a queue of @p queue_size entries in @p memory, for @p depth requests at a time of up to
+  /// @p max_size bytes.
   static absl::StatusOr<BlockClient> Create(doubles::DriverMemory& memory, uint16_t queue_size,
                                             size_t depth, size_t max_size);
 
   doubles::DriverRing& ring() { return ring_; }
   size_t depth() const { return slots_.size(); }
 
-  /// The data of a request: fill it in before a write, look at it after a read.
+  /// The data of a request: the caller fills it in before a write, and reads it after a read.
   absl::Span<uint8_t> data(size_t slot) const { return slots_[slot].data; }
 
-  /// Makes a request available, without a kick; @p size is of the data.
+  /// Makes a request with @p size bytes of data available to the device. Doesn't kick.
   absl::Status Start(size_t slot, Type type, uint64_t sector, size_t size);
-  /// Waits for any request: its slot, and what became of it.
+  /// Waits until any request is complete. Returns its slot and its result.
   absl::StatusOr<std::pair<size_t, Result>> Complete();
 
-  /// One request at a time, in slot 0.
+  /// Runs one request in slot 0, and waits for its result.
   absl::StatusOr<Result> Do(Type type, uint64_t sector, size_t size);
 
  private:
@@ -59,7 +59,7 @@ class BlockClient {
 
   doubles::DriverRing ring_;
   std::vector<Slot> slots_;
-  // Which slot a chain belongs to, by its head.
+  // The slot of each chain, by the chain's head.
   std::vector<size_t> owners_;
 };
 

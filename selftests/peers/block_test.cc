@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Block devices, driven through their virtqueues: qemu-storage-daemon's vhost-user-blk
-// export, which others wrote, and gmem-vhost-blk, with the same tests.
+// The same tests for two block devices, which are driven through their virtqueues: the
+// vhost-user-blk export of qemu-storage-daemon, and gmem-vhost-blk.
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -47,8 +47,8 @@ constexpr uint32_t kQueues = 2;
 constexpr uint64_t kFlushFeature = 1 << 9;
 constexpr uint64_t kMqFeature = 1 << 12;
 
-// What is in a block depends on where it is and who wrote it, so that none can be
-// taken for another.
+// The bytes of a block depend on its place and on the number of its writer, so that no two
+// blocks are equal.
 std::vector<uint8_t> Pattern(uint64_t block, uint64_t writer) {
   std::vector<uint8_t> bytes(kBlock);
   uint64_t state = block * 1000003 + writer + 1;
@@ -61,7 +61,7 @@ std::vector<uint8_t> Pattern(uint64_t block, uint64_t writer) {
 
 enum class Device { kQemuStorageDaemon, kGmem };
 
-class BlockTest : public testing::TestWithParam<Device> {
+class BlockDeviceTest : public testing::TestWithParam<Device> {
  protected:
   void SetUp() override {
     std::ofstream(image()).close();
@@ -94,8 +94,8 @@ class BlockTest : public testing::TestWithParam<Device> {
     peer_ = *std::move(peer);
   }
 
-  // The one that was killed comes back, and the front-end remembers: memory, virtqueues,
-  // and where they were.
+  // Starts the killed device again. The front-end gives it the same memory and virtqueues, and
+  // the place of each virtqueue.
   void Reconnect() {
     StartDevice();
     auto connection = Connection::Connect(scratch_.path("socket"), kStartTimeout);
@@ -152,7 +152,7 @@ class BlockTest : public testing::TestWithParam<Device> {
   std::unique_ptr<Frontend> frontend_;
 };
 
-TEST_P(BlockTest, DescribesItself) {
+TEST_P(BlockDeviceTest, ReportsItsQueuesAndSize) {
   StartDevice();
   ASSERT_NO_FATAL_FAILURE(Connect());
   EXPECT_EQ(frontend_->queue_num(), kQueues);
@@ -165,7 +165,7 @@ TEST_P(BlockTest, DescribesItself) {
   EXPECT_EQ(sectors, kImageSize / BlockClient::kSectorSize);
 }
 
-TEST_P(BlockTest, WritesAndReads) {
+TEST_P(BlockDeviceTest, WritesAndReads) {
   StartDevice();
   ASSERT_NO_FATAL_FAILURE(Connect());
   ASSERT_NO_FATAL_FAILURE(StartQueues());
@@ -179,14 +179,14 @@ TEST_P(BlockTest, WritesAndReads) {
     EXPECT_EQ(*flushed, Result::kOk);
   }
   for (const uint64_t block : {uint64_t{0}, uint64_t{1}, uint64_t{777}, last}) {
-    // By the other queue than it was written by.
+    // Not by the queue that wrote the block.
     ExpectRead((block + 1) % kQueues, block, Pattern(block, 1));
     ExpectInImage(block, Pattern(block, 1));
   }
   ExpectRead(0, 2, std::vector<uint8_t>(kBlock));
 }
 
-TEST_P(BlockTest, SaysItsName) {
+TEST_P(BlockDeviceTest, ReportsItsName) {
   StartDevice();
   ASSERT_NO_FATAL_FAILURE(Connect());
   ASSERT_NO_FATAL_FAILURE(StartQueues());
@@ -197,7 +197,7 @@ TEST_P(BlockTest, SaysItsName) {
                GetParam() == Device::kGmem ? "gmem-vhost-blk" : "vhost_user_blk");
 }
 
-TEST_P(BlockTest, RefusesWhatIsBeyondTheDisk) {
+TEST_P(BlockDeviceTest, RefusesAReadBeyondTheDisk) {
   StartDevice();
   ASSERT_NO_FATAL_FAILURE(Connect());
   ASSERT_NO_FATAL_FAILURE(StartQueues());
@@ -206,8 +206,8 @@ TEST_P(BlockTest, RefusesWhatIsBeyondTheDisk) {
   EXPECT_EQ(*result, Result::kIoError);
 }
 
-// The disk is written once, by many requests at a time, whose answers come in any order.
-TEST_P(BlockTest, ServesManyAtATime) {
+// Many requests at a time write the whole disk once. Their answers come in any order.
+TEST_P(BlockDeviceTest, ServesManyRequestsAtATime) {
   StartDevice();
   ASSERT_NO_FATAL_FAILURE(Connect());
   ASSERT_NO_FATAL_FAILURE(StartQueues());
@@ -237,7 +237,7 @@ TEST_P(BlockTest, ServesManyAtATime) {
   for (uint64_t block = 0; block < blocks; block++) ExpectInImage(block, Pattern(block, 2));
 }
 
-TEST_P(BlockTest, StopsAQueueAndGoesOn) {
+TEST_P(BlockDeviceTest, ContinuesAStoppedQueue) {
   StartDevice();
   ASSERT_NO_FATAL_FAILURE(Connect());
   ASSERT_NO_FATAL_FAILURE(StartQueues());
@@ -250,9 +250,9 @@ TEST_P(BlockTest, StopsAQueueAndGoesOn) {
   ExpectRead(0, 4, Pattern(4, 3));
 }
 
-// The back-end is killed. What it had written is on the disk, and its successor goes on
-// with the same rings.
-TEST_P(BlockTest, ComesBackAfterItsDeath) {
+// After the back-end is killed, the disk has the bytes that it had written, and the next
+// back-end continues with the same rings.
+TEST_P(BlockDeviceTest, ContinuesAfterAKill) {
   StartDevice();
   ASSERT_NO_FATAL_FAILURE(Connect());
   ASSERT_NO_FATAL_FAILURE(StartQueues());
@@ -272,17 +272,17 @@ TEST_P(BlockTest, ComesBackAfterItsDeath) {
   for (uint64_t block = 10; block < 20; block++) ExpectInImage(block, Pattern(block, 5));
 }
 
-INSTANTIATE_TEST_SUITE_P(Devices, BlockTest,
+INSTANTIATE_TEST_SUITE_P(Devices, BlockDeviceTest,
                          testing::Values(Device::kQemuStorageDaemon, Device::kGmem),
                          [](const testing::TestParamInfo<Device>& device) {
                            return device.param == Device::kGmem ? "Gmem" : "QemuStorageDaemon";
                          });
 
-// Only a device that remembers in the in-flight buffer what it had taken can do this.
-class RestartTest : public BlockTest {};
+// Tests of a device that records its requests in the in-flight buffer.
+class BlockDeviceRestartTest : public BlockDeviceTest {};
 
-// Killed with requests under way, again and again: each is answered once, and done.
-TEST_P(RestartTest, ResumesWhatWasUnderWay) {
+// The device is killed with requests under way, many times. It completes each request once.
+TEST_P(BlockDeviceRestartTest, ResumesRequestsUnderWay) {
   StartDevice();
   ASSERT_NO_FATAL_FAILURE(Connect());
   ASSERT_EQ(frontend_->StartInflight(kQueues, kQueueSize), absl::OkStatus());
@@ -299,7 +299,7 @@ TEST_P(RestartTest, ResumesWhatWasUnderWay) {
       }
     }
     for (auto& queue : queues_) queue.ring().Kick();
-    // At another moment each time, when the device has done some, or taken some.
+    // Kill the device at another moment each time, when it has taken or completed some requests.
     const auto moment = std::chrono::steady_clock::now() + std::chrono::microseconds(round * 10);
     while (std::chrono::steady_clock::now() < moment) continue;
     peer_->Kill();
@@ -321,12 +321,12 @@ TEST_P(RestartTest, ResumesWhatWasUnderWay) {
       ExpectInImage(block, Pattern(block, round));
     }
   }
-  // Else nothing was resumed.
+  // Otherwise, no request was under way at any kill.
   EXPECT_GT(late, 0);
   RecordProperty("late", late);
 }
 
-INSTANTIATE_TEST_SUITE_P(Devices, RestartTest, testing::Values(Device::kGmem),
+INSTANTIATE_TEST_SUITE_P(Devices, BlockDeviceRestartTest, testing::Values(Device::kGmem),
                          [](const testing::TestParamInfo<Device>&) { return "Gmem"; });
 
 }  // namespace

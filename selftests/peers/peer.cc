@@ -53,7 +53,7 @@ absl::StatusOr<Peer> Peer::Start(std::vector<std::string> command) {
   for (std::string& argument : command) arguments.push_back(argument.data());
   arguments.push_back(nullptr);
   return Fork([&arguments] {
-    // TAP is on the standard output.
+    // The standard output is for the test's TAP.
     dup2(STDERR_FILENO, STDOUT_FILENO);
     execvp(arguments[0], arguments.data());
     perror(arguments[0]);

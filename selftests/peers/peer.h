@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A program at the other end of a test.
+// The process at the other end of a test's connection, and a folder for the test's files.
 #ifndef GMEM_SELFTESTS_VHOST_PEER_H_
 #define GMEM_SELFTESTS_VHOST_PEER_H_
 
@@ -15,7 +15,7 @@
 
 namespace gmem::vhost::peers {
 
-/// A folder that is removed at the end, with all that is in it.
+/// A temporary folder. The destructor removes it with everything in it.
 class ScratchFolder {
  public:
   ScratchFolder();
@@ -29,12 +29,13 @@ class ScratchFolder {
   std::string path_;
 };
 
-/// A running program; killed at the end, and when this one dies.
+/// A running process. The destructor kills it; the kernel kills it when this process dies.
 class Peer {
  public:
   /// Starts a program with its arguments.
   static absl::StatusOr<Peer> Start(std::vector<std::string> command);
-  /// The same for one of selftests/runner/peers, which the environment's GMEM_PEERS names.
+  /// The same for a program of selftests/runner/peers. The environment variable GMEM_PEERS is the
+  /// path of that script.
   static absl::StatusOr<Peer> StartPackaged(std::vector<std::string> command);
   /// Runs @p work in a process of its own.
   static absl::StatusOr<Peer> Fork(absl::FunctionRef<void()> work);
@@ -45,7 +46,7 @@ class Peer {
 
   pid_t pid() const { return pid_; }
   bool is_running();
-  /// With SIGKILL: it can't tidy up, or say goodbye.
+  /// Sends SIGKILL and waits for the end. The process can't clean up before it.
   void Kill();
 
  private:

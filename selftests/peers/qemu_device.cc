@@ -35,7 +35,8 @@ constexpr uint32_t kBarIsIo = 0x1;
 constexpr uint32_t kBarIs64 = 0x4;
 constexpr uint8_t kVendorCapability = 0x09;
 
-// Capabilities of a virtio device (virtio 1.3, 4.1.4), and what the first says.
+// Types of the capabilities of a virtio device (virtio 1.3, 4.1.4), and offsets in the structure
+// of the first one.
 constexpr uint8_t kCommonCapability = 1;
 constexpr uint8_t kNotifyCapability = 2;
 constexpr uint8_t kShmCapability = 8;
@@ -52,7 +53,7 @@ constexpr uint64_t kQueueDescriptors = 32;
 constexpr uint64_t kQueueDriver = 40;
 constexpr uint64_t kQueueDevice = 48;
 
-// Features 32 and 33.
+// Features 32 (VERSION_1) and 33 (ACCESS_PLATFORM).
 constexpr uint32_t kHighFeatures = 0x3;
 
 constexpr uint32_t kAcknowledge = 1;
@@ -60,17 +61,17 @@ constexpr uint32_t kDriver = 2;
 constexpr uint32_t kDriverOk = 4;
 constexpr uint32_t kFeaturesOk = 8;
 
-// Of a descriptor (virtio 1.3, 2.7.5).
+// Flags of a descriptor (virtio 1.3, 2.7.5).
 constexpr uint32_t kDescriptorNext = 1;
 constexpr uint32_t kDescriptorWrite = 2;
 constexpr absl::Duration kTimeout = absl::Seconds(20);
 
-// Guest addresses. The hole for devices below 4 GiB is empty, as there is no firmware.
+// Guest addresses. There is no firmware, so nothing else uses the devices' addresses below 4 GiB.
 constexpr uint64_t kBarsBegin = 0xc0000000;
 constexpr uint64_t kRingsBegin = 0x100000;
 constexpr uint64_t kRingSpacing = 0x4000;
 constexpr uint32_t kRingSize = 64;
-// In a ring's space: descriptors, then these.
+// A ring's space begins with the descriptors. These are the offsets of its other parts.
 constexpr uint64_t kAvailableOffset = 0x1000;
 constexpr uint64_t kUsedOffset = 0x2000;
 constexpr uint64_t kBufferOffset = 0x3000;
@@ -161,7 +162,7 @@ absl::Status QemuDevice::FindCapabilities() {
     const uint32_t type = head >> 24;
     if (bar >= kBars) continue;
     if (type == kCommonCapability) common_ = bars_[bar] + offset;
-    // Virtqueue 0's place is the first, whatever the multiplier is.
+    // Virtqueue 0 has the first address, whatever the multiplier is.
     if (type == kNotifyCapability) notify_ = bars_[bar] + offset;
     if (type == kShmCapability) {
       GMEM_ASSIGN_OR_RETURN(const uint64_t offset_high, ReadConfig(at + 16));
@@ -178,7 +179,7 @@ absl::Status QemuDevice::FindCapabilities() {
 absl::Status QemuDevice::StartDriver() {
   asked_ = 0;
   GMEM_RETURN_IF_ERROR(qtest_->Write(common_ + kDeviceStatus, kAcknowledge | kDriver, 1));
-  // VERSION_1 is all that is needed; a device that has ACCESS_PLATFORM insists on it.
+  // This driver needs VERSION_1 only, but a device that offers ACCESS_PLATFORM insists on it.
   for (uint32_t half = 0; half < 2; half++) {
     GMEM_RETURN_IF_ERROR(qtest_->Write(common_ + kFeatureSelect, half));
     GMEM_ASSIGN_OR_RETURN(const uint32_t offered, qtest_->Read(common_ + kFeature));
@@ -193,7 +194,7 @@ absl::Status QemuDevice::StartDriver() {
   GMEM_ASSIGN_OR_RETURN(const uint32_t queues, qtest_->Read(common_ + kNumQueues, 2));
   for (uint32_t queue = 0; queue < queues; queue++) {
     const uint64_t ring = kRingsBegin + kRingSpacing * queue;
-    // Without the indices of the time before.
+    // Clear the indices of the last start.
     for (const uint64_t part : {kAvailableOffset, kUsedOffset}) {
       GMEM_RETURN_IF_ERROR(qtest_->Write(ring + part, 0));
     }
@@ -217,7 +218,7 @@ absl::StatusOr<std::vector<uint8_t>> QemuDevice::Ask(absl::Span<const uint8_t> r
   constexpr uint64_t kAnswer = kRingsBegin + kAnswerOffset;
   GMEM_RETURN_IF_ERROR(qtest_->WriteBytes(kBuffer, request));
   GMEM_RETURN_IF_ERROR(qtest_->WriteBytes(kAnswer, std::vector<uint8_t>(answer_size, 0xee)));
-  // Descriptors 0 and 1: address, length; flags and the next one's number.
+  // Descriptors 0 and 1: address, length, flags and the number of the next descriptor.
   const std::array<uint32_t, 8> descriptors = {
       static_cast<uint32_t>(kBuffer),        0,
       static_cast<uint32_t>(request.size()), kDescriptorNext | 1 << 16,

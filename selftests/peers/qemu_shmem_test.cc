@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the channels send, in the eyes of QEMU's front-end: a scripted back-end maps files
-// into the device's shared memory, and both sides look at them.
+// The library's channels against QEMU's front-end. A scripted back-end maps files into the
+// device's shared memory, and the test compares the file with the guest's view.
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -98,7 +98,7 @@ TEST_F(QemuShmemTest, MapsAndUnmaps) {
   EXPECT_NE(InGuest(kMapping.shm_offset, 6), "device");
 }
 
-// QEMU doesn't survive a mapping that outlives the reset, so it is unmapped before.
+// QEMU aborts at a mapping that outlives the reset, so the test unmaps before.
 TEST_F(QemuShmemTest, MapsAgainAfterAReset) {
   for (const char* const mark : {"first", "second", "third"}) {
     ASSERT_NO_FATAL_FAILURE(Start());
@@ -110,8 +110,8 @@ TEST_F(QemuShmemTest, MapsAgainAfterAReset) {
   }
 }
 
-// This device of QEMU's never connects again by itself, so another QEMU does.
-TEST_F(QemuShmemTest, MapsAgainForTheNextOne) {
+// QEMU's test device never connects again by itself, so the test starts another QEMU.
+TEST_F(QemuShmemTest, MapsAgainForTheNextQemu) {
   ASSERT_NO_FATAL_FAILURE(Start());
   ASSERT_EQ(backend_->Map(kMapping, file_.get()), absl::OkStatus());
   ASSERT_NO_FATAL_FAILURE(ExpectShared("first"));
@@ -126,7 +126,7 @@ TEST_F(QemuShmemTest, MapsAgainForTheNextOne) {
   ASSERT_NO_FATAL_FAILURE(ExpectShared("second"));
 }
 
-TEST_F(QemuShmemTest, TellsWhatWasRefused) {
+TEST_F(QemuShmemTest, ReportsRefusedRequests) {
   ASSERT_NO_FATAL_FAILURE(Start());
   ShmemMapping bad = kMapping;
   bad.shm_offset = kRegionSize;
@@ -135,7 +135,7 @@ TEST_F(QemuShmemTest, TellsWhatWasRefused) {
   bad.shmid = 7;
   EXPECT_EQ(backend_->Map(bad, file_.get()).code(), absl::StatusCode::kInternal);
   EXPECT_EQ(backend_->Unmap(kMapping).code(), absl::StatusCode::kInternal);
-  // The channel works on.
+  // The channel still works.
   EXPECT_EQ(backend_->Map(kMapping, file_.get()), absl::OkStatus());
   EXPECT_EQ(backend_->Map(kMapping, file_.get()).code(), absl::StatusCode::kInternal);
 }

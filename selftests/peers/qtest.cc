@@ -32,7 +32,7 @@ namespace gmem::vhost::peers {
 namespace {
 
 constexpr absl::Duration kTimeout = absl::Seconds(60);
-// The back-end is looked after this often, at least.
+// Call idle_ at least this often.
 constexpr int kIdleMs = 1;
 
 absl::string_view Suffix(int size) { return size == 1 ? "b" : size == 2 ? "w" : "l"; }
@@ -94,9 +94,9 @@ absl::StatusOr<std::string> Qtest::Command(absl::string_view line) {
       absl::ConsumePrefix(&rest, " ");
       return std::string(rest);
     }
-    // Interrupts come in between.
+    // Messages about interrupts may come before the answer.
     if (!absl::ConsumePrefix(&rest, "IRQ ")) {
-      return absl::InternalError(absl::StrCat("QEMU answers ", line, " by ", *answer));
+      return absl::InternalError(absl::StrCat("QEMU answers ", line, " with ", *answer));
     }
   }
 }

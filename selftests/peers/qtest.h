@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// QEMU without a guest system: its machine is driven from here, by the qtest protocol.
+// QEMU without a guest system: the test drives the machine by the qtest protocol.
 #ifndef GMEM_SELFTESTS_VHOST_QTEST_H_
 #define GMEM_SELFTESTS_VHOST_QTEST_H_
 
@@ -22,14 +22,14 @@
 
 namespace gmem::vhost::peers {
 
-/// The machine's buses, as its CPU sees them.
+/// The machine's memory and I/O ports, as its CPU sees them.
 class Qtest {
  public:
-  /// Runs while QEMU is busy with a command, again and again: for a back-end in the same
-  /// thread, on which QEMU may wait.
+  /// Qtest calls this again and again while it waits for QEMU. QEMU may in turn wait for a back-end
+  /// that is in the same thread: this function serves the back-end.
   using Idle = std::function<void()>;
 
-  /// Waits for QEMU to listen.
+  /// Waits until QEMU listens, and connects.
   static absl::StatusOr<std::unique_ptr<Qtest>> Connect(const std::string& path, Idle idle);
 
   /// @p size: 1, 2 or 4.
@@ -43,7 +43,7 @@ class Qtest {
  private:
   Qtest(UniqueFd socket, Idle idle) : socket_(std::move(socket)), idle_(std::move(idle)) {}
 
-  // What follows the OK.
+  // Sends a command. Returns the part of the answer that follows "OK".
   absl::StatusOr<std::string> Command(absl::string_view line);
   absl::StatusOr<std::string> ReadLine();
 
@@ -52,27 +52,27 @@ class Qtest {
   std::string input_;
 };
 
-/// QEMU with one vhost-user-test-device-pci, and the driver of that.
+/// QEMU with one vhost-user-test-device-pci, and a driver of that device.
 class QemuDevice {
  public:
-  /// Where the guest has a shared memory region.
+  /// The guest addresses of a shared memory region.
   struct Region {
     uint64_t address;
     uint64_t size;
   };
 
-  /// Starts QEMU, whose front-end connects to @p socket, and gives the device its
-  /// addresses. @p folder is for QEMU's own socket.
+  /// Starts QEMU, whose front-end connects to @p socket, and gives the device its addresses.
+  /// QEMU's qtest socket is in @p folder.
   static absl::StatusOr<std::unique_ptr<QemuDevice>> Start(const ScratchFolder& folder,
                                                            const std::string& socket,
                                                            Qtest::Idle idle);
 
   Qtest& qtest() { return *qtest_; }
   bool is_running() { return qemu_.is_running(); }
-  /// By shmid.
+  /// The shared memory regions by shmid.
   const std::map<uint8_t, Region>& regions() const { return regions_; }
 
-  /// Does what a driver does until DRIVER_OK, with all virtqueues, which it leaves empty.
+  /// Takes the steps of a driver up to DRIVER_OK. All virtqueues start, and are empty.
   absl::Status StartDriver();
   /// Sets the device status to 0.
   absl::Status Reset();
@@ -95,7 +95,7 @@ class QemuDevice {
   std::unique_ptr<Qtest> qtest_;
   std::array<uint64_t, kBars> bars_ = {};
   uint64_t common_ = 0;
-  // Of virtqueue 0.
+  // The address to notify virtqueue 0.
   uint64_t notify_ = 0;
   uint16_t asked_ = 0;
   std::map<uint8_t, Region> regions_;

@@ -132,7 +132,7 @@ absl::Status ScriptedBackend::Answer(Message& message) {
       break;
     default:
       if (FindFormat(static_cast<FrontendRequest>(message.header.request))->has_reply) {
-        return absl::UnimplementedError("the script has no answer");
+        return absl::UnimplementedError("the scripted back-end has no answer to this request");
       }
   }
   return main_->Acknowledge(absl::OkStatus());
@@ -145,8 +145,8 @@ absl::Status ScriptedBackend::Ask(const ShmemMapping& mapping, absl::Span<const 
   backend_->Start<kRequest>(mapping, fds,
                             [&result](absl::StatusOr<Message*> reply) { result = reply.status(); });
   if (!StepUntil([&result] { return result.has_value(); })) {
-    // Ends the request, which refers to this frame.
-    backend_->Close(absl::DeadlineExceededError("no answer"));
+    // End the request: its callback refers to this function's variables.
+    backend_->Close(absl::DeadlineExceededError("the front-end doesn't answer"));
   }
   return *result;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A back-end without a device: it says yes to all that a front-end asks, and maps what the
-// test tells it to. It is made of the protocol's channels alone.
+// A back-end without a device. It accepts all requests of a front-end, and maps when the test
+// calls Map(). It uses only the library's channels.
 #ifndef GMEM_SELFTESTS_VHOST_SCRIPTED_BACKEND_H_
 #define GMEM_SELFTESTS_VHOST_SCRIPTED_BACKEND_H_
 
@@ -27,7 +27,7 @@ namespace gmem::vhost::peers {
 class ScriptedBackend {
  public:
   struct Options {
-    /// By shmid; 0 is none.
+    /// Sizes of the shared memory regions by shmid; 0 means no region.
     std::vector<uint64_t> shmem_sizes;
     uint64_t protocol_features =
         Bit(ProtocolFeature::kMq) | Bit(ProtocolFeature::kReplyAck) |
@@ -35,32 +35,32 @@ class ScriptedBackend {
         Bit(ProtocolFeature::kConfigureMemSlots) | Bit(ProtocolFeature::kShmemMap);
   };
 
-  /// Takes the next front-end from @p listener, if it is there.
+  /// Step() accepts a front-end from @p listener whenever none is connected.
   ScriptedBackend(Listener* listener, Options options)
       : listener_(listener), options_(std::move(options)) {}
 
-  /// Does what is to be done, waiting at most @p timeout for the first.
+  /// Waits at most @p timeout for an event, and handles it.
   void Step(absl::Duration timeout = absl::ZeroDuration());
-  /// The same until @p condition is true; false if it isn't in half a minute.
+  /// Calls Step() until @p condition is true. Returns false if that takes half a minute.
   bool StepUntil(absl::FunctionRef<bool()> condition);
 
   bool is_connected() const { return main_ != nullptr; }
-  /// Why the last connection has ended.
+  /// The reason why the last connection ended.
   const absl::Status& status() const { return status_; }
   bool has_backend_channel() const { return backend_ != nullptr; }
   bool is_enabled(uint32_t queue) const {
     const auto found = enabled_.find(queue);
     return found != enabled_.end() && found->second;
   }
-  /// How many regions the front-end says that memory has, and how many requests came.
+  /// The number of regions in the front-end's memory table, and of requests from the front-end.
   size_t nr_regions() const { return nr_regions_; }
   uint64_t nr_requests() const { return nr_requests_; }
 
-  /// Asks and waits for the answer, serving the front-end meanwhile.
+  /// Sends a request on the back-end channel, and serves the front-end until the answer comes.
   absl::Status Map(const ShmemMapping& mapping, int fd);
   absl::Status Unmap(const ShmemMapping& mapping);
 
-  /// Ends the connection, as if it had died.
+  /// Ends the connection, as if the back-end had died.
   void Disconnect(absl::Status why = absl::CancelledError());
 
  private:

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The library's front-end, as tests use it: with memory and virtqueues of a driver.
+// Steps of tests that use the library's front-end with a driver's memory and virtqueues.
 #ifndef GMEM_SELFTESTS_VHOST_SESSION_H_
 #define GMEM_SELFTESTS_VHOST_SESSION_H_
 
@@ -17,11 +17,11 @@
 
 namespace gmem::vhost::peers {
 
-/// How long a back-end may take to come up, on a busy machine.
+/// The time that a back-end may take to start on a busy machine.
 inline constexpr absl::Duration kStartTimeout = absl::Seconds(30);
 
-/// Connects, waiting for the socket to be there, and negotiates what both have of
-/// @p features and VERSION_1.
+/// Waits for the socket, connects, and negotiates @p features and VERSION_1, as far as the back-end
+/// offers them.
 inline absl::StatusOr<std::unique_ptr<Frontend>> ConnectFrontend(const std::string& path,
                                                                  uint64_t features,
                                                                  Frontend::Options options = {}) {
@@ -47,7 +47,7 @@ inline absl::Status ShareMemory(Frontend& frontend, const doubles::DriverMemory&
   return frontend.SetMemory({guest});
 }
 
-/// The device goes on after @p base chains.
+/// Starts a virtqueue. The device has already taken @p base chains of it.
 inline absl::Status StartRing(Frontend& frontend, unsigned index, const doubles::DriverRing& ring,
                               uint16_t base = 0) {
   return frontend.StartVring(index, {.size = ring.size(),

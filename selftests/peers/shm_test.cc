@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// gmem-vhost-shm at QEMU's front-end: the driver asks it to map a file, and the guest and
-// who else has the file open see each other's writes.
+// gmem-vhost-shm with QEMU's front-end. The driver asks the device to map a file. The guest and a
+// process that has the file open see each other's writes.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -30,7 +30,7 @@ constexpr uint64_t kRegionSize = 4 << 20;
 constexpr uint8_t kShmid = 3;
 constexpr uint64_t kShmOffset = 1 << 20;
 
-class ShmTest : public testing::Test {
+class ShmDeviceTest : public testing::Test {
  protected:
   void SetUp() override {
     std::ofstream(file()).close();
@@ -51,7 +51,7 @@ class ShmTest : public testing::Test {
     auto device = Peer::Start(command);
     ASSERT_TRUE(device.ok()) << device.status();
     device_ = *std::move(device);
-    // QEMU tries once.
+    // QEMU tries to connect only once, so wait for the socket.
     for (int i = 0; i < 1000 && access(scratch_.path("device").c_str(), F_OK) != 0; i++) {
       usleep(10000);
     }
@@ -67,7 +67,7 @@ class ShmTest : public testing::Test {
     ASSERT_EQ(qemu_->StartDriver(), absl::OkStatus());
   }
 
-  // What the device answers.
+  // Returns the device's answer; -1 if it gives none.
   int Ask(const ShmRequest& request) {
     const auto answer =
         qemu_->Ask({reinterpret_cast<const uint8_t*>(&request), sizeof(request)}, sizeof(uint8_t));
@@ -91,7 +91,7 @@ class ShmTest : public testing::Test {
     return bytes.ok() ? std::string(bytes->begin(), bytes->end()) : std::string();
   }
 
-  // The region has the file, from @p file_offset on, at @p shm_offset.
+  // Checks that the region has the file, from @file_offset on, at @shm_offset.
   void ExpectShared(uint64_t shm_offset, uint64_t file_offset, const std::string& mark) {
     const std::string ours = "host " + mark;
     ASSERT_EQ(pwrite(fd_.get(), ours.data(), ours.size(), static_cast<off_t>(file_offset)),
@@ -114,7 +114,7 @@ class ShmTest : public testing::Test {
   std::unique_ptr<QemuDevice> qemu_;
 };
 
-TEST_F(ShmTest, MapsAndUnmapsWhenTheDriverAsks) {
+TEST_F(ShmDeviceTest, MapsAndUnmapsWhenTheDriverAsks) {
   ASSERT_NO_FATAL_FAILURE(StartDevice({"--map=" + file()}));
   ASSERT_NO_FATAL_FAILURE(StartQemu());
   for (const char* const mark : {"first", "second"}) {
@@ -125,7 +125,7 @@ TEST_F(ShmTest, MapsAndUnmapsWhenTheDriverAsks) {
   }
 }
 
-TEST_F(ShmTest, PassesRefusalsOn) {
+TEST_F(ShmDeviceTest, PassesRefusalsToTheDriver) {
   ASSERT_NO_FATAL_FAILURE(StartDevice({"--map=" + file()}));
   ASSERT_NO_FATAL_FAILURE(StartQemu());
   EXPECT_EQ(Ask(Request(kShmUnmap)), kShmRefused);
@@ -137,13 +137,13 @@ TEST_F(ShmTest, PassesRefusalsOn) {
   EXPECT_EQ(Ask(request), kShmInvalid);
   EXPECT_EQ(Ask(Request(7)), kShmInvalid);
   EXPECT_EQ(Ask(Request(kShmMap)), kShmOk);
-  // There is something already.
+  // The place is taken.
   EXPECT_EQ(Ask(Request(kShmMap)), kShmRefused);
   ASSERT_NO_FATAL_FAILURE(ExpectShared(kShmOffset, kPage, "still"));
 }
 
-// QEMU dies of a mapping that outlives the reset, so the driver has it unmapped before.
-TEST_F(ShmTest, WorksAfterAReset) {
+// QEMU aborts at a mapping that outlives the reset, so the driver asks for an unmap before.
+TEST_F(ShmDeviceTest, MapsAgainAfterAReset) {
   ASSERT_NO_FATAL_FAILURE(StartDevice({"--map=" + file()}));
   ASSERT_NO_FATAL_FAILURE(StartQemu());
   for (const char* const mark : {"first", "second", "third"}) {
@@ -155,8 +155,8 @@ TEST_F(ShmTest, WorksAfterAReset) {
   }
 }
 
-// QEMU doesn't tell this device of DRIVER_OK, and the driver never kicks.
-TEST_F(ShmTest, MapsAtTheStart) {
+// QEMU doesn't send DRIVER_OK to this device, and the driver never kicks.
+TEST_F(ShmDeviceTest, MapsAtTheStart) {
   ASSERT_NO_FATAL_FAILURE(
       StartDevice({"--map=" + file() + "@" + std::to_string(kShmOffset), "--at_start"}));
   ASSERT_EQ(pwrite(fd_.get(), "host", 4, 0), 4);
@@ -165,8 +165,8 @@ TEST_F(ShmTest, MapsAtTheStart) {
   ASSERT_NO_FATAL_FAILURE(ExpectShared(kShmOffset, 0, "at once"));
 }
 
-// QEMU goes, with the mapping; the device waits for the next.
-TEST_F(ShmTest, ServesTheNextQemu) {
+// QEMU ends while a file is mapped. The device waits for the next QEMU.
+TEST_F(ShmDeviceTest, ServesTheNextQemu) {
   ASSERT_NO_FATAL_FAILURE(StartDevice({"--map=" + file()}));
   for (const char* const mark : {"first", "second", "third"}) {
     ASSERT_NO_FATAL_FAILURE(StartQemu());

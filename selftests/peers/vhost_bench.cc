@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Measures the vhost-user part of the library against what else there is, each row as a
-// ratio of two things measured in one run, alternately, by their medians. Prints what it
-// measured, whether that meets the goal or not.
+// Compares the vhost-user part of the library with other implementations. A row is the ratio of
+// two medians: one run measures both sides alternately. Prints every row, also one that misses
+// its goal.
 //
-//   vhost_bench [PART]...    codec, heap, shmem, block; all if none is named
+//   vhost_bench [PART]...    codec, heap, shmem, block; the default is all
 //
-// The environment: GMEM_PEERS is the path of selftests/runner/peers, GMEM_TOOLS the folder of
-// gmem-vhost-blk.
+// Environment variables: GMEM_PEERS is the path of selftests/runner/peers, GMEM_TOOLS is the
+// folder of gmem-vhost-blk.
 #include <sched.h>
 
 #include <algorithm>
@@ -27,7 +27,7 @@ std::atomic<uint64_t> allocated = 0;
 
 }  // namespace
 
-// The C library's own, under the names by which it lets others replace them.
+// The C library's own functions, under the names that remain when a program replaces them.
 extern "C" {
 void* __libc_malloc(size_t size);
 void* __libc_calloc(size_t count, size_t size);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// virtiofsd, asked for a real file through its virtqueues.
+// The library's front-end with virtiofsd: a driver reads a real file through the virtqueues.
 #include <gtest/gtest.h>
 #include <linux/fuse.h>
 #include <sys/stat.h>
@@ -33,15 +33,15 @@
 namespace gmem::vhost::peers {
 namespace {
 
-// Virtqueue 0 is for what must not wait behind others, 1 is the first for requests.
+// Virtqueue 0 is for urgent requests; virtqueue 1 is the first one for all others.
 constexpr uint32_t kQueues = 2;
 constexpr uint32_t kRequestQueue = 1;
 constexpr size_t kMaxRequest = 4096;
 constexpr size_t kMaxReply = 1 << 17;
 constexpr absl::Duration kTimeout = absl::Seconds(30);
 
-// The driver of a virtio file system device (virtio 1.3, 5.11): a request is what
-// <linux/fuse.h> says, in two buffers.
+// The driver of a virtio file system device (virtio 1.3, 5.11). A request has two buffers, with
+// the structures of <linux/fuse.h>.
 class FuseClient {
  public:
   static absl::StatusOr<FuseClient> Create(doubles::DriverMemory& memory,
@@ -51,7 +51,8 @@ class FuseClient {
     return FuseClient(ring, request, reply);
   }
 
-  // What follows the header of the reply, valid until the next request; or the error.
+  // Sends a request. Returns the reply behind its header, or the reply's error. The bytes are
+  // valid until the next request.
   absl::StatusOr<absl::string_view> Ask(uint32_t opcode, uint64_t node, absl::string_view argument,
                                         size_t max_reply) {
     fuse_in_header header = {};
@@ -71,7 +72,7 @@ class FuseClient {
     std::memcpy(&answer, reply_.data(), sizeof(answer));
     if (used.head != head || used.written != answer.len || answer.len < sizeof(answer) ||
         answer.unique != unique_) {
-      return absl::DataLossError(absl::StrCat("the answer to ", unique_, " is one to ",
+      return absl::DataLossError(absl::StrCat("the answer to request ", unique_, " is for ",
                                               answer.unique, ", ", answer.len, " bytes of ",
                                               used.written));
     }
@@ -80,7 +81,7 @@ class FuseClient {
                              answer.len - sizeof(answer));
   }
 
-  // The same with types.
+  // The same, with a structure as argument and as reply.
   template <typename Out, typename In>
   absl::StatusOr<Out> Ask(uint32_t opcode, uint64_t node, const In& in) {
     return As<Out>(
@@ -167,7 +168,7 @@ class VirtiofsdTest : public testing::Test {
   std::optional<FuseClient> client_;
 };
 
-TEST_F(VirtiofsdTest, SaysItsTag) {
+TEST_F(VirtiofsdTest, ReportsItsTag) {
   const auto config = frontend_->GetConfig(0, 40);
   ASSERT_TRUE(config.ok()) << config.status();
   EXPECT_STREQ(config->c_str(), "gmem");
@@ -199,13 +200,13 @@ TEST_F(VirtiofsdTest, ReadsAFile) {
   EXPECT_EQ(got, contents_);
 }
 
-TEST_F(VirtiofsdTest, SaysThatAFileIsNotThere) {
+TEST_F(VirtiofsdTest, ReportsAMissingFile) {
   const auto file = client_->LookUp(FUSE_ROOT_ID, "nothing");
   EXPECT_EQ(file.status().code(), absl::StatusCode::kNotFound) << file.status();
 }
 
 TEST_F(VirtiofsdTest, StopsItsQueues) {
-  // INIT is the one request until now.
+  // INIT is the only request so far.
   const auto base = frontend_->GetVringBase(kRequestQueue);
   ASSERT_TRUE(base.ok()) << base.status();
   EXPECT_EQ(*base, 1u);
