@@ -39,7 +39,7 @@ bench: ## compare gmem with KVM's own ways, in a virtual machine
 	@$(RUNNER)/bench
 
 bench-vhost: ## compare vhost-user with bare sockets, QEMU and qemu-storage-daemon
-	@selftests/peers/bench
+	@selftests/peers/bench/run
 
 vm: ## boot the virtual machine of the tests with a shell
 	@$(RUNNER)/shell

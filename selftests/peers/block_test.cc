@@ -22,12 +22,12 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "block_client.h"
 #include "gmem/vhost/connection.h"
 #include "gmem/vhost/frontend.h"
 #include "gmem/vhost/protocol.h"
-#include "peer.h"
-#include "session.h"
+#include "lib/block_client.h"
+#include "lib/peer.h"
+#include "lib/session.h"
 #include "vhost/testing/driver_ring.h"
 
 namespace gmem::vhost::peers {

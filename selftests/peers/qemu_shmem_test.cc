@@ -16,9 +16,9 @@
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/connection.h"
 #include "gmem/vhost/protocol.h"
-#include "peer.h"
-#include "qtest.h"
-#include "scripted_backend.h"
+#include "lib/peer.h"
+#include "lib/qemu_device.h"
+#include "lib/scripted_backend.h"
 
 namespace gmem::vhost::peers {
 namespace {

@@ -17,8 +17,8 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "gmem/unique_fd.h"
-#include "peer.h"
-#include "qtest.h"
+#include "lib/peer.h"
+#include "lib/qemu_device.h"
 #include "shm_protocol.h"
 
 namespace gmem::vhost::peers {

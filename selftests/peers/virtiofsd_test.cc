@@ -26,8 +26,8 @@
 #include "absl/types/span.h"
 #include "base/status.h"
 #include "gmem/vhost/frontend.h"
-#include "peer.h"
-#include "session.h"
+#include "lib/peer.h"
+#include "lib/session.h"
 #include "vhost/testing/driver_ring.h"
 
 namespace gmem::vhost::peers {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The same scripted back-end maps and unmaps through our front-end and through QEMU's. Each
 // front-end runs in a process of its own.
+#include "gmem/vhost/shmem.h"
+
 #include <poll.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -18,17 +20,16 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
-#include "bench.h"
+#include "bench/harness.h"
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/connection.h"
 #include "gmem/vhost/frontend.h"
 #include "gmem/vhost/protocol.h"
-#include "gmem/vhost/shmem.h"
-#include "peer.h"
-#include "qtest.h"
-#include "scripted_backend.h"
-#include "session.h"
+#include "lib/peer.h"
+#include "lib/qemu_device.h"
+#include "lib/scripted_backend.h"
+#include "lib/session.h"
 #include "vhost/testing/driver_ring.h"
 
 namespace gmem::vhost::peers {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A back-end without a device. It accepts all requests of a front-end, and maps when the test
 // calls Map(). It uses only the library's channels.
-#ifndef GMEM_SELFTESTS_VHOST_SCRIPTED_BACKEND_H_
-#define GMEM_SELFTESTS_VHOST_SCRIPTED_BACKEND_H_
+#ifndef GMEM_SELFTESTS_PEERS_LIB_SCRIPTED_BACKEND_H_
+#define GMEM_SELFTESTS_PEERS_LIB_SCRIPTED_BACKEND_H_
 
 #include <cstdint>
 #include <map>
@@ -81,4 +81,4 @@ class ScriptedBackend {
 
 }  // namespace gmem::vhost::peers
 
-#endif  // GMEM_SELFTESTS_VHOST_SCRIPTED_BACKEND_H_
+#endif  // GMEM_SELFTESTS_PEERS_LIB_SCRIPTED_BACKEND_H_

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "qtest.h"
+#include "lib/qtest.h"
 
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
@@ -26,7 +27,6 @@
 #include "absl/types/span.h"
 #include "base/status.h"
 #include "gmem/unique_fd.h"
-#include "peer.h"
 
 namespace gmem::vhost::peers {
 namespace {

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "lib/qemu_device.h"
+
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -14,8 +16,8 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "base/status.h"
-#include "peer.h"
-#include "qtest.h"
+#include "lib/peer.h"
+#include "lib/qtest.h"
 
 namespace gmem::vhost::peers {
 namespace {

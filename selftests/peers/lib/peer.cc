@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "peer.h"
+#include "lib/peer.h"
 
 #include <signal.h>
 #include <stdlib.h>

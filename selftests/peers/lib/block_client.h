@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The driver of a virtio block device (virtio 1.3, 5.2), for tests and benchmarks.
-#ifndef GMEM_SELFTESTS_VHOST_BLOCK_CLIENT_H_
-#define GMEM_SELFTESTS_VHOST_BLOCK_CLIENT_H_
+#ifndef GMEM_SELFTESTS_PEERS_LIB_BLOCK_CLIENT_H_
+#define GMEM_SELFTESTS_PEERS_LIB_BLOCK_CLIENT_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -65,4 +65,4 @@ class BlockClient {
 
 }  // namespace gmem::vhost::peers
 
-#endif  // GMEM_SELFTESTS_VHOST_BLOCK_CLIENT_H_
+#endif  // GMEM_SELFTESTS_PEERS_LIB_BLOCK_CLIENT_H_

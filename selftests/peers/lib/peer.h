@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The process at the other end of a test's connection, and a folder for the test's files.
-#ifndef GMEM_SELFTESTS_VHOST_PEER_H_
-#define GMEM_SELFTESTS_VHOST_PEER_H_
+#ifndef GMEM_SELFTESTS_PEERS_LIB_PEER_H_
+#define GMEM_SELFTESTS_PEERS_LIB_PEER_H_
 
 #include <sys/types.h>
 
@@ -57,4 +57,4 @@ class Peer {
 
 }  // namespace gmem::vhost::peers
 
-#endif  // GMEM_SELFTESTS_VHOST_PEER_H_
+#endif  // GMEM_SELFTESTS_PEERS_LIB_PEER_H_

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "scripted_backend.h"
+#include "lib/scripted_backend.h"
 
 #include <poll.h>
 

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// QEMU without a guest system: the test drives the machine by the qtest protocol.
-#ifndef GMEM_SELFTESTS_VHOST_QTEST_H_
-#define GMEM_SELFTESTS_VHOST_QTEST_H_
+// A vhost-user device in QEMU, and its driver.
+#ifndef GMEM_SELFTESTS_PEERS_LIB_QEMU_DEVICE_H_
+#define GMEM_SELFTESTS_PEERS_LIB_QEMU_DEVICE_H_
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -15,42 +14,11 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/string_view.h"
 #include "absl/types/span.h"
-#include "gmem/unique_fd.h"
-#include "peer.h"
+#include "lib/peer.h"
+#include "lib/qtest.h"
 
 namespace gmem::vhost::peers {
-
-/// The machine's memory and I/O ports, as its CPU sees them.
-class Qtest {
- public:
-  /// Qtest calls this again and again while it waits for QEMU. QEMU may in turn wait for a back-end
-  /// that is in the same thread: this function serves the back-end.
-  using Idle = std::function<void()>;
-
-  /// Waits until QEMU listens, and connects.
-  static absl::StatusOr<std::unique_ptr<Qtest>> Connect(const std::string& path, Idle idle);
-
-  /// @p size: 1, 2 or 4.
-  absl::StatusOr<uint32_t> Read(uint64_t address, int size = 4);
-  absl::Status Write(uint64_t address, uint32_t value, int size = 4);
-  absl::StatusOr<std::vector<uint8_t>> ReadBytes(uint64_t address, size_t size);
-  absl::Status WriteBytes(uint64_t address, absl::Span<const uint8_t> bytes);
-  absl::StatusOr<uint32_t> In(uint16_t port);
-  absl::Status Out(uint16_t port, uint32_t value);
-
- private:
-  Qtest(UniqueFd socket, Idle idle) : socket_(std::move(socket)), idle_(std::move(idle)) {}
-
-  // Sends a command. Returns the part of the answer that follows "OK".
-  absl::StatusOr<std::string> Command(absl::string_view line);
-  absl::StatusOr<std::string> ReadLine();
-
-  UniqueFd socket_;
-  Idle idle_;
-  std::string input_;
-};
 
 /// QEMU with one vhost-user-test-device-pci, and a driver of that device.
 class QemuDevice {
@@ -103,4 +71,4 @@ class QemuDevice {
 
 }  // namespace gmem::vhost::peers
 
-#endif  // GMEM_SELFTESTS_VHOST_QTEST_H_
+#endif  // GMEM_SELFTESTS_PEERS_LIB_QEMU_DEVICE_H_

@@ -15,7 +15,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "bench.h"
+#include "bench/harness.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/connection.h"
 #include "gmem/vhost/frontend.h"
@@ -23,7 +23,7 @@
 #include "gmem/vhost/protocol.h"
 #include "gmem/vhost/requester.h"
 #include "gmem/vhost/responder.h"
-#include "peer.h"
+#include "lib/peer.h"
 
 namespace gmem::vhost::peers {
 namespace {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Shared by the parts of the benchmark: samples, rows of the table, and the heap's count.
-#ifndef GMEM_SELFTESTS_VHOST_BENCH_H_
-#define GMEM_SELFTESTS_VHOST_BENCH_H_
+#ifndef GMEM_SELFTESTS_PEERS_BENCH_HARNESS_H_
+#define GMEM_SELFTESTS_PEERS_BENCH_HARNESS_H_
 
 #include <sched.h>
 
@@ -70,4 +70,4 @@ void BenchBlock(const char* our_device);
 
 }  // namespace gmem::vhost::peers
 
-#endif  // GMEM_SELFTESTS_VHOST_BENCH_H_
+#endif  // GMEM_SELFTESTS_PEERS_BENCH_HARNESS_H_

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Steps of tests that use the library's front-end with a driver's memory and virtqueues.
-#ifndef GMEM_SELFTESTS_VHOST_SESSION_H_
-#define GMEM_SELFTESTS_VHOST_SESSION_H_
+#ifndef GMEM_SELFTESTS_PEERS_LIB_SESSION_H_
+#define GMEM_SELFTESTS_PEERS_LIB_SESSION_H_
 
 #include <cstdint>
 #include <memory>
@@ -59,4 +59,4 @@ inline absl::Status StartRing(Frontend& frontend, unsigned index, const doubles:
 
 }  // namespace gmem::vhost::peers
 
-#endif  // GMEM_SELFTESTS_VHOST_SESSION_H_
+#endif  // GMEM_SELFTESTS_PEERS_LIB_SESSION_H_

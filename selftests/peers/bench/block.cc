@@ -14,12 +14,12 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "bench.h"
-#include "block_client.h"
+#include "bench/harness.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/frontend.h"
-#include "peer.h"
-#include "session.h"
+#include "lib/block_client.h"
+#include "lib/peer.h"
+#include "lib/session.h"
 #include "vhost/testing/driver_ring.h"
 
 namespace gmem::vhost::peers {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "block_client.h"
+#include "lib/block_client.h"
 
 #include <array>
 #include <cstddef>

@@ -19,7 +19,7 @@
 #include <string_view>
 #include <vector>
 
-#include "bench.h"
+#include "bench/harness.h"
 
 namespace {
 
