@@ -30,8 +30,8 @@ class RegionOverKvm final : public internal::MappedRegion {
       : MappedRegion(std::move(memory), max_pieces), slot_(std::move(slot)) {}
 
   ~RegionOverKvm() override {
-    // The guest must never have a memslot over addresses that are others' by then. In a
-    // process that didn't make the VM, it has none.
+    // Keep the addresses if the memslot stays: the guest would reach whatever is mapped there next.
+    // EIO: this process didn't make the VM, so the memslot isn't over its addresses.
     const absl::Status status = slot_.Remove();
     if (!status.ok() && GetErrno(status) != EIO) LeakMemory();
   }
@@ -45,7 +45,7 @@ class RegionOverKvm final : public internal::MappedRegion {
 absl::StatusOr<std::unique_ptr<gmem::MemoryMapper>> NewMemoryMapper(
     const Vm& vm, GuestRange range, const MemoryMapperOptions& options) {
   GMEM_RETURN_IF_ERROR(internal::RegionMapper::CheckMaxPieces(options.max_pieces));
-  // KVM uses a huge page where guest and host addresses are aligned to one alike.
+  // KVM uses a huge page where the guest's address and the host's are both aligned to one.
   const bool huge = IsAligned(range.start, kHugePage) && range.size >= kHugePage;
   GMEM_ASSIGN_OR_RETURN(Mapping memory,
                         Mapping::Reserve(range.size, huge ? kHugePage : HostPageSize()));

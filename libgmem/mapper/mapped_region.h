@@ -19,7 +19,7 @@
 #pragma GCC visibility push(hidden)
 namespace gmem::internal {
 
-// Pieces are mapped over a reservation, which comes back where they go.
+// Maps pieces over a reservation, and restores it where it unmaps them.
 class MappedRegion : public RegionMapper {
  public:
   MappedRegion(Mapping memory, size_t max_pieces)
@@ -29,7 +29,7 @@ class MappedRegion : public RegionMapper {
   uint8_t* data() const { return memory_.data(); }
 
  protected:
-  // The addresses stay taken for good.
+  // Keeps the addresses reserved for good.
   void LeakMemory() { memory_.Release(); }
 
  private:

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstddef>
+#include <optional>
+#include <string>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
@@ -20,7 +22,7 @@ RegionMapper::RegionMapper(ByteSize size, ByteSize page_size, size_t max_pieces)
 }
 
 absl::Status RegionMapper::CheckMaxPieces(size_t max_pieces) {
-  // 16 MiB of memory; the kernel's limit of mappings (vm.max_map_count) is 65,530 at first.
+  // 24 MiB of memory. The kernel's own limit (vm.max_map_count) is 65,530 unless raised.
   constexpr size_t kMost = 1 << 20;
   if (max_pieces >= 1 && max_pieces <= kMost) return absl::OkStatus();
   return CheckError(EINVAL,
@@ -56,7 +58,7 @@ absl::Status RegionMapper::Check(const Piece& piece) const {
 
 RegionMapper::Pieces::const_iterator RegionMapper::FindFirst(ByteOffset offset) const {
   return std::partition_point(pieces_.begin(), pieces_.end(),
-                              [offset](const ByteRange& p) { return p.end() <= offset; });
+                              [offset](const MappedPiece& p) { return p.range.end() <= offset; });
 }
 
 absl::Status RegionMapper::Map(const Piece& piece) {
@@ -64,26 +66,29 @@ absl::Status RegionMapper::Map(const Piece& piece) {
 
   MutexLock lock(&mutex_);
   const auto next = FindFirst(piece.offset);
-  if (next != pieces_.end() && next->Overlaps(piece.range())) {
-    return CheckError(EEXIST, absl::StrCat(ToString(piece.range()), " overlaps ", ToString(*next),
-                                           ", which is mapped: unmap that first"));
+  if (next != pieces_.end() && next->range.Overlaps(piece.range())) {
+    return CheckError(EEXIST,
+                      absl::StrCat(ToString(piece.range()), " overlaps ", ToString(next->range),
+                                   ", which is mapped: unmap that first"));
   }
   if (pieces_.size() == max_pieces_) {
     return CheckError(ENOSPC, absl::StrCat("the region holds ", max_pieces_,
                                            " pieces already, its limit: unmap one first"));
   }
   GMEM_RETURN_IF_ERROR(DoMap(piece));
-  pieces_.insert(next, piece.range());
+  pieces_.insert(next, {.range = piece.range(), .access = piece.access});
   return absl::OkStatus();
 }
 
 absl::Status RegionMapper::Unmap(ByteRange range) {
   MutexLock lock(&mutex_);
   const auto piece = FindFirst(range.start);
-  if (piece == pieces_.end() || *piece != range) {
+  if (piece == pieces_.end() || piece->range != range) {
     std::string message =
         absl::StrCat("no piece was mapped at just ", ToString(range), " of the region");
-    if (piece != pieces_.end()) absl::StrAppend(&message, "; the nearest is ", ToString(*piece));
+    if (piece != pieces_.end()) {
+      absl::StrAppend(&message, "; the nearest is ", ToString(piece->range));
+    }
     return CheckError(ENOENT, message);
   }
   GMEM_RETURN_IF_ERROR(DoUnmap(range));
@@ -94,14 +99,26 @@ absl::Status RegionMapper::Unmap(ByteRange range) {
 absl::Status RegionMapper::UnmapAll() {
   MutexLock lock(&mutex_);
   absl::Status first_error;
-  const auto gone = [this, &first_error](const ByteRange& piece) {
+  const auto gone = [this, &first_error](const MappedPiece& piece) {
     mutex_.AssertHeld();
-    const absl::Status status = DoUnmap(piece);
+    const absl::Status status = DoUnmap(piece.range);
     first_error.Update(status);
     return status.ok();
   };
   pieces_.erase(std::remove_if(pieces_.begin(), pieces_.end(), gone), pieces_.end());
   return first_error;
+}
+
+std::optional<MemoryMapper::MappedPiece> RegionMapper::NextPiece(ByteOffset offset) const {
+  MutexLock lock(&mutex_);
+  const auto piece = FindFirst(offset);
+  if (piece == pieces_.end()) return std::nullopt;
+  return *piece;
+}
+
+size_t RegionMapper::nr_pieces() const {
+  MutexLock lock(&mutex_);
+  return pieces_.size();
 }
 
 }  // namespace gmem::internal

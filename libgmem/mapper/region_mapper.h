@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// What every MemoryMapper has in common. Not installed.
+// The common part of all MemoryMappers of the library. Not installed.
 #ifndef GMEM_MAPPER_REGION_MAPPER_H_
 #define GMEM_MAPPER_REGION_MAPPER_H_
 
 #include <cstddef>
+#include <optional>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -16,15 +17,15 @@
 #pragma GCC visibility push(hidden)
 namespace gmem::internal {
 
-// Checks every request, remembers what is mapped, and leaves the mapping itself to the
-// derived class, one call at a time. Allocates nothing after construction.
+// Checks every request, keeps the list of pieces, and leaves the mapping itself to the derived
+// class, one call at a time. Allocates nothing after construction.
 class RegionMapper : public MemoryMapper {
  public:
-  // A region of @size bytes for at most @max_pieces pieces at a time: pieces come from
-  // peers, and each costs the process one of its (65,530, usually) mappings.
+  // A region of @size bytes for at most @max_pieces pieces at a time. The limit protects the
+  // process: peers ask for pieces, and each piece takes one of its mappings (65,530, usually).
   RegionMapper(ByteSize size, ByteSize page_size, size_t max_pieces);
 
-  // InvalidArgument for what no process can have: room for all pieces is made beforehand.
+  // InvalidArgument for 0 and for more than any process can have.
   static absl::Status CheckMaxPieces(size_t max_pieces);
 
   ByteSize size() const final { return size_; }
@@ -32,28 +33,30 @@ class RegionMapper : public MemoryMapper {
   absl::Status Map(const Piece& piece) final ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status Unmap(ByteRange range) final ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status UnmapAll() final ABSL_LOCKS_EXCLUDED(mutex_);
+  std::optional<MappedPiece> NextPiece(ByteOffset offset) const final ABSL_LOCKS_EXCLUDED(mutex_);
+  size_t nr_pieces() const final ABSL_LOCKS_EXCLUDED(mutex_);
 
  protected:
-  // Map @piece, which is well-formed and overlaps nothing; on failure, change nothing.
+  // Maps @piece, which is well-formed and overlaps nothing. Changes nothing on failure.
   virtual absl::Status DoMap(const Piece& piece) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) = 0;
-  // Unmap what one DoMap() mapped; on failure, change nothing.
+  // Unmaps the piece of one DoMap(). Changes nothing on failure.
   virtual absl::Status DoUnmap(ByteRange range) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) = 0;
 
-  // A leaf for users of the library: no method calls them back with it held. Guards what
-  // a derived class keeps, too.
+  // A leaf for users of the library: no method calls them back with it held. Guards the members
+  // of derived classes, too.
   mutable Mutex mutex_;
 
  private:
-  using Pieces = std::vector<ByteRange>;
+  using Pieces = std::vector<MappedPiece>;
 
   absl::Status Check(const Piece& piece) const;
-  // The first mapped piece that ends behind @offset.
+  // The first mapped piece that ends after @offset.
   Pieces::const_iterator FindFirst(ByteOffset offset) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const ByteSize size_;
   const ByteSize page_size_;
   const size_t max_pieces_;
-  // In ascending order, without overlap; room for all is there from the start.
+  // In ascending order, without overlap. The constructor makes room for all.
   Pieces pieces_ ABSL_GUARDED_BY(mutex_);
 };
 

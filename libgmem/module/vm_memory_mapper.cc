@@ -42,8 +42,7 @@ class VmMemoryMapper final : public internal::RegionMapper {
       return internal::MapOver(window_->HostMemory(guest), piece.fd, piece.fd_offset, piece.access);
     }
 
-    // A provider that has windows can keep the guest neither from reading nor from
-    // executing.
+    // Ask for read and execute, too: no provider with windows can refuse the guest either.
     GMEM_RETURN_IF_ERROR(
         window_->vm().Map(piece.fd, {.guest_address = guest.start,
                                      .offset = piece.fd_offset,
@@ -51,23 +50,22 @@ class VmMemoryMapper final : public internal::RegionMapper {
                                      .mode = MapMode::kShare,
                                      .write = piece.access == MemoryAccess::kReadWrite}));
     absl::Status status = Show(guest, piece.access);
-    // A page that no guest could touch yet needs no taking back: this can't fail.
+    // This can't fail: the guest couldn't touch these pages yet, so there are none to take back.
     if (!status.ok()) window_->vm().Unmap(guest).IgnoreError();
     return status;
   }
 
   absl::Status DoUnmap(ByteRange range) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     const GuestRange guest = ToGuest(range);
-    // No page is bound where another file is mapped: that is no error.
+    // Unmaps no page where another file is mapped, which is no error.
     const absl::StatusOr<uint64_t> pages = window_->vm().Unmap(guest);
     if (!pages.ok()) return pages.status();
     const absl::Status status = Show(guest, window_->access());
-    // A window whose binding is gone refuses every touch, shown anew or not.
+    // Once the binding is gone, the window refuses every touch, even if Show() has failed.
     return *pages > 0 ? absl::OkStatus() : status;
   }
 
-  // Like Window::Refresh() of a range that is one binding or none, but leaves on failure
-  // what is there.
+  // Like Window::Refresh() of a range with one binding or none, but changes nothing on failure.
   absl::Status Show(GuestRange guest, MemoryAccess access) {
     return internal::MapOver(window_->HostMemory(guest), window_->vm().fd(),
                              ByteOffset(guest.start.value()), access);

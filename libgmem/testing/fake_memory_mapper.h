@@ -21,23 +21,23 @@
 #pragma GCC visibility push(hidden)
 namespace gmem::doubles {
 
-// Maps for real, so that a test sees in memory() what a guest would. Thread-safe.
+// Really maps, so that a test sees in memory() what a guest would see. Thread-safe.
 class FakeMemoryMapper final : public internal::RegionMapper {
  public:
   static constexpr size_t kMaxPieces = 64;
 
   static absl::StatusOr<std::unique_ptr<FakeMemoryMapper>> Create(ByteSize size);
 
-  // The region as the guest sees it: touching what isn't mapped raises SIGSEGV.
+  // The region as the guest sees it: a touch of a page that isn't mapped raises SIGSEGV.
   absl::Span<uint8_t> memory() const { return memory_.span(); }
 
-  // Let the next Map() or Unmap() that finds its arguments right fail with @status.
+  // Lets the next Map() or Unmap() whose arguments are correct fail with @status.
   void FailNext(absl::Status status) ABSL_LOCKS_EXCLUDED(mutex_) {
     internal::MutexLock lock(&mutex_);
     next_status_ = std::move(status);
   }
 
-  // How many pieces are mapped now.
+  // How many pieces are mapped now: counts the mappings, apart from the list behind nr_pieces().
   size_t piece_count() const ABSL_LOCKS_EXCLUDED(mutex_) {
     internal::MutexLock lock(&mutex_);
     return piece_count_;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The contract of MemoryMapper, on the double that tests elsewhere build upon.
+// The contract of MemoryMapper, on the double that other tests use.
 #include "testing/fake_memory_mapper.h"
 
 #include <fcntl.h>
@@ -48,7 +48,7 @@ class FakeMemoryMapperTest : public testing::Test {
             .offset = ByteOffset(first * kPage),
             .size = ByteSize(count * kPage)};
   }
-  // Volatile, so that the access takes place even where only its failure counts.
+  // Volatile: the compiler must keep the access even if only its failure matters.
   uint8_t At(uint64_t page) const {
     const volatile uint8_t* const byte = &mapper_->memory()[page * kPage];
     return *byte;
@@ -64,7 +64,7 @@ TEST_F(FakeMemoryMapperTest, NothingIsAccessibleAtFirst) {
   EXPECT_DEATH(At(0), "");
 }
 
-TEST_F(FakeMemoryMapperTest, MapsWhatWasAskedFor) {
+TEST_F(FakeMemoryMapperTest, MapsThePiece) {
   ASSERT_EQ(mapper_->Map(Pages(2, 3, 5)), absl::OkStatus());
   EXPECT_EQ(At(2), 6);
   EXPECT_EQ(At(4), 8);
@@ -115,7 +115,7 @@ TEST_F(FakeMemoryMapperTest, RefusesWrongNumbers) {
   EXPECT_EQ(mapper_->piece_count(), 0U);
 }
 
-TEST_F(FakeMemoryMapperTest, RefusesWhatIsNoFile) {
+TEST_F(FakeMemoryMapperTest, RefusesDescriptorsThatAreNoFile) {
   MemoryMapper::Piece piece = Pages(0, 1);
   piece.fd = -1;
   EXPECT_EQ(GetErrno(mapper_->Map(piece)), EBADF);
@@ -139,7 +139,7 @@ TEST_F(FakeMemoryMapperTest, RefusesOverlap) {
   EXPECT_EQ(mapper_->Map(Pages(8, 8)), absl::OkStatus());
 }
 
-TEST_F(FakeMemoryMapperTest, UnmapNamesAWholePiece) {
+TEST_F(FakeMemoryMapperTest, UnmapTakesOnlyAWholePiece) {
   ASSERT_EQ(mapper_->Map(Pages(4, 4)), absl::OkStatus());
   ASSERT_EQ(mapper_->Map(Pages(8, 4)), absl::OkStatus());
   for (const auto& piece : {Pages(4, 3), Pages(5, 3), Pages(4, 8), Pages(0, 4), Pages(12, 1)}) {
@@ -186,6 +186,45 @@ TEST_F(FakeMemoryMapperTest, UnmapAll) {
   EXPECT_EQ(mapper_->UnmapAll(), absl::OkStatus());
   EXPECT_EQ(mapper_->piece_count(), 0U);
   EXPECT_EQ(mapper_->Map(Pages(0, 16)), absl::OkStatus());
+}
+
+TEST_F(FakeMemoryMapperTest, ListsItsPieces) {
+  EXPECT_FALSE(mapper_->NextPiece(ByteOffset(0)).has_value());
+  MemoryMapper::Piece read_only = Pages(8, 1);
+  read_only.access = MemoryAccess::kReadOnly;
+  ASSERT_EQ(mapper_->Map(read_only), absl::OkStatus());
+  ASSERT_EQ(mapper_->Map(Pages(2, 3)), absl::OkStatus());
+  EXPECT_FALSE(mapper_->Map(Pages(4, 1)).ok());
+  EXPECT_EQ(mapper_->nr_pieces(), 2U);
+  // The piece at the offset, or else the next one.
+  for (const uint64_t offset : {uint64_t{0}, 2 * kPage, 5 * kPage - 1}) {
+    const auto piece = mapper_->NextPiece(ByteOffset(offset));
+    ASSERT_TRUE(piece.has_value()) << offset;
+    EXPECT_EQ(piece->range, Pages(2, 3).range()) << offset;
+    EXPECT_EQ(piece->access, MemoryAccess::kReadWrite) << offset;
+  }
+  const auto second = mapper_->NextPiece(ByteOffset(5 * kPage));
+  ASSERT_TRUE(second.has_value());
+  EXPECT_EQ(second->range, read_only.range());
+  EXPECT_EQ(second->access, MemoryAccess::kReadOnly);
+  EXPECT_FALSE(mapper_->NextPiece(second->range.end()).has_value());
+  EXPECT_FALSE(mapper_->NextPiece(ByteOffset(std::numeric_limits<uint64_t>::max())).has_value());
+  ASSERT_EQ(mapper_->Unmap(Pages(2, 3).range()), absl::OkStatus());
+  EXPECT_EQ(mapper_->NextPiece(ByteOffset(0))->range, read_only.range());
+  EXPECT_EQ(mapper_->nr_pieces(), 1U);
+}
+
+// A piece that couldn't be unmapped is still there.
+TEST_F(FakeMemoryMapperTest, ListsThePiecesThatStay) {
+  for (uint64_t page : {9, 3, 6}) ASSERT_EQ(mapper_->Map(Pages(page, 1)), absl::OkStatus());
+  mapper_->FailNext(absl::InternalError("as told"));
+  EXPECT_FALSE(mapper_->Unmap(Pages(9, 1).range()).ok());
+  EXPECT_EQ(mapper_->NextPiece(ByteOffset(9 * kPage))->range, Pages(9, 1).range());
+  mapper_->FailNext(absl::InternalError("as told"));
+  EXPECT_FALSE(mapper_->UnmapAll().ok());
+  EXPECT_EQ(mapper_->nr_pieces(), mapper_->piece_count());
+  EXPECT_EQ(mapper_->NextPiece(ByteOffset(0))->range, Pages(3, 1).range());
+  EXPECT_FALSE(mapper_->NextPiece(ByteOffset(4 * kPage)).has_value());
 }
 
 TEST_F(FakeMemoryMapperTest, ManyThreads) {

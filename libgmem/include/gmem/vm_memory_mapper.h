@@ -18,13 +18,15 @@ struct VmMemoryMapperOptions {
   size_t max_pieces = 1024;
 };
 
-/// A MemoryMapper over gmem.ko: the region is @p range of @p window, which is writable,
-/// lives longer than the mapper and stays where it is. A guestmem is bound to the VM,
-/// shared; any other file is mapped over the window's addresses, where KVM finds it.
+/// A MemoryMapper over gmem.ko: the region is @p range of @p window. Map() binds a guestmem to the
+/// VM, shared, and maps any other file over the window's addresses, where KVM finds it. The
+/// destructor unmaps the pieces that are left.
 ///
-/// Errors: AlreadyExists (EEXIST) if something is bound in @p range, InvalidArgument if
-/// it doesn't lie in the window. While the mapper lives, nobody else binds anything
-/// there or refreshes the window there. When it goes, it unmaps what is left.
+/// The window must be writable, outlive the mapper and not move. While the mapper lives, nothing
+/// else may bind memory in @p range or refresh the window there.
+///
+/// Errors: AlreadyExists (EEXIST) if @p range has a binding; InvalidArgument (EINVAL) if it doesn't
+/// lie in the window, or for max_pieces; PermissionDenied (EACCES) if the window is read-only.
 ///
 /// Thread-safe.
 absl::StatusOr<std::unique_ptr<MemoryMapper>> NewVmMemoryMapper(

@@ -5,17 +5,14 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
-#include <iterator>
 #include <map>
 #include <memory>
 #include <optional>
 #include <utility>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
-#include "absl/types/span.h"
 #include "base/status.h"
 #include "gmem/mapping.h"
 #include "gmem/memory_mapper.h"
@@ -48,134 +45,140 @@ absl::Status CheckConfig(const ShmemConfig& config) {
 }  // namespace
 
 absl::StatusOr<ShmemRegion> NewHostRegion(ByteSize size, size_t max_pieces) {
+  GMEM_RETURN_IF_ERROR(internal::RegionMapper::CheckMaxPieces(max_pieces));
   GMEM_ASSIGN_OR_RETURN(Mapping memory, Mapping::Reserve(size));
   auto region = std::make_unique<internal::MappedRegion>(std::move(memory), max_pieces);
   uint8_t* const host = region->data();
   return ShmemRegion{.mapper = std::move(region), .host = host};
 }
 
-absl::Status ShmemRegions::Configure(const ShmemConfig& config) {
-  GMEM_RETURN_IF_ERROR(CheckConfig(config));
-  if (is_configured_) {
-    for (size_t shmid = 0; shmid < sizes_.size(); shmid++) {
-      if (sizes_[shmid].value() == config.sizes[shmid]) continue;
-      return absl::FailedPreconditionError(absl::StrCat(
-          "shared memory region ", shmid, " had ", ToString(sizes_[shmid]), " and now has ",
-          ToString(ByteSize(config.sizes[shmid])), ": its size is the guest's for good"));
-    }
-    return absl::OkStatus();
-  }
+struct ShmemRegions::Impl {
+  // 0 if there is no such region.
+  ByteSize SizeOf(uint8_t shmid) const;
+  // OK if @config has the sizes of the regions.
+  absl::Status CheckSizes(const ShmemConfig& config) const;
+  // The region that @mapping names.
+  absl::StatusOr<MemoryMapper*> Find(const ShmemMapping& mapping) const;
 
-  std::map<uint8_t, Region> regions;
-  for (size_t i = 0; i < config.sizes.size(); i++) {
-    if (config.sizes[i] == 0) continue;
-    const auto shmid = static_cast<uint8_t>(i);
-    const ByteSize size(config.sizes[i]);
-    GMEM_ASSIGN_OR_RETURN(regions[shmid].made, factory_(shmid, size));
-    if (regions[shmid].made.mapper == nullptr || regions[shmid].made.mapper->size() != size) {
-      return CheckError(EINVAL, absl::StrCat("the region that was made for shmid ", i, " hasn't ",
-                                             ToString(size)));
-    }
+  ShmemFactory factory;
+  bool is_configured = false;
+  std::map<uint8_t, ShmemRegion> regions;
+};
+
+ByteSize ShmemRegions::Impl::SizeOf(uint8_t shmid) const {
+  const auto region = regions.find(shmid);
+  return region == regions.end() ? ByteSize(0) : region->second.mapper->size();
+}
+
+absl::Status ShmemRegions::Impl::CheckSizes(const ShmemConfig& config) const {
+  for (size_t shmid = 0; shmid < config.sizes.size(); shmid++) {
+    const ByteSize had = SizeOf(static_cast<uint8_t>(shmid));
+    const ByteSize has(config.sizes[shmid]);
+    if (has == had) continue;
+    return absl::FailedPreconditionError(absl::StrCat("shared memory region ", shmid, " had ",
+                                                      ToString(had), " and now has ", ToString(has),
+                                                      ": the guest can't take another size"));
   }
-  regions_ = std::move(regions);
-  for (size_t i = 0; i < sizes_.size(); i++) sizes_[i] = ByteSize(config.sizes[i]);
-  is_configured_ = true;
   return absl::OkStatus();
 }
 
-absl::StatusOr<ShmemRegions::Region*> ShmemRegions::FindRegion(const ShmemMapping& mapping) {
+absl::StatusOr<MemoryMapper*> ShmemRegions::Impl::Find(const ShmemMapping& mapping) const {
   if (std::any_of(mapping.padding.begin(), mapping.padding.end(),
                   [](uint8_t byte) { return byte != 0; })) {
     return CheckError(EINVAL, "the padding isn't 0");
   }
-  const auto found = regions_.find(mapping.shmid);
-  if (found == regions_.end()) {
+  const auto region = regions.find(mapping.shmid);
+  if (region == regions.end()) {
     return CheckError(
         ENOENT, absl::StrCat("there is no shared memory region ", static_cast<int>(mapping.shmid)));
   }
-  return &found->second;
+  return region->second.mapper.get();
+}
+
+ShmemRegions::ShmemRegions(ShmemFactory factory) : impl_(std::make_unique<Impl>()) {
+  impl_->factory = std::move(factory);
+}
+
+ShmemRegions::~ShmemRegions() { UnmapAll().IgnoreError(); }
+
+absl::Status ShmemRegions::Configure(const ShmemConfig& config) {
+  GMEM_RETURN_IF_ERROR(CheckConfig(config));
+  if (impl_->is_configured) return impl_->CheckSizes(config);
+
+  std::map<uint8_t, ShmemRegion> regions;
+  for (size_t i = 0; i < config.sizes.size(); i++) {
+    if (config.sizes[i] == 0) continue;
+    const auto shmid = static_cast<uint8_t>(i);
+    const ByteSize size(config.sizes[i]);
+    GMEM_ASSIGN_OR_RETURN(ShmemRegion region, impl_->factory(shmid, size));
+    if (region.mapper == nullptr || region.mapper->size() != size) {
+      return CheckError(EINVAL, absl::StrCat("the factory made shared memory region ", i,
+                                             " with another size than ", ToString(size)));
+    }
+    regions[shmid] = std::move(region);
+  }
+  impl_->regions = std::move(regions);
+  impl_->is_configured = true;
+  return absl::OkStatus();
 }
 
 absl::Status ShmemRegions::Map(const ShmemMapping& mapping, int fd) {
-  GMEM_ASSIGN_OR_RETURN(Region* const region, FindRegion(mapping));
+  GMEM_ASSIGN_OR_RETURN(MemoryMapper* const mapper, impl_->Find(mapping));
   if ((mapping.flags & ~kShmemMapRw) != 0) {
-    return CheckError(EINVAL, absl::StrCat("the flags 0x", absl::Hex(mapping.flags),
-                                           " have bits that aren't known"));
+    return CheckError(EINVAL,
+                      absl::StrCat("the flags 0x", absl::Hex(mapping.flags), " have unknown bits"));
   }
-  if (nr_mappings_ == kMaxMappings) {
+  if (nr_mappings() >= kMaxMappings) {
     return CheckError(ENOSPC, absl::StrCat("the device has ", kMaxMappings,
                                            " mappings already: unmap one first"));
   }
-  const MemoryAccess access =
-      mapping.flags == kShmemMapRw ? MemoryAccess::kReadWrite : MemoryAccess::kReadOnly;
-  const ByteSize size(mapping.len);
-  GMEM_RETURN_IF_ERROR(region->made.mapper->Map({.fd = fd,
-                                                 .fd_offset = ByteOffset(mapping.fd_offset),
-                                                 .offset = ByteOffset(mapping.shm_offset),
-                                                 .size = size,
-                                                 .access = access}));
-  Remember(*region, mapping.shm_offset, size, access);
-  return absl::OkStatus();
+  return mapper->Map({.fd = fd,
+                      .fd_offset = ByteOffset(mapping.fd_offset),
+                      .offset = ByteOffset(mapping.shm_offset),
+                      .size = ByteSize(mapping.len),
+                      .access = mapping.flags == kShmemMapRw ? MemoryAccess::kReadWrite
+                                                             : MemoryAccess::kReadOnly});
 }
 
 absl::Status ShmemRegions::Unmap(const ShmemMapping& mapping) {
-  GMEM_ASSIGN_OR_RETURN(Region* const region, FindRegion(mapping));
-  GMEM_RETURN_IF_ERROR(
-      region->made.mapper->Unmap({ByteOffset(mapping.shm_offset), ByteSize(mapping.len)}));
-  const auto piece = region->pieces.find(mapping.shm_offset);
-  if (piece != region->pieces.end()) Forget(*region, piece);
-  return absl::OkStatus();
-}
-
-void ShmemRegions::Remember(Region& region, uint64_t offset, ByteSize size, MemoryAccess access) {
-  nr_mappings_++;
-  if (spare_.empty()) {
-    region.pieces.emplace(offset, std::make_pair(size, access));
-    return;
-  }
-  Pieces::node_type piece = std::move(spare_.back());
-  spare_.pop_back();
-  piece.key() = offset;
-  piece.mapped() = {size, access};
-  region.pieces.insert(std::move(piece));
-}
-
-ShmemRegions::Pieces::iterator ShmemRegions::Forget(Region& region, Pieces::iterator piece) {
-  nr_mappings_--;
-  const auto next = std::next(piece);
-  spare_.push_back(region.pieces.extract(piece));
-  return next;
+  GMEM_ASSIGN_OR_RETURN(MemoryMapper* const mapper, impl_->Find(mapping));
+  return mapper->Unmap({ByteOffset(mapping.shm_offset), ByteSize(mapping.len)});
 }
 
 absl::Status ShmemRegions::UnmapAll() {
   absl::Status first_error;
-  for (auto& [shmid, region] : regions_) {
-    // One call, unless something stays: then it is found out what.
-    if (region.pieces.empty()) continue;
-    const absl::Status status = region.made.mapper->UnmapAll();
+  for (const auto& [shmid, region] : impl_->regions) {
+    MemoryMapper& mapper = *region.mapper;
+    if (mapper.nr_pieces() == 0) continue;
+    const absl::Status status = mapper.UnmapAll();
+    if (status.ok()) continue;
     first_error.Update(status);
-    for (auto piece = region.pieces.begin(); piece != region.pieces.end();) {
-      const ByteRange range = {ByteOffset(piece->first), piece->second.first};
-      const absl::Status again = status.ok() ? status : region.made.mapper->Unmap(range);
-      const bool stays = !again.ok() && !absl::IsNotFound(again);
-      piece = stays ? std::next(piece) : Forget(region, piece);
+    // Try the pieces that are left once more, each on its own.
+    for (auto piece = mapper.NextPiece(ByteOffset(0)); piece;
+         piece = mapper.NextPiece(piece->range.end())) {
+      mapper.Unmap(piece->range).IgnoreError();
     }
   }
   return first_error;
 }
 
+ByteSize ShmemRegions::size(uint8_t shmid) const { return impl_->SizeOf(shmid); }
+
+size_t ShmemRegions::nr_mappings() const {
+  size_t count = 0;
+  for (const auto& [shmid, region] : impl_->regions) count += region.mapper->nr_pieces();
+  return count;
+}
+
 std::optional<ShmemRegions::Piece> ShmemRegions::Find(uint8_t shmid, ByteOffset offset) const {
-  const auto region = regions_.find(shmid);
-  if (region == regions_.end()) return std::nullopt;
-  auto piece = region->second.pieces.upper_bound(offset.value());
-  if (piece == region->second.pieces.begin()) return std::nullopt;
-  --piece;
-  const ByteRange range = {ByteOffset(piece->first), piece->second.first};
-  if (offset >= range.end()) return std::nullopt;
-  uint8_t* const host = region->second.made.host;
-  return Piece{.range = range,
-               .access = piece->second.second,
-               .host = host == nullptr ? nullptr : host + range.start.value()};
+  const auto region = impl_->regions.find(shmid);
+  if (region == impl_->regions.end()) return std::nullopt;
+  const auto mapped = region->second.mapper->NextPiece(offset);
+  if (!mapped || mapped->range.start > offset) return std::nullopt;
+  uint8_t* const host = region->second.host;
+  return Piece{.range = mapped->range,
+               .access = mapped->access,
+               .host = host == nullptr ? nullptr : host + mapped->range.start.value()};
 }
 
 uint8_t* ShmemRegions::HostAddress(uint8_t shmid, ByteOffset offset) const {

@@ -18,21 +18,21 @@ struct MemoryMapperOptions {
   size_t max_pieces = 1024;
 };
 
-/// A gmem::MemoryMapper over plain KVM: the region is @p range of the guest, which must
-/// be free. It is one memslot over reserved addresses, over which pieces are mapped; no
-/// call changes a memslot, and KVM finds out by itself. Whole pages; of huge pages, if
-/// the guest's addresses and the files are aligned to them.
+/// A gmem::MemoryMapper over plain KVM: the region is @p range of the guest, which must be free.
+/// The mapper has one memslot over reserved addresses and maps the pieces over those. No call
+/// changes a memslot: KVM follows the mappings by itself. The unit is a page; the guest gets huge
+/// pages where its addresses and the files are aligned to them.
 ///
-/// A guest access to what isn't mapped, or a write to what is mapped read-only, makes
-/// KVM_RUN fail with EFAULT, without an address; the VMM may map something and run
-/// again. (A KVM that emulates the guest may give an MMIO exit instead.)
+/// A guest access to a page that isn't mapped, or a write to a piece that is read-only, makes
+/// KVM_RUN fail with EFAULT, without an address; the VMM may map something and run again. (A KVM
+/// that emulates the guest may give an MMIO exit instead.)
 ///
-/// A piece may not reach beyond the end of its file: InvalidArgument. A file that its
-/// owner makes shorter later brings that back, and on x86 a guest that touches the lost
-/// part can make KVM_RUN spin in the kernel (until a signal) when KVM has the interrupt
-/// controller. Where the owner isn't trusted, take files sealed with F_SEAL_SHRINK.
+/// A piece may not reach beyond the end of its file: InvalidArgument. If the file's owner makes it
+/// shorter later, the piece does reach beyond it, and on x86 a guest that touches the lost part can
+/// make KVM_RUN spin in the kernel (until a signal) when KVM has the interrupt controller. From an
+/// owner that isn't trusted, take only files sealed with F_SEAL_SHRINK.
 ///
-/// When the mapper goes, the memslot and all pieces go with it. Keeps the VM open.
+/// The destructor removes the memslot and all pieces. The mapper keeps the VM open.
 ///
 /// Thread-safe.
 absl::StatusOr<std::unique_ptr<gmem::MemoryMapper>> NewMemoryMapper(
