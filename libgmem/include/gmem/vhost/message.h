@@ -96,6 +96,14 @@ absl::Span<const uint8_t> AsBytes(const Payload& payload) {
   return {reinterpret_cast<const uint8_t*>(&payload), WireSize(payload)};
 }
 
+/// The whole of @p payload as bytes to write to. Without WireSize(): a sender may leave bytes out.
+template <typename Payload>
+absl::Span<uint8_t> AsWritableBytes(Payload& payload) {
+  static_assert(std::is_trivially_copyable_v<Payload>);
+  // NOLINTNEXTLINE(cppcoreguidelines-pro-type-reinterpret-cast): plain bytes are meant.
+  return {reinterpret_cast<uint8_t*>(&payload), std::is_empty_v<Payload> ? 0 : sizeof(payload)};
+}
+
 /// Converts @p bytes to a payload; missing bytes become 0. Call CheckFrontendRequest(),
 /// CheckBackendRequest() or CheckReply() first, which check the size.
 template <typename Payload>

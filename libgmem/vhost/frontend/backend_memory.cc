@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vhost/frontend/backend_memory.h"
+
+#include <array>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
+#include "base/status.h"
+#include "gmem/mapping.h"
+#include "gmem/types.h"
+#include "gmem/vhost/memory_table.h"
+#include "gmem/vhost/message.h"
+#include "gmem/vhost/protocol.h"
+#include "vhost/frontend/agreement.h"
+#include "vhost/frontend/session.h"
+
+namespace gmem::vhost::frontend_internal {
+namespace {
+
+using internal::CheckError;
+
+// During postcopy the reply to a request for memory is the request with the back-end's addresses.
+constexpr Format WithRegionsBack(Format format, uint16_t min_size) {
+  format.has_reply = true;
+  format.min_reply_size = min_size;
+  format.max_reply_size = format.max_size;
+  return format;
+}
+
+// The front-end's message that it is ready for the back-end's faults; nothing answers it.
+constexpr Format kClientsKnown = {
+    .name = "the end of the memory table", .min_size = 8, .max_size = 8};
+
+// Takes the address at which the back-end has @region from its @answer.
+absl::Status TakeClientAddress(const MemoryRegion& answer, SharedRegion& region) {
+  if (answer.guest_address != region.wire.guest_address || answer.size != region.wire.size) {
+    return CheckError(
+        EIO, absl::StrCat("sent the region of ", ToString(ByteSize(region.wire.size)), " at ",
+                          ToString(GuestAddress(region.wire.guest_address)),
+                          ", the back-end answered with ", ToString(ByteSize(answer.size)), " at ",
+                          ToString(GuestAddress(answer.guest_address))));
+  }
+  // Guest pages must be whole pages there, or Faults couldn't translate a page.
+  const uint64_t shift = answer.user_address - region.wire.guest_address;
+  if (!CheckedAdd(ByteOffset(answer.user_address), ByteSize(answer.size)) ||
+      !IsAligned(ByteSize(shift), HostPageSize())) {
+    return CheckError(
+        EIO, absl::StrCat("the back-end has the region at ",
+                          ToString(GuestAddress(region.wire.guest_address)), " at its 0x",
+                          absl::Hex(answer.user_address), ": that wraps, or isn't page by page"));
+  }
+  region.client_address = answer.user_address;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<SharedRegion>> Share(absl::Span<const GuestRegion> regions) {
+  std::vector<SharedRegion> shared;
+  shared.reserve(regions.size());
+  for (const GuestRegion& region : regions) {
+    GMEM_ASSIGN_OR_RETURN(SharedRegion one, SharedRegion::Of(region));
+    shared.push_back(std::move(one));
+  }
+  return shared;
+}
+
+}  // namespace
+
+absl::Status BackendMemory::Set(absl::Span<const GuestRegion> regions) {
+  const Session::Deadline deadline(session_);
+  GMEM_RETURN_IF_ERROR(CheckRegions(regions, agreement_.slots_for_good()));
+  GMEM_ASSIGN_OR_RETURN(std::vector<SharedRegion> shared, Share(regions));
+  absl::Status result = session_.status().ok() ? Send(std::move(shared)) : session_.status();
+  if (session_.status().ok()) return result;
+  // The connection is over, so no back-end has any memory now. The next one must get just this
+  // table: the VMM may lend the rest of the old one by then.
+  regions_.clear();
+  GMEM_ASSIGN_OR_RETURN(regions_, Share(regions));
+  return result;
+}
+
+absl::Status BackendMemory::Send(std::vector<SharedRegion> regions) {
+  // A callback's own try, which is refused, must not end this.
+  const bool before = std::exchange(is_unacknowledged_, is_postcopy_);
+  absl::Status status = agreement_.Has(ProtocolFeature::kConfigureMemSlots)
+                            ? SendDifference(std::move(regions))
+                            : SendTable(std::move(regions));
+  is_unacknowledged_ = before;
+  return status;
+}
+
+absl::Status BackendMemory::SendTable(std::vector<SharedRegion> regions) {
+  const TableDifference difference = Compare(regions_, regions);
+  if (difference.removals.empty() && difference.additions.empty()) return absl::OkStatus();
+
+  MemoryTable table = {};
+  std::array<int, kMaxTableRegions> fds;
+  for (const SharedRegion& region : regions) {
+    fds[table.nr_regions] = region.fd.get();
+    table.regions[table.nr_regions++] = region.wire;
+  }
+  const auto fd_span = absl::MakeConstSpan(fds.data(), table.nr_regions);
+  if (!is_postcopy_) {
+    GMEM_RETURN_IF_ERROR(
+        session_.Do<FrontendRequest::kSetMemTable>(table, fd_span, Session::Confirm::kAlways));
+    regions_ = std::move(regions);
+    return absl::OkStatus();
+  }
+
+  const Format format = WithRegionsBack(*FindFormat(FrontendRequest::kSetMemTable),
+                                        static_cast<uint16_t>(WireSize(table)));
+  MemoryTable answer = {};
+  GMEM_RETURN_IF_ERROR(session_.Call(FrontendRequest::kSetMemTable, format, AsBytes(table), fd_span,
+                                     Session::Confirm::kIfAcked,
+                                     {.payload = AsWritableBytes(answer)}));
+  // The back-end has the table, even if its addresses turn out to be wrong.
+  regions_ = std::move(regions);
+  if (answer.nr_regions != table.nr_regions) {
+    return CheckError(EIO, absl::StrCat("sent ", table.nr_regions, " regions, the back-end ",
+                                        "answered with ", answer.nr_regions));
+  }
+  for (size_t i = 0; i < regions_.size(); i++) {
+    GMEM_RETURN_IF_ERROR(TakeClientAddress(answer.regions[i], regions_[i]));
+  }
+  return AcknowledgeClients(FrontendRequest::kSetMemTable);
+}
+
+absl::Status BackendMemory::SendDifference(std::vector<SharedRegion> regions) {
+  GMEM_ASSIGN_OR_RETURN(regions, KeepParts(regions_, std::move(regions), agreement_.max_slots()));
+  const TableDifference difference = Compare(regions_, regions);
+  for (const size_t place : difference.removals) {
+    GMEM_RETURN_IF_ERROR(session_.Do<FrontendRequest::kRemMemReg>(
+        {.padding = 0, .region = regions_[place].wire}, {}, Session::Confirm::kAlways));
+    regions_.erase(regions_.begin() + static_cast<ptrdiff_t>(place));
+  }
+  for (const size_t place : difference.additions) {
+    GMEM_RETURN_IF_ERROR(Add(std::move(regions[place])));
+  }
+  if (!is_postcopy_ || difference.additions.empty()) return absl::OkStatus();
+  return AcknowledgeClients(FrontendRequest::kAddMemReg);
+}
+
+absl::Status BackendMemory::Add(SharedRegion region) {
+  const int fd = region.fd.get();
+  const SingleMemoryRegion single = {.padding = 0, .region = region.wire};
+  if (!is_postcopy_) {
+    GMEM_RETURN_IF_ERROR(session_.Do<FrontendRequest::kAddMemReg>(
+        single, absl::MakeConstSpan(&fd, 1), Session::Confirm::kAlways));
+    regions_.push_back(std::move(region));
+    return absl::OkStatus();
+  }
+
+  const Format format = WithRegionsBack(*FindFormat(FrontendRequest::kAddMemReg), sizeof(single));
+  SingleMemoryRegion answer = {};
+  GMEM_RETURN_IF_ERROR(session_.Call(FrontendRequest::kAddMemReg, format, AsBytes(single),
+                                     absl::MakeConstSpan(&fd, 1), Session::Confirm::kIfAcked,
+                                     {.payload = AsWritableBytes(answer)}));
+  regions_.push_back(std::move(region));
+  return TakeClientAddress(answer.region, regions_.back());
+}
+
+absl::Status BackendMemory::AcknowledgeClients(FrontendRequest request) {
+  return session_.Call(request, kClientsKnown, AsBytes(uint64_t{0}), {}, Session::Confirm::kNo, {});
+}
+
+void BackendMemory::EndPostcopy() {
+  is_postcopy_ = false;
+  for (SharedRegion& region : regions_) region.client_address.reset();
+}
+
+absl::Status BackendMemory::Resume(absl::Span<const SharedRegion> regions) {
+  std::vector<SharedRegion> copy;
+  copy.reserve(regions.size());
+  for (const SharedRegion& region : regions) {
+    SharedRegion one = {.wire = region.wire,
+                        .fd = {},
+                        .device = region.device,
+                        .inode = region.inode,
+                        .client_address = {}};
+    GMEM_ASSIGN_OR_RETURN(one.fd, region.fd.Duplicate());
+    copy.push_back(std::move(one));
+  }
+  return Send(std::move(copy));
+}
+
+}  // namespace gmem::vhost::frontend_internal

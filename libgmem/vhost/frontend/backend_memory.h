@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// The guest memory that the back-end has. Not installed.
+#ifndef GMEM_VHOST_FRONTEND_BACKEND_MEMORY_H_
+#define GMEM_VHOST_FRONTEND_BACKEND_MEMORY_H_
+
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/types/span.h"
+#include "gmem/vhost/memory_table.h"
+#include "gmem/vhost/protocol.h"
+#include "vhost/frontend/agreement.h"
+#include "vhost/frontend/session.h"
+
+#pragma GCC visibility push(hidden)
+namespace gmem::vhost::frontend_internal {
+
+// Sends the memory table, whole or by difference, and remembers the regions that the back-end has
+// acknowledged. During postcopy, learns where the back-end has each region, too.
+class BackendMemory {
+ public:
+  BackendMemory(Session& session, const Agreement& agreement)
+      : session_(session), agreement_(agreement) {}
+  BackendMemory(const BackendMemory&) = delete;
+  BackendMemory& operator=(const BackendMemory&) = delete;
+
+  // See Frontend::SetMemory() and Frontend::memory().
+  absl::Status Set(absl::Span<const GuestRegion> regions);
+  absl::Span<const SharedRegion> regions() const { return regions_; }
+
+  // Does the back-end take the next message for the acknowledgement of a table? No other request
+  // may be sent then.
+  bool is_unacknowledged() const { return is_unacknowledged_; }
+
+  // From now on, the back-end answers each region with its own address of it.
+  void StartPostcopy() { is_postcopy_ = true; }
+  // No longer; forgets those addresses.
+  void EndPostcopy();
+
+  // Hands over all regions; Restore() brings them back.
+  std::vector<SharedRegion> Take() { return std::exchange(regions_, {}); }
+  void Restore(std::vector<SharedRegion> regions) { regions_ = std::move(regions); }
+  // Sends @regions to a new back-end.
+  absl::Status Resume(absl::Span<const SharedRegion> regions);
+
+ private:
+  absl::Status Send(std::vector<SharedRegion> regions);
+  absl::Status SendTable(std::vector<SharedRegion> regions);
+  absl::Status SendDifference(std::vector<SharedRegion> regions);
+  absl::Status Add(SharedRegion region);
+  absl::Status AcknowledgeClients(FrontendRequest request);
+
+  Session& session_;
+  const Agreement& agreement_;
+  std::vector<SharedRegion> regions_;
+  bool is_postcopy_ = false;
+  bool is_unacknowledged_ = false;
+};
+
+}  // namespace gmem::vhost::frontend_internal
+#pragma GCC visibility pop
+
+#endif  // GMEM_VHOST_FRONTEND_BACKEND_MEMORY_H_
