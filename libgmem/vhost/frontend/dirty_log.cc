@@ -27,17 +27,18 @@ namespace {
 
 using internal::ErrnoError;
 
-// The log is bytes, the lowest bit first; we read it in words.
+// The log consists of bytes, the lowest bit first; ReadAndClear() reads it in words.
 using Word = uint64_t;
 constexpr uint64_t kPagesPerWord = 64;
 static_assert(std::endian::native == std::endian::little);
 static_assert(std::atomic_ref<Word>::is_always_lock_free);
 
-// Of pages, up to @end; calls @visit for it, if there is one.
+// Pages from @first up to, but not including, @end.
 struct Run {
   uint64_t first = 0;
   uint64_t end = 0;
 
+  // Calls @visit for the part of the run below the address @limit, if there is one.
   void Report(uint64_t limit, absl::FunctionRef<void(GuestRange)> visit) const {
     const uint64_t start = first * kLogPageSize;
     const uint64_t stop = std::min(end * kLogPageSize, limit);
@@ -58,7 +59,7 @@ absl::StatusOr<DirtyLog> DirtyLog::Create(GuestAddress end) {
 
   UniqueFd fd(memfd_create("vhost-log", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!fd) return ErrnoError(errno, "can't make a file for a log");
-  // Nobody who has it makes it shorter under us.
+  // Seal it: a back-end that shortened it would make ReadAndClear() fault.
   if (ftruncate(fd.get(), static_cast<off_t>(size.value())) != 0 ||
       fcntl(fd.get(), F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) != 0) {
     return ErrnoError(errno, absl::StrCat("can't make a log of ", ToString(size)));
@@ -71,7 +72,7 @@ void DirtyLog::ReadAndClear(absl::FunctionRef<void(GuestRange)> visit) const {
   Run run;
   for (size_t i = 0; i < memory_.size() / sizeof(Word); i++) {
     std::atomic_ref<Word> word(*reinterpret_cast<Word*>(memory_.data() + i * sizeof(Word)));
-    // Almost all are 0: those are only read.
+    // Almost all words are 0: a plain load leaves their cache lines shared.
     if (word.load(std::memory_order_relaxed) == 0) continue;
     Word bits = word.exchange(0, std::memory_order_acq_rel);
     while (bits != 0) {

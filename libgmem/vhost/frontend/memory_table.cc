@@ -26,7 +26,7 @@ using internal::CheckError;
 
 GuestRange GuestRangeOf(const GuestRegion& region) { return {region.guest_address, region.size}; }
 
-// User addresses, as a range of numbers.
+// The user addresses, as a range of numbers.
 ByteRange UserRangeOf(const GuestRegion& region) {
   return {ByteOffset(region.user_address), region.size};
 }
@@ -51,7 +51,7 @@ absl::Status CheckRegion(const GuestRegion& region) {
   return absl::OkStatus();
 }
 
-// @range_of: by which addresses.
+// @range_of: the addresses of a region that may not overlap.
 template <typename RangeOf>
 absl::Status CheckOverlap(absl::Span<const GuestRegion> regions, RangeOf range_of,
                           absl::string_view kind) {
@@ -70,7 +70,7 @@ absl::Status CheckOverlap(absl::Span<const GuestRegion> regions, RangeOf range_o
   return absl::OkStatus();
 }
 
-// Does @part have the same bytes of the file at the same addresses as @whole?
+// Does @whole have the bytes of @part, of the same file at the same addresses?
 bool IsPartOf(const SharedRegion& part, const SharedRegion& whole) {
   // Wraps if @part begins before @whole.
   const uint64_t start = part.wire.guest_address - whole.wire.guest_address;
@@ -80,7 +80,7 @@ bool IsPartOf(const SharedRegion& part, const SharedRegion& whole) {
          part.wire.mmap_offset == whole.wire.mmap_offset + start;
 }
 
-// The bytes of @whole from @start to @end, if there are any.
+// Appends the bytes of @whole from @start to @end, if there are any.
 absl::Status AppendPart(const SharedRegion& whole, uint64_t start, uint64_t end,
                         std::vector<SharedRegion>& regions) {
   if (start == end) return absl::OkStatus();
@@ -129,7 +129,7 @@ TableDifference Compare(absl::Span<const SharedRegion> from, absl::Span<const Sh
   TableDifference difference;
   std::vector<bool> stays(from.size());
   for (size_t i = 0; i < to.size(); i++) {
-    // Most tables change at one place: what stays is found where it was, or next to it.
+    // Most tables change at one place, so look where the region was, and around it.
     size_t found = from.size();
     for (size_t step = 0; step < from.size() && found == from.size(); step++) {
       const size_t place = (i + step) % from.size();

@@ -34,7 +34,7 @@ namespace {
 using internal::CheckError;
 using internal::ErrnoError;
 
-// A read from anything else could block, or take what isn't ours.
+// A read from another file could block, or take data that somebody else waits for.
 bool IsUserfaultfd(int fd) {
   std::array<char, PATH_MAX> link;
   const ssize_t size =
@@ -43,17 +43,17 @@ bool IsUserfaultfd(int fd) {
          absl::string_view(link.data(), static_cast<size_t>(size)) == "anon_inode:[userfaultfd]";
 }
 
-// The next event, if there is one. The back-end has the same open file: it can make that
-// block, and take events away, at any time.
+// Reads the next event; false if there is none. The back-end has the same open file: at any time it
+// can make the file blocking, and read events itself.
 absl::StatusOr<bool> ReadEvent(int fd, uffd_msg& message) {
-  // A userfaultfd that blocks can't be polled.
+  // poll() of a blocking userfaultfd says POLLERR.
   pollfd polled = {.fd = fd, .events = POLLIN, .revents = 0};
   if (poll(&polled, 1, 0) == 0) return false;
   if ((polled.revents & POLLIN) == 0) {
-    return CheckError(EBADF, "the back-end's userfaultfd blocks, or is of no use any more");
+    return CheckError(EBADF, "the back-end's userfaultfd is blocking or broken");
   }
-  // Never waits, since Linux 6.10. Before, whoever changes the file just now is a back-end
-  // that stops us until it has a fault.
+  // Never waits, since Linux 6.10. An older kernel doesn't know RWF_NOWAIT here: a back-end that
+  // makes the file blocking between poll() and read() stops this thread until it has a fault.
   iovec into = {.iov_base = &message, .iov_len = sizeof(message)};
   ssize_t got = preadv2(fd, &into, 1, -1, RWF_NOWAIT);
   if (got < 0 && errno == EOPNOTSUPP) got = read(fd, &message, sizeof(message));
@@ -62,7 +62,7 @@ absl::StatusOr<bool> ReadEvent(int fd, uffd_msg& message) {
   return ErrnoError(got < 0 ? errno : EIO, "can't read a userfaultfd");
 }
 
-// The guest address of what @region has at @client_address of the back-end.
+// The guest address of the back-end's @client_address, if that lies in @region.
 std::optional<GuestAddress> Translate(const SharedRegion& region, uint64_t client_address) {
   if (!region.client_address || client_address < *region.client_address) return std::nullopt;
   const uint64_t offset = client_address - *region.client_address;
@@ -89,7 +89,7 @@ absl::StatusOr<std::optional<Faults::Fault>> Faults::Next(
     uffd_msg message;
     GMEM_ASSIGN_OR_RETURN(const bool is_there, ReadEvent(fd(), message));
     if (!is_there) break;
-    // A child's userfaultfd, which comes as ours.
+    // The event carries the userfaultfd of a child, which this process owns now: close it.
     if (message.event == UFFD_EVENT_FORK) UniqueFd(static_cast<int>(message.arg.fork.ufd)).reset();
     if (message.event != UFFD_EVENT_PAGEFAULT) continue;
 
@@ -117,9 +117,9 @@ absl::Status Faults::Wake(absl::Span<const SharedRegion> regions, GuestRange ran
     uffdio_range wake = {
         .start = *region.client_address + (start.value() - region.wire.guest_address),
         .len = (end - start).value()};
-    // ENOENT: not registered, so nobody waits.
+    // ENOENT: the back-end hasn't registered the range, so no thread waits there.
     if (ioctl(fd(), UFFDIO_WAKE, &wake) != 0 && errno != ENOENT) {
-      return ErrnoError(errno, absl::StrCat("can't wake who waits for ",
+      return ErrnoError(errno, absl::StrCat("can't wake the threads that wait for ",
                                             ToString(GuestRange{start, end - start})));
     }
   }

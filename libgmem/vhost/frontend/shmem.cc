@@ -52,7 +52,7 @@ absl::StatusOr<ShmemRegion> NewHostRegion(ByteSize size, size_t max_pieces) {
   return ShmemRegion{.mapper = std::move(region), .host = host};
 }
 
-struct ShmemRegions::Impl {
+struct [[gnu::visibility("hidden")]] ShmemRegions::Impl {
   // 0 if there is no such region.
   ByteSize SizeOf(uint8_t shmid) const;
   // OK if @config has the sizes of the regions.

@@ -20,7 +20,7 @@ bool Continues(const GuestRegion& a, const GuestRegion& b) {
          a.user_address + a.size.value() == b.user_address && a.fd == b.fd;
 }
 
-// The part of @region in [start, end); of size 0 if there is none.
+// The part of @region in [@start, @end); of size 0 if there is none.
 GuestRegion Cut(GuestRegion region, GuestAddress start, GuestAddress end) {
   const GuestAddress first = std::max(start, region.guest_address);
   const GuestAddress last = std::min(end, region.guest_address + region.size);
@@ -46,7 +46,7 @@ void Append(std::vector<GuestRegion>& regions, const GuestRegion& region) {
 std::vector<GuestRegion> SharedRegions(
     absl::Span<const Binding> bindings,
     absl::FunctionRef<std::optional<BindingHost>(const Binding&)> find, GuestRange except) {
-  // An end that 64 bits can't say: all from the start on.
+  // An end that doesn't fit 64 bits: leave out everything from the start.
   if (!except.IsValid()) except.size = GuestAddress(UINT64_MAX) - except.start;
   std::vector<GuestRegion> regions;
   for (const Binding& binding : bindings) {

@@ -13,26 +13,29 @@
 
 namespace gmem::vhost {
 
-/// What back-ends have written to since the last look, for live migration: a bit for
-/// each kLogPageSize bytes of guest memory, in memory shared with all back-ends that
-/// Frontend::StartLog() told of it.
+/// The guest memory that back-ends have written to since the last look, for live migration: a bit
+/// for each kLogPageSize bytes. The log is memory that this process shares with all back-ends that
+/// got it by Frontend::StartLog().
 ///
-/// Thread-safe: every const method, and the back-ends may write meanwhile.
+/// @par Thread safety
+/// Thread-safe: Create(), end(), fd(), area(), ReadAndClear(); the back-ends may write meanwhile.\n
+/// Needs exclusive access: moving, destroying.
 class DirtyLog {
  public:
-  /// The most memory that a log can be for: its file stays below 128 GiB.
+  /// The limit of the guest addresses that a log can cover: its file has 128 GiB at most.
   static constexpr GuestAddress kMaxEnd = GuestAddress(uint64_t{1} << 52);
 
-  /// For guest addresses below @p end. InvalidArgument if it is 0 or beyond kMaxEnd.
+  /// Makes a log of the guest addresses below @p end. InvalidArgument (EINVAL) if that is 0 or
+  /// beyond kMaxEnd.
   static absl::StatusOr<DirtyLog> Create(GuestAddress end);
 
   GuestAddress end() const { return end_; }
   int fd() const { return fd_.get(); }
-  /// What SET_LOG_BASE says.
+  /// The payload of SET_LOG_BASE.
   LogArea area() const { return {.mmap_size = memory_.size(), .mmap_offset = 0}; }
 
-  /// Calls @p visit for each run of pages that were written, ascending, and forgets them.
-  /// A write that comes after its page was visited is in the next run.
+  /// Calls @p visit for each run of pages that were written, in ascending order, and clears their
+  /// bits. If a back-end writes to a page after the visit, the next call visits it again.
   void ReadAndClear(absl::FunctionRef<void(GuestRange)> visit) const;
 
  private:

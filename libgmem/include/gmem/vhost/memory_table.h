@@ -23,26 +23,27 @@ struct GuestRegion {
   GuestAddress guest_address = {};
   /// Not 0.
   ByteSize size = {};
-  /// Where the front-end has it mapped, or any number such that no two regions overlap:
-  /// the back-end translates the addresses of virtqueues by it, and nothing else.
+  /// The region's address in the front-end, or any other number, as long as no two regions overlap.
+  /// The back-end only uses it to translate the addresses of virtqueues.
   uint64_t user_address = 0;
-  /// The file that it is in, which the back-end can map shared. Borrowed for the call.
+  /// The file that has the memory; the back-end must be able to map it shared. Borrowed for the
+  /// call.
   int fd = -1;
-  /// Where it begins in the file.
+  /// The first byte in the file.
   ByteOffset offset = {};
 };
 
-/// Are these regions that a back-end can be told of? InvalidArgument (EINVAL) for an
-/// empty one, one that wraps, a bad descriptor, or two that overlap, by guest or by user
-/// addresses; ResourceExhausted (ENOSPC) for more than @p max_regions.
+/// OK if a back-end can have these regions. InvalidArgument (EINVAL) for a region that is empty or
+/// wraps, for a negative descriptor, or for two regions that overlap, by guest or by user
+/// addresses; ResourceExhausted (ENOSPC) for more than @p max_regions. Thread-safe.
 absl::Status CheckRegions(absl::Span<const GuestRegion> regions, size_t max_regions);
 
-/// A region that the back-end knows of.
+/// A region that the back-end has.
 struct SharedRegion {
-  /// Takes a descriptor of its own.
+  /// Duplicates the descriptor. The system's error for it, EBADF for example.
   static absl::StatusOr<SharedRegion> Of(const GuestRegion& region);
 
-  /// The same memory at the same addresses? Files are compared, not descriptors.
+  /// Is it the same memory at the same addresses? Compares files, not descriptors.
   bool Is(const SharedRegion& other) const {
     return wire == other.wire && device == other.device && inode == other.inode;
   }
@@ -51,22 +52,23 @@ struct SharedRegion {
   UniqueFd fd;
   dev_t device = 0;
   ino_t inode = 0;
-  /// During postcopy: where the back-end has it mapped.
+  /// The region's address in the back-end; only during postcopy.
   std::optional<uint64_t> client_address;
 };
 
-/// How to get from one table to another, region by region.
+/// The steps from one table to another, region by region.
 struct TableDifference {
-  /// Places in the old table, the last first: remove them in this order.
+  /// Places in the old table, the last first: remove these regions first, in this order.
   std::vector<size_t> removals;
-  /// Places in the new table, in its order: add them then.
+  /// Places in the new table, in its order: add these regions then.
   std::vector<size_t> additions;
 };
+/// Thread-safe.
 TableDifference Compare(absl::Span<const SharedRegion> from, absl::Span<const SharedRegion> to);
 
-/// @p to, cut such that each region of @p from that is a part of a larger one there stays a
-/// region: only what is new is to be added. All of @p to as it is, if that makes more than
-/// @p max_regions.
+/// Cuts @p to such that each region of @p from that is a part of a larger one in @p to stays a
+/// region of its own, so that a back-end needs only the new parts. Leaves @p to as it is if the
+/// result would have more than @p max_regions. Thread-safe.
 absl::StatusOr<std::vector<SharedRegion>> KeepParts(absl::Span<const SharedRegion> from,
                                                     std::vector<SharedRegion> to,
                                                     size_t max_regions);

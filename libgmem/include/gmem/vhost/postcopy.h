@@ -15,35 +15,35 @@
 
 namespace gmem::vhost {
 
-/// A back-end's userfaultfd during postcopy: the back-end touches guest memory that
-/// isn't there yet, and stops until it is.
+/// A back-end's userfaultfd during postcopy. A thread of the back-end that touches a page of guest
+/// memory that hasn't arrived sleeps until Wake().
 ///
 /// Thread-compatible.
 class Faults {
  public:
   struct Fault {
-    /// The page, in the back-end's address space.
+    /// The page's address in the back-end.
     uint64_t client_address = 0;
-    /// The same as the guest has it.
+    /// The page's address in the guest.
     GuestAddress guest_address;
     bool write = false;
   };
 
-  /// InvalidArgument (EINVAL) if it is no userfaultfd.
+  /// InvalidArgument (EINVAL) if the descriptor is no userfaultfd.
   static absl::StatusOr<Faults> Adopt(UniqueFd userfaultfd);
 
   /// For epoll: readable when Next() may bring something.
   int fd() const { return fd_.get(); }
 
-  /// The next access that waits, or nothing if there is none, or too many other events are
-  /// before it: then fd() stays readable. NotFound (ENOENT) for an address that is in none
-  /// of @p regions; call again for the next one. EBADF if the back-end has made its file
-  /// block. Doesn't wait.
+  /// The next access that waits, or nothing if there is none. Looks at kMaxEventsAtOnce events at
+  /// most: if more come before the access, returns nothing, and fd() stays readable. NotFound
+  /// (ENOENT) for an address outside @p regions; call again for the next access. EBADF if the
+  /// back-end has made its userfaultfd blocking. Doesn't wait.
   static constexpr int kMaxEventsAtOnce = 64;
   absl::StatusOr<std::optional<Fault>> Next(absl::Span<const SharedRegion> regions) const;
 
-  /// Lets go on who waits for @p range: to be called when its pages are in the file. A
-  /// range of the guest may lie in several regions, or in none.
+  /// Wakes the threads that wait for pages of @p range. Call it when the pages are in the file. The
+  /// range may lie in several regions, or in none.
   absl::Status Wake(absl::Span<const SharedRegion> regions, GuestRange range) const;
 
  private:

@@ -3,7 +3,6 @@
 #define GMEM_VHOST_SHARED_OBJECTS_H_
 
 #include <cstddef>
-#include <map>
 #include <memory>
 
 #include "absl/status/status.h"
@@ -15,50 +14,47 @@ namespace gmem::vhost {
 
 class Frontend;
 
-/// The objects (dma-bufs) that the devices of one VM share, by UUID (virtio 1.3, 2.7
-/// "Exporting Objects"): some are the VMM's own, others a back-end's, which is asked for the
-/// descriptor as soon as it adds one. Whoever looks one up has it at once, or not at all:
-/// also between the acknowledgement that the owner gets and its answer, so one that tells
-/// the guest of its object right then is too early. Should it remove an object before it
-/// is asked, it is asked all the same.
+/// The objects (dma-bufs) that the devices of one VM share, by UUID (virtio 1.3, 2.11 "Exporting
+/// Objects"). Some belong to the VMM, others to a back-end. When a back-end adds an object, its
+/// Frontend asks it for the descriptor at once, so that a lookup never waits: it finds the object
+/// or fails. A lookup fails until the owner has sent the descriptor, which is after the owner gets
+/// its acknowledgement; an owner that tells the guest of the object before that is too early. The
+/// Frontend asks for the descriptor even if the owner has removed the object meanwhile.
 ///
-/// Lives longer than the front-ends that use it. Thread-compatible: one thread runs all
-/// of them.
+/// Must outlive the front-ends that use it. Thread-compatible: one thread runs all of them.
 class SharedObjects {
  public:
-  /// Objects of one back-end at a time: each keeps a descriptor of ours, of which a process
-  /// has 1,024, usually.
+  /// Objects of one back-end at a time. Each takes one of this process's descriptors, of which it
+  /// has 1,024 by default.
   static constexpr size_t kMaxPerBackend = 128;
 
-  /// Adds one of the VMM's own. AlreadyExists (EEXIST).
+  SharedObjects();
+  SharedObjects(const SharedObjects&) = delete;
+  SharedObjects& operator=(const SharedObjects&) = delete;
+  ~SharedObjects();
+
+  /// Adds an object of the VMM. AlreadyExists (EEXIST) if the UUID is in use.
   absl::Status Add(const Uuid& uuid, UniqueFd fd);
-  /// Adds a back-end's, whose descriptor goes into what is returned when it is known: the
-  /// object isn't found before. AlreadyExists; ResourceExhausted (ENOSPC) beyond
-  /// kMaxPerBackend.
+  /// Adds an object of @p owner's back-end. Returns a place for the descriptor: Find() fails until
+  /// the caller puts the descriptor there. AlreadyExists (EEXIST) if the UUID is in use;
+  /// ResourceExhausted (ENOSPC) beyond kMaxPerBackend.
   absl::StatusOr<std::shared_ptr<UniqueFd>> Add(const Uuid& uuid, const Frontend* owner);
 
-  /// Removes one, which is @p owner's (null: the VMM's own). NotFound (ENOENT) if there is
-  /// none; PermissionDenied (EACCES) if it is somebody else's.
+  /// Removes an object of @p owner's back-end (null: of the VMM). NotFound (ENOENT) if there is no
+  /// such object; PermissionDenied (EACCES) if it belongs to somebody else.
   absl::Status Remove(const Uuid& uuid, const Frontend* owner = nullptr);
-  /// Removes all of a back-end's.
+  /// Removes all objects of @p owner's back-end.
   void RemoveAll(const Frontend* owner);
 
   /// The object's descriptor, valid until the next change; -1 if there is none.
   int Find(const Uuid& uuid) const;
-  /// How many were added, and not removed.
-  size_t size() const { return objects_.size(); }
+  /// How many objects were added and not removed.
+  size_t size() const;
 
  private:
-  struct Object {
-    // Null if it is the VMM's own.
-    const Frontend* owner = nullptr;
-    // Shared with the request for it, which may outlive the object.
-    std::shared_ptr<UniqueFd> fd;
-  };
+  struct Impl;
 
-  absl::StatusOr<std::shared_ptr<UniqueFd>> Insert(const Uuid& uuid, const Frontend* owner);
-
-  std::map<Uuid, Object> objects_;
+  const std::unique_ptr<Impl> impl_;
 };
 
 }  // namespace gmem::vhost

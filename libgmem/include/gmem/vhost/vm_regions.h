@@ -14,26 +14,25 @@
 
 namespace gmem::vhost {
 
-/// Where the VMM has the guest memory of a binding.
+/// The VMM's own access to the guest memory of a binding.
 struct BindingHost {
-  /// A descriptor of the guest memory: Binding::memory_id says of which.
+  /// A descriptor of the guest memory that Binding::memory_id names.
   int fd = -1;
-  /// The first byte of the binding in the VMM: in a Window, or in a mapping.
+  /// The address of the binding's first byte in the VMM, in a Window or in a mapping.
   uint64_t user_address = 0;
 };
 
-/// What a back-end may see of a VM's memory: the bindings that are shared and that the
-/// guest may read and write. Lent memory is never among them: whoever else touches it
-/// takes it from the guest. Nothing else tells a back-end to keep from writing, so what
-/// the guest can't write isn't among them, either.
+/// The regions of a VM's memory that a back-end may have: the bindings that are shared and that the
+/// guest may read and write. Leaves out lent memory, since a back-end's touch would take it from
+/// the guest, and memory that the guest can't write, since the protocol has no read-only regions.
 ///
-/// @p bindings are Vm::Query()'s. @p find is asked for each such binding; what it knows
-/// nothing of is left out. Bindings that continue each other, in guest, file and VMM, become
-/// one region.
+/// @p bindings come from Vm::Query(). @p find returns the VMM's access to such a binding, or
+/// nothing to leave it out. Bindings that continue each other in guest, file and VMM become one
+/// region.
 ///
-/// To follow Vm::Map(), call Frontend::SetMemory() with the result afterwards; to follow
-/// Vm::Unmap(), call it beforehand, with the range in @p except, so that the back-end has
-/// let go when the range goes. A range that is too long for 64 bits is all from its start on.
+/// After Vm::Map(), call Frontend::SetMemory() with the result. Before Vm::Unmap(), call it with
+/// the result that leaves out the range @p except, so that the back-end has unmapped the range by
+/// then. A range whose end doesn't fit 64 bits stands for everything from its start. Thread-safe.
 std::vector<GuestRegion> SharedRegions(
     absl::Span<const Binding> bindings,
     absl::FunctionRef<std::optional<BindingHost>(const Binding&)> find, GuestRange except = {});
