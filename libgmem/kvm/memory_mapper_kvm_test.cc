@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a real guest sees of a region.
+// A region as a real guest sees it.
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -25,8 +25,8 @@ using doubles::KvmGuest;
 constexpr uint64_t kPage = KvmGuest::kPage;
 constexpr uint64_t kRegion = 0x40000000;
 
-// With KVM's interrupt controller and without: only with it may KVM wait for a page in
-// the background, and begin anew for ever.
+// With KVM's interrupt controller and without: only with it may KVM wait for a page in the
+// background, and try again for ever.
 class KvmMapperGuestTest : public testing::TestWithParam<bool> {
  protected:
   void SetUp() override {
@@ -48,7 +48,7 @@ class KvmMapperGuestTest : public testing::TestWithParam<bool> {
             .size = ByteSize(kPage),
             .access = MemoryAccess::kReadWrite};
   }
-  // The VMM is told, in the one way or the other.
+  // The VMM learns of the access, by EFAULT or by an MMIO exit.
   static void ExpectRefused(const GuestAccess& access) {
     EXPECT_TRUE(access.error == EFAULT || access.error == EIO) << access.error;
     EXPECT_FALSE(access.fault.has_value());
@@ -60,13 +60,13 @@ class KvmMapperGuestTest : public testing::TestWithParam<bool> {
   Mapping file_;
 };
 
-TEST_P(KvmMapperGuestTest, SeesWhatIsMapped) {
+TEST_P(KvmMapperGuestTest, SeesThePiece) {
   ASSERT_TRUE(mapper_->Map(Piece(1)).ok());
   EXPECT_EQ(guest_->Read(kRegion).value, 41);
   ASSERT_TRUE(guest_->Write(kRegion + 1, 7).ok());
   EXPECT_EQ(file_.data()[kPage + 1], 7);
 
-  // Another page at the same address, seen at the next access.
+  // The next access sees another page at the same address.
   ASSERT_TRUE(mapper_->UnmapAll().ok());
   ASSERT_TRUE(mapper_->Map(Piece(2)).ok());
   EXPECT_EQ(guest_->Read(kRegion).value, 42);
@@ -101,7 +101,7 @@ TEST_P(KvmMapperGuestTest, ReadOnlyPieces) {
   EXPECT_EQ(file_.data()[kPage], 41);
 }
 
-TEST_P(KvmMapperGuestTest, WithoutItTheAddressesAreNobodys) {
+TEST_P(KvmMapperGuestTest, TheDestructorFreesTheAddresses) {
   ASSERT_TRUE(mapper_->Map(Piece(1)).ok());
   EXPECT_EQ(guest_->Read(kRegion).value, 41);
   mapper_.reset();

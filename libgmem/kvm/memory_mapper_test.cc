@@ -38,12 +38,12 @@ UniqueFd NewFile(uint64_t size) {
 
 class KvmMemoryMapperTest : public testing::Test {
  protected:
-  // The region's only memslot, whose host memory is what the guest sees.
+  // The region's only memslot. The guest sees its host memory.
   const kvm_userspace_memory_region2& Slot() const { return kvm_.memslots().begin()->second; }
   uint8_t* HostAddress(uint64_t offset) const {
     return reinterpret_cast<uint8_t*>(Slot().userspace_addr) + offset;
   }
-  // By a call that looks without touching.
+  // Asks the kernel, by a call that fails where a touch would raise SIGSEGV.
   bool IsReadable(uint64_t offset) const {
     int pipe_ends[2];
     EXPECT_EQ(pipe(pipe_ends), 0);
@@ -57,7 +57,8 @@ class KvmMemoryMapperTest : public testing::Test {
   UniqueFd file_ = NewFile(4 * kPage);
 };
 
-// The guest could still reach what is mapped there next. (Another try may work by then.)
+// A memslot that stays still shows the guest these addresses, so nothing else may be mapped there.
+// (FakeKvm fails only once, so a second try may work.)
 TEST_F(KvmMemoryMapperTest, KeepsItsAddressesIfRemovingTheMemslotFails) {
   auto mapper = NewMemoryMapper(vm_, kRegion);
   ASSERT_TRUE(mapper.ok()) << mapper.status();
@@ -112,7 +113,7 @@ TEST_F(KvmMemoryMapperTest, MapsAndUnmaps) {
   EXPECT_FALSE(IsReadable(8 * kPage));
 }
 
-TEST_F(KvmMemoryMapperTest, FilesThatEndEarlier) {
+TEST_F(KvmMemoryMapperTest, RefusesPiecesBeyondTheFile) {
   const auto mapper = *NewMemoryMapper(vm_, kRegion);
   const UniqueFd odd = NewFile(kPage + 1);
   const auto map = [&mapper](int fd, uint64_t offset, uint64_t size) {
@@ -126,7 +127,7 @@ TEST_F(KvmMemoryMapperTest, FilesThatEndEarlier) {
   EXPECT_TRUE(map(odd.get(), 0, 2 * kPage).ok()) << "the rest of the last page is there";
 }
 
-TEST_F(KvmMemoryMapperTest, DescriptorsThatCantBe) {
+TEST_F(KvmMemoryMapperTest, RefusesBadDescriptors) {
   const auto mapper = *NewMemoryMapper(vm_, kRegion);
   int pipe_ends[2];
   ASSERT_EQ(pipe(pipe_ends), 0);
@@ -152,7 +153,7 @@ TEST_F(KvmMemoryMapperTest, LimitsItsPieces) {
             ENOSPC);
 }
 
-TEST_F(KvmMemoryMapperTest, RegionsThatCantBe) {
+TEST_F(KvmMemoryMapperTest, RefusesBadRegions) {
   EXPECT_EQ(GetErrno(NewMemoryMapper(vm_, {GuestAddress(0), ByteSize(0)}).status()), EINVAL);
   EXPECT_EQ(GetErrno(NewMemoryMapper(vm_, {GuestAddress(5), ByteSize(kPage)}).status()), EINVAL);
   const auto mapper = *NewMemoryMapper(vm_, kRegion);

@@ -125,7 +125,7 @@ TEST_F(VmMemoryMapperTest, FailureChangesNothing) {
   const Vm other = NewVm();
   ASSERT_THAT(other.Map(*memory_, {.size = kPage}), IsOk());
   EXPECT_THAT(mapper_->Map(Piece(memory_->fd(), 0, 1)), FailsWith(EEXIST, "bound only once"));
-  // Neither a directory nor a pipe can be mapped, nor a file beyond the rights to it.
+  // A directory can't be mapped, nor a file for writing through a read-only descriptor.
   const UniqueFd directory(open("/", O_RDONLY | O_CLOEXEC));
   EXPECT_THAT(mapper_->Map(Piece(directory.get(), 0, 1, MemoryAccess::kReadOnly)),
               FailsWith(ENODEV, "can't map 4 KiB"));

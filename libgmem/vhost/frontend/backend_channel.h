@@ -20,7 +20,7 @@ namespace gmem::vhost::frontend_internal {
 // Takes the back-end's requests one by one and answers each. Knows nothing of their meaning.
 class BackendChannel {
  public:
-  // What a request led to.
+  // The result of a request.
   struct Outcome {
     // OK, or why the request is refused.
     absl::Status status;

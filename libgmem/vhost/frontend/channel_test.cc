@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Back-ends that answer wrongly, late, in halves, or not at all.
+// Back-ends that answer wrongly, late, in halves or not at all.
 #include <fcntl.h>
 #include <poll.h>
 #include <unistd.h>
@@ -64,10 +64,10 @@ TEST_F(ChannelTest, WrongReplies) {
       Bytes(39, 5, u64),                           // another request's
       Bytes(kStatus, 1, u64),                      // no reply
       Bytes(kStatus, 6, u64),                      // another version
-      Bytes(kStatus, 0x15, u64),                   // a flag that nobody knows
+      Bytes(kStatus, 0x15, u64),                   // an unknown flag
       Bytes(kStatus, 5, ""),                       // short
       Bytes(kStatus, 5, u64 + u64),                // long
-      Bytes(kStatus, 5, std::string(2056, '\0')),  // as long as it gets
+      Bytes(kStatus, 5, std::string(2056, '\0')),  // the longest payload
       Bytes(kStatus, 5, u64).substr(0, 8) + std::string("\xff\xff\xff\xff", 4),
   };
   for (size_t i = 0; i < wrong.size(); i++) {
@@ -79,7 +79,7 @@ TEST_F(ChannelTest, WrongReplies) {
   }
 }
 
-TEST_F(ChannelTest, ReplyThatNobodyAskedFor) {
+TEST_F(ChannelTest, ReplyWithoutARequest) {
   StartWith([](FakeBackend& b, Message& message) {
     b.Answer(message);
     b.Answer(message);
@@ -89,7 +89,7 @@ TEST_F(ChannelTest, ReplyThatNobodyAskedFor) {
   EXPECT_EQ(GetErrno(frontend_->status()), EBADMSG);
 }
 
-TEST_F(ChannelTest, RefusalIsNoEnd) {
+TEST_F(ChannelTest, ARefusalDoesntEndTheConnection) {
   FakeBackend::Options options = {.protocol_features = kOffered};
   options.handlers[Request::kNetSetMtu] = [](FakeBackend& b, Message& message) {
     b.Reply(message, AsBytes(uint64_t{22}));
@@ -108,7 +108,7 @@ TEST_F(ChannelTest, SurplusDescriptorsAreClosed) {
       b.SendRaw(Bytes(40, 5, std::string(8, '\0')), std::vector<int>(count, file.get()));
     });
     EXPECT_EQ(GetErrno(frontend_->GetStatus().status()), EBADMSG) << count;
-    // The back-end's end, too.
+    // Close the back-end's descriptors, too.
     backend_.reset();
     frontend_.reset();
     const size_t before = CountOpenFds();
@@ -120,7 +120,7 @@ TEST_F(ChannelTest, SurplusDescriptorsAreClosed) {
 }
 
 TEST_F(ChannelTest, Timeouts) {
-  // One that never answers, and one that never ends its message.
+  // A back-end that never answers, and one that never ends its message.
   for (const char* const answer : {"", "abc"}) {
     FakeBackend::Options options;
     options.handlers[Request::kGetFeatures] = [=](FakeBackend& b, Message&) { b.SendRaw(answer); };
@@ -128,7 +128,7 @@ TEST_F(ChannelTest, Timeouts) {
     EXPECT_EQ(GetErrno(frontend_->Negotiate()), ETIMEDOUT);
     EXPECT_EQ(GetErrno(frontend_->status()), ETIMEDOUT);
   }
-  // One that asks us all the time. The negotiation has to be in time.
+  // A back-end that sends requests all the time. The timeout must be long enough to negotiate.
   StartWith(
       [](FakeBackend& b, Message&) {
         const absl::Time until = absl::Now() + kPatience;
@@ -139,7 +139,7 @@ TEST_F(ChannelTest, Timeouts) {
   EXPECT_EQ(GetErrno(frontend_->GetStatus().status()), ETIMEDOUT);
 }
 
-// An owner's loop that never calls anything that waits.
+// An owner's loop that calls no method that waits.
 TEST_F(ChannelTest, AsynchronousWithDeadline) {
   FakeBackend::Options options;
   options.handlers[Request::kGetStatus] = [](FakeBackend&, Message&) {};
@@ -156,9 +156,9 @@ TEST_F(ChannelTest, AsynchronousWithDeadline) {
   EXPECT_EQ(GetErrno(status), ETIMEDOUT);
 }
 
-// It closes right behind the last answer before the back-end channel is made: the owner's
-// loop mustn't hear of that for ever. That both are there at once takes some luck.
-TEST_F(ChannelTest, AnEndBehindAnAnswerIsAnEnd) {
+// The back-end closes the connection right after its last answer before the back-end channel is
+// made: fd() mustn't stay readable for ever. A hundred tries, since both must arrive at once.
+TEST_F(ChannelTest, EndRightAfterAnAnswer) {
   for (int i = 0; i < 100; i++) {
     FakeBackend::Options options = {.protocol_features = kOffered};
     options.handlers[Request::kGetMaxMemSlots] = [](FakeBackend& b, Message& message) {
@@ -181,7 +181,7 @@ TEST_F(ChannelTest, FdTellsWhenToProcess) {
   };
   EXPECT_FALSE(is_ready(0));
   int done = 0;
-  // More than fit under way at a time.
+  // More requests than may be under way at a time.
   for (int i = 0; i < 100; i++) {
     frontend_->Start<Request::kGetStatus>(
         {}, {}, [&](const absl::StatusOr<Message*>& reply) { done += reply.ok(); });
@@ -197,7 +197,7 @@ TEST_F(ChannelTest, FdTellsWhenToProcess) {
   EXPECT_THAT(handler_.Take(), ElementsAre("config"));
 }
 
-// Dies behind each byte of its answer.
+// The back-end dies after each byte of its answer.
 TEST_F(ChannelTest, DeathAtEachByte) {
   const std::string answer = Bytes(40, 5, std::string(8, '\0'));
   for (size_t n = 0; n < answer.size(); n++) {
@@ -210,7 +210,7 @@ TEST_F(ChannelTest, DeathAtEachByte) {
   }
 }
 
-// The same bytes one by one are an answer.
+// An answer that comes byte by byte is an answer.
 TEST_F(ChannelTest, ByteByByte) {
   StartWith([&](FakeBackend& b, Message&) {
     for (const char byte : Bytes(40, 5, std::string("\x0f\0\0\0\0\0\0\0", 8))) {
@@ -221,7 +221,7 @@ TEST_F(ChannelTest, ByteByByte) {
   EXPECT_EQ(*frontend_->GetStatus(), 15);
 }
 
-// Garbage on the back-end channel ends that, at each length; the main channel stays.
+// Garbage of any length on the back-end channel ends that channel; the main channel stays.
 TEST_F(ChannelTest, HalfMessagesOnTheBackendChannel) {
   const std::string huge = Bytes(9, 9, "").substr(0, 8) + std::string("\xff\xff\xff\x7f", 4);
   StartWith([&](FakeBackend& b, Message& message) {
@@ -265,7 +265,7 @@ TEST_F(ChannelTest, DescriptorsOnTheBackendChannelAreClosed) {
   EXPECT_LE(CountOpenFds(), before);
 }
 
-// All that is under way is told.
+// Close() from a callback ends all requests under way.
 TEST_F(ChannelTest, CloseFromACallback) {
   StartWith([](FakeBackend& b, Message& message) { b.Answer(message); });
   std::vector<absl::Status> done;
@@ -283,7 +283,7 @@ TEST_F(ChannelTest, CloseFromACallback) {
   EXPECT_THAT(handler_.Take(), ElementsAre("end"));
 }
 
-TEST_F(ChannelTest, DestructionTellsWhatIsUnderWay) {
+TEST_F(ChannelTest, DestructionCancelsRequests) {
   StartWith([](FakeBackend&, Message&) {});
   absl::Status status;
   frontend_->Start<Request::kGetStatus>(

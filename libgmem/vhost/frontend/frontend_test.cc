@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Negotiation, the device as a whole, and what a channel can do wrong.
+// Negotiation, and requests to the device as a whole.
 #include "gmem/vhost/frontend.h"
 
 #include <fcntl.h>
@@ -44,7 +44,7 @@ TEST_F(NegotiationTest, WithoutProtocolFeatures) {
   EXPECT_THAT(backend_->TakeRequests(), ElementsAre(Request::kGetFeatures, Request::kSetOwner));
   EXPECT_EQ(frontend_->protocol_features(), 0u);
   EXPECT_EQ(frontend_->queue_num(), 1u);
-  // Unknown to it: nothing is sent.
+  // The back-end doesn't know these requests: nothing is sent.
   EXPECT_TRUE(absl::IsUnimplemented(frontend_->SetMtu(1500)));
   EXPECT_TRUE(absl::IsUnimplemented(frontend_->GetConfig(0, 1).status()));
   EXPECT_TRUE(frontend_->SetVringEnable(0, true).ok());
@@ -67,11 +67,11 @@ TEST_F(NegotiationTest, TakesAllButXen) {
   EXPECT_EQ(backend_->Last(Request::kSetBackendReqFd).nr_fds, 1u);
   EXPECT_EQ(frontend_->queue_num(), 4u);
   EXPECT_EQ(frontend_->max_memory_slots(), 509u);
-  // Twice would make a second channel.
+  // A second time would make a second channel.
   EXPECT_TRUE(absl::IsFailedPrecondition(frontend_->Negotiate()));
 }
 
-TEST_F(NegotiationTest, LeavesOutWhatLacksSomething) {
+TEST_F(NegotiationTest, LeavesOutFeaturesWithoutTheirNeeds) {
   struct Case {
     ProtocolFeature absent;
     std::vector<ProtocolFeature> with_it;
@@ -106,7 +106,7 @@ TEST_F(NegotiationTest, IommuNeedsBothChannelsAndAnswers) {
     EXPECT_EQ(frontend_->features(), offered == kBoth ? kIommu : 0);
     EXPECT_EQ(frontend_->SetFeatures(kIommu).ok(), offered == kBoth);
   }
-  // Our own bit goes along.
+  // SetFeatures() adds the protocol's bit.
   EXPECT_EQ(backend_->Last(Request::kSetFeatures).As<uint64_t>(), features);
 }
 
@@ -151,7 +151,7 @@ class DeviceTest : public FrontendTest {
  protected:
   void SetUp() override { StartNegotiated({.protocol_features = kAllOffered}, AllOptions()); }
 
-  // The last request carries just these bytes.
+  // Expects the last request to carry exactly these bytes.
   template <typename Payload>
   void ExpectSent(Request request, const Payload& payload, size_t nr_fds = 0) {
     const Received last = backend_->Last(request);
@@ -174,11 +174,11 @@ TEST_F(DeviceTest, BytesOfSmallRequests) {
   ExpectSent(Request::kGpuSetSocket, Empty(), 1);
   ASSERT_TRUE(frontend_->CloseCryptoSession(77).ok());
   ExpectSent(Request::kCloseCryptoSession, uint64_t{77});
-  // A bad descriptor is the caller's, and changes nothing.
+  // A bad descriptor is the caller's mistake, and changes nothing.
   EXPECT_EQ(GetErrno(frontend_->SetGpuSocket(-1)), EBADF);
   EXPECT_EQ(GetErrno(frontend_->SetDeviceStateFd(TransferDirection::kSave, -1).status()), EBADF);
   EXPECT_TRUE(frontend_->status().ok());
-  // Each was acknowledged.
+  // The requests ask for acknowledgements.
   EXPECT_NE(backend_->Last(Request::kNetSetMtu).flags & kFlagNeedReply, 0u);
 }
 
@@ -241,7 +241,7 @@ TEST_F(DeviceTest, DeviceStateByTheBackendsDescriptor) {
   std::array<char, 6> bytes;
   EXPECT_EQ(pread(theirs->get(), bytes.data(), bytes.size(), 0), 6);
   EXPECT_EQ(std::string(bytes.data(), bytes.size()), "theirs");
-  // One that contradicts itself, and one that refuses.
+  // A reply that contradicts itself, and one that refuses.
   answer = kReplyNoFd;
   EXPECT_EQ(GetErrno(set().status()), EIO);
   answer = 0;

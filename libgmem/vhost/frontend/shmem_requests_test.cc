@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a back-end asks of the front-end: shared memory, notifications, objects.
+// SHMEM_MAP and SHMEM_UNMAP from a back-end, and the ends of mappings.
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -36,7 +36,7 @@ using Request = FrontendRequest;
 
 constexpr uint64_t kOffered = (uint64_t{1} << 23) - 1;
 constexpr uint64_t kPage = 4096;
-// No power of two (Q3), and an index that isn't 0.
+// A size that is no power of two (Q3), and an index that isn't 0.
 constexpr uint8_t kShmid = 3;
 constexpr uint64_t kRegionSize = 12 * kPage;
 
@@ -75,7 +75,7 @@ class ShmemTest : public FrontendTest {
   const UniqueFd file_ = MakeFile(MiB(1), "content");
 };
 
-// Before DRIVER_OK, too (Q1).
+// Mapping works before DRIVER_OK, too (Q1).
 TEST_F(ShmemTest, MapsAndUnmaps) {
   EXPECT_EQ(frontend_->shmem().size(kShmid), ByteSize(kRegionSize));
   EXPECT_EQ(Host(2), nullptr);
@@ -84,7 +84,7 @@ TEST_F(ShmemTest, MapsAndUnmaps) {
   EXPECT_TRUE(CanRead(Host(2)) && CanWrite(Host(3)));
   EXPECT_STREQ(reinterpret_cast<char*>(Host(2)), "content");
   EXPECT_EQ(frontend_->shmem().HostAddress(kShmid, ByteOffset(2 * kPage + 5)), Host(2) + 5);
-  // Both ways.
+  // Writes go both ways.
   *Host(3) = 'Z';
   char byte = 0;
   ASSERT_EQ(pread(file_.get(), &byte, 1, kPage), 1);
@@ -101,7 +101,7 @@ TEST_F(ShmemTest, MapsAndUnmaps) {
   EXPECT_EQ(frontend_->nr_refused(), 0u);
 }
 
-TEST_F(ShmemTest, WhatItRefuses) {
+TEST_F(ShmemTest, RefusesBadRequests) {
   ASSERT_EQ(Map(At(4, 2)), 0u);
   std::array<int, 2> pipe_fds;
   ASSERT_EQ(pipe2(pipe_fds.data(), O_CLOEXEC), 0);
@@ -146,7 +146,7 @@ TEST_F(ShmemTest, WhatItRefuses) {
   EXPECT_EQ(Unmap(At(4, 2)), 0u);
 }
 
-// Q4: enforced, and a descriptor that can't be written to is enough.
+// Read-only is enforced, and a read-only descriptor is enough (Q4).
 TEST_F(ShmemTest, ReadOnly) {
   const UniqueFd readonly(
       open(("/proc/self/fd/" + std::to_string(file_.get())).c_str(), O_RDONLY | O_CLOEXEC));
@@ -160,7 +160,7 @@ TEST_F(ShmemTest, ReadOnly) {
   EXPECT_EQ(frontend_->shmem().Find(kShmid, ByteOffset(0))->access, MemoryAccess::kReadOnly);
 }
 
-// Q1 and Q2: a reset unmaps, and what comes afterwards finds the region empty.
+// A reset unmaps, and later requests find the region empty (Q1 and Q2).
 TEST_F(ShmemTest, ResetUnmaps) {
   for (const bool by_status : {false, true}) {
     ASSERT_EQ(Map(At(1)), 0u);
@@ -174,7 +174,7 @@ TEST_F(ShmemTest, ResetUnmaps) {
   }
 }
 
-// Behind the answer to a reset: that is a new life, whose mappings stay.
+// A mapping that follows the answer to a reset belongs to the device's new life, and stays.
 TEST_F(ShmemTest, MapRightBehindAReset) {
   FakeBackend::Options options = Backend();
   options.protocol_features &= ~Bit(ProtocolFeature::kStatus);
@@ -191,7 +191,7 @@ TEST_F(ShmemTest, MapRightBehindAReset) {
   }
 }
 
-// A mapping keeps its file, and that's all.
+// A mapping keeps its file open without a descriptor.
 TEST_F(ShmemTest, NoDescriptorOutlivesItsRequest) {
   FakeBackend::Options options = Backend();
   options.handlers[Request::kGetSharedObject] = [this](FakeBackend& b, Message& message) {
@@ -206,7 +206,7 @@ TEST_F(ShmemTest, NoDescriptorOutlivesItsRequest) {
   EXPECT_EQ(CountOpenFds(), before);
 }
 
-// Q8.
+// The end of the connection unmaps (Q8).
 TEST_F(ShmemTest, DisconnectionUnmaps) {
   ASSERT_EQ(Map(At(1)), 0u);
   uint8_t* const was = Host(1);
@@ -216,7 +216,7 @@ TEST_F(ShmemTest, DisconnectionUnmaps) {
   EXPECT_EQ(frontend_->shmem().nr_mappings(), 0u);
   EXPECT_FALSE(CanRead(was));
   EXPECT_THAT(handler_.Take(), ElementsAre("end"));
-  // Once, and for good.
+  // The handler learns of the end once.
   EXPECT_FALSE(frontend_->Process().ok());
   EXPECT_FALSE(frontend_->SetMtu(1).ok());
   EXPECT_THAT(handler_.Take(), IsEmpty());
@@ -226,7 +226,7 @@ TEST_F(ShmemTest, DisconnectionUnmaps) {
   EXPECT_EQ(Host(1), was);
 }
 
-TEST_F(ShmemTest, SizesAreForGood) {
+TEST_F(ShmemTest, SizesAreFixed) {
   FakeBackend::Options other = Backend();
   other.shmem.sizes[kShmid] += kPage;
   EXPECT_TRUE(absl::IsFailedPrecondition(frontend_->Reconnect(NewBackend(std::move(other)))));
@@ -246,7 +246,7 @@ TEST_F(ShmemTest, BadConfigurations) {
   }
 }
 
-// It is a callback like any other.
+// The factory is a callback like any other.
 TEST_F(ShmemTest, FactoriesStartButDontWait) {
   Frontend::Options options = AllOptions();
   options.shmem_factory = [this](uint8_t, ByteSize size) {
@@ -262,8 +262,8 @@ TEST_F(ShmemTest, FactoriesStartButDontWait) {
   EXPECT_THAT(handler_.Take(), ElementsAre("end"));
 }
 
-// What came by the channel of the first try goes with it.
-TEST_F(ShmemTest, TheSecondTryToNegotiateStartsAnew) {
+// An object that came by the channel of the first try goes with that channel.
+TEST_F(ShmemTest, ASecondNegotiationStartsClean) {
   FakeBackend::Options options = Backend();
   bool is_first = true;
   options.handlers[Request::kSetOwner] = [&](FakeBackend& b, Message& message) {
@@ -307,7 +307,7 @@ TEST_F(ShmemTest, ManyMappings) {
   EXPECT_EQ(frontend_->shmem().nr_mappings(), 0u);
 }
 
-// Q9: the back-end asks from inside of the handler of ours, and waits.
+// The back-end asks from inside its handler for a request of the front-end, and waits (Q9).
 TEST_F(ShmemTest, MapFromInsideOfAHandler) {
   std::atomic<int> mapped = 0;
   FakeBackend::Options options = Backend();
@@ -334,244 +334,6 @@ TEST_F(ShmemTest, NotNegotiatedIsRefused) {
   options.protocol_features &= ~Bit(ProtocolFeature::kShmemMap);
   StartNegotiated(std::move(options), AllOptions());
   EXPECT_EQ(Map(At(0)), uint64_t{EOPNOTSUPP});
-}
-
-class NotificationTest : public ShmemTest {
- protected:
-  template <typename Payload>
-  uint64_t Tell(BackendRequest request, const Payload& payload, const std::vector<int>& fds = {}) {
-    uint64_t answer = 0;
-    OnBackend([&](FakeBackend& b) { answer = b.Ask(request, AsBytes(payload), fds); });
-    return answer;
-  }
-};
-
-TEST_F(NotificationTest, ReachTheHandler) {
-  EXPECT_EQ(Tell(BackendRequest::kConfigChangeMsg, Empty()), 0u);
-  EXPECT_EQ(Tell(BackendRequest::kVringCall, VringState{2, 0}), 0u);
-  EXPECT_EQ(Tell(BackendRequest::kVringErr, VringState{3, 0}), 0u);
-  IotlbMessage miss = {};
-  miss.iova = 7;
-  miss.type = IotlbType::kMiss;
-  // Nobody translates yet.
-  EXPECT_EQ(Tell(BackendRequest::kIotlbMsg, miss), uint64_t{EOPNOTSUPP});
-  EXPECT_THAT(handler_.Take(), ElementsAre("config", "call 2", "err 3"));
-  EXPECT_NE(Tell(BackendRequest::kVringCall, VringState{256, 0}), 0u);
-  handler_.then = [] { return absl::InternalError("no"); };
-  EXPECT_EQ(Tell(BackendRequest::kConfigChangeMsg, Empty()), uint64_t{EIO});
-}
-
-TEST_F(NotificationTest, OnlyMissesAreTranslated) {
-  constexpr uint64_t kIommu = Bit(VirtioFeature::kIommuPlatform);
-  FakeBackend::Options options = Backend();
-  options.features |= kIommu;
-  StartNegotiated(std::move(options), AllOptions());
-  ASSERT_TRUE(frontend_->SetFeatures(kIommu).ok());
-  const auto tell = [this](IotlbType type) {
-    IotlbMessage message = {};
-    message.iova = 7;
-    message.type = type;
-    return Tell(BackendRequest::kIotlbMsg, message);
-  };
-  EXPECT_EQ(tell(IotlbType::kMiss), 0u);
-  EXPECT_EQ(tell(IotlbType::kAccessFail), 0u);
-  EXPECT_THAT(handler_.Take(), ElementsAre("iotlb 7", "iotlb 7"));
-  for (const IotlbType type : {IotlbType::kUpdate, IotlbType::kInvalidate, IotlbType(0xff)}) {
-    EXPECT_EQ(tell(type), uint64_t{EINVAL});
-  }
-  EXPECT_THAT(handler_.Take(), IsEmpty());
-}
-
-TEST_F(NotificationTest, UnknownAndMalformedAreCounted) {
-  OnBackend([](FakeBackend& b) {
-    EXPECT_NE(b.Ask(BackendRequest(99), {}), 0u);
-    EXPECT_NE(b.Ask(BackendRequest::kVringCall, AsBytes(uint32_t{1})), 0u);
-    EXPECT_NE(b.Ask(BackendRequest::kSharedObjectLookup, AsBytes(uint32_t{1})), 0u);
-    // No answer is due.
-    b.Send(BackendRequest(98), {}, {}, /*need_reply=*/false);
-    EXPECT_EQ(b.Ask(BackendRequest::kConfigChangeMsg, {}), 0u);
-  });
-  EXPECT_EQ(frontend_->nr_refused(), 4u);
-  EXPECT_TRUE(frontend_->backend_channel_status().ok());
-}
-
-// A reply is due to the front-end; the handler starts another request, which goes behind.
-TEST_F(NotificationTest, HandlersStartButDontWait) {
-  absl::Status inside, later = absl::UnknownError("not done");
-  handler_.then = [&] {
-    inside = frontend_->SetMtu(1);
-    frontend_->Start<Request::kNetSetMtu>(
-        2, {}, [&](const absl::StatusOr<Message*>& reply) { later = reply.status(); });
-    return absl::OkStatus();
-  };
-  FakeBackend::Options options = Backend();
-  options.handlers[Request::kSetVringEnable] = [](FakeBackend& b, Message& message) {
-    EXPECT_EQ(b.Ask(BackendRequest::kConfigChangeMsg, {}), 0u);
-    b.Answer(message);
-  };
-  StartNegotiated(std::move(options), AllOptions());
-  ASSERT_TRUE(frontend_->SetVringEnable(0, true).ok());
-  EXPECT_TRUE(RunUntil(*frontend_, [&] { return !absl::IsUnknown(later); }));
-  EXPECT_TRUE(absl::IsFailedPrecondition(inside));
-  EXPECT_TRUE(later.ok()) << later;
-  EXPECT_THAT(backend_->TakeRequests(), ElementsAre(Request::kSetVringEnable, Request::kNetSetMtu));
-}
-
-TEST_F(NotificationTest, HostNotifier) {
-  const auto area = [](uint64_t vring, uint64_t size, uint64_t offset) {
-    return VringArea{.vring = vring, .size = size, .offset = offset};
-  };
-  const auto request = BackendRequest::kVringHostNotifierMsg;
-  EXPECT_EQ(Tell(request, area(1, kPage, 0), {file_.get()}), 0u);
-  ASSERT_EQ(handler_.pages.size(), 1u);
-  EXPECT_STREQ(reinterpret_cast<char*>(handler_.pages[0]), "content");
-  // A new one replaces the old.
-  uint8_t* const old = handler_.pages[0];
-  EXPECT_EQ(Tell(request, area(1, kPage, kPage), {file_.get()}), 0u);
-  EXPECT_NE(handler_.pages[1], old);
-  EXPECT_FALSE(CanRead(old));
-  for (const VringArea& bad : {area(1, 2 * kPage, 0), area(1, 0, 0), area(1, kPage, 8),
-                               area(1, kPage, ~(kPage - 1)), area(1, kPage, 1 << 20)}) {
-    EXPECT_NE(Tell(request, bad, {file_.get()}), 0u);
-  }
-  EXPECT_THAT(handler_.Take(), ElementsAre("notifier 1", "notifier 1"));
-  // Goes with its virtqueue.
-  ASSERT_TRUE(frontend_->GetVringBase(1).ok());
-  EXPECT_THAT(handler_.Take(), ElementsAre("no notifier 1"));
-  EXPECT_NE(Tell(request, area(1 | kVringNoFd, 0, 0)), 0u);
-  EXPECT_EQ(Tell(request, area(2, kPage, 0), {file_.get()}), 0u);
-  EXPECT_EQ(Tell(request, area(2 | kVringNoFd, 0, 0)), 0u);
-  EXPECT_THAT(handler_.Take(), ElementsAre("notifier 2", "no notifier 2"));
-}
-
-TEST_F(NotificationTest, SharedObjects) {
-  const Uuid ours = {1}, theirs = {2}, none = {3};
-  ASSERT_TRUE(objects_.Add(ours, MakeFile(KiB(4), "vmm's")).ok());
-  EXPECT_EQ(Tell(BackendRequest::kSharedObjectAdd, theirs), 0u);
-  EXPECT_EQ(Tell(BackendRequest::kSharedObjectAdd, theirs), uint64_t{EEXIST});
-  EXPECT_EQ(Tell(BackendRequest::kSharedObjectRemove, ours), uint64_t{EACCES});
-  EXPECT_EQ(Tell(BackendRequest::kSharedObjectLookup, none), uint64_t{ENOENT});
-  OnBackend([&](FakeBackend& b) {
-    FdList fds;
-    EXPECT_EQ(b.Ask(BackendRequest::kSharedObjectLookup, AsBytes(ours), {}, &fds), 0u);
-    std::array<char, 5> content;
-    EXPECT_EQ(pread(fds.get(0), content.data(), 5, 0), 5);
-    EXPECT_EQ(std::string(content.data(), 5), "vmm's");
-  });
-  EXPECT_EQ(Tell(BackendRequest::kSharedObjectRemove, theirs), 0u);
-  EXPECT_EQ(Tell(BackendRequest::kSharedObjectAdd, theirs), 0u);
-  EXPECT_EQ(objects_.size(), 2u);
-  frontend_.reset();
-  EXPECT_EQ(objects_.size(), 1u);
-}
-
-// As where too many are on their way in the whole system.
-TEST_F(NotificationTest, AnObjectThatCannotBeSent) {
-  const Uuid uuid = {1};
-  ASSERT_TRUE(objects_.Add(uuid, UniqueFd(1 << 20)).ok());
-  EXPECT_EQ(Tell(BackendRequest::kSharedObjectLookup, uuid), uint64_t{EBADF});
-  EXPECT_EQ(Map(At(1)), 0u);
-  EXPECT_TRUE(frontend_->backend_channel_status().ok());
-  EXPECT_EQ(frontend_->nr_refused(), 1u);
-}
-
-// What the owner says of an object that it has removed by then, isn't of the next one.
-TEST_F(NotificationTest, SharedObjectsThatComeAndGo) {
-  const Uuid uuid = {9};
-  FakeBackend::Options options = Backend();
-  std::vector<UniqueFd> files;
-  options.handlers[Request::kGetSharedObject] = [&](FakeBackend& b, Message& message) {
-    if (files.empty()) return b.Reply(message, {});
-    const UniqueFd file = std::move(files.back());
-    files.pop_back();
-    const int fd = file.get();
-    b.Reply(message, {}, {&fd, 1});
-  };
-  StartNegotiated(std::move(options), AllOptions());
-  const size_t before = CountOpenFds();
-  OnBackend([&](FakeBackend& b) {
-    files.push_back(MakeFile(KiB(4), "new"));
-    files.push_back(MakeFile(KiB(4), "old"));
-    EXPECT_EQ(b.Ask(BackendRequest::kSharedObjectAdd, AsBytes(uuid)), 0u);
-    EXPECT_EQ(b.Ask(BackendRequest::kSharedObjectLookup, AsBytes(uuid)), uint64_t{ENOENT});
-    EXPECT_EQ(b.Ask(BackendRequest::kSharedObjectRemove, AsBytes(uuid)), 0u);
-    EXPECT_EQ(b.Ask(BackendRequest::kSharedObjectAdd, AsBytes(uuid)), 0u);
-  });
-  ASSERT_TRUE(RunUntil(*frontend_, [&] { return objects_.Find(uuid) >= 0; }));
-  std::array<char, 3> content;
-  EXPECT_EQ(pread(objects_.Find(uuid), content.data(), 3, 0), 3);
-  EXPECT_EQ(std::string(content.data(), 3), "new");
-  EXPECT_EQ(Tell(BackendRequest::kSharedObjectRemove, uuid), 0u);
-  // One that isn't given, is none.
-  EXPECT_EQ(Tell(BackendRequest::kSharedObjectAdd, uuid), 0u);
-  ASSERT_TRUE(frontend_->GetStatus().ok());
-  EXPECT_EQ(Tell(BackendRequest::kSharedObjectLookup, uuid), uint64_t{ENOENT});
-  EXPECT_EQ(CountOpenFds(), before);
-  for (uint8_t i = 1; i < SharedObjects::kMaxPerBackend; i++) {
-    ASSERT_EQ(Tell(BackendRequest::kSharedObjectAdd, Uuid{0, i}), 0u);
-  }
-  EXPECT_EQ(Tell(BackendRequest::kSharedObjectAdd, Uuid{1, 1}), uint64_t{ENOSPC});
-}
-
-// Whoever exports something and doesn't give it, harms nobody but itself.
-TEST_F(NotificationTest, AnOwnerThatNeverAnswers) {
-  const Uuid uuid = {9};
-  auto pair = *Connection::Pair();
-  FakeBackend::Options exporter = {.protocol_features = kOffered};
-  exporter.handlers[Request::kGetSharedObject] = [](FakeBackend&, Message&) {};
-  FakeBackend other(std::move(pair.second), std::move(exporter));
-  const auto owner = *Frontend::Create(std::move(pair.first), AllOptions());
-  ASSERT_TRUE(owner->Negotiate().ok());
-  other.Post([&](FakeBackend& b) { b.Send(BackendRequest::kSharedObjectAdd, AsBytes(uuid)); });
-  ASSERT_TRUE(RunUntil(*owner, [this] { return objects_.size() == 1; }));
-
-  FakeBackend::Options options = Backend();
-  options.handlers[Request::kSetVringEnable] = [&](FakeBackend& b, Message& message) {
-    EXPECT_EQ(b.Ask(BackendRequest::kSharedObjectLookup, AsBytes(uuid)), uint64_t{ENOENT});
-    b.Answer(message);
-  };
-  StartNegotiated(std::move(options), AllOptions());
-  EXPECT_TRUE(frontend_->SetVringEnable(0, true).ok());
-  EXPECT_TRUE(frontend_->status().ok());
-}
-
-// One back-end looks up what another one has, while its own front-end waits for it.
-TEST_F(NotificationTest, SharedObjectOfAnotherDevice) {
-  const Uuid uuid = {9};
-  auto pair = *Connection::Pair();
-  FakeBackend::Options exporter = {.protocol_features = kOffered};
-  exporter.handlers[Request::kGetSharedObject] = [this](FakeBackend& b, Message& message) {
-    const int fd = file_.get();
-    b.Reply(message, {}, {&fd, 1});
-  };
-  FakeBackend other(std::move(pair.second), std::move(exporter));
-  const auto owner = *Frontend::Create(std::move(pair.first), AllOptions());
-  ASSERT_TRUE(owner->Negotiate().ok());
-  other.Post([&](FakeBackend& b) { b.Send(BackendRequest::kSharedObjectAdd, AsBytes(uuid)); });
-  ASSERT_TRUE(RunUntil(*owner, [&] { return objects_.Find(uuid) >= 0; }));
-
-  FakeBackend::Options options = Backend();
-  options.handlers[Request::kSetVringEnable] = [&](FakeBackend& b, Message& message) {
-    FdList fds;
-    EXPECT_EQ(b.Ask(BackendRequest::kSharedObjectLookup, AsBytes(uuid), {}, &fds), 0u);
-    EXPECT_EQ(fds.size(), 1u);
-    b.Answer(message);
-  };
-  StartNegotiated(std::move(options), AllOptions());
-  EXPECT_TRUE(frontend_->SetVringEnable(0, true).ok());
-  // The same where each has its own loop.
-  std::atomic<bool> done = false;
-  backend_->Post([&](FakeBackend& b) {
-    FdList fds;
-    EXPECT_EQ(b.Ask(BackendRequest::kSharedObjectLookup, AsBytes(uuid), {}, &fds), 0u);
-    EXPECT_EQ(fds.size(), 1u);
-    done = true;
-  });
-  EXPECT_TRUE(RunUntil(*frontend_, [&] {
-    owner->Process().IgnoreError();
-    return done.load();
-  }));
-  backend_.reset();
 }
 
 }  // namespace

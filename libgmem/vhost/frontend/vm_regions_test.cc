@@ -18,7 +18,7 @@ using ::testing::IsEmpty;
 
 constexpr uint64_t kPage = 4096;
 
-// @page of the guest, of memory 1 at the same place.
+// A binding of @pages pages at @page of the guest, to memory 1 at the same offset.
 Binding Shared(uint64_t page, uint64_t pages = 1) {
   return {.range = {GuestAddress(page * kPage), ByteSize(pages * kPage)},
           .offset = ByteOffset(page * kPage),
@@ -29,13 +29,13 @@ Binding Shared(uint64_t page, uint64_t pages = 1) {
           .execute = true};
 }
 
-// Memory 1 is descriptor 41, mapped at page 1000.
+// The VMM has memory 1 as descriptor 41, mapped at page 1000.
 std::optional<BindingHost> Find(const Binding& binding) {
   if (binding.memory_id != 1) return std::nullopt;
   return BindingHost{.fd = 41, .user_address = 1000 * kPage + binding.offset.value()};
 }
 
-// "guest+pages@file" of each, in pages.
+// Describes each region as "guest+size@file", in pages.
 std::vector<std::string> Describe(const std::vector<Binding>& bindings, GuestRange except = {}) {
   std::vector<std::string> all;
   for (const GuestRegion& region : SharedRegions(bindings, Find, except)) {
@@ -47,7 +47,7 @@ std::vector<std::string> Describe(const std::vector<Binding>& bindings, GuestRan
   return all;
 }
 
-TEST(VmRegionsTest, OnlyWhatIsSharedAndWritable) {
+TEST(VmRegionsTest, OnlySharedAndWritableBindings) {
   Binding lent = Shared(1), rom = Shared(2), blind = Shared(3), unknown = Shared(4);
   lent.mode = MapMode::kLend;
   rom.write = false;
@@ -58,14 +58,14 @@ TEST(VmRegionsTest, OnlyWhatIsSharedAndWritable) {
   EXPECT_THAT(Describe({lent}), IsEmpty());
 }
 
-TEST(VmRegionsTest, JoinsWhatContinues) {
+TEST(VmRegionsTest, JoinsBindingsThatContinue) {
   Binding elsewhere = Shared(3);
   elsewhere.offset = ByteOffset(9 * kPage);
   EXPECT_THAT(Describe({Shared(0), Shared(1, 2), elsewhere, Shared(4), Shared(6)}),
               ElementsAre("0+3@0", "3+1@9", "4+1@4", "6+1@6"));
 }
 
-TEST(VmRegionsTest, LeavesOutWhatGoes) {
+TEST(VmRegionsTest, LeavesOutARange) {
   const auto pages = [](uint64_t page, uint64_t count) {
     return GuestRange{GuestAddress(page * kPage), ByteSize(count * kPage)};
   };
@@ -75,7 +75,7 @@ TEST(VmRegionsTest, LeavesOutWhatGoes) {
   EXPECT_THAT(Describe(bindings, pages(4, 5)), ElementsAre("2+2@2", "9+1@9"));
   EXPECT_THAT(Describe(bindings, pages(0, 100)), IsEmpty());
   EXPECT_THAT(Describe(bindings, pages(6, 2)), ElementsAre("2+4@2", "8+2@8"));
-  // An end that can't be said, or wraps: all from there on, not nothing.
+  // A range that ends beyond 64 bits leaves out everything from its start.
   const GuestAddress start(5 * kPage);
   EXPECT_THAT(Describe(bindings, {start, ByteSize(0 - start.value())}), ElementsAre("2+3@2"));
   EXPECT_THAT(Describe(bindings, {start, ByteSize(~uint64_t{0})}), ElementsAre("2+3@2"));

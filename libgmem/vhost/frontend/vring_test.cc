@@ -81,7 +81,7 @@ TEST_F(VringTest, WithoutDescriptors) {
   EXPECT_EQ(kick.nr_fds, 0u);
   ASSERT_TRUE(frontend_->SetVringErr(7, call_.get()).ok());
   EXPECT_EQ(backend_->Last(Request::kSetVringErr).nr_fds, 1u);
-  // In-band, then.
+  // Without a descriptor, the kick goes in-band.
   ASSERT_TRUE(frontend_->Kick(7).ok());
   EXPECT_EQ(State(Request::kVringKick).index, 7u);
   ASSERT_TRUE(frontend_->SetVringKick(7, kick_.get()).ok());
@@ -92,7 +92,7 @@ TEST_F(VringTest, WithoutDescriptors) {
   EXPECT_EQ(read(kick_.get(), &count, sizeof(count)), 8);
 }
 
-// The back-end shares the eventfd: it may fill it, and make it block.
+// The back-end shares the eventfd: it may fill it and make it blocking.
 TEST_F(VringTest, AFullKickIsAKick) {
   ASSERT_TRUE(frontend_->SetVringKick(7, kick_.get()).ok());
   const uint64_t most = UINT64_MAX - 1;
@@ -102,7 +102,7 @@ TEST_F(VringTest, AFullKickIsAKick) {
   EXPECT_TRUE(frontend_->Kick(7).ok());
 }
 
-// A kick that isn't sent isn't OK.
+// Kick() must not report success for a kick that isn't sent.
 TEST_F(VringTest, KicksThatNobodyReads) {
   std::atomic<bool> goes_on = false;
   backend_->Post([&](FakeBackend&) {
@@ -113,7 +113,7 @@ TEST_F(VringTest, KicksThatNobodyReads) {
   EXPECT_EQ(GetErrno(status), ENOMEM) << status;
   EXPECT_TRUE(frontend_->status().ok());
   goes_on = true;
-  // Those that wait go out first.
+  // The kicks that wait go out first.
   EXPECT_TRUE(RunUntil(*frontend_, [this] { return frontend_->Kick(7).ok(); }));
   EXPECT_TRUE(frontend_->SetVringErr(7, -1).ok());
 }
@@ -184,13 +184,13 @@ TEST_F(ReconnectTest, ResumesAll) {
   EXPECT_EQ(sent.queue_size, 128);
   ASSERT_TRUE(frontend_->StartVring(0, RingSetup()).ok());
   ASSERT_TRUE(frontend_->DriverOk().ok());
-  // It gets as far as this, and dies.
+  // The back-end gets as far as this, and dies.
   const uint16_t used = 77;
   ASSERT_EQ(pwrite(ram_.get(), &used, 2, 0x2002), 2);
   Die();
   EXPECT_FALSE(SetRam().ok() && frontend_->SetMtu(1).ok());
 
-  // One that offers less won't do, whatever it lacks; what is known stays known.
+  // A back-end that offers less is refused, and Reconnect() forgets nothing.
   FakeBackend::Options less = Backend();
   less.protocol_features &= ~Bit(ProtocolFeature::kInflightShmfd);
   EXPECT_TRUE(absl::IsFailedPrecondition(frontend_->Reconnect(NewBackend(std::move(less)))));

@@ -147,7 +147,7 @@ class Frontend {
     StartBytes(kRequest, AsBytes(payload), fds, std::move(done), want_ack);
   }
 
-  /// What to wait for after a request that has no reply of its own.
+  /// The answer to wait for, if a request has no reply of its own.
   enum class Confirm {
     /// Nothing: the request is sent.
     kNo,
