@@ -137,11 +137,11 @@ absl::Status BackendRequests::AddObject(const Uuid& uuid) {
   return absl::OkStatus();
 }
 
-absl::Status BackendRequests::RemoveObject(const Uuid& uuid) {
+absl::Status BackendRequests::RemoveObject(const Uuid& uuid) const {
   return parts_.objects->Remove(uuid, parts_.owner);
 }
 
-BackendChannel::Outcome BackendRequests::LookUpObject(const Uuid& uuid) {
+BackendChannel::Outcome BackendRequests::LookUpObject(const Uuid& uuid) const {
   const int fd = parts_.objects->Find(uuid);
   if (fd < 0) return {.status = CheckError(ENOENT, "there is no such object, or not yet")};
   return {.status = absl::OkStatus(), .fd = fd};

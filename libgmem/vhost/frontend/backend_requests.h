@@ -67,8 +67,8 @@ class BackendRequests final : public BackendChannel::Client {
   absl::Status CallVring(const VringState& vring);
   absl::Status BreakVring(const VringState& vring);
   absl::Status AddObject(const Uuid& uuid);
-  absl::Status RemoveObject(const Uuid& uuid);
-  Outcome LookUpObject(const Uuid& uuid);
+  absl::Status RemoveObject(const Uuid& uuid) const;
+  Outcome LookUpObject(const Uuid& uuid) const;
   absl::Status MapShmem(const ShmemMapping& mapping, FdList& fds);
   absl::Status UnmapShmem(const ShmemMapping& mapping);
 
