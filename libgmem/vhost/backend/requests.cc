@@ -1,14 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// What each request of the front-end does.
+#include "vhost/backend/requests.h"
+
 #include <sys/epoll.h>
 
-#include <algorithm>
 #include <cerrno>
-#include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <utility>
-#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -17,355 +14,364 @@
 #include "base/status.h"
 #include "gmem/status.h"
 #include "gmem/unique_fd.h"
-#include "gmem/vhost/backend.h"
-#include "gmem/vhost/connection.h"
 #include "gmem/vhost/device.h"
+#include "gmem/vhost/guest_memory_map.h"
+#include "gmem/vhost/inflight.h"
 #include "gmem/vhost/message.h"
 #include "gmem/vhost/protocol.h"
-#include "gmem/vhost/requester.h"
-#include "vhost/backend/events.h"
+#include "gmem/vhost/responder.h"
+#include "vhost/backend/device_requests.h"
+#include "vhost/backend/parts.h"
+#include "vhost/backend/poller.h"
+#include "vhost/backend/postcopy.h"
+#include "vhost/backend/vring.h"
 
-namespace gmem::vhost {
+namespace gmem::vhost::backend_internal {
 namespace {
 
 using internal::CheckError;
 
-// Done here for every device.
-constexpr uint64_t kFeatures = Bit(VirtioFeature::kLogAll) | Bit(VirtioFeature::kIndirectDesc) |
-                               Bit(VirtioFeature::kEventIdx) |
-                               Bit(VirtioFeature::kProtocolFeatures) |
-                               Bit(VirtioFeature::kVersion1) | Bit(VirtioFeature::kIommuPlatform) |
-                               Bit(VirtioFeature::kRingPacked);
-constexpr uint64_t kProtocolFeatures =
-    Bit(ProtocolFeature::kMq) | Bit(ProtocolFeature::kLogShmfd) | Bit(ProtocolFeature::kReplyAck) |
-    Bit(ProtocolFeature::kBackendReq) | Bit(ProtocolFeature::kBackendSendFd) |
-    Bit(ProtocolFeature::kInflightShmfd) | Bit(ProtocolFeature::kResetDevice) |
-    Bit(ProtocolFeature::kInbandNotifications) | Bit(ProtocolFeature::kConfigureMemSlots) |
-    Bit(ProtocolFeature::kStatus) | Bit(ProtocolFeature::kGpaAddresses);
-// Done by the device.
-constexpr uint64_t kDeviceProtocolFeatures =
-    Bit(ProtocolFeature::kRarp) | Bit(ProtocolFeature::kNetMtu) |
-    Bit(ProtocolFeature::kCryptoSession) | Bit(ProtocolFeature::kHostNotifier) |
-    Bit(ProtocolFeature::kSharedObject) | Bit(ProtocolFeature::kDeviceState) |
-    // Not for every device: see Device::protocol_features().
-    Bit(ProtocolFeature::kPagefault) | Bit(ProtocolFeature::kGetVringBaseInflight);
+template <FrontendRequest kRequest>
+typename RequestTraits<kRequest>::Payload Decode(const Message& message) {
+  return FromBytes<typename RequestTraits<kRequest>::Payload>(message.bytes());
+}
+
+absl::Status Unsupported(FrontendRequest request) {
+  return CheckError(EOPNOTSUPP, absl::StrCat(Name(request),
+                                             " is for a feature that this back-end doesn't "
+                                             "offer"));
+}
 
 }  // namespace
 
-uint64_t Backend::offered_features() const { return kFeatures | device_.features(); }
-
-uint64_t Backend::offered_protocol_features() const {
-  uint64_t features = kProtocolFeatures;
-  features |= device_.protocol_features() & kDeviceProtocolFeatures;
-  if (device_.config_size() > 0) features |= Bit(ProtocolFeature::kConfig);
-  if (!device_.shmem_sizes().empty()) features |= Bit(ProtocolFeature::kShmemMap);
-  return features;
+absl::Status Requests::Watch() {
+  return parts_.poller.Add(responder_.fd(), events_, Poller::Source::kFrontend);
 }
 
-absl::Status Backend::NeedFeature(ProtocolFeature feature, bool is_there) const {
-  if (is_there) return absl::OkStatus();
-  return CheckError(EOPNOTSUPP, absl::StrCat("a request without its protocol feature ",
-                                             static_cast<unsigned>(feature), " negotiated"));
+void Requests::UpdateEvents() {
+  const uint32_t events =
+      (is_busy() ? 0U : uint32_t{EPOLLIN}) | (responder_.wants_write() ? uint32_t{EPOLLOUT} : 0U);
+  if (events != events_ &&
+      parts_.poller.Change(responder_.fd(), events, Poller::Source::kFrontend).ok()) {
+    events_ = events;
+  }
 }
 
-absl::Status Backend::Handle(Message& message) {
+absl::Status Requests::Take() {
+  for (int i = 0; i < kMaxRequests; i++) {
+    GMEM_ASSIGN_OR_RETURN(const Responder::Request request, responder_.Next());
+    if (request.message == nullptr) break;
+    absl::Status status = request.status;
+    if (status.ok()) status = Handle(*request.message);
+    if (!status.ok()) {
+      if (!responder_.can_refuse()) return status;
+      GMEM_RETURN_IF_ERROR(responder_.Acknowledge(status));
+    }
+    if (is_busy()) break;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Requests::Handle(Message& message) {
+  using enum FrontendRequest;
   const auto request = static_cast<FrontendRequest>(message.header.request);
-  const Format* const format = FindFormat(request);
-  if (format->has_reply) return HandleAsked(request, message);
-  // Answered by a table, or, the second time, the front-end's answer to that.
-  if (request == FrontendRequest::kSetMemTable) return SetMemoryTable(message);
-  if (request == FrontendRequest::kAddMemReg && is_postcopy_listening_) {
-    return ReplyAddMemoryRegion(message);
-  }
-  GMEM_RETURN_IF_ERROR(HandlePlain(request, message));
-  return responder_.Acknowledge(absl::OkStatus());
-}
-
-absl::Status Backend::HandlePlain(FrontendRequest request, Message& message) {
+  Device& device = parts_.device;
+  // No default: the compiler names a request that is missing.
   switch (request) {
-    case FrontendRequest::kSetFeatures:
-      return SetFeatures(FromBytes<uint64_t>(message.bytes()));
-    case FrontendRequest::kSetProtocolFeatures:
-      return SetProtocolFeatures(FromBytes<uint64_t>(message.bytes()));
-    case FrontendRequest::kSetOwner:
-    // Not in use any more, and never meant the same to all.
-    case FrontendRequest::kResetOwner:
-      return absl::OkStatus();
-    case FrontendRequest::kAddMemReg:
-      return AddMemoryRegion(message);
-    case FrontendRequest::kRemMemReg: {
-      GMEM_RETURN_IF_ERROR(memory_.Remove(FromBytes<SingleMemoryRegion>(message.bytes()).region));
-      MoveRings();
-      return absl::OkStatus();
-    }
-    case FrontendRequest::kSetLogFd:
-      if (!message.fds.empty()) GMEM_RETURN_IF_ERROR(PrepareEventFd(message.fds.get(0)));
-      log_fd_ = message.fds.Take(0);
-      return absl::OkStatus();
-    case FrontendRequest::kSetBackendReqFd:
-      return SetBackendChannel(message.fds.Take(0));
-    case FrontendRequest::kIotlbMsg: {
-      GMEM_RETURN_IF_ERROR(iotlb_.Apply(FromBytes<IotlbMessage>(message.bytes())));
-      MoveRings();
-      return absl::OkStatus();
-    }
-    case FrontendRequest::kSetInflightFd:
-      return SetInflight(FromBytes<InflightArea>(message.bytes()), message.fds.Take(0));
-    case FrontendRequest::kPostcopyListen:
-      if (!postcopy_) return CheckError(EINVAL, "POSTCOPY_LISTEN before POSTCOPY_ADVISE");
-      is_postcopy_listening_ = true;
-      return absl::OkStatus();
-    default:
-      return HandleVring(request, message);
-  }
-}
-
-absl::Status Backend::HandleVring(FrontendRequest request, Message& message) {
-  const auto state = FromBytes<VringState>(message.bytes());
-  switch (request) {
-    case FrontendRequest::kSetVringNum: {
-      GMEM_ASSIGN_OR_RETURN(Vring* const vring, FindStoppedVring(state.index));
-      if (state.num == 0 || state.num > kMaxQueueSize) {
-        return CheckError(EINVAL, absl::StrCat("virtqueue ", state.index, " can't have ", state.num,
-                                               " entries: 1 to ", kMaxQueueSize));
-      }
-      vring->size = state.num;
-      return absl::OkStatus();
-    }
-    case FrontendRequest::kSetVringBase: {
-      GMEM_ASSIGN_OR_RETURN(Vring* const vring, FindStoppedVring(state.index));
-      vring->base = state.num;
-      return absl::OkStatus();
-    }
-    case FrontendRequest::kSetVringEnable: {
-      GMEM_ASSIGN_OR_RETURN(Vring* const vring, FindVring(state.index));
-      if (state.num > 1) {
-        return CheckError(EINVAL, absl::StrCat("SET_VRING_ENABLE to ", state.num, ": 0 or 1"));
-      }
-      vring->is_enabled = state.num == 1;
-      // One that hasn't started waits for SET_VRING_KICK.
-      if (vring->queue) vring->is_pending = true;
-      return absl::OkStatus();
-    }
-    case FrontendRequest::kSetVringAddr:
-      return SetVringAddress(FromBytes<VringAddress>(message.bytes()));
-    case FrontendRequest::kSetVringKick:
-    case FrontendRequest::kSetVringCall:
-    case FrontendRequest::kSetVringErr:
-      return SetVringFd(request, FromBytes<uint64_t>(message.bytes()), message.fds.Take(0));
-    case FrontendRequest::kVringKick: {
-      GMEM_RETURN_IF_ERROR(NeedFeature(ProtocolFeature::kInbandNotifications,
-                                       has_feature(ProtocolFeature::kInbandNotifications)));
-      GMEM_ASSIGN_OR_RETURN(Vring* const vring, FindVring(state.index));
-      SetKicked(*vring);
-      return StartQueue(state.index);
-    }
-    default:
-      return HandleOther(request, message);
-  }
-}
-
-absl::Status Backend::HandleOther(FrontendRequest request, Message& message) {
-  const auto number = FromBytes<uint64_t>(message.bytes());
-  switch (request) {
-    case FrontendRequest::kSetConfig:
-      return SetConfig(FromBytes<ConfigSpace>(message.bytes()));
-    case FrontendRequest::kSetStatus:
-      return SetStatus(number);
-    case FrontendRequest::kResetDevice:
-      return ResetDevice();
-    case FrontendRequest::kNetSetMtu:
-      return device_.SetMtu(number);
-    case FrontendRequest::kSendRarp:
-      return device_.SendRarp(number);
-    case FrontendRequest::kCloseCryptoSession:
-      return device_.CloseCryptoSession(number);
-    case FrontendRequest::kGpuSetSocket:
-      return device_.SetGpuSocket(message.fds.Take(0));
-    // Rings are little-endian, see Backend.
-    case FrontendRequest::kSetVringEndian:
-    default:
-      return CheckError(EOPNOTSUPP, absl::StrCat(Name(request),
-                                                 " is for what this back-end "
-                                                 "doesn't offer"));
-  }
-}
-
-absl::Status Backend::HandleAsked(FrontendRequest request, Message& message) {
-  const auto reply_number = [this](uint64_t number) { return responder_.Reply(AsBytes(number)); };
-  switch (request) {
-    case FrontendRequest::kGetFeatures:
-      return reply_number(offered_features());
-    case FrontendRequest::kGetProtocolFeatures:
-      return reply_number(offered_protocol_features());
-    case FrontendRequest::kGetQueueNum:
-      return reply_number(vrings_.size());
-    case FrontendRequest::kGetMaxMemSlots:
-      return reply_number(kMaxMemorySlots);
-    case FrontendRequest::kGetStatus:
-      return reply_number(device_status_);
-    case FrontendRequest::kGetVringBase:
-      return GetVringBase(FromBytes<VringState>(message.bytes()).index);
-    case FrontendRequest::kGetConfig:
-      return ReplyConfig(FromBytes<ConfigSpace>(message.bytes()));
-    case FrontendRequest::kSetLogBase:
-      return SetLogBase(message);
-    case FrontendRequest::kGetInflightFd:
-      return ReplyInflight(FromBytes<InflightArea>(message.bytes()));
-    case FrontendRequest::kPostcopyAdvise:
+    // Requests with a reply of their own.
+    case kGetFeatures:
+      return Reply(parts_.negotiation.offered_features());
+    case kGetProtocolFeatures:
+      return Reply(parts_.negotiation.offered_protocol_features());
+    case kGetQueueNum:
+      return Reply(uint64_t{parts_.vrings.size()});
+    case kGetMaxMemSlots:
+      return Reply(uint64_t{kMaxMemorySlots});
+    case kGetStatus:
+      return Reply(uint64_t{parts_.negotiation.device_status()});
+    case kGetVringBase:
+      return GetVringBase(Decode<kGetVringBase>(message).index);
+    case kGetConfig:
+      return Reply(ReadConfig(device, Decode<kGetConfig>(message)));
+    case kSetLogBase:
+      return SetLogBase(Decode<kSetLogBase>(message), message.fds.get(0));
+    case kGetInflightFd:
+      return GetInflight(Decode<kGetInflightFd>(message));
+    case kPostcopyAdvise:
       return AdvisePostcopy();
-    case FrontendRequest::kPostcopyEnd:
+    case kPostcopyEnd:
       return EndPostcopy();
-    case FrontendRequest::kSetDeviceStateFd:
-      return SetStateFd(FromBytes<DeviceStateTransfer>(message.bytes()), message.fds.Take(0));
-    case FrontendRequest::kCheckDeviceState:
-      is_state_asked_ = true;
-      return !transfer_ || !transfer_->fd ? AnswerState() : absl::OkStatus();
-    case FrontendRequest::kGetShmemConfig:
-      return ReplyShmemConfig();
-    case FrontendRequest::kCreateCryptoSession:
-      return ReplyCryptoSession(FromBytes<CryptoSession>(message.bytes()));
-    case FrontendRequest::kGetSharedObject:
-      return ReplySharedObject(FromBytes<Uuid>(message.bytes()));
-    default:
-      return CheckError(EOPNOTSUPP, absl::StrCat(Name(request), " has no answer here"));
+    case kSetDeviceStateFd:
+      return SetStateFd(Decode<kSetDeviceStateFd>(message), message.fds.Take(0));
+    case kCheckDeviceState:
+      return CheckState();
+    case kGetShmemConfig:
+      return Reply(ShmemConfigOf(device));
+    case kCreateCryptoSession:
+      return Reply(CreateCryptoSession(device, Decode<kCreateCryptoSession>(message)));
+    case kGetSharedObject:
+      return GetSharedObject(Decode<kGetSharedObject>(message));
+
+    // During postcopy these have a reply, or are one.
+    case kSetMemTable:
+      return SetMemoryTable(Decode<kSetMemTable>(message), message.fds);
+    case kAddMemReg:
+      return AddMemoryRegion(message);
+
+    // Requests that are acknowledged, if the front-end asks for that.
+    case kSetFeatures:
+      return Done(SetFeatures(Decode<kSetFeatures>(message)));
+    case kSetProtocolFeatures:
+      return Done(SetProtocolFeatures(Decode<kSetProtocolFeatures>(message)));
+    case kSetOwner:
+    // Deprecated, and never meant the same to all front-ends.
+    case kResetOwner:
+      return Done(absl::OkStatus());
+    case kRemMemReg:
+      return Done(RemoveMemoryRegion(Decode<kRemMemReg>(message).region));
+    case kSetLogFd:
+      return Done(parts_.memory.SetLogNotifier(message.fds.Take(0)));
+    case kSetBackendReqFd:
+      return Done(SetBackendChannel(message.fds.Take(0)));
+    case kIotlbMsg:
+      return Done(UpdateIotlb(Decode<kIotlbMsg>(message)));
+    case kSetInflightFd:
+      return Done(SetInflight(Decode<kSetInflightFd>(message), message.fds.Take(0)));
+    case kPostcopyListen:
+      return Done(parts_.postcopy.Listen());
+    case kSetVringNum:
+      return Done(SetVring(Decode<kSetVringNum>(message), &Vring::SetSize));
+    case kSetVringBase:
+      return Done(SetVring(Decode<kSetVringBase>(message), &Vring::SetBase));
+    case kSetVringEnable:
+      return Done(SetVring(Decode<kSetVringEnable>(message), &Vring::Enable));
+    case kSetVringAddr:
+      return Done(SetVringAddress(Decode<kSetVringAddr>(message)));
+    case kSetVringKick:
+      return Done(SetVringFd(Decode<kSetVringKick>(message), message.fds.Take(0), &Vring::SetKick));
+    case kSetVringCall:
+      return Done(SetVringFd(Decode<kSetVringCall>(message), message.fds.Take(0), &Vring::SetCall));
+    case kSetVringErr:
+      return Done(SetVringFd(Decode<kSetVringErr>(message), message.fds.Take(0), &Vring::SetError));
+    case kVringKick:
+      return Done(KickVring(Decode<kVringKick>(message).index));
+    case kSetConfig:
+      return Done(WriteConfig(device, Decode<kSetConfig>(message)));
+    case kSetStatus:
+      return Done(SetStatus(Decode<kSetStatus>(message)));
+    case kResetDevice:
+      return Done(ResetDevice());
+    case kNetSetMtu:
+      return Done(device.SetMtu(Decode<kNetSetMtu>(message)));
+    case kSendRarp:
+      return Done(device.SendRarp(Decode<kSendRarp>(message)));
+    case kCloseCryptoSession:
+      return Done(device.CloseCryptoSession(Decode<kCloseCryptoSession>(message)));
+    case kGpuSetSocket:
+      return Done(device.SetGpuSocket(message.fds.Take(0)));
+    case kSetVringEndian:
+      // Rings are little-endian, see Backend.
+      return Unsupported(request);
   }
+  return Unsupported(request);
 }
 
-absl::Status Backend::SetFeatures(uint64_t features) {
-  if ((features & ~offered_features()) != 0) {
-    return CheckError(EINVAL, absl::StrCat("SET_FEATURES to 0x", absl::Hex(features), ": only 0x",
-                                           absl::Hex(offered_features()), " are offered"));
+absl::Status Requests::Done(const absl::Status& status) {
+  return status.ok() ? responder_.Acknowledge(status) : status;
+}
+
+absl::Status Requests::AnswerDue() {
+  if (is_state_asked_ && !parts_.state.is_under_way()) {
+    is_state_asked_ = false;
+    return Reply(uint64_t{parts_.state.TakeResult().ok() ? 0U : EIO});
   }
-  if (has_started() && ((features ^ features_) & ~Bit(VirtioFeature::kLogAll)) != 0) {
-    return CheckError(EBUSY, absl::StrCat("SET_FEATURES to 0x", absl::Hex(features),
-                                          " while virtqueues work: stop them first"));
+  if (stopping_ != nullptr && stopping_->can_stop()) {
+    const uint32_t base = std::exchange(stopping_, nullptr)->Stop();
+    const VringState state = {.index = stopping_index_, .num = base};
+    return Reply(state);
   }
-  features_ = features;
-  UpdateTranslation();
-  if (!has_feature(VirtioFeature::kProtocolFeatures)) {
-    for (Vring& vring : vrings_) vring.is_enabled = true;
-  }
-  MoveRings();
-  device_.SetFeatures(features);
   return absl::OkStatus();
 }
 
-void Backend::UpdateTranslation() {
-  const bool is_translated = has_feature(VirtioFeature::kIommuPlatform);
-  if (!is_translated) iotlb_.Clear();
-  memory_.set_iotlb(is_translated ? &iotlb_ : nullptr, has_feature(ProtocolFeature::kGpaAddresses));
-}
-
-absl::Status Backend::SetProtocolFeatures(uint64_t features) {
-  if ((features & ~offered_protocol_features()) != 0) {
-    return CheckError(EINVAL,
-                      absl::StrCat("SET_PROTOCOL_FEATURES to 0x", absl::Hex(features), ": only 0x",
-                                   absl::Hex(offered_protocol_features()), " are offered"));
-  }
-  const uint64_t needed = Bit(ProtocolFeature::kBackendReq) | Bit(ProtocolFeature::kReplyAck);
-  if ((features & Bit(ProtocolFeature::kInbandNotifications)) != 0 &&
-      (features & needed) != needed) {
-    return CheckError(EINVAL, "INBAND_NOTIFICATIONS need BACKEND_REQ and REPLY_ACK");
-  }
-  if ((features & Bit(ProtocolFeature::kGetVringBaseInflight)) != 0 &&
-      (features & Bit(ProtocolFeature::kInflightShmfd)) == 0) {
-    return CheckError(EINVAL, "GET_VRING_BASE_INFLIGHT needs INFLIGHT_SHMFD");
-  }
-  if (has_started() &&
-      ((features ^ protocol_features_) & Bit(ProtocolFeature::kGpaAddresses)) != 0) {
-    return CheckError(EBUSY, "what addresses mean can't change while virtqueues work: stop them");
-  }
-  protocol_features_ = features;
-  UpdateTranslation();
-  responder_.set_reply_ack(has_feature(ProtocolFeature::kReplyAck));
-  if (channel_ != nullptr) channel_->set_reply_ack(has_feature(ProtocolFeature::kReplyAck));
+absl::Status Requests::SetFeatures(uint64_t features) {
+  GMEM_RETURN_IF_ERROR(parts_.negotiation.SetFeatures(features, parts_.vrings.has_started()));
+  parts_.memory.UpdateTranslation();
+  if (!parts_.negotiation.has(VirtioFeature::kProtocolFeatures)) parts_.vrings.EnableAll(true);
+  parts_.vrings.RefreshAll();
+  parts_.device.SetFeatures(features);
   return absl::OkStatus();
 }
 
-absl::Status Backend::ReplyConfig(const ConfigSpace& request) {
-  ConfigSpace reply = request;
-  const uint32_t size = device_.config_size();
-  // The whole of it may be asked for, whatever of it there is.
-  reply.bytes = {};
-  const uint32_t begin = std::min(request.offset, size);
-  const uint32_t count = std::min(request.size, size - begin);
-  if (count == 0 || !device_.ReadConfig(begin, {reply.bytes.data(), count}).ok()) {
-    reply.size = 0;
-  }
-  return responder_.Reply(AsBytes(reply));
-}
-
-absl::Status Backend::SetConfig(const ConfigSpace& request) {
-  const uint32_t size = device_.config_size();
-  if (request.offset > size || request.size > size - request.offset || request.flags > 1) {
-    return CheckError(EINVAL, absl::StrCat("SET_CONFIG of ", request.size, " bytes at ",
-                                           request.offset, " with flags ", request.flags,
-                                           ": the configuration has ", size, " bytes"));
-  }
-  return device_.WriteConfig(request.offset, {request.bytes.data(), request.size}, request.flags);
-}
-
-absl::Status Backend::SetBackendChannel(UniqueFd socket) {
+absl::Status Requests::SetProtocolFeatures(uint64_t features) {
   GMEM_RETURN_IF_ERROR(
-      NeedFeature(ProtocolFeature::kBackendReq, has_feature(ProtocolFeature::kBackendReq)));
-  GMEM_ASSIGN_OR_RETURN(UniqueFd watch, UniqueFd::Duplicate(socket.get()));
-  GMEM_ASSIGN_OR_RETURN(Connection connection, Connection::Adopt(std::move(socket)));
-  if (channel_ != nullptr) {
-    channel_->Close(CheckError(ECONNRESET, "the front-end has replaced the channel"));
-  }
-  UnwatchChannel();
-  channel_watch_ = std::move(watch);
-  channel_ = std::make_unique<Requester>(std::move(connection), timeout_);
-  channel_->set_reply_ack(has_feature(ProtocolFeature::kReplyAck));
-  channel_events_ = EPOLLIN;
-  GMEM_RETURN_IF_ERROR(
-      Watch(channel_watch_.get(), kChannelToken, channel_events_, /*is_new=*/true));
-  MoveRings();
-  device_.ChannelOpened(*this);
+      parts_.negotiation.SetProtocolFeatures(features, parts_.vrings.has_started()));
+  parts_.memory.UpdateTranslation();
+  const bool reply_ack = parts_.negotiation.has(ProtocolFeature::kReplyAck);
+  responder_.set_reply_ack(reply_ack);
+  parts_.channel.set_reply_ack(reply_ack);
   return absl::OkStatus();
 }
 
-absl::Status Backend::SetStatus(uint64_t status) {
+absl::Status Requests::SetStatus(uint64_t status) {
   constexpr uint64_t kMaxStatus = 0xff;
   if (status > kMaxStatus) {
     return CheckError(EINVAL, absl::StrCat("SET_STATUS to 0x", absl::Hex(status)));
   }
-  device_status_ = static_cast<uint8_t>(status);
   if (status == 0) return ResetDevice();
-  device_.SetStatus(device_status_);
+  parts_.negotiation.set_device_status(static_cast<uint8_t>(status));
+  parts_.device.SetStatus(static_cast<uint8_t>(status));
   return absl::OkStatus();
 }
 
-absl::Status Backend::ResetDevice() {
-  for (size_t i = 0; i < vrings_.size(); i++) {
-    StopQueue(i);
-    vrings_[i].is_enabled = !has_feature(VirtioFeature::kProtocolFeatures);
+absl::Status Requests::ResetDevice() {
+  parts_.vrings.StopAll();
+  parts_.vrings.EnableAll(!parts_.negotiation.has(VirtioFeature::kProtocolFeatures));
+  parts_.negotiation.set_device_status(0);
+  parts_.device.Reset();
+  return absl::OkStatus();
+}
+
+absl::Status Requests::SetBackendChannel(UniqueFd socket) {
+  GMEM_RETURN_IF_ERROR(parts_.negotiation.Require(ProtocolFeature::kBackendReq));
+  GMEM_RETURN_IF_ERROR(
+      parts_.channel.Open(std::move(socket), parts_.negotiation.has(ProtocolFeature::kReplyAck)));
+  parts_.vrings.RefreshAll();
+  parts_.device.ChannelOpened(parts_.backend);
+  return absl::OkStatus();
+}
+
+absl::Status Requests::SetMemoryTable(const MemoryTable& table, const FdList& fds) {
+  GuestMemoryMap& map = parts_.memory.map();
+  Postcopy& postcopy = parts_.postcopy;
+  if (postcopy.is_table_unacknowledged()) return postcopy.AcknowledgeTable(table, map);
+  GMEM_RETURN_IF_ERROR(map.Replace({table.regions.data(), table.nr_regions}, fds));
+  parts_.vrings.RefreshAll();
+  if (!postcopy.is_listening()) return Done(absl::OkStatus());
+  MemoryTable reply = table;
+  for (MemoryRegion& region : absl::MakeSpan(reply.regions.data(), reply.nr_regions)) {
+    Postcopy::PutAddress(map, region);
   }
-  device_status_ = 0;
-  device_.Reset();
+  postcopy.ExpectAcknowledgement();
+  return Reply(reply);
+}
+
+absl::Status Requests::AddMemoryRegion(const Message& message) {
+  Postcopy& postcopy = parts_.postcopy;
+  if (message.header.size != sizeof(SingleMemoryRegion)) {
+    // The acknowledgement of all regions that were added during postcopy.
+    if (postcopy.is_listening()) return postcopy.Register(parts_.memory.map());
+    return CheckError(EINVAL, "ADD_MEM_REG without a region, and no postcopy");
+  }
+  auto request = Decode<FrontendRequest::kAddMemReg>(message);
+  GMEM_RETURN_IF_ERROR(parts_.memory.map().Add(request.region, message.fds.get(0)));
+  parts_.vrings.RefreshAll();
+  if (!postcopy.is_listening()) return Done(absl::OkStatus());
+  Postcopy::PutAddress(parts_.memory.map(), request.region);
+  return Reply(request);
+}
+
+absl::Status Requests::RemoveMemoryRegion(const MemoryRegion& region) {
+  GMEM_RETURN_IF_ERROR(parts_.memory.map().Remove(region));
+  parts_.vrings.RefreshAll();
   return absl::OkStatus();
 }
 
-absl::Status Backend::ReplyShmemConfig() {
-  ShmemConfig config = {};
-  const std::vector<uint64_t> sizes = device_.shmem_sizes();
-  std::copy(sizes.begin(), sizes.end(), config.sizes.begin());
-  config.nr_regions = static_cast<uint32_t>(
-      std::count_if(sizes.begin(), sizes.end(), [](uint64_t size) { return size != 0; }));
-  return responder_.Reply(AsBytes(config));
+absl::Status Requests::UpdateIotlb(const IotlbMessage& message) {
+  GMEM_RETURN_IF_ERROR(parts_.memory.ApplyIotlb(message));
+  parts_.vrings.RefreshAll();
+  return absl::OkStatus();
 }
 
-absl::Status Backend::ReplyCryptoSession(CryptoSession session) {
-  const absl::StatusOr<int64_t> id = device_.CreateCryptoSession(session);
-  session.session_id = id.ok() ? *id : -GetErrno(id.status()).value_or(EIO);
-  return responder_.Reply(AsBytes(session));
+absl::Status Requests::SetLogBase(const LogArea& area, int fd) {
+  GMEM_RETURN_IF_ERROR(parts_.negotiation.Require(ProtocolFeature::kLogShmfd));
+  GMEM_RETURN_IF_ERROR(parts_.memory.SetLog(area, fd));
+  parts_.vrings.RefreshAll();
+  return responder_.Reply({});
 }
 
-absl::Status Backend::ReplySharedObject(const Uuid& uuid) {
-  const absl::StatusOr<UniqueFd> object = device_.GetSharedObject(uuid);
+absl::Status Requests::GetInflight(const InflightArea& request) {
+  const absl::StatusOr<InflightBuffer> buffer = InflightBuffer::Create(
+      request.nr_queues, request.queue_size, parts_.negotiation.has(VirtioFeature::kRingPacked),
+      parts_.vrings.size());
+  // Size 0 says that there is no buffer.
+  const InflightArea none = {};
+  if (!buffer.ok()) return Reply(none);
+  // The back-end uses it when the front-end sends it back. Nothing of it stays here until then:
+  // the front-end may ask again and again (CVE-2020-10726).
+  return responder_.Reply(AsBytes(buffer->area()), {buffer->fd()});
+}
+
+absl::Status Requests::SetInflight(const InflightArea& area, UniqueFd fd) {
+  if (parts_.vrings.has_started()) {
+    return CheckError(EBUSY, "SET_INFLIGHT_FD while virtqueues work: stop them first");
+  }
+  GMEM_ASSIGN_OR_RETURN(
+      parts_.inflight,
+      InflightBuffer::Adopt(area, std::move(fd), parts_.negotiation.has(VirtioFeature::kRingPacked),
+                            parts_.vrings.size()));
+  return absl::OkStatus();
+}
+
+absl::Status Requests::AdvisePostcopy() {
+  GMEM_RETURN_IF_ERROR(parts_.negotiation.Require(ProtocolFeature::kPagefault));
+  const int faults = parts_.postcopy.Advise();
+  if (faults < 0) return responder_.Reply({});
+  return responder_.Reply({}, {faults});
+}
+
+absl::Status Requests::EndPostcopy() {
+  parts_.postcopy.End();
+  return Reply(uint64_t{0});
+}
+
+absl::Status Requests::SetVring(const VringState& state, absl::Status (Vring::*set)(uint32_t)) {
+  GMEM_ASSIGN_OR_RETURN(Vring* const vring, parts_.vrings.Find(state.index));
+  return (vring->*set)(state.num);
+}
+
+absl::Status Requests::SetVringAddress(const VringAddress& address) {
+  GMEM_ASSIGN_OR_RETURN(Vring* const vring, parts_.vrings.Find(address.index));
+  return vring->SetAddress(address);
+}
+
+absl::Status Requests::SetVringFd(uint64_t number, UniqueFd fd,
+                                  absl::Status (Vring::*set)(UniqueFd)) {
+  GMEM_ASSIGN_OR_RETURN(Vring* const vring, parts_.vrings.Find(number & kVringIndexMask));
+  return (vring->*set)(std::move(fd));
+}
+
+absl::Status Requests::KickVring(uint32_t index) {
+  GMEM_RETURN_IF_ERROR(parts_.negotiation.Require(ProtocolFeature::kInbandNotifications));
+  GMEM_ASSIGN_OR_RETURN(Vring* const vring, parts_.vrings.Find(index));
+  return vring->KickInBand();
+}
+
+absl::Status Requests::GetVringBase(uint32_t index) {
+  GMEM_ASSIGN_OR_RETURN(stopping_, parts_.vrings.Find(index));
+  stopping_index_ = index;
+  stopping_->BeginStop();
+  return AnswerDue();
+}
+
+absl::Status Requests::GetSharedObject(const Uuid& uuid) {
+  const absl::StatusOr<UniqueFd> object = parts_.device.GetSharedObject(uuid);
   if (!object.ok()) return responder_.Reply({});
   return responder_.Reply({}, {object->get()});
 }
 
-}  // namespace gmem::vhost
+absl::Status Requests::SetStateFd(const DeviceStateTransfer& request, UniqueFd fd) {
+  absl::Status status = parts_.negotiation.Require(ProtocolFeature::kDeviceState);
+  if (status.ok() && parts_.vrings.has_started()) {
+    status = CheckError(EINVAL, "SET_DEVICE_STATE_FD while virtqueues work: stop them first");
+  }
+  if (status.ok()) status = parts_.state.Start(request, std::move(fd));
+  const int error = status.ok() ? 0 : GetErrno(status).value_or(EIO);
+  return Reply(kReplyNoFd | static_cast<uint64_t>(error));
+}
+
+absl::Status Requests::CheckState() {
+  is_state_asked_ = true;
+  return AnswerDue();
+}
+
+}  // namespace gmem::vhost::backend_internal

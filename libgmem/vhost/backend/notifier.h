@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// A descriptor for notifications between the back-end and its peers. Not installed.
+#ifndef GMEM_VHOST_BACKEND_NOTIFIER_H_
+#define GMEM_VHOST_BACKEND_NOTIFIER_H_
+
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "gmem/unique_fd.h"
+
+#pragma GCC visibility push(hidden)
+namespace gmem::vhost::backend_internal {
+
+// An eventfd that the front-end has sent: a kick, a call, an error, or a change of the log.
+class Notifier {
+ public:
+  // No descriptor.
+  Notifier() = default;
+
+  // Makes @fd non-blocking; an empty @fd is fine. InvalidArgument (EINVAL) for files, pipes and
+  // sockets: a write to a pipe or a socket may raise SIGPIPE, and access to a file may wait for
+  // the process that serves it.
+  static absl::StatusOr<Notifier> Adopt(UniqueFd fd);
+
+  explicit operator bool() const { return static_cast<bool>(fd_); }
+  int fd() const { return fd_.get(); }
+  void reset() { fd_.reset(); }
+
+  void Signal() const;
+  // Takes the counter. Never blocks, even if the front-end has taken it before.
+  absl::Status Drain() const;
+
+ private:
+  explicit Notifier(UniqueFd fd) : fd_(std::move(fd)) {}
+
+  UniqueFd fd_;
+};
+
+}  // namespace gmem::vhost::backend_internal
+#pragma GCC visibility pop
+
+#endif  // GMEM_VHOST_BACKEND_NOTIFIER_H_

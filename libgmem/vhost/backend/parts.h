@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+// The parts of one session with a front-end; this header has no behaviour. Not installed.
+#ifndef GMEM_VHOST_BACKEND_PARTS_H_
+#define GMEM_VHOST_BACKEND_PARTS_H_
+
+#include <utility>
+
+#include "absl/time/time.h"
+#include "gmem/vhost/device.h"
+#include "gmem/vhost/inflight.h"
+#include "vhost/backend/channel.h"
+#include "vhost/backend/memory.h"
+#include "vhost/backend/negotiation.h"
+#include "vhost/backend/poller.h"
+#include "vhost/backend/postcopy.h"
+#include "vhost/backend/state_transfer.h"
+#include "vhost/backend/vring_set.h"
+
+#pragma GCC visibility push(hidden)
+namespace gmem::vhost::backend_internal {
+
+// In the order in which they know each other.
+struct Parts {
+  Parts(Backend& backend, Device& device, Poller poller, absl::Duration timeout)
+      : backend(backend),
+        device(device),
+        poller(std::move(poller)),
+        negotiation(device),
+        channel(this->poller, timeout),
+        memory(negotiation),
+        state(device, this->poller),
+        vrings({.backend = backend,
+                .device = device,
+                .poller = this->poller,
+                .negotiation = negotiation,
+                .memory = memory,
+                .inflight = inflight,
+                .channel = channel}) {}
+  Parts(const Parts&) = delete;
+  Parts& operator=(const Parts&) = delete;
+
+  // For the device's methods.
+  Backend& backend;
+  Device& device;
+  Poller poller;
+  Negotiation negotiation;
+  BackendChannel channel;
+  SessionMemory memory;
+  Postcopy postcopy;
+  StateTransfer state;
+  InflightBuffer inflight;
+  VringSet vrings;
+};
+
+}  // namespace gmem::vhost::backend_internal
+#pragma GCC visibility pop
+
+#endif  // GMEM_VHOST_BACKEND_PARTS_H_

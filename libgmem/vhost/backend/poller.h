@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+// Waits for the descriptors of one session. Not installed.
+#ifndef GMEM_VHOST_BACKEND_POLLER_H_
+#define GMEM_VHOST_BACKEND_POLLER_H_
+
+#include <sys/epoll.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "gmem/unique_fd.h"
+
+#pragma GCC visibility push(hidden)
+namespace gmem::vhost::backend_internal {
+
+// An epoll instance that says which descriptor belongs to what, and an eventfd that wakes it.
+//
+// A descriptor must be removed before it is closed: the front-end has the same open file, so
+// that closing the descriptor here doesn't take it out of the epoll instance.
+class Poller {
+ public:
+  enum class Source : uint8_t { kFrontend, kChannel, kState, kKick, kWake };
+  struct Event {
+    Source source = Source::kWake;
+    // The virtqueue's index, of a kKick.
+    uint16_t index = 0;
+    // The peer has closed its end.
+    bool is_hangup = false;
+  };
+
+  static absl::StatusOr<Poller> Create();
+
+  // For epoll: readable when Poll() has something to report.
+  int fd() const { return epoll_.get(); }
+
+  // @events: EPOLLIN, EPOLLOUT.
+  absl::Status Add(int fd, uint32_t events, Source source, uint16_t index = 0);
+  absl::Status Change(int fd, uint32_t events, Source source);
+  // Ignores -1.
+  void Remove(int fd);
+
+  // Makes fd() readable until the next Poll(), for work that no descriptor announces.
+  void Wake();
+
+  // The descriptors that are ready now; doesn't block. Valid until the next call.
+  absl::StatusOr<absl::Span<const Event>> Poll();
+
+ private:
+  // The owner's loop has other sessions to look after.
+  static constexpr size_t kMaxEvents = 32;
+
+  Poller(UniqueFd epoll, UniqueFd wake) : epoll_(std::move(epoll)), wake_(std::move(wake)) {}
+  absl::Status Control(int operation, int fd, uint32_t events, Source source, uint16_t index);
+
+  UniqueFd epoll_;
+  UniqueFd wake_;
+  std::array<Event, kMaxEvents> events_;
+};
+
+}  // namespace gmem::vhost::backend_internal
+#pragma GCC visibility pop
+
+#endif  // GMEM_VHOST_BACKEND_POLLER_H_

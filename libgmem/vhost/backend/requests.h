@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+// The requests of the front-end. Not installed.
+#ifndef GMEM_VHOST_BACKEND_REQUESTS_H_
+#define GMEM_VHOST_BACKEND_REQUESTS_H_
+
+#include <sys/epoll.h>
+
+#include <cstdint>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "gmem/unique_fd.h"
+#include "gmem/vhost/connection.h"
+#include "gmem/vhost/message.h"
+#include "gmem/vhost/protocol.h"
+#include "gmem/vhost/responder.h"
+#include "vhost/backend/parts.h"
+#include "vhost/backend/vring.h"
+
+#pragma GCC visibility push(hidden)
+namespace gmem::vhost::backend_internal {
+
+// Takes requests from the main channel, does each with the session's parts, and answers it.
+//
+// The front-end learns of a request that fails if it asked for an acknowledgement. Otherwise the
+// failure is an error of Take(), and the end of the session: the front-end must not go on as if
+// the request had worked.
+class Requests {
+ public:
+  // @parts must outlive this object.
+  Requests(Connection connection, Parts& parts)
+      : parts_(parts), responder_(std::move(connection), Responder::Side::kFrontend) {}
+  Requests(const Requests&) = delete;
+  Requests& operator=(const Requests&) = delete;
+
+  // Lets the poller wait for requests.
+  absl::Status Watch();
+  // Must follow a change of the two below, at the end of the loop's round.
+  void UpdateEvents();
+
+  // Does GET_VRING_BASE or CHECK_DEVICE_STATE wait for its answer? Then no request is taken.
+  bool is_answer_due() const { return stopping_ != nullptr || is_state_asked_; }
+  // Gives that answer if it is known now.
+  absl::Status AnswerDue();
+
+  // Takes the requests that are there, up to a limit. An error is the end of the session.
+  absl::Status Take();
+
+ private:
+  // Requests of one Take(): the owner's loop has other sessions to look after.
+  static constexpr int kMaxRequests = 32;
+
+  // No request is taken while the front-end doesn't read its answers, either.
+  bool is_busy() const { return is_answer_due() || responder_.wants_write(); }
+
+  // The dispatch. An OK result says that the request was answered, or will be.
+  absl::Status Handle(Message& message);
+  // Acknowledges a request that has no reply of its own, if @status is OK.
+  absl::Status Done(const absl::Status& status);
+  template <typename Payload>
+  absl::Status Reply(const Payload& payload) {
+    return responder_.Reply(AsBytes(payload));
+  }
+
+  absl::Status SetFeatures(uint64_t features);
+  absl::Status SetProtocolFeatures(uint64_t features);
+  absl::Status SetStatus(uint64_t status);
+  absl::Status ResetDevice();
+  absl::Status SetBackendChannel(UniqueFd socket);
+
+  absl::Status SetMemoryTable(const MemoryTable& table, const FdList& fds);
+  absl::Status AddMemoryRegion(const Message& message);
+  absl::Status RemoveMemoryRegion(const MemoryRegion& region);
+  absl::Status UpdateIotlb(const IotlbMessage& message);
+  absl::Status SetLogBase(const LogArea& area, int fd);
+  absl::Status GetInflight(const InflightArea& request);
+  absl::Status SetInflight(const InflightArea& area, UniqueFd fd);
+  absl::Status AdvisePostcopy();
+  absl::Status EndPostcopy();
+
+  absl::Status SetVring(const VringState& state, absl::Status (Vring::*set)(uint32_t));
+  absl::Status SetVringAddress(const VringAddress& address);
+  absl::Status SetVringFd(uint64_t number, UniqueFd fd, absl::Status (Vring::*set)(UniqueFd));
+  absl::Status KickVring(uint32_t index);
+  absl::Status GetVringBase(uint32_t index);
+
+  absl::Status GetSharedObject(const Uuid& uuid);
+  absl::Status SetStateFd(const DeviceStateTransfer& request, UniqueFd fd);
+  absl::Status CheckState();
+
+  Parts& parts_;
+  Responder responder_;
+  // What the poller waits for.
+  uint32_t events_ = EPOLLIN;
+  // The virtqueue that GET_VRING_BASE waits for, and its index.
+  Vring* stopping_ = nullptr;
+  uint32_t stopping_index_ = 0;
+  // CHECK_DEVICE_STATE waits for the end of the transfer.
+  bool is_state_asked_ = false;
+};
+
+}  // namespace gmem::vhost::backend_internal
+#pragma GCC visibility pop
+
+#endif  // GMEM_VHOST_BACKEND_REQUESTS_H_

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vhost/backend/session.h"
+
+#include <cerrno>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "base/status.h"
+#include "gmem/vhost/backend.h"
+#include "gmem/vhost/device.h"
+#include "vhost/backend/poller.h"
+
+namespace gmem::vhost::backend_internal {
+
+using internal::CheckError;
+
+absl::Status Session::Open() {
+  GMEM_RETURN_IF_ERROR(requests_.Watch());
+  is_open_ = true;
+  parts_.device.Connected(parts_.backend);
+  return absl::OkStatus();
+}
+
+void Session::Close() {
+  parts_.vrings.StopAll();
+  parts_.channel.Close(CheckError(ECONNRESET, "the session is over"));
+  if (is_open_) parts_.device.Disconnected();
+}
+
+absl::Time Session::next_deadline() const {
+  if (parts_.vrings.wants_poll()) return absl::Now() + Backend::kPollInterval;
+  return parts_.channel.next_deadline();
+}
+
+absl::Status Session::Process() {
+  if (status_.ok()) status_ = ProcessOnce();
+  return status_;
+}
+
+absl::Status Session::ProcessOnce() {
+  GMEM_RETURN_IF_ERROR(ProcessEvents());
+  parts_.channel.Process();
+  parts_.vrings.ServeAll();
+  GMEM_RETURN_IF_ERROR(requests_.AnswerDue());
+  // Chains in flight point into the memory that the front-end has removed.
+  if (!parts_.vrings.has_in_flight()) parts_.memory.map().DropRetired();
+  requests_.UpdateEvents();
+  return absl::OkStatus();
+}
+
+absl::Status Session::ProcessEvents() {
+  GMEM_ASSIGN_OR_RETURN(const absl::Span<const Poller::Event> events, parts_.poller.Poll());
+  bool has_requests = false;
+  for (const Poller::Event& event : events) {
+    switch (event.source) {
+      case Poller::Source::kFrontend:
+        if (event.is_hangup && requests_.is_answer_due()) {
+          return CheckError(ECONNRESET, "the front-end has gone while it waited for an answer");
+        }
+        has_requests = true;
+        break;
+      case Poller::Source::kState:
+        parts_.state.Advance();
+        break;
+      case Poller::Source::kKick:
+        parts_.vrings.at(event.index).TakeKick();
+        break;
+      // Process() serves the channel in each round.
+      case Poller::Source::kChannel:
+      case Poller::Source::kWake:
+        break;
+    }
+  }
+  // After all other events: a request may close the descriptor of one of them.
+  return has_requests && !requests_.is_answer_due() ? requests_.Take() : absl::OkStatus();
+}
+
+}  // namespace gmem::vhost::backend_internal
