@@ -21,15 +21,13 @@ class EntropyDevice : public gmem::vhost::Device {
   uint16_t nr_queues() const override { return 1; }
 
   absl::Status HandleQueue(Backend& /*backend*/, Virtqueue& queue) override {
-    while (true) {
-      const absl::StatusOr<bool> popped = queue.Pop(chain_);
-      if (!popped.ok()) return popped.status();
-      if (!*popped) return absl::OkStatus();
+    while (queue.Pop(chain_) == Popped::kChain) {
       // The guest may have given less room, in as many pieces as it likes.
       std::array<uint8_t, 256> bytes;
       const ssize_t got = getrandom(bytes.data(), bytes.size(), 0);
       queue.Push(chain_, chain_.Write(0, bytes.data(), std::max<ssize_t>(got, 0)));
     }
+    return queue.status();
   }
 
  private:

@@ -121,9 +121,7 @@ absl::Status BlockDevice::HandleQueue(gmem::vhost::Backend& /*backend*/,
                                       gmem::vhost::Virtqueue& queue) {
   uint64_t nr_bytes = 0;
   for (int i = 0; i < kBatch && nr_bytes < kMaxTransfer; i++) {
-    const absl::StatusOr<bool> popped = queue.Pop(chain_);
-    if (!popped.ok()) return popped.status();
-    if (!*popped) break;
+    if (queue.Pop(chain_) != gmem::vhost::Popped::kChain) break;
     // Without a place for the status there is nobody to tell.
     if (chain_.writable_size() == 0) {
       return absl::DataLossError("a request without a byte for its status");
@@ -134,7 +132,7 @@ absl::Status BlockDevice::HandleQueue(gmem::vhost::Backend& /*backend*/,
     // Report all bytes as written: the status is the last byte, and the dirty log must have it.
     queue.Push(chain_, chain_.writable_size());
   }
-  return absl::OkStatus();
+  return queue.status();
 }
 
 void BlockDevice::SetFeatures(uint64_t features) {

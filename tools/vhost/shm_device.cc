@@ -112,14 +112,12 @@ void ShmDevice::MapAll() {
 absl::Status ShmDevice::HandleQueue(gmem::vhost::Backend& backend, gmem::vhost::Virtqueue& queue) {
   for (int i = 0; i < kBatch; i++) {
     gmem::vhost::Chain chain;
-    const absl::StatusOr<bool> popped = queue.Pop(chain);
-    if (!popped.ok()) return popped.status();
-    if (!*popped) break;
+    if (queue.Pop(chain) != gmem::vhost::Popped::kChain) break;
     const Number number = next_number_++;
     pending_[number] = {.chain = std::move(chain), .queue = queue.index()};
     Start(backend, number);
   }
-  return absl::OkStatus();
+  return queue.status();
 }
 
 bool ShmDevice::IsValid(const ShmRequest& request) const {

@@ -15,7 +15,7 @@
 #pragma GCC visibility push(hidden)
 namespace gmem::vhost::backend_internal {
 
-class [[gnu::visibility("hidden")]] Session {
+class __attribute__((visibility("hidden"))) Session {
  public:
   // @backend and @device must outlive this object. @backend is for the device's methods.
   Session(Backend& backend, Device& device, Connection connection, Poller poller,

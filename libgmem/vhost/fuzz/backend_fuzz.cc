@@ -47,9 +47,7 @@ class FuzzDevice : public Device {
     PushKept(queue);
     for (int i = 0; i < 4; i++) {
       Chain chain;
-      const absl::StatusOr<bool> popped = queue.Pop(chain);
-      if (!popped.ok()) return popped.status();
-      if (!*popped) break;
+      if (queue.Pop(chain) != Popped::kChain) break;
       if (i % 2 == 0) {
         kept_[queue.index()].push_back(std::move(chain));
       } else {
@@ -65,10 +63,8 @@ class FuzzDevice : public Device {
   }
   absl::Status HandleDisabledQueue(Backend& /*backend*/, Virtqueue& queue) override {
     Chain chain;
-    const absl::StatusOr<bool> popped = queue.Pop(chain);
-    if (!popped.ok()) return popped.status();
-    if (*popped) queue.Push(chain, 0);
-    return absl::OkStatus();
+    if (queue.Pop(chain) == Popped::kChain) queue.Push(chain, 0);
+    return queue.status();
   }
   void QueueStopping(Backend& /*backend*/, Virtqueue& queue) override { PushKept(queue); }
   void QueueStopped(uint16_t index) override { kept_[index].clear(); }

@@ -84,8 +84,7 @@ void Drive(Virtqueue& queue) {
   std::vector<Chain> kept;
   for (int i = 0; i < kMaxPops; i++) {
     Chain chain;
-    const auto popped = queue.Pop(chain);
-    if (!popped.ok() || !*popped) break;
+    if (queue.Pop(chain) != Popped::kChain) break;
     // Use some chains at once, and some later and in another order.
     if (i % 3 == 0) {
       kept.push_back(std::move(chain));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a queue's part of an inflight buffer looks like, after the specification's
-// chapter "Inflight I/O tracking". Not installed.
+// The layout of a queue's part of an inflight buffer, see "Inflight I/O tracking" in the
+// vhost-user specification. Not installed.
 #ifndef GMEM_VHOST_QUEUE_INFLIGHT_FORMAT_H_
 #define GMEM_VHOST_QUEUE_INFLIGHT_FORMAT_H_
 
@@ -11,7 +11,7 @@
 #pragma GCC visibility push(hidden)
 namespace gmem::vhost::virtqueue_internal {
 
-// 0: nobody has used it yet.
+// A header whose version is 0 belongs to a region that no back-end has used.
 inline constexpr uint16_t kInflightVersion = 1;
 
 struct InflightSplitEntry {
@@ -32,9 +32,9 @@ struct InflightSplitHeader {
 struct InflightPackedEntry {
   uint8_t inflight;
   uint8_t padding;
-  // The next free entry, or the next of the same chain.
+  // The next entry of the free list, or of the same chain.
   uint16_t next;
-  // Of a chain, at its first: the index of the last entry, and how many there are.
+  // In the first entry of a chain: the index of its last entry, and its number of entries.
   uint16_t last;
   uint16_t count;
   uint64_t counter;
@@ -61,7 +61,8 @@ static_assert(sizeof(InflightSplitHeader) == 16);
 static_assert(sizeof(InflightPackedEntry) == 32);
 static_assert(sizeof(InflightPackedHeader) == 32);
 
-// A chain that a back-end before this one left, and when it was popped.
+// A chain that the back-end before this one left: its first entry, and a counter that is higher
+// for chains that were popped later.
 struct InflightChain {
   uint64_t counter = 0;
   uint16_t entry = 0;

@@ -16,12 +16,11 @@
 #include "absl/types/span.h"
 #include "base/status.h"
 #include "gmem/vhost/guest_memory_map.h"
-#include "vhost/queue/chain_builder.h"
+#include "vhost/queue/descriptor.h"
 #include "vhost/queue/inflight_format.h"
-#include "vhost/queue/ring.h"
+#include "vhost/queue/shared_access.h"
 
-namespace gmem::vhost {
-namespace virtqueue_internal {
+namespace gmem::vhost::virtqueue_internal {
 
 absl::Status PackedInflight::Bad(absl::string_view what) const {
   return internal::CheckError(
@@ -62,15 +61,15 @@ absl::StatusOr<PackedInflight::Recovered> PackedInflight::Recover(
     return Bad(absl::StrCat("version ", header.version, " and ", header.nr_entries,
                             " entries, not ", size_));
   }
-  // Where all entries are in flight, others let the free list begin behind the last.
+  // When all entries are in flight, other back-ends let the free list begin behind the last.
   if (header.free_head > size_ || header.old_free_head > size_ || header.used_index >= size_ ||
       header.old_used_index >= size_ || header.used_wrap > 1 || header.old_used_wrap > 1) {
-    return Bad("a place in it that there isn't");
+    return Bad("an index in its header is out of bounds");
   }
   for (uint16_t i = 0; i < size_; i++) {
     entries_[i] = LoadOnce<InflightPackedEntry>(reinterpret_cast<const uint8_t*>(shared(i)));
   }
-  // The last ones were being given back: had they reached the ring?
+  // The back-end stopped in the middle of a push: has the ring got it?
   const PackedPosition old_used = {.index = header.old_used_index,
                                    .wrap = header.old_used_wrap != 0};
   const bool is_between =
@@ -99,7 +98,7 @@ absl::StatusOr<PackedInflight::Recovered> PackedInflight::Recover(
   return recovered;
 }
 
-// Chains and the free list must share all entries among them, each once.
+// Each entry must belong to one chain or to the free list.
 absl::Status PackedInflight::FindChains(Recovered& recovered) {
   std::vector<bool> is_taken(size_);
   const auto take = [&](uint16_t entry) {
@@ -107,8 +106,8 @@ absl::Status PackedInflight::FindChains(Recovered& recovered) {
     is_taken[entry] = true;
     return true;
   };
-  // An entry at the head of the free list was only being taken, and will be again. If
-  // no entry is free, the head says nothing.
+  // The back-end stopped in the middle of a pop if the entry at the head of the free list is in
+  // flight: that entry is free. If no entry is free, the head says nothing.
   uint64_t nr_in_flight = 0;
   for (const InflightPackedEntry& entry : entries_) {
     if (entry.inflight != 0) nr_in_flight += entry.count;
@@ -127,7 +126,8 @@ absl::Status PackedInflight::FindChains(Recovered& recovered) {
       return Bad(absl::StrCat("a chain of ", entries_[i].count, " descriptors"));
     }
     for (uint16_t n = 0; n < entries_[i].count; n++) {
-      if (!take(entry)) return Bad(absl::StrCat("entry ", entry, " is in two chains, or none"));
+      if (!take(entry))
+        return Bad(absl::StrCat("entry ", entry, " is out of bounds or in two chains"));
       last = entry;
       entry = entries_[entry].next;
     }
@@ -137,7 +137,7 @@ absl::Status PackedInflight::FindChains(Recovered& recovered) {
     recovered.nr_descriptors = static_cast<uint16_t>(recovered.nr_descriptors + entries_[i].count);
     old_.push_back({.counter = entries_[i].counter, .entry = i});
   }
-  // A new free list, of all the others, so that none is lost or there twice.
+  // A new free list of all other entries, so that none is lost, and none is in it twice.
   std::optional<uint16_t> previous;
   for (uint16_t i = 0; i < size_; i++) {
     if (is_taken[i]) continue;
@@ -186,7 +186,7 @@ uint16_t PackedInflight::Add(absl::Span<const PackedDescriptor> chain) {
   head.counter = counter_++;
   *shared(first) = head;
   header()->free_head = free_head_;
-  // From here on it is in flight, whatever happens.
+  // From this store on, the next back-end finds the chain in flight.
   head.inflight = 1;
   StoreRelease<uint8_t>(&shared(first)->inflight, 1);
   StoreRelease(reinterpret_cast<uint8_t*>(&header()->old_free_head), free_head_);
@@ -211,5 +211,4 @@ void PackedInflight::EndRemove(uint16_t entry) {
   StoreRelease(reinterpret_cast<uint8_t*>(&header()->old_used_index), now.used_index);
 }
 
-}  // namespace virtqueue_internal
-}  // namespace gmem::vhost
+}  // namespace gmem::vhost::virtqueue_internal

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is in flight in a packed ring, noted in shared memory. Not installed.
+// The chains in flight in a packed ring, noted in shared memory. Not installed.
 #ifndef GMEM_VHOST_QUEUE_PACKED_INFLIGHT_H_
 #define GMEM_VHOST_QUEUE_PACKED_INFLIGHT_H_
 
@@ -13,13 +13,13 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "gmem/vhost/guest_memory_map.h"
-#include "vhost/queue/chain_builder.h"
+#include "vhost/queue/descriptor.h"
 #include "vhost/queue/inflight_format.h"
 
 #pragma GCC visibility push(hidden)
 namespace gmem::vhost::virtqueue_internal {
 
-// A place in a packed ring, and in which lap.
+// An entry of a packed ring, and the wrap counter of the lap that it belongs to.
 struct PackedPosition {
   uint16_t index = 0;
   bool wrap = true;
@@ -35,37 +35,42 @@ struct PackedPosition {
   }
 };
 
-// The region's free list and chains are also kept here: the region is only written to,
-// once it was read and checked.
+// A queue's part of an inflight buffer. Attach() reads and checks it, and keeps a copy; later it is
+// only written, so that a front-end that changes it does no harm.
 class PackedInflight {
  public:
   struct Recovered {
-    // Did a back-end before this one leave something? If not, the rest says nothing.
+    // Has a back-end before this one used the region? If not, the rest says nothing.
     bool is_old = false;
+    // The next used entry of the ring.
     PackedPosition used;
-    // In flight.
+    // Descriptors of the chains in flight.
     uint16_t nr_descriptors = 0;
   };
 
+  // @index and @size: the virtqueue's.
   PackedInflight(uint16_t index, uint16_t size) : index_(index), size_(size), entries_(size) {}
 
-  // @used: where the ring's used entries go on, for a region that is new. @is_used: was
-  // the ring's entry there given back?
+  // Takes over @region. @used: the next used entry of the ring, for a new region. @is_used: has
+  // the driver got the ring's entry at a position back? DataLoss (EBADMSG) if the region can't be
+  // right.
   absl::StatusOr<Recovered> Attach(GuestSpan region, const PackedPosition& used,
                                    absl::FunctionRef<bool(const PackedPosition&)> is_used);
 
-  // The first entry of the oldest chain that is to be done again.
+  // The first entry of the oldest chain in flight that the back-end before this one left: Pop()
+  // brings these first.
   std::optional<uint16_t> next_old() const {
     if (old_.empty()) return std::nullopt;
     return old_.back().entry;
   }
-  // Copies its descriptors: how many.
+  // Copies the descriptors of that chain, and returns their number. @to: at least the virtqueue's
+  // size.
   uint16_t CopyOld(uint16_t entry, absl::Span<PackedDescriptor> to) const;
   void TakeOld() { old_.pop_back(); }
 
-  // Notes a chain; its first entry.
+  // Notes a chain, and returns its first entry.
   uint16_t Add(absl::Span<const PackedDescriptor> chain);
-  // Before the ring says that a chain is used, and after. @used: behind it.
+  // Before the ring has a chain among its used entries, and after. @used: the next used entry.
   void BeginRemove(uint16_t entry, const PackedPosition& used);
   void EndRemove(uint16_t entry);
 

@@ -1,35 +1,43 @@
 // SPDX-License-Identifier: Apache-2.0
 // Packed rings (virtio 1.3, 2.8).
 #include <algorithm>
-#include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
 #include "base/status.h"
 #include "gmem/vhost/chain.h"
 #include "gmem/vhost/guest_memory_map.h"
 #include "gmem/vhost/virtqueue.h"
 #include "vhost/queue/chain_builder.h"
+#include "vhost/queue/descriptor.h"
 #include "vhost/queue/packed_inflight.h"
 #include "vhost/queue/ring.h"
+#include "vhost/queue/shared_access.h"
 
-namespace gmem::vhost {
-namespace virtqueue_internal {
+namespace gmem::vhost::virtqueue_internal {
 namespace {
 
+// Flags of descriptors. One that is available has a kAvailable equal to the driver's wrap counter
+// and a different kUsed; one that is used has both equal to the device's.
 constexpr uint16_t kAvailable = 1 << 7;
 constexpr uint16_t kUsed = 1 << 15;
-// Event suppression: an offset with its wrap counter, then flags.
-constexpr size_t kEventOffset = 0;
+// Offsets in both event suppression structures: a position, then flags.
+constexpr size_t kEventPosition = 0;
 constexpr size_t kEventFlags = 2;
+// The flags' values: notify always, never, or at the position.
 constexpr uint16_t kEventEnable = 0;
 constexpr uint16_t kEventDisable = 1;
 constexpr uint16_t kEventDescriptor = 2;
+// The wrap counter in a position: the other bits are an index.
 constexpr uint16_t kWrap = 1 << 15;
 
 PackedPosition FromBase(uint32_t base) {
@@ -67,37 +75,38 @@ class PackedRing final : public Ring {
     return ((flags & kAvailable) != 0) == next_available_.wrap &&
            ((flags & kUsed) != 0) != next_available_.wrap;
   }
-  // Copies a chain from the ring to chain_: how many descriptors; 0 if it has no end.
+  // Copies the next chain from the ring to chain_. Returns its number of descriptors; 0 if it has
+  // no end.
   uint16_t Fetch();
-  ChainBuilder::Outcome Walk(uint16_t count, ChainBuilder& builder) const;
+  // Adds the first @count descriptors of chain_.
+  Popped Walk(uint16_t count, ChainBuilder& builder) const;
 
   PackedPosition next_available_;
   PackedPosition next_used_;
-  // Entries from the next available on to the next used are the device's.
+  // Entries of the chains that were popped and not yet pushed.
   uint32_t in_flight_ = 0;
-  // Where the driver was told of used entries last, and how many were used since.
-  PackedPosition notified_;
+  // Entries that were used since the last notification, if there was one.
   uint32_t used_since_ = 0;
   bool was_notified_ = false;
+  // The chain that Pop() works on.
   std::vector<PackedDescriptor> chain_;
   std::optional<PackedInflight> inflight_;
 };
 
 absl::Status PackedRing::TrackInflight(GuestSpan region) {
   PackedInflight inflight(options_.index, static_cast<uint16_t>(options_.size));
-  // Was the entry at this position given back to the driver?
+  // Has the driver got the entry at this position back?
   const auto is_used = [this](const PackedPosition& position) {
     const auto flags = LoadAcquire<uint16_t>(FlagsOf(position.index));
     return ((flags & kAvailable) != 0) == position.wrap && ((flags & kUsed) != 0) == position.wrap;
   };
-  absl::StatusOr<PackedInflight::Recovered> recovered =
-      inflight.Attach(region, next_used_, is_used);
-  if (!recovered.ok()) return recovered.status();
-  if (recovered->is_old) {
-    next_used_ = recovered->used;
+  GMEM_ASSIGN_OR_RETURN(const PackedInflight::Recovered recovered,
+                        inflight.Attach(region, next_used_, is_used));
+  if (recovered.is_old) {
+    next_used_ = recovered.used;
     next_available_ = next_used_;
-    next_available_.Advance(recovered->nr_descriptors, options_.size);
-    in_flight_ = recovered->nr_descriptors;
+    next_available_.Advance(recovered.nr_descriptors, options_.size);
+    in_flight_ = recovered.nr_descriptors;
   }
   inflight_.emplace(std::move(inflight));
   return absl::OkStatus();
@@ -113,48 +122,35 @@ uint16_t PackedRing::Fetch() {
   return 0;
 }
 
-ChainBuilder::Outcome PackedRing::Walk(uint16_t count, ChainBuilder& builder) const {
-  using Outcome = ChainBuilder::Outcome;
+Popped PackedRing::Walk(uint16_t count, ChainBuilder& builder) const {
   for (uint16_t i = 0; i < count; i++) {
     const PackedDescriptor& descriptor = chain_[i];
-    Outcome outcome = Outcome::kOk;
-    if ((descriptor.flags & kDescriptorIndirect) == 0) {
-      outcome = builder.Add(descriptor.address, descriptor.length,
-                            (descriptor.flags & kDescriptorWrite) != 0);
-    } else if (!options_.has_indirect || count != 1) {
-      outcome =
-          builder.Broken(options_.has_indirect ? "an indirect table among other descriptors"
-                                               : "an indirect table, which wasn't negotiated");
-    } else {
-      outcome = builder.AddTable(descriptor.address, descriptor.length, /*is_linked=*/false);
+    if ((descriptor.flags & kDescriptorIndirect) != 0) {
+      if (!options_.has_indirect) {
+        return builder.Break("an indirect table, which wasn't negotiated");
+      }
+      if (count != 1) return builder.Break("an indirect table among other descriptors");
+      return builder.AddTable(descriptor.address, descriptor.length, /*is_linked=*/false);
     }
-    if (outcome != Outcome::kOk) return outcome;
+    const Popped popped = builder.Add(descriptor.address, descriptor.length,
+                                      (descriptor.flags & kDescriptorWrite) != 0);
+    if (popped != Popped::kChain) return popped;
   }
-  return Outcome::kOk;
+  return Popped::kChain;
 }
 
-Ring::Popped PackedRing::Pop(ChainBuilder& builder) {
+Popped PackedRing::Pop(ChainBuilder& builder) {
   const std::optional<uint16_t> old = inflight_ ? inflight_->next_old() : std::nullopt;
-  if (!old && !IsAvailable()) return Popped::kNone;
+  if (!old && !IsAvailable()) return Popped::kNothing;
   const uint16_t count = old ? inflight_->CopyOld(*old, absl::MakeSpan(chain_)) : Fetch();
-  if (count == 0) {
-    builder.Broken("a loop of descriptors");
-    return Popped::kBroken;
-  }
-  // A driver that makes available what is in flight.
+  if (count == 0) return builder.Break("a loop of descriptors");
+  // The driver has made entries available that are in flight.
   if (!old && count > options_.size - in_flight_) {
-    builder.Broken(absl::StrCat("a chain of ", count, " descriptors, with ", in_flight_, " of ",
-                                options_.size, " in flight"));
-    return Popped::kBroken;
+    return builder.Break(absl::StrCat("a chain of ", count, " descriptors, with ", in_flight_,
+                                      " of ", options_.size, " in flight"));
   }
-  switch (Walk(count, builder)) {
-    case ChainBuilder::Outcome::kMiss:
-      return Popped::kMiss;
-    case ChainBuilder::Outcome::kBroken:
-      return Popped::kBroken;
-    case ChainBuilder::Outcome::kOk:
-      break;
-  }
+  const Popped popped = Walk(count, builder);
+  if (popped != Popped::kChain) return popped;
   uint16_t entry = 0;
   if (old) {
     entry = *old;
@@ -198,8 +194,8 @@ bool PackedRing::ShouldNotify() {
   if (flags != kEventDescriptor || !options_.has_event_idx || first) {
     return flags != kEventDisable;
   }
-  const PackedPosition wanted = FromBase(LoadAcquire<uint16_t>(event + kEventOffset));
-  // As if the ring went on without an end: entries of the last lap lie below.
+  const PackedPosition wanted = FromBase(LoadAcquire<uint16_t>(event + kEventPosition));
+  // Compare as if the ring had no end: entries of the last lap lie below 0.
   const auto size = static_cast<int32_t>(options_.size);
   int32_t at = wanted.index;
   if (wanted.wrap != next_used_.wrap) at -= size;
@@ -212,7 +208,7 @@ void PackedRing::DisableKicks() { StoreRelease(memory_.used.data() + kEventFlags
 bool PackedRing::EnableKicks() {
   uint8_t* const event = memory_.used.data();
   if (options_.has_event_idx) {
-    StoreRelease(event + kEventOffset, ToBase(next_available_));
+    StoreRelease(event + kEventPosition, ToBase(next_available_));
     StoreRelease(event + kEventFlags, kEventDescriptor);
   } else {
     StoreRelease(event + kEventFlags, kEventEnable);
@@ -228,5 +224,4 @@ std::unique_ptr<Ring> MakePackedRing(const Virtqueue::Options& options,
   return std::make_unique<PackedRing>(options, memory, base);
 }
 
-}  // namespace virtqueue_internal
-}  // namespace gmem::vhost
+}  // namespace gmem::vhost::virtqueue_internal

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// What split and packed rings have in common. Not installed.
+// The operations that split and packed rings share. Not installed.
 #ifndef GMEM_VHOST_QUEUE_RING_H_
 #define GMEM_VHOST_QUEUE_RING_H_
 
 #include <cstdint>
 #include <memory>
-#include <utility>
 
 #include "absl/status/status.h"
 #include "gmem/vhost/chain.h"
@@ -16,26 +15,26 @@
 #pragma GCC visibility push(hidden)
 namespace gmem::vhost::virtqueue_internal {
 
-// Of the used part of the ring: what a push wrote, for the dirty log. Bytes from its
-// start.
+// The bytes of the used part that a push wrote, for the dirty log; in a packed ring, of the
+// descriptors.
 struct UsedWrite {
   uint64_t offset = 0;
   uint64_t size = 0;
 };
 
-// A ring's walk and its bookkeeping. The memory was checked: size and alignment.
-class Ring {
+// Walks a ring, and knows which of its entries are the device's. The caller has checked the size
+// and the alignment of the memory. See Virtqueue for the methods.
+class __attribute__((visibility("hidden"))) Ring {
  public:
-  enum class Popped { kNone, kChain, kMiss, kBroken };
-
   Ring(const Virtqueue::Options& options, const Virtqueue::Memory& memory)
       : options_(options), memory_(memory) {}
   virtual ~Ring() = default;
 
   virtual absl::Status TrackInflight(GuestSpan region) = 0;
-  // Without a chain, nothing has changed.
+  // Without a chain, the ring hasn't changed; the builder knows what is missing or broken.
   virtual Popped Pop(ChainBuilder& builder) = 0;
   virtual UsedWrite Push(const Chain::Token& token, uint32_t written) = 0;
+  // Does the driver want a notification for the pushes since the last call?
   virtual bool ShouldNotify() = 0;
   virtual void DisableKicks() = 0;
   virtual bool EnableKicks() = 0;
@@ -52,17 +51,6 @@ std::unique_ptr<Ring> MakeSplitRing(const Virtqueue::Options& options,
                                     const Virtqueue::Memory& memory, uint32_t base);
 std::unique_ptr<Ring> MakePackedRing(const Virtqueue::Options& options,
                                      const Virtqueue::Memory& memory, uint32_t base);
-
-template <typename T>
-T LoadAcquire(const uint8_t* at) {
-  return __atomic_load_n(reinterpret_cast<const T*>(at), __ATOMIC_ACQUIRE);
-}
-template <typename T>
-void StoreRelease(uint8_t* at, T value) {
-  __atomic_store_n(reinterpret_cast<T*>(at), value, __ATOMIC_RELEASE);
-}
-// What was stored before is seen before what is loaded after it is asked for.
-inline void FullFence() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 
 }  // namespace gmem::vhost::virtqueue_internal
 #pragma GCC visibility pop

@@ -10,7 +10,9 @@
 #include <memory>
 #include <optional>
 #include <utility>
+#include <vector>
 
+#include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
@@ -27,12 +29,13 @@ namespace gmem::vhost {
 namespace {
 
 using internal::CheckError;
+using virtqueue_internal::ChainBuilder;
 using virtqueue_internal::Ring;
 
 static_assert(std::endian::native == std::endian::little, "virtqueues are little-endian");
 
 constexpr uint64_t kDescriptorAlign = 16;
-// Of a packed ring's event suppression, too.
+// Also the alignment of both event suppression structures of a packed ring.
 constexpr uint64_t kUsedAlign = 4;
 constexpr uint64_t kAvailableAlign = 2;
 
@@ -42,6 +45,22 @@ absl::Status CheckPart(absl::string_view name, GuestSpan part, uint64_t size, ui
   }
   return CheckError(EINVAL, absl::StrCat("a ring's ", name, " part of ", part.size(),
                                          " bytes isn't ", size, " bytes, aligned to ", align));
+}
+
+absl::Status CheckOptions(const Virtqueue::Options& options, uint32_t base) {
+  if (options.size == 0 || options.size > kMaxQueueSize ||
+      (!options.is_packed && !std::has_single_bit(options.size))) {
+    return CheckError(
+        EINVAL, absl::StrCat("a virtqueue of ", options.size, " entries: 1 to ", kMaxQueueSize,
+                             " are possible, and powers of two if it is split"));
+  }
+  constexpr uint32_t kIndexMask = 0x7fff;
+  if (options.is_packed &&
+      ((base & kIndexMask) >= options.size || (base >> 16 & kIndexMask) >= options.size)) {
+    return CheckError(EINVAL, absl::StrCat("a virtqueue of ", options.size,
+                                           " entries can't begin at 0x", absl::Hex(base)));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status CheckRing(const Virtqueue::Options& options, const Virtqueue::Memory& ring) {
@@ -62,83 +81,113 @@ Virtqueue::Sizes Virtqueue::SizesOf(const Options& options) {
   if (options.is_packed) {
     return {.descriptors = descriptors, .used = kEventSuppression, .available = kEventSuppression};
   }
-  // flags and idx, the ring, and the event's index.
+  // The flags and the index, the entries, and the event index.
   const uint64_t event = options.has_event_idx ? 2 : 0;
   const uint64_t size = options.size;
   return {
       .descriptors = descriptors, .used = 4 + 8 * size + event, .available = 4 + 2 * size + event};
 }
 
-Virtqueue::Virtqueue(const GuestMemoryMap& memory, const Options& options)
-    : memory_(&memory), options_(options) {}
-Virtqueue::Virtqueue(Virtqueue&& other) noexcept = default;
-Virtqueue& Virtqueue::operator=(Virtqueue&& other) noexcept = default;
-Virtqueue::~Virtqueue() = default;
+class __attribute__((visibility("hidden"))) Virtqueue::Impl {
+ public:
+  Impl(const GuestMemoryMap& memory, const Options& options, const Memory& ring, uint32_t base)
+      : memory_(memory),
+        options_(options),
+        ring_(options.is_packed ? virtqueue_internal::MakePackedRing(options, ring, base)
+                                : virtqueue_internal::MakeSplitRing(options, ring, base)) {
+    waiting_.reserve(options.size);
+  }
 
-absl::StatusOr<Virtqueue> Virtqueue::Create(const GuestMemoryMap& memory, const Options& options,
-                                            const Memory& ring, uint32_t base) {
-  if (options.size == 0 || options.size > kMaxQueueSize ||
-      (!options.is_packed && !std::has_single_bit(options.size))) {
-    return CheckError(
-        EINVAL, absl::StrCat("a virtqueue of ", options.size, " entries: 1 to ", kMaxQueueSize,
-                             " are possible, and powers of two if it is split"));
+  const Options& options() const { return options_; }
+  Ring& ring() { return *ring_; }
+  const Ring& ring() const { return *ring_; }
+  size_t in_flight() const { return in_flight_; }
+  const absl::Status& status() const { return status_; }
+  const std::optional<Miss>& miss() const { return miss_; }
+  bool is_reachable() const { return is_reachable_; }
+
+  Popped Pop(Chain& chain);
+  void Push(const Chain& chain, uint64_t written);
+  void Notify();
+  absl::Status Move(const std::optional<Memory>& ring);
+
+  void set_call(absl::AnyInvocable<void()> call) { call_ = std::move(call); }
+  void set_log(const DirtyMarks* log, bool log_ring, uint64_t ring_address) {
+    log_ = log;
+    log_ring_ = log_ring;
+    log_ring_address_ = ring_address;
   }
-  GMEM_RETURN_IF_ERROR(CheckRing(options, ring));
-  constexpr uint32_t kIndexMask = 0x7fff;
-  if (options.is_packed &&
-      ((base & kIndexMask) >= options.size || (base >> 16 & kIndexMask) >= options.size)) {
-    return CheckError(EINVAL, absl::StrCat("a virtqueue of ", options.size,
-                                           " entries can't begin at 0x", absl::Hex(base)));
-  }
-  Virtqueue queue(memory, options);
-  queue.ring_ = options.is_packed ? virtqueue_internal::MakePackedRing(options, ring, base)
-                                  : virtqueue_internal::MakeSplitRing(options, ring, base);
-  queue.waiting_.reserve(options.size);
-  return queue;
+
+ private:
+  // The arguments of a push.
+  struct Completion {
+    Chain::Token token;
+    uint32_t written = 0;
+  };
+
+  void Complete(const Completion& completion);
+  void LogBuffers(const Chain& chain, uint64_t written) const;
+  Popped Break(absl::string_view why);
+
+  const GuestMemoryMap& memory_;
+  const Options options_;
+  const std::unique_ptr<Ring> ring_;
+  bool is_reachable_ = true;
+  size_t in_flight_ = 0;
+  absl::Status status_;
+  std::optional<Miss> miss_;
+  // Pushes that wait until the ring can be reached; there is room for all.
+  std::vector<Completion> waiting_;
+  absl::AnyInvocable<void()> call_;
+  const DirtyMarks* log_ = nullptr;
+  bool log_ring_ = false;
+  uint64_t log_ring_address_ = 0;
+};
+
+Popped Virtqueue::Impl::Break(absl::string_view why) {
+  status_ = CheckError(EBADMSG, absl::StrCat("virtqueue ", options_.index, why));
+  return Popped::kBroken;
 }
 
-absl::Status Virtqueue::TrackInflight(GuestSpan region) { return ring_->TrackInflight(region); }
-
-absl::StatusOr<bool> Virtqueue::Pop(Chain& chain) {
-  if (!status_.ok()) return status_;
+Popped Virtqueue::Impl::Pop(Chain& chain) {
+  if (!status_.ok()) return Popped::kBroken;
   miss_.reset();
-  if (!is_reachable_) return false;
-  virtqueue_internal::ChainBuilder builder(*memory_, chain);
-  switch (ring_->Pop(builder)) {
-    case Ring::Popped::kNone:
-      return false;
-    case Ring::Popped::kChain:
-      // As where SET_VRING_BASE was made up.
+  if (!is_reachable_) return Popped::kNothing;
+  ChainBuilder builder(memory_, chain);
+  const Popped popped = ring_->Pop(builder);
+  switch (popped) {
+    case Popped::kChain:
+      // A front-end that invents a base for SET_VRING_BASE gets here.
       if (in_flight_ == options_.size) {
-        status_ = CheckError(EBADMSG, absl::StrCat("virtqueue ", options_.index, " of ",
-                                                   options_.size, " entries has more in flight"));
-        return status_;
+        return Break(absl::StrCat(" of ", options_.size, " entries has more in flight"));
       }
       in_flight_++;
-      return true;
-    case Ring::Popped::kMiss:
-      miss_ = Miss{.address = builder.miss_address(), .access = builder.miss_access()};
-      return false;
-    case Ring::Popped::kBroken:
       break;
+    case Popped::kNothing:
+      break;
+    case Popped::kMiss:
+      miss_ = builder.miss();
+      break;
+    case Popped::kBroken:
+      return Break(absl::StrCat(": ", builder.error().message()));
   }
-  status_ = CheckError(EBADMSG,
-                       absl::StrCat("virtqueue ", options_.index, ": ", builder.error().message()));
-  return status_;
+  return popped;
 }
 
-void Virtqueue::Push(const Chain& chain, uint64_t written) {
+void Virtqueue::Impl::LogBuffers(const Chain& chain, uint64_t written) const {
+  for (const GuestSpan span : chain.writable()) {
+    if (written == 0) return;
+    const uint64_t piece = std::min<uint64_t>(written, span.size());
+    const std::optional<uint64_t> address = memory_.ToGuest(span.data());
+    if (address) log_->Mark(*address, piece);
+    written -= piece;
+  }
+}
+
+void Virtqueue::Impl::Push(const Chain& chain, uint64_t written) {
   if (in_flight_ == 0) return;
   written = std::min(written, chain.writable_size());
-  if (log_ != nullptr) {
-    uint64_t left = written;
-    for (const GuestSpan span : chain.writable()) {
-      const uint64_t piece = std::min<uint64_t>(left, span.size());
-      const std::optional<uint64_t> address = memory_->ToGuest(span.data());
-      if (address) log_->Mark(*address, piece);
-      left -= piece;
-    }
-  }
+  if (log_ != nullptr) LogBuffers(chain, written);
   const Completion completion = {.token = chain.token(),
                                  .written = static_cast<uint32_t>(std::min<uint64_t>(
                                      written, std::numeric_limits<uint32_t>::max()))};
@@ -150,29 +199,21 @@ void Virtqueue::Push(const Chain& chain, uint64_t written) {
   in_flight_--;
 }
 
-void Virtqueue::Complete(const Completion& completion) {
+void Virtqueue::Impl::Complete(const Completion& completion) {
   const virtqueue_internal::UsedWrite write = ring_->Push(completion.token, completion.written);
   if (log_ == nullptr || !log_ring_) return;
   log_->Mark(log_ring_address_ + write.offset, write.size);
-  // The index.
+  // The used index.
   if (!options_.is_packed) log_->Mark(log_ring_address_, 4);
 }
 
-void Virtqueue::Notify() {
+void Virtqueue::Impl::Notify() {
   if (is_reachable_ && ring_->ShouldNotify() && call_) call_();
 }
 
-void Virtqueue::DisableKicks() {
-  if (is_reachable_) ring_->DisableKicks();
-}
-
-bool Virtqueue::EnableKicks() { return is_reachable_ && status_.ok() && ring_->EnableKicks(); }
-
-uint32_t Virtqueue::base() const { return ring_->base(); }
-
-absl::Status Virtqueue::Move(const std::optional<Memory>& ring) {
+absl::Status Virtqueue::Impl::Move(const std::optional<Memory>& ring) {
   is_reachable_ = false;
-  // What was missing may be there now.
+  // The next Pop() finds out if the translation is still missing.
   miss_.reset();
   if (!ring) return absl::OkStatus();
   GMEM_RETURN_IF_ERROR(CheckRing(options_, *ring));
@@ -181,6 +222,50 @@ absl::Status Virtqueue::Move(const std::optional<Memory>& ring) {
   for (const Completion& completion : waiting_) Complete(completion);
   waiting_.clear();
   return absl::OkStatus();
+}
+
+absl::StatusOr<Virtqueue> Virtqueue::Create(const GuestMemoryMap& memory, const Options& options,
+                                            const Memory& ring, uint32_t base) {
+  GMEM_RETURN_IF_ERROR(CheckOptions(options, base));
+  GMEM_RETURN_IF_ERROR(CheckRing(options, ring));
+  return Virtqueue(std::make_unique<Impl>(memory, options, ring, base));
+}
+
+Virtqueue::Virtqueue(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Virtqueue::Virtqueue(Virtqueue&& other) noexcept = default;
+Virtqueue& Virtqueue::operator=(Virtqueue&& other) noexcept = default;
+Virtqueue::~Virtqueue() = default;
+
+absl::Status Virtqueue::TrackInflight(GuestSpan region) {
+  return impl_->ring().TrackInflight(region);
+}
+
+uint16_t Virtqueue::index() const { return impl_->options().index; }
+uint32_t Virtqueue::size() const { return impl_->options().size; }
+size_t Virtqueue::in_flight() const { return impl_->in_flight(); }
+const absl::Status& Virtqueue::status() const { return impl_->status(); }
+uint32_t Virtqueue::base() const { return impl_->ring().base(); }
+const std::optional<Virtqueue::Miss>& Virtqueue::miss() const { return impl_->miss(); }
+bool Virtqueue::is_reachable() const { return impl_->is_reachable(); }
+
+Popped Virtqueue::Pop(Chain& chain) { return impl_->Pop(chain); }
+void Virtqueue::Push(const Chain& chain, uint64_t written) { impl_->Push(chain, written); }
+void Virtqueue::Notify() { impl_->Notify(); }
+
+void Virtqueue::DisableKicks() {
+  if (impl_->is_reachable()) impl_->ring().DisableKicks();
+}
+
+bool Virtqueue::EnableKicks() {
+  return impl_->is_reachable() && impl_->status().ok() && impl_->ring().EnableKicks();
+}
+
+absl::Status Virtqueue::Move(const std::optional<Memory>& ring) { return impl_->Move(ring); }
+
+void Virtqueue::set_call(absl::AnyInvocable<void()> call) { impl_->set_call(std::move(call)); }
+
+void Virtqueue::set_log(const DirtyMarks* log, bool log_ring, uint64_t ring_address) {
+  impl_->set_log(log, log_ring, ring_address);
 }
 
 }  // namespace gmem::vhost

@@ -57,12 +57,11 @@ class VirtqueueTest : public testing::TestWithParam<bool> {
   }
 
   void ExpectBroken(Virtqueue& queue, const std::string& why) {
-    const auto popped = queue.Pop(chain_);
-    ASSERT_FALSE(popped.ok()) << *popped;
-    EXPECT_EQ(GetErrno(popped.status()), EBADMSG);
-    EXPECT_THAT(std::string(popped.status().message()), testing::HasSubstr(why));
+    ASSERT_EQ(queue.Pop(chain_), Popped::kBroken);
+    EXPECT_EQ(GetErrno(queue.status()), EBADMSG);
+    EXPECT_THAT(std::string(queue.status().message()), testing::HasSubstr(why));
     // It stays so.
-    EXPECT_FALSE(queue.Pop(chain_).ok());
+    EXPECT_EQ(queue.Pop(chain_), Popped::kBroken);
     EXPECT_FALSE(queue.status().ok());
   }
 
@@ -75,14 +74,14 @@ class VirtqueueTest : public testing::TestWithParam<bool> {
 
 TEST_P(VirtqueueTest, GivesChainsAndTakesThemBack) {
   Virtqueue queue = New();
-  EXPECT_FALSE(*queue.Pop(chain_));
+  EXPECT_EQ(queue.Pop(chain_), Popped::kNothing);
   // Some laps, with chains of different lengths.
   for (uint32_t i = 0; i < 50; i++) {
     guest_.Put(TestGuest::kData, 1000 + i);
     std::vector<Piece> pieces = {{kData, 2, 0}, {kData + 2, 2, 0}, {kData + 0x100, 6, kWrite}};
     if (i % 3 == 0) pieces = {{kData, 4, 0}, {kData + 0x100, 6, kWrite}};
     const uint16_t id = ring_.Add(pieces);
-    ASSERT_TRUE(*queue.Pop(chain_)) << i;
+    ASSERT_EQ(queue.Pop(chain_), Popped::kChain) << i;
     EXPECT_EQ(chain_.readable_size(), 4U);
     EXPECT_EQ(chain_.writable_size(), 6U);
     uint32_t value = 0;
@@ -105,7 +104,7 @@ TEST_P(VirtqueueTest, CompletesInAnyOrder) {
   std::vector<Chain> chains(3);
   std::vector<uint16_t> ids;
   for (uint64_t i = 0; i < 3; i++) ids.push_back(ring_.Add({{kData + i, 1, kWrite}}));
-  for (Chain& chain : chains) ASSERT_TRUE(*queue.Pop(chain));
+  for (Chain& chain : chains) ASSERT_EQ(queue.Pop(chain), Popped::kChain);
   EXPECT_EQ(queue.in_flight(), 3U);
   for (const size_t i : {2, 0, 1}) {
     queue.Push(chains[i], 1);
@@ -118,7 +117,7 @@ TEST_P(VirtqueueTest, FollowsIndirectTables) {
   ring_.PutTable(0, {kData, 3, kNext}, 1);
   ring_.PutTable(1, {kData + 0x10, 5, kWrite}, 0);
   ring_.Add({{kTable, 32, kIndirect}});
-  ASSERT_TRUE(*queue.Pop(chain_));
+  ASSERT_EQ(queue.Pop(chain_), Popped::kChain);
   EXPECT_EQ(chain_.readable_size(), 3U);
   EXPECT_EQ(chain_.writable_size(), 5U);
   EXPECT_EQ(chain_.writable()[0].data(), memory_.FromGuest(kData + 0x10, 1).data());
@@ -129,7 +128,7 @@ TEST_P(VirtqueueTest, IndirectTableThatChangesLaterHasNoEffect) {
   Virtqueue queue = New();
   ring_.PutTable(0, {kData, 3, kWrite}, 0);
   ring_.Add({{kTable, 16, kIndirect}});
-  ASSERT_TRUE(*queue.Pop(chain_));
+  ASSERT_EQ(queue.Pop(chain_), Popped::kChain);
   ring_.PutTable(0, {0xffffffffffff0000, 0xffffffff, kWrite}, 0);
   EXPECT_EQ(chain_.Write(0, "abcd", 4), 3U);
   EXPECT_EQ(std::string(reinterpret_cast<char*>(guest_.at(TestGuest::kData)), 3), "abc");
@@ -186,7 +185,7 @@ TEST_P(VirtqueueTest, ShortChainsReadShort) {
   Virtqueue queue = New();
   guest_.Put(TestGuest::kData, uint32_t{0x04030201});
   ring_.Add({{kData, 3, 0}});
-  ASSERT_TRUE(*queue.Pop(chain_));
+  ASSERT_EQ(queue.Pop(chain_), Popped::kChain);
   uint32_t value = 0;
   EXPECT_FALSE(chain_.ReadStruct(0, value));
   EXPECT_EQ(value, 0x030201U);
@@ -209,7 +208,7 @@ TEST_P(VirtqueueTest, HeadersMayBeInPieces) {
                    static_cast<uint16_t>(i + 1));
   }
   ring_.Add({{kTable, 16 * 20, kIndirect}});
-  ASSERT_TRUE(*queue.Pop(chain_));
+  ASSERT_EQ(queue.Pop(chain_), Popped::kChain);
   EXPECT_EQ(chain_.readable_size(), 8U);
   uint64_t header = 0;
   EXPECT_TRUE(chain_.ReadStruct(0, header));
@@ -225,7 +224,7 @@ TEST_P(VirtqueueTest, WritesStayInTheChain) {
   Virtqueue queue = New();
   std::memset(guest_.at(TestGuest::kData), '.', 64);
   ring_.Add({{kData + 2, 4, kWrite}, {kData + 10, 3, kWrite}});
-  ASSERT_TRUE(*queue.Pop(chain_));
+  ASSERT_EQ(queue.Pop(chain_), Popped::kChain);
   const std::string much(1000, 'x');
   EXPECT_EQ(chain_.Write(2, much.data(), much.size()), 5U);
   EXPECT_EQ(chain_.Write(7, much.data(), much.size()), 0U);
@@ -244,7 +243,7 @@ TEST_P(VirtqueueTest, CrossesRegions) {
   ASSERT_TRUE(memory_.Add(more, NewFile(0x1000).get()).ok());
   Virtqueue queue = New();
   ring_.Add({{TestGuest::kGuest + TestGuest::kSize - 4, 8, kWrite}});
-  ASSERT_TRUE(*queue.Pop(chain_));
+  ASSERT_EQ(queue.Pop(chain_), Popped::kChain);
   EXPECT_EQ(chain_.writable().size(), 2U);
   EXPECT_EQ(chain_.Write(2, "abcdef", 6), 6U);
   EXPECT_EQ(memory_.FromGuest(more.guest_address, 1)[0], 'c');
@@ -255,14 +254,12 @@ TEST_P(VirtqueueTest, AllOfItMayBeInFlight) {
   std::vector<Chain> chains(kSize);
   for (Chain& chain : chains) {
     ring_.Add({{kData, 1, kWrite}});
-    ASSERT_TRUE(*queue.Pop(chain));
+    ASSERT_EQ(queue.Pop(chain), Popped::kChain);
   }
-  const auto more = queue.Pop(chain_);
-  ASSERT_TRUE(more.ok()) << more.status();
-  EXPECT_FALSE(*more);
+  EXPECT_EQ(queue.Pop(chain_), Popped::kNothing) << queue.status();
   for (const Chain& chain : chains) queue.Push(chain, 1);
   ring_.Add({{kData, 1, kWrite}});
-  EXPECT_TRUE(*queue.Pop(chain_));
+  EXPECT_EQ(queue.Pop(chain_), Popped::kChain);
 }
 
 TEST_P(VirtqueueTest, RefusesMoreInFlightThanItHas) {
@@ -270,7 +267,7 @@ TEST_P(VirtqueueTest, RefusesMoreInFlightThanItHas) {
   std::vector<Chain> chains(kSize + 1);
   for (size_t i = 0; i < kSize; i++) {
     ring_.Add({{kData, 1, kWrite}});
-    ASSERT_TRUE(*queue.Pop(chains[i]));
+    ASSERT_EQ(queue.Pop(chains[i]), Popped::kChain);
   }
   ring_.Add({{kData, 1, kWrite}});
   ExpectBroken(queue, "");
@@ -284,7 +281,7 @@ TEST_P(VirtqueueTest, NotifiesAsTheDriverAsks) {
   EXPECT_EQ(calls, 0) << "nothing was pushed";
   const auto push = [&] {
     ring_.Add({{kData, 1, kWrite}});
-    ASSERT_TRUE(*queue.Pop(chain_));
+    ASSERT_EQ(queue.Pop(chain_), Popped::kChain);
     queue.Push(chain_, 1);
     ASSERT_TRUE(ring_.TakeUsed());
     queue.Notify();
@@ -313,7 +310,7 @@ TEST_P(VirtqueueTest, NotifiesAtTheEvent) {
       guest_.Put<uint16_t>(TestGuest::kAvailable + 4 + uint64_t{2} * kSize, wanted);
     }
     ring_.Add({{kData, 1, kWrite}});
-    ASSERT_TRUE(*queue.Pop(chain_));
+    ASSERT_EQ(queue.Pop(chain_), Popped::kChain);
     queue.Push(chain_, 1);
     ASSERT_TRUE(ring_.TakeUsed());
     queue.Notify();
@@ -331,7 +328,7 @@ TEST_P(VirtqueueTest, SuppressesKicks) {
   ring_.Add({{kData, 1, kWrite}});
   EXPECT_TRUE(queue.EnableKicks()) << "one came meanwhile";
   EXPECT_EQ(guest_.Get<uint16_t>(flags), 0);
-  ASSERT_TRUE(*queue.Pop(chain_));
+  ASSERT_EQ(queue.Pop(chain_), Popped::kChain);
   EXPECT_FALSE(queue.EnableKicks());
 }
 
@@ -341,7 +338,7 @@ TEST_P(VirtqueueTest, BaseGoesOn) {
     Virtqueue queue = New();
     for (int i = 0; i < 11; i++) {
       ring_.Add({{kData, 1, kWrite}});
-      ASSERT_TRUE(*queue.Pop(chain_));
+      ASSERT_EQ(queue.Pop(chain_), Popped::kChain);
       queue.Push(chain_, 1);
       ASSERT_TRUE(ring_.TakeUsed());
     }
@@ -351,9 +348,9 @@ TEST_P(VirtqueueTest, BaseGoesOn) {
   }
   auto queue = Virtqueue::Create(memory_, options_, RingMemory(), base);
   ASSERT_TRUE(queue.ok());
-  EXPECT_FALSE(*queue->Pop(chain_));
+  EXPECT_EQ(queue->Pop(chain_), Popped::kNothing);
   ring_.Add({{kData, 1, kWrite}});
-  EXPECT_TRUE(*queue->Pop(chain_));
+  EXPECT_EQ(queue->Pop(chain_), Popped::kChain);
 }
 
 TEST_P(VirtqueueTest, RefusesBadOptions) {
@@ -383,7 +380,7 @@ TEST_P(VirtqueueTest, MarksWhatItWrote) {
   Virtqueue queue = New();
   queue.set_log(&*log, /*log_ring=*/true, 0x500000);
   ring_.Add({{kData, 1, 0}, {kData + 0x1ffe, 4, kWrite}});
-  ASSERT_TRUE(*queue.Pop(chain_));
+  ASSERT_EQ(queue.Pop(chain_), Popped::kChain);
   queue.Push(chain_, 3);
   std::vector<uint8_t> bits(4096);
   ASSERT_EQ(pread(file.get(), bits.data(), bits.size(), 0), 4096);
@@ -399,7 +396,7 @@ TEST_P(VirtqueueTest, WaitsForTheIotlb) {
   Iotlb iotlb;
   memory_.set_iotlb(&iotlb, /*gives_guest=*/false);
   ring_.Add({{0x5000, 0x1001, kWrite}});
-  EXPECT_FALSE(*queue.Pop(chain_));
+  EXPECT_EQ(queue.Pop(chain_), Popped::kMiss);
   ASSERT_TRUE(queue.miss());
   EXPECT_EQ(queue.miss()->address, 0x5000U);
   EXPECT_EQ(queue.miss()->access, GuestAccess::kWrite);
@@ -410,14 +407,14 @@ TEST_P(VirtqueueTest, WaitsForTheIotlb) {
                           .type = IotlbType::kUpdate,
                           .padding = {}};
   ASSERT_TRUE(iotlb.Apply(message).ok());
-  EXPECT_FALSE(*queue.Pop(chain_)) << "it may only be read";
+  EXPECT_EQ(queue.Pop(chain_), Popped::kMiss) << "it may only be read";
   message.permissions = kIotlbRead | kIotlbWrite;
   ASSERT_TRUE(iotlb.Apply(message).ok());
-  EXPECT_FALSE(*queue.Pop(chain_));
+  EXPECT_EQ(queue.Pop(chain_), Popped::kMiss);
   EXPECT_EQ(queue.miss()->address, 0x6000U);
   message.iova = 0x6000;
   ASSERT_TRUE(iotlb.Apply(message).ok());
-  ASSERT_TRUE(*queue.Pop(chain_));
+  ASSERT_EQ(queue.Pop(chain_), Popped::kChain);
   EXPECT_FALSE(queue.miss());
   EXPECT_EQ(chain_.writable_size(), 0x1001U);
 }
@@ -425,11 +422,11 @@ TEST_P(VirtqueueTest, WaitsForTheIotlb) {
 TEST_P(VirtqueueTest, KeepsWhatIsPushedWhileTheRingIsAway) {
   Virtqueue queue = New();
   ring_.Add({{kData, 1, kWrite}});
-  ASSERT_TRUE(*queue.Pop(chain_));
+  ASSERT_EQ(queue.Pop(chain_), Popped::kChain);
   ASSERT_TRUE(queue.Move(std::nullopt).ok());
   queue.Push(chain_, 1);
   EXPECT_FALSE(ring_.TakeUsed());
-  EXPECT_FALSE(*queue.Pop(chain_));
+  EXPECT_EQ(queue.Pop(chain_), Popped::kNothing);
   ASSERT_TRUE(queue.Move(RingMemory()).ok());
   EXPECT_TRUE(ring_.TakeUsed());
 }
@@ -441,13 +438,13 @@ TEST_P(VirtqueueTest, WhatStillWaitsForTheRingIsDoneAgain) {
   {
     Virtqueue queue = New();
     ASSERT_TRUE(queue.TrackInflight(buffer->queue(0)).ok());
-    ASSERT_TRUE(*queue.Pop(chain_));
+    ASSERT_EQ(queue.Pop(chain_), Popped::kChain);
     ASSERT_TRUE(queue.Move(std::nullopt).ok());
     queue.Push(chain_, 1);
   }
   Virtqueue queue = New();
   ASSERT_TRUE(queue.TrackInflight(buffer->queue(0)).ok());
-  ASSERT_TRUE(*queue.Pop(chain_));
+  ASSERT_EQ(queue.Pop(chain_), Popped::kChain);
   EXPECT_EQ(chain_.token().id, id);
 }
 
@@ -462,7 +459,7 @@ TEST_P(VirtqueueTest, ResubmitsWhatWasInFlight) {
     std::vector<Chain> chains(5);
     for (uint64_t i = 0; i < 5; i++) {
       ids.push_back(ring_.Add({{kData + i, 1, kWrite}}));
-      ASSERT_TRUE(*queue.Pop(chains[i]));
+      ASSERT_EQ(queue.Pop(chains[i]), Popped::kChain);
     }
     queue.Push(chains[3], 1);
     queue.Push(chains[0], 1);
@@ -473,12 +470,12 @@ TEST_P(VirtqueueTest, ResubmitsWhatWasInFlight) {
   ASSERT_TRUE(queue.TrackInflight(buffer->queue(0)).ok());
   std::vector<Chain> chains(4);
   for (const size_t i : {0, 1, 2, 3}) {
-    ASSERT_TRUE(*queue.Pop(chains[i])) << i;
+    ASSERT_EQ(queue.Pop(chains[i]), Popped::kChain) << i;
     const size_t was = std::vector<size_t>{1, 2, 4, 5}[i];
     EXPECT_EQ(chains[i].token().id, ids[was]);
     EXPECT_EQ(chains[i].writable()[0].data(), memory_.FromGuest(kData + was, 1).data());
   }
-  EXPECT_FALSE(*queue.Pop(chain_));
+  EXPECT_EQ(queue.Pop(chain_), Popped::kNothing);
   for (const Chain& chain : chains) queue.Push(chain, 1);
   std::vector<uint32_t> used;
   while (const std::optional<Used> next = ring_.TakeUsed()) used.push_back(next->id);
@@ -494,7 +491,7 @@ TEST_P(VirtqueueTest, DoesNothingTwiceAfterADeathWithinPush) {
     Virtqueue queue = New();
     ASSERT_TRUE(queue.TrackInflight(region).ok());
     ring_.Add({{kData, 1, kWrite}});
-    ASSERT_TRUE(*queue.Pop(chain_));
+    ASSERT_EQ(queue.Pop(chain_), Popped::kChain);
     const std::vector<uint8_t> before(region.begin(), region.end());
     queue.Push(chain_, 1);
     const std::vector<uint8_t> after(region.begin(), region.end());
@@ -510,9 +507,9 @@ TEST_P(VirtqueueTest, DoesNothingTwiceAfterADeathWithinPush) {
   }
   Virtqueue queue = New();
   ASSERT_TRUE(queue.TrackInflight(region).ok());
-  EXPECT_FALSE(*queue.Pop(chain_));
+  EXPECT_EQ(queue.Pop(chain_), Popped::kNothing);
   ring_.Add({{kData + 1, 1, kWrite}});
-  ASSERT_TRUE(*queue.Pop(chain_));
+  ASSERT_EQ(queue.Pop(chain_), Popped::kChain);
   EXPECT_EQ(chain_.writable()[0].data(), memory_.FromGuest(kData + 1, 1).data());
 }
 
@@ -549,8 +546,7 @@ TEST_P(VirtqueueTest, SurvivesAnyInflightRegion) {
     Virtqueue queue = New();
     if (!queue.TrackInflight(region).ok()) continue;
     for (int i = 0; i < 20; i++) {
-      const auto popped = queue.Pop(chain_);
-      if (!popped.ok() || !*popped) break;
+      if (queue.Pop(chain_) != Popped::kChain) break;
       queue.Push(chain_, 1);
     }
   }
@@ -622,7 +618,7 @@ TEST_P(PackedVirtqueueTest, TakesUpARegionWithoutAFreeEntry) {
     ASSERT_TRUE(queue.TrackInflight(region).ok());
     for (int i = 0; i < kSize; i++) {
       ring_.Add({{kData, 1, kWrite}});
-      ASSERT_TRUE(*queue.Pop(chain_));
+      ASSERT_EQ(queue.Pop(chain_), Popped::kChain);
     }
   }
   // free_head and old_free_head; the last entry's next.
@@ -632,8 +628,8 @@ TEST_P(PackedVirtqueueTest, TakesUpARegionWithoutAFreeEntry) {
   {
     Virtqueue queue = New();
     ASSERT_TRUE(queue.TrackInflight(region).ok());
-    for (int i = 0; i < kSize; i++) ASSERT_TRUE(*queue.Pop(chain_)) << i;
-    EXPECT_FALSE(*queue.Pop(chain_));
+    for (int i = 0; i < kSize; i++) ASSERT_EQ(queue.Pop(chain_), Popped::kChain) << i;
+    EXPECT_EQ(queue.Pop(chain_), Popped::kNothing);
   }
   // Where one is free, it must be there.
   region[32] = 0;

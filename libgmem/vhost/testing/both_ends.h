@@ -51,9 +51,7 @@ class FullDevice : public Device {
   absl::Status HandleQueue(Backend&, Virtqueue& queue) override {
     while (true) {
       Chain chain;
-      const auto popped = queue.Pop(chain);
-      if (!popped.ok()) return popped.status();
-      if (!*popped) return absl::OkStatus();
+      if (queue.Pop(chain) != Popped::kChain) return queue.status();
       if (nr_done == 0) {
         kept.push_back(std::move(chain));
         nr_kept++;

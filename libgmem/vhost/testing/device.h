@@ -47,9 +47,7 @@ class TestDevice : public Device {
     if (in_handler) in_handler(backend);
     while (true) {
       Chain chain;
-      const auto popped = queue.Pop(chain);
-      if (!popped.ok()) return popped.status();
-      if (!*popped) return absl::OkStatus();
+      if (queue.Pop(chain) != Popped::kChain) return queue.status();
       if (hold) {
         held.push_back(std::move(chain));
         continue;
@@ -60,13 +58,8 @@ class TestDevice : public Device {
   absl::Status HandleDisabledQueue(Backend& backend, Virtqueue& queue) override {
     EXPECT_FALSE(backend.is_enabled(queue.index()));
     Chain chain;
-    while (discard) {
-      const auto popped = queue.Pop(chain);
-      if (!popped.ok()) return popped.status();
-      if (!*popped) break;
-      queue.Push(chain, 0);
-    }
-    return absl::OkStatus();
+    while (discard && queue.Pop(chain) == Popped::kChain) queue.Push(chain, 0);
+    return queue.status();
   }
   static void Finish(Virtqueue& queue, const Chain& chain) {
     std::string bytes(chain.readable_size(), 0);

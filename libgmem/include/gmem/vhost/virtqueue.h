@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
-#include <vector>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
@@ -18,16 +17,25 @@
 
 namespace gmem::vhost {
 
-namespace virtqueue_internal {
-class Ring;
-}  // namespace virtqueue_internal
+/// The result of Virtqueue::Pop().
+enum class Popped : uint8_t {
+  /// There is a chain.
+  kChain,
+  /// There is no chain now: the driver has made none available, or the ring can't be reached.
+  kNothing,
+  /// A translation is missing, see Virtqueue::miss(): the chain waits for the IOTLB.
+  kMiss,
+  /// The driver broke a rule, see Virtqueue::status(). There are no more chains.
+  kBroken,
+};
 
-/// The device's side of a virtqueue, split or packed (virtio 1.3, 2.7 and 2.8). The
-/// driver is hostile: a ring that breaks the rules is refused as a whole, and stays
-/// refused until it is started again; what it says is read once, and bounded.
+/// The device's side of a virtqueue, split or packed (virtio 1.3, 2.7 and 2.8).
 ///
-/// Completion may be in any order. Nothing is allocated once the chains have had their
-/// largest content.
+/// The driver is hostile. Each of its values is read once and checked. A ring that breaks a
+/// rule is refused as a whole: it stays refused until the virtqueue starts again.
+///
+/// Chains may be completed in any order. Pop() and Push() allocate nothing once the chains
+/// have had their largest content.
 ///
 /// Thread-compatible.
 class Virtqueue {
@@ -41,14 +49,14 @@ class Virtqueue {
     bool has_event_idx = false;
   };
 
-  /// The parts of a ring in this process. A packed ring's are its descriptors, the
-  /// device's and the driver's event suppression, in this order.
+  /// The parts of a ring in this process. Those of a packed ring are, in this order, its
+  /// descriptors, the device's and the driver's event suppression.
   struct Memory {
     GuestSpan descriptors;
     GuestSpan used;
     GuestSpan available;
   };
-  /// How many bytes each part has.
+  /// The bytes of each part.
   struct Sizes {
     uint64_t descriptors = 0;
     uint64_t used = 0;
@@ -56,9 +64,9 @@ class Virtqueue {
   };
   static Sizes SizesOf(const Options& options);
 
-  /// @p memory is where buffers are, and must outlive the virtqueue; @p base is what
-  /// SET_VRING_BASE said. InvalidArgument (EINVAL) if the size is none, or a part of
-  /// the ring too small or not aligned.
+  /// @p memory holds the buffers, and must outlive the virtqueue; @p base is the value of
+  /// SET_VRING_BASE. InvalidArgument (EINVAL) if the size isn't possible, or a part of the
+  /// ring is too small or not aligned.
   static absl::StatusOr<Virtqueue> Create(const GuestMemoryMap& memory, const Options& options,
                                           const Memory& ring, uint32_t base);
 
@@ -66,86 +74,77 @@ class Virtqueue {
   Virtqueue& operator=(Virtqueue&& other) noexcept;
   ~Virtqueue();
 
-  /// Tracks what is in flight in @p region, a queue's part of an inflight buffer, and
-  /// takes up what a back-end before this one left there: Pop() brings that first, in
-  /// its old order. DataLoss (EBADMSG) if what is there can't be true (CVE-2021-3839,
-  /// CVE-2026-86565). Before the first Pop().
+  /// Notes the chains in flight in @p region, a queue's part of an inflight buffer. If the
+  /// back-end before this one has left chains there, Pop() brings them first, in their old
+  /// order. DataLoss (EBADMSG) if the region can't be right (CVE-2021-3839,
+  /// CVE-2026-86565). Call this before the first Pop().
   absl::Status TrackInflight(GuestSpan region);
 
-  uint16_t index() const { return options_.index; }
-  uint32_t size() const { return options_.size; }
+  uint16_t index() const;
+  /// Entries.
+  uint32_t size() const;
 
-  /// The next chain that the driver made available. False if there is none now, or its
-  /// addresses wait for the IOTLB. DataLoss (EBADMSG) if the driver broke the rules.
-  absl::StatusOr<bool> Pop(Chain& chain);
+  /// Takes the next chain that the driver made available. A device takes all of them so:
+  ///
+  ///     while (queue.Pop(chain) == Popped::kChain) queue.Push(chain, Serve(chain));
+  ///     return queue.status();
+  ///
+  /// Without a chain, the content of @p chain is of no use.
+  Popped Pop(Chain& chain);
 
-  /// Gives a chain back, with @p written bytes of its writable ones written, from the
-  /// first on; more than it has count as all. Each chain once. Notify() tells the driver.
+  /// Gives a chain back to the driver, once. @p written: the bytes that were written, from
+  /// the first writable one on; a larger number than the chain has counts as all. Notify()
+  /// must follow.
   void Push(const Chain& chain, uint64_t written);
 
-  /// Tells the driver of what was pushed, if it wants to know.
+  /// Notifies the driver of the chains that were pushed, if it wants that.
   void Notify();
 
-  /// Asks the driver not to tell of what it makes available, and to tell again. That is
-  /// only a hint. Enable says whether there is something that it may not have told of.
+  /// Asks the driver to kick no more, or to kick again; both are only hints. EnableKicks()
+  /// returns true if there may be chains for which the driver hasn't kicked.
   void DisableKicks();
   bool EnableKicks();
 
   /// Chains that were popped and not yet pushed.
-  size_t in_flight() const { return in_flight_; }
-  /// Why the ring is refused, or OK.
-  const absl::Status& status() const { return status_; }
-  /// What GET_VRING_BASE says. Only what was pushed counts as done in a packed ring.
+  size_t in_flight() const;
+  /// OK, or DataLoss (EBADMSG) with the rule that the driver broke.
+  const absl::Status& status() const;
+  /// The value for GET_VRING_BASE. In a packed ring, it counts only the chains that were
+  /// pushed as done.
   uint32_t base() const;
 
-  // For who drives it:
+  // For the back-end that runs the virtqueue:
 
-  /// What Pop() waits for, since it last returned: an address and an access.
+  /// The address, and the access to it, whose translation Pop() waits for.
   struct Miss {
     uint64_t address = 0;
     GuestAccess access = GuestAccess::kRead;
   };
-  const std::optional<Miss>& miss() const { return miss_; }
+  /// Set if the last result was Popped::kMiss.
+  const std::optional<Miss>& miss() const;
 
-  /// The ring has moved, as the IOTLB or the memory table say. Nothing: it can't be
-  /// reached now; what is pushed meanwhile, waits. If it never can again, who has the
-  /// inflight buffer does it again, and without one the driver waits for it for ever: the
-  /// front-end is only to take a ring away when its driver has no more use for it.
+  /// Must follow a change of the IOTLB or the memory table: the ring is now at @p ring, or,
+  /// without a value, can't be reached. Pushes wait until it can be reached again. If it
+  /// never is, the chains are lost, unless an inflight buffer has them. So a front-end may
+  /// take a ring away only when its driver has no more use for it.
+  ///
+  /// InvalidArgument (EINVAL), as Create(); then the ring can't be reached.
   absl::Status Move(const std::optional<Memory>& ring);
-  bool is_reachable() const { return is_reachable_; }
+  bool is_reachable() const;
 
-  /// What Notify() does.
-  void set_call(absl::AnyInvocable<void()> call) { call_ = std::move(call); }
-  /// Marks what is written. Null: nowhere. @p log_ring: the ring, too, as if its used
-  /// part, or the descriptors if it is packed, were at @p ring_address.
-  void set_log(const DirtyMarks* log, bool log_ring, uint64_t ring_address) {
-    log_ = log;
-    log_ring_ = log_ring;
-    log_ring_address_ = ring_address;
-  }
+  /// Notify() calls @p call if the driver wants a notification.
+  void set_call(absl::AnyInvocable<void()> call);
+  /// Marks the pages that are written in @p log, which must outlive its use here; null: in
+  /// no log. @p log_ring: also marks the ring, as if its used part, or the descriptors if it
+  /// is packed, were at the guest address @p ring_address.
+  void set_log(const DirtyMarks* log, bool log_ring, uint64_t ring_address);
 
  private:
-  struct Completion {
-    Chain::Token token;
-    uint32_t written = 0;
-  };
+  class Impl;
 
-  Virtqueue(const GuestMemoryMap& memory, const Options& options);
-  void Complete(const Completion& completion);
+  explicit Virtqueue(std::unique_ptr<Impl> impl);
 
-  const GuestMemoryMap* memory_;
-  Options options_;
-  std::unique_ptr<virtqueue_internal::Ring> ring_;
-  bool is_reachable_ = true;
-  size_t in_flight_ = 0;
-  absl::Status status_;
-  std::optional<Miss> miss_;
-  // What was pushed while the ring couldn't be reached; room for all.
-  std::vector<Completion> waiting_;
-  absl::AnyInvocable<void()> call_;
-  const DirtyMarks* log_ = nullptr;
-  bool log_ring_ = false;
-  uint64_t log_ring_address_ = 0;
+  std::unique_ptr<Impl> impl_;
 };
 
 }  // namespace gmem::vhost

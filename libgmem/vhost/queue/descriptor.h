@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// Descriptors, as a driver writes them (virtio 1.3, 2.7.5 and 2.8). Not installed.
+#ifndef GMEM_VHOST_QUEUE_DESCRIPTOR_H_
+#define GMEM_VHOST_QUEUE_DESCRIPTOR_H_
+
+#include <cstdint>
+
+#pragma GCC visibility push(hidden)
+namespace gmem::vhost::virtqueue_internal {
+
+inline constexpr uint16_t kDescriptorNext = 1;
+inline constexpr uint16_t kDescriptorWrite = 2;
+inline constexpr uint16_t kDescriptorIndirect = 4;
+
+struct SplitDescriptor {
+  uint64_t address;
+  uint32_t length;
+  uint16_t flags;
+  uint16_t next;
+};
+static_assert(sizeof(SplitDescriptor) == 16);
+
+struct PackedDescriptor {
+  uint64_t address;
+  uint32_t length;
+  uint16_t id;
+  uint16_t flags;
+};
+static_assert(sizeof(PackedDescriptor) == 16);
+
+}  // namespace gmem::vhost::virtqueue_internal
+#pragma GCC visibility pop
+
+#endif  // GMEM_VHOST_QUEUE_DESCRIPTOR_H_
