@@ -26,15 +26,40 @@ namespace gmem::vhost {
 
 using internal::ErrnoError;
 
-absl::StatusOr<Server> Server::Create(Listener listener, Device& device, absl::Duration timeout) {
-  UniqueFd epoll(epoll_create1(EPOLL_CLOEXEC));
-  if (!epoll) return ErrnoError(errno, "can't make a server's loop");
-  Server server(std::move(listener), device, timeout, std::move(epoll));
-  GMEM_RETURN_IF_ERROR(server.Watch(server.listener_.fd()));
-  return server;
-}
+class __attribute__((visibility("hidden"))) Server::Impl {
+ public:
+  Impl(Listener listener, Device& device, absl::Duration timeout, UniqueFd epoll)
+      : listener_(std::move(listener)),
+        device_(device),
+        timeout_(timeout),
+        epoll_(std::move(epoll)) {}
 
-absl::Status Server::Watch(int fd) {
+  void set_session_end(SessionEnd session_end) { session_end_ = std::move(session_end); }
+  int fd() const { return epoll_.get(); }
+  Backend* backend() const { return backend_.get(); }
+
+  // Waits for front-ends.
+  absl::Status Listen() { return Watch(listener_.fd()); }
+  absl::Time next_deadline() const {
+    return backend_ == nullptr ? absl::InfiniteFuture() : backend_->next_deadline();
+  }
+  absl::Status Process();
+  absl::Status Run(int stop_fd);
+
+ private:
+  absl::Status Watch(int fd);
+  absl::Status Accept();
+  void EndSession(const absl::Status& status);
+
+  Listener listener_;
+  Device& device_;
+  const absl::Duration timeout_;
+  UniqueFd epoll_;
+  std::unique_ptr<Backend> backend_;
+  SessionEnd session_end_;
+};
+
+absl::Status Server::Impl::Watch(int fd) {
   epoll_event event = {};
   event.events = EPOLLIN;
   if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) {
@@ -43,7 +68,7 @@ absl::Status Server::Watch(int fd) {
   return absl::OkStatus();
 }
 
-absl::Status Server::Process() {
+absl::Status Server::Impl::Process() {
   if (backend_ == nullptr) GMEM_RETURN_IF_ERROR(Accept());
   if (backend_ == nullptr) return absl::OkStatus();
   const absl::Status status = backend_->Process();
@@ -52,29 +77,29 @@ absl::Status Server::Process() {
   return Watch(listener_.fd());
 }
 
-absl::Status Server::Accept() {
+absl::Status Server::Impl::Accept() {
   GMEM_ASSIGN_OR_RETURN(std::optional<Connection> connection, listener_.Accept());
   if (!connection) return absl::OkStatus();
   absl::StatusOr<std::unique_ptr<Backend>> backend =
-      Backend::Create(*std::move(connection), *device_, timeout_);
+      Backend::Create(*std::move(connection), device_, timeout_);
   if (!backend.ok()) {
     if (session_end_) session_end_(backend.status());
     return absl::OkStatus();
   }
   GMEM_RETURN_IF_ERROR(Watch((*backend)->fd()));
-  // Others wait until this one has gone.
+  // Other front-ends wait until this session ends.
   epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, listener_.fd(), nullptr);
   backend_ = *std::move(backend);
   return absl::OkStatus();
 }
 
-void Server::EndSession(const absl::Status& status) {
-  // Its epoll closes with it, and so leaves ours.
+void Server::Impl::EndSession(const absl::Status& status) {
+  // This closes the back-end's epoll instance, which so leaves epoll_.
   backend_.reset();
   if (session_end_) session_end_(status);
 }
 
-absl::Status Server::Run(int stop_fd) {
+absl::Status Server::Impl::Run(int stop_fd) {
   while (true) {
     std::array<pollfd, 2> fds = {pollfd{.fd = fd(), .events = POLLIN, .revents = 0},
                                  pollfd{.fd = stop_fd, .events = POLLIN, .revents = 0}};
@@ -90,5 +115,27 @@ absl::Status Server::Run(int stop_fd) {
     GMEM_RETURN_IF_ERROR(Process());
   }
 }
+
+absl::StatusOr<Server> Server::Create(Listener listener, Device& device, absl::Duration timeout) {
+  UniqueFd epoll(epoll_create1(EPOLL_CLOEXEC));
+  if (!epoll) return ErrnoError(errno, "can't make a server's loop");
+  auto impl = std::make_unique<Impl>(std::move(listener), device, timeout, std::move(epoll));
+  GMEM_RETURN_IF_ERROR(impl->Listen());
+  return Server(std::move(impl));
+}
+
+Server::Server(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Server::Server(Server&& other) noexcept = default;
+Server& Server::operator=(Server&& other) noexcept = default;
+Server::~Server() = default;
+
+void Server::set_session_end(SessionEnd session_end) {
+  impl_->set_session_end(std::move(session_end));
+}
+int Server::fd() const { return impl_->fd(); }
+absl::Time Server::next_deadline() const { return impl_->next_deadline(); }
+absl::Status Server::Process() { return impl_->Process(); }
+Backend* Server::backend() { return impl_->backend(); }
+absl::Status Server::Run(int stop_fd) { return impl_->Run(stop_fd); }
 
 }  // namespace gmem::vhost

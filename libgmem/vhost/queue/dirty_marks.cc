@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstdint>
 #include <limits>
+#include <memory>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -23,14 +24,28 @@ using internal::CheckError;
 using internal::ErrnoError;
 
 constexpr uint64_t kBitsPerByte = 8;
-// Of the log: one for each page of 64 bits of addresses.
+// Bytes of a bitmap that has a bit for each page of 64 bits of addresses.
 constexpr uint64_t kMaxLogSize = uint64_t{1} << (64 - 12 - 3);
 
 }  // namespace
 
+struct __attribute__((visibility("hidden"))) DirtyMarks::State {
+  Mapping mapping;
+  // The bitmap in it.
+  uint8_t* bits = nullptr;
+  uint64_t nr_bits = 0;
+};
+
+DirtyMarks::DirtyMarks() = default;
+DirtyMarks::DirtyMarks(DirtyMarks&& other) noexcept = default;
+DirtyMarks& DirtyMarks::operator=(DirtyMarks&& other) noexcept = default;
+DirtyMarks::~DirtyMarks() = default;
+
+bool DirtyMarks::is_valid() const { return state_ != nullptr; }
+
 absl::StatusOr<DirtyMarks> DirtyMarks::Create(const LogArea& area, int fd, uint64_t guest_end) {
   struct stat info = {};
-  if (fstat(fd, &info) != 0) return ErrnoError(errno, "can't ask for the size of the log's file");
+  if (fstat(fd, &info) != 0) return ErrnoError(errno, "can't get the size of the log's file");
   const auto file_size = static_cast<uint64_t>(info.st_size);
   if (area.mmap_size == 0 || area.mmap_size > kMaxLogSize || area.mmap_size > file_size ||
       area.mmap_offset > file_size - area.mmap_size) {
@@ -44,22 +59,23 @@ absl::StatusOr<DirtyMarks> DirtyMarks::Create(const LogArea& area, int fd, uint6
   }
   const uint64_t before = area.mmap_offset % HostPageSize().value();
   DirtyMarks log;
-  GMEM_ASSIGN_OR_RETURN(log.mapping_,
+  log.state_ = std::make_unique<State>();
+  GMEM_ASSIGN_OR_RETURN(log.state_->mapping,
                         Mapping::OfFile(fd, {.offset = ByteOffset(area.mmap_offset - before),
                                              .size = ByteSize(before + area.mmap_size)}));
-  log.bits_ = log.mapping_.data() + before;
-  log.nr_bits_ = area.mmap_size * kBitsPerByte;
+  log.state_->bits = log.state_->mapping.data() + before;
+  log.state_->nr_bits = area.mmap_size * kBitsPerByte;
   return log;
 }
 
 void DirtyMarks::Mark(uint64_t guest_address, uint64_t size) const {
-  if (bits_ == nullptr || size == 0) return;
+  if (state_ == nullptr || size == 0) return;
   const uint64_t max = std::numeric_limits<uint64_t>::max();
   const uint64_t last_byte = size - 1 > max - guest_address ? max : guest_address + (size - 1);
-  const uint64_t end = std::min(last_byte / kLogPageSize + 1, nr_bits_);
+  const uint64_t end = std::min(last_byte / kLogPageSize + 1, state_->nr_bits);
   for (uint64_t page = guest_address / kLogPageSize; page < end; page++) {
     const auto bit = static_cast<uint8_t>(1U << (page % kBitsPerByte));
-    __atomic_fetch_or(&bits_[page / kBitsPerByte], bit, __ATOMIC_RELEASE);
+    __atomic_fetch_or(&state_->bits[page / kBitsPerByte], bit, __ATOMIC_RELEASE);
   }
 }
 

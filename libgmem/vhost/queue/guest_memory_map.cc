@@ -17,6 +17,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -35,20 +36,21 @@ namespace {
 using internal::CheckError;
 using internal::ErrnoError;
 
-// Files are mapped in pieces of this many bytes.
+// The unit in which a file can be mapped, in bytes.
 absl::StatusOr<uint64_t> PageSizeOf(int fd) {
   struct statfs info = {};
-  if (fstatfs(fd, &info) != 0) return ErrnoError(errno, "can't ask for a region's page size");
+  if (fstatfs(fd, &info) != 0)
+    return ErrnoError(errno, "can't get the page size of a region's file");
   if (info.f_type != HUGETLBFS_MAGIC) return HostPageSize().value();
   return static_cast<uint64_t>(info.f_bsize);
 }
 
 absl::StatusOr<uint64_t> FileSize(int fd) {
   struct stat info = {};
-  if (fstat(fd, &info) != 0) return ErrnoError(errno, "can't ask for the size of a region's file");
+  if (fstat(fd, &info) != 0) return ErrnoError(errno, "can't get the size of a region's file");
   if (S_ISREG(info.st_mode)) return static_cast<uint64_t>(info.st_size);
   const off_t end = lseek(fd, 0, SEEK_END);
-  if (end < 0) return ErrnoError(errno, "a region's descriptor is no file with a size");
+  if (end < 0) return ErrnoError(errno, "the file of a region has no size");
   return static_cast<uint64_t>(end);
 }
 
@@ -75,21 +77,28 @@ bool Overlap(const MemoryRegion& a, const MemoryRegion& b) {
   return a.guest_address < b.guest_address + b.size && b.guest_address < a.guest_address + a.size;
 }
 
-// The first of @slots whose region ends behind @address.
-template <typename Slots>
-auto FirstEndingBehind(Slots& slots, uint64_t address) {
+struct Slot {
+  MemoryRegion region;
+  Mapping mapping;
+  // The region in it.
+  GuestSpan memory;
+};
+// By guest address.
+using Slots = std::vector<std::unique_ptr<Slot>>;
+
+// The first slot whose region ends behind @address.
+template <typename AnySlots>
+auto FirstEndingBehind(AnySlots& slots, uint64_t address) {
   return std::partition_point(slots.begin(), slots.end(), [&](const auto& slot) {
     return slot->region.guest_address + slot->region.size <= address;
   });
 }
 
-}  // namespace
-
-absl::Status GuestMemoryMap::Insert(Slots& slots, const MemoryRegion& region, int fd) {
+absl::Status Insert(Slots& slots, const MemoryRegion& region, int fd) {
   GMEM_RETURN_IF_ERROR(CheckRegion(region));
   if (slots.size() == kMaxMemorySlots) {
     return CheckError(ENOSPC, absl::StrCat(Describe(region), ": ", kMaxMemorySlots,
-                                           " regions are there, the most that are taken"));
+                                           " regions are there, which is the limit"));
   }
   const auto next = FirstEndingBehind(slots, region.guest_address);
   if (next != slots.end() && Overlap((*next)->region, region)) {
@@ -104,7 +113,7 @@ absl::Status GuestMemoryMap::Insert(Slots& slots, const MemoryRegion& region, in
   GMEM_ASSIGN_OR_RETURN(const uint64_t page, PageSizeOf(fd));
   const uint64_t before = region.mmap_offset % page;
   const uint64_t start = region.mmap_offset - before;
-  // In the file, so that rounding up doesn't wrap.
+  // The range lies in the file, so rounding up doesn't wrap.
   const uint64_t size = (before + region.size + page - 1) / page * page;
   GMEM_ASSIGN_OR_RETURN(Mapping mapping,
                         Mapping::OfFile(fd, {.offset = ByteOffset(start), .size = ByteSize(size)}));
@@ -114,60 +123,90 @@ absl::Status GuestMemoryMap::Insert(Slots& slots, const MemoryRegion& region, in
   return absl::OkStatus();
 }
 
+}  // namespace
+
+struct __attribute__((visibility("hidden"))) GuestMemoryMap::State {
+  // Is there room for @nr_more removed regions?
+  absl::Status CheckRetired(size_t nr_more) const;
+  const Slot* FindGuest(uint64_t address) const;
+  const Slot* FindUser(uint64_t address) const;
+
+  Slots slots;
+  // Removed regions, in no order.
+  Slots retired;
+  const Iotlb* iotlb = nullptr;
+  bool iotlb_gives_guest = false;
+};
+
+GuestMemoryMap::GuestMemoryMap() : state_(std::make_unique<State>()) {}
+GuestMemoryMap::GuestMemoryMap(GuestMemoryMap&& other) noexcept = default;
+GuestMemoryMap& GuestMemoryMap::operator=(GuestMemoryMap&& other) noexcept = default;
+GuestMemoryMap::~GuestMemoryMap() = default;
+
 absl::Status GuestMemoryMap::Replace(absl::Span<const MemoryRegion> regions, const FdList& fds) {
   if (fds.size() != regions.size()) {
     return CheckError(EINVAL, absl::StrCat(regions.size(), " regions come with ", fds.size(),
-                                           " descriptors: one for each is due"));
+                                           " descriptors: each needs one"));
   }
-  GMEM_RETURN_IF_ERROR(CheckRetired(slots_.size()));
+  GMEM_RETURN_IF_ERROR(state_->CheckRetired(state_->slots.size()));
   Slots slots;
   for (size_t i = 0; i < regions.size(); i++) {
     GMEM_RETURN_IF_ERROR(Insert(slots, regions[i], fds.get(i)));
   }
   Clear();
-  slots_ = std::move(slots);
+  state_->slots = std::move(slots);
   return absl::OkStatus();
 }
 
 absl::Status GuestMemoryMap::Add(const MemoryRegion& region, int fd) {
-  return Insert(slots_, region, fd);
+  return Insert(state_->slots, region, fd);
 }
 
 absl::Status GuestMemoryMap::Remove(const MemoryRegion& region) {
-  const auto slot = std::find_if(slots_.begin(), slots_.end(), [&](const auto& s) {
+  const auto slot = std::find_if(state_->slots.begin(), state_->slots.end(), [&](const auto& s) {
     return s->region.guest_address == region.guest_address && s->region.size == region.size &&
            s->region.user_address == region.user_address;
   });
-  if (slot == slots_.end()) {
+  if (slot == state_->slots.end()) {
     return CheckError(ENOENT, absl::StrCat("there is no ", Describe(region)));
   }
-  GMEM_RETURN_IF_ERROR(CheckRetired(1));
-  retired_.push_back(std::move(*slot));
-  slots_.erase(slot);
+  GMEM_RETURN_IF_ERROR(state_->CheckRetired(1));
+  state_->retired.push_back(std::move(*slot));
+  state_->slots.erase(slot);
   return absl::OkStatus();
 }
 
-absl::Status GuestMemoryMap::CheckRetired(size_t nr_more) const {
-  if (retired_.size() + nr_more <= kMaxRetired) return absl::OkStatus();
+absl::Status GuestMemoryMap::State::CheckRetired(size_t nr_more) const {
+  if (retired.size() + nr_more <= kMaxRetired) return absl::OkStatus();
   return CheckError(EBUSY,
-                    absl::StrCat(retired_.size(), " regions that were removed are still ",
-                                 "mapped, for requests in flight: wait until they are done"));
+                    absl::StrCat(retired.size(), " removed regions are still mapped, because ",
+                                 "chains are in flight: wait until they are done"));
 }
 
 void GuestMemoryMap::Clear() {
-  std::move(slots_.begin(), slots_.end(), std::back_inserter(retired_));
-  slots_.clear();
+  std::move(state_->slots.begin(), state_->slots.end(), std::back_inserter(state_->retired));
+  state_->slots.clear();
 }
 
-const GuestMemoryMap::Slot* GuestMemoryMap::FindGuest(uint64_t address) const {
-  const auto slot = FirstEndingBehind(slots_, address);
-  if (slot == slots_.end() || (*slot)->region.guest_address > address) return nullptr;
+size_t GuestMemoryMap::size() const { return state_->slots.size(); }
+const MemoryRegion& GuestMemoryMap::region(size_t i) const { return state_->slots[i]->region; }
+GuestSpan GuestMemoryMap::memory(size_t i) const { return state_->slots[i]->memory; }
+void GuestMemoryMap::DropRetired() { state_->retired.clear(); }
+
+void GuestMemoryMap::set_iotlb(const Iotlb* iotlb, bool gives_guest) {
+  state_->iotlb = iotlb;
+  state_->iotlb_gives_guest = gives_guest;
+}
+
+const Slot* GuestMemoryMap::State::FindGuest(uint64_t address) const {
+  const auto slot = FirstEndingBehind(slots, address);
+  if (slot == slots.end() || (*slot)->region.guest_address > address) return nullptr;
   return slot->get();
 }
 
-// Not sorted: the same memory may have two guest addresses, and then one user address.
-const GuestMemoryMap::Slot* GuestMemoryMap::FindUser(uint64_t address) const {
-  for (const auto& slot : slots_) {
+// Looks at all: user addresses are in no order, since the same memory may have two guest addresses.
+const Slot* GuestMemoryMap::State::FindUser(uint64_t address) const {
+  for (const auto& slot : slots) {
     const MemoryRegion& region = slot->region;
     if (address >= region.user_address && address - region.user_address < region.size) {
       return slot.get();
@@ -177,7 +216,7 @@ const GuestMemoryMap::Slot* GuestMemoryMap::FindUser(uint64_t address) const {
 }
 
 GuestSpan GuestMemoryMap::FromUser(uint64_t address, uint64_t size) const {
-  const Slot* const slot = FindUser(address);
+  const Slot* const slot = state_->FindUser(address);
   if (slot == nullptr) return {};
   const uint64_t offset = address - slot->region.user_address;
   if (size > slot->region.size - offset) return {};
@@ -185,7 +224,7 @@ GuestSpan GuestMemoryMap::FromUser(uint64_t address, uint64_t size) const {
 }
 
 GuestSpan GuestMemoryMap::FromGuest(uint64_t address, uint64_t size) const {
-  const Slot* const slot = FindGuest(address);
+  const Slot* const slot = state_->FindGuest(address);
   if (slot == nullptr) return {};
   const uint64_t offset = address - slot->region.guest_address;
   if (size > slot->region.size - offset) return {};
@@ -202,18 +241,19 @@ GuestMemoryMap::Result GuestMemoryMap::Translate(uint64_t address, uint64_t size
     const Slot* slot = nullptr;
     uint64_t offset = 0;
     uint64_t piece = size;
-    if (iotlb_ != nullptr) {
-      const std::optional<Iotlb::Translation> found = iotlb_->Find(address);
+    if (state_->iotlb != nullptr) {
+      const std::optional<Iotlb::Translation> found = state_->iotlb->Find(address);
       if (!found || (found->permissions & static_cast<uint8_t>(access)) == 0) {
         return Result::kMiss;
       }
-      slot = iotlb_gives_guest_ ? FindGuest(found->user_address) : FindUser(found->user_address);
+      slot = state_->iotlb_gives_guest ? state_->FindGuest(found->user_address)
+                                       : state_->FindUser(found->user_address);
       if (slot == nullptr) return Result::kNotMemory;
       offset = found->user_address -
-               (iotlb_gives_guest_ ? slot->region.guest_address : slot->region.user_address);
+               (state_->iotlb_gives_guest ? slot->region.guest_address : slot->region.user_address);
       piece = std::min(piece, found->size);
     } else {
-      slot = FindGuest(address);
+      slot = state_->FindGuest(address);
       if (slot == nullptr) return Result::kNotMemory;
       offset = address - slot->region.guest_address;
     }
@@ -228,8 +268,8 @@ GuestMemoryMap::Result GuestMemoryMap::Translate(uint64_t address, uint64_t size
 
 std::optional<uint64_t> GuestMemoryMap::ToGuest(const uint8_t* memory) const {
   const auto address = reinterpret_cast<uintptr_t>(memory);
-  // What is in flight may lie in what was replaced meanwhile.
-  for (const Slots* const slots : {&slots_, &retired_}) {
+  // A chain in flight may point into a region that was removed meanwhile.
+  for (const Slots* const slots : {&state_->slots, &state_->retired}) {
     for (const auto& slot : *slots) {
       const auto start = reinterpret_cast<uintptr_t>(slot->memory.data());
       if (address >= start && address - start < slot->memory.size()) {
@@ -241,8 +281,8 @@ std::optional<uint64_t> GuestMemoryMap::ToGuest(const uint8_t* memory) const {
 }
 
 uint64_t GuestMemoryMap::guest_end() const {
-  if (slots_.empty()) return 0;
-  const MemoryRegion& last = slots_.back()->region;
+  if (state_->slots.empty()) return 0;
+  const MemoryRegion& last = state_->slots.back()->region;
   return last.guest_address + last.size;
 }
 

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -28,7 +29,7 @@ namespace {
 using internal::CheckError;
 using internal::ErrnoError;
 
-// Each queue's part begins in a cache line of its own.
+// Each queue's part has cache lines of its own.
 constexpr uint64_t kPartAlign = 64;
 
 uint64_t PartSize(uint16_t queue_size, bool is_packed) {
@@ -52,6 +53,20 @@ absl::Status CheckCounts(uint16_t nr_queues, uint16_t queue_size, size_t max_que
 
 }  // namespace
 
+struct __attribute__((visibility("hidden"))) InflightBuffer::State {
+  UniqueFd fd;
+  Mapping mapping;
+  InflightArea area = {};
+  // The offset of the first queue's part in the mapping, and the distance to the next part.
+  uint64_t start = 0;
+  uint64_t stride = 0;
+};
+
+InflightBuffer::InflightBuffer() = default;
+InflightBuffer::InflightBuffer(InflightBuffer&& other) noexcept = default;
+InflightBuffer& InflightBuffer::operator=(InflightBuffer&& other) noexcept = default;
+InflightBuffer::~InflightBuffer() = default;
+
 absl::StatusOr<InflightBuffer> InflightBuffer::Create(uint16_t nr_queues, uint16_t queue_size,
                                                       bool is_packed, size_t max_queues) {
   GMEM_RETURN_IF_ERROR(CheckCounts(nr_queues, queue_size, max_queues));
@@ -61,7 +76,7 @@ absl::StatusOr<InflightBuffer> InflightBuffer::Create(uint16_t nr_queues, uint16
   if (ftruncate(fd.get(), static_cast<off_t>(size)) != 0) {
     return ErrnoError(errno, absl::StrCat("can't make an inflight buffer of ", size, " bytes"));
   }
-  // The front-end can't take it away below us.
+  // The front-end must not shorten the file while it is mapped here.
   if (fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
     return ErrnoError(errno, "can't seal an inflight buffer");
   }
@@ -77,7 +92,8 @@ absl::StatusOr<InflightBuffer> InflightBuffer::Adopt(const InflightArea& area, U
                                                      bool is_packed, size_t max_queues) {
   GMEM_RETURN_IF_ERROR(CheckCounts(area.nr_queues, area.queue_size, max_queues));
   struct stat info = {};
-  if (fstat(fd.get(), &info) != 0) return ErrnoError(errno, "can't ask for an inflight buffer");
+  if (fstat(fd.get(), &info) != 0)
+    return ErrnoError(errno, "can't get the size of an inflight buffer's file");
   const auto file_size = static_cast<uint64_t>(info.st_size);
   const uint64_t part = PartSize(area.queue_size, is_packed);
   if (area.mmap_size < part * area.nr_queues || area.mmap_size > file_size ||
@@ -88,21 +104,32 @@ absl::StatusOr<InflightBuffer> InflightBuffer::Adopt(const InflightArea& area, U
                      area.mmap_offset, " of a file of ", file_size, ": ", area.nr_queues,
                      " queues of ", area.queue_size, " entries need ", part * area.nr_queues));
   }
-  InflightBuffer buffer;
-  buffer.start_ = area.mmap_offset % HostPageSize().value();
+  auto state = std::make_unique<State>();
+  state->start = area.mmap_offset % HostPageSize().value();
   GMEM_ASSIGN_OR_RETURN(
-      buffer.mapping_,
-      Mapping::OfFile(fd.get(), {.offset = ByteOffset(area.mmap_offset - buffer.start_),
-                                 .size = ByteSize(buffer.start_ + part * area.nr_queues)}));
-  buffer.stride_ = part;
-  buffer.area_ = area;
-  buffer.fd_ = std::move(fd);
+      state->mapping,
+      Mapping::OfFile(fd.get(), {.offset = ByteOffset(area.mmap_offset - state->start),
+                                 .size = ByteSize(state->start + part * area.nr_queues)}));
+  state->stride = part;
+  state->area = area;
+  state->fd = std::move(fd);
+  InflightBuffer buffer;
+  buffer.state_ = std::move(state);
   return buffer;
 }
 
+bool InflightBuffer::is_valid() const { return state_ != nullptr; }
+
+const InflightArea& InflightBuffer::area() const {
+  static constexpr InflightArea kNone = {};
+  return is_valid() ? state_->area : kNone;
+}
+
+int InflightBuffer::fd() const { return is_valid() ? state_->fd.get() : -1; }
+
 GuestSpan InflightBuffer::queue(size_t index) const {
-  if (!is_valid() || index >= area_.nr_queues) return {};
-  return mapping_.span().subspan(start_ + index * stride_, stride_);
+  if (!is_valid() || index >= state_->area.nr_queues) return {};
+  return state_->mapping.span().subspan(state_->start + index * state_->stride, state_->stride);
 }
 
 }  // namespace gmem::vhost

@@ -3,38 +3,41 @@
 #define GMEM_VHOST_DIRTY_MARKS_H_
 
 #include <cstdint>
+#include <memory>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "gmem/mapping.h"
 #include "gmem/vhost/protocol.h"
 
 namespace gmem::vhost {
 
-/// The bitmap in which a back-end marks the guest's pages that it wrote to, during a
-/// migration: a bit for each kLogPageSize bytes from guest address 0 on.
+/// The bitmap in which a back-end marks the pages of the guest that it writes, during a
+/// migration: one bit for each kLogPageSize bytes from guest address 0 on.
 ///
 /// Thread-safe: marks are atomic.
 class DirtyMarks {
  public:
-  /// No log.
-  DirtyMarks() = default;
+  /// No bitmap.
+  DirtyMarks();
+  DirtyMarks(DirtyMarks&& other) noexcept;
+  DirtyMarks& operator=(DirtyMarks&& other) noexcept;
+  ~DirtyMarks();
 
-  /// Maps the log. @p guest_end, a guest address, is what it must reach to.
-  /// InvalidArgument (EINVAL) if the area isn't in the file, or too small for that: the
-  /// sizes are the front-end's, and were trusted elsewhere (CVE-2020-10722).
+  /// Maps the bitmap. @p guest_end is the first guest address behind the memory that it must
+  /// cover. InvalidArgument (EINVAL) if the area isn't in the file, or too small for that:
+  /// the front-end chose both sizes (CVE-2020-10722).
   static absl::StatusOr<DirtyMarks> Create(const LogArea& area, int fd, uint64_t guest_end);
 
-  bool is_valid() const { return bits_ != nullptr; }
+  bool is_valid() const;
 
-  /// Marks all pages of @p size bytes from @p guest_address on. What has no bit is left
-  /// out. Nothing to do without a log.
+  /// Marks all pages of the @p size bytes from @p guest_address on that have a bit. Does
+  /// nothing without a bitmap.
   void Mark(uint64_t guest_address, uint64_t size) const;
 
  private:
-  Mapping mapping_;
-  uint8_t* bits_ = nullptr;
-  uint64_t nr_bits_ = 0;
+  struct State;
+
+  std::unique_ptr<State> state_;
 };
 
 }  // namespace gmem::vhost

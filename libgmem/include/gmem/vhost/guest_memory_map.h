@@ -6,11 +6,9 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
-#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/types/span.h"
-#include "gmem/mapping.h"
 #include "gmem/vhost/iotlb.h"
 #include "gmem/vhost/message.h"
 #include "gmem/vhost/protocol.h"
@@ -18,109 +16,98 @@
 namespace gmem::vhost {
 
 /// Guest memory that is contiguous in this process. The guest may change it at any time:
-/// copy what is to be checked, then check the copy.
+/// copy a value before you check it, and use the copy.
 using GuestSpan = absl::Span<uint8_t>;
 
-/// What is done to guest memory.
+/// An access to guest memory.
 enum class GuestAccess : uint8_t { kRead = kIotlbRead, kWrite = kIotlbWrite };
 
 /// The guest's memory as a back-end sees it: the regions that the front-end has sent,
-/// each mapped here, and found by guest address, by user address (the front-end's own),
-/// or by I/O virtual address.
+/// mapped into this process. Finds memory by guest address, by user address (the
+/// front-end's own), and by I/O virtual address.
 ///
-/// A front-end that makes a file shorter than its region takes the back-end down with
-/// SIGBUS, as with every shared mapping: it must be trusted not to.
+/// As with every shared mapping, a front-end that makes a file shorter than its region
+/// causes a SIGBUS in this process: it must be trusted not to.
 ///
 /// Thread-compatible: const methods may run at the same time.
 class GuestMemoryMap {
  public:
-  /// Regions that stay mapped until DropRetired(): a front-end can't use up this process's
-  /// mappings while a chain is in flight. A device that always has one, as for events, gets
-  /// so many from tables that are replaced, e.g. 254 of 8 regions, before the next is
-  /// refused: then its virtqueues must stop first.
+  /// Removed regions that may stay mapped until DropRetired(), so that a front-end can't use
+  /// up this process's mappings while a chain is in flight. A device that always has chains
+  /// in flight, as for events, reaches this after some replaced tables, e.g. 254 of 8
+  /// regions; the next table is refused until the device's virtqueues have stopped.
   static constexpr size_t kMaxRetired = size_t{4} * kMaxMemorySlots;
 
-  /// Puts regions in the place of all that are there (SET_MEM_TABLE); @p fds has one for
-  /// each, and stays the caller's. On an error nothing has changed. Errors: as Add() and
-  /// Remove().
+  /// Has no regions.
+  GuestMemoryMap();
+  GuestMemoryMap(GuestMemoryMap&& other) noexcept;
+  GuestMemoryMap& operator=(GuestMemoryMap&& other) noexcept;
+  ~GuestMemoryMap();
+
+  /// Replaces all regions (SET_MEM_TABLE). @p fds has one descriptor for each, and stays the
+  /// caller's. On an error nothing has changed. Errors: as Add() and Remove().
   absl::Status Replace(absl::Span<const MemoryRegion> regions, const FdList& fds);
 
   /// Maps one more region (ADD_MEM_REG). InvalidArgument (EINVAL): it has size 0, wraps
-  /// around, or is not all in its file. AlreadyExists (EEXIST): its guest addresses
-  /// overlap with another's. ResourceExhausted (ENOSPC): kMaxMemorySlots are there.
+  /// around, or isn't all in its file. AlreadyExists (EEXIST): its guest addresses overlap
+  /// with those of another region. ResourceExhausted (ENOSPC): there are kMaxMemorySlots
+  /// regions.
   absl::Status Add(const MemoryRegion& region, int fd);
 
-  /// Removes a region (REM_MEM_REG), told by guest address, user address and size.
-  /// NotFound (ENOENT) if there is no such one; FailedPrecondition (EBUSY) if kMaxRetired
-  /// that were removed are still mapped.
+  /// Removes the region with this guest address, user address and size (REM_MEM_REG).
+  /// NotFound (ENOENT) if there is none; FailedPrecondition (EBUSY) if kMaxRetired removed
+  /// regions are still mapped.
   absl::Status Remove(const MemoryRegion& region);
 
+  /// Removes all regions.
   void Clear();
 
-  size_t size() const { return slots_.size(); }
-  /// In the order of their guest addresses. The memory of a region in this process.
-  const MemoryRegion& region(size_t i) const { return slots_[i]->region; }
-  GuestSpan memory(size_t i) const { return slots_[i]->memory; }
+  size_t size() const;
+  /// The regions, and their memory in this process, in the order of their guest addresses.
+  const MemoryRegion& region(size_t i) const;
+  GuestSpan memory(size_t i) const;
 
-  /// Chains that a device still works on point into memory: what is removed meanwhile
-  /// stays mapped until this call.
-  void DropRetired() { retired_.clear(); }
+  /// Unmaps the removed regions. Until this call they stay mapped, because chains that a
+  /// device still works on point into them.
+  void DropRetired();
 
-  /// From now on the addresses that Translate() takes are I/O virtual; null: the guest's.
-  /// @p gives_guest: what they become are the guest's, with ProtocolFeature::kGpaAddresses,
-  /// not the front-end's.
-  void set_iotlb(const Iotlb* iotlb, bool gives_guest) {
-    iotlb_ = iotlb;
-    iotlb_gives_guest_ = gives_guest;
-  }
+  /// Makes the addresses that Translate() takes I/O virtual ones, which @p iotlb, if it
+  /// isn't null, translates. It must outlive its use here. @p gives_guest: it translates to
+  /// guest addresses (ProtocolFeature::kGpaAddresses) instead of user addresses.
+  void set_iotlb(const Iotlb* iotlb, bool gives_guest);
 
-  /// What came of a translation.
+  /// The result of a translation.
   enum class Result {
     kOk,
     /// The IOTLB has no entry, or one without the permission: ask the front-end.
     kMiss,
-    /// Not all of the range is memory.
+    /// A part of the range isn't memory.
     kNotMemory,
-    /// More pieces than the caller takes.
+    /// The range has more pieces than the caller takes.
     kTooMany,
   };
 
-  /// Appends the memory of @p size bytes from @p address on to @p spans, from
-  /// @p nr_spans on, which is increased; more than one if the range crosses regions or
-  /// pages of the IOTLB. What isn't kOk may have appended some; @p failed_at is where it
-  /// ended. Allocates nothing.
+  /// Appends the memory of the @p size bytes from @p address on to @p spans, at index
+  /// @p nr_spans, which grows by the number of pieces: more than one if the range crosses
+  /// regions or pages of the IOTLB. A result other than kOk may have appended some pieces;
+  /// then @p failed_at is the first address that is missing. Allocates nothing.
   Result Translate(uint64_t address, uint64_t size, GuestAccess access, absl::Span<GuestSpan> spans,
                    size_t& nr_spans, uint64_t& failed_at) const;
 
-  /// The memory at a user or a guest address; empty unless all of it is in one region.
+  /// The memory at a user or a guest address; empty unless one region has all of it.
   GuestSpan FromUser(uint64_t address, uint64_t size) const;
   GuestSpan FromGuest(uint64_t address, uint64_t size) const;
 
-  /// The guest address of what Translate() gave, for the dirty log.
+  /// The guest address of memory that Translate() gave, for the dirty log.
   std::optional<uint64_t> ToGuest(const uint8_t* memory) const;
 
-  /// The first guest address beyond all regions.
+  /// The first guest address behind all regions.
   uint64_t guest_end() const;
 
  private:
-  struct Slot {
-    MemoryRegion region;
-    Mapping mapping;
-    // The region in it.
-    GuestSpan memory;
-  };
-  using Slots = std::vector<std::unique_ptr<Slot>>;
+  struct State;
 
-  absl::Status CheckRetired(size_t nr_more) const;
-  static absl::Status Insert(Slots& slots, const MemoryRegion& region, int fd);
-  const Slot* FindGuest(uint64_t address) const;
-  const Slot* FindUser(uint64_t address) const;
-
-  // By guest address.
-  Slots slots_;
-  Slots retired_;
-  const Iotlb* iotlb_ = nullptr;
-  bool iotlb_gives_guest_ = false;
+  std::unique_ptr<State> state_;
 };
 
 }  // namespace gmem::vhost

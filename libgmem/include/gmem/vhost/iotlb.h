@@ -4,7 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <map>
+#include <memory>
 #include <optional>
 
 #include "absl/status/status.h"
@@ -12,10 +12,12 @@
 
 namespace gmem::vhost {
 
-/// What a device behind an IOMMU may reach: I/O virtual addresses, and the user address
-/// and the permissions of each. The front-end fills it, when asked (IotlbType::kMiss).
-/// Bounded: who fills it without end gets the oldest entries dropped, and is asked again
-/// (CVE-2026-74713).
+/// The I/O virtual addresses that a device behind an IOMMU may use, with the user address
+/// and the permissions of each. The back-end asks for entries (IotlbType::kMiss), and the
+/// front-end sends them.
+///
+/// A front-end that sends entries without end can't use up memory: beyond kMaxEntries, the
+/// oldest entry goes, and the back-end asks for it again (CVE-2026-74713).
 ///
 /// Thread-compatible.
 class Iotlb {
@@ -24,36 +26,32 @@ class Iotlb {
 
   struct Translation {
     uint64_t user_address = 0;
-    /// Bytes from there on that are translated alike.
+    /// Bytes from there on that have the same translation.
     uint64_t size = 0;
     /// kIotlbRead, kIotlbWrite.
     uint8_t permissions = 0;
   };
 
-  /// kUpdate and kInvalidate. InvalidArgument (EINVAL) for other types, size 0, a range
-  /// that wraps around, or permissions that don't exist; then nothing has changed.
+  /// Has no entries.
+  Iotlb();
+  Iotlb(Iotlb&& other) noexcept;
+  Iotlb& operator=(Iotlb&& other) noexcept;
+  ~Iotlb();
+
+  /// Applies kUpdate or kInvalidate. InvalidArgument (EINVAL) for other types, size 0, a
+  /// range that wraps around, or unknown permissions; then nothing has changed.
   absl::Status Apply(const IotlbMessage& message);
 
-  /// Nothing if nobody has told.
+  /// Nothing if there is no entry.
   std::optional<Translation> Find(uint64_t iova) const;
 
-  size_t size() const { return entries_.size(); }
-  void Clear() { entries_.clear(); }
+  size_t size() const;
+  void Clear();
 
  private:
-  struct Entry {
-    // Inclusive: the range may end where 64 bits do.
-    uint64_t last = 0;
-    uint64_t user_address = 0;
-    uint8_t permissions = 0;
-    uint64_t age = 0;
-  };
+  struct State;
 
-  void Invalidate(uint64_t first, uint64_t last);
-
-  // By their first address; they don't overlap.
-  std::map<uint64_t, Entry> entries_;
-  uint64_t next_age_ = 0;
+  std::unique_ptr<State> state_;
 };
 
 }  // namespace gmem::vhost

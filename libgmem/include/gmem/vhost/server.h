@@ -3,14 +3,11 @@
 #define GMEM_VHOST_SERVER_H_
 
 #include <memory>
-#include <utility>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
-#include "gmem/unique_fd.h"
 #include "gmem/vhost/backend.h"
 #include "gmem/vhost/connection.h"
 #include "gmem/vhost/device.h"
@@ -18,54 +15,47 @@
 
 namespace gmem::vhost {
 
-/// A device at a listening socket: serves one front-end at a time, and the next when that
-/// is gone; others wait in the socket's queue.
+/// A device at a listening socket. It serves one front-end at a time; others wait in the
+/// socket's queue until the session with that one ends.
 ///
 /// Thread-compatible.
 class Server {
  public:
-  /// Told why a session has ended; ECONNRESET (Unavailable) is the usual end.
+  /// Gets the reason why a session has ended; the usual one is Unavailable (ECONNRESET): the
+  /// front-end has closed its socket.
   using SessionEnd = absl::AnyInvocable<void(const absl::Status&)>;
 
-  /// @p device must outlive the server.
+  /// @p device must outlive the server. @p timeout is how long a front-end may take to
+  /// answer a request.
   static absl::StatusOr<Server> Create(Listener listener, Device& device,
                                        absl::Duration timeout = kDefaultTimeout);
+  Server(Server&& other) noexcept;
+  Server& operator=(Server&& other) noexcept;
+  ~Server();
 
-  void set_session_end(SessionEnd session_end) { session_end_ = std::move(session_end); }
+  void set_session_end(SessionEnd session_end);
 
-  /// For epoll: readable when there is something to do.
-  int fd() const { return epoll_.get(); }
-  absl::Time next_deadline() const {
-    return backend_ == nullptr ? absl::InfiniteFuture() : backend_->next_deadline();
-  }
-  /// Does what can be done now. An error is the socket's, and the end; that of a session
-  /// isn't.
+  /// For epoll: readable when Process() has work to do.
+  int fd() const;
+  /// The time of the next Process(), if fd() isn't readable before.
+  absl::Time next_deadline() const;
+  /// Does the work that can be done now. The error of a session ends that session only; an
+  /// error of this method is the socket's, and ends the server.
   absl::Status Process();
 
-  /// Null if there is no session.
-  Backend* backend() { return backend_.get(); }
+  /// Null without a session.
+  Backend* backend();
 
-  /// For programs that do nothing else: serves until @p stop_fd is readable (a signalfd,
-  /// for example), if it isn't -1. Blocks.
+  /// For programs without a loop of their own: serves until @p stop_fd, for example a
+  /// signalfd, is readable; for ever if it is -1. Blocks.
   absl::Status Run(int stop_fd = -1);
 
  private:
-  Server(Listener listener, Device& device, absl::Duration timeout, UniqueFd epoll)
-      : listener_(std::move(listener)),
-        device_(&device),
-        timeout_(timeout),
-        epoll_(std::move(epoll)) {}
+  class Impl;
 
-  absl::Status Accept();
-  absl::Status Watch(int fd);
-  void EndSession(const absl::Status& status);
+  explicit Server(std::unique_ptr<Impl> impl);
 
-  Listener listener_;
-  Device* device_;
-  absl::Duration timeout_;
-  UniqueFd epoll_;
-  std::unique_ptr<Backend> backend_;
-  SessionEnd session_end_;
+  std::unique_ptr<Impl> impl_;
 };
 
 }  // namespace gmem::vhost
