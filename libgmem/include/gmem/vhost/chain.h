@@ -16,17 +16,19 @@ namespace virtqueue_internal {
 class ChainBuilder;
 }  // namespace virtqueue_internal
 
-/// What a driver made available at once: memory for the device to read, and memory to
-/// write. Virtqueue::Pop() fills one, Virtqueue::Push() gives it back. Use one again and
-/// again: then nothing is allocated once it has had its largest content.
+/// The descriptors that a driver made available together: memory for the device to read, and
+/// memory to write. Virtqueue::Pop() fills a chain, Virtqueue::Push() gives it back. Reuse a
+/// chain: then nothing is allocated once it has had its largest content.
 ///
-/// The guest may change the memory at any time, and lengths are the driver's: Read() and
-/// Write() say how much there was, and what is decided on must be a copy.
+/// The guest may change the memory at any time: copy a value before you check it, and use
+/// the copy. The driver chooses the lengths: Read() and Write() return the bytes that there
+/// were.
 ///
-/// Thread-compatible.
+/// Thread-compatible. The members are part of the ABI of the shared library, because devices
+/// keep chains and their compilers inline these methods: they don't change.
 class Chain {
  public:
-  /// Descriptors of one chain, and the pieces of memory that they may fall into.
+  /// Descriptors of one chain, and contiguous pieces of memory that they may have.
   static constexpr size_t kMaxDescriptors = 1024;
   static constexpr size_t kMaxSpans = 2048;
 
@@ -34,23 +36,22 @@ class Chain {
   Chain(Chain&& other) noexcept = default;
   Chain& operator=(Chain&& other) noexcept = default;
 
-  /// In the order in which the driver has put them.
+  /// The pieces, in the driver's order.
   absl::Span<const GuestSpan> readable() const { return {spans_.data(), nr_readable_}; }
   absl::Span<const GuestSpan> writable() const {
     return {spans_.data() + nr_readable_, nr_spans_ - nr_readable_};
   }
-  /// Bytes in all of them.
+  /// Bytes of all pieces.
   uint64_t readable_size() const { return readable_size_; }
   uint64_t writable_size() const { return writable_size_; }
 
-  /// Copies from the readable bytes, from @p offset on: how many there were, at most
-  /// @p size.
+  /// Copies at most @p size readable bytes, from @p offset on. Returns the bytes copied.
   size_t Read(uint64_t offset, void* to, size_t size) const;
-  /// Copies to the writable bytes, from @p offset on: how many there was room for, at
-  /// most @p size.
+  /// Copies at most @p size bytes to the writable ones, from @p offset on. Returns the bytes
+  /// copied.
   size_t Write(uint64_t offset, const void* from, size_t size) const;
 
-  /// Reads a struct. False if the driver gave less than all of it.
+  /// Copies a struct. False if the chain has less than all of it.
   template <typename T>
   [[nodiscard]] bool ReadStruct(uint64_t offset, T& to) const {
     static_assert(std::is_trivially_copyable_v<T>);
@@ -62,13 +63,13 @@ class Chain {
     return Write(offset, &from, sizeof(from)) == sizeof(from);
   }
 
-  /// How the virtqueue knows it again.
+  /// The virtqueue's name for the chain.
   struct Token {
-    /// The head's index, or the buffer's id in a packed ring.
+    /// The head's index; in a packed ring, the buffer's id.
     uint16_t id = 0;
-    /// Places that it has in the ring.
+    /// Entries of the ring that the chain has.
     uint16_t slots = 0;
-    /// Of the inflight region, in a packed ring.
+    /// In a packed ring: its first entry in the inflight region.
     uint16_t entry = 0;
   };
   const Token& token() const { return token_; }

@@ -18,12 +18,14 @@ namespace gmem::vhost {
 
 class Backend;
 
-/// What a device author writes; Backend does the rest. One device serves one front-end at
-/// a time, and the next when that is gone. All calls come from inside of
-/// Backend::Process(); none may destroy the backend.
+/// The part of a back-end that a device's author writes; Backend does the rest. One device
+/// serves one front-end at a time, and the next one when that session has ended.
 ///
-/// What a method is told by the front-end is untrusted beyond what is said here. Methods
-/// that a device doesn't need have defaults.
+/// Backend calls these methods from inside of Create(), Process() and its destructor. They
+/// may call the methods of the back-end, except Process(), and must not destroy it.
+///
+/// The arguments come from the front-end or the driver: they are untrusted, except where a
+/// method says how they were checked. Methods that a device may not need have defaults.
 class Device {
  public:
   Device() = default;
@@ -31,37 +33,42 @@ class Device {
   Device& operator=(const Device&) = delete;
   virtual ~Device() = default;
 
-  /// Bits of the virtio features that are the device's own. Those of the rings and of the
-  /// protocol are added: the library does them for every device.
+  /// Bits of the virtio features of this device type. The library adds those of the rings
+  /// and of the protocol, which it implements for every device.
   virtual uint64_t features() const = 0;
-  /// 1 to kMaxQueues.
+  /// Virtqueues: 1 to kMaxQueues, always the same.
   virtual uint16_t nr_queues() const = 0;
 
-  /// Protocol features that the device has beyond those that the library does for every
-  /// device, or finds in the methods below: kNetMtu, kRarp, kCryptoSession, kHostNotifier,
-  /// kSharedObject, kDeviceState.
+  /// Bits of the protocol features that the device implements: kNetMtu, kRarp,
+  /// kCryptoSession, kHostNotifier, kSharedObject, kDeviceState. The library adds those that
+  /// it implements for every device, and those that follow from config_size() and
+  /// shmem_sizes().
   ///
-  /// And kPagefault, for postcopy migration, which takes more trust: the front-end gets a
-  /// userfaultfd of this process, with which it can write to any memory of it that is not
-  /// there yet, and learns where regions are mapped.
+  /// kPagefault is also possible, for postcopy migration, but needs more trust in the
+  /// front-end: it gets a userfaultfd of this process, with which it can write to any memory
+  /// of the process that isn't there yet, and learns where regions are mapped.
   ///
-  /// And kGetVringBaseInflight, for a device that can cancel what is in flight: where the
-  /// front-end has set an inflight buffer, a virtqueue stops without waiting, and what
-  /// QueueStopping() doesn't push is done again, here or elsewhere.
+  /// kGetVringBaseInflight is for a device that can cancel chains in flight: if the
+  /// front-end has set an inflight buffer, a virtqueue stops without waiting. The chains that
+  /// QueueStopping() doesn't push are done again, by this back-end or by another one.
   virtual uint64_t protocol_features() const { return 0; }
 
-  /// There may be chains to Pop(). Called after a kick, and again while there are more;
-  /// it may leave some for the next call. Chains may be kept, and pushed later, from the
-  /// same thread; then queue.Notify() must follow. An error is told the front-end, and
-  /// the virtqueue is not served until it is started again.
+  /// Serves a virtqueue that may have chains to Pop(). Called after a kick, and again while
+  /// there are more chains, so that it may leave some for the next call.
+  ///
+  /// The device may keep chains, and push them later from the same thread; then
+  /// queue.Notify() must follow. After an error, the front-end and the driver learn that the
+  /// virtqueue has failed, and it isn't served until it starts again.
   virtual absl::Status HandleQueue(Backend& backend, Virtqueue& queue) = 0;
 
-  /// The same, in HandleQueue()'s place, while a virtqueue works but is disabled: also
-  /// called once when it becomes that. The specification wants it to be processed
-  /// "without causing any side effects", and only the device knows what these are. A
-  /// network device gives back what it was to send, and does nothing with it; it must not
-  /// push what it received, either. The default leaves all where it is, until the
-  /// virtqueue is enabled: what a disk is to write can't be thrown away.
+  /// Called instead of HandleQueue() while a virtqueue works but is disabled, and once when
+  /// it becomes disabled. The specification wants such a virtqueue to be processed "without
+  /// causing any side effects", and only the device knows its side effects. For example, a
+  /// network device pushes the packets to send without sending them, and pushes no packets
+  /// that it received.
+  ///
+  /// The default leaves all chains in the ring until the virtqueue is enabled: a disk can't
+  /// drop writes.
   virtual absl::Status HandleDisabledQueue(Backend& /*backend*/, Virtqueue& /*queue*/) {
     return absl::OkStatus();
   }
@@ -69,55 +76,62 @@ class Device {
   /// The driver's choice of features().
   virtual void SetFeatures(uint64_t /*features*/) {}
 
-  /// Bytes of the configuration space: 0 to kMaxConfigSize.
+  /// Bytes of the configuration space: 0 to kMaxConfigSize, always the same.
   virtual uint32_t config_size() const { return 0; }
-  /// Fills @p to, all of which lies in the configuration space.
-  virtual absl::Status ReadConfig(uint32_t offset, absl::Span<uint8_t> to);
-  /// @p flags is kConfigWritable or kConfigMigration; the bytes lie in the configuration
+  /// Fills @p to with the bytes from @p offset on, all of which lie in the configuration
   /// space.
+  virtual absl::Status ReadConfig(uint32_t offset, absl::Span<uint8_t> to);
+  /// Writes bytes that lie in the configuration space. @p flags is kConfigWritable or
+  /// kConfigMigration.
   virtual absl::Status WriteConfig(uint32_t offset, absl::Span<const uint8_t> from, uint32_t flags);
 
-  /// A virtqueue begins to work; it may be disabled for now.
+  /// A virtqueue begins to work; it may still be disabled.
   virtual void QueueStarted(Backend& /*backend*/, Virtqueue& /*queue*/) {}
-  /// A virtqueue is to stop, with chains in flight: push them, soon. The front-end waits
-  /// for that, perhaps with its main thread: what the device has asked it for may have to
-  /// wait, too. With kGetVringBaseInflight, see above, there is no time but this call.
+  /// The front-end wants to stop a virtqueue that has chains in flight: push them soon. The
+  /// front-end may wait for that with its main thread, and then it doesn't answer the
+  /// device's requests. With kGetVringBaseInflight, the virtqueue may stop right after this
+  /// call.
   virtual void QueueStopping(Backend& /*backend*/, Virtqueue& /*queue*/) {}
-  /// A virtqueue isn't served any more, because of the driver, or of an error of
-  /// HandleQueue(); the front-end has been told.
+  /// A virtqueue has failed, because the driver broke a rule or HandleQueue() returned an
+  /// error. It isn't served until it stops and starts again.
   virtual void QueueFailed(uint16_t /*index*/, const absl::Status& /*why*/) {}
-  /// A virtqueue is gone: no chain of it may be touched any more, pushed or not.
+  /// A virtqueue has ended: from here on, the device must not touch it or its chains, pushed
+  /// or not.
   virtual void QueueStopped(uint16_t /*index*/) {}
 
-  /// The driver, or the front-end, resets the device. All virtqueues have stopped, and all
-  /// shared memory is unmapped.
+  /// The driver or the front-end resets the device. All virtqueues have stopped, and the
+  /// front-end has unmapped all shared memory.
   virtual void Reset() {}
-  /// Bits of DeviceStatus.
+  /// The driver has set the device status: bits of DeviceStatus, not 0.
   virtual void SetStatus(uint8_t /*status*/) {}
 
-  /// A front-end has come, and one has gone; in between, @p backend may be used.
+  /// A session begins and ends; the device may use @p backend in between.
   virtual void Connected(Backend& /*backend*/) {}
   virtual void Disconnected() {}
-  /// The front-end can be asked now: Backend's requests work from here on.
+  /// The front-end has opened the back-end channel: from here on, Backend's requests work.
   virtual void ChannelOpened(Backend& /*backend*/) {}
 
-  /// Sizes of the shared memory regions, by shmid: multiples of the page size, 0 for
-  /// none. Always the same. kShmemMap is offered if there are some.
+  /// Bytes of the shared memory regions, by shmid: multiples of the page size, 0 for no
+  /// region. Always the same. The library offers kShmemMap if the list isn't empty.
   virtual std::vector<uint64_t> shmem_sizes() const { return {}; }
 
-  /// With ProtocolFeature::kDeviceState: what a device of the same kind needs to go on
-  /// elsewhere. All virtqueues have stopped. What is loaded is untrusted.
+  /// With ProtocolFeature::kDeviceState: the state that a device of the same kind needs to
+  /// go on in another process, at most Backend::kMaxStateSize bytes. All virtqueues have
+  /// stopped. The state that LoadState() gets is untrusted.
   virtual absl::StatusOr<std::string> SaveState();
   virtual absl::Status LoadState(absl::string_view state);
 
-  /// With kNetMtu, kRarp (the MAC address is in the low 6 bytes), kCryptoSession.
+  /// With ProtocolFeature::kNetMtu.
   virtual absl::Status SetMtu(uint64_t mtu);
+  /// With ProtocolFeature::kRarp; the low 6 bytes are the MAC address.
   virtual absl::Status SendRarp(uint64_t mac_address);
+  /// With ProtocolFeature::kCryptoSession: returns the new session's number.
   virtual absl::StatusOr<int64_t> CreateCryptoSession(const CryptoSession& session);
   virtual absl::Status CloseCryptoSession(uint64_t session_id);
-  /// With kSharedObject: another device asks for what this one has added.
+  /// With ProtocolFeature::kSharedObject: another device asks for an object that this one
+  /// has added.
   virtual absl::StatusOr<UniqueFd> GetSharedObject(const Uuid& uuid);
-  /// For vhost-user-gpu.
+  /// For vhost-user-gpu (GPU_SET_SOCKET).
   virtual absl::Status SetGpuSocket(UniqueFd socket);
 };
 
