@@ -24,8 +24,6 @@
 namespace gmem::vhost {
 namespace {
 
-using doubles::BackendTest;
-using doubles::CountOpenFds;
 using namespace doubles;  // NOLINT(google-build-using-namespace): tests' own words
 
 TEST_F(BackendTest, Negotiates) {
@@ -51,14 +49,14 @@ TEST_F(BackendTest, Negotiates) {
   ExpectRefused(Ask<FrontendRequest::kSetVringEndian>({}));
 }
 
-TEST_F(BackendTest, InbandNotificationsNeedTheirChannel) {
+TEST_F(BackendTest, InbandNotificationsNeedTheBackendChannel) {
   EXPECT_FALSE(
       Ask<FrontendRequest::kSetProtocolFeatures>(Bit(ProtocolFeature::kInbandNotifications)).ok() &&
       session_.ok());
   EXPECT_EQ(GetErrno(session_), EINVAL);
 }
 
-TEST_F(BackendTest, WhoCannotBeToldIsLeft) {
+TEST_F(BackendTest, EndsTheSessionIfTheFrontendDidNotAskForAnAcknowledgement) {
   EXPECT_TRUE(Ask<FrontendRequest::kSetVringNum>({.index = 9, .num = 8}).ok());
   EXPECT_EQ(GetErrno(session_), EINVAL);
   EXPECT_EQ(GetErrno(backend_->Process()), EINVAL) << "it stays so";
@@ -82,8 +80,8 @@ TEST_F(BackendTest, Configuration) {
   ExpectRefused(Ask<FrontendRequest::kSetConfig>(config));
 }
 
-// CVE-2019-14818, CVE-2022-0669, CVE-2020-10726, CVE-2021-3544: what is said again and
-// again takes the place of what was there. The fixture counts.
+// CVE-2019-14818, CVE-2022-0669, CVE-2020-10726, CVE-2021-3544: a request that comes again
+// replaces the state of the one before. The fixture counts descriptors.
 TEST_F(BackendTest, RepetitionLeaksNothing) {
   Negotiate();
   SetTable();
@@ -116,8 +114,8 @@ TEST_F(BackendTest, RepetitionLeaksNothing) {
   EXPECT_EQ(CountOpenFds(), before);
 }
 
-// CVE-2021-3545: a reply has nothing of this process's memory, nor of earlier messages.
-TEST_F(BackendTest, RepliesHaveNothingButWhatWasAskedFor) {
+// CVE-2021-3545: a reply must have no byte of this process's memory or of earlier messages.
+TEST_F(BackendTest, RepliesLeakNoMemory) {
   Negotiate();
   ConfigSpace config = {.offset = 0, .size = kMaxConfigSize, .flags = 0, .bytes = {}};
   config.bytes.fill(0xee);
@@ -140,7 +138,7 @@ TEST_F(BackendTest, RepliesHaveNothingButWhatWasAskedFor) {
   EXPECT_EQ(std::memcmp(&*inflight, &none, sizeof(none)), 0);
 }
 
-// CVE-2021-3546: what is written lies where there is room for it.
+// CVE-2021-3546: a write must stay inside of the configuration space.
 TEST_F(BackendTest, ConfigurationStaysInItsBounds) {
   Negotiate();
   ConfigSpace config = {};
@@ -158,7 +156,7 @@ TEST_F(BackendTest, ConfigurationStaysInItsBounds) {
 TEST_F(BackendTest, SurplusDescriptorsAreClosed) {
   Negotiate();
   const size_t before = CountOpenFds();
-  // More than the table has regions.
+  // More descriptors than regions.
   MemoryTable table = {.nr_regions = 1, .padding = 0, .regions = {guest_.region()}};
   ExpectRefused(Ask<FrontendRequest::kSetMemTable>(
       table, {guest_.fd(), guest_.fd(), guest_.fd(), guest_.fd()}));
@@ -166,7 +164,7 @@ TEST_F(BackendTest, SurplusDescriptorsAreClosed) {
   EXPECT_EQ(CountOpenFds(), before);
 }
 
-// A message that doesn't come to its end stalls nobody.
+// A message without its end must not stall the loop.
 TEST_F(BackendTest, HalfAMessageDoesNotBlock) {
   std::array<int, 2> sockets;
   ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets.data()), 0);
@@ -219,7 +217,7 @@ TEST_F(BackendTest, MapsSharedMemory) {
   ASSERT_TRUE(channel_->Acknowledge(absl::InvalidArgumentError("no")).ok());
   Run();
   EXPECT_EQ(GetErrno(*result), EIO);
-  // What is under way at the end is told.
+  // The session's end ends the requests under way.
   result.reset();
   backend_->ShmemUnmap(mapping, done);
   backend_.reset();

@@ -1,24 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// Memory and migration.
+// Memory, the dirty log and the inflight buffer.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <linux/userfaultfd.h>
-#include <poll.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
-#include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <fstream>
-#include <ios>
-#include <sstream>
-#include <string>
-#include <thread>
 
 #include "gmem/status.h"
+#include "gmem/unique_fd.h"
 #include "gmem/vhost/message.h"
 #include "gmem/vhost/protocol.h"
 #include "vhost/testing/device.h"
@@ -27,13 +18,11 @@
 namespace gmem::vhost {
 namespace {
 
-using doubles::BackendTest;
-using doubles::kData;
-using doubles::kQueueSize;
-using doubles::TestDevice;
 using namespace doubles;  // NOLINT(google-build-using-namespace): tests' own words
 
-TEST_F(BackendTest, RemovedMemoryStaysForChainsInFlight) {
+class MemoryTest : public BackendTest {};
+
+TEST_F(MemoryTest, RemovedMemoryStaysForChainsInFlight) {
   Negotiate();
   SetTable();
   StartQueue();
@@ -54,7 +43,7 @@ TEST_F(BackendTest, RemovedMemoryStaysForChainsInFlight) {
 }
 
 // CVE-2020-10722.
-TEST_F(BackendTest, RefusesALogThatIsTooSmall) {
+TEST_F(MemoryTest, RefusesALogThatIsTooSmall) {
   Negotiate();
   SetTable();
   const UniqueFd file = NewFile(4096);
@@ -63,7 +52,7 @@ TEST_F(BackendTest, RefusesALogThatIsTooSmall) {
   EXPECT_EQ(GetErrno(session_), EINVAL);
 }
 
-TEST_F(BackendTest, LogsWhatItWrites) {
+TEST_F(MemoryTest, LogsItsWrites) {
   Negotiate(Bit(VirtioFeature::kLogAll));
   SetTable();
   StartQueue();
@@ -80,8 +69,8 @@ TEST_F(BackendTest, LogsWhatItWrites) {
   EXPECT_EQ(byte, 1 << (kPage % 8));
 }
 
-// The ring's address for the log is, as its other addresses, one of the IOTLB's.
-TEST_F(BackendTest, LogsTheRingWhereTheGuestHasIt) {
+// The ring's address for the log is an I/O virtual address, as its other addresses are.
+TEST_F(MemoryTest, LogsTheRingWhereTheGuestHasIt) {
   Negotiate(Bit(VirtioFeature::kLogAll) | Bit(VirtioFeature::kIommuPlatform));
   SetTable();
   StartQueue();
@@ -103,8 +92,8 @@ TEST_F(BackendTest, LogsTheRingWhereTheGuestHasIt) {
   EXPECT_EQ(byte, 1 << (kPage % 8));
 }
 
-// What is used of a packed ring, is where the descriptors are.
-TEST_F(BackendTest, LogsAPackedRing) {
+// The used entries of a packed ring are its descriptors.
+TEST_F(MemoryTest, LogsAPackedRing) {
   constexpr uint64_t kIommu = Bit(VirtioFeature::kIommuPlatform);
   for (const uint64_t more : {uint64_t{0}, kIommu}) {
     Connect(device_);
@@ -136,8 +125,8 @@ TEST_F(BackendTest, LogsAPackedRing) {
   }
 }
 
-// The log begins while the ring is away, and a chain is in flight.
-TEST_F(BackendTest, LogsWhatItWritesWithoutARing) {
+// The log begins while the ring can't be reached, and a chain is in flight.
+TEST_F(MemoryTest, LogsItsWritesWithoutARing) {
   Negotiate(Bit(VirtioFeature::kIommuPlatform));
   SetTable();
   TranslateAll();
@@ -161,8 +150,8 @@ TEST_F(BackendTest, LogsWhatItWritesWithoutARing) {
   EXPECT_EQ(byte, 1 << (kPage % 8));
 }
 
-// CVE-2021-3839, and what is in flight lives on with the front-end.
-TEST_F(BackendTest, InflightBufferSurvivesABackend) {
+// CVE-2021-3839; the front-end keeps the buffer for the next back-end.
+TEST_F(MemoryTest, InflightBufferSurvivesABackend) {
   Negotiate();
   SetTable();
   InflightArea area = {
@@ -195,158 +184,6 @@ TEST_F(BackendTest, InflightBufferSurvivesABackend) {
   Kick();
   Run();
   EXPECT_TRUE(ring_.TakeUsed());
-}
-
-TEST_F(BackendTest, DeviceStateGoesThroughAPipe) {
-  Negotiate();
-  std::array<int, 2> ends;
-  ASSERT_EQ(pipe(ends.data()), 0);
-  UniqueFd in(ends[0]);
-  UniqueFd out(ends[1]);
-  EXPECT_EQ(
-      *Ask<FrontendRequest::kSetDeviceStateFd>(
-          {.direction = TransferDirection::kSave, .phase = TransferPhase::kStopped}, {out.get()}),
-      kReplyNoFd);
-  out.reset();
-  std::string state;
-  std::array<char, 65536> piece;
-  for (ssize_t got = 1; got > 0;) {
-    Run();
-    got = read(in.get(), piece.data(), piece.size());
-    if (got > 0) state.append(piece.data(), static_cast<size_t>(got));
-  }
-  EXPECT_EQ(state, device_.state);
-  EXPECT_EQ(*Ask<FrontendRequest::kCheckDeviceState>(), 0U);
-
-  ASSERT_EQ(pipe(ends.data()), 0);
-  in.reset(ends[0]);
-  out.reset(ends[1]);
-  ASSERT_TRUE(
-      Ask<FrontendRequest::kSetDeviceStateFd>(
-          {.direction = TransferDirection::kLoad, .phase = TransferPhase::kStopped}, {in.get()})
-          .ok());
-  ASSERT_EQ(write(out.get(), "loaded", 6), 6);
-  out.reset();
-  EXPECT_EQ(*Ask<FrontendRequest::kCheckDeviceState>(), 0U);
-  EXPECT_EQ(device_.state, "loaded");
-  EXPECT_NE(*Ask<FrontendRequest::kCheckDeviceState>(), 0U) << "there was no transfer";
-}
-
-// As QEMU does when a migration is cancelled: no SIGPIPE, which would end this test.
-TEST_F(BackendTest, SurvivesAPipeThatNobodyReads) {
-  Negotiate();
-  std::array<int, 2> ends;
-  ASSERT_EQ(pipe(ends.data()), 0);
-  UniqueFd in(ends[0]);
-  UniqueFd out(ends[1]);
-  in.reset();
-  ASSERT_TRUE(
-      Ask<FrontendRequest::kSetDeviceStateFd>(
-          {.direction = TransferDirection::kSave, .phase = TransferPhase::kStopped}, {out.get()})
-          .ok());
-  for (int i = 0; i < 3; i++) Run();
-  EXPECT_NE(*Ask<FrontendRequest::kCheckDeviceState>(), 0U);
-  // Where it can't be held back cheaply, pipes aren't taken at all.
-  ExpectRefused(Ask<FrontendRequest::kSetVringCall>(0, {out.get()}));
-  ExpectRefused(Ask<FrontendRequest::kSetLogFd>({}, {out.get()}));
-  ExpectRefused(Ask<FrontendRequest::kSetVringErr>(0, {guest_.fd()}));
-}
-
-// Are faults at @address for a userfaultfd?
-bool HasServedFaults(const uint8_t* address) {
-  std::ifstream maps("/proc/self/smaps");
-  const auto wanted = reinterpret_cast<uintptr_t>(address);
-  bool is_here = false;
-  for (std::string line; std::getline(maps, line);) {
-    uintptr_t start = 0;
-    uintptr_t end = 0;
-    char dash = 0;
-    std::istringstream words(line);
-    if (words >> std::hex >> start >> dash >> end && dash == '-') {
-      is_here = wanted >= start && wanted < end;
-    } else if (is_here && line.starts_with("VmFlags:")) {
-      return line.find(" um") != std::string::npos;
-    }
-  }
-  return false;
-}
-
-// Until the front-end has said that it knows the addresses, nobody would serve a fault.
-TEST_F(BackendTest, PostcopyWaitsUntilTheFrontendKnowsWhereARegionIs) {
-  Negotiate();
-  ASSERT_TRUE(Ask<FrontendRequest::kPostcopyAdvise>().ok());
-  ASSERT_EQ(reply_fds_.size(), 1U) << "userfaultfd is forbidden here";
-  ASSERT_TRUE(Ask<FrontendRequest::kPostcopyListen>().ok());
-  const Format format = {.name = "ADD_MEM_REG with its base",
-                         .has_reply = true,
-                         .min_reply_size = 40,
-                         .max_reply_size = 40};
-  const SingleMemoryRegion region = {.padding = 0, .region = guest_.region()};
-  uint64_t base = 0;
-  frontend_->StartFormat(
-      static_cast<uint32_t>(FrontendRequest::kAddMemReg), format, AsBytes(region), {guest_.fd()},
-      [&base](const absl::StatusOr<Message*>& reply) {
-        ASSERT_TRUE(reply.ok()) << reply.status();
-        base = FromBytes<SingleMemoryRegion>((*reply)->bytes()).region.user_address;
-      },
-      /*want_ack=*/false);
-  for (int i = 0; i < 5; i++) Run();
-  const GuestSpan memory = backend_->memory().FromGuest(kData, 4096);
-  EXPECT_EQ(base + TestGuest::kData, reinterpret_cast<uintptr_t>(memory.data()));
-  EXPECT_FALSE(HasServedFaults(memory.data()));
-  Format known = {};
-  known.name = "ADD_MEM_REG, the acknowledgement";
-  const uint64_t ok = 0;
-  frontend_->StartFormat(
-      static_cast<uint32_t>(FrontendRequest::kAddMemReg), known, AsBytes(ok), {},
-      [](const absl::StatusOr<Message*>&) {}, /*want_ack=*/false);
-  Run();
-  ASSERT_TRUE(session_.ok()) << session_;
-  EXPECT_TRUE(HasServedFaults(memory.data()));
-}
-
-// The front-end learns where the memory is, and serves what isn't there yet.
-TEST_F(BackendTest, PostcopyLetsTheFrontendServeFaults) {
-  Negotiate();
-  ASSERT_TRUE(Ask<FrontendRequest::kPostcopyAdvise>().ok());
-  ASSERT_EQ(reply_fds_.size(), 1U) << "userfaultfd is forbidden here";
-  const UniqueFd faults = reply_fds_.Take(0);
-  ASSERT_TRUE(Ask<FrontendRequest::kPostcopyListen>().ok());
-  const MemoryTable table = {.nr_regions = 1, .padding = 0, .regions = {guest_.region()}};
-  const Format format = {.name = "SET_MEM_TABLE with bases",
-                         .has_reply = true,
-                         .min_reply_size = 40,
-                         .max_reply_size = 40};
-  uint64_t base = 0;
-  frontend_->StartFormat(
-      5, format, AsBytes(table), {guest_.fd()},
-      [&base](const absl::StatusOr<Message*>& reply) {
-        ASSERT_TRUE(reply.ok()) << reply.status();
-        base = FromBytes<MemoryTable>((*reply)->bytes()).regions[0].user_address;
-      },
-      /*want_ack=*/false);
-  for (int i = 0; i < 5; i++) Run();
-  const GuestSpan memory = backend_->memory().FromGuest(kData, 4096);
-  EXPECT_EQ(base + TestGuest::kData, reinterpret_cast<uintptr_t>(memory.data()));
-  frontend_->Start<FrontendRequest::kSetMemTable>(
-      {}, {}, [](const absl::StatusOr<Message*>&) {}, /*want_ack=*/false);
-  Run();
-  ASSERT_TRUE(session_.ok()) << session_;
-
-  uint8_t seen = 0;
-  std::thread device([&] { seen = *static_cast<volatile uint8_t*>(memory.data()); });
-  pollfd poll_fd = {.fd = faults.get(), .events = POLLIN, .revents = 0};
-  EXPECT_EQ(poll(&poll_fd, 1, doubles::kPatienceMilliseconds), 1);
-  alignas(4096) std::array<uint8_t, 4096> page;
-  page.fill(7);
-  uffdio_copy copy = {};
-  copy.dst = reinterpret_cast<uintptr_t>(memory.data());
-  copy.src = reinterpret_cast<uintptr_t>(page.data());
-  copy.len = page.size();
-  EXPECT_EQ(ioctl(faults.get(), UFFDIO_COPY, &copy), 0) << errno;
-  device.join();
-  EXPECT_EQ(seen, 7);
-  EXPECT_EQ(*Ask<FrontendRequest::kPostcopyEnd>(), 0U);
 }
 
 }  // namespace

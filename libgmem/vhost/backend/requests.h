@@ -90,7 +90,7 @@ class Requests {
 
   Parts& parts_;
   Responder responder_;
-  // What the poller waits for.
+  // The events that the poller waits for.
   uint32_t events_ = EPOLLIN;
   // The virtqueue that GET_VRING_BASE waits for, and its index.
   Vring* stopping_ = nullptr;

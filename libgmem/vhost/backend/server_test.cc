@@ -35,7 +35,7 @@ namespace {
 using doubles::CountOpenFds;
 using doubles::TestDevice;
 
-// One whose back-end can't be made.
+// Backend::Create() refuses it.
 class BadDevice : public TestDevice {
  public:
   uint16_t nr_queues() const override { return 0; }
@@ -67,7 +67,7 @@ class ServerTest : public ::testing::Test {
     EXPECT_TRUE(connection.ok()) << connection.status();
     return std::make_unique<Requester>(*std::move(connection));
   }
-  // Is it answered, now?
+  // Does the server answer it now?
   bool IsServed(Requester& frontend) {
     auto is_answered = std::make_shared<bool>(false);
     frontend.Start<FrontendRequest::kGetQueueNum>(
@@ -100,7 +100,7 @@ TEST_F(ServerTest, ServesOneFrontendAfterTheOther) {
   EXPECT_TRUE(IsServed(*first));
   EXPECT_EQ(device_.sessions, 1);
   EXPECT_NE(server_->backend(), nullptr);
-  // Who waits doesn't wake it up.
+  // A front-end that waits doesn't wake the server.
   auto second = NewFrontend();
   EXPECT_FALSE(IsReadable());
   EXPECT_FALSE(IsServed(*second));
@@ -112,7 +112,7 @@ TEST_F(ServerTest, ServesOneFrontendAfterTheOther) {
   ASSERT_EQ(ends_.size(), 1U);
   EXPECT_EQ(GetErrno(ends_[0]), ECONNRESET);
   EXPECT_EQ(device_.sessions, 0);
-  // Its first request was sent long ago.
+  // The second front-end has already sent its request.
   EXPECT_TRUE(IsReadable());
   EXPECT_TRUE(IsServed(*second));
   EXPECT_EQ(device_.sessions, 1);
@@ -120,7 +120,7 @@ TEST_F(ServerTest, ServesOneFrontendAfterTheOther) {
   EXPECT_EQ(device_.sessions, 0);
 }
 
-TEST_F(ServerTest, ABadSessionIsNotTheEnd) {
+TEST_F(ServerTest, ABadSessionDoesNotEndTheServer) {
   const size_t before = CountOpenFds();
   for (int i = 0; i < 3; i++) {
     auto connection = Connection::Connect(path_);
@@ -135,7 +135,7 @@ TEST_F(ServerTest, ABadSessionIsNotTheEnd) {
   EXPECT_TRUE(IsServed(*NewFrontend()));
 }
 
-TEST_F(ServerTest, ASessionThatCannotBeginIsTold) {
+TEST_F(ServerTest, ReportsASessionThatCannotBegin) {
   BadDevice device;
   Start(device);
   auto frontend = NewFrontend();

@@ -59,7 +59,7 @@ TEST(GuestMemoryMapTest, RefusesBadRegions) {
   EXPECT_EQ(add(Region(kMax - 0xfff, 0x2000)), EINVAL);
   EXPECT_EQ(add(Region(0x20000, 0x2000, kMax - 0xfff)), EINVAL);
   EXPECT_EQ(add(Region(0x20000, 0x2000, 0, kMax - 0xfff)), EINVAL);
-  EXPECT_EQ(add(Region(0x20000, 0x3001)), EINVAL) << "more than the file has";
+  EXPECT_EQ(add(Region(0x20000, 0x3001)), EINVAL) << "beyond the file's end";
   EXPECT_EQ(add(Region(0x20000, 0x1000, 0, 0x2001)), EINVAL);
   EXPECT_EQ(add(Region(0x20000, 0x1000, 0, uint64_t{1} << 62)), EINVAL);
   EXPECT_EQ(add(Region(0x11fff, 0x1000)), EEXIST);
@@ -74,7 +74,7 @@ TEST(GuestMemoryMapTest, RefusesBadRegions) {
   EXPECT_EQ(map.size(), 1U);
 }
 
-TEST(GuestMemoryMapTest, RefusesMoreRegionsThanItSays) {
+TEST(GuestMemoryMapTest, RefusesMoreRegionsThanTheLimit) {
   const UniqueFd file = NewFile(0x1000);
   GuestMemoryMap map;
   for (uint64_t i = 0; i < kMaxMemorySlots; i++) {
@@ -105,7 +105,7 @@ TEST(GuestMemoryMapTest, ReplacesAllOrNothing) {
   EXPECT_EQ(map.FromGuest(0x2000, 0x1000).size(), 0x1000U);
 }
 
-TEST(GuestMemoryMapTest, KeepsWhatIsRemovedUntilNobodyUsesIt) {
+TEST(GuestMemoryMapTest, KeepsRemovedRegionsUntilTheyAreDropped) {
   const UniqueFd file = NewFile(0x1000);
   GuestMemoryMap map;
   ASSERT_TRUE(map.Add(Region(0x1000, 0x1000), file.get()).ok());
@@ -118,8 +118,8 @@ TEST(GuestMemoryMapTest, KeepsWhatIsRemovedUntilNobodyUsesIt) {
   EXPECT_EQ(mincore(memory.data(), 1, resident.data()), -1);
 }
 
-// A front-end that changes its memory on and on, while a chain is in flight.
-TEST(GuestMemoryMapTest, WhatIsKeptIsBounded) {
+// The front-end changes its memory again and again while a chain is in flight.
+TEST(GuestMemoryMapTest, BoundsRemovedRegions) {
   const UniqueFd file = NewFile(0x1000);
   const MemoryRegion region = Region(0x10000, 0x1000);
   FdList fds;
@@ -137,7 +137,7 @@ TEST(GuestMemoryMapTest, WhatIsKeptIsBounded) {
   EXPECT_TRUE(map.Remove(region).ok());
 }
 
-TEST(GuestMemoryMapTest, TranslatesAcrossRegionsAndNotHoles) {
+TEST(GuestMemoryMapTest, TranslatesAcrossRegionsButNotHoles) {
   const UniqueFd file = NewFile(0x1000);
   GuestMemoryMap map;
   ASSERT_TRUE(map.Add(Region(0x1000, 0x1000), file.get()).ok());
@@ -230,7 +230,7 @@ TEST(DirtyMarksTest, ChecksItsSize) {
   EXPECT_EQ(create(uint64_t{1} << 61, 0, kMax), EINVAL);
 }
 
-TEST(DirtyMarksTest, MarksOnlyWhatHasABit) {
+TEST(DirtyMarksTest, MarksOnlyPagesThatHaveABit) {
   const UniqueFd file = NewFile(0x1000);
   auto log = DirtyMarks::Create({.mmap_size = 1, .mmap_offset = 5}, file.get(), 0x8000);
   ASSERT_TRUE(log.ok());

@@ -123,7 +123,7 @@ TEST_P(VirtqueueTest, FollowsIndirectTables) {
   EXPECT_EQ(chain_.writable()[0].data(), memory_.FromGuest(kData + 0x10, 1).data());
 }
 
-// CVE-2026-93683, CVE-2026-86848: what was checked is what is used.
+// CVE-2026-93683, CVE-2026-86848: the values that were checked are the ones that are used.
 TEST_P(VirtqueueTest, IndirectTableThatChangesLaterHasNoEffect) {
   Virtqueue queue = New();
   ring_.PutTable(0, {kData, 3, kWrite}, 0);
@@ -167,8 +167,8 @@ TEST_P(VirtqueueTest, RefusesReadableBehindWritable) {
   ExpectBroken(queue, "to read from follows");
 }
 
-// CVE-2018-1059: all of a buffer must be memory, whatever its first byte is.
-TEST_P(VirtqueueTest, RefusesWhatIsNotAllMemory) {
+// CVE-2018-1059: all bytes of a buffer must be memory, not only its first.
+TEST_P(VirtqueueTest, RefusesBuffersThatAreNotAllMemory) {
   Virtqueue queue = New();
   ring_.Add({{TestGuest::kGuest + TestGuest::kSize - 4, 8, kWrite}});
   ExpectBroken(queue, "0x200000 isn't the guest's memory");
@@ -180,7 +180,7 @@ TEST_P(VirtqueueTest, RefusesAddressesThatWrap) {
   ExpectBroken(queue, "isn't the guest's memory");
 }
 
-// CVE-2026-86566: a request that is shorter than its header.
+// CVE-2026-86566: a request may be shorter than its header.
 TEST_P(VirtqueueTest, ShortChainsReadShort) {
   Virtqueue queue = New();
   guest_.Put(TestGuest::kData, uint32_t{0x04030201});
@@ -197,7 +197,7 @@ TEST_P(VirtqueueTest, ShortChainsReadShort) {
   EXPECT_EQ(ring_.TakeUsed()->written, 0U);
 }
 
-// CVE-2022-2132: a header in many pieces, of which some are empty.
+// CVE-2022-2132: a header may have many pieces, and some may be empty.
 TEST_P(VirtqueueTest, HeadersMayBeInPieces) {
   Virtqueue queue = New();
   guest_.Put(TestGuest::kData, uint64_t{0x0807060504030201});
@@ -219,7 +219,7 @@ TEST_P(VirtqueueTest, HeadersMayBeInPieces) {
   EXPECT_FALSE(chain_.ReadStruct(5, half));
 }
 
-// CVE-2021-3546: what is written lies where the driver gave room for it.
+// CVE-2021-3546: a write must stay inside of the driver's buffers.
 TEST_P(VirtqueueTest, WritesStayInTheChain) {
   Virtqueue queue = New();
   std::memset(guest_.at(TestGuest::kData), '.', 64);
@@ -249,7 +249,7 @@ TEST_P(VirtqueueTest, CrossesRegions) {
   EXPECT_EQ(memory_.FromGuest(more.guest_address, 1)[0], 'c');
 }
 
-TEST_P(VirtqueueTest, AllOfItMayBeInFlight) {
+TEST_P(VirtqueueTest, AllEntriesMayBeInFlight) {
   Virtqueue queue = New();
   std::vector<Chain> chains(kSize);
   for (Chain& chain : chains) {
@@ -300,7 +300,7 @@ TEST_P(VirtqueueTest, NotifiesAtTheEvent) {
   int calls = 0;
   queue.set_call([&calls] { calls++; });
   std::vector<int> calls_after;
-  // Wanted after the third, and, in the next lap, after the tenth.
+  // The driver wants a call after the third chain and, in the next lap, after the tenth.
   for (uint16_t i = 0; i < 11; i++) {
     const uint16_t wanted = i <= 2 ? 2 : 9;
     if (is_packed()) {
@@ -316,7 +316,7 @@ TEST_P(VirtqueueTest, NotifiesAtTheEvent) {
     queue.Notify();
     calls_after.push_back(calls);
   }
-  // The first always.
+  // The first chain always gets a call.
   EXPECT_THAT(calls_after, testing::ElementsAre(1, 1, 2, 2, 2, 2, 2, 2, 2, 3, 3));
 }
 
@@ -326,7 +326,7 @@ TEST_P(VirtqueueTest, SuppressesKicks) {
   queue.DisableKicks();
   EXPECT_EQ(guest_.Get<uint16_t>(flags), 1);
   ring_.Add({{kData, 1, kWrite}});
-  EXPECT_TRUE(queue.EnableKicks()) << "one came meanwhile";
+  EXPECT_TRUE(queue.EnableKicks()) << "a chain came while kicks were off";
   EXPECT_EQ(guest_.Get<uint16_t>(flags), 0);
   ASSERT_EQ(queue.Pop(chain_), Popped::kChain);
   EXPECT_FALSE(queue.EnableKicks());
@@ -373,7 +373,7 @@ TEST_P(VirtqueueTest, RefusesBadOptions) {
   }
 }
 
-TEST_P(VirtqueueTest, MarksWhatItWrote) {
+TEST_P(VirtqueueTest, MarksItsWrites) {
   const UniqueFd file = NewFile(4096);
   auto log = DirtyMarks::Create({.mmap_size = 4096, .mmap_offset = 0}, file.get(), 0x200000);
   ASSERT_TRUE(log.ok());
@@ -419,7 +419,7 @@ TEST_P(VirtqueueTest, WaitsForTheIotlb) {
   EXPECT_EQ(chain_.writable_size(), 0x1001U);
 }
 
-TEST_P(VirtqueueTest, KeepsWhatIsPushedWhileTheRingIsAway) {
+TEST_P(VirtqueueTest, KeepsPushesWhileTheRingIsAway) {
   Virtqueue queue = New();
   ring_.Add({{kData, 1, kWrite}});
   ASSERT_EQ(queue.Pop(chain_), Popped::kChain);
@@ -431,7 +431,7 @@ TEST_P(VirtqueueTest, KeepsWhatIsPushedWhileTheRingIsAway) {
   EXPECT_TRUE(ring_.TakeUsed());
 }
 
-TEST_P(VirtqueueTest, WhatStillWaitsForTheRingIsDoneAgain) {
+TEST_P(VirtqueueTest, BringsChainsAgainWhosePushesStillWaited) {
   auto buffer = InflightBuffer::Create(1, kSize, is_packed());
   ASSERT_TRUE(buffer.ok());
   const uint16_t id = ring_.Add({{kData, 1, kWrite}});
@@ -448,8 +448,8 @@ TEST_P(VirtqueueTest, WhatStillWaitsForTheRingIsDoneAgain) {
   EXPECT_EQ(chain_.token().id, id);
 }
 
-// What a back-end had in flight when it died, the next one does, in the old order.
-TEST_P(VirtqueueTest, ResubmitsWhatWasInFlight) {
+// A back-end dies; the next one does its chains in flight, in their old order.
+TEST_P(VirtqueueTest, BringsOldChainsInFlightAgain) {
   auto buffer = InflightBuffer::Create(1, kSize, is_packed());
   ASSERT_TRUE(buffer.ok()) << buffer.status();
   std::vector<uint16_t> ids;
@@ -465,7 +465,7 @@ TEST_P(VirtqueueTest, ResubmitsWhatWasInFlight) {
     queue.Push(chains[0], 1);
   }
   ids.push_back(ring_.Add({{kData + 5, 1, kWrite}}));
-  // A base that the front-end made up.
+  // The front-end invents a base.
   Virtqueue queue = New();
   ASSERT_TRUE(queue.TrackInflight(buffer->queue(0)).ok());
   std::vector<Chain> chains(4);
@@ -482,8 +482,8 @@ TEST_P(VirtqueueTest, ResubmitsWhatWasInFlight) {
   EXPECT_THAT(used, testing::ElementsAre(ids[3], ids[0], ids[1], ids[2], ids[4], ids[5]));
 }
 
-// A back-end dies between the ring's update and its own note of it.
-TEST_P(VirtqueueTest, DoesNothingTwiceAfterADeathWithinPush) {
+// A back-end dies after it has updated the ring, and before it has noted that.
+TEST_P(VirtqueueTest, DoesNothingTwiceAfterACrashInsidePush) {
   auto buffer = InflightBuffer::Create(1, kSize, is_packed());
   ASSERT_TRUE(buffer.ok());
   const GuestSpan region = buffer->queue(0);
@@ -495,7 +495,7 @@ TEST_P(VirtqueueTest, DoesNothingTwiceAfterADeathWithinPush) {
     const std::vector<uint8_t> before(region.begin(), region.end());
     queue.Push(chain_, 1);
     const std::vector<uint8_t> after(region.begin(), region.end());
-    // Back to what it was, but for what is noted before the ring changes.
+    // Restore the old content, except the fields that are noted before the ring changes.
     std::copy(before.begin(), before.end(), region.begin());
     if (is_packed()) {
       // free_head, used_index, used_wrap, and the next of the entry.
@@ -513,7 +513,7 @@ TEST_P(VirtqueueTest, DoesNothingTwiceAfterADeathWithinPush) {
   EXPECT_EQ(chain_.writable()[0].data(), memory_.FromGuest(kData + 1, 1).data());
 }
 
-// CVE-2026-86565: a region whose table isn't the virtqueue's.
+// CVE-2026-86565: the table has another size than the virtqueue.
 TEST_P(VirtqueueTest, RefusesAnInflightRegionOfAnotherSize) {
   auto buffer = InflightBuffer::Create(1, kSize / 2, is_packed());
   ASSERT_TRUE(buffer.ok());
@@ -522,7 +522,7 @@ TEST_P(VirtqueueTest, RefusesAnInflightRegionOfAnotherSize) {
   EXPECT_EQ(GetErrno(queue.TrackInflight({})), EBADMSG);
   auto right = InflightBuffer::Create(1, kSize, is_packed());
   ASSERT_TRUE(queue.TrackInflight(right->queue(0)).ok());
-  // Its number of entries is the front-end's to change, too.
+  // The front-end can change the number of entries, too.
   for (const uint16_t entries : {uint16_t{kSize / 2}, uint16_t{0xffff}}) {
     std::memcpy(right->queue(0).data() + 10, &entries, sizeof(entries));
     Virtqueue next = New();
@@ -530,7 +530,7 @@ TEST_P(VirtqueueTest, RefusesAnInflightRegionOfAnotherSize) {
   }
 }
 
-// CVE-2021-3839, and whatever else may stand in a region.
+// CVE-2021-3839, and random content.
 TEST_P(VirtqueueTest, SurvivesAnyInflightRegion) {
   auto buffer = InflightBuffer::Create(1, kSize, is_packed());
   ASSERT_TRUE(buffer.ok());
@@ -608,8 +608,8 @@ TEST_P(PackedVirtqueueTest, RefusesLoops) {
   ExpectBroken(queue, "a loop of descriptors");
 }
 
-// As others write it: the free list's end is one entry too far, and all are in flight.
-TEST_P(PackedVirtqueueTest, TakesUpARegionWithoutAFreeEntry) {
+// Other back-ends let the free list end one entry too far. All entries are in flight.
+TEST_P(PackedTest, TakesOverARegionWithoutAFreeEntry) {
   auto buffer = InflightBuffer::Create(1, kSize, /*is_packed=*/true);
   ASSERT_TRUE(buffer.ok());
   const GuestSpan region = buffer->queue(0);
@@ -631,7 +631,7 @@ TEST_P(PackedVirtqueueTest, TakesUpARegionWithoutAFreeEntry) {
     for (int i = 0; i < kSize; i++) ASSERT_EQ(queue.Pop(chain_), Popped::kChain) << i;
     EXPECT_EQ(queue.Pop(chain_), Popped::kNothing);
   }
-  // Where one is free, it must be there.
+  // If an entry is free, the free list must have it.
   region[32] = 0;
   Virtqueue queue = New();
   EXPECT_EQ(GetErrno(queue.TrackInflight(region)), EBADMSG);

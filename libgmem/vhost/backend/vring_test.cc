@@ -17,16 +17,14 @@
 namespace gmem::vhost {
 namespace {
 
-using doubles::BackendTest;
-using doubles::kData;
-using doubles::kQueueSize;
-using doubles::TestDevice;
 using namespace doubles;  // NOLINT(google-build-using-namespace): tests' own words
 
-TEST_F(BackendTest, ServesAQueueFromSetVringKickToGetVringBase) {
+class VringTest : public BackendTest {};
+
+TEST_F(VringTest, ServesAQueueFromSetVringKickToGetVringBase) {
   Negotiate();
   SetTable();
-  // From before the start: nobody kicks for that.
+  // Nobody kicks for a chain from before the start.
   AddRequest();
   StartQueue();
   const auto used = ring_.TakeUsed();
@@ -46,7 +44,7 @@ TEST_F(BackendTest, ServesAQueueFromSetVringKickToGetVringBase) {
   EXPECT_FALSE(ring_.TakeUsed()) << "it has stopped";
 }
 
-TEST_F(BackendTest, DisabledQueuesWait) {
+TEST_F(VringTest, DisabledQueuesWait) {
   Negotiate();
   SetTable();
   StartQueue();
@@ -60,8 +58,8 @@ TEST_F(BackendTest, DisabledQueuesWait) {
   ExpectRefused(Ask<FrontendRequest::kSetVringEnable>({.index = 0, .num = 2}));
 }
 
-// A network's driver would wait for ever for what lies in a queue that is disabled.
-TEST_F(BackendTest, DisabledQueuesMayBeEmptied) {
+// Otherwise a network driver would wait for ever for the chains of a disabled queue.
+TEST_F(VringTest, DisabledQueuesMayBeEmptied) {
   device_.discard = true;
   Negotiate();
   SetTable();
@@ -80,7 +78,7 @@ TEST_F(BackendTest, DisabledQueuesMayBeEmptied) {
   EXPECT_EQ(ring_.TakeUsed()->written, 3U) << "it works again, without a kick";
 }
 
-TEST_F(BackendTest, DisabledQueuesLetTheLoopSleep) {
+TEST_F(VringTest, DisabledQueuesLetTheLoopSleep) {
   Negotiate();
   SetTable();
   AddRequest();
@@ -94,7 +92,7 @@ TEST_F(BackendTest, DisabledQueuesLetTheLoopSleep) {
   EXPECT_EQ(poll(&poll_fd, 1, 0), 0);
 }
 
-TEST_F(BackendTest, GetVringBaseWaitsForWhatIsInFlight) {
+TEST_F(VringTest, GetVringBaseWaitsForChainsInFlight) {
   Negotiate();
   SetTable();
   StartQueue();
@@ -112,7 +110,7 @@ TEST_F(BackendTest, GetVringBaseWaitsForWhatIsInFlight) {
   for (int i = 0; i < 5; i++) Run();
   EXPECT_FALSE(is_answered);
   EXPECT_EQ(device_.log, "start0 stopping ");
-  // From the device's own loop.
+  // As a device with a loop of its own does.
   TestDevice::Finish(*backend_->queue(0), device_.held[0]);
   backend_->queue(0)->Notify();
   for (int i = 0; i < 5 && !is_answered; i++) Run();
@@ -120,7 +118,7 @@ TEST_F(BackendTest, GetVringBaseWaitsForWhatIsInFlight) {
   EXPECT_TRUE(ring_.TakeUsed());
 }
 
-TEST_F(BackendTest, GetVringBaseLeavesWhatIsInFlightToTheNext) {
+TEST_F(VringTest, GetVringBaseLeavesNotedChainsInFlight) {
   Negotiate(0, kAll | Bit(ProtocolFeature::kGetVringBaseInflight));
   SetTable();
   auto area = Ask<FrontendRequest::kGetInflightFd>(
@@ -142,13 +140,13 @@ TEST_F(BackendTest, GetVringBaseLeavesWhatIsInFlightToTheNext) {
   EXPECT_TRUE(ring_.TakeUsed());
 }
 
-TEST_F(BackendTest, NothingIsLeftWhereNobodyNotesIt) {
+TEST_F(VringTest, GetVringBaseInflightNeedsAnInflightBuffer) {
   Negotiate();
   ExpectRefused(Ask<FrontendRequest::kSetProtocolFeatures>(
       Bit(ProtocolFeature::kReplyAck) | Bit(ProtocolFeature::kGetVringBaseInflight)));
 }
 
-TEST_F(BackendTest, ABrokenQueueIsToldAndCanStartAgain) {
+TEST_F(VringTest, ReportsABrokenQueueWhichCanStartAgain) {
   Negotiate();
   SetTable();
   StartQueue();
@@ -168,8 +166,8 @@ TEST_F(BackendTest, ABrokenQueueIsToldAndCanStartAgain) {
   EXPECT_TRUE(ring_.TakeUsed());
 }
 
-// CVE-2020-10723: an index is not cut to 16 bits.
-TEST_F(BackendTest, ChecksAllOfAnIndex) {
+// CVE-2020-10723: an index must not be cut to 16 bits.
+TEST_F(VringTest, ChecksAllOfAnIndex) {
   Negotiate();
   SetTable();
   for (const uint32_t index : {2U, 0x10000U, 0xffffffffU}) {
@@ -182,7 +180,7 @@ TEST_F(BackendTest, ChecksAllOfAnIndex) {
   ExpectRefused(Ask<FrontendRequest::kSetVringCall>(uint64_t{2} | kVringNoFd));
 }
 
-TEST_F(BackendTest, ResetStopsAll) {
+TEST_F(VringTest, ResetStopsAll) {
   Negotiate();
   SetTable();
   StartQueue();
@@ -194,8 +192,8 @@ TEST_F(BackendTest, ResetStopsAll) {
   EXPECT_EQ(device_.log, "start0 stop0 reset reset ");
 }
 
-// What the driver before leaves, a polled virtqueue or a late kick, starts nothing.
-TEST_F(BackendTest, AResetLastsUntilTheNextSetVringKick) {
+// A polled virtqueue, or a late kick, of the driver before must not start a virtqueue.
+TEST_F(VringTest, AResetLastsUntilTheNextSetVringKick) {
   Negotiate();
   SetTable();
   for (const bool is_polled : {true, false}) {
@@ -210,7 +208,7 @@ TEST_F(BackendTest, AResetLastsUntilTheNextSetVringKick) {
   }
 }
 
-TEST_F(BackendTest, PollsAQueueWithoutAKick) {
+TEST_F(VringTest, PollsAQueueWithoutAKick) {
   Negotiate();
   SetTable();
   StartQueue();
@@ -221,7 +219,7 @@ TEST_F(BackendTest, PollsAQueueWithoutAKick) {
   EXPECT_TRUE(ring_.TakeUsed());
 }
 
-TEST_F(BackendTest, NotifiesInBand) {
+TEST_F(VringTest, NotifiesInBand) {
   Negotiate(0, kAll | Bit(ProtocolFeature::kInbandNotifications));
   SetTable();
   OpenChannel();
@@ -235,7 +233,7 @@ TEST_F(BackendTest, NotifiesInBand) {
   EXPECT_EQ(message->header.request, static_cast<uint32_t>(BackendRequest::kVringCall));
 }
 
-TEST_F(BackendTest, CallsInBandWhenTheChannelHasRoom) {
+TEST_F(VringTest, CallsInBandWhenTheChannelHasRoom) {
   Negotiate(0, kAll | Bit(ProtocolFeature::kInbandNotifications));
   SetTable();
   OpenChannel();
@@ -249,12 +247,12 @@ TEST_F(BackendTest, CallsInBandWhenTheChannelHasRoom) {
   EXPECT_TRUE(FindInChannel(BackendRequest::kVringCall));
 }
 
-TEST_F(BackendTest, KickThatNeverBlocks) {
+TEST_F(VringTest, AKickThatTheFrontendTakesBackDoesNotBlock) {
   Negotiate();
   SetTable();
   StartQueue();
   Kick();
-  // The front-end takes it back before the back-end comes to it.
+  // The front-end takes the kick before the back-end does.
   EXPECT_TRUE(Take(kick_));
   Run();
   EXPECT_TRUE(session_.ok());

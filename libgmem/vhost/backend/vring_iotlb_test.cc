@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Virtqueues behind an IOMMU: what is asked of the front-end, and when.
+// Virtqueues behind an IOMMU: which translations they ask for, and when.
 #include <gtest/gtest.h>
 
 #include <cerrno>
@@ -14,10 +14,11 @@
 namespace gmem::vhost {
 namespace {
 
-using doubles::BackendTest;
 using namespace doubles;  // NOLINT(google-build-using-namespace): tests' own words
 
-TEST_F(BackendTest, AsksForMissingTranslations) {
+class VringIotlbTest : public BackendTest {};
+
+TEST_F(VringIotlbTest, AsksForMissingTranslations) {
   Negotiate(Bit(VirtioFeature::kIommuPlatform));
   SetTable();
   OpenChannel();
@@ -25,7 +26,7 @@ TEST_F(BackendTest, AsksForMissingTranslations) {
   AddRequest();
   Kick();
   Run();
-  // The ring's three parts, then the buffers: each is asked for, and told.
+  // The back-end asks for the ring's three parts, then for the buffers; the test answers each.
   bool is_served = false;
   for (int i = 0; i < 10 && !is_served; i++) {
     Message* const message = NextOfChannel();
@@ -37,7 +38,7 @@ TEST_F(BackendTest, AsksForMissingTranslations) {
     iotlb.permissions = kIotlbRead | kIotlbWrite;
     iotlb.iova &= ~uint64_t{0xfff};
     iotlb.size = 0x1000;
-    // The rings lie at user addresses, the buffers at guest ones: all of the test's own.
+    // This test gives rings user addresses, and buffers guest addresses.
     iotlb.user_address = iotlb.iova >= TestGuest::kUser
                              ? iotlb.iova
                              : iotlb.iova - TestGuest::kGuest + TestGuest::kUser;
@@ -48,7 +49,7 @@ TEST_F(BackendTest, AsksForMissingTranslations) {
   EXPECT_TRUE(is_served);
 }
 
-TEST_F(BackendTest, AsksAgainIfTheChannelWasFull) {
+TEST_F(VringIotlbTest, AsksAgainIfTheChannelWasFull) {
   Negotiate(Bit(VirtioFeature::kIommuPlatform));
   SetTable();
   OpenChannel();
@@ -62,7 +63,7 @@ TEST_F(BackendTest, AsksAgainIfTheChannelWasFull) {
   EXPECT_TRUE(FindInChannel(BackendRequest::kIotlbMsg));
 }
 
-TEST_F(BackendTest, KicksDontAskAgainForWhatIsUnderWay) {
+TEST_F(VringIotlbTest, KicksDontRepeatARequestUnderWay) {
   Negotiate(Bit(VirtioFeature::kIommuPlatform));
   SetTable();
   OpenChannel();
@@ -77,8 +78,8 @@ TEST_F(BackendTest, KicksDontAskAgainForWhatIsUnderWay) {
   EXPECT_TRUE(ring_.TakeUsed());
 }
 
-// A driver's fault, perhaps: then it may know better the next time.
-TEST_F(BackendTest, AKickRetriesATranslationThatWasRefused) {
+// The driver may have mapped the address since the front-end refused it.
+TEST_F(VringIotlbTest, AKickRetriesATranslationThatWasRefused) {
   Negotiate(Bit(VirtioFeature::kIommuPlatform));
   SetTable();
   OpenChannel();
@@ -99,7 +100,7 @@ TEST_F(BackendTest, AKickRetriesATranslationThatWasRefused) {
   EXPECT_TRUE(ring_.TakeUsed());
 }
 
-TEST_F(BackendTest, DisabledQueuesAskForNothing) {
+TEST_F(VringIotlbTest, DisabledQueuesAskForNothing) {
   Negotiate(Bit(VirtioFeature::kIommuPlatform));
   SetTable();
   OpenChannel();
@@ -115,7 +116,7 @@ TEST_F(BackendTest, DisabledQueuesAskForNothing) {
   EXPECT_TRUE(ring_.TakeUsed());
 }
 
-TEST_F(BackendTest, AsksForATranslationOnceIfItIsRefused) {
+TEST_F(VringIotlbTest, AsksOnceForATranslationThatIsRefused) {
   Negotiate(Bit(VirtioFeature::kIommuPlatform));
   SetTable();
   OpenChannel();
@@ -128,7 +129,7 @@ TEST_F(BackendTest, AsksForATranslationOnceIfItIsRefused) {
   EXPECT_TRUE(FindInChannel(BackendRequest::kIotlbMsg));
 }
 
-TEST_F(BackendTest, AsksANewChannelForTheTranslation) {
+TEST_F(VringIotlbTest, AsksANewChannelForTheTranslation) {
   Negotiate(Bit(VirtioFeature::kIommuPlatform));
   SetTable();
   OpenChannel();
@@ -138,7 +139,7 @@ TEST_F(BackendTest, AsksANewChannelForTheTranslation) {
   EXPECT_TRUE(FindInChannel(BackendRequest::kIotlbMsg));
 }
 
-TEST_F(BackendTest, AsksTheFirstChannelForTheTranslation) {
+TEST_F(VringIotlbTest, AsksTheFirstChannelForTheTranslation) {
   Negotiate(Bit(VirtioFeature::kIommuPlatform));
   SetTable();
   Translate(TestGuest::kUser, TestGuest::kSize, TestGuest::kUser);
@@ -150,11 +151,11 @@ TEST_F(BackendTest, AsksTheFirstChannelForTheTranslation) {
   EXPECT_TRUE(FindInChannel(BackendRequest::kIotlbMsg));
 }
 
-TEST_F(BackendTest, RefusesARingInPieces) {
+TEST_F(VringIotlbTest, RefusesARingInPieces) {
   Negotiate(Bit(VirtioFeature::kIommuPlatform));
   SetTable();
   StartQueue();
-  // The descriptors go on in a page that lies elsewhere.
+  // The second page of the descriptors lies elsewhere.
   VringAddress address = Address(0);
   address.descriptor = TestGuest::kUser + 0xfc0;
   ASSERT_TRUE(Ask<FrontendRequest::kSetVringAddr>(address).ok());
@@ -164,13 +165,13 @@ TEST_F(BackendTest, RefusesARingInPieces) {
   EXPECT_TRUE(Take(error_));
 }
 
-// What the front-end says meanwhile doesn't fill a device's log.
-TEST_F(BackendTest, AQueueFailsOnce) {
+// Further updates of a front-end must not fill a device's log.
+TEST_F(VringIotlbTest, AQueueFailsOnce) {
   Negotiate(Bit(VirtioFeature::kIommuPlatform));
   SetTable();
   Translate(TestGuest::kUser, TestGuest::kSize, TestGuest::kUser);
   StartQueue();
-  // The descriptors aren't aligned any more.
+  // The descriptors are no longer aligned.
   for (int i = 0; i < 3; i++) Translate(TestGuest::kUser, TestGuest::kSize, TestGuest::kUser + 1);
   EXPECT_EQ(device_.log, "start0 failed ");
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// When the loop has nothing to do, it must sleep, whatever the front-end does.
+// A loop without work must sleep, even if the front-end misbehaves.
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <sys/resource.h>
@@ -23,14 +23,16 @@ namespace {
 
 using doubles::BackendTest;
 
-// Of those that wait for it, does anyone still wake up, after what there was to do?
+// Does the loop sleep after some rounds?
 bool IsQuiet(Backend& backend) {
   for (int i = 0; i < 5; i++) EXPECT_TRUE(backend.Process().ok());
   pollfd poll_fd = {.fd = backend.fd(), .events = POLLIN, .revents = 0};
   return poll(&poll_fd, 1, 0) == 0;
 }
 
-TEST_F(BackendTest, SleepsWhileTheFrontendDoesNotReadItsReplies) {
+class SessionTest : public BackendTest {};
+
+TEST_F(SessionTest, SleepsWhileTheFrontendDoesNotReadItsReplies) {
   backend_.reset();
   std::array<int, 2> sockets;
   ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets.data()), 0);
@@ -39,14 +41,14 @@ TEST_F(BackendTest, SleepsWhileTheFrontendDoesNotReadItsReplies) {
   ASSERT_TRUE(backend.ok());
   const MessageHeader header = {
       .request = static_cast<uint32_t>(FrontendRequest::kGetFeatures), .flags = 1, .size = 0};
-  // Until both directions are full.
+  // Fill both directions.
   int nr_sent = 0;
   while (doubles::SendRaw(peer.get(), AsBytes(header), {}, MSG_DONTWAIT) > 0) {
     ASSERT_TRUE((*backend)->Process().ok());
     nr_sent++;
   }
   EXPECT_TRUE(IsQuiet(**backend));
-  // Then it goes on where it was.
+  // When the test reads, the back-end goes on.
   int nr_replies = 0;
   std::array<uint8_t, sizeof(MessageHeader) + sizeof(uint64_t)> reply;
   for (int i = 0; i < 10 * nr_sent && nr_replies < nr_sent; i++) {
@@ -58,8 +60,8 @@ TEST_F(BackendTest, SleepsWhileTheFrontendDoesNotReadItsReplies) {
   EXPECT_EQ(nr_replies, nr_sent);
 }
 
-// The front-end has both ends of the channel: it is never seen to be closed.
-TEST_F(BackendTest, SleepsBehindAChannelThatHasEnded) {
+// The front-end keeps both ends of the channel open, so that no end of file comes.
+TEST_F(SessionTest, SleepsBehindAChannelThatHasEnded) {
   Negotiate();
   auto pair = Connection::Pair();
   ASSERT_TRUE(Ask<FrontendRequest::kSetBackendReqFd>({}, {pair->second.get()}).ok());
@@ -70,12 +72,12 @@ TEST_F(BackendTest, SleepsBehindAChannelThatHasEnded) {
   EXPECT_FALSE(backend_->has_channel());
   ASSERT_GT(doubles::SendRaw(pair->first.fd(), AsBytes(bad)), 0);
   EXPECT_TRUE(IsQuiet(*backend_));
-  // The next one works.
+  // The next channel works.
   OpenChannel();
   EXPECT_TRUE(backend_->has_channel());
 }
 
-TEST_F(BackendTest, DisconnectsOnlyWhatWasConnected) {
+TEST_F(SessionTest, DisconnectsOnlyAfterConnected) {
   backend_.reset();
   EXPECT_EQ(device_.sessions, 0);
   auto pair = Connection::Pair();
