@@ -38,6 +38,7 @@ HOMES = {
     "gmem/memory_mapper.h": "mapper",
     "gmem/vhost/device.h": "vhost/backend",
     "gmem/vhost/frontend_handler.h": "vhost/frontend",
+    "gmem/vhost/postcopy.h": "vhost/frontend",
     "gmem/vhost/protocol.h": "vhost/wire",
 }
 

@@ -173,7 +173,7 @@ TEST_F(MemoryTest, InflightBufferSurvivesABackend) {
   ASSERT_EQ(device_.held.size(), 1U);
 
   Disconnect();
-  EXPECT_THAT(device_.log, ::testing::HasSubstr("stop0"));
+  EXPECT_THAT(device_.log, testing::HasSubstr("stop0"));
   device_.held.clear();
   device_.hold = false;
   Connect(device_);

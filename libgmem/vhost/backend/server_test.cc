@@ -41,7 +41,7 @@ class BadDevice : public TestDevice {
   uint16_t nr_queues() const override { return 0; }
 };
 
-class ServerTest : public ::testing::Test {
+class ServerTest : public testing::Test {
  protected:
   ServerTest() : folder_(std::filesystem::temp_directory_path() / "gmem-server-test.XXXXXX") {
     EXPECT_NE(mkdtemp(folder_.data()), nullptr);

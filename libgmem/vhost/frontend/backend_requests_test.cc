@@ -33,8 +33,8 @@ using doubles::FakeBackend;
 using doubles::FrontendTest;
 using doubles::MakeFile;
 using doubles::RunUntil;
-using ::testing::ElementsAre;
-using ::testing::IsEmpty;
+using testing::ElementsAre;
+using testing::IsEmpty;
 using Request = FrontendRequest;
 
 constexpr uint64_t kOffered = (uint64_t{1} << 23) - 1;

@@ -30,8 +30,8 @@ using doubles::kPatienceMilliseconds;
 using doubles::MakeFile;
 using doubles::RunUntil;
 using doubles::RunUntilEnd;
-using ::testing::ElementsAre;
-using ::testing::HasSubstr;
+using testing::ElementsAre;
+using testing::HasSubstr;
 using Request = FrontendRequest;
 
 constexpr uint64_t kOffered = (uint64_t{1} << 23) - 1;

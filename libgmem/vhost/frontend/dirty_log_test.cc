@@ -27,8 +27,8 @@ namespace {
 using doubles::FakeBackend;
 using doubles::FrontendTest;
 using doubles::Received;
-using ::testing::ElementsAre;
-using ::testing::IsEmpty;
+using testing::ElementsAre;
+using testing::IsEmpty;
 using Request = FrontendRequest;
 
 // The runs of pages: the first page, and the size in bytes.

@@ -31,7 +31,7 @@ namespace {
 using doubles::FakeBackend;
 using doubles::FrontendTest;
 using doubles::Received;
-using ::testing::ElementsAre;
+using testing::ElementsAre;
 
 using Request = FrontendRequest;
 constexpr uint64_t kAllOffered = (uint64_t{1} << 23) - 1;

@@ -29,8 +29,8 @@ using doubles::FakeBackend;
 using doubles::MakeFile;
 using doubles::Received;
 using doubles::RegionsTest;
-using ::testing::ElementsAre;
-using ::testing::IsEmpty;
+using testing::ElementsAre;
+using testing::IsEmpty;
 using Request = FrontendRequest;
 
 constexpr uint64_t kAck = Bit(ProtocolFeature::kReplyAck);

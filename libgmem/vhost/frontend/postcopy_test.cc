@@ -46,7 +46,7 @@ using doubles::FakeBackend;
 using doubles::kPatience;
 using doubles::kPatienceMilliseconds;
 using doubles::RegionsTest;
-using ::testing::ElementsAre;
+using testing::ElementsAre;
 using Request = FrontendRequest;
 
 constexpr uint64_t kAck = Bit(ProtocolFeature::kReplyAck);
@@ -54,7 +54,7 @@ constexpr uint64_t kSlots = Bit(ProtocolFeature::kConfigureMemSlots);
 
 // With a real userfaultfd: a back-end sleeps at a missing page until the page arrives. With whole
 // tables, or by difference.
-class PostcopyTest : public RegionsTest, public ::testing::WithParamInterface<bool> {
+class PostcopyTest : public RegionsTest, public testing::WithParamInterface<bool> {
  protected:
   void SetUp() override {
     FakeBackend::Options options = {.protocol_features = kAck | Bit(ProtocolFeature::kPagefault) |
@@ -137,7 +137,7 @@ TEST_P(PostcopyTest, APageArrivesWhenItIsTouched) {
   EXPECT_FALSE(frontend_->memory()[0].client_address.has_value());
 }
 
-INSTANTIATE_TEST_SUITE_P(TableOrSlots, PostcopyTest, ::testing::Bool());
+INSTANTIATE_TEST_SUITE_P(TableOrSlots, PostcopyTest, testing::Bool());
 
 UniqueFd NewUserfaultfd(uint64_t features) {
   UniqueFd fd(static_cast<int>(syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK)));

@@ -39,7 +39,7 @@ namespace {
 
 constexpr uint64_t kPage = 4096;
 
-class ShmemRegionsTest : public ::testing::Test {
+class ShmemRegionsTest : public testing::Test {
  protected:
   void SetUp() override {
     file_.reset(memfd_create("mapped", MFD_CLOEXEC));

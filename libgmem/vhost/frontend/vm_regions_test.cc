@@ -13,8 +13,8 @@
 namespace gmem::vhost {
 namespace {
 
-using ::testing::ElementsAre;
-using ::testing::IsEmpty;
+using testing::ElementsAre;
+using testing::IsEmpty;
 
 constexpr uint64_t kPage = 4096;
 

@@ -609,7 +609,7 @@ TEST_P(PackedVirtqueueTest, RefusesLoops) {
 }
 
 // Other back-ends let the free list end one entry too far. All entries are in flight.
-TEST_P(PackedTest, TakesOverARegionWithoutAFreeEntry) {
+TEST_P(PackedVirtqueueTest, TakesOverARegionWithoutAFreeEntry) {
   auto buffer = InflightBuffer::Create(1, kSize, /*is_packed=*/true);
   ASSERT_TRUE(buffer.ok());
   const GuestSpan region = buffer->queue(0);
