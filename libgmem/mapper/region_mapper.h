@@ -42,8 +42,8 @@ class RegionMapper : public MemoryMapper {
   // Unmaps the piece of one DoMap(). Changes nothing on failure.
   virtual absl::Status DoUnmap(ByteRange range) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) = 0;
 
-  // A leaf for users of the library: no method calls them back with it held. Guards the members
-  // of derived classes, too.
+  // A leaf for users of the library: no method calls them back with it held. Guards the members of
+  // derived classes, too.
   mutable Mutex mutex_;
 
  private:

@@ -47,8 +47,8 @@ constexpr uint32_t kQueues = 2;
 constexpr uint64_t kFlushFeature = 1 << 9;
 constexpr uint64_t kMqFeature = 1 << 12;
 
-// The bytes of a block depend on its place and on the number of its writer, so that no two
-// blocks are equal.
+// The bytes of a block depend on its place and on the number of its writer, so that no two blocks
+// are equal.
 std::vector<uint8_t> Pattern(uint64_t block, uint64_t writer) {
   std::vector<uint8_t> bytes(kBlock);
   uint64_t state = block * 1000003 + writer + 1;
@@ -94,8 +94,8 @@ class BlockDeviceTest : public testing::TestWithParam<Device> {
     peer_ = *std::move(peer);
   }
 
-  // Starts the killed device again. The front-end gives it the same memory and virtqueues, and
-  // the place of each virtqueue.
+  // Starts the killed device again. The front-end gives it the same memory and virtqueues, and the
+  // place of each virtqueue.
   void Reconnect() {
     StartDevice();
     auto connection = Connection::Connect(scratch_.path("socket"), kStartTimeout);
@@ -250,8 +250,8 @@ TEST_P(BlockDeviceTest, ContinuesAStoppedQueue) {
   ExpectRead(0, 4, Pattern(4, 3));
 }
 
-// After the back-end is killed, the disk has the bytes that it had written, and the next
-// back-end continues with the same rings.
+// After the back-end is killed, the disk has the bytes that it had written, and the next back-end
+// continues with the same rings.
 TEST_P(BlockDeviceTest, ContinuesAfterAKill) {
   StartDevice();
   ASSERT_NO_FATAL_FAILURE(Connect());

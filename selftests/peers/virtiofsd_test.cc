@@ -40,8 +40,8 @@ constexpr size_t kMaxRequest = 4096;
 constexpr size_t kMaxReply = 1 << 17;
 constexpr absl::Duration kTimeout = absl::Seconds(30);
 
-// The driver of a virtio file system device (virtio 1.3, 5.11). A request has two buffers, with
-// the structures of <linux/fuse.h>.
+// The driver of a virtio file system device (virtio 1.3, 5.11). A request has two buffers, with the
+// structures of <linux/fuse.h>.
 class FuseClient {
  public:
   static absl::StatusOr<FuseClient> Create(doubles::DriverMemory& memory,
@@ -51,8 +51,8 @@ class FuseClient {
     return FuseClient(ring, request, reply);
   }
 
-  // Sends a request. Returns the reply behind its header, or the reply's error. The bytes are
-  // valid until the next request.
+  // Sends a request. Returns the reply behind its header, or the reply's error. The bytes are valid
+  // until the next request.
   absl::StatusOr<absl::string_view> Ask(uint32_t opcode, uint64_t node, absl::string_view argument,
                                         size_t max_reply) {
     fuse_in_header header = {};

@@ -6,8 +6,8 @@
 
 #include <cstdint>
 
-// Map part of a file: `length` bytes from `file_offset` on, at `shm_offset` of the shared
-// memory region. All three are multiples of the page size.
+// Map part of a file: `length` bytes from `file_offset` on, at `shm_offset` of the shared memory
+// region. All three are multiples of the page size.
 constexpr uint32_t kShmMap = 1;
 // Unmap the mapping at `shm_offset`: `length` must be its whole length.
 constexpr uint32_t kShmUnmap = 2;

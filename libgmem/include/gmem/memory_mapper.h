@@ -65,11 +65,10 @@ class MemoryMapper {
   /// The unit of all offsets and sizes. Fixed; a guestmem with huge pages needs its own page size.
   virtual ByteSize page_size() const = 0;
 
-  /// Maps a piece. Errors: InvalidArgument (EINVAL) alignment, size 0 or beyond the
-  /// region; OutOfRange (EOVERFLOW) a sum that wraps; AlreadyExists (EEXIST) overlaps
-  /// what is mapped; PermissionDenied (EACCES) the descriptor isn't open for that
-  /// access; ResourceExhausted too many mappings; or the system's error for the
-  /// descriptor.
+  /// Maps a piece. Errors: InvalidArgument (EINVAL) alignment, size 0 or beyond the region;
+  /// OutOfRange (EOVERFLOW) a sum that wraps; AlreadyExists (EEXIST) overlaps what is mapped;
+  /// PermissionDenied (EACCES) the descriptor isn't open for that access; ResourceExhausted too
+  /// many mappings; or the system's error for the descriptor.
   virtual absl::Status Map(const Piece& piece) = 0;
 
   /// Unmaps the piece that one Map() mapped. NotFound (ENOENT) if @p range isn't exactly that.

@@ -80,8 +80,8 @@ TEST_F(BackendTest, Configuration) {
   ExpectRefused(Ask<FrontendRequest::kSetConfig>(config));
 }
 
-// CVE-2019-14818, CVE-2022-0669, CVE-2020-10726, CVE-2021-3544: a request that comes again
-// replaces the state of the one before. The fixture counts descriptors.
+// CVE-2019-14818, CVE-2022-0669, CVE-2020-10726, CVE-2021-3544: a request that comes again replaces
+// the state of the one before. The fixture counts descriptors.
 TEST_F(BackendTest, RepetitionLeaksNothing) {
   Negotiate();
   SetTable();

@@ -29,8 +29,8 @@ class BackendChannel {
   BackendChannel& operator=(const BackendChannel&) = delete;
   ~BackendChannel() { Unwatch(); }
 
-  // Replaces the channel. The requests under way in the old one end with Unavailable
-  // (ECONNRESET). On an error, nothing has changed.
+  // Replaces the channel. The requests under way in the old one end with Unavailable (ECONNRESET).
+  // On an error, nothing has changed.
   absl::Status Open(UniqueFd socket, bool reply_ack);
   bool is_open() const { return requester_ != nullptr && requester_->status().ok(); }
   void set_reply_ack(bool reply_ack);
@@ -48,8 +48,8 @@ class BackendChannel {
   // The time of the next Process(), if no event comes before.
   absl::Time next_deadline() const;
 
-  // Serves only this channel until a request of it has set @result, and returns that. Blocks up
-  // to the timeout.
+  // Serves only this channel until a request of it has set @result, and returns that. Blocks up to
+  // the timeout.
   absl::Status Wait(const std::optional<absl::Status>& result);
 
   // Ends the channel, and all requests under way with @status.

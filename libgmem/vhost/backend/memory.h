@@ -38,8 +38,8 @@ class SessionMemory {
   absl::Status ApplyIotlb(const IotlbMessage& message) { return iotlb_.Apply(message); }
 
   // The memory of one part of a ring, to read and to write; empty if it isn't all there. With an
-  // IOTLB, @miss is the first address without a translation, if that is the reason.
-  // InvalidArgument (EINVAL) if its pages aren't contiguous in this process.
+  // IOTLB, @miss is the first address without a translation, if that is the reason. InvalidArgument
+  // (EINVAL) if its pages aren't contiguous in this process.
   absl::StatusOr<GuestSpan> FindRingPart(uint64_t address, uint64_t size,
                                          std::optional<uint64_t>& miss) const;
 

@@ -12,8 +12,8 @@
 #pragma GCC visibility push(hidden)
 namespace gmem::vhost::backend_internal {
 
-// The features that the library and the device offer, the ones that the front-end has accepted,
-// and the device status (virtio 1.3, 2.1).
+// The features that the library and the device offer, the ones that the front-end has accepted, and
+// the device status (virtio 1.3, 2.1).
 class Negotiation {
  public:
   // @device must outlive this object.

@@ -19,8 +19,8 @@ class Notifier {
   Notifier() = default;
 
   // Makes @fd non-blocking; an empty @fd is fine. InvalidArgument (EINVAL) for files, pipes and
-  // sockets: a write to a pipe or a socket may raise SIGPIPE, and access to a file may wait for
-  // the process that serves it.
+  // sockets: a write to a pipe or a socket may raise SIGPIPE, and access to a file may wait for the
+  // process that serves it.
   static absl::StatusOr<Notifier> Adopt(UniqueFd fd);
 
   explicit operator bool() const { return static_cast<bool>(fd_); }

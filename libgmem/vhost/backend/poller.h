@@ -20,8 +20,8 @@ namespace gmem::vhost::backend_internal {
 
 // An epoll instance that says which descriptor belongs to what, and an eventfd that wakes it.
 //
-// A descriptor must be removed before it is closed: the front-end has the same open file, so
-// that closing the descriptor here doesn't take it out of the epoll instance.
+// A descriptor must be removed before it is closed: the front-end has the same open file, so that
+// closing the descriptor here doesn't take it out of the epoll instance.
 class Poller {
  public:
   enum class Source : uint8_t { kFrontend, kChannel, kState, kKick, kWake };

@@ -11,10 +11,10 @@
 #pragma GCC visibility push(hidden)
 namespace gmem::vhost::backend_internal {
 
-// The back-end's side of a postcopy migration: a userfaultfd, with which the front-end serves
-// the faults of this process, and the handshake by which the front-end learns the addresses of
-// the regions in this process. Only when the front-end knows the addresses of a region, its
-// faults may be registered: before that, nobody would serve them.
+// The back-end's side of a postcopy migration: a userfaultfd, with which the front-end serves the
+// faults of this process, and the handshake by which the front-end learns the addresses of the
+// regions in this process. Only when the front-end knows the addresses of a region, its faults may
+// be registered: before that, nobody would serve them.
 class Postcopy {
  public:
   Postcopy() = default;

@@ -23,8 +23,8 @@ namespace gmem::vhost::backend_internal {
 // Takes requests from the main channel, does each with the session's parts, and answers it.
 //
 // The front-end learns of a request that fails if it asked for an acknowledgement. Otherwise the
-// failure is an error of Take(), and the end of the session: the front-end must not go on as if
-// the request had worked.
+// failure is an error of Take(), and the end of the session: the front-end must not go on as if the
+// request had worked.
 class Requests {
  public:
   // @parts must outlive this object.

@@ -16,8 +16,8 @@
 #pragma GCC visibility push(hidden)
 namespace gmem::vhost::backend_internal {
 
-// One transfer at a time, in either direction (SET_DEVICE_STATE_FD, CHECK_DEVICE_STATE). The
-// poller reports when Advance() can go on.
+// One transfer at a time, in either direction (SET_DEVICE_STATE_FD, CHECK_DEVICE_STATE). The poller
+// reports when Advance() can go on.
 class StateTransfer {
  public:
   // Both must outlive this object.
@@ -26,8 +26,8 @@ class StateTransfer {
   StateTransfer& operator=(const StateTransfer&) = delete;
   ~StateTransfer() { StopWaiting(); }
 
-  // Begins a transfer through @fd, in the place of the one before. InvalidArgument (EINVAL) for
-  // an unknown direction or phase; Internal (EIO) if the device can't save its state; EBADF if
+  // Begins a transfer through @fd, in the place of the one before. InvalidArgument (EINVAL) for an
+  // unknown direction or phase; Internal (EIO) if the device can't save its state; EBADF if
   // @fd can't be used. On an error, nothing has changed.
   absl::Status Start(const DeviceStateTransfer& request, UniqueFd fd);
 

@@ -202,8 +202,8 @@ void Vring::UpdateLog(const std::optional<Virtqueue::Memory>& ring) {
   uint64_t address = address_->log;
   const bool is_packed = context_.negotiation.has(VirtioFeature::kRingPacked);
   if (log != nullptr && log_ring && (is_packed || context_.memory.is_translated())) {
-    // The front-end's address is that of the used part, and may be an I/O virtual address. But
-    // the log takes guest addresses, and a packed ring is written where its descriptors are.
+    // The front-end's address is that of the used part, and may be an I/O virtual address. But the
+    // log takes guest addresses, and a packed ring is written where its descriptors are.
     const GuestSpan written = is_packed ? ring->descriptors : ring->used;
     const std::optional<uint64_t> guest_address = context_.memory.map().ToGuest(written.data());
     log_ring = guest_address.has_value();

@@ -67,12 +67,12 @@ class Vring {
   // Starts the virtqueue if that is possible now, and lets the device serve it if it may hold
   // chains.
   void Serve();
-  // Must follow a change of the memory, the IOTLB, the log, the features or the channel: finds
-  // the ring again, and asks again for translations.
+  // Must follow a change of the memory, the IOTLB, the log, the features or the channel: finds the
+  // ring again, and asks again for translations.
   void Refresh();
 
-  // The front-end wants the virtqueue to stop: it isn't served from here on, and the device
-  // learns that it has to complete the chains in flight.
+  // The front-end wants the virtqueue to stop: it isn't served from here on, and the device learns
+  // that it has to complete the chains in flight.
   void BeginStop();
   // May Stop() follow? Not while chains are in flight, unless they are lost anyway or the next
   // back-end finds them in the inflight buffer.

@@ -25,8 +25,8 @@ class Agreement {
   Agreement& operator=(const Agreement&) = delete;
 
   // Asks for the features, sets the protocol features and asks for the limits. With @like_before,
-  // takes those protocol features that the first agreement has: FailedPrecondition if this
-  // back-end offers less.
+  // takes those protocol features that the first agreement has: FailedPrecondition if this back-end
+  // offers less.
   absl::Status Reach(bool like_before);
   // The rest of the negotiation has worked, too.
   void Conclude();

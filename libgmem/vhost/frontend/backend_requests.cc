@@ -119,8 +119,8 @@ absl::Status BackendRequests::BreakVring(const VringState& vring) {
   return parts_.handler.OnVringErr(vring.index);
 }
 
-// Asks for the object's descriptor at once, so that a back-end that looks the object up never
-// waits for another back-end. The descriptor arrives with the owner's answer, unless the object is
+// Asks for the object's descriptor at once, so that a back-end that looks the object up never waits
+// for another back-end. The descriptor arrives with the owner's answer, unless the object is
 // removed before.
 absl::Status BackendRequests::AddObject(const Uuid& uuid) {
   if (parts_.memory.is_unacknowledged()) {

@@ -15,8 +15,8 @@ namespace gmem::vhost::frontend_internal {
 // Watches the front-end's sockets.
 class EventSet {
  public:
-  // One socket's place in the set. Use a new one for each socket: the kernel removes a socket
-  // from the set when it is closed.
+  // One socket's place in the set. Use a new one for each socket: the kernel removes a socket from
+  // the set when it is closed.
   struct Entry {
     uint32_t events = 0;
   };

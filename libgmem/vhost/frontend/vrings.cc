@@ -227,8 +227,7 @@ absl::Status Vrings::ResumeOne(unsigned index, const Vring& vring,
   if (vring.call) GMEM_RETURN_IF_ERROR(SetCall(index, vring.call->get()));
   if (vring.kick) GMEM_RETURN_IF_ERROR(SetKick(index, vring.kick->get()));
   if (vring.enabled) GMEM_RETURN_IF_ERROR(SetEnable(index, *vring.enabled));
-  // The driver's last kick may have gone to the old back-end, which may also have turned kicks
-  // off.
+  // The driver's last kick may have gone to the old back-end, which may also have turned kicks off.
   return vring.kick && vring.kick->is_valid() ? Kick(index) : absl::OkStatus();
 }
 

@@ -61,8 +61,8 @@ static_assert(sizeof(InflightSplitHeader) == 16);
 static_assert(sizeof(InflightPackedEntry) == 32);
 static_assert(sizeof(InflightPackedHeader) == 32);
 
-// A chain that the back-end before this one left: its first entry, and a counter that is higher
-// for chains that were popped later.
+// A chain that the back-end before this one left: its first entry, and a counter that is higher for
+// chains that were popped later.
 struct InflightChain {
   uint64_t counter = 0;
   uint16_t entry = 0;

@@ -51,8 +51,8 @@ class PackedInflight {
   // @index and @size: the virtqueue's.
   PackedInflight(uint16_t index, uint16_t size) : index_(index), size_(size), entries_(size) {}
 
-  // Takes over @region. @used: the next used entry of the ring, for a new region. @is_used: has
-  // the driver got the ring's entry at a position back? DataLoss (EBADMSG) if the region can't be
+  // Takes over @region. @used: the next used entry of the ring, for a new region. @is_used: has the
+  // driver got the ring's entry at a position back? DataLoss (EBADMSG) if the region can't be
   // right.
   absl::StatusOr<Recovered> Attach(GuestSpan region, const PackedPosition& used,
                                    absl::FunctionRef<bool(const PackedPosition&)> is_used);

@@ -17,8 +17,8 @@
 #pragma GCC visibility push(hidden)
 namespace gmem::vhost::virtqueue_internal {
 
-// A queue's part of an inflight buffer. Attach() reads and checks it; later it is only written,
-// so that a front-end that changes it does no harm.
+// A queue's part of an inflight buffer. Attach() reads and checks it; later it is only written, so
+// that a front-end that changes it does no harm.
 class SplitInflight {
  public:
   // @index and @size: the virtqueue's, for error texts and checks.

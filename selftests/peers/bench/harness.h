@@ -15,8 +15,8 @@ namespace gmem::vhost::peers {
 /// Times of the same work, in microseconds.
 class Samples {
  public:
-  /// Runs @p work @p count times, and adds one sample: the mean time of one operation. Each call
-  /// of @p work does @p per operations.
+  /// Runs @p work @p count times, and adds one sample: the mean time of one operation. Each call of
+  /// @p work does @p per operations.
   template <typename Work>
   void Time(int count, Work&& work, int per = 1) {
     const auto begin = std::chrono::steady_clock::now();

@@ -5,8 +5,8 @@
 //
 //   vhost_bench [PART]...    codec, heap, shmem, block; the default is all
 //
-// Environment variables: GMEM_PEERS is the path of selftests/runner/peers, GMEM_TOOLS is the
-// folder of gmem-vhost-blk.
+// Environment variables: GMEM_PEERS is the path of selftests/runner/peers, GMEM_TOOLS is the folder
+// of gmem-vhost-blk.
 #include <sched.h>
 
 #include <algorithm>

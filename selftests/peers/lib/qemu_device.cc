@@ -37,8 +37,8 @@ constexpr uint32_t kBarIsIo = 0x1;
 constexpr uint32_t kBarIs64 = 0x4;
 constexpr uint8_t kVendorCapability = 0x09;
 
-// Types of the capabilities of a virtio device (virtio 1.3, 4.1.4), and offsets in the structure
-// of the first one.
+// Types of the capabilities of a virtio device (virtio 1.3, 4.1.4), and offsets in the structure of
+// the first one.
 constexpr uint8_t kCommonCapability = 1;
 constexpr uint8_t kNotifyCapability = 2;
 constexpr uint8_t kShmCapability = 8;

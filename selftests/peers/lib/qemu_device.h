@@ -29,8 +29,8 @@ class QemuDevice {
     uint64_t size;
   };
 
-  /// Starts QEMU, whose front-end connects to @p socket, and gives the device its addresses.
-  /// QEMU's qtest socket is in @p folder.
+  /// Starts QEMU, whose front-end connects to @p socket, and gives the device its addresses. QEMU's
+  /// qtest socket is in @p folder.
   static absl::StatusOr<std::unique_ptr<QemuDevice>> Start(const ScratchFolder& folder,
                                                            const std::string& socket,
                                                            Qtest::Idle idle);

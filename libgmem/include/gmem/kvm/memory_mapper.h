@@ -13,8 +13,8 @@
 namespace gmem::kvm {
 
 struct MemoryMapperOptions {
-  /// How many pieces may be mapped at a time. Each takes one of the process's mappings,
-  /// of which the kernel allows 65,530 by default. 1 to 1,048,576, else InvalidArgument.
+  /// How many pieces may be mapped at a time. Each takes one of the process's mappings, of which
+  /// the kernel allows 65,530 by default. 1 to 1,048,576, else InvalidArgument.
   size_t max_pieces = 1024;
 };
 

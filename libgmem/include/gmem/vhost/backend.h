@@ -24,40 +24,40 @@ namespace backend_internal {
 class Session;
 }  // namespace backend_internal
 
-/// The back-end's side of one session with a front-end: it negotiates features, maps the
-/// guest's memory, and runs the virtqueues, which a device serves.
+/// The back-end's side of one session with a front-end: it negotiates features, maps the guest's
+/// memory, and runs the virtqueues, which a device serves.
 ///
-/// Nothing here blocks, except the methods whose documentation says so. The owner's loop
-/// calls Process() when fd() is readable, and when next_deadline() has come. A request that
-/// breaks the protocol is refused if the front-end asked for an acknowledgement; otherwise
-/// it ends the session, and Process() returns the reason.
+/// Nothing here blocks, except the methods whose documentation says so. The owner's loop calls
+/// Process() when fd() is readable, and when next_deadline() has come. A request that breaks the
+/// protocol is refused if the front-end asked for an acknowledgement; otherwise it ends the
+/// session, and Process() returns the reason.
 ///
-/// A virtqueue works from SET_VRING_KICK (or VRING_KICK) on, as soon as its size and its
-/// addresses are known. The device serves it while it is enabled. GET_VRING_BASE stops it;
-/// the answer comes when no chain is in flight.
+/// A virtqueue works from SET_VRING_KICK (or VRING_KICK) on, as soon as its size and its addresses
+/// are known. The device serves it while it is enabled. GET_VRING_BASE stops it; the answer comes
+/// when no chain is in flight.
 ///
-/// Virtqueues follow virtio 1: they are little-endian. ProtocolFeature::kCrossEndian isn't
-/// offered: it serves legacy drivers, before VERSION_1, in guests whose CPU has another byte
-/// order than the host.
+/// Virtqueues follow virtio 1: they are little-endian. ProtocolFeature::kCrossEndian isn't offered:
+/// it serves legacy drivers, before VERSION_1, in guests whose CPU has another byte order than the
+/// host.
 ///
-/// A process can't guard itself against two actions of the front-end, so the front-end must
-/// be trusted not to do them: to shorten a file that is mapped (see GuestMemoryMap), and to
-/// clear O_NONBLOCK of a descriptor that it sent, since both processes share that flag.
-/// Without the flag, a write to a full eventfd or pipe waits until the front-end reads.
+/// A process can't guard itself against two actions of the front-end, so the front-end must be
+/// trusted not to do them: to shorten a file that is mapped (see GuestMemoryMap), and to clear
+/// O_NONBLOCK of a descriptor that it sent, since both processes share that flag. Without the flag,
+/// a write to a full eventfd or pipe waits until the front-end reads.
 ///
 /// Thread-compatible.
 class Backend {
  public:
   /// The interval between two looks at a virtqueue without a kick (SET_VRING_KICK without a
-  /// descriptor). The device's HandleDisabledQueue() is called at the same interval while
-  /// such a virtqueue is disabled. GET_VRING_BASE ends it.
+  /// descriptor). The device's HandleDisabledQueue() is called at the same interval while such a
+  /// virtqueue is disabled. GET_VRING_BASE ends it.
   static constexpr absl::Duration kPollInterval = absl::Milliseconds(1);
   /// Bytes that the state of a device may have at most, because the front-end sends it.
   static constexpr size_t kMaxStateSize = size_t{64} << 20;
 
-  /// Begins a session. @p device must outlive the back-end; @p timeout is how long the
-  /// front-end may take to answer a request. InvalidArgument (EINVAL) if the device's numbers
-  /// and sizes are out of their bounds.
+  /// Begins a session. @p device must outlive the back-end; @p timeout is how long the front-end
+  /// may take to answer a request. InvalidArgument (EINVAL) if the device's numbers and sizes are
+  /// out of their bounds.
   static absl::StatusOr<std::unique_ptr<Backend>> Create(Connection connection, Device& device,
                                                          absl::Duration timeout = kDefaultTimeout);
   Backend(const Backend&) = delete;
@@ -68,8 +68,8 @@ class Backend {
   /// For epoll: readable when Process() has work to do.
   int fd() const;
   absl::Time next_deadline() const;
-  /// Does the work that can be done now. An error ends the session; all later calls return
-  /// the same error.
+  /// Does the work that can be done now. An error ends the session; all later calls return the same
+  /// error.
   absl::Status Process();
 
   /// The features that were negotiated.
@@ -86,14 +86,14 @@ class Backend {
   /// Can the front-end be asked for something?
   bool has_channel() const;
 
-  /// The methods below ask the front-end for something. @p done is called once: from inside
-  /// of this call, of Process(), of a call that waits, or of the destructor. Its argument is
-  /// OK when the front-end has acknowledged the request, or, without
-  /// ProtocolFeature::kReplyAck, when the request is sent. FailedPrecondition (ENOTCONN) if
-  /// there is no channel, or a feature that the request needs wasn't negotiated.
+  /// The methods below ask the front-end for something. @p done is called once: from inside of this
+  /// call, of Process(), of a call that waits, or of the destructor. Its argument is OK when the
+  /// front-end has acknowledged the request, or, without ProtocolFeature::kReplyAck, when the
+  /// request is sent. FailedPrecondition (ENOTCONN) if there is no channel, or a feature that the
+  /// request needs wasn't negotiated.
   using Done = absl::AnyInvocable<void(absl::Status)>;
-  /// Maps a part of a file into a shared memory region of the guest, which can use it from
-  /// the call of @p done on. @p fd stays the caller's.
+  /// Maps a part of a file into a shared memory region of the guest, which can use it from the call
+  /// of @p done on. @p fd stays the caller's.
   void ShmemMap(const ShmemMapping& mapping, int fd, Done done);
   /// Unmaps a whole mapping.
   void ShmemUnmap(const ShmemMapping& mapping, Done done);
@@ -112,8 +112,8 @@ class Backend {
   /// timeout, and serve only the back-end channel meanwhile.
   ///
   /// Don't call them from QueueStopping() or QueueStarted(): a front-end that waits for this
-  /// back-end may be unable to answer (QEMU 11.1 waits in SET_VRING_ENABLE, GET_VRING_BASE
-  /// and ADD_MEM_REG).
+  /// back-end may be unable to answer (QEMU 11.1 waits in SET_VRING_ENABLE, GET_VRING_BASE and
+  /// ADD_MEM_REG).
   absl::Status ShmemMapAndWait(const ShmemMapping& mapping, int fd);
   absl::Status ShmemUnmapAndWait(const ShmemMapping& mapping);
 

@@ -16,16 +16,15 @@ namespace virtqueue_internal {
 class ChainBuilder;
 }  // namespace virtqueue_internal
 
-/// The descriptors that a driver made available together: memory for the device to read, and
-/// memory to write. Virtqueue::Pop() fills a chain, Virtqueue::Push() gives it back. Reuse a
-/// chain: then nothing is allocated once it has had its largest content.
+/// The descriptors that a driver made available together: memory for the device to read, and memory
+/// to write. Virtqueue::Pop() fills a chain, Virtqueue::Push() gives it back. Reuse a chain: then
+/// nothing is allocated once it has had its largest content.
 ///
-/// The guest may change the memory at any time: copy a value before you check it, and use
-/// the copy. The driver chooses the lengths: Read() and Write() return the bytes that there
-/// were.
+/// The guest may change the memory at any time: copy a value before you check it, and use the copy.
+/// The driver chooses the lengths: Read() and Write() return the bytes that there were.
 ///
-/// Thread-compatible. The members are part of the ABI of the shared library, because devices
-/// keep chains and their compilers inline these methods: they don't change.
+/// Thread-compatible. The members are part of the ABI of the shared library, because devices keep
+/// chains and their compilers inline these methods: they don't change.
 class Chain {
  public:
   /// Descriptors of one chain, and contiguous pieces of memory that they may have.

@@ -18,14 +18,14 @@ namespace gmem::vhost {
 
 class Backend;
 
-/// The part of a back-end that a device's author writes; Backend does the rest. One device
-/// serves one front-end at a time, and the next one when that session has ended.
+/// The part of a back-end that a device's author writes; Backend does the rest. One device serves
+/// one front-end at a time, and the next one when that session has ended.
 ///
-/// Backend calls these methods from inside of Create(), Process() and its destructor. They
-/// may call the methods of the back-end, except Process(), and must not destroy it.
+/// Backend calls these methods from inside of Create(), Process() and its destructor. They may call
+/// the methods of the back-end, except Process(), and must not destroy it.
 ///
-/// The arguments come from the front-end or the driver: they are untrusted, except where a
-/// method says how they were checked. Methods that a device may not need have defaults.
+/// The arguments come from the front-end or the driver: they are untrusted, except where a method
+/// says how they were checked. Methods that a device may not need have defaults.
 class Device {
  public:
   Device() = default;
@@ -33,42 +33,40 @@ class Device {
   Device& operator=(const Device&) = delete;
   virtual ~Device() = default;
 
-  /// Bits of the virtio features of this device type. The library adds those of the rings
-  /// and of the protocol, which it implements for every device.
+  /// Bits of the virtio features of this device type. The library adds those of the rings and of
+  /// the protocol, which it implements for every device.
   virtual uint64_t features() const = 0;
   /// Virtqueues: 1 to kMaxQueues, always the same.
   virtual uint16_t nr_queues() const = 0;
 
-  /// Bits of the protocol features that the device implements: kNetMtu, kRarp,
-  /// kCryptoSession, kHostNotifier, kSharedObject, kDeviceState. The library adds those that
-  /// it implements for every device, and those that follow from config_size() and
-  /// shmem_sizes().
+  /// Bits of the protocol features that the device implements: kNetMtu, kRarp, kCryptoSession,
+  /// kHostNotifier, kSharedObject, kDeviceState. The library adds those that it implements for
+  /// every device, and those that follow from config_size() and shmem_sizes().
   ///
-  /// kPagefault is also possible, for postcopy migration, but needs more trust in the
-  /// front-end: it gets a userfaultfd of this process, with which it can write to any memory
-  /// of the process that isn't there yet, and learns where regions are mapped.
+  /// kPagefault is also possible, for postcopy migration, but needs more trust in the front-end: it
+  /// gets a userfaultfd of this process, with which it can write to any memory of the process that
+  /// isn't there yet, and learns where regions are mapped.
   ///
-  /// kGetVringBaseInflight is for a device that can cancel chains in flight: if the
-  /// front-end has set an inflight buffer, a virtqueue stops without waiting. The chains that
-  /// QueueStopping() doesn't push are done again, by this back-end or by another one.
+  /// kGetVringBaseInflight is for a device that can cancel chains in flight: if the front-end has
+  /// set an inflight buffer, a virtqueue stops without waiting. The chains that QueueStopping()
+  /// doesn't push are done again, by this back-end or by another one.
   virtual uint64_t protocol_features() const { return 0; }
 
-  /// Serves a virtqueue that may have chains to Pop(). Called after a kick, and again while
-  /// there are more chains, so that it may leave some for the next call.
+  /// Serves a virtqueue that may have chains to Pop(). Called after a kick, and again while there
+  /// are more chains, so that it may leave some for the next call.
   ///
-  /// The device may keep chains, and push them later from the same thread; then
-  /// queue.Notify() must follow. After an error, the front-end and the driver learn that the
-  /// virtqueue has failed, and it isn't served until it starts again.
+  /// The device may keep chains, and push them later from the same thread; then queue.Notify() must
+  /// follow. After an error, the front-end and the driver learn that the virtqueue has failed, and
+  /// it isn't served until it starts again.
   virtual absl::Status HandleQueue(Backend& backend, Virtqueue& queue) = 0;
 
-  /// Called instead of HandleQueue() while a virtqueue works but is disabled, and once when
-  /// it becomes disabled. The specification wants such a virtqueue to be processed "without
-  /// causing any side effects", and only the device knows its side effects. For example, a
-  /// network device pushes the packets to send without sending them, and pushes no packets
-  /// that it received.
+  /// Called instead of HandleQueue() while a virtqueue works but is disabled, and once when it
+  /// becomes disabled. The specification wants such a virtqueue to be processed "without causing
+  /// any side effects", and only the device knows its side effects. For example, a network device
+  /// pushes the packets to send without sending them, and pushes no packets that it received.
   ///
-  /// The default leaves all chains in the ring until the virtqueue is enabled: a disk can't
-  /// drop writes.
+  /// The default leaves all chains in the ring until the virtqueue is enabled: a disk can't drop
+  /// writes.
   virtual absl::Status HandleDisabledQueue(Backend& /*backend*/, Virtqueue& /*queue*/) {
     return absl::OkStatus();
   }
@@ -78,8 +76,7 @@ class Device {
 
   /// Bytes of the configuration space: 0 to kMaxConfigSize, always the same.
   virtual uint32_t config_size() const { return 0; }
-  /// Fills @p to with the bytes from @p offset on, all of which lie in the configuration
-  /// space.
+  /// Fills @p to with the bytes from @p offset on, all of which lie in the configuration space.
   virtual absl::Status ReadConfig(uint32_t offset, absl::Span<uint8_t> to);
   /// Writes bytes that lie in the configuration space. @p flags is kConfigWritable or
   /// kConfigMigration.
@@ -88,19 +85,18 @@ class Device {
   /// A virtqueue begins to work; it may still be disabled.
   virtual void QueueStarted(Backend& /*backend*/, Virtqueue& /*queue*/) {}
   /// The front-end wants to stop a virtqueue that has chains in flight: push them soon. The
-  /// front-end may wait for that with its main thread, and then it doesn't answer the
-  /// device's requests. With kGetVringBaseInflight, the virtqueue may stop right after this
-  /// call.
+  /// front-end may wait for that with its main thread, and then it doesn't answer the device's
+  /// requests. With kGetVringBaseInflight, the virtqueue may stop right after this call.
   virtual void QueueStopping(Backend& /*backend*/, Virtqueue& /*queue*/) {}
-  /// A virtqueue has failed, because the driver broke a rule or HandleQueue() returned an
-  /// error. It isn't served until it stops and starts again.
+  /// A virtqueue has failed, because the driver broke a rule or HandleQueue() returned an error. It
+  /// isn't served until it stops and starts again.
   virtual void QueueFailed(uint16_t /*index*/, const absl::Status& /*why*/) {}
-  /// A virtqueue has ended: from here on, the device must not touch it or its chains, pushed
-  /// or not.
+  /// A virtqueue has ended: from here on, the device must not touch it or its chains, pushed or
+  /// not.
   virtual void QueueStopped(uint16_t /*index*/) {}
 
-  /// The driver or the front-end resets the device. All virtqueues have stopped, and the
-  /// front-end has unmapped all shared memory.
+  /// The driver or the front-end resets the device. All virtqueues have stopped, and the front-end
+  /// has unmapped all shared memory.
   virtual void Reset() {}
   /// The driver has set the device status: bits of DeviceStatus, not 0.
   virtual void SetStatus(uint8_t /*status*/) {}
@@ -111,13 +107,13 @@ class Device {
   /// The front-end has opened the back-end channel: from here on, Backend's requests work.
   virtual void ChannelOpened(Backend& /*backend*/) {}
 
-  /// Bytes of the shared memory regions, by shmid: multiples of the page size, 0 for no
-  /// region. Always the same. The library offers kShmemMap if the list isn't empty.
+  /// Bytes of the shared memory regions, by shmid: multiples of the page size, 0 for no region.
+  /// Always the same. The library offers kShmemMap if the list isn't empty.
   virtual std::vector<uint64_t> shmem_sizes() const { return {}; }
 
-  /// With ProtocolFeature::kDeviceState: the state that a device of the same kind needs to
-  /// go on in another process, at most Backend::kMaxStateSize bytes. All virtqueues have
-  /// stopped. The state that LoadState() gets is untrusted.
+  /// With ProtocolFeature::kDeviceState: the state that a device of the same kind needs to go on in
+  /// another process, at most Backend::kMaxStateSize bytes. All virtqueues have stopped. The state
+  /// that LoadState() gets is untrusted.
   virtual absl::StatusOr<std::string> SaveState();
   virtual absl::Status LoadState(absl::string_view state);
 
@@ -128,8 +124,8 @@ class Device {
   /// With ProtocolFeature::kCryptoSession: returns the new session's number.
   virtual absl::StatusOr<int64_t> CreateCryptoSession(const CryptoSession& session);
   virtual absl::Status CloseCryptoSession(uint64_t session_id);
-  /// With ProtocolFeature::kSharedObject: another device asks for an object that this one
-  /// has added.
+  /// With ProtocolFeature::kSharedObject: another device asks for an object that this one has
+  /// added.
   virtual absl::StatusOr<UniqueFd> GetSharedObject(const Uuid& uuid);
   /// For vhost-user-gpu (GPU_SET_SOCKET).
   virtual absl::Status SetGpuSocket(UniqueFd socket);

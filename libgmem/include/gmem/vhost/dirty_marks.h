@@ -11,8 +11,8 @@
 
 namespace gmem::vhost {
 
-/// The bitmap in which a back-end marks the pages of the guest that it writes, during a
-/// migration: one bit for each kLogPageSize bytes from guest address 0 on.
+/// The bitmap in which a back-end marks the pages of the guest that it writes, during a migration:
+/// one bit for each kLogPageSize bytes from guest address 0 on.
 ///
 /// Thread-safe: marks are atomic.
 class DirtyMarks {
@@ -23,15 +23,15 @@ class DirtyMarks {
   DirtyMarks& operator=(DirtyMarks&& other) noexcept;
   ~DirtyMarks();
 
-  /// Maps the bitmap. @p guest_end is the first guest address behind the memory that it must
-  /// cover. InvalidArgument (EINVAL) if the area isn't in the file, or too small for that:
-  /// the front-end chose both sizes (CVE-2020-10722).
+  /// Maps the bitmap. @p guest_end is the first guest address behind the memory that it must cover.
+  /// InvalidArgument (EINVAL) if the area isn't in the file, or too small for that: the front-end
+  /// chose both sizes (CVE-2020-10722).
   static absl::StatusOr<DirtyMarks> Create(const LogArea& area, int fd, uint64_t guest_end);
 
   bool is_valid() const;
 
-  /// Marks all pages of the @p size bytes from @p guest_address on that have a bit. Does
-  /// nothing without a bitmap.
+  /// Marks all pages of the @p size bytes from @p guest_address on that have a bit. Does nothing
+  /// without a bitmap.
   void Mark(uint64_t guest_address, uint64_t size) const;
 
  private:

@@ -122,8 +122,8 @@ class Frontend {
   /// this channel alone doesn't end the connection, but unmaps everything, since the back-end can
   /// no longer ask for that.
   const absl::Status& backend_channel_status() const;
-  /// How many of the back-end's requests the front-end has refused, including those that ask for
-  /// no answer.
+  /// How many of the back-end's requests the front-end has refused, including those that ask for no
+  /// answer.
   uint64_t nr_refused() const;
   /// Ends the connection; requests under way end with Cancelled. Inside a callback, the end comes
   /// right after the callback.
@@ -251,8 +251,8 @@ class Frontend {
   /// or, with kConfigureMemSlots, as the difference to memory(), for up to max_memory_slots()
   /// regions. ResourceExhausted (ENOSPC) beyond that; nothing was sent. If it fails halfway,
   /// memory() has the regions that the back-end has acknowledged, and the next call goes on from
-  /// there. If the connection is over, it fails, and memory() has the regions that Reconnect()
-  /// will send.
+  /// there. If the connection is over, it fails, and memory() has the regions that Reconnect() will
+  /// send.
   ///
   /// With kConfigureMemSlots, a region that has grown stays, and another one beside it holds the
   /// new part, as long as there are enough slots: virtqueues with rings in it go on. So memory()

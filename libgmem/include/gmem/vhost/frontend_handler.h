@@ -47,8 +47,8 @@ class FrontendHandler {
   /// The virtqueue is broken, in-band.
   virtual absl::Status OnVringErr(unsigned index);
   /// The virtqueue's doorbell is @p page of this process from now on (one host page), which the VMM
-  /// may map into the guest. Null: there is no doorbell now; the result is ignored. The old page
-  /// is unmapped when this returns.
+  /// may map into the guest. Null: there is no doorbell now; the result is ignored. The old page is
+  /// unmapped when this returns.
   virtual absl::Status OnHostNotifier(unsigned index, uint8_t* page);
   /// The connection is over, and everything is unmapped. Call Reconnect() later, not from here.
   virtual void OnDisconnect(const absl::Status& why);

@@ -15,27 +15,27 @@
 
 namespace gmem::vhost {
 
-/// Guest memory that is contiguous in this process. The guest may change it at any time:
-/// copy a value before you check it, and use the copy.
+/// Guest memory that is contiguous in this process. The guest may change it at any time: copy a
+/// value before you check it, and use the copy.
 using GuestSpan = absl::Span<uint8_t>;
 
 /// An access to guest memory.
 enum class GuestAccess : uint8_t { kRead = kIotlbRead, kWrite = kIotlbWrite };
 
-/// The guest's memory as a back-end sees it: the regions that the front-end has sent,
-/// mapped into this process. Finds memory by guest address, by user address (the
-/// front-end's own), and by I/O virtual address.
+/// The guest's memory as a back-end sees it: the regions that the front-end has sent, mapped into
+/// this process. Finds memory by guest address, by user address (the front-end's own), and by I/O
+/// virtual address.
 ///
-/// As with every shared mapping, a front-end that makes a file shorter than its region
-/// causes a SIGBUS in this process: it must be trusted not to.
+/// As with every shared mapping, a front-end that makes a file shorter than its region causes a
+/// SIGBUS in this process: it must be trusted not to.
 ///
 /// Thread-compatible: const methods may run at the same time.
 class GuestMemoryMap {
  public:
-  /// Removed regions that may stay mapped until DropRetired(), so that a front-end can't use
-  /// up this process's mappings while a chain is in flight. A device that always has chains
-  /// in flight, as for events, reaches this after some replaced tables, e.g. 254 of 8
-  /// regions; the next table is refused until the device's virtqueues have stopped.
+  /// Removed regions that may stay mapped until DropRetired(), so that a front-end can't use up
+  /// this process's mappings while a chain is in flight. A device that always has chains in flight,
+  /// as for events, reaches this after some replaced tables, e.g. 254 of 8 regions; the next table
+  /// is refused until the device's virtqueues have stopped.
   static constexpr size_t kMaxRetired = size_t{4} * kMaxMemorySlots;
 
   /// Has no regions.
@@ -48,15 +48,14 @@ class GuestMemoryMap {
   /// caller's. On an error nothing has changed. Errors: as Add() and Remove().
   absl::Status Replace(absl::Span<const MemoryRegion> regions, const FdList& fds);
 
-  /// Maps one more region (ADD_MEM_REG). InvalidArgument (EINVAL): it has size 0, wraps
-  /// around, or isn't all in its file. AlreadyExists (EEXIST): its guest addresses overlap
-  /// with those of another region. ResourceExhausted (ENOSPC): there are kMaxMemorySlots
-  /// regions.
+  /// Maps one more region (ADD_MEM_REG). InvalidArgument (EINVAL): it has size 0, wraps around, or
+  /// isn't all in its file. AlreadyExists (EEXIST): its guest addresses overlap with those of
+  /// another region. ResourceExhausted (ENOSPC): there are kMaxMemorySlots regions.
   absl::Status Add(const MemoryRegion& region, int fd);
 
-  /// Removes the region with this guest address, user address and size (REM_MEM_REG).
-  /// NotFound (ENOENT) if there is none; FailedPrecondition (EBUSY) if kMaxRetired removed
-  /// regions are still mapped.
+  /// Removes the region with this guest address, user address and size (REM_MEM_REG). NotFound
+  /// (ENOENT) if there is none; FailedPrecondition (EBUSY) if kMaxRetired removed regions are still
+  /// mapped.
   absl::Status Remove(const MemoryRegion& region);
 
   /// Removes all regions.
@@ -67,13 +66,13 @@ class GuestMemoryMap {
   const MemoryRegion& region(size_t i) const;
   GuestSpan memory(size_t i) const;
 
-  /// Unmaps the removed regions. Until this call they stay mapped, because chains that a
-  /// device still works on point into them.
+  /// Unmaps the removed regions. Until this call they stay mapped, because chains that a device
+  /// still works on point into them.
   void DropRetired();
 
-  /// Makes the addresses that Translate() takes I/O virtual ones, which @p iotlb, if it
-  /// isn't null, translates. It must outlive its use here. @p gives_guest: it translates to
-  /// guest addresses (ProtocolFeature::kGpaAddresses) instead of user addresses.
+  /// Makes the addresses that Translate() takes I/O virtual ones, which @p iotlb, if it isn't null,
+  /// translates. It must outlive its use here. @p gives_guest: it translates to guest addresses
+  /// (ProtocolFeature::kGpaAddresses) instead of user addresses.
   void set_iotlb(const Iotlb* iotlb, bool gives_guest);
 
   /// The result of a translation.

@@ -13,9 +13,9 @@
 
 namespace gmem::vhost {
 
-/// Shared memory in which a back-end notes the chains in flight, with a part for each
-/// virtqueue. The front-end keeps it when the back-end ends, so that the next back-end can
-/// do these chains again. The front-end may have changed its content: Virtqueue checks it.
+/// Shared memory in which a back-end notes the chains in flight, with a part for each virtqueue.
+/// The front-end keeps it when the back-end ends, so that the next back-end can do these chains
+/// again. The front-end may have changed its content: Virtqueue checks it.
 ///
 /// Thread-compatible.
 class InflightBuffer {
@@ -31,8 +31,8 @@ class InflightBuffer {
   static absl::StatusOr<InflightBuffer> Create(uint16_t nr_queues, uint16_t queue_size,
                                                bool is_packed, size_t max_queues = kMaxQueues);
 
-  /// Takes over the buffer that the front-end kept (SET_INFLIGHT_FD). InvalidArgument
-  /// (EINVAL): as Create(), or the area isn't in the file, or too small for the queues.
+  /// Takes over the buffer that the front-end kept (SET_INFLIGHT_FD). InvalidArgument (EINVAL): as
+  /// Create(), or the area isn't in the file, or too small for the queues.
   static absl::StatusOr<InflightBuffer> Adopt(const InflightArea& area, UniqueFd fd, bool is_packed,
                                               size_t max_queues = kMaxQueues);
 

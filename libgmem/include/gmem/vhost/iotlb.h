@@ -12,12 +12,12 @@
 
 namespace gmem::vhost {
 
-/// The I/O virtual addresses that a device behind an IOMMU may use, with the user address
-/// and the permissions of each. The back-end asks for entries (IotlbType::kMiss), and the
-/// front-end sends them.
+/// The I/O virtual addresses that a device behind an IOMMU may use, with the user address and the
+/// permissions of each. The back-end asks for entries (IotlbType::kMiss), and the front-end sends
+/// them.
 ///
-/// A front-end that sends entries without end can't use up memory: beyond kMaxEntries, the
-/// oldest entry goes, and the back-end asks for it again (CVE-2026-74713).
+/// A front-end that sends entries without end can't use up memory: beyond kMaxEntries, the oldest
+/// entry goes, and the back-end asks for it again (CVE-2026-74713).
 ///
 /// Thread-compatible.
 class Iotlb {
@@ -38,8 +38,8 @@ class Iotlb {
   Iotlb& operator=(Iotlb&& other) noexcept;
   ~Iotlb();
 
-  /// Applies kUpdate or kInvalidate. InvalidArgument (EINVAL) for other types, size 0, a
-  /// range that wraps around, or unknown permissions; then nothing has changed.
+  /// Applies kUpdate or kInvalidate. InvalidArgument (EINVAL) for other types, size 0, a range that
+  /// wraps around, or unknown permissions; then nothing has changed.
   absl::Status Apply(const IotlbMessage& message);
 
   /// Nothing if there is no entry.

@@ -15,8 +15,8 @@
 
 namespace gmem::vhost {
 
-/// A device at a listening socket. It serves one front-end at a time; others wait in the
-/// socket's queue until the session with that one ends.
+/// A device at a listening socket. It serves one front-end at a time; others wait in the socket's
+/// queue until the session with that one ends.
 ///
 /// Thread-compatible.
 class Server {
@@ -39,15 +39,15 @@ class Server {
   int fd() const;
   /// The time of the next Process(), if fd() isn't readable before.
   absl::Time next_deadline() const;
-  /// Does the work that can be done now. The error of a session ends that session only; an
-  /// error of this method is the socket's, and ends the server.
+  /// Does the work that can be done now. The error of a session ends that session only; an error of
+  /// this method is the socket's, and ends the server.
   absl::Status Process();
 
   /// Null without a session.
   Backend* backend();
 
-  /// For programs without a loop of their own: serves until @p stop_fd, for example a
-  /// signalfd, is readable; for ever if it is -1. Blocks.
+  /// For programs without a loop of their own: serves until @p stop_fd, for example a signalfd, is
+  /// readable; for ever if it is -1. Blocks.
   absl::Status Run(int stop_fd = -1);
 
  private:

@@ -31,11 +31,11 @@ enum class Popped : uint8_t {
 
 /// The device's side of a virtqueue, split or packed (virtio 1.3, 2.7 and 2.8).
 ///
-/// The driver is hostile. Each of its values is read once and checked. A ring that breaks a
-/// rule is refused as a whole: it stays refused until the virtqueue starts again.
+/// The driver is hostile. Each of its values is read once and checked. A ring that breaks a rule is
+/// refused as a whole: it stays refused until the virtqueue starts again.
 ///
-/// Chains may be completed in any order. Pop() and Push() allocate nothing once the chains
-/// have had their largest content.
+/// Chains may be completed in any order. Pop() and Push() allocate nothing once the chains have had
+/// their largest content.
 ///
 /// Thread-compatible.
 class Virtqueue {
@@ -74,10 +74,10 @@ class Virtqueue {
   Virtqueue& operator=(Virtqueue&& other) noexcept;
   ~Virtqueue();
 
-  /// Notes the chains in flight in @p region, a queue's part of an inflight buffer. If the
-  /// back-end before this one has left chains there, Pop() brings them first, in their old
-  /// order. DataLoss (EBADMSG) if the region can't be right (CVE-2021-3839,
-  /// CVE-2026-86565). Call this before the first Pop().
+  /// Notes the chains in flight in @p region, a queue's part of an inflight buffer. If the back-end
+  /// before this one has left chains there, Pop() brings them first, in their old order. DataLoss
+  /// (EBADMSG) if the region can't be right (CVE-2021-3839, CVE-2026-86565). Call this before the
+  /// first Pop().
   absl::Status TrackInflight(GuestSpan region);
 
   uint16_t index() const;
@@ -92,16 +92,15 @@ class Virtqueue {
   /// Without a chain, the content of @p chain is of no use.
   Popped Pop(Chain& chain);
 
-  /// Gives a chain back to the driver, once. @p written: the bytes that were written, from
-  /// the first writable one on; a larger number than the chain has counts as all. Notify()
-  /// must follow.
+  /// Gives a chain back to the driver, once. @p written: the bytes that were written, from the
+  /// first writable one on; a larger number than the chain has counts as all. Notify() must follow.
   void Push(const Chain& chain, uint64_t written);
 
   /// Notifies the driver of the chains that were pushed, if it wants that.
   void Notify();
 
-  /// Asks the driver to kick no more, or to kick again; both are only hints. EnableKicks()
-  /// returns true if there may be chains for which the driver hasn't kicked.
+  /// Asks the driver to kick no more, or to kick again; both are only hints. EnableKicks() returns
+  /// true if there may be chains for which the driver hasn't kicked.
   void DisableKicks();
   bool EnableKicks();
 
@@ -109,8 +108,8 @@ class Virtqueue {
   size_t in_flight() const;
   /// OK, or DataLoss (EBADMSG) with the rule that the driver broke.
   const absl::Status& status() const;
-  /// The value for GET_VRING_BASE. In a packed ring, it counts only the chains that were
-  /// pushed as done.
+  /// The value for GET_VRING_BASE. In a packed ring, it counts only the chains that were pushed as
+  /// done.
   uint32_t base() const;
 
   // For the back-end that runs the virtqueue:
@@ -123,10 +122,10 @@ class Virtqueue {
   /// Set if the last result was Popped::kMiss.
   const std::optional<Miss>& miss() const;
 
-  /// Must follow a change of the IOTLB or the memory table: the ring is now at @p ring, or,
-  /// without a value, can't be reached. Pushes wait until it can be reached again. If it
-  /// never is, the chains are lost, unless an inflight buffer has them. So a front-end may
-  /// take a ring away only when its driver has no more use for it.
+  /// Must follow a change of the IOTLB or the memory table: the ring is now at @p ring, or, without
+  /// a value, can't be reached. Pushes wait until it can be reached again. If it never is, the
+  /// chains are lost, unless an inflight buffer has them. So a front-end may take a ring away only
+  /// when its driver has no more use for it.
   ///
   /// InvalidArgument (EINVAL), as Create(); then the ring can't be reached.
   absl::Status Move(const std::optional<Memory>& ring);
@@ -134,9 +133,9 @@ class Virtqueue {
 
   /// Notify() calls @p call if the driver wants a notification.
   void set_call(absl::AnyInvocable<void()> call);
-  /// Marks the pages that are written in @p log, which must outlive its use here; null: in
-  /// no log. @p log_ring: also marks the ring, as if its used part, or the descriptors if it
-  /// is packed, were at the guest address @p ring_address.
+  /// Marks the pages that are written in @p log, which must outlive its use here; null: in no log.
+  /// @p log_ring: also marks the ring, as if its used part, or the descriptors if it is packed,
+  /// were at the guest address @p ring_address.
   void set_log(const DirtyMarks* log, bool log_ring, uint64_t ring_address);
 
  private:
