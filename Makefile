@@ -54,7 +54,7 @@ coverage: ## run the library's tests, also in a virtual machine, and print their
 tidy: ## clang-tidy over the library (package clang-tidy)
 	@$(MAKE) --no-print-directory -C libgmem OUT=$(CURDIR)/build/libgmem tidy
 
-style: ## checkpatch, sparse and shellcheck
+style: ## checkpatch, sparse, shellcheck, and a check of the prose
 	@$(RUNNER)/style
 
 install: module library tools ## install module, udev rule, headers, library and tools below DESTDIR and PREFIX

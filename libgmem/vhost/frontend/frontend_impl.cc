@@ -24,7 +24,7 @@ namespace gmem::vhost::frontend_internal {
 
 using internal::CheckError;
 
-// All that a new back-end must learn, except the parts that keep it themselves.
+// The state that a new back-end must learn, except the state that the parts keep themselves.
 struct FrontendImpl::Remembered {
   std::vector<SharedRegion> memory;
   Vrings::ByIndex vrings;
