@@ -234,6 +234,7 @@ GuestSpan GuestMemoryMap::FromGuest(uint64_t address, uint64_t size) const {
 GuestMemoryMap::Result GuestMemoryMap::Translate(uint64_t address, uint64_t size,
                                                  GuestAccess access, absl::Span<GuestSpan> spans,
                                                  size_t& nr_spans, uint64_t& failed_at) const {
+  const State& state = *state_;
   failed_at = address;
   if (Wraps(address, size)) return Result::kNotMemory;
   while (size > 0) {
@@ -241,19 +242,19 @@ GuestMemoryMap::Result GuestMemoryMap::Translate(uint64_t address, uint64_t size
     const Slot* slot = nullptr;
     uint64_t offset = 0;
     uint64_t piece = size;
-    if (state_->iotlb != nullptr) {
-      const std::optional<Iotlb::Translation> found = state_->iotlb->Find(address);
+    if (state.iotlb != nullptr) {
+      const std::optional<Iotlb::Translation> found = state.iotlb->Find(address);
       if (!found || (found->permissions & static_cast<uint8_t>(access)) == 0) {
         return Result::kMiss;
       }
-      slot = state_->iotlb_gives_guest ? state_->FindGuest(found->user_address)
-                                       : state_->FindUser(found->user_address);
+      slot = state.iotlb_gives_guest ? state.FindGuest(found->user_address)
+                                     : state.FindUser(found->user_address);
       if (slot == nullptr) return Result::kNotMemory;
       offset = found->user_address -
-               (state_->iotlb_gives_guest ? slot->region.guest_address : slot->region.user_address);
+               (state.iotlb_gives_guest ? slot->region.guest_address : slot->region.user_address);
       piece = std::min(piece, found->size);
     } else {
-      slot = state_->FindGuest(address);
+      slot = state.FindGuest(address);
       if (slot == nullptr) return Result::kNotMemory;
       offset = address - slot->region.guest_address;
     }
