@@ -13,7 +13,7 @@
 #include "gmem/vhost/server.h"
 #include "or_die.h"
 
-using gmem::vhost::Backend, gmem::vhost::Chain, gmem::vhost::Virtqueue;
+using gmem::vhost::Backend, gmem::vhost::Chain, gmem::vhost::Popped, gmem::vhost::Virtqueue;
 
 class EntropyDevice : public gmem::vhost::Device {
  public:
