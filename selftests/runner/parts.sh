@@ -15,7 +15,7 @@ area=
 part=
 
 parts=()
-declare -A part_area part_level part_kind part_needs part_command
+declare -A part_area part_level part_kind part_needs part_command part_quick
 
 # declare_part KIND LEVEL NAME NEEDS COMMAND...
 declare_part() {
@@ -34,6 +34,11 @@ declare_part() {
 build() { declare_part build check "$@"; }
 # check_part NAME NEEDS COMMAND...: a test of make check
 check_part() { declare_part test check "$@"; }
+# quick_part NAME NEEDS COMMAND...: the same, and one that the area's name chooses
+quick_part() {
+	check_part "$@"
+	part_quick[$1]=1
+}
 # long_part NAME NEEDS COMMAND...: a test of make check-long
 long_part() { declare_part test long "$@"; }
 
@@ -66,15 +71,13 @@ want_level() {
 	done
 }
 
-# want_named PATTERN: the parts of that name, or the tests of that area in make check;
-# fails if there are none
+# want_named PATTERN: the parts of that name, or the quick parts of that area; fails if
+# there are none
 want_named() {
 	local name found=1
 	for name in "${parts[@]}"; do
 		# shellcheck disable=SC2053 # a pattern
-		if [[ $name = $1 ]] ||
-			[[ ${part_area[$name]} = "$1" && ${part_kind[$name]} = test &&
-				${part_level[$name]} = check ]]; then
+		if [[ $name = $1 || ${part_area[$name]}/${part_quick[$name]:-} = "$1/1" ]]; then
 			want "$name"
 			found=0
 		fi
