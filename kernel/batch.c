@@ -2,10 +2,10 @@
 /*
  * Providing many folios in one step, for a provider whose calls are expensive.
  *
- * With the invalidate lock held for writing, nobody else provides a page of the
- * file, nobody maps one, and none can go. So a folio that has been prepared
- * (taken from all mappings, found unpinned) stays so without its lock, until
- * the provider has all of them and their states can follow.
+ * With the invalidate lock held for writing, no other task provides or maps a
+ * page of the file, and no page leaves the file. So a prepared folio (taken
+ * from all mappings, found unpinned) stays prepared without its folio lock,
+ * until the provider has all folios and their states are set.
  */
 #include <linux/pagemap.h>
 #include <linux/sched/signal.h>

@@ -15,10 +15,10 @@ int gmem_batch_provide(struct gmem_binding *b, pgoff_t first, pgoff_t last,
 		       u64 *nr);
 
 /*
- * Undo a partial reclaim: provide the pages of [@first, @last] again that are
+ * Undo a partial reclaim: of [@first, @last], provide again the pages that are
  * still the guest's. A page that fails is provided when the guest next uses it.
- * Under gmem_vm.lock, which keeps an unmap from being half done with these
- * pages, and with the invalidate lock held for writing.
+ * Under gmem_vm.lock, so that no unmap is halfway through these pages, and with
+ * the invalidate lock held for writing.
  */
 void gmem_batch_restore(struct gmem_binding *b, pgoff_t first, pgoff_t last);
 

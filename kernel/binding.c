@@ -107,7 +107,7 @@ bool gmem_binding_peek(struct gmem_vm *vm, unsigned long gfn,
 			.length = (u64)(last - first + 1) << PAGE_SHIFT,
 			.offset = (u64)gmem_binding_index(b, first)
 				  << PAGE_SHIFT,
-			/* As b, the inode outlives the RCU section. */
+			/* Like b, the inode outlives the RCU section. */
 			.mem_id = b->mem->inode.i_ino,
 			.flags = b->flags,
 		};
@@ -273,10 +273,11 @@ void gmem_binding_unsplit(struct gmem_binding *b, struct gmem_binding *right)
 		 gmem_binding_gfn(right, right->last));
 	struct address_space *mapping = b->mem->inode.i_mapping;
 
-	/* Another entry for the same slot needs no memory, so can't fail. */
+	/* Replacing the entry of a slot needs no memory, so can't fail. */
 	mas_store_gfp(&mas, b, GFP_KERNEL);
 	/*
-	 * A fault may have found the right piece, and use it under this lock.
+	 * A fault that has found the right piece uses it under this lock: wait
+	 * until no fault does.
 	 */
 	filemap_invalidate_lock(mapping);
 	filemap_invalidate_unlock(mapping);

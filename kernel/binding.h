@@ -20,8 +20,9 @@ void gmem_binding_cache_exit(void);
 struct gmem_binding *gmem_binding_next(struct gmem_vm *vm, unsigned long *gfn,
 				       unsigned long last);
 /*
- * One binding after the other that holds a guestmem page: the first one if
- * @prev is NULL; NULL past the last. Invalidate lock.
+ * Iterate over the bindings that hold a guestmem page: return the one after
+ * @prev, the first one if @prev is NULL, or NULL after the last one. Invalidate
+ * lock.
  */
 struct gmem_binding *gmem_binding_of_page(struct gmem_mem *mem, pgoff_t index,
 					  struct gmem_binding *prev);
@@ -54,9 +55,9 @@ u32 gmem_bindings_generation(void);
 int gmem_binding_map(struct gmem_vm *vm, struct file *file, u32 flags,
 		     pgoff_t first, pgoff_t last, unsigned long gfn);
 /*
- * An unmap from the middle of @b will leave two pieces. Put a second binding,
- * equal to @b for every reader, where the right piece, from GFN @last + 1 on,
- * will be; or take it away again. Under gmem_vm.lock.
+ * An unmap from the middle of @b will leave two pieces. "split" puts a second
+ * binding, which every reader takes for @b, at the place of the right piece:
+ * from GFN @last + 1 on. "unsplit" removes it again. Under gmem_vm.lock.
  */
 struct gmem_binding *gmem_binding_split(struct gmem_binding *b,
 					unsigned long last);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * Reports changes of VMs, guestmems and pages to tracepoints and to netlink.
- * The caller reports a change after it has made it, under the locks that keep
- * it there, so that the events of one page come in their order. No function
- * sleeps or fails.
+ * The caller makes a change, then reports it, and only then drops the locks
+ * that protect it, so that the events of one page come in their order. No
+ * function sleeps or fails.
  */
 #ifndef _GMEM_EVENT_H
 #define _GMEM_EVENT_H

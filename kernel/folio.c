@@ -132,7 +132,7 @@ static struct folio *gmem_folio_find_or_add(struct gmem_mem *mem, pgoff_t index)
 
 	for (;;) {
 		folio = filemap_lock_folio(mem->inode.i_mapping, index);
-		/* A secret file came with all its pages. */
+		/* A secret file has had all its pages from the start. */
 		if (!IS_ERR(folio) || mem->secret)
 			return folio;
 		if (mem->order) {
@@ -171,11 +171,12 @@ bool gmem_folio_pinned(struct folio *folio)
 	int refs;
 
 	/*
-	 * A folio off the LRU is on its way there, or was taken off for a
-	 * while: the task that does so holds one reference, and sets the flag
-	 * before it drops that. So the count includes the reference if the flag
-	 * is off before and after, unless the flag was on in between; then the
-	 * count changes, too.
+	 * A folio without the LRU flag is on its way to the LRU, or some task
+	 * has taken it off for a while. That task holds one reference, and sets
+	 * the flag before it drops the reference. So if the flag is off both
+	 * before and after the count is read, the count includes the reference.
+	 * There is one exception: the flag may have been on in between; then
+	 * the count changes, too.
 	 */
 	smp_rmb(); /* the flag, then the count */
 	refs = folio_ref_count(folio);
@@ -287,7 +288,9 @@ int gmem_folio_allocate(struct gmem_mem *mem, pgoff_t first, pgoff_t last)
 	pgoff_t index = first;
 	int err = 0;
 
-	/* One at a time, or a failing call would drop another call's folios. */
+	/*
+	 * One call at a time: a failing call would drop another call's folios.
+	 */
 	lockdep_assert_held_write(&mem->inode.i_rwsem);
 
 	/*

@@ -5,7 +5,7 @@
  * A folio's state is kept as a mark of its page cache entry: there it survives
  * the split of a huge folio, can be searched for and counted, and costs
  * nothing. Nothing is ever written back from a guestmem, so the marks have no
- * other user. Written under the folio lock; stable under it.
+ * other user. The folio lock protects the state.
  */
 #ifndef _GMEM_FOLIO_H
 #define _GMEM_FOLIO_H

@@ -81,8 +81,8 @@ static int gmem_mem_mmap(struct file *file, struct vm_area_struct *vma)
 
 	/*
 	 * DONTDUMP: writing a core must not take pages back from a guest.
-	 * DONTEXPAND: keeps mlock() away, whose batches hold references to
-	 * pages for so long that they would look pinned.
+	 * DONTEXPAND: mlock() skips the mapping. Its batches would hold
+	 * references to pages for so long that the pages would look pinned.
 	 */
 	vm_flags_set(vma, VM_DONTDUMP | VM_DONTEXPAND);
 	/*
@@ -163,7 +163,10 @@ static int gmem_mem_count(struct gmem_mem *mem, pgoff_t first, pgoff_t last,
 		nr = 1UL << xas_get_order(&xas);
 		entry_first = round_down(xas.xa_index, nr);
 		entry_last = min(entry_first + nr - 1, last);
-		/* After a split meanwhile, the walk meets its parts, too. */
+		/*
+		 * If the folio is split meanwhile, the walk meets its parts,
+		 * too.
+		 */
 		if (entry_last < next)
 			continue;
 		nr = entry_last - max(entry_first, next) + 1;
@@ -368,7 +371,7 @@ static void gmem_mem_destroy_inode(struct inode *inode)
 	/* The filesystem has a root directory, too. */
 	if (!S_ISREG(inode->i_mode))
 		return;
-	/* Without a number it was never registered. */
+	/* A guestmem without a number was never registered. */
 	if (inode->i_ino) {
 		gmem_registry_remove_mem(gmem_mem(inode));
 		gmem_event_mem_destroyed(gmem_mem(inode));
@@ -437,7 +440,7 @@ static struct inode *gmem_mem_inode_create(u64 size, unsigned int order,
 	mapping_set_unevictable(inode->i_mapping);
 	mapping_set_inaccessible(inode->i_mapping);
 	simple_inode_init_ts(inode);
-	/* It has no name, so inotify drops it with the last file. */
+	/* The inode has no name, so inotify drops it with the last file. */
 	clear_nlink(inode);
 
 	if (secret)

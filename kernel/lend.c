@@ -98,8 +98,9 @@ static int gmem_lend_provide(struct gmem_binding *b, struct folio *folio)
 	if (err)
 		return err;
 	/*
-	 * Even if it has the mark: perhaps only another guest shares it, or an
-	 * unmap had begun to take it back and failed at another page.
+	 * Call the provider even for a marked folio: perhaps only another guest
+	 * shares it, or an unmap began to take it back and then failed at
+	 * another page.
 	 */
 	err = b->vm->provider->provide(b->vm, gmem_binding_gfn(b, folio->index),
 				       folio, b->flags);

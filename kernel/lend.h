@@ -8,7 +8,7 @@ struct folio;
 
 /*
  * A guest is about to use the page at @index through @b: allocate it if need
- * be, and lend or share it, unless that has happened. The folio comes back
+ * be, and lend or share it, unless the guest has it. The folio comes back
  * locked and referenced. -ENOMEM, -EHWPOISON, -EBUSY if it is pinned,
  * -ENOTRECOVERABLE if it was leaked, else the error of the provider. Invalidate
  * lock held.
@@ -16,9 +16,9 @@ struct folio;
 int gmem_lend_get(struct gmem_binding *b, pgoff_t index, struct folio **folio);
 
 /*
- * The two ends of that, for a caller that does the part between them for many
- * folios: "prepare" does everything that must come before @folio can be
- * provided, "provided" sets its new state. Folio lock held.
+ * The first and the last part of gmem_lend_get(), for a caller that provides
+ * many folios in one step: "prepare" does everything that must come before
+ * @folio can be provided, "provided" sets its new state. Folio lock held.
  */
 int gmem_lend_prepare(struct gmem_binding *b, struct folio *folio);
 void gmem_lend_provided(struct gmem_binding *b, struct folio *folio);
@@ -33,7 +33,7 @@ int gmem_lend_host_get(struct gmem_mem *mem, pgoff_t index,
 		       struct folio **folio);
 
 /*
- * Take back all that the guest of @b holds of [@first, @last].
+ * Take back the pages of [@first, @last] that the guest of @b holds.
  * GMEM_RECLAIM_HOST takes back only lent pages; any other reason shared pages,
  * too. @nr, if not NULL, grows by the pages that came back. Invalidate lock
  * held for writing.
@@ -42,10 +42,9 @@ int gmem_lend_host_get(struct gmem_mem *mem, pgoff_t index,
  * failure; then the guest may not reach pages that are still its own: see
  * gmem_batch_restore().
  *
- * To take back several ranges or none, do it in two steps. After "begin" the
+ * To take back several ranges or none, call the two steps. After "begin" the
  * guest can't reach the pages, but they aren't the host's yet: if another range
- * fails, restore them, and it is as if nothing had happened. "finish" can't
- * fail.
+ * fails, gmem_batch_restore() undoes this. "finish" can't fail.
  */
 int gmem_lend_reclaim_range(struct gmem_binding *b, pgoff_t first, pgoff_t last,
 			    enum gmem_reclaim_reason reason, u64 *nr);
@@ -62,8 +61,8 @@ int gmem_lend_reclaim_file(struct gmem_mem *mem, pgoff_t first, pgoff_t last);
 
 /*
  * Take the broken folios of a file from their guests. The state stays: a huge
- * folio may have sound pages that are still lent, and the host gets at them as
- * it does at any lent page. Invalidate lock held for writing.
+ * folio may have sound pages that are still lent, and the host takes these back
+ * like any lent page. Invalidate lock held for writing.
  */
 void gmem_lend_poison(struct gmem_mem *mem);
 

@@ -18,7 +18,7 @@
 #include "vm_file.h"
 #include "window.h"
 
-/* The first one that is present is the default. */
+/* The first provider that is present is the default. */
 static const struct gmem_provider *const gmem_providers[] = {
 #if defined(CONFIG_ARM64) && defined(CONFIG_ARCH_HAS_PMEM_API)
 	&gmem_gunyah_provider,

@@ -2,7 +2,7 @@
 /*
  * A provider whose second stage is an array of page pointers, driven by
  * GMEM_TEST. It works like a hypervisor with donation: a page is first donated,
- * then mapped, and each half can be made to fail, as can the way back.
+ * then mapped. A test can make either step fail, and the way back.
  */
 #include <linux/bits.h>
 #include <linux/highmem.h>

@@ -2,10 +2,10 @@
 /*
  * The generic netlink family: requests.
  *
- * A dump goes in pieces, one for each buffer that the receiver reads, and keeps
- * nothing in between but a position: the number of a VM or guestmem, and a
- * guest address. A change between two pieces shows in a generation count, and
- * the receiver learns of it (NLM_F_DUMP_INTR).
+ * The kernel sends a dump in pieces, one for each buffer that the receiver
+ * reads. Between two pieces, a dump keeps only a position: the number of a VM
+ * or guestmem, and a guest address. A change between two pieces shows in a
+ * generation count, and the receiver learns of it (NLM_F_DUMP_INTR).
  *
  * Policies and operations agree with Documentation/netlink/specs/gmem.yaml; a
  * test compares them.

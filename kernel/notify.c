@@ -4,12 +4,12 @@
  *
  * The core reports an event where it may neither sleep for long nor fail: under
  * a folio lock, in the middle of a guest's page fault. So the event goes into a
- * ring that is there already, and a work item makes messages of the events in
- * it. A little delay lets neighbouring pages become one message.
+ * preallocated ring, and a work item turns the events of the ring into
+ * messages. A little delay lets neighbouring pages become one message.
  *
- * When the ring is full, events are lost, and an event of its own says how
- * many, at the place where they are missing. When the socket of a receiver is
- * full, the receiver gets ENOBUFS and sees a gap in the sequence numbers.
+ * When the ring is full, events are lost. An overrun event in their place has
+ * their number. When the socket of a receiver is full, the receiver gets
+ * ENOBUFS and sees a gap in the sequence numbers.
  */
 #include <linux/cache.h>
 #include <linux/capability.h>
@@ -89,7 +89,7 @@ static bool gmem_notify_alike(const struct gmem_event_record *a,
 	       a->access == b->access && a->reason == b->reason;
 }
 
-/* Let @old stand for both, if it can. */
+/* Merge @new into @old; false if the two can't be one event. */
 static bool gmem_notify_merge(struct gmem_event_record *old,
 			      const struct gmem_event_record *new)
 {
@@ -214,7 +214,7 @@ static int gmem_notify_put_range(struct sk_buff *skb,
 	return gmem_notify_put_u64(skb, GMEM_A_EVENT_LENGTH, rec->length);
 }
 
-/* An attribute is there if it says something. */
+/* An attribute without a value isn't in the message. */
 static int gmem_notify_put(struct sk_buff *skb,
 			   const struct gmem_event_record *rec)
 {
@@ -278,7 +278,7 @@ static unsigned int gmem_notify_take(struct gmem_notify_queue *q,
 		gmem_notify_batch[nr] = *gmem_notify_at(q, 0);
 		q->head = (q->head + 1) % GMEM_NOTIFY_CAPACITY;
 	}
-	/* No event comes behind the lost ones. */
+	/* The ring is empty, so the lost events come next. */
 	if (nr < max && q->lost)
 		gmem_notify_batch[nr++] = gmem_notify_overrun(q);
 	spin_unlock(&q->lock);
@@ -313,7 +313,9 @@ static void gmem_notify_work_fn(struct work_struct *work)
 		nr = gmem_notify_take(q, nr);
 		for (i = 0; i < nr; i++)
 			gmem_notify_put_msg(skb, &gmem_notify_batch[i]);
-		/* A receiver that can't take it learns so from its socket. */
+		/*
+		 * A receiver without room for it learns that from its socket.
+		 */
 		genlmsg_multicast_netns_filtered(gmem_notify_family, &init_net,
 						 skb, 0, 0, GFP_KERNEL,
 						 gmem_notify_filter, NULL);

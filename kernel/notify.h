@@ -20,7 +20,7 @@ struct genl_family;
  * @error: an errno, or 0
  * @access: bits of &enum gmem_access
  * @reason: one of &enum gmem_fault_reason, or 0
- * @count: how many equal ones, where they count; of overrun: events lost
+ * @count: number of equal events, or 0; of overrun: events lost
  */
 struct gmem_event_record {
 	u32 type;
@@ -39,7 +39,7 @@ struct gmem_event_record {
 
 /* Events for the multicast group: a queue of bounded length, and its sender. */
 #ifdef CONFIG_NET
-/* Is anybody in the group? Else there is no need to make up a record. */
+/* Is anybody in the group? If not, the caller needs no record. */
 bool gmem_notify_wanted(void);
 /* Queue an event. Doesn't sleep. */
 void gmem_notify(const struct gmem_event_record *rec);

@@ -47,9 +47,9 @@ struct gmem_vm_detail {
  * @provide: let the guest reach @folio, whose first page is @gfn, with the
  *	ALLOW bits of @map_flags. No error if it does already. For lent memory
  *	no host mapping and no pin is left. On failure the folio is wholly the
- *	host's again; if not even that could be done, the error is -EUCLEAN: the
- *	folio then counts as provided, and both @provide and @reclaim get to try
- *	again.
+ *	host's again. If the provider can't undo its steps, the error is
+ *	-EUCLEAN: the folio then counts as provided, and both @provide and
+ *	@reclaim get to try again.
  * @batches: optional; does the provider want the folios of a populated range
  *	all at once?
  * @stage: with @batches: add @folio to @staged, a list of the provider's own
@@ -125,8 +125,8 @@ bool gmem_provider_vm_detail(struct gmem_vm *vm, unsigned int index,
 /* Can the provider enforce the ALLOW bits of @map_flags exactly? */
 bool gmem_provider_can(const struct gmem_provider *provider, u32 map_flags);
 /*
- * Can the provider share pages that are shared already, by it or by another
- * such one?
+ * Can the provider share a page that it shares already, or that another
+ * provider of this kind shares?
  */
 bool gmem_provider_shares_again(const struct gmem_provider *provider);
 

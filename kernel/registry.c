@@ -10,8 +10,8 @@
 #include "registry.h"
 
 /*
- * Readers don't wait for anything under it, so the end of a VM, which takes it
- * for writing, doesn't wait for long.
+ * A reader that holds this lock waits for nothing, so a writer, at the end of a
+ * VM, doesn't wait for long.
  */
 static DECLARE_RWSEM(gmem_registry_rwsem);
 

@@ -38,12 +38,12 @@ struct gmem_mem_info {
  * -ENOMEM or -EBUSY.
  */
 int gmem_registry_add_vm(struct gmem_vm *vm);
-/* From then on no reader sees the VM or its bindings. */
+/* Afterwards no reader sees the VM or its bindings. */
 void gmem_registry_remove_vm(struct gmem_vm *vm);
 
 /*
- * A VM that a reader finds between the two stays until the second. Never hold
- * it for long.
+ * A VM that a reader finds stays until the reader unlocks. Never hold this lock
+ * for long.
  */
 void gmem_registry_lock_vms(void);
 void gmem_registry_unlock_vms(void);
@@ -51,16 +51,16 @@ void gmem_registry_unlock_vms(void);
 struct gmem_vm *gmem_registry_next_vm(u32 id);
 struct gmem_vm *gmem_registry_find_vm(u32 id);
 
-/* The same for a guestmem; its number is that of its inode. */
+/* Let readers see a guestmem; its number is that of its inode. */
 int gmem_registry_add_mem(struct gmem_mem *mem);
-/* When it has no user; RCU readers may still see it. */
+/* Call this when no user is left; RCU readers may still see the guestmem. */
 void gmem_registry_remove_mem(struct gmem_mem *mem);
 /*
- * Describe the first one whose number is @id or higher; false if there is none.
+ * Describe the first guestmem whose number is @id or higher; false: none.
  */
 bool gmem_registry_next_mem(u64 id, struct gmem_mem_info *info);
 
-/* They change with every VM or guestmem that comes or goes. */
+/* Change with every VM, or guestmem, that comes or goes. */
 u32 gmem_registry_vms_generation(void);
 u32 gmem_registry_mems_generation(void);
 

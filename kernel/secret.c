@@ -119,7 +119,7 @@ static void gmem_secret_drain_all(struct file *file)
 	folio_put(folio);
 }
 
-/* Does anybody use the file except for @refs references? */
+/* Has the file more than @refs references, or a mapping? */
 static bool gmem_secret_in_use(struct file *file, unsigned long refs)
 {
 	return file_count(file) > refs || mapping_mapped(file->f_mapping);
@@ -151,7 +151,10 @@ struct file *gmem_secret_take(int fd)
 	err = close_fd(fd);
 	if (err)
 		goto put_file;
-	/* From here on nobody can get at it. Did somebody before? */
+	/*
+	 * From here on no other task can reach the file. Does one still have
+	 * it?
+	 */
 	if (gmem_secret_in_use(file, 1)) {
 		err = -EBUSY;
 		goto put_file;

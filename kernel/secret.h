@@ -23,9 +23,7 @@ struct folio;
 struct file *gmem_secret_take(int fd);
 
 bool gmem_folio_is_secret(const struct folio *folio);
-/*
- * Such a folio in the kernel's address space, for a while; NULL without memory.
- */
+/* Map such a folio into the kernel for a while; NULL without memory. */
 void *gmem_secret_map(struct folio *folio);
 void gmem_secret_unmap(const void *addr);
 

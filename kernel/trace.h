@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Tracepoints: a change each, with the numbers by which netlink, fdinfo and
- * debugfs know VMs and guestmems. Addresses, offsets and lengths are bytes.
+ * Tracepoints: one for each kind of change, with the numbers by which netlink,
+ * fdinfo and debugfs know VMs and guestmems. Addresses, offsets and lengths are
+ * bytes.
  */
 #undef TRACE_SYSTEM
 #define TRACE_SYSTEM gmem

@@ -112,7 +112,7 @@ static void sweep(struct __test_metadata *_metadata, const data_t *self,
 		injected = disarm(self);
 		if (ret < 0) {
 			failures++;
-			/* Nothing but the injected fault makes it fail. */
+			/* A call fails only by the injected fault. */
 			ASSERT_TRUE(injected) {
 				TH_LOG("nth %d: %d", nth, ret);
 			}

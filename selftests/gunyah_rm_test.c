@@ -283,8 +283,8 @@ static void *punch_loop(void *arg)
 
 /*
  * With parcels, a page is provided in two steps, and a pinned page prevents the
- * second one. Calls of other threads on the same VM don't bring it about
- * either.
+ * second one. Calls of other threads on the same VM don't make the second one
+ * happen.
  */
 TEST_F(rm, populate_refused_while_others_punch)
 {

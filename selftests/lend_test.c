@@ -204,7 +204,7 @@ TEST_F(lend, shared)
 
 	ASSERT_EQ(0, unmap_range(self->vm, GPA, self->size, NULL));
 	EXPECT_EQ('h', page_state(self->mem, 0));
-	/* The host had it all the time, so nothing is scrubbed. */
+	/* The host had the page all the time, so nothing is scrubbed. */
 	EXPECT_EQ(3, peek(self->host));
 }
 

@@ -470,7 +470,7 @@ TEST_F(map, unmap_must_match)
 
 /*
  * B7: every error path of a map leaked the binding and with it the guestmem.
- * kmemleak finds the former, the teardown the latter.
+ * kmemleak finds the binding, the teardown finds the guestmem.
  */
 TEST_F(map, b07_failing_maps_leak_nothing)
 {

@@ -328,7 +328,7 @@ TEST_F(mapping, window_cant_be_moved_in_the_file)
 	munmap(window, self->unit);
 }
 
-/* Nor can it turn a window onto nothing into one onto a binding. */
+/* mprotect() can't make a window that shows nothing show a binding. */
 TEST_F(mapping, hole_cant_be_moved_in_the_guest)
 {
 	__u8 *hole;
@@ -356,7 +356,7 @@ TEST_F(mapping, fork)
 	window = WINDOW(0, 1);
 	ASSERT_NE(MAP_FAILED, window);
 	ASSERT_EQ(0, touch_write(window, 1));
-	/* MADV_DOFORK lets it inherit a window. */
+	/* After MADV_DOFORK, a child inherits a window. */
 	inherited = WINDOW(1, 1);
 	ASSERT_NE(MAP_FAILED, inherited);
 	/* Kernels after 6.12 refuse that. */

@@ -126,7 +126,7 @@ int gunyah_parcel_give(struct gunyah_vm *g, struct gunyah_parcel *p)
 
 /*
  * Look for the answer to gunyah_parcel.late. 0: the RM has the parcel; -ENOENT:
- * it doesn't have it; another error: that is still unknown.
+ * the RM doesn't have it; another error: still unknown.
  */
 static int gunyah_parcel_catch_up(struct gunyah_vm *g, struct gunyah_parcel *p)
 {
@@ -184,7 +184,7 @@ int gunyah_parcel_return(struct gunyah_vm *g, struct gunyah_parcel *p,
 	dev_warn_ratelimited(g->rm->dev,
 			     "VM %u (VMID %u): the Resource Manager doesn't give back parcel %u of %lu pages: error %d\n",
 			     g->vm->id, g->vmid, p->handle, p->nr, err);
-	/* Remember the refusal: the core asks again for each page of it. */
+	/* The core asks for each page of the parcel: remember the refusal. */
 	if (g->stopped)
 		p->refused = err;
 	return err;

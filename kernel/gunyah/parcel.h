@@ -56,11 +56,11 @@ static inline unsigned long gunyah_parcel_last(const struct gunyah_parcel *p)
 struct gunyah_parcel *gunyah_parcel_alloc(unsigned long gfn, bool lend,
 					  u8 access);
 void gunyah_parcel_free(struct gunyah_parcel *p);
-/* Add physical pages behind those that the parcel has. -ENOMEM */
+/* Append physical pages to the parcel. -ENOMEM */
 int gunyah_parcel_add(struct gunyah_parcel *p, u64 base, u64 size);
 /*
- * A new parcel with @nr of the pages of @p, from @gfn on, which the RM doesn't
- * know yet; NULL without memory.
+ * Make a parcel, unknown to the RM, with @nr pages of @p from @gfn on; NULL
+ * without memory.
  */
 struct gunyah_parcel *gunyah_parcel_slice(const struct gunyah_parcel *p,
 					  unsigned long gfn, unsigned long nr);

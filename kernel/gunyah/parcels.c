@@ -195,9 +195,9 @@ static int gunyah_parcels_take_part(struct gunyah_vm *g,
 
 /*
  * True if @p has the image and must stay. VM_CONFIG_IMAGE tells the RM which
- * parcel has the image; the RM wouldn't know a parcel that took its place, nor,
- * with extents, parcels with the rest of it, and wouldn't give them back at the
- * end. Before VM_CONFIG_IMAGE the VM has no other parcel.
+ * parcel has the image. The RM wouldn't know a parcel in its place, nor, with
+ * extents, the parcels with the rest of its pages, and wouldn't give these back
+ * at the end. Before VM_CONFIG_IMAGE the VM has no other parcel.
  */
 static bool gunyah_parcels_is_image(const struct gunyah_vm *g,
 				    const struct gunyah_parcel *p)

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The operations that the core calls: each goes on to extents or to parcels. */
+/*
+ * The operations that the core calls: each calls the code for extents or the
+ * code for parcels.
+ */
 #include <linux/bits.h>
 #include <linux/gmem_gunyah.h>
 #include <linux/mm.h>
@@ -231,7 +234,7 @@ static const struct gmem_call gunyah_vm_calls[] = {
 
 const struct gmem_provider gmem_gunyah_provider = {
 	.name = "gunyah",
-	/* The limit is a parcel's label; any VM may end up with parcels. */
+	/* A parcel's label sets the limit; any VM may get parcels. */
 	.max_guest_addr_bits = 32 + GUNYAH_LABEL_SHIFT,
 	/* Gunyah reports a fetch like a read: executable memory is readable. */
 	.map_access = GENMASK(7, 1) & ~BIT(GMEM_ACCESS_EXEC) &

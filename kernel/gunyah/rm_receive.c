@@ -147,7 +147,7 @@ static void gunyah_rm_take(struct gunyah_rm *rm, size_t size)
 	if (!rx)
 		return;
 
-	/* It fits: a message has at most 63 fragments of one payload each. */
+	/* The fragment fits: a message has at most 63, of one payload each. */
 	size -= sizeof(*header);
 	memcpy(rx->payload + rx->size, header + 1, size);
 	rx->size += size;

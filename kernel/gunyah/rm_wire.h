@@ -198,7 +198,9 @@ enum gunyah_rm_resource_type {
 	GUNYAH_RM_RESOURCE_ADDR_SPACE = 10,
 };
 
-/* The reply to GET_HYP_RESOURCES: a __le32 with their number, then these. */
+/*
+ * The reply to GET_HYP_RESOURCES: a __le32, the number; then so many of these.
+ */
 struct gunyah_rm_resource {
 	u8 type;
 	u8 reserved;

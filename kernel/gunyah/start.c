@@ -242,7 +242,7 @@ static int gunyah_start_resources(struct gunyah_vm *g)
 	if (err || g->memory == GUNYAH_MEMORY_PARCELS)
 		return err;
 
-	/* Some platforms have one extent of the host for both. */
+	/* On some platforms, one extent of the host serves both uses. */
 	if (!x->host_private)
 		x->host_private = x->host_shared;
 	if (!x->host_shared)
@@ -279,7 +279,7 @@ static int gunyah_start_boot_context(struct gunyah_vm *g)
 	return 0;
 }
 
-/* Under mem_lock: for a reclaim, the guest has either not started, or runs. */
+/* Under mem_lock, so that a reclaim finds the guest not started, or running. */
 static int gunyah_start_run(struct gunyah_vm *g)
 {
 	int err;

@@ -220,8 +220,8 @@ static int gunyah_vcpu_exit(struct gunyah_vcpu *vcpu, u64 state,
 		return 1;
 	case GUNYAH_VCPU_POWERED_OFF:
 		/*
-		 * Another vCPU may turn this one on; if the VM has ended, the
-		 * RM notifies that.
+		 * Another vCPU may turn this one on; the RM notifies the end of
+		 * the VM.
 		 */
 	case GUNYAH_VCPU_EXPECTS_WAKEUP:
 	case GUNYAH_VCPU_BLOCKED:

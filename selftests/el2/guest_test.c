@@ -135,7 +135,10 @@ TEST_F(guest, resumes_as_the_platform_can)
 	if (!is_extents(&self->vm)) {
 		EXPECT_EQ(1, vm_run_with(&self->vm, 0, 1));
 	} else {
-		/* Retry; then inject an abort, whose vector has no code. */
+		/*
+		 * Retry; then inject an abort: the guest has no code at its
+		 * vector.
+		 */
 		ASSERT_EQ(0, vm_run_with(&self->vm, 0, 1));
 		EXPECT_EQ(VCPU_MMIO_READ, self->vm.state);
 		ASSERT_EQ(0, vm_run_with(&self->vm, 0, 2));

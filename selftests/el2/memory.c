@@ -373,8 +373,8 @@ s64 call_memextent_donate(u64 *x)
 	if (!(x[1] & FLAG_NOSYNC)) {
 		stage2_sync(&host_stage2);
 		/*
-		 * Flush what the donation took back, but leave what an earlier
-		 * call left stale.
+		 * Flush the entries that the donation removed, but not those
+		 * that an earlier call left stale.
 		 */
 		if (from->vm && from->vm->stage2.stale)
 			stale = false;

@@ -285,8 +285,8 @@ static bool read_requests(void)
 		progress = true;
 	}
 	/*
-	 * Leave room for the longest reply, a message inside of it, and those
-	 * behind it.
+	 * Leave room for the longest reply, a message between its fragments,
+	 * and the notifications that follow it.
 	 */
 	while (!stalled && OUT_SLOTS - out_count > 16) {
 		size = msgqueue_take(&message);
@@ -305,8 +305,8 @@ static bool write_messages(void)
 	late = false;
 	while (out_count) {
 		/*
-		 * Don't ask for the time again: by then it may be due, but it
-		 * is still there.
+		 * Use this result below: at a second look at the clock, the
+		 * message could be due, although it is still here.
 		 */
 		late = out[out_head].due_us > now_us();
 		if (late ||

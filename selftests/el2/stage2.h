@@ -41,7 +41,7 @@ u64 stage2_pa(u64 pte);
 u8 stage2_access(u64 pte);
 u8 stage2_memtype(u64 pte);
 
-/* Flush entries that were removed from the TLBs. */
+/* Flush the removed entries from the TLBs. */
 void stage2_sync(struct stage2 *s2);
 
 #endif /* _STAGE2_H */

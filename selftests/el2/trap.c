@@ -35,7 +35,7 @@ void unlock(void)
 
 void set_host_traps(void)
 {
-	/* While something will be due later, an idle CPU polls it. */
+	/* While work is due later, an idle CPU polls for it. */
 	sysreg_write(hcr_el2, HCR_HOST | (rm_is_waiting() ? HCR_TWI : 0));
 	sysreg_write(cptr_el2, CPTR_HOST);
 	/* The number of counters the host may use, here all: PMCR_EL0.N */

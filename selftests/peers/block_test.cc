@@ -179,7 +179,7 @@ TEST_P(BlockDeviceTest, WritesAndReads) {
     EXPECT_EQ(*flushed, Result::kOk);
   }
   for (const uint64_t block : {uint64_t{0}, uint64_t{1}, uint64_t{777}, last}) {
-    // Not by the queue that wrote the block.
+    // Read by another queue than the one that wrote the block.
     ExpectRead((block + 1) % kQueues, block, Pattern(block, 1));
     ExpectInImage(block, Pattern(block, 1));
   }

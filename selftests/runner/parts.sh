@@ -167,7 +167,7 @@ finish_part() {
 	count "$name"
 }
 
-# May the part start? 0: yes; 1: not yet; 2: never, for something that it needs failed
+# May the part start? 0: yes; 1: not yet; 2: never, since something that it needs has failed
 is_ready() {
 	local need needs
 	read -ra needs <<<"${part_needs[$1]}"

@@ -58,7 +58,7 @@ absl::Status SetVariable(const char* name, const std::string& value) {
 absl::Status PrepareNamed(gmem::kvm::FdTable& table, const std::string& name, gmem::UniqueFd fd) {
   if (absl::Status status = table.Adopt(name, std::move(fd)); !status.ok()) {
     if (!absl::IsInvalidArgument(status)) return status;
-    // The user's mistake, not the failure of a call: it has another exit status.
+    // A mistake of the user has another exit status than a call that fails.
     return absl::InvalidArgumentError(absl::StrCat("--name: ", status.message()));
   }
   const auto variable = table.PrepareExec();

@@ -35,7 +35,7 @@ constexpr uint64_t kSectorSize = 512;
 // the requests of one call: in bytes and in numbers. The device may have to write zeroes, so their
 // limit is lower than that of holes.
 constexpr uint64_t kMaxTransfer = 64 << 20;
-// The limit for a driver that doesn't take SIZE_MAX and SEG_MAX. Drivers of firmware are such, and
+// The limit for a driver that doesn't take SIZE_MAX and SEG_MAX. Firmware has such drivers, which
 // read a whole file at once; EDK2's driver stays below this limit.
 constexpr uint64_t kMaxUnboundedTransfer = 1 << 30;
 constexpr uint32_t kMaxDiscardRanges = 32;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Compares the vhost-user part of the library with other implementations. A row is the ratio of
-// two medians: one run measures both sides alternately. Prints every row, also one that misses
-// its goal.
+// two medians: one run measures both sides alternately. Prints every row, even one that misses its
+// goal.
 //
 //   vhost_bench [PART]...    codec, heap, shmem, block; the default is all
 //

@@ -192,7 +192,8 @@ void BenchShmem() {
     ours.Fill(mapped);
     theirs.Fill(mapped);
     Costs our_costs, their_costs;
-    // By turns, but not one by one: a process that has slept wakes up with cold caches.
+    // Measure the two by turns, with many samples a turn: a process that has slept wakes up with
+    // cold caches.
     for (int turn = 0; turn < kTurns; turn++) {
       for (int i = 0; i < kSamples / kTurns; i++) our_costs.Sample(ours);
       for (int i = 0; i < kSamples / kTurns; i++) their_costs.Sample(theirs);
