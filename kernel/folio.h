@@ -59,10 +59,10 @@ struct folio *gmem_folio_get(struct gmem_mem *mem, pgoff_t index);
  */
 bool gmem_folio_pinned(struct folio *folio);
 
-/* Is any of its pages broken? */
+/* Is any page of the folio broken? */
 bool gmem_folio_broken(const struct folio *folio);
 
-/* Zero it, except for broken pages. */
+/* Zero the folio, except for its broken pages. */
 void gmem_folio_scrub(struct folio *folio);
 
 /* Allocate [@first, @last], all or nothing. Inode lock. */

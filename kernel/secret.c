@@ -137,8 +137,8 @@ struct file *gmem_secret_take(int fd)
 		goto put_file;
 	}
 	/*
-	 * The descriptor's and ours. Only a first look: both may change until
-	 * close_fd().
+	 * Two references: the descriptor's, and that of fget(). This is only a
+	 * first look: both counts may change until close_fd().
 	 */
 	if (gmem_secret_in_use(file, 2)) {
 		err = -EBUSY;

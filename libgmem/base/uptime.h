@@ -11,7 +11,7 @@
 namespace gmem::internal {
 
 // The time since some moment in the past. Nobody can set this clock, and it stops while the machine
-// sleeps, so neither makes a peer appear late.
+// sleeps. So a peer never appears late because of a set clock or a sleep.
 inline absl::Duration Uptime() {
   timespec now = {};
   clock_gettime(CLOCK_MONOTONIC, &now);

@@ -32,7 +32,7 @@ Guest Begin() {
 }
 
 int main() {
-  // Before the program opens anything else.
+  // Inherit before the program opens anything else.
   gmem::kvm::FdTable table = OrDie(gmem::kvm::FdTable::Inherit(getenv));
   unsetenv(gmem::kvm::FdTable::kVariable);
   const bool is_new = table.Find("vm") < 0;

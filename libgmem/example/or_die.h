@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// For programs as small as the examples: an error is printed and ends the program.
+// For programs as small as the examples: OrDie() prints an error and ends the program.
 #ifndef GMEM_EXAMPLE_OR_DIE_H_
 #define GMEM_EXAMPLE_OR_DIE_H_
 

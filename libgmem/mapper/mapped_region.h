@@ -15,11 +15,11 @@
 #include "gmem/types.h"
 #include "mapper/region_mapper.h"
 
-// Not for the shared library's users to link with.
+// Hidden: users of the shared library can't link with this.
 #pragma GCC visibility push(hidden)
 namespace gmem::internal {
 
-// Maps pieces over a reservation, and restores it where it unmaps them.
+// Maps pieces over reserved addresses. Where it unmaps a piece, it reserves the addresses again.
 class MappedRegion : public RegionMapper {
  public:
   MappedRegion(Mapping memory, size_t max_pieces)

@@ -13,7 +13,7 @@
 #include "gmem/memory_mapper.h"
 #include "gmem/types.h"
 
-// Not for the shared library's users to link with.
+// Hidden: users of the shared library can't link with this.
 #pragma GCC visibility push(hidden)
 namespace gmem::internal {
 
@@ -42,8 +42,8 @@ class RegionMapper : public MemoryMapper {
   // Unmaps the piece of one DoMap(). Changes nothing on failure.
   virtual absl::Status DoUnmap(ByteRange range) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) = 0;
 
-  // A leaf for users of the library: no method calls them back with it held. Guards the members of
-  // derived classes, too.
+  // No method calls code of the library's user while it holds this. Guards the members of derived
+  // classes, too.
   mutable Mutex mutex_;
 
  private:

@@ -42,7 +42,8 @@ class VmMemoryMapper final : public internal::RegionMapper {
       return internal::MapOver(window_->HostMemory(guest), piece.fd, piece.fd_offset, piece.access);
     }
 
-    // Ask for read and execute, too: no provider with windows can refuse the guest either.
+    // Ask for read and execute, too: no provider with windows can keep the guest from reading or
+    // executing.
     GMEM_RETURN_IF_ERROR(
         window_->vm().Map(piece.fd, {.guest_address = guest.start,
                                      .offset = piece.fd_offset,
@@ -57,7 +58,7 @@ class VmMemoryMapper final : public internal::RegionMapper {
 
   absl::Status DoUnmap(ByteRange range) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     const GuestRange guest = ToGuest(range);
-    // Unmaps no page where another file is mapped, which is no error.
+    // Where another file is mapped, no page is bound; Unmap() then returns 0.
     const absl::StatusOr<uint64_t> pages = window_->vm().Unmap(guest);
     if (!pages.ok()) return pages.status();
     const absl::Status status = Show(guest, window_->access());

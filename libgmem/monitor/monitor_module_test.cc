@@ -180,7 +180,7 @@ TEST_F(MonitorTest, ListsDuringChangesAreConsistent) {
   });
   for (int i = 0; i < 20; ++i) {
     const auto bindings = monitor.Bindings();
-    // The list is either complete, or the call fails.
+    // If the call succeeds, the list is complete.
     if (bindings.ok()) {
       EXPECT_GE(bindings->size(), 1000U);
       EXPECT_LE(bindings->size(), 1001U);

@@ -122,8 +122,8 @@ def circles():
     return found
 
 
-# A tree for each rule, as the files that break it and what they include, and the complaint.
-# Each tree has the files of GOOD, too, which break none.
+# For each rule, a tree that breaks it, as files with their includes, and the complaint. Each tree
+# also has the files of GOOD, which break no rule.
 GOOD = {
     "base/status.cc": "gmem/status.h",
     "base/status.h": "",

@@ -17,7 +17,7 @@
 #include "gmem/types.h"
 #include "mapper/region_mapper.h"
 
-// Not for the shared library's users to link with.
+// Hidden: users of the shared library can't link with this.
 #pragma GCC visibility push(hidden)
 namespace gmem::doubles {
 

@@ -15,8 +15,8 @@
 #include "gmem/unique_fd.h"
 #include "gmem/vm.h"
 
-/// VMs of the Gunyah hypervisor (arm64): the calls that a VMM needs beside binding memory. The
-/// memory of such a VM is that of any gmem::Vm.
+/// VMs of the Gunyah hypervisor (arm64): the calls that a VMM needs beside binding memory.
+/// Memory is bound as for any gmem::Vm.
 ///
 /// A VMM calls, in this order: Device::CreateVm() with provider kProvider, Vm::Map(), code that
 /// writes a device tree to lent memory, SetDeviceTree(), Vcpu::Add(), SetBootRegister(), Start(),
@@ -126,7 +126,7 @@ std::string ToString(const Exit& exit);
 ///
 /// @par Thread safety
 /// Thread-safe: fd(), RequestExit().\n
-/// Needs exclusive access: all else.
+/// Needs exclusive access: all other methods.
 class Vcpu {
  public:
   /// Adds the vCPU with a label. Gunyah decides which labels the VM has, from 0 on. AlreadyExists

@@ -31,7 +31,7 @@ namespace gmem {
 /// @par Thread safety
 /// Of every implementation. Thread-safe: size(), page_size(), Map(), Unmap(), UnmapAll(),
 /// NextPiece(), nr_pieces(). A look at the list during another thread's call may see the list
-/// before or after it.\n
+/// before or after that call.\n
 /// Needs exclusive access: destroying.
 class MemoryMapper {
  public:

@@ -62,8 +62,8 @@ class BackendChannel {
   Poller& poller_;
   const absl::Duration timeout_;
   std::unique_ptr<Requester> requester_;
-  // A copy of the socket: the requester closes its own at the channel's end, and then the poller
-  // couldn't remove it.
+  // A copy of the socket for the poller, which must remove it before it is closed: the requester
+  // closes its own descriptor at the channel's end.
   UniqueFd watch_;
   uint32_t events_ = 0;
 };

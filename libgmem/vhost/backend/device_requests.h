@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// From the payloads of requests to the methods of a device, and back. Not installed.
+// Converts the payloads of requests to calls of the device's methods, and the results to replies.
+// Not installed.
 #ifndef GMEM_VHOST_BACKEND_DEVICE_REQUESTS_H_
 #define GMEM_VHOST_BACKEND_DEVICE_REQUESTS_H_
 

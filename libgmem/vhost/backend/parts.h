@@ -19,7 +19,7 @@
 #pragma GCC visibility push(hidden)
 namespace gmem::vhost::backend_internal {
 
-// In the order in which they know each other.
+// A part knows only the parts before it.
 struct Parts {
   Parts(Backend& backend, Device& device, Poller poller, absl::Duration timeout)
       : backend(backend),

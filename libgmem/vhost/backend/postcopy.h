@@ -13,8 +13,8 @@ namespace gmem::vhost::backend_internal {
 
 // The back-end's side of a postcopy migration: a userfaultfd, with which the front-end serves the
 // faults of this process, and the handshake by which the front-end learns the addresses of the
-// regions in this process. Only when the front-end knows the addresses of a region, its faults may
-// be registered: before that, nobody would serve them.
+// regions in this process. The faults of a region may be registered only when the front-end knows
+// the region's addresses: before that, nobody would serve them.
 class Postcopy {
  public:
   Postcopy() = default;

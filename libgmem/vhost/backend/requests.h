@@ -20,11 +20,11 @@
 #pragma GCC visibility push(hidden)
 namespace gmem::vhost::backend_internal {
 
-// Takes requests from the main channel, does each with the session's parts, and answers it.
+// Takes requests from the main channel, lets the session's parts carry out each, and answers it.
 //
-// The front-end learns of a request that fails if it asked for an acknowledgement. Otherwise the
-// failure is an error of Take(), and the end of the session: the front-end must not go on as if the
-// request had worked.
+// If a request fails, an acknowledgement reports that to the front-end, if the front-end asked for
+// one. Otherwise Take() returns the failure, and the session ends: the front-end must not go on as
+// if the request had worked.
 class Requests {
  public:
   // @parts must outlive this object.
@@ -35,7 +35,8 @@ class Requests {
 
   // Lets the poller wait for requests.
   absl::Status Watch();
-  // Must follow a change of the two below, at the end of the loop's round.
+  // Call this at the end of the loop's round: the two functions below may have changed their
+  // results.
   void UpdateEvents();
 
   // Does GET_VRING_BASE or CHECK_DEVICE_STATE wait for its answer? Then no request is taken.

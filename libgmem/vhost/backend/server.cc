@@ -94,7 +94,7 @@ absl::Status Server::Impl::Accept() {
 }
 
 void Server::Impl::EndSession(const absl::Status& status) {
-  // This closes the back-end's epoll instance, which so leaves epoll_.
+  // This closes the back-end's epoll instance, so the kernel removes that from epoll_.
   backend_.reset();
   if (session_end_) session_end_(status);
 }

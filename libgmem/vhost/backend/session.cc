@@ -74,7 +74,7 @@ absl::Status Session::ProcessEvents() {
         break;
     }
   }
-  // After all other events: a request may close the descriptor of one of them.
+  // Take requests after all other events: a request may close the descriptor of an event.
   return has_requests && !requests_.is_answer_due() ? requests_.Take() : absl::OkStatus();
 }
 

@@ -222,7 +222,7 @@ void Vring::Refresh() {
   absl::StatusOr<std::optional<Virtqueue::Memory>> ring = FindRing();
   absl::Status status = ring.status();
   if (!status.ok()) ring = std::nullopt;
-  // Before the move, which writes the completions that wait for the ring.
+  // Update the log first: Move() writes the completions that wait for the ring.
   UpdateLog(*ring);
   status.Update(queue_->Move(*ring));
   if (!status.ok()) Fail(status);

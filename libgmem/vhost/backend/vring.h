@@ -84,7 +84,7 @@ class Vring {
   bool is_enabled() const { return is_enabled_; }
   // Does a device push, or a driver add, without a notification? Then Serve() must come soon.
   bool wants_poll() const { return is_stopping_ || (is_polled_ && queue_ && !has_failed_); }
-  // Null unless it works.
+  // Null unless the virtqueue works.
   Virtqueue* queue() { return queue_ ? &*queue_ : nullptr; }
   bool has_started() const { return queue_.has_value(); }
   size_t in_flight() const { return queue_ ? queue_->in_flight() : 0; }
@@ -95,11 +95,11 @@ class Vring {
 
   absl::Status CheckStopped() const;
   Virtqueue::Options options() const;
-  // Nothing: the front-end hasn't sent all, or has to send a translation first.
+  // Returns nothing if the front-end hasn't sent all yet, or must send a translation first.
   absl::StatusOr<std::optional<Virtqueue::Memory>> FindRing();
   absl::StatusOr<GuestSpan> FindPart(uint64_t address, uint64_t size);
   void AskForMiss(uint64_t iova, uint8_t permissions);
-  // @ring: where it is, if it can be reached.
+  // @ring: the memory of the ring, if the ring can be reached.
   void UpdateLog(const std::optional<Virtqueue::Memory>& ring);
   void MarkKicked();
   absl::Status Start();
@@ -117,11 +117,11 @@ class Vring {
   Notifier call_;
   Notifier error_;
   bool is_enabled_ = false;
-  // It works without a kick: look at the ring again and again.
+  // The driver doesn't kick: look at the ring again and again.
   bool is_polled_ = false;
   // There may be chains to pop.
   bool is_pending_ = false;
-  // A call that the channel had no room for.
+  // Send the call again: the channel had no room for it.
   bool is_call_due_ = false;
   bool is_stopping_ = false;
   bool has_failed_ = false;

@@ -75,8 +75,8 @@ absl::Status BackendChannel::Reply(const Outcome& outcome) {
     if (status.ok()) return status;
   }
   nr_refused_++;
-  // If the reply failed because of its descriptor, this one succeeds; if because of the socket,
-  // this one fails, too.
+  // If the descriptor made the first reply fail, this second reply succeeds. If the socket did,
+  // this reply fails, too.
   return responder_->Reply(AsBytes(static_cast<uint64_t>(GetErrno(status).value_or(EIO))));
 }
 

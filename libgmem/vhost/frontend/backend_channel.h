@@ -56,8 +56,8 @@ class BackendChannel {
   // The requests that the front-end has refused.
   uint64_t nr_refused() const { return nr_refused_; }
 
-  // Answers the requests that have come, at most Frontend::kMaxRequestsAtOnce, and each only if
-  // @may_go_on says so before it. Closes the channel if it breaks.
+  // Answers the requests that have come, at most Frontend::kMaxRequestsAtOnce; stops when
+  // @may_go_on, which it asks before each, returns false. Closes the channel if it breaks.
   void Serve(absl::FunctionRef<bool()> may_go_on);
 
   // Watches the socket, if the channel is open.

@@ -47,7 +47,7 @@ absl::Status TakeClientAddress(const MemoryRegion& answer, SharedRegion& region)
                           ", the back-end answered with ", ToString(ByteSize(answer.size)), " at ",
                           ToString(GuestAddress(answer.guest_address))));
   }
-  // Guest pages must be whole pages there, or Faults couldn't translate a page.
+  // A guest page must be a whole page of the back-end, too, or Faults couldn't translate it.
   const uint64_t shift = answer.user_address - region.wire.guest_address;
   if (!CheckedAdd(ByteOffset(answer.user_address), ByteSize(answer.size)) ||
       !IsAligned(ByteSize(shift), HostPageSize())) {
@@ -86,7 +86,7 @@ absl::Status BackendMemory::Set(absl::Span<const GuestRegion> regions) {
 }
 
 absl::Status BackendMemory::Send(std::vector<SharedRegion> regions) {
-  // A callback's own try, which is refused, must not end this.
+  // A callback that tries to send memory is refused; its try must not change this.
   const bool before = std::exchange(is_unacknowledged_, is_postcopy_);
   absl::Status status = agreement_.Has(ProtocolFeature::kConfigureMemSlots)
                             ? SendDifference(std::move(regions))

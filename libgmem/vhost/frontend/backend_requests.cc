@@ -160,7 +160,7 @@ absl::Status BackendRequests::UnmapAll() {
   return parts_.shmem.UnmapAll();
 }
 
-// Nobody can unmap now: the one who mapped has no channel to ask for it.
+// Unmaps everything, because the back-end has no channel left to ask for that.
 void BackendRequests::OnChannelClosed() {
   UnmapAll().IgnoreError();
   if (parts_.objects != nullptr) parts_.objects->RemoveAll(parts_.owner);

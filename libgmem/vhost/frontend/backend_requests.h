@@ -19,13 +19,13 @@
 #pragma GCC visibility push(hidden)
 namespace gmem::vhost::frontend_internal {
 
-// Carries out each request if the feature it needs is negotiated: a table says which method it is
-// for. Runs the handler's callbacks, so a Busy lives meanwhile.
+// Carries out a request if the feature that it needs is negotiated; a table has the method for each
+// request. Runs the handler's callbacks, so the caller must hold a Busy.
 class BackendRequests final : public BackendChannel::Client {
  public:
   // Parts of the front-end that requests reach.
   struct Parts {
-    // In SharedObjects, stands for the back-end.
+    // SharedObjects knows the back-end by its front-end.
     const Frontend* owner;
     FrontendHandler& handler;
     // Null if there is none.

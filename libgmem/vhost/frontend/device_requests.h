@@ -18,8 +18,8 @@
 #pragma GCC visibility push(hidden)
 namespace gmem::vhost::frontend_internal {
 
-// Sends each if what it needs is negotiated, and checks the answer; see Frontend for each one.
-// Nothing here is to be repeated for another back-end.
+// Sends a request if the features that it needs are negotiated, and checks the answer; see Frontend
+// for each method. Reconnect() repeats none of these requests.
 class DeviceRequests {
  public:
   DeviceRequests(Session& session, const Agreement& agreement)

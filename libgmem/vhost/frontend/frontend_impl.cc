@@ -84,7 +84,7 @@ absl::Status FrontendImpl::NegotiateAll(bool like_before) {
 absl::Status FrontendImpl::OpenBackendChannel() {
   // The back-end may have closed the connection right after its last answer.
   GMEM_RETURN_IF_ERROR(session.status());
-  // Drop all that came by the channel of a Negotiate() that has failed.
+  // An earlier Negotiate() may have failed: drop all that came over its channel.
   backend.Close(absl::OkStatus());
   // Close() runs the handler, which may have closed the connection.
   GMEM_RETURN_IF_ERROR(session.status());

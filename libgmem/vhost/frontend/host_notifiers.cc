@@ -37,7 +37,7 @@ absl::Status HostNotifiers::Set(unsigned index, const UniqueFd& fd, const VringA
 }
 
 absl::Status HostNotifiers::Remove(unsigned index) {
-  // Out of the map before the handler runs, which may call anything; unmapped afterwards.
+  // The handler may call anything, so take the page out of the map first, and unmap it afterwards.
   const auto page = pages_.extract(index);
   if (page.empty()) {
     return CheckError(ENOENT, absl::StrCat("virtqueue ", index, " has no host notifier"));

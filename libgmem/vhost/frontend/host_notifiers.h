@@ -24,7 +24,7 @@ class HostNotifiers {
   HostNotifiers& operator=(const HostNotifiers&) = delete;
 
   // Maps the page @area of @fd for the virtqueue @index, in the place of an older one. Runs the
-  // handler: a Busy lives.
+  // handler, so the caller must hold a Busy.
   absl::Status Set(unsigned index, const UniqueFd& fd, const VringArea& area);
   // NotFound (ENOENT) if there is none.
   absl::Status Remove(unsigned index);

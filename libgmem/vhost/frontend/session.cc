@@ -118,7 +118,7 @@ void Session::End(absl::Status why) {
 }
 
 void Session::Shutdown() {
-  // For good: nothing settles after this.
+  // Keep this set: no Busy calls Settle() from now on.
   is_busy_ = true;
   if (main_ != nullptr) main_->Close(absl::CancelledError("the front-end is going"));
   backend_.Close(absl::OkStatus());

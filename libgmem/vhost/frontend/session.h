@@ -99,7 +99,8 @@ class Session {
   void Close();
   // Ends the connection for the reason @why.
   void End(absl::Status why);
-  // Ends the connection for good: calls what is under way, but not the client's OnEnd().
+  // Ends the connection for good. Calls back for the requests under way, but not the client's
+  // OnEnd().
   void Shutdown();
 
   // Sends a request without waiting. @format outlives the request.
@@ -157,7 +158,7 @@ class Session {
   std::unique_ptr<Requester> main_;
   EventSet::Entry main_entry_;
   bool is_busy_ = false;
-  // Of the method that waits, by the clock of Uptime().
+  // The deadline of the method that waits, by the clock of Uptime().
   std::optional<absl::Duration> deadline_;
   bool wants_close_ = false;
   bool has_ended_ = false;

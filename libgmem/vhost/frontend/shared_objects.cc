@@ -34,7 +34,7 @@ struct [[gnu::visibility("hidden")]] SharedObjects::Impl {
   struct Object {
     // Null if the object belongs to the VMM.
     const Frontend* owner = nullptr;
-    // Shared with the request for it, which may outlive the object.
+    // The request for the descriptor shares this, since it may outlive the object.
     std::shared_ptr<UniqueFd> fd;
   };
 

@@ -36,7 +36,7 @@ absl::Status CheckIndex(unsigned index) {
   return CheckError(EINVAL, absl::StrCat("there is no virtqueue ", index, ": below ", kMaxQueues));
 }
 
-// Where the index of a split virtqueue's used ring lies in it (virtio 1.3, 2.7.8).
+// The offset of the index in the used ring of a split virtqueue (virtio 1.3, 2.7.8).
 constexpr uint64_t kUsedIndexOffset = 2;
 
 // The little-endian number of two bytes at @address, if it lies in @memory. @kind: guest or user
@@ -181,8 +181,8 @@ absl::StatusOr<VringState> Vrings::Stop(unsigned index) {
 absl::Status Vrings::Kick(unsigned index) {
   const auto vring = vrings_.find(index);
   if (vring != vrings_.end() && vring->second.kick && vring->second.kick->is_valid()) {
-    // The back-end shares the eventfd: it may have filled it and made it blocking. A full eventfd
-    // is a kick already.
+    // The back-end shares the eventfd, so it may have filled the eventfd and made it blocking. A
+    // full eventfd is a kick already.
     pollfd kick = {.fd = vring->second.kick->get(), .events = POLLOUT, .revents = 0};
     if (poll(&kick, 1, 0) == 0) return absl::OkStatus();
     constexpr uint64_t kOne = 1;

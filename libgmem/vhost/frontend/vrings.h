@@ -52,7 +52,7 @@ class Vrings {
   // Stops the virtqueue and forgets it. Returns the back-end's answer, which the caller checks.
   absl::StatusOr<VringState> Stop(unsigned index);
 
-  // Sends all addresses again: whether a virtqueue is logged has changed.
+  // Sends all addresses again, because the log has begun or ended.
   absl::Status SendAddresses();
 
   // Forgets all virtqueues.

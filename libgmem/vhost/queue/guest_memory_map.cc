@@ -204,7 +204,8 @@ const Slot* GuestMemoryMap::State::FindGuest(uint64_t address) const {
   return slot->get();
 }
 
-// Looks at all: user addresses are in no order, since the same memory may have two guest addresses.
+// Looks at all regions: user addresses are in no order, since the same memory may have two guest
+// addresses.
 const Slot* GuestMemoryMap::State::FindUser(uint64_t address) const {
   for (const auto& slot : slots) {
     const MemoryRegion& region = slot->region;

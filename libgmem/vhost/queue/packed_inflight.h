@@ -70,7 +70,8 @@ class PackedInflight {
 
   // Notes a chain, and returns its first entry.
   uint16_t Add(absl::Span<const PackedDescriptor> chain);
-  // Before the ring has a chain among its used entries, and after. @used: the next used entry.
+  // Call the first before the ring has the chain among its used entries, and the second after that.
+  // @used: the next used entry.
   void BeginRemove(uint16_t entry, const PackedPosition& used);
   void EndRemove(uint16_t entry);
 

@@ -39,7 +39,8 @@ class SplitInflight {
 
   // Notes a chain.
   void Add(uint16_t head);
-  // Before the ring's used index covers a chain, and after. @used: that index.
+  // Call the first before the ring's used index covers the chain, and the second after that. @used:
+  // that index.
   void BeginRemove(uint16_t head);
   void EndRemove(uint16_t head, uint16_t used);
 

@@ -166,7 +166,7 @@ bool SplitRing::ShouldNotify() {
 }
 
 void SplitRing::DisableKicks() {
-  // With event indices, the old event index does it: the driver has passed it.
+  // With event indices, there is nothing to do: the driver has passed the old event index.
   if (!options_.has_event_idx) StoreRelease(memory_.used.data() + kFlags, kNoNotify);
 }
 

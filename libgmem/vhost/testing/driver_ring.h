@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The driver's half of virtio, for tests and benchmarks: memory as a guest has it, and split
-// virtqueues in that memory. A back-end at the other end does real work with them.
+// The driver's half of virtio, for tests and benchmarks: guest memory, and split virtqueues in that
+// memory. The back-end at the other end does real work.
 #ifndef GMEM_VHOST_TESTING_DRIVER_RING_H_
 #define GMEM_VHOST_TESTING_DRIVER_RING_H_
 

@@ -68,7 +68,7 @@ class TestGuest {
   Mapping mapping_;
 };
 
-// Of a ring where the test doesn't say, and where the guest has the ring's buffers.
+// The default size of a ring, and the guest address of the ring's buffers.
 inline constexpr uint16_t kQueueSize = 8;
 inline constexpr uint64_t kData = TestGuest::kGuest + TestGuest::kData;
 

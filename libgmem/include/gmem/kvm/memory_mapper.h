@@ -27,10 +27,10 @@ struct MemoryMapperOptions {
 /// KVM_RUN fail with EFAULT, without an address; the VMM may map something and run again. (A KVM
 /// that emulates the guest may give an MMIO exit instead.)
 ///
-/// A piece may not reach beyond the end of its file: InvalidArgument. If the file's owner makes it
-/// shorter later, the piece does reach beyond it, and on x86 a guest that touches the lost part can
-/// make KVM_RUN spin in the kernel (until a signal) when KVM has the interrupt controller. From an
-/// owner that isn't trusted, take only files sealed with F_SEAL_SHRINK.
+/// A piece may not reach beyond the end of its file: InvalidArgument. If the file's owner shortens
+/// the file later, the piece reaches beyond its end. On x86, a guest that touches the lost part can
+/// then make KVM_RUN spin in the kernel (until a signal), if KVM has the interrupt controller. From
+/// an owner that isn't trusted, take only files sealed with F_SEAL_SHRINK.
 ///
 /// The destructor removes the memslot and all pieces. The mapper keeps the VM open.
 ///

@@ -17,14 +17,14 @@ class ChainBuilder;
 }  // namespace virtqueue_internal
 
 /// The descriptors that a driver made available together: memory for the device to read, and memory
-/// to write. Virtqueue::Pop() fills a chain, Virtqueue::Push() gives it back. Reuse a chain: then
-/// nothing is allocated once it has had its largest content.
+/// to write. Virtqueue::Pop() fills a chain, Virtqueue::Push() gives it back. Reuse a chain object:
+/// it allocates nothing once it has had its largest content.
 ///
 /// The guest may change the memory at any time: copy a value before you check it, and use the copy.
-/// The driver chooses the lengths: Read() and Write() return the bytes that there were.
+/// The driver chooses the lengths: Read() and Write() return how many bytes they copied.
 ///
 /// Thread-compatible. The members are part of the ABI of the shared library, because devices keep
-/// chains and their compilers inline these methods: they don't change.
+/// chains and their compilers inline these methods. So the members don't change.
 class Chain {
  public:
   /// Descriptors of one chain, and contiguous pieces of memory that they may have.
@@ -46,7 +46,7 @@ class Chain {
 
   /// Copies at most @p size readable bytes, from @p offset on. Returns the bytes copied.
   size_t Read(uint64_t offset, void* to, size_t size) const;
-  /// Copies at most @p size bytes to the writable ones, from @p offset on. Returns the bytes
+  /// Copies at most @p size bytes to the writable pieces, from @p offset on. Returns how many it
   /// copied.
   size_t Write(uint64_t offset, const void* from, size_t size) const;
 

@@ -76,9 +76,9 @@ class Frontend {
   /// The protocol features that this library can use: all except kXenMmap.
   static constexpr uint64_t kKnownProtocolFeatures =
       ((uint64_t{1} << 23) - 1) & ~Bit(ProtocolFeature::kXenMmap);
-  /// Leaves out two that change what a VMM must do: with kGpaAddresses, the addresses of virtqueues
-  /// are no longer user addresses; with kGetVringBaseInflight, a stopped virtqueue may have
-  /// requests in flight.
+  /// Leaves out two features that change what a VMM must do: with kGpaAddresses, the addresses of
+  /// virtqueues are no longer user addresses; with kGetVringBaseInflight, a stopped virtqueue may
+  /// have requests in flight.
   static constexpr uint64_t kDefaultProtocolFeatures = kKnownProtocolFeatures &
                                                        ~Bit(ProtocolFeature::kGpaAddresses) &
                                                        ~Bit(ProtocolFeature::kGetVringBaseInflight);
@@ -195,7 +195,7 @@ class Frontend {
 
   /// Reads @p size bytes from @p offset of the configuration space.
   absl::StatusOr<std::string> GetConfig(uint32_t offset, uint32_t size);
-  /// Writes to it. @p flags: kConfigWritable or kConfigMigration.
+  /// Writes to the configuration space. @p flags: kConfigWritable or kConfigMigration.
   absl::Status SetConfig(uint32_t offset, absl::string_view bytes,
                          uint32_t flags = kConfigWritable);
   absl::StatusOr<uint8_t> GetStatus();
@@ -273,8 +273,8 @@ class Frontend {
   const InflightArea& inflight_area() const;
 
   /// Lets the back-end log its writes to guest memory, and to the used rings of those virtqueues
-  /// whose address has a VringAddress::log. If it fails, the back-end may log some already:
-  /// StopLog() ends that.
+  /// whose address has a VringAddress::log. If this fails, the back-end may already log some of its
+  /// writes: StopLog() ends that.
   absl::Status StartLog(const DirtyLog& log);
   absl::Status StopLog();
 

@@ -70,8 +70,8 @@ class GuestMemoryMap {
   /// still works on point into them.
   void DropRetired();
 
-  /// Makes the addresses that Translate() takes I/O virtual ones, which @p iotlb, if it isn't null,
-  /// translates. It must outlive its use here. @p gives_guest: it translates to guest addresses
+  /// If @p iotlb isn't null, Translate() takes I/O virtual addresses, and @p iotlb, which must
+  /// outlive its use here, translates them. @p gives_guest: @p iotlb translates to guest addresses
   /// (ProtocolFeature::kGpaAddresses) instead of user addresses.
   void set_iotlb(const Iotlb* iotlb, bool gives_guest);
 

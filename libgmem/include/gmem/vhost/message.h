@@ -96,7 +96,7 @@ absl::Span<const uint8_t> AsBytes(const Payload& payload) {
   return {reinterpret_cast<const uint8_t*>(&payload), WireSize(payload)};
 }
 
-/// The whole of @p payload as bytes to write to. Without WireSize(): a sender may leave bytes out.
+/// The whole of @p payload as bytes to write to. Ignores WireSize(): a sender may leave bytes out.
 template <typename Payload>
 absl::Span<uint8_t> AsWritableBytes(Payload& payload) {
   static_assert(std::is_trivially_copyable_v<Payload>);

@@ -84,7 +84,7 @@ class Virtqueue {
   /// Entries.
   uint32_t size() const;
 
-  /// Takes the next chain that the driver made available. A device takes all of them so:
+  /// Takes the next chain that the driver made available. A device takes all of them like this:
   ///
   ///     while (queue.Pop(chain) == Popped::kChain) queue.Push(chain, Serve(chain));
   ///     return queue.status();
@@ -99,7 +99,7 @@ class Virtqueue {
   /// Notifies the driver of the chains that were pushed, if it wants that.
   void Notify();
 
-  /// Asks the driver to kick no more, or to kick again; both are only hints. EnableKicks() returns
+  /// Ask the driver to stop kicking, or to kick again; both are only hints. EnableKicks() returns
   /// true if there may be chains for which the driver hasn't kicked.
   void DisableKicks();
   bool EnableKicks();
