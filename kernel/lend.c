@@ -167,8 +167,8 @@ static bool gmem_lend_must_scrub(const struct gmem_vm *vm,
 }
 
 /*
- * May the provider drop the contents? Not if another page can still make the
- * reclaim fail: then the guest gets the page with its contents again.
+ * May the provider drop the contents? It must not if another page can still
+ * make the reclaim fail: then the guest gets the page with its contents again.
  */
 static bool gmem_lend_may_sanitize(const struct gmem_binding *b,
 				   enum gmem_reclaim_reason reason)

@@ -99,7 +99,7 @@ static bool gmem_notify_merge(struct gmem_event_record *old,
 	switch (new->type) {
 	case GMEM_EVENT_REFUSED:
 	case GMEM_EVENT_RECLAIM_REFUSED:
-		/* The same, again. */
+		/* The same event happened again. */
 		if (old->guest_addr != new->guest_addr ||
 		    old->length != new->length || old->offset != new->offset)
 			return false;

@@ -66,8 +66,8 @@ struct gmem_vm_detail {
  *
  * The core calls @provide and @reclaim with the folio locked and the invalidate
  * lock of its file held. They may sleep, and see each folio of a binding whole.
- * The same goes for @stage; there the invalidate lock is held for writing, from
- * the first @stage to @commit. For their own locks see objects.h.
+ * It calls @stage in this way, too, but holds the invalidate lock for writing,
+ * from the first @stage to @commit. For the locks of a provider see objects.h.
  */
 struct gmem_provider {
 	const char *name;

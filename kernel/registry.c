@@ -100,7 +100,9 @@ void gmem_registry_remove_mem(struct gmem_mem *mem)
 	atomic_inc_return_release(&gmem_registry_mems_gen);
 }
 
-/* From the counts, without a look at the pages. RCU is enough to keep @mem. */
+/*
+ * Fill @info from the counts, not from the pages. RCU is enough to keep @mem.
+ */
 static void gmem_mem_peek(const struct gmem_mem *mem,
 			  struct gmem_mem_info *info)
 {

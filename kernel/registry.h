@@ -60,7 +60,9 @@ void gmem_registry_remove_mem(struct gmem_mem *mem);
  */
 bool gmem_registry_next_mem(u64 id, struct gmem_mem_info *info);
 
-/* Change with every VM, or guestmem, that comes or goes. */
+/*
+ * Two generations: one changes with the VMs that exist, one with the guestmems.
+ */
 u32 gmem_registry_vms_generation(void);
 u32 gmem_registry_mems_generation(void);
 

@@ -152,8 +152,8 @@ struct file *gmem_secret_take(int fd)
 	if (err)
 		goto put_file;
 	/*
-	 * From here on no other task can reach the file. Does one still have
-	 * it?
+	 * From here on no other task can get the file. Does another task have
+	 * it already?
 	 */
 	if (gmem_secret_in_use(file, 1)) {
 		err = -EBUSY;

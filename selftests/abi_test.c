@@ -355,8 +355,8 @@ static bool known(unsigned int cmd, enum on on)
 		if (call->cmd == cmd && call->on == on)
 			return true;
 	/*
-	 * Of a single provider's calls, only START has no struct and no size in
-	 * its number.
+	 * START is the only call of a single provider without a struct and
+	 * without a size in its number.
 	 */
 	return (on == DEV && (cmd == GMEM_CREATE_VM || cmd == GMEM_CREATE_MEM ||
 			      cmd == GMEM_MEM_FROM_SECRET)) ||

@@ -306,8 +306,9 @@ TEST_F(memory, reclaim_refused)
 }
 
 /*
- * Of many unmaps, only the last one waits until all vCPUs have noticed. If that
- * one fails, no page comes back before a later call has waited.
+ * When the module unmaps many pages, only the last unmap waits until all vCPUs
+ * have noticed. If that one fails, no page comes back before a later call has
+ * waited.
  */
 TEST_F(memory, last_unmap_refused)
 {

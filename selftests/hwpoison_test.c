@@ -303,7 +303,7 @@ TEST_F(hwpoison, b13_against_unmap_and_punch)
 	against_unmap_and_punch(_metadata, self, SHARE);
 }
 
-/* The same for pages that change hands meanwhile. */
+/* B13 once more, with pages that change hands meanwhile. */
 TEST_F(hwpoison, b13_against_lending)
 {
 	against_unmap_and_punch(_metadata, self, LEND);

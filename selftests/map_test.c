@@ -388,7 +388,7 @@ TEST_F(map, read_only_descriptor)
 	EXPECT_EQ(-EACCES, map_mem(self->vm, 0, ro, 0, self->unit,
 				   variant->access | RWX));
 	/*
-	 * Of several errors, the call returns the first in the documented
+	 * If a call has several errors, it returns the first in the documented
 	 * order.
 	 */
 	EXPECT_EQ(-EINVAL, map_mem(self->vm, 0, ro, self->size, self->unit,

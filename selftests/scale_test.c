@@ -195,7 +195,7 @@ TEST_F(scale, shares_of_the_same_pages)
 		SKIP(return, "needs pages of 4 KiB that may have several shared bindings");
 	vm = new_vm(variant->provider, GMEM_POLICY_ALLOW);
 	mem = new_mem(n * PAGE, 0);
-	/* Each begins at another page, the last one half-way. */
+	/* Each binding begins at another page, the last one in the middle. */
 	for (i = 0; i < n; i++)
 		ASSERT_EQ(0, map_mem(vm, i * n * PAGE, mem, i / 2 * PAGE,
 				     (n - i / 2) * PAGE, SHARE | RWX));

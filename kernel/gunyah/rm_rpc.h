@@ -22,7 +22,7 @@ struct gunyah_rm;
  * @reply: payload behind the error code
  * @size: its size
  * @small: room for a short reply (a handle, a VMID), which must not get lost
- *	for want of memory
+ *	when memory is short
  */
 struct gunyah_rpc {
 	struct kref ref;

@@ -18,8 +18,8 @@ namespace gmem::internal {
 // name]", and the errno for GetErrno(). The message names the values and the remedy.
 absl::Status ErrnoError(int error, absl::string_view message);
 
-// The same without the text of the errno, for errors that the library itself finds: the message
-// explains them better.
+// Returns an error as ErrnoError() does, but without the text of the errno, for errors that the
+// library itself finds: the message explains them better.
 absl::Status CheckError(int error, absl::string_view message);
 
 }  // namespace gmem::internal

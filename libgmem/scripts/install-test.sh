@@ -58,7 +58,7 @@ exports_only_its_own() {
 	refute grep -E 'gmem::internal|^(typeinfo |vtable )?(absl|std)' "$work/symbols"
 }
 
-# runs PROGRAM: it fails to open a missing device, and names the remedy.
+# runs PROGRAM: succeed if the program fails to open a missing device, and names the remedy.
 runs() {
 	local status=0
 	LD_LIBRARY_PATH=$prefix/lib "$1" /nonexistent >"$work/output" || status=$?

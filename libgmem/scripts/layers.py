@@ -32,8 +32,8 @@ LAYERS = {
 # Folders of doubles. Only doubles may include them, and the tests below their parent folder.
 DOUBLES = ("testing", "vhost/testing", "vhost/fuzz")
 
-# An installed header belongs to the folder that has the source file of its name. These have
-# none, or one in each end.
+# An installed header belongs to the folder that has the source file of its name. These headers have
+# no such file, or one in each end.
 HOMES = {
     "gmem/memory_mapper.h": "mapper",
     "gmem/vhost/device.h": "vhost/backend",

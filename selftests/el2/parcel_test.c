@@ -112,7 +112,10 @@ TEST_F(parcel, host_access_to_a_shared_page_is_limited)
 	EXPECT_EQ(0, el2_touch(self->page, true));
 }
 
-/* The caller can't access the page, so the hypervisor doesn't on its behalf. */
+/*
+ * The caller can't access the page, so the hypervisor refuses to access it for
+ * the caller.
+ */
 TEST_F(parcel, lent_page_is_no_buffer)
 {
 	uint32_t handle;

@@ -5,8 +5,8 @@
 static struct rule {
 	u64 match, value;
 	/*
-	 * The number of matches to let pass, then to act on. @count 0: there is
-	 * no rule.
+	 * The rule lets @skip matches pass, then acts on @count matches. @count
+	 * 0: there is no rule.
 	 */
 	u64 skip, count;
 	u8 kind;

@@ -51,8 +51,8 @@ static __attribute__((unused)) struct el2_stats hypervisor_before;
 	} while (0)
 
 /*
- * For a fixture with before, vm, mem, unit and size: a VM for guest_access()
- * and a guestmem of @units.
+ * For a fixture that has before, vm, mem, unit and size: a VM for
+ * guest_access() and a guestmem of @units.
  */
 #define SETUP_VM_AND_MEM(units, vm_policy)				\
 	do {								\

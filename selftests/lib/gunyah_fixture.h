@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The common parts of fixtures for Gunyah with before, el2_before and el2. */
+/*
+ * For Gunyah: the common parts of fixtures that have before, el2_before and
+ * el2.
+ */
 #ifndef LIB_GUNYAH_FIXTURE_H
 #define LIB_GUNYAH_FIXTURE_H
 

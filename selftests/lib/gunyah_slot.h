@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Guests under Gunyah by the descriptors of their VMs, so that tests of every
- * provider can use them.
+ * Finds a guest under Gunyah by the descriptor of its VM, so that tests of
+ * every provider can use such guests.
  */
 #ifndef LIB_GUNYAH_SLOT_H
 #define LIB_GUNYAH_SLOT_H

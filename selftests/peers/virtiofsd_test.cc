@@ -81,7 +81,7 @@ class FuseClient {
                              answer.len - sizeof(answer));
   }
 
-  // The same, with a structure as argument and as reply.
+  // Sends a request with a structure as argument and as reply.
   template <typename Out, typename In>
   absl::StatusOr<Out> Ask(uint32_t opcode, uint64_t node, const In& in) {
     return As<Out>(

@@ -9,7 +9,7 @@ pad() {
 	head -c $(((4 - $1 % 4) % 4)) /dev/zero
 }
 
-# header NAME MODE SIZE: of a file with one link, of user 0
+# header NAME MODE SIZE: print the header of a file that has one link and belongs to user 0
 header() {
 	printf '070701'
 	printf '%08x' 0 "$2" 0 0 1 0 "$3" 0 0 0 0 $((${#1} + 1)) 0

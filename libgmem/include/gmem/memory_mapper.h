@@ -52,7 +52,7 @@ class MemoryMapper {
 
   /// A piece that is mapped.
   struct MappedPiece {
-    /// As Map() got it.
+    /// The range that Map() got.
     ByteRange range;
     MemoryAccess access = MemoryAccess::kReadWrite;
   };

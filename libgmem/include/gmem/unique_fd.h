@@ -41,7 +41,7 @@ class UniqueFd {
   /// Returns another descriptor, close-on-exec, for the same open file.
   absl::StatusOr<UniqueFd> Duplicate() const { return Duplicate(fd_); }
 
-  /// The same for a descriptor that belongs to another owner.
+  /// Duplicates a descriptor that belongs to another owner.
   static absl::StatusOr<UniqueFd> Duplicate(int fd);
 
  private:

@@ -162,7 +162,7 @@ class Vm {
   absl::Status Map(const GuestMemory& memory, const MapOptions& options) const {
     return Map(memory.fd(), options);
   }
-  /// The same for a descriptor that belongs to another owner.
+  /// Binds a range of guest memory by a descriptor that belongs to another owner.
   absl::Status Map(int guest_memory_fd, const MapOptions& options) const;
 
   /// Unbinds a guest range. It may span bindings and holes; the kernel trims or splits a binding

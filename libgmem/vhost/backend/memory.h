@@ -33,7 +33,7 @@ class SessionMemory {
 
   // Are addresses translated by an IOTLB?
   bool is_translated() const { return negotiation_.has(VirtioFeature::kIommuPlatform); }
-  // Must follow a change of the features: they say which kind of addresses the peers use.
+  // Call this after a change of the features, which say what kind of addresses the peers use.
   void UpdateTranslation();
   absl::Status ApplyIotlb(const IotlbMessage& message) { return iotlb_.Apply(message); }
 

@@ -67,8 +67,8 @@ class Vring {
   // Starts the virtqueue if that is possible now, and lets the device serve it if it may hold
   // chains.
   void Serve();
-  // Must follow a change of the memory, the IOTLB, the log, the features or the channel: finds the
-  // ring again, and asks again for translations.
+  // Call this after a change of the memory, the IOTLB, the log, the features or the channel. Finds
+  // the ring again, and asks again for translations.
   void Refresh();
 
   // The front-end wants the virtqueue to stop: it isn't served from here on, and the device learns

@@ -16,7 +16,7 @@ namespace gmem::vhost::backend_internal {
 
 class VringSet {
  public:
-  // As many as the device has.
+  // Makes as many virtqueues as the device has.
   explicit VringSet(const Vring::Context& context);
   VringSet(const VringSet&) = delete;
   VringSet& operator=(const VringSet&) = delete;

@@ -67,7 +67,7 @@ class Agreement {
   uint64_t offered_ = 0;
   std::optional<uint64_t> acked_;
   uint64_t protocol_features_ = 0;
-  // Those of the first agreement.
+  // The protocol features of the first agreement.
   std::optional<uint64_t> first_;
   bool is_concluded_ = false;
   uint64_t queue_num_ = 1;

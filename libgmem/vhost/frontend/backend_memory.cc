@@ -86,7 +86,7 @@ absl::Status BackendMemory::Set(absl::Span<const GuestRegion> regions) {
 }
 
 absl::Status BackendMemory::Send(std::vector<SharedRegion> regions) {
-  // A callback that tries to send memory is refused; its try must not change this.
+  // The session refuses a table that a callback sends; the flag must then stay as it was.
   const bool before = std::exchange(is_unacknowledged_, is_postcopy_);
   absl::Status status = agreement_.Has(ProtocolFeature::kConfigureMemSlots)
                             ? SendDifference(std::move(regions))

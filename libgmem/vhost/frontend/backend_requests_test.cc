@@ -101,7 +101,7 @@ TEST_F(NotificationTest, UnknownAndMalformedAreCounted) {
     EXPECT_NE(b.Ask(BackendRequest(99), {}), 0u);
     EXPECT_NE(b.Ask(BackendRequest::kVringCall, AsBytes(uint32_t{1})), 0u);
     EXPECT_NE(b.Ask(BackendRequest::kSharedObjectLookup, AsBytes(uint32_t{1})), 0u);
-    // This one asks for no answer.
+    // This request asks for no answer.
     b.Send(BackendRequest(98), {}, {}, /*need_reply=*/false);
     EXPECT_EQ(b.Ask(BackendRequest::kConfigChangeMsg, {}), 0u);
   });
@@ -303,7 +303,7 @@ TEST_F(NotificationTest, SharedObjectOfAnotherDevice) {
   };
   StartNegotiated(std::move(options), AllOptions());
   EXPECT_TRUE(frontend_->SetVringEnable(0, true).ok());
-  // The same while both front-ends' loops run.
+  // Look the object up again while both front-ends' loops run.
   std::atomic<bool> done = false;
   backend_->Post([&](FakeBackend& b) {
     FdList fds;

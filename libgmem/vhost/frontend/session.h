@@ -133,7 +133,7 @@ class Session {
     if (!status.ok()) return status;
     return reply;
   }
-  // The same for a request without a reply of its own.
+  // Sends a request without a reply of its own, and waits.
   template <FrontendRequest kRequest>
   absl::Status Do(const typename RequestTraits<kRequest>::Payload& payload = {},
                   absl::Span<const int> fds = {}, Confirm confirm = Confirm::kIfAcked) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// From descriptors to a chain: the checks that both kinds of rings share. Not installed.
+// Builds a chain from descriptors, with the checks that both kinds of rings share. Not installed.
 #ifndef GMEM_VHOST_QUEUE_CHAIN_BUILDER_H_
 #define GMEM_VHOST_QUEUE_CHAIN_BUILDER_H_
 

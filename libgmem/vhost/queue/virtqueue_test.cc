@@ -60,7 +60,7 @@ class VirtqueueTest : public testing::TestWithParam<bool> {
     ASSERT_EQ(queue.Pop(chain_), Popped::kBroken);
     EXPECT_EQ(GetErrno(queue.status()), EBADMSG);
     EXPECT_THAT(std::string(queue.status().message()), testing::HasSubstr(why));
-    // It stays so.
+    // The virtqueue stays broken.
     EXPECT_EQ(queue.Pop(chain_), Popped::kBroken);
     EXPECT_FALSE(queue.status().ok());
   }

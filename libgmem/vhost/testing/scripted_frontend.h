@@ -73,7 +73,7 @@ class ScriptedFrontendTest : public testing::Test {
     });
     for (int i = 0; i < 100 && !result; i++) Run();
     if (!result) return absl::DeadlineExceededError("no answer");
-    // A request without an answer has at least arrived after this.
+    // After this, a request without an answer has arrived at least.
     Run();
     return *std::move(result);
   }

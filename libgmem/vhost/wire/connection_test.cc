@@ -204,7 +204,7 @@ TEST_F(ConnectionTest, APeerThatDoesntReadDoesntBlock) {
   EXPECT_EQ(received_messages, sent_messages);
 }
 
-// A socket that takes only part of a message, because its buffer is smaller than one.
+// A socket that takes only part of a message, because its buffer is smaller than the message.
 TEST_F(ConnectionTest, TheRestOfAMessageFollows) {
   auto other = Connection::Adopt(std::move(peer_));
   ASSERT_TRUE(other.ok());

@@ -270,8 +270,8 @@ TEST_F(RequesterTest, AFullSocketDoesntEndTheChannel) {
   for (const auto& result : results_) EXPECT_TRUE(result.ok()) << result.status();
 }
 
-// The same for a request that waited. Its descriptor can't become bad, but there may be too many
-// descriptors in flight in the whole system; here a bad descriptor stands in for that.
+// The descriptor of a waiting request can't become bad, but there may be too many descriptors in
+// flight in the whole system. Here a bad descriptor stands in for that.
 TEST_F(RequesterTest, AQueuedRequestThatCantBeSentFailsAlone) {
   for (int i = 0; !requester_->wants_write(); i++) {
     ASSERT_LT(i, 100000);
@@ -378,7 +378,7 @@ TEST_F(RequesterTest, MalformedRequestsAreRefusedWithAReason) {
   ASSERT_TRUE(*sender->Receive(reply));
   EXPECT_NE(FromBytes<uint64_t>(reply.bytes()), 0U);
   EXPECT_EQ(reply.header.flags, kVersion | kFlagReply);
-  // The same for an unknown request.
+  // Send an unknown request.
   ASSERT_TRUE(*sender->Send(99, kVersion | kFlagNeedReply, {}));
   next = responder.Next();
   ASSERT_TRUE(next.ok()) << next.status();

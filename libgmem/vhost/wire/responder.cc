@@ -60,7 +60,7 @@ absl::StatusOr<bool> Responder::SendReply() {
 
 absl::Status Responder::Acknowledge(const absl::Status& result) {
   if (!reply_ack_ || !message_.needs_reply()) return absl::OkStatus();
-  // Any number but 0 means failure. An errno also gives the reason to peers that know the
+  // Any number except 0 means failure. An errno also gives the reason to peers that know the
   // convention.
   const uint64_t ack = result.ok() ? 0 : static_cast<uint64_t>(GetErrno(result).value_or(EIO));
   return Reply(AsBytes(ack));

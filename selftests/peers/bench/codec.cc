@@ -241,7 +241,7 @@ void BenchAllocations() {
     if (!AnswerAll(responder).ok() || !requester.Process().ok()) abort();
   }
   const uint64_t bytes = AllocatedBytes() - before;
-  // To connect takes some allocations: 0 means that nothing is counted.
+  // A connection needs some allocations: 0 means that the count doesn't work.
   if (answers != kBatch || before == 0) abort();
   // Each round trip has two messages.
   Value("heap bytes per message", static_cast<double>(bytes) / (2.0 * kBatch), "B", kAtMost, 0);

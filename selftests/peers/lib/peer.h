@@ -34,8 +34,8 @@ class Peer {
  public:
   /// Starts a program with its arguments.
   static absl::StatusOr<Peer> Start(std::vector<std::string> command);
-  /// The same for a program of selftests/runner/peers. The environment variable GMEM_PEERS is the
-  /// path of that script.
+  /// Starts a program of selftests/runner/peers. The environment variable GMEM_PEERS is the path of
+  /// that script.
   static absl::StatusOr<Peer> StartPackaged(std::vector<std::string> command);
   /// Runs @p work in a process of its own.
   static absl::StatusOr<Peer> Fork(absl::FunctionRef<void()> work);

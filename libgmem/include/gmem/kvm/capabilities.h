@@ -60,7 +60,8 @@ struct Capabilities {
   /// message that says what is missing and which kernel has it.
   absl::Status CheckGuestMemfd(GuestMemfdKind kind) const;
 
-  /// The same for private memory.
+  /// OK if the VM can have private memory. Otherwise Unimplemented (EOPNOTSUPP), with such a
+  /// message.
   absl::Status CheckPrivateMemory() const;
 };
 

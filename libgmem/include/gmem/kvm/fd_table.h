@@ -25,7 +25,7 @@ namespace gmem::kvm {
 ///
 /// A name has 1 to 255 characters, printable ASCII without ':' (systemd's rule).
 ///
-/// Of a guest_memfd, only the content survives: KVM serves the VM of the guest_memfd only in the
+/// Only the content of a guest_memfd survives: KVM serves the VM of the guest_memfd only in the
 /// process that made the VM, and only before exec(). GuestMemfd::Adopt() says how the new program
 /// can use the file.
 ///

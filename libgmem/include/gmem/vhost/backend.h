@@ -108,7 +108,7 @@ class Backend {
   void LookUpSharedObject(const Uuid& uuid,
                           absl::AnyInvocable<void(absl::StatusOr<UniqueFd>)> done);
 
-  /// The same as ShmemMap() and ShmemUnmap(), but wait for the answer: they block up to the
+  /// Do the work of ShmemMap() and ShmemUnmap(), and wait for the answer: they block up to the
   /// timeout, and serve only the back-end channel meanwhile.
   ///
   /// Don't call them from QueueStopping() or QueueStarted(): a front-end that waits for this

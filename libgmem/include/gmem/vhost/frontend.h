@@ -266,7 +266,7 @@ class Frontend {
   /// Lets the back-end make the in-flight buffer, in which it remembers requests across its
   /// restart. Reconnect() gives the buffer to the next back-end.
   absl::Status StartInflight(uint16_t nr_queues, uint16_t queue_size);
-  /// The same with a buffer from elsewhere, a migration for example.
+  /// Gives the back-end an in-flight buffer from elsewhere, a migration for example.
   absl::Status SetInflight(const InflightArea& area, int fd);
   /// The buffer's descriptor; -1 if there is none.
   int inflight_fd() const;

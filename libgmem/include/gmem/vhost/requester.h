@@ -61,7 +61,7 @@ class Requester {
   /// The time until Process() must run even if nothing comes before; InfiniteDuration() if no
   /// request is under way. The clock is CLOCK_MONOTONIC, which nobody can set.
   absl::Duration time_left() const;
-  /// The same as a time of the system's clock. Ask again after that clock was set.
+  /// The end of time_left(), by the system's clock. Ask again after that clock was set.
   absl::Time next_deadline() const { return absl::Now() + time_left(); }
   /// Have all started requests ended?
   bool is_idle() const { return nr_outstanding_ == 0 && queue_.empty(); }
@@ -83,8 +83,8 @@ class Requester {
                 std::move(done), want_ack);
   }
 
-  /// The same for a request whose reply depends on earlier requests, which types can't express. @p
-  /// format must outlive the request.
+  /// Starts a request whose reply depends on earlier requests, which types can't express. @p format
+  /// must outlive the request.
   void StartFormat(uint32_t request, const Format& format, absl::Span<const uint8_t> payload,
                    absl::Span<const int> fds, Done done, bool want_ack);
 

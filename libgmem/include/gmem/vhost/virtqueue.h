@@ -122,10 +122,10 @@ class Virtqueue {
   /// Set if the last result was Popped::kMiss.
   const std::optional<Miss>& miss() const;
 
-  /// Must follow a change of the IOTLB or the memory table: the ring is now at @p ring, or, without
-  /// a value, can't be reached. Pushes wait until it can be reached again. If it never is, the
-  /// chains are lost, unless an inflight buffer has them. So a front-end may take a ring away only
-  /// when its driver has no more use for it.
+  /// Call this after a change of the IOTLB or the memory table: the ring is now at @p ring, or,
+  /// without a value, can't be reached. Pushes wait until it can be reached again. If it never is,
+  /// the chains are lost, unless an inflight buffer has them. So a front-end may take a ring away
+  /// only when its driver has no more use for it.
   ///
   /// InvalidArgument (EINVAL), as Create(); then the ring can't be reached.
   absl::Status Move(const std::optional<Memory>& ring);
