@@ -38,7 +38,7 @@ static_assert(BootRegister::Sp(1).number() == GMEM_GUNYAH_REG(GMEM_GUNYAH_REG_SE
 absl::Status CallError(int error, absl::string_view what) {
   if (error != ENOTTY) return ErrnoError(error, what);
   return CheckError(error, absl::StrCat(what, ": the VM's provider isn't \"", kProvider,
-                                        "\": say so in VmOptions"));
+                                        "\": set VmOptions::provider"));
 }
 
 gmem_gunyah_fn_desc VcpuFunction(const gmem_gunyah_fn_vcpu_arg& arg) {
