@@ -2,10 +2,10 @@
 /*
  * The folios of a guestmem and their states.
  *
- * A folio's state is kept as a mark of its page cache entry: there it survives
- * the split of a huge folio, can be searched for and counted, and costs
- * nothing. Nothing is ever written back from a guestmem, so the marks have no
- * other user. The folio lock protects the state.
+ * A mark of the page cache entry holds a folio's state. Marks survive the split
+ * of a huge folio, the kernel can search and count them, and they cost nothing.
+ * Nothing is ever written back from a guestmem, so the marks have no other
+ * user. The folio lock protects the state.
  */
 #ifndef _GMEM_FOLIO_H
 #define _GMEM_FOLIO_H

@@ -125,7 +125,10 @@ TEST_F(rm, end_asks_once_for_a_parcel)
 	}
 }
 
-/* Silence counts for all pages, too: the end doesn't wait for each page. */
+/*
+ * If the Resource Manager doesn't answer, that counts for all pages, too: the
+ * end of the VM doesn't wait for each page.
+ */
 TEST_F(rm, end_waits_once_for_a_reply)
 {
 	double start;

@@ -72,7 +72,7 @@ void Start(const char* program, const std::vector<Stored>& store) {
   std::vector<int> copies;
   for (const Stored& stored : store) {
     names += (names.empty() ? "" : ":") + stored.name;
-    // Keep clear of the numbers that the descriptors get below.
+    // Avoid the numbers that the code below gives to the descriptors.
     copies.push_back(OrDie(fcntl(stored.fd.get(), F_DUPFD_CLOEXEC, 100), "fcntl"));
   }
   for (size_t i = 0; i < copies.size(); ++i) {

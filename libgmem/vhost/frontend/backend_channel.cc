@@ -56,7 +56,7 @@ void BackendChannel::Watch(const EventSet& events) {
   events.Watch(responder_->fd(), responder_->wants_write() ? EPOLLOUT : EPOLLIN, entry_);
 }
 
-// An error is the channel's.
+// Returns an error only if the channel breaks.
 absl::Status BackendChannel::Answer(const Responder::Request& request) {
   const Outcome outcome =
       request.status.ok() ? client_.Handle(*request.message) : Outcome{.status = request.status};

@@ -24,7 +24,7 @@ class BackendChannel {
   struct Outcome {
     // OK, or why the request is refused.
     absl::Status status;
-    // For a reply that carries a descriptor, which stays the client's. -1: none.
+    // The descriptor that the reply carries, or -1. The client keeps it.
     int fd = -1;
   };
 

@@ -119,7 +119,7 @@ absl::Status BackendMemory::SendTable(std::vector<SharedRegion> regions) {
   GMEM_RETURN_IF_ERROR(session_.Call(FrontendRequest::kSetMemTable, format, AsBytes(table), fd_span,
                                      Session::Confirm::kIfAcked,
                                      {.payload = AsWritableBytes(answer)}));
-  // The back-end has the table, even if its addresses turn out to be wrong.
+  // The back-end has the table, even if the addresses in its answer are wrong.
   regions_ = std::move(regions);
   if (answer.nr_regions != table.nr_regions) {
     return CheckError(EIO, absl::StrCat("sent ", table.nr_regions, " regions, the back-end ",

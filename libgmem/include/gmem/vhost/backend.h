@@ -93,7 +93,7 @@ class Backend {
   /// request needs wasn't negotiated.
   using Done = absl::AnyInvocable<void(absl::Status)>;
   /// Maps a part of a file into a shared memory region of the guest, which can use it from the call
-  /// of @p done on. @p fd stays the caller's.
+  /// of @p done on. The caller keeps @p fd.
   void ShmemMap(const ShmemMapping& mapping, int fd, Done done);
   /// Unmaps a whole mapping.
   void ShmemUnmap(const ShmemMapping& mapping, Done done);

@@ -52,9 +52,9 @@ class Connection {
   int fd() const { return socket_.get(); }
   bool is_connected() const { return socket_.is_valid(); }
 
-  /// Sends a message. @p fds stay the caller's. False if the socket is full because the peer
-  /// doesn't read; then nothing was sent. If the socket takes only the first part of the message,
-  /// the result is true, and Flush() sends the rest. Unavailable (ECONNRESET) if the peer is gone.
+  /// Sends a message. The caller keeps @p fds. False if the socket is full because the peer doesn't
+  /// read; then nothing was sent. If the socket takes only the first part of the message, the
+  /// result is true, and Flush() sends the rest. Unavailable (ECONNRESET) if the peer is gone.
   absl::StatusOr<bool> Send(uint32_t request, uint32_t flags, absl::Span<const uint8_t> payload,
                             absl::Span<const int> fds = {});
 

@@ -44,8 +44,8 @@ class GuestMemoryMap {
   GuestMemoryMap& operator=(GuestMemoryMap&& other) noexcept;
   ~GuestMemoryMap();
 
-  /// Replaces all regions (SET_MEM_TABLE). @p fds has one descriptor for each, and stays the
-  /// caller's. On an error nothing has changed. Errors: as Add() and Remove().
+  /// Replaces all regions (SET_MEM_TABLE). @p fds has one descriptor for each; the caller keeps
+  /// them. On an error nothing has changed. Errors: as Add() and Remove().
   absl::Status Replace(absl::Span<const MemoryRegion> regions, const FdList& fds);
 
   /// Maps one more region (ADD_MEM_REG). InvalidArgument (EINVAL): it has size 0, wraps around, or

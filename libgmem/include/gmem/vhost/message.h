@@ -73,7 +73,7 @@ struct Message {
   bool needs_reply() const { return (header.flags & kFlagNeedReply) != 0; }
 };
 
-/// The type of a payload that doesn't exist.
+/// Stands for the payload of a message that has none.
 struct Empty {};
 
 /// The size of a payload on the wire, in bytes.

@@ -75,7 +75,7 @@ class Requester {
   /// acknowledgements are negotiated; else it ends when it is sent. Internal (EIO) if the peer
   /// refuses; DeadlineExceeded (ETIMEDOUT) if the peer is too slow.
   ///
-  /// @p fds stay the caller's. A small @p done (two pointers) allocates nothing.
+  /// The caller keeps @p fds. A small @p done (two pointers) allocates nothing.
   template <auto kRequest>
   void Start(const typename RequestTraits<kRequest>::Payload& payload, absl::Span<const int> fds,
              Done done, bool want_ack = true) {

@@ -46,8 +46,8 @@ class Responder {
   /// call. An error ends the channel: close it.
   absl::StatusOr<Request> Next();
 
-  /// Answers the last request, which has a reply of its own, with a payload and descriptors. @p fds
-  /// stay the caller's.
+  /// Answers the last request, which has a reply of its own, with a payload and descriptors. The
+  /// caller keeps @p fds.
   absl::Status Reply(absl::Span<const uint8_t> payload, absl::Span<const int> fds = {});
 
   /// Acknowledges the last request, which has no reply of its own, with 0 or an errno. Sends

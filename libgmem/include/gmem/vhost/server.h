@@ -39,8 +39,8 @@ class Server {
   int fd() const;
   /// The time of the next Process(), if fd() isn't readable before.
   absl::Time next_deadline() const;
-  /// Does the work that can be done now. The error of a session ends that session only; an error of
-  /// this method is the socket's, and ends the server.
+  /// Does the work that can be done now. An error in a session ends only that session. This method
+  /// fails only if the listening socket fails, which ends the server.
   absl::Status Process();
 
   /// Null without a session.

@@ -72,7 +72,7 @@ class ShmemRegions {
   /// Carries out SHMEM_MAP, all or nothing. When it returns, the guest can use the mapping.
   /// NotFound (ENOENT) no such region; InvalidArgument (EINVAL) an unknown flag, non-zero padding,
   /// alignment, size 0, beyond the region or the file; ResourceExhausted (ENOSPC) beyond
-  /// kMaxMappings; else as MemoryMapper::Map(). @p fd stays the caller's.
+  /// kMaxMappings; else as MemoryMapper::Map(). The caller keeps @p fd.
   absl::Status Map(const ShmemMapping& mapping, int fd);
 
   /// Carries out SHMEM_UNMAP. NotFound (ENOENT) if shm_offset and len don't name one whole mapping.
