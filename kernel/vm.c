@@ -62,8 +62,9 @@ struct gmem_vm *gmem_vm_alloc(const struct gmem_provider *provider, u32 policy,
 
 	mutex_init(&vm->lock);
 	/*
-	 * ALLOC_RANGE is for its node type: of the other one, mt_free_walk() of
-	 * 6.12 takes the metadata for a child when a large range is cleared.
+	 * ALLOC_RANGE selects a node type. In a node of the other type,
+	 * mt_free_walk() of 6.12 takes the metadata for a child when a large
+	 * range is cleared.
 	 */
 	mt_init_flags(&vm->bindings, MT_FLAGS_ALLOC_RANGE | MT_FLAGS_USE_RCU |
 		      MT_FLAGS_LOCK_EXTERN);

@@ -116,8 +116,8 @@ static int gmem_vm_create(const struct gmem_provider *provider, u32 policy,
 	}
 
 	/*
-	 * An inode of its own: with the shared anonymous inode, zapping one
-	 * VM's windows would zap strangers' mappings.
+	 * Give the VM an inode of its own: with the shared anonymous inode,
+	 * zapping one VM's windows would zap mappings of other files.
 	 */
 	file = anon_inode_create_getfile("[gmem-vm]", &gmem_vm_fops, vm, O_RDWR,
 					 NULL);

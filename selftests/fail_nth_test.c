@@ -274,7 +274,7 @@ static int act_guest(const data_t *self)
 
 TEST_F(fail_nth, faults)
 {
-	/* An allocated page may stay that couldn't be mapped or provided. */
+	/* A page that was allocated, but not mapped or provided, may stay. */
 	sweep(_metadata, self, &(struct sweep){ .act = act_host,
 						.undo = unbind_all,
 						.pages_may_stay = true });

@@ -33,7 +33,7 @@ FIXTURE_VARIANT(kill)
 {
 	enum stage stage;
 	/*
-	 * Kill it after a random time up to this one, or 0: as soon as it
+	 * Kill the child after a random time up to this; 0: as soon as it
 	 * reports.
 	 */
 	unsigned int within_us;

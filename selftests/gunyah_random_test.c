@@ -275,7 +275,8 @@ static bool is_agents(self_t *self, const struct el2_page *page)
 
 /*
  * Compare the hypervisor's pages: those with a guest address, or those without.
- * The latter can be recognised only after the former have been seen.
+ * Pages without an address can be recognised only after all pages with one have
+ * been seen.
  */
 static const char *all_differ(self_t *self, struct belief *all, __u32 nr_all,
 			      bool at_address)

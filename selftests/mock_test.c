@@ -296,7 +296,7 @@ TEST_F(mock, b16_rollback_fails)
 		EXPECT_EQ(AFTER_RECLAIM(1), peek(self->host));
 	}
 
-	/* If it never comes back, it is leaked. */
+	/* If the page never comes back, it is leaked. */
 	ASSERT_EQ(0, mock_fail(self->vm, GMEM_TEST_MAP, 1, 1));
 	ASSERT_EQ(0, mock_fail(self->vm, GMEM_TEST_RECLAIM, 1, 2));
 	EXPECT_EQ(-EFAULT, guest_read(self->vm, GPA));

@@ -376,7 +376,7 @@ static int hold_events(int mock_vm, bool hold)
 	return mock_call(mock_vm, &test);
 }
 
-/* Make @nr events, none of which can be merged with the one before. */
+/* Make @nr events, none of which can be merged with the previous event. */
 static void make_events(int vm, int mem, int nr)
 {
 	int i;
@@ -388,8 +388,8 @@ static void make_events(int vm, int mem, int nr)
 }
 
 /*
- * For a test of the queue between module and listener, which no provider
- * touches.
+ * For tests of the queue between module and listener: one provider is enough,
+ * since none touches the queue.
  */
 #define SKIP_FOR_GUNYAH()						\
 	do {								\

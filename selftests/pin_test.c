@@ -136,7 +136,10 @@ TEST_F(pin, pinned_page_is_not_lent)
 	EXPECT_EQ(s0.refused + 2, s1.refused);
 	EXPECT_EQ(s0.lent_pages, s1.lent_pages);
 
-	/* Its neighbours can be lent, and populate reports its progress. */
+	/*
+	 * The neighbours of a pinned page can be lent, and populate reports its
+	 * progress.
+	 */
 	EXPECT_EQ(-EBUSY, populate_range(self->vm, GPA, self->size, &nr));
 	EXPECT_EQ(self->unit / PAGE, nr);
 	EXPECT_EQ(0x52, guest_read(self->vm, GPA + 2 * self->unit));

@@ -173,7 +173,7 @@ struct gunyah_rm_demand_paging {
 	struct gunyah_rm_range ranges[];
 } __packed;
 
-/* No RM is known that refuses this number of ranges in one message. */
+/* Every known RM takes this number of ranges in one message. */
 #define GUNYAH_RM_MAX_RANGES 256
 
 struct gunyah_rm_address_layout {

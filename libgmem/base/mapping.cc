@@ -40,7 +40,7 @@ void Mapping::Reset() {
 namespace {
 
 // The kernel rounds a mapping of huge pages up to whole huge pages. The mapping would be larger
-// than the library knows, and mremap() and munmap() round or fail likewise.
+// than the library knows, and mremap() and munmap() round their sizes, too, or fail.
 absl::Status CheckHugePages(int fd, ByteSize size) {
   struct statfs fs = {};
   if (fstatfs(fd, &fs) != 0) {

@@ -329,7 +329,7 @@ absl::Status Monitor::Subscribe(ByteSize buffer) {
       setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size)) != 0) {
     return ErrnoError(errno, absl::StrCat("can't give the socket a buffer of ", ToString(buffer)));
   }
-  // Join before the group of events, so that the end of the family isn't missed.
+  // Join this group before the group of events: the monitor then learns if the family ends.
   if (mnl_socket_setsockopt(socket.get(), NETLINK_ADD_MEMBERSHIP, &state_->notify_group,
                             sizeof(state_->notify_group)) != 0) {
     return ErrnoError(errno, "can't join the group \"notify\" of the netlink family nlctrl");

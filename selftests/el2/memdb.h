@@ -20,8 +20,8 @@ struct extent {
 	/* NULL: the host's */
 	struct vm *vm;
 	/*
-	 * The numbers of pages that it owns, and that it maps in its VM, owned
-	 * or not.
+	 * The numbers of pages that the extent owns, and that it maps in its
+	 * VM, owned or not.
 	 */
 	u64 nr_owned, nr_mapped;
 };

@@ -54,7 +54,10 @@ static s64 find_objects(u64 *x, u8 addrspace_right, u8 extent_right,
 		return error;
 	t->vm = addrspace->object;
 	t->extent = extent->object;
-	/* Only its own VM maps an extent, and only the host maps the host's. */
+	/*
+	 * Only the VM that has the extent may map it, and only the host may map
+	 * the host's.
+	 */
 	return t->extent->vm == t->vm ? OK : ARG_INVALID;
 }
 

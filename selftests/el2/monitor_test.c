@@ -255,7 +255,7 @@ TEST_F(monitor, ignores_nonsense)
 			seed = seed * 1664525 + 1013904223;
 			junk[j] = seed >> 24;
 		}
-		/* Give half of them a valid header. */
+		/* Give half of the messages a valid header. */
 		if (i & 1)
 			memcpy(junk, (uint8_t []){ 0x21, seed >> 30, 1, 0 }, 4);
 		ASSERT_EQ(0, rpc_send(&self->rpc, junk, 1 + seed % MESSAGE_SIZE,

@@ -246,7 +246,7 @@ static inline bool vm_destroy(struct vm *vm)
 	return !rpc_vmid(&vm->rpc, RM_VM_DEALLOC_VMID, vm->vmid);
 }
 
-/* Run until something other than the host's interrupt ends it. Returns x0. */
+/* Run until an exit that isn't caused by the host's interrupt. Returns x0. */
 static inline int64_t vm_run_with(struct vm *vm, uint64_t value,
 				  uint64_t action)
 {

@@ -15,7 +15,10 @@ static inline void touch_handler(int sig, siginfo_t *info, void *context)
 {
 	(void)context;
 	if (!touch_armed) {
-		/* No test expects it: die when the instruction runs again. */
+		/*
+		 * No test expects this signal: die when the instruction runs
+		 * again.
+		 */
 		signal(sig, SIG_DFL);
 		return;
 	}

@@ -9,8 +9,8 @@
  *   poweroff
  *
  * Addresses are physical. The program reaches memory that Linux doesn't use as
- * RAM through /dev/mem. In RAM, it reaches only a page of its own, whose address
- * it prints at its start. Every answer is one line, "guest: ...".
+ * RAM through /dev/mem. In RAM, it reaches only a page of its own, whose
+ * address it prints at its start. Every answer is one line, "guest: ...".
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -81,7 +81,7 @@ TEST_F(BackendTest, Configuration) {
 }
 
 // CVE-2019-14818, CVE-2022-0669, CVE-2020-10726, CVE-2021-3544: a request that comes again replaces
-// the state of the one before. The fixture counts descriptors.
+// the state of the previous request. The fixture counts descriptors.
 TEST_F(BackendTest, RepetitionLeaksNothing) {
   Negotiate();
   SetTable();

@@ -43,7 +43,7 @@ void Notifier::Signal() const {
 absl::Status Notifier::Drain() const {
   uint64_t value = 0;
   const iovec iov = {.iov_base = &value, .iov_len = sizeof(value)};
-  // RWF_NOWAIT, because the front-end may clear O_NONBLOCK of the file that both have.
+  // RWF_NOWAIT, because the front-end has the same open file and may clear O_NONBLOCK.
   if (preadv2(fd_.get(), &iov, 1, -1, RWF_NOWAIT) >= 0 || errno == EAGAIN) {
     return absl::OkStatus();
   }

@@ -296,8 +296,8 @@ absl::Status Requests::GetInflight(const InflightArea& request) {
   // Size 0 says that there is no buffer.
   const InflightArea none = {};
   if (!buffer.ok()) return Reply(none);
-  // The back-end uses it when the front-end sends it back. Nothing of it stays here until then: the
-  // front-end may ask again and again (CVE-2020-10726).
+  // The back-end uses the buffer when the front-end sends it back. Until then, the back-end keeps
+  // nothing of the buffer: the front-end may ask again and again (CVE-2020-10726).
   return responder_.Reply(AsBytes(buffer->area()), {buffer->fd()});
 }
 

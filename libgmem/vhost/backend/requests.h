@@ -51,7 +51,7 @@ class Requests {
   // Requests of one Take(): the owner's loop has other sessions to look after.
   static constexpr int kMaxRequests = 32;
 
-  // No request is taken while the front-end doesn't read its answers, either.
+  // Nor does Take() take a request while the front-end doesn't read its answers.
   bool is_busy() const { return is_answer_due() || responder_.wants_write(); }
 
   // The dispatch. An OK result says that the request was answered, or will be.

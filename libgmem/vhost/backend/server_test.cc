@@ -67,7 +67,7 @@ class ServerTest : public testing::Test {
     EXPECT_TRUE(connection.ok()) << connection.status();
     return std::make_unique<Requester>(*std::move(connection));
   }
-  // Does the server answer it now?
+  // Does the server answer the front-end's request now?
   bool IsServed(Requester& frontend) {
     auto is_answered = std::make_shared<bool>(false);
     frontend.Start<FrontendRequest::kGetQueueNum>(

@@ -27,8 +27,8 @@ class __attribute__((visibility("hidden"))) Session {
 
   // Begins the session: tells the device of it.
   absl::Status Open();
-  // Ends it: stops the virtqueues, ends the requests to the front-end, and tells the device, in
-  // this order. The device may use the backend in all of these calls.
+  // Ends the session: stops the virtqueues, ends the requests to the front-end, and tells the
+  // device, in this order. The device may use the backend in all of these calls.
   void Close();
 
   // See Backend.

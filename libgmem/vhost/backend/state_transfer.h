@@ -26,8 +26,8 @@ class StateTransfer {
   StateTransfer& operator=(const StateTransfer&) = delete;
   ~StateTransfer() { StopWaiting(); }
 
-  // Begins a transfer through @fd, in the place of the one before. InvalidArgument (EINVAL) for an
-  // unknown direction or phase; Internal (EIO) if the device can't save its state; EBADF if
+  // Begins a transfer through @fd, in the place of the previous transfer. InvalidArgument (EINVAL)
+  // for an unknown direction or phase; Internal (EIO) if the device can't save its state; EBADF if
   // @fd can't be used. On an error, nothing has changed.
   absl::Status Start(const DeviceStateTransfer& request, UniqueFd fd);
 

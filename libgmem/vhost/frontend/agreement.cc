@@ -61,7 +61,7 @@ absl::Status Agreement::Reach(bool like_before) {
     GMEM_RETURN_IF_ERROR(SetProtocolFeatures(exactly));
   } else if (exactly.value_or(0) != 0) {
     return absl::FailedPreconditionError(
-        "the back-end has no protocol features; the one before had");
+        "the back-end has no protocol features; the previous back-end had");
   }
   return AskLimits();
 }
@@ -74,7 +74,7 @@ absl::Status Agreement::SetProtocolFeatures(std::optional<uint64_t> exactly) {
   if ((features & ~offered) != 0) {
     return absl::FailedPreconditionError(absl::StrCat("the back-end lacks the protocol features 0x",
                                                       absl::Hex(features & ~offered),
-                                                      ", which the one before had"));
+                                                      ", which the previous back-end had"));
   }
   GMEM_RETURN_IF_ERROR(session_.Do<FrontendRequest::kSetProtocolFeatures>(features));
   protocol_features_ = features;
@@ -92,7 +92,7 @@ absl::Status Agreement::AskLimits() {
   // The VMM has built the guest's memory upon the first back-end's limit.
   if (slots < min_slots_) {
     return absl::FailedPreconditionError(absl::StrCat("the back-end takes ", slots,
-                                                      " regions of memory, the one before ",
+                                                      " regions of memory, the previous back-end ",
                                                       min_slots_, ": it must not take fewer"));
   }
   max_slots_ = static_cast<size_t>(std::min<uint64_t>(slots, kMaxMemorySlots));

@@ -78,8 +78,8 @@ absl::Status BackendMemory::Set(absl::Span<const GuestRegion> regions) {
   GMEM_ASSIGN_OR_RETURN(std::vector<SharedRegion> shared, Share(regions));
   absl::Status result = session_.status().ok() ? Send(std::move(shared)) : session_.status();
   if (session_.status().ok()) return result;
-  // The connection is over, so no back-end has any memory now. The next one must get just this
-  // table: the VMM may lend the rest of the old one by then.
+  // The connection is over, so no back-end has any memory now. The next back-end must get exactly
+  // this table: by then, the VMM may have lent memory that only the old table has.
   regions_.clear();
   GMEM_ASSIGN_OR_RETURN(regions_, Share(regions));
   return result;

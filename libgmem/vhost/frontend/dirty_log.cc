@@ -59,7 +59,7 @@ absl::StatusOr<DirtyLog> DirtyLog::Create(GuestAddress end) {
 
   UniqueFd fd(memfd_create("vhost-log", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!fd) return ErrnoError(errno, "can't make a file for a log");
-  // Seal it: a back-end that shortened it would make ReadAndClear() fault.
+  // Seal the file: a back-end that shortened the file would make ReadAndClear() fault.
   if (ftruncate(fd.get(), static_cast<off_t>(size.value())) != 0 ||
       fcntl(fd.get(), F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) != 0) {
     return ErrnoError(errno, absl::StrCat("can't make a log of ", ToString(size)));

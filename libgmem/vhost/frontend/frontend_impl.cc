@@ -183,8 +183,9 @@ absl::Status FrontendImpl::Resume(const Remembered& remembered) {
   if (remembered.features) {
     const uint64_t missing = *remembered.features & ~agreement.features();
     if (missing != 0) {
-      return absl::FailedPreconditionError(absl::StrCat(
-          "the back-end lacks the features 0x", absl::Hex(missing), ", which the one before had"));
+      return absl::FailedPreconditionError(absl::StrCat("the back-end lacks the features 0x",
+                                                        absl::Hex(missing),
+                                                        ", which the previous back-end had"));
     }
     GMEM_RETURN_IF_ERROR(SetFeatures(*remembered.features));
   }

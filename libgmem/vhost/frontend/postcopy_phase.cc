@@ -37,7 +37,7 @@ absl::Status PostcopyPhase::Listen() {
 absl::Status PostcopyPhase::End() {
   GMEM_RETURN_IF_ERROR(agreement_.Need(ProtocolFeature::kPagefault, "POSTCOPY_END"));
   GMEM_ASSIGN_OR_RETURN(const uint64_t reply, session_.Call<FrontendRequest::kPostcopyEnd>());
-  // Over, whatever the back-end answers.
+  // The phase is over, whatever the back-end answers.
   Abort();
   if (reply == 0) return absl::OkStatus();
   return internal::CheckError(

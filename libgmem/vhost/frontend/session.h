@@ -81,7 +81,7 @@ class Session {
 
   // Once, before anything else.
   absl::Status Open() { return events_.Open(); }
-  // Begins with a new connection; the one before has ended.
+  // Begins with a new connection; the previous connection has ended.
   absl::Status Attach(Connection connection);
 
   int fd() const { return events_.fd(); }

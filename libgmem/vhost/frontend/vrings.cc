@@ -173,7 +173,7 @@ absl::StatusOr<VringState> Vrings::Stop(unsigned index) {
   GMEM_RETURN_IF_ERROR(CheckIndex(index));
   GMEM_ASSIGN_OR_RETURN(const VringState state,
                         session_.Call<FrontendRequest::kGetVringBase>({.index = index, .num = 0}));
-  // The back-end has stopped it, whatever it answers.
+  // The back-end has stopped the virtqueue, whatever it answers.
   vrings_.erase(index);
   return state;
 }

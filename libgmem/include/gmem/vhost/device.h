@@ -18,8 +18,8 @@ namespace gmem::vhost {
 
 class Backend;
 
-/// The part of a back-end that a device's author writes; Backend does the rest. One device serves
-/// one front-end at a time, and the next one when that session has ended.
+/// The part of a back-end that a device's author writes; Backend does the rest. A device serves one
+/// front-end at a time, and the next front-end when that session has ended.
 ///
 /// Backend calls these methods from inside of Create(), Process() and its destructor. They may call
 /// the methods of the back-end, except Process(), and must not destroy it.
