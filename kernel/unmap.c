@@ -209,7 +209,9 @@ void gmem_binding_remove_all(struct gmem_vm *vm)
 		filemap_invalidate_unlock(mapping);
 
 		gmem_binding_changed(vm, -1);
-		/* The tree still points at it, but has no reader left. */
+		/*
+		 * The tree still points at the binding, but has no reader left.
+		 */
 		gmem_binding_free(b);
 		cond_resched();
 	}

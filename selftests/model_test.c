@@ -19,9 +19,9 @@ enum page_state { ABSENT, HOST, LENT, SHARED };
 
 struct page {
 	enum page_state state;
-	/* Its first byte, the same for host and guest. */
+	/* The first byte of the page, the same for host and guest. */
 	__u8 byte;
-	/* The VM that has borrowed it, or NOBODY. */
+	/* The VM that has borrowed the page, or NOBODY. */
 	int vm;
 };
 

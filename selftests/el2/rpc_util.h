@@ -138,7 +138,8 @@ static inline int rpc_request(struct rpc *rpc, uint32_t id, const void *payload,
 }
 
 /*
- * Wait for a reply. Returns the Resource Manager's error, or one of the above.
+ * Wait for a reply. Returns the Resource Manager's error, or one of the errors
+ * above.
  */
 static inline int64_t rpc_reply(struct rpc *rpc, uint32_t id)
 {
