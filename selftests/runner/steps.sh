@@ -30,6 +30,14 @@ boot() {
 		--log "$state/$part.console" --memory "$memory" "$@"
 }
 
+# loops: the variables that make loops shorter, as they are set here, for env
+loops() {
+	local name
+	for name in GMEM_SCALE GMEM_RACE_SECONDS GMEM_MODEL_SECONDS GMEM_RANDOM_SECONDS; do
+		[ -z "${!name:-}" ] || echo "$name=${!name}"
+	done
+}
+
 # in_make FOLDER ARGUMENT...: make in a folder of the tree, with all CPUs
 in_make() {
 	local folder=$1
