@@ -178,22 +178,22 @@ void Vring::AskForMiss(uint64_t iova, uint8_t permissions) {
                              .permissions = permissions,
                              .type = IotlbType::kMiss,
                              .padding = {}};
-  context_.channel.Start<BackendRequest::kIotlbMsg>(miss, {},
-                                                    [this](const absl::StatusOr<Message*>& reply) {
-                                                      if (reply.ok()) return;
-                                                      if (GetErrno(reply.status()) == EIO) {
-                                                        // A front-end that refuses would refuse
-                                                        // again, so wait for an update or a kick. A
-                                                        // driver with event indices doesn't kick
-                                                        // unless it is asked to.
-                                                        if (miss_ == Miss::kAsked)
-                                                          miss_ = Miss::kRefused;
-                                                        if (queue_) queue_->EnableKicks();
-                                                        return;
-                                                      }
-                                                      miss_ = Miss::kNone;
-                                                      is_pending_ = true;
-                                                    });
+  context_.channel.Start<BackendRequest::kIotlbMsg>(
+      miss, {}, [this](const absl::StatusOr<Message*>& reply) { HandleMissReply(reply.status()); });
+}
+
+void Vring::HandleMissReply(const absl::Status& reply) {
+  // The translation itself comes as a request of the front-end.
+  if (reply.ok()) return;
+  if (GetErrno(reply) == EIO) {
+    // A front-end that refuses would refuse again, so wait for an update or a kick. A driver with
+    // event indices doesn't kick unless it is asked to.
+    if (miss_ == Miss::kAsked) miss_ = Miss::kRefused;
+    if (queue_) queue_->EnableKicks();
+    return;
+  }
+  miss_ = Miss::kNone;
+  is_pending_ = true;
 }
 
 void Vring::UpdateLog(const std::optional<Virtqueue::Memory>& ring) {

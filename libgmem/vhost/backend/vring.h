@@ -99,6 +99,7 @@ class Vring {
   absl::StatusOr<std::optional<Virtqueue::Memory>> FindRing();
   absl::StatusOr<GuestSpan> FindPart(uint64_t address, uint64_t size);
   void AskForMiss(uint64_t iova, uint8_t permissions);
+  void HandleMissReply(const absl::Status& reply);
   // @ring: the memory of the ring, if the ring can be reached.
   void UpdateLog(const std::optional<Virtqueue::Memory>& ring);
   void MarkKicked();
