@@ -76,7 +76,7 @@ absl::Status StateTransfer::Start(const DeviceStateTransfer& request, UniqueFd f
       !poller_.Add(fd.get(), is_save ? EPOLLOUT : EPOLLIN, Poller::Source::kState).ok()) {
     return CheckError(EBADF, "can't use the descriptor for the device's state");
   }
-  StopWaiting();
+  Stop();
   fd_ = std::move(fd);
   is_save_ = is_save;
   bytes_ = std::move(bytes);
@@ -87,9 +87,7 @@ absl::Status StateTransfer::Start(const DeviceStateTransfer& request, UniqueFd f
 
 void StateTransfer::Advance() {
   if (!is_under_way()) return;
-  if (!(is_save_ ? Send() : Receive())) return;
-  StopWaiting();
-  bytes_.clear();
+  if (is_save_ ? Send() : Receive()) Stop();
 }
 
 bool StateTransfer::Send() {
@@ -126,14 +124,16 @@ bool StateTransfer::Receive() {
   return false;
 }
 
-void StateTransfer::StopWaiting() {
+void StateTransfer::Stop() {
   poller_.Remove(fd_.get());
   fd_.reset();
+  // clear() alone keeps the memory, of up to kMaxStateSize, until the session ends.
+  bytes_.clear();
+  bytes_.shrink_to_fit();
 }
 
 absl::Status StateTransfer::TakeResult() {
-  StopWaiting();
-  bytes_.clear();
+  Stop();
   return std::exchange(result_, NoTransfer());
 }
 

@@ -24,7 +24,7 @@ class StateTransfer {
   StateTransfer(Device& device, Poller& poller) : device_(device), poller_(poller) {}
   StateTransfer(const StateTransfer&) = delete;
   StateTransfer& operator=(const StateTransfer&) = delete;
-  ~StateTransfer() { StopWaiting(); }
+  ~StateTransfer() { Stop(); }
 
   // Begins a transfer through @fd, in the place of the previous transfer. InvalidArgument (EINVAL)
   // for an unknown direction or phase; Internal (EIO) if the device can't save its state; EBADF if
@@ -43,7 +43,8 @@ class StateTransfer {
   // True when the transfer has ended; then result_ is set.
   bool Send();
   bool Receive();
-  void StopWaiting();
+  // Releases the pipe and the state; result_ stays.
+  void Stop();
 
   Device& device_;
   Poller& poller_;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gtest/gtest.h>
+#include <malloc.h>
 #include <unistd.h>
 
 #include <array>
@@ -14,6 +15,12 @@ namespace gmem::vhost {
 namespace {
 
 using doubles::BackendTest;
+
+// Bytes that this process has allocated; always 0 under a sanitizer, which has its own allocator.
+size_t AllocatedBytes() {
+  const struct mallinfo2 info = mallinfo2();
+  return info.uordblks + info.hblkhd;
+}
 
 class StateTransferTest : public BackendTest {};
 
@@ -70,6 +77,25 @@ TEST_F(StateTransferTest, SurvivesAPipeThatNobodyReads) {
   ExpectRefused(Ask<FrontendRequest::kSetVringCall>(0, {out.get()}));
   ExpectRefused(Ask<FrontendRequest::kSetLogFd>({}, {out.get()}));
   ExpectRefused(Ask<FrontendRequest::kSetVringErr>(0, {guest_.fd()}));
+}
+
+// A state may be large, and a session long.
+TEST_F(StateTransferTest, KeepsNoMemoryAfterATransfer) {
+  Negotiate();
+  constexpr size_t kSize = size_t{16} << 20;
+  device_.state = std::string(kSize, 's');
+  std::array<int, 2> ends;
+  ASSERT_EQ(pipe(ends.data()), 0);
+  UniqueFd in(ends[0]);
+  UniqueFd out(ends[1]);
+  in.reset();
+  const size_t before = AllocatedBytes();
+  ASSERT_TRUE(
+      Ask<FrontendRequest::kSetDeviceStateFd>(
+          {.direction = TransferDirection::kSave, .phase = TransferPhase::kStopped}, {out.get()})
+          .ok());
+  EXPECT_NE(*Ask<FrontendRequest::kCheckDeviceState>(), 0U);
+  EXPECT_LT(AllocatedBytes(), before + kSize / 2);
 }
 
 }  // namespace
