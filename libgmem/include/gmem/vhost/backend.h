@@ -91,6 +91,8 @@ class Backend {
   /// front-end has acknowledged the request, or, without ProtocolFeature::kReplyAck, when the
   /// request is sent. FailedPrecondition (ENOTCONN) if there is no channel, or a feature that the
   /// request needs wasn't negotiated.
+  ///
+  /// @p done may call the methods of the back-end, except Process(), and must not destroy it.
   using Done = absl::AnyInvocable<void(absl::Status)>;
   /// Maps a part of a file into a shared memory region of the guest, which can use it from the call
   /// of @p done on. The caller keeps @p fd.

@@ -40,6 +40,7 @@ class GuestMemoryMap {
 
   /// Has no regions.
   GuestMemoryMap();
+  /// The moved-from object may only be destroyed or assigned to.
   GuestMemoryMap(GuestMemoryMap&& other) noexcept;
   GuestMemoryMap& operator=(GuestMemoryMap&& other) noexcept;
   ~GuestMemoryMap();

@@ -34,6 +34,7 @@ class Iotlb {
 
   /// Has no entries.
   Iotlb();
+  /// The moved-from object may only be destroyed or assigned to.
   Iotlb(Iotlb&& other) noexcept;
   Iotlb& operator=(Iotlb&& other) noexcept;
   ~Iotlb();
