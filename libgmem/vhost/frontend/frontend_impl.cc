@@ -192,7 +192,7 @@ absl::Status FrontendImpl::Resume(const Remembered& remembered) {
   GMEM_RETURN_IF_ERROR(memory.Resume(remembered.memory));
   GMEM_RETURN_IF_ERROR(inflight.Resume());
   GMEM_RETURN_IF_ERROR(log.Resume());
-  GMEM_RETURN_IF_ERROR(vrings.Resume(remembered.vrings, memory.regions()));
+  GMEM_RETURN_IF_ERROR(vrings.Resume(remembered.vrings, memory));
   return remembered.is_driver_ok ? DriverOk() : absl::OkStatus();
 }
 

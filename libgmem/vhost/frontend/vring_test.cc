@@ -238,6 +238,16 @@ TEST_F(ReconnectTest, BadInflightBuffers) {
   EXPECT_EQ(backend_->Last(Request::kSetInflightFd).payload, "none came");
 }
 
+// OnDisconnect() replaces the memory table while Reconnect() goes through the virtqueues.
+TEST_F(ReconnectTest, ANewTableWhileVirtqueuesResume) {
+  ASSERT_TRUE(SetRam().ok());
+  ASSERT_TRUE(frontend_->StartVring(0, RingSetup()).ok());
+  FakeBackend::Options options = Backend();
+  CloseRightAfter(Request::kSetVringNum, options,
+                  [this] { EXPECT_TRUE(absl::IsUnavailable(frontend_->SetMemory({}))); });
+  EXPECT_TRUE(absl::IsUnavailable(frontend_->Reconnect(NewBackend(std::move(options)))));
+}
+
 TEST_F(ReconnectTest, RepetitionLeaksNothing) {
   ASSERT_TRUE(frontend_->StartInflight(1, 128).ok());
   ASSERT_TRUE(frontend_->StartVring(0, RingSetup()).ok());

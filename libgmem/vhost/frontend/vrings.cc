@@ -24,6 +24,7 @@
 #include "gmem/vhost/protocol.h"
 #include "gmem/vhost/requester.h"
 #include "vhost/frontend/agreement.h"
+#include "vhost/frontend/backend_memory.h"
 #include "vhost/frontend/session.h"
 
 namespace gmem::vhost::frontend_internal {
@@ -204,21 +205,20 @@ absl::Status Vrings::Kick(unsigned index) {
   return session_.status();
 }
 
-uint32_t Vrings::ResumeBase(const Vring& vring, absl::Span<const SharedRegion> memory) const {
+uint32_t Vrings::ResumeBase(const Vring& vring, const BackendMemory& memory) const {
   const uint32_t last = vring.base.value_or(0);
   // A packed virtqueue has no used index, and I/O virtual addresses aren't in the table.
   if (agreement_.HasAcked(VirtioFeature::kRingPacked) ||
       agreement_.HasAcked(VirtioFeature::kIommuPlatform) || !vring.address) {
     return last;
   }
-  return ReadShared(memory, vring.address->used + kUsedIndexOffset,
+  return ReadShared(memory.regions(), vring.address->used + kUsedIndexOffset,
                     agreement_.Has(ProtocolFeature::kGpaAddresses) ? &MemoryRegion::guest_address
                                                                    : &MemoryRegion::user_address)
       .value_or(static_cast<uint16_t>(last));
 }
 
-absl::Status Vrings::ResumeOne(unsigned index, const Vring& vring,
-                               absl::Span<const SharedRegion> memory) {
+absl::Status Vrings::ResumeOne(unsigned index, const Vring& vring, const BackendMemory& memory) {
   if (vring.big_endian) GMEM_RETURN_IF_ERROR(SetEndian(index, *vring.big_endian));
   if (vring.size) GMEM_RETURN_IF_ERROR(SetNum(index, *vring.size));
   if (vring.base) GMEM_RETURN_IF_ERROR(SetBase(index, ResumeBase(vring, memory)));
@@ -231,7 +231,7 @@ absl::Status Vrings::ResumeOne(unsigned index, const Vring& vring,
   return vring.kick && vring.kick->is_valid() ? Kick(index) : absl::OkStatus();
 }
 
-absl::Status Vrings::Resume(const ByIndex& vrings, absl::Span<const SharedRegion> memory) {
+absl::Status Vrings::Resume(const ByIndex& vrings, const BackendMemory& memory) {
   for (const auto& [index, vring] : vrings) {
     GMEM_RETURN_IF_ERROR(ResumeOne(index, vring, memory));
   }

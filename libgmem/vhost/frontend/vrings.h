@@ -10,12 +10,11 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/types/span.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/frontend_handler.h"
-#include "gmem/vhost/memory_table.h"
 #include "gmem/vhost/protocol.h"
 #include "vhost/frontend/agreement.h"
+#include "vhost/frontend/backend_memory.h"
 #include "vhost/frontend/session.h"
 
 #pragma GCC visibility push(hidden)
@@ -62,14 +61,14 @@ class Vrings {
   void Restore(ByIndex vrings) { vrings_ = std::move(vrings); }
   // Starts @vrings in a new back-end. Split virtqueues go on where their used rings, which lie in
   // @memory, say.
-  absl::Status Resume(const ByIndex& vrings, absl::Span<const SharedRegion> memory);
+  absl::Status Resume(const ByIndex& vrings, const BackendMemory& memory);
 
  private:
   absl::Status SetFd(FrontendRequest request, unsigned index, int fd,
                      std::optional<UniqueFd> Vring::*member);
   absl::Status SendAddress(VringAddress address);
-  absl::Status ResumeOne(unsigned index, const Vring& vring, absl::Span<const SharedRegion> memory);
-  uint32_t ResumeBase(const Vring& vring, absl::Span<const SharedRegion> memory) const;
+  absl::Status ResumeOne(unsigned index, const Vring& vring, const BackendMemory& memory);
+  uint32_t ResumeBase(const Vring& vring, const BackendMemory& memory) const;
 
   Session& session_;
   const Agreement& agreement_;

@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <semaphore>
 #include <string>
 #include <utility>
 #include <vector>
@@ -154,7 +155,33 @@ class FrontendTest : public testing::Test {
     backend_.reset();
   }
 
+  // Makes a back-end with @options close the connection right after its answer to @request. The
+  // front-end receives both at once, since OnConfigChange() keeps it busy until both are sent.
+  // OnDisconnect() runs @at_end, if given. @options need a back-end channel, and kConfig.
+  void CloseRightAfter(FrontendRequest request, FakeBackend::Options& options,
+                       std::function<void()> at_end = nullptr) {
+    FakeBackend::Handler& handler = options.handlers[request];
+    handler = [this, answer = std::move(handler)](FakeBackend& b, Message& message) {
+      b.Send(BackendRequest::kConfigChangeMsg, {}, {}, /*need_reply=*/false);
+      is_frontend_busy_.acquire();
+      answer == nullptr ? b.Answer(message) : answer(b, message);
+      b.Close();
+    };
+    handler_.then = [this, at_end = std::move(at_end), is_closing = false]() mutable {
+      if (handler_.events.back() == "config") {
+        is_closing = true;
+        is_frontend_busy_.release();
+        // Waits for the end of the back-end's thread.
+        backend_->TakeRequests();
+      } else if (std::exchange(is_closing, false) && at_end != nullptr) {
+        at_end();
+      }
+      return absl::OkStatus();
+    };
+  }
+
   SharedObjects objects_;
+  std::binary_semaphore is_frontend_busy_ = std::binary_semaphore(0);
   RecordingHandler handler_;
   std::unique_ptr<FakeBackend> backend_;
   std::unique_ptr<Frontend> frontend_;
