@@ -81,8 +81,25 @@ absl::Status BackendMemory::Set(absl::Span<const GuestRegion> regions) {
   // The connection is over, so no back-end has any memory now. The next back-end must get exactly
   // this table: by then, the VMM may have lent memory that only the old table has.
   regions_.clear();
+  is_for_next_ = true;
   GMEM_ASSIGN_OR_RETURN(regions_, Share(regions));
   return result;
+}
+
+std::vector<SharedRegion> BackendMemory::Take() {
+  is_for_next_ = false;
+  return std::exchange(regions_, {});
+}
+
+void BackendMemory::Restore(std::vector<SharedRegion> regions) {
+  if (!is_for_next_) regions_ = std::move(regions);
+}
+
+template <FrontendRequest kRequest>
+absl::Status BackendMemory::Change(const typename RequestTraits<kRequest>::Payload& payload,
+                                   absl::Span<const int> fds) {
+  GMEM_RETURN_IF_ERROR(session_.Do<kRequest>(payload, fds, Session::Confirm::kAlways));
+  return session_.status();
 }
 
 absl::Status BackendMemory::Send(std::vector<SharedRegion> regions) {
@@ -107,8 +124,7 @@ absl::Status BackendMemory::SendTable(std::vector<SharedRegion> regions) {
   }
   const auto fd_span = absl::MakeConstSpan(fds.data(), table.nr_regions);
   if (!is_postcopy_) {
-    GMEM_RETURN_IF_ERROR(
-        session_.Do<FrontendRequest::kSetMemTable>(table, fd_span, Session::Confirm::kAlways));
+    GMEM_RETURN_IF_ERROR(Change<FrontendRequest::kSetMemTable>(table, fd_span));
     regions_ = std::move(regions);
     return absl::OkStatus();
   }
@@ -135,8 +151,8 @@ absl::Status BackendMemory::SendDifference(std::vector<SharedRegion> regions) {
   GMEM_ASSIGN_OR_RETURN(regions, KeepParts(regions_, std::move(regions), agreement_.max_slots()));
   const TableDifference difference = Compare(regions_, regions);
   for (const size_t place : difference.removals) {
-    GMEM_RETURN_IF_ERROR(session_.Do<FrontendRequest::kRemMemReg>(
-        {.padding = 0, .region = regions_[place].wire}, {}, Session::Confirm::kAlways));
+    GMEM_RETURN_IF_ERROR(
+        Change<FrontendRequest::kRemMemReg>({.padding = 0, .region = regions_[place].wire}, {}));
     regions_.erase(regions_.begin() + static_cast<ptrdiff_t>(place));
   }
   for (const size_t place : difference.additions) {
@@ -150,8 +166,7 @@ absl::Status BackendMemory::Add(SharedRegion region) {
   const int fd = region.fd.get();
   const SingleMemoryRegion single = {.padding = 0, .region = region.wire};
   if (!is_postcopy_) {
-    GMEM_RETURN_IF_ERROR(session_.Do<FrontendRequest::kAddMemReg>(
-        single, absl::MakeConstSpan(&fd, 1), Session::Confirm::kAlways));
+    GMEM_RETURN_IF_ERROR(Change<FrontendRequest::kAddMemReg>(single, absl::MakeConstSpan(&fd, 1)));
     regions_.push_back(std::move(region));
     return absl::OkStatus();
   }

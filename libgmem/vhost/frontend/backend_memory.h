@@ -3,7 +3,6 @@
 #ifndef GMEM_VHOST_FRONTEND_BACKEND_MEMORY_H_
 #define GMEM_VHOST_FRONTEND_BACKEND_MEMORY_H_
 
-#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -38,9 +37,10 @@ class BackendMemory {
   // No longer; forgets those addresses.
   void EndPostcopy();
 
-  // Hands over all regions; Restore() brings them back.
-  std::vector<SharedRegion> Take() { return std::exchange(regions_, {}); }
-  void Restore(std::vector<SharedRegion> regions) { regions_ = std::move(regions); }
+  // Hands over all regions. Restore() brings them back, unless a Set() after the connection's end
+  // has replaced them.
+  std::vector<SharedRegion> Take();
+  void Restore(std::vector<SharedRegion> regions);
   // Sends @regions to a new back-end.
   absl::Status Resume(absl::Span<const SharedRegion> regions);
 
@@ -50,10 +50,17 @@ class BackendMemory {
   absl::Status SendDifference(std::vector<SharedRegion> regions);
   absl::Status Add(SharedRegion region);
   absl::Status AcknowledgeClients(FrontendRequest request);
+  // Sends a request that changes the back-end's memory. OK if regions_ must follow. An end of the
+  // connection right after the answer is an error, too: OnDisconnect() may have called Set().
+  template <FrontendRequest kRequest>
+  absl::Status Change(const typename RequestTraits<kRequest>::Payload& payload,
+                      absl::Span<const int> fds);
 
   Session& session_;
   const Agreement& agreement_;
   std::vector<SharedRegion> regions_;
+  // Does regions_ hold the table that a Set() after the connection's end has left for the next one?
+  bool is_for_next_ = false;
   bool is_postcopy_ = false;
   bool is_unacknowledged_ = false;
 };

@@ -35,6 +35,8 @@ using Request = FrontendRequest;
 
 constexpr uint64_t kAck = Bit(ProtocolFeature::kReplyAck);
 constexpr uint64_t kSlots = Bit(ProtocolFeature::kConfigureMemSlots);
+constexpr uint64_t kWithChannel =
+    kAck | kSlots | Bit(ProtocolFeature::kBackendReq) | Bit(ProtocolFeature::kConfig);
 
 class MemoryTest : public RegionsTest {
  protected:
@@ -173,6 +175,38 @@ TEST_F(MemoryTest, TheNextBackendGetsTheLastTable) {
   EXPECT_THAT(Known(), ElementsAre(2));
   ASSERT_TRUE(frontend_->Reconnect(NewBackend({.protocol_features = kAck | kSlots})).ok());
   EXPECT_THAT(Changes(), ElementsAre(2));
+}
+
+// OnDisconnect() replaces the table while SetMemory() goes through the old one.
+TEST_F(MemoryTest, ANewTableWhileRegionsAreRemoved) {
+  FakeBackend::Options options = {.protocol_features = kWithChannel};
+  CloseRightAfter(Request::kRemMemReg, options,
+                  [this] { EXPECT_TRUE(absl::IsUnavailable(frontend_->SetMemory({}))); });
+  StartNegotiated(std::move(options));
+  ASSERT_TRUE(frontend_->SetMemory(Regions({1, 2, 3})).ok());
+  EXPECT_TRUE(absl::IsUnavailable(frontend_->SetMemory({Region(4)})));
+  // The call that returns last.
+  EXPECT_THAT(Known(), ElementsAre(4));
+}
+
+// The same while Reconnect() sends the old table, or something after it: the table that the VMM has
+// set last counts.
+TEST_F(MemoryTest, ANewTableWhileABackendDies) {
+  for (const Request last : {Request::kAddMemReg, Request::kSetVringNum}) {
+    StartNegotiated({.protocol_features = kWithChannel});
+    ASSERT_TRUE(frontend_->SetMemory({Region(1), Region(2)}).ok());
+    ASSERT_TRUE(frontend_->SetVringNum(0, 128).ok());
+    ASSERT_TRUE(frontend_->SetVringBase(0, 5).ok());
+    FakeBackend::Options options = {.protocol_features = kWithChannel};
+    CloseRightAfter(last, options, [this] {
+      EXPECT_TRUE(absl::IsUnavailable(frontend_->SetMemory({Region(2)})));
+    });
+    EXPECT_TRUE(absl::IsUnavailable(frontend_->Reconnect(NewBackend(std::move(options)))));
+    EXPECT_THAT(Known(), ElementsAre(2));
+    ASSERT_TRUE(frontend_->Reconnect(NewBackend({.protocol_features = kWithChannel})).ok());
+    EXPECT_THAT(Changes(), ElementsAre(2));
+    EXPECT_EQ(backend_->Last(Request::kSetVringNum).As<VringState>().num, 128u);
+  }
 }
 
 TEST_F(MemoryTest, RefusesBadRegions) {
