@@ -22,6 +22,8 @@ absl::Status PostcopyPhase::Advise() {
   GMEM_RETURN_IF_ERROR(agreement_.Need(ProtocolFeature::kPagefault, "POSTCOPY_ADVISE"));
   FdList fds;
   GMEM_RETURN_IF_ERROR(session_.Call<FrontendRequest::kPostcopyAdvise>({}, {}, &fds).status());
+  // The connection may have ended right after the answer: Abort() has run.
+  GMEM_RETURN_IF_ERROR(session_.status());
   GMEM_ASSIGN_OR_RETURN(Faults faults, Faults::Adopt(fds.Take(0)));
   faults_.emplace(std::move(faults));
   return absl::OkStatus();
@@ -30,6 +32,8 @@ absl::Status PostcopyPhase::Advise() {
 absl::Status PostcopyPhase::Listen() {
   if (!faults_) return absl::FailedPreconditionError("POSTCOPY_LISTEN comes after ADVISE");
   GMEM_RETURN_IF_ERROR(session_.Do<FrontendRequest::kPostcopyListen>());
+  // As in Advise().
+  GMEM_RETURN_IF_ERROR(session_.status());
   memory_.StartPostcopy();
   return absl::OkStatus();
 }

@@ -207,6 +207,36 @@ TEST_F(PostcopyErrorsTest, SendsNothingBeforeATableIsAcknowledged) {
   });
 }
 
+// The end of a connection ends postcopy, even right after the back-end has agreed to it.
+TEST_F(PostcopyErrorsTest, TheNextBackendStartsWithoutPostcopy) {
+  const UniqueFd uffd = NewUserfaultfd(0);
+  const auto backend = [&] {
+    FakeBackend::Options options = {
+        .protocol_features = kAck | kSlots | Bit(ProtocolFeature::kPagefault) |
+                             Bit(ProtocolFeature::kConfig) | Bit(ProtocolFeature::kBackendReq)};
+    options.handlers[Request::kPostcopyAdvise] = [&uffd](FakeBackend& b, Message& message) {
+      const int fd = uffd.get();
+      b.Reply(message, {}, {&fd, 1});
+    };
+    return options;
+  };
+  FakeBackend::Options options = backend();
+  CloseRightAfter(Request::kPostcopyAdvise, options);
+  StartNegotiated(std::move(options));
+  EXPECT_TRUE(absl::IsUnavailable(frontend_->PostcopyAdvise()));
+  EXPECT_EQ(frontend_->faults(), nullptr);
+
+  options = backend();
+  CloseRightAfter(Request::kPostcopyListen, options);
+  ASSERT_TRUE(frontend_->Reconnect(NewBackend(std::move(options))).ok());
+  ASSERT_TRUE(frontend_->PostcopyAdvise().ok());
+  EXPECT_TRUE(absl::IsUnavailable(frontend_->PostcopyListen()));
+  EXPECT_EQ(frontend_->faults(), nullptr);
+
+  ASSERT_TRUE(frontend_->Reconnect(NewBackend(backend())).ok());
+  EXPECT_TRUE(frontend_->SetMemory({Region(1)}).ok());
+}
+
 TEST_F(PostcopyErrorsTest, RefusesADescriptorThatIsNoUserfaultfd) {
   FakeBackend::Options options = {.protocol_features = kAck | Bit(ProtocolFeature::kPagefault)};
   options.handlers[Request::kPostcopyAdvise] = [this](FakeBackend& backend, Message& message) {
