@@ -50,12 +50,12 @@ install_below_destdir() {
 	cmake_builds OFF "$work/root/usr"
 }
 
-# The library exports only names of namespace gmem, and none of gmem::internal.
+# The library exports only names of namespace gmem, and none of its internal namespaces.
 exports_only_its_own() {
 	nm --dynamic --defined-only --demangle "$prefix/lib/libgmem.so" | cut -d ' ' -f 3- |
 		grep -v '^LIBGMEM_' >"$work/symbols"
 	grep -q '^gmem::Vm::Map' "$work/symbols"
-	refute grep -E 'gmem::internal|^(typeinfo |vtable )?(absl|std)' "$work/symbols"
+	refute grep -E '(gmem::|_)internal::|^(typeinfo |vtable )?(absl|std)' "$work/symbols"
 }
 
 # runs PROGRAM: succeed if the program fails to open a missing device, and names the remedy.
