@@ -189,8 +189,8 @@ TEST_F(MemoryTest, ANewTableWhileRegionsAreRemoved) {
   EXPECT_THAT(Known(), ElementsAre(4));
 }
 
-// The same while Reconnect() sends the old table, or something after it: the table that the VMM has
-// set last counts.
+// Reconnect() sends the old table, or something after it, when the end comes: the table that the
+// VMM has set last counts.
 TEST_F(MemoryTest, ANewTableWhileABackendDies) {
   for (const Request last : {Request::kAddMemReg, Request::kSetVringNum}) {
     StartNegotiated({.protocol_features = kWithChannel});
