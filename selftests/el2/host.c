@@ -76,5 +76,10 @@ void raise_spi(u32 spi)
 
 u64 now_us(void)
 {
-	return sysreg_read(cntpct_el0) / (sysreg_read(cntfrq_el0) / 1000000);
+	u64 ticks = sysreg_read(cntpct_el0);
+	u64 per_second = sysreg_read(cntfrq_el0);
+
+	/* The ticks in a microsecond are no whole number: QEMU has 62.5. */
+	return ticks / per_second * 1000000 +
+	       ticks % per_second * 1000000 / per_second;
 }
