@@ -115,31 +115,6 @@ out:
 	close(mem);
 }
 
-/* The sum of the numbers that match @format in the lines of a file. */
-static long sum_of(const char *path, const char *format)
-{
-	FILE *file = fopen(path, "re");
-	char line[128];
-	long value, sum = 0;
-
-	while (file && fgets(line, sizeof(line), file))
-		if (sscanf(line, format, &value) == 1)
-			sum += value;
-	if (file)
-		fclose(file);
-	return sum;
-}
-
-/*
- * In KiB. MemAvailable doesn't count the free pages in the CPUs' lists: with 2
- * MiB pages among them, 30 MiB have been seen.
- */
-static long mem_available(void)
-{
-	return sum_of("/proc/meminfo", "MemAvailable: %ld") +
-	       sum_of("/proc/zoneinfo", " count: %ld") * (long)(PAGE / 1024);
-}
-
 static void vm_life(const char *provider, __u64 mem_flags, int stop)
 {
 	int vm = new_guest(provider, GMEM_POLICY_ALLOW);
@@ -157,8 +132,8 @@ static void vm_life(const char *provider, __u64 mem_flags, int stop)
 TEST_F(scale, b24_a_thousand_lives)
 {
 	unsigned long i, lives = scaled(1000);
-	long before = 0, after = 0;
-	int status, tries;
+	long before = 0;
+	int status;
 	pid_t pid;
 
 	/* The first ones warm up caches. */
@@ -174,13 +149,8 @@ TEST_F(scale, b24_a_thousand_lives)
 	EXPECT_TRUE(stats_settle(&self->before));
 
 	/* A life uses 2 MiB; a hundredth of that may be noise. */
-	for (tries = 0; tries < 50; tries++) {
-		after = mem_available();
-		if (before - after < (long)(lives * 20 + 8192))
-			break;
-		usleep(100000);
-	}
-	EXPECT_LT(before - after, (long)(lives * 20 + 8192));
+	EXPECT_LT(mem_missing(before, lives * 20 + 8192),
+		  (long)(lives * 20 + 8192));
 }
 
 /* Ending N bindings of the same M pages doesn't cost N * M. */
