@@ -39,6 +39,11 @@ quick_part() {
 	check_part "$@"
 	part_quick[$1]=1
 }
+# short_part NAME NEEDS COMMAND...: a test that the area's name chooses, and nothing else
+short_part() {
+	declare_part test short "$@"
+	part_quick[$1]=1
+}
 # ci_part NAME NEEDS COMMAND...: a test of make check where CI is set
 ci_part() { declare_part test ci "$@"; }
 # long_part NAME NEEDS COMMAND...: a test of make check-long
