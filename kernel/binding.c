@@ -204,6 +204,8 @@ int gmem_binding_map(struct gmem_vm *vm, struct file *file, u32 flags,
 
 	if (mas_find(&mas, gfn_last))
 		return -EEXIST;
+	if (atomic_long_read(&vm->nr_bindings) >= GMEM_MAX_BINDINGS)
+		return -ENOSPC;
 	b = gmem_binding_alloc(vm, file, flags, first, last, gfn - first);
 	if (!b)
 		return -ENOMEM;
@@ -216,7 +218,9 @@ int gmem_binding_map(struct gmem_vm *vm, struct file *file, u32 flags,
 	if (gmem_binding_excluded(b)) {
 		err = -EEXIST;
 	} else {
+		down_write(&b->mem->tree_rwsem);
 		gmem_index_insert(b, gmem_binding_index_of(b));
+		up_write(&b->mem->tree_rwsem);
 		mas_store_prealloc(&mas, b);
 		gmem_event_map(b);
 	}
@@ -254,6 +258,8 @@ struct gmem_binding *gmem_binding_split(struct gmem_binding *b,
 	struct gmem_binding *right;
 	int err;
 
+	if (atomic_long_read(&b->vm->nr_bindings) >= GMEM_MAX_BINDINGS)
+		return ERR_PTR(-ENOSPC);
 	right = gmem_binding_alloc(b->vm, b->file, b->flags,
 				   gmem_binding_index(b, last + 1), b->last,
 				   b->gfn_delta);
@@ -289,6 +295,7 @@ bool gmem_binding_cut(struct gmem_binding *b, struct gmem_binding *right,
 {
 	bool left = true;
 
+	down_write(&b->mem->tree_rwsem);
 	gmem_index_remove(b, gmem_binding_index_of(b));
 	if (right) {
 		b->last = first - 1;
@@ -302,5 +309,6 @@ bool gmem_binding_cut(struct gmem_binding *b, struct gmem_binding *right,
 	}
 	if (left)
 		gmem_index_insert(b, gmem_binding_index_of(b));
+	up_write(&b->mem->tree_rwsem);
 	return left;
 }

@@ -22,7 +22,7 @@ struct gmem_binding *gmem_binding_next(struct gmem_vm *vm, unsigned long *gfn,
 /*
  * Iterate over the bindings that hold a guestmem page: return the one after
  * @prev, the first one if @prev is NULL, or NULL after the last one. Invalidate
- * lock.
+ * lock or gmem_mem.tree_rwsem.
  */
 struct gmem_binding *gmem_binding_of_page(struct gmem_mem *mem, pgoff_t index,
 					  struct gmem_binding *prev);

@@ -23,4 +23,17 @@
 #define gmem_filemap_alloc_folio(gfp, order) filemap_alloc_folio(gfp, order)
 #endif
 
+/* 6.17 has no type pfn_t. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 17, 0)
+#include <linux/pfn_t.h>
+#define gmem_insert_pfn_pmd(vmf, pfn, write) \
+	vmf_insert_pfn_pmd(vmf, pfn_to_pfn_t(pfn), write)
+#else
+#define gmem_insert_pfn_pmd(vmf, pfn, write) vmf_insert_pfn_pmd(vmf, pfn, write)
+#endif
+
+/* From 6.13 on, KVM takes no reference to a page of a PFN mapping. */
+#define GMEM_KVM_MAPS_TAIL_PAGES \
+	(LINUX_VERSION_CODE >= KERNEL_VERSION(6, 13, 0))
+
 #endif /* _GMEM_COMPAT_H */

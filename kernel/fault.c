@@ -2,6 +2,7 @@
 /* A guest's access: resolved, or refused and remembered. */
 #include <linux/file.h>
 #include <linux/pagemap.h>
+#include <linux/sched/signal.h>
 #include <linux/uaccess.h>
 
 #include "event.h"
@@ -98,22 +99,20 @@ static enum gmem_fault_reason gmem_fault_reason_of(int err)
  * file that the tree shows can't be freed: an unmap takes it out of the tree
  * first, then needs the invalidate lock to take it out of the file's index, and
  * only then frees it. -EAGAIN: an unmap of the page is under way, wait for it.
+ * -ESTALE: the page is bound to something else.
  */
-static int gmem_fault_try(const struct gmem_guest_access *access,
+static int gmem_fault_try(struct gmem_guest_access *access,
 			  struct folio **foliop)
 {
 	struct gmem_vm *vm = access->vm;
-	enum gmem_fault_reason reason = 0;
 	struct gmem_binding *b;
+	bool stale;
 	int err;
 
 	rcu_read_lock();
 	b = mtree_load(&vm->bindings, access->gfn);
-	if (!b)
-		reason = GMEM_FAULT_UNBOUND;
-	else if (b->mem != gmem_mem(access->inode) ||
-		 access->index + b->gfn_delta != access->gfn)
-		reason = GMEM_FAULT_STALE;
+	stale = b && (b->mem != gmem_mem(access->inode) ||
+		      access->index + b->gfn_delta != access->gfn);
 	rcu_read_unlock();
 
 	/*
@@ -123,26 +122,29 @@ static int gmem_fault_try(const struct gmem_guest_access *access,
 	 */
 	if (gmem_vm_unmapping(vm, access->gfn))
 		return -EAGAIN;
-	if (reason)
+	if (stale)
+		return -ESTALE;
+	if (!b)
 		return gmem_fault_refuse(vm, access->gfn, access->access,
-					 reason);
+					 GMEM_FAULT_UNBOUND);
 
 	if (access->access & ~gmem_binding_access(b))
 		return gmem_fault_refuse(vm, access->gfn, access->access,
 					 GMEM_FAULT_PERM);
 	if (access->writable && !(b->flags & GMEM_MAP_ALLOW_WRITE))
-		return gmem_fault_refuse(vm, access->gfn, access->access,
-					 GMEM_FAULT_STALE);
+		return -ESTALE;
 
 	err = gmem_lend_get(b, access->index, foliop);
 	if (err)
 		return gmem_fault_refuse(vm, access->gfn, access->access,
 					 gmem_fault_reason_of(err));
+	if (access->map)
+		access->map(access, b, *foliop);
 	return 0;
 }
 
-int gmem_fault_guest(const struct gmem_guest_access *access,
-		     struct folio **folio)
+static int gmem_fault_get(struct gmem_guest_access *access,
+			  struct folio **folio)
 {
 	int err;
 
@@ -159,56 +161,74 @@ int gmem_fault_guest(const struct gmem_guest_access *access,
 	}
 }
 
-/*
- * Find the binding at fault->gfn; returns its file, or NULL if nothing is bound
- * there. Takes no lock.
- */
-static struct file *gmem_fault_find(struct gmem_guest_access *fault)
+int gmem_fault_guest(struct gmem_guest_access *access, struct folio **folio)
 {
-	struct gmem_vm *vm = fault->vm;
+	int err;
+
+	err = gmem_fault_get(access, folio);
+	if (err == -ESTALE)
+		return gmem_fault_refuse(access->vm, access->gfn,
+					 access->access, GMEM_FAULT_STALE);
+	return err;
+}
+
+/*
+ * Find the binding at access->gfn; returns its file, or NULL if nothing is
+ * bound there. Takes no lock.
+ */
+static struct file *gmem_fault_find(struct gmem_guest_access *access)
+{
+	struct gmem_vm *vm = access->vm;
 	struct file *file = NULL;
 	struct gmem_binding *b;
 
 	rcu_read_lock();
-	b = mtree_load(&vm->bindings, fault->gfn);
+	b = mtree_load(&vm->bindings, access->gfn);
 	if (b) {
 		file = get_file_active(&b->file);
-		fault->index = gmem_binding_index(b, fault->gfn);
+		access->index = gmem_binding_index(b, access->gfn);
 	}
 	rcu_read_unlock();
 	if (file)
-		fault->inode = file_inode(file);
+		access->inode = file_inode(file);
 	else if (b)
 		file = ERR_PTR(-EAGAIN);
 	return file;
 }
 
-int gmem_fault_resolve(struct gmem_vm *vm, unsigned long gfn, u32 access)
+static int gmem_fault_resolve_once(struct gmem_guest_access *access)
 {
-	struct gmem_guest_access fault = {
-		.vm = vm,
-		.gfn = gfn,
-		.access = access,
-	};
 	struct folio *folio;
 	struct file *file;
 	int err;
 
+	file = gmem_fault_find(access);
 	/* A binding whose file is going is being unbound. */
-	while (IS_ERR(file = gmem_fault_find(&fault))) {
-		err = gmem_vm_wait_unmap(vm);
-		if (err)
-			return err;
-	}
+	if (IS_ERR(file))
+		return gmem_vm_wait_unmap(access->vm) ?: -ESTALE;
 	if (!file)
-		return gmem_fault_refuse(vm, gfn, access, GMEM_FAULT_UNBOUND);
+		return gmem_fault_refuse(access->vm, access->gfn,
+					 access->access, GMEM_FAULT_UNBOUND);
 
-	err = gmem_fault_guest(&fault, &folio);
+	err = gmem_fault_get(access, &folio);
 	if (!err) {
 		folio_unlock(folio);
 		folio_put(folio);
 	}
 	fput(file);
+	return err;
+}
+
+int gmem_fault_resolve(struct gmem_guest_access *access)
+{
+	int err;
+
+	/* Bindings may change between a look at them and the invalidate lock. */
+	do {
+		err = gmem_fault_resolve_once(access);
+		if (err == -ESTALE && fatal_signal_pending(current))
+			return -EINTR;
+	} while (err == -ESTALE);
 	return err;
 }
 

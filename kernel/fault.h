@@ -6,6 +6,7 @@
 #include <linux/types.h>
 
 struct folio;
+struct gmem_binding;
 struct gmem_fault_log;
 struct gmem_vm;
 struct inode;
@@ -15,9 +16,11 @@ struct inode;
  * @vm: the guest
  * @gfn: the page that it accesses
  * @access: bits of &enum gmem_access
- * @inode: the guestmem that the caller expects there
- * @index: the page of it that the caller expects there
+ * @inode: for gmem_fault_guest(): the guestmem that the caller expects there
+ * @index: for gmem_fault_guest(): the page of it that the caller expects there
  * @writable: the caller is going to let the guest write, whatever @access is
+ * @map: optional; lets the guest reach the page. Called with the folio locked
+ *	and the invalidate lock held.
  */
 struct gmem_guest_access {
 	struct gmem_vm *vm;
@@ -26,6 +29,8 @@ struct gmem_guest_access {
 	struct inode *inode;
 	pgoff_t index;
 	bool writable;
+	void (*map)(struct gmem_guest_access *access,
+		    const struct gmem_binding *b, struct folio *folio);
 };
 
 void gmem_fault_log_init(struct gmem_fault_log *log);
@@ -42,15 +47,15 @@ int gmem_fault_refuse(struct gmem_vm *vm, unsigned long gfn, u32 access,
  * reachable before it unlocks. On failure the access is in the log, except for
  * -EINTR: a fatal signal.
  */
-int gmem_fault_guest(const struct gmem_guest_access *access,
-		     struct folio **folio);
+int gmem_fault_guest(struct gmem_guest_access *access, struct folio **folio);
 
 /*
- * A guest has accessed @gfn, where its provider has no page for it: resolve the
+ * A guest has accessed a page that its provider doesn't have: resolve the
  * access with the guestmem that is bound there. After 0 the provider has got
- * the page, but the host may already have taken it back.
+ * the page, and gmem_guest_access.map was called; but by now the host may have
+ * taken the page back.
  */
-int gmem_fault_resolve(struct gmem_vm *vm, unsigned long gfn, u32 access);
+int gmem_fault_resolve(struct gmem_guest_access *access);
 
 int gmem_vm_faults_call(void *obj, void *arg);
 

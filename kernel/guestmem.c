@@ -289,23 +289,37 @@ static void gmem_mem_poison_work(struct work_struct *work)
 }
 
 /*
- * A page broke, and memory_failure() has taken it out of all page tables. It
- * stays in the file, so that the next access gets an error instead of zeroes;
- * punching a hole replaces it. The caller holds the folio lock, so a work item
- * takes the page from the guests, under the invalidate lock.
+ * A page broke, and memory_failure() has taken it out of the page tables that the
+ * reverse map of the folio knows. It stays in the file, so that the next access
+ * gets an error instead of zeroes; punching a hole replaces it. The caller holds
+ * the folio lock, so a work item takes the page from the guests of those
+ * providers that need the invalidate lock for that.
  */
 static int gmem_mem_error_remove_folio(struct address_space *mapping,
 				       struct folio *folio)
 {
 	struct gmem_mem *mem = gmem_mem(mapping->host);
 
+	gmem_lend_zap_broken(mem, folio);
 	gmem_event_hwpoison(mem, folio);
 	/* The folio is in the file, so eviction can't have begun. */
 	queue_work(gmem_mem_wq, &mem->poison_work);
 	return MF_DELAYED;
 }
 
+/*
+ * memory_failure() is about to split the huge folio of a broken page, and may
+ * fail: then gmem_mem_error_remove_folio() isn't called.
+ */
+static bool gmem_mem_release_folio(struct folio *folio, gfp_t gfp)
+{
+	if (gmem_folio_broken(folio))
+		gmem_lend_zap_broken(gmem_mem(folio->mapping->host), folio);
+	return true;
+}
+
 static const struct address_space_operations gmem_mem_aops = {
+	.release_folio = gmem_mem_release_folio,
 	.dirty_folio = noop_dirty_folio,
 	.error_remove_folio = gmem_mem_error_remove_folio,
 };
@@ -438,6 +452,7 @@ static struct inode *gmem_mem_inode_create(u64 size, unsigned int order,
 			     __GFP_RETRY_MAYFAIL | __GFP_NOWARN);
 	mapping_set_large_folios(inode->i_mapping);
 	mapping_set_unevictable(inode->i_mapping);
+	mapping_set_release_always(inode->i_mapping);
 	mapping_set_inaccessible(inode->i_mapping);
 	simple_inode_init_ts(inode);
 	/* The inode has no name, so inotify drops it with the last file. */
@@ -566,6 +581,7 @@ static void gmem_mem_init_once(void *obj)
 	unsigned int i;
 
 	inode_init_once(&mem->inode);
+	init_rwsem(&mem->tree_rwsem);
 	for (i = 0; i < ARRAY_SIZE(mem->index_locks); i++)
 		mutex_init(&mem->index_locks[i]);
 }

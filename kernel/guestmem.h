@@ -15,7 +15,7 @@ unsigned int gmem_mem_huge_order(void);
 /* The guestmem behind a descriptor, referenced; -EBADF or -EINVAL. */
 struct file *gmem_mem_file_get(int fd);
 
-/* A new file that stands for the guestmem, with operations of its own. */
+/* A new file that stands for @inode, with operations of its own. */
 struct file *gmem_mem_file_create(struct inode *inode, struct vfsmount *mnt,
 				  const char *name,
 				  const struct file_operations *fops);

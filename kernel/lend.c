@@ -348,9 +348,13 @@ static int gmem_lend_walk_batch(const struct gmem_lend_walk *walk,
 /* A walk that may fail stops when its task is killed. */
 static bool gmem_lend_walk_killed(const struct gmem_lend_walk *walk)
 {
-	return walk->step != gmem_lend_finish_folio &&
-	       walk->reason != GMEM_RECLAIM_TEARDOWN &&
-	       fatal_signal_pending(current);
+	if (walk->reason == GMEM_RECLAIM_TEARDOWN)
+		return false;
+	/* Only a reclaim for the host may stop between two folios. */
+	if (walk->step == gmem_lend_finish_folio &&
+	    walk->reason != GMEM_RECLAIM_HOST)
+		return false;
+	return fatal_signal_pending(current);
 }
 
 static int gmem_lend_walk(const struct gmem_lend_walk *walk, pgoff_t first,
@@ -390,21 +394,25 @@ static int gmem_lend_walk_binding(struct gmem_binding *b, pgoff_t first,
 	return gmem_lend_walk(&walk, first, last, gmem_lend_state(b));
 }
 
-/* Many folios are about to come back: the provider may have a short cut. */
-static void gmem_lend_announce(struct gmem_binding *b, pgoff_t first,
+/*
+ * Many folios are about to come back: the provider may have a short cut. True
+ * if the guest has lost all of them by now.
+ */
+static bool gmem_lend_announce(struct gmem_binding *b, pgoff_t first,
 			       pgoff_t last, enum gmem_reclaim_reason reason)
 {
 	const struct gmem_provider *provider = b->vm->provider;
 	struct address_space *mapping = b->mem->inode.i_mapping;
 	pgoff_t index = first;
 
-	if (provider->reclaim_begin && first != last &&
-	    !gmem_lend_denied(b, reason) &&
-	    xa_find(&mapping->i_pages, &index, last, gmem_lend_state(b)))
-		provider->reclaim_begin(b->vm, gmem_binding_gfn(b, first),
-					mapping, first, last,
-					reason == GMEM_RECLAIM_TEARDOWN &&
-					gmem_lend_may_sanitize(b, reason));
+	if (!provider->reclaim_begin || first == last ||
+	    gmem_lend_denied(b, reason) ||
+	    !xa_find(&mapping->i_pages, &index, last, gmem_lend_state(b)))
+		return false;
+	return provider->reclaim_begin(b->vm, gmem_binding_gfn(b, first),
+				       mapping, first, last,
+				       reason == GMEM_RECLAIM_TEARDOWN &&
+				       gmem_lend_may_sanitize(b, reason));
 }
 
 /*
@@ -429,32 +437,34 @@ static void gmem_lend_finish_shared(struct gmem_binding *b, pgoff_t first,
 static void gmem_lend_end_shared(struct gmem_binding *b, pgoff_t first,
 				 pgoff_t last)
 {
-	if (!b->vm->provider->ends_with_vm) {
-		gmem_lend_announce(b, first, last, GMEM_RECLAIM_TEARDOWN);
+	if (!b->vm->provider->ends_with_vm &&
+	    !gmem_lend_announce(b, first, last, GMEM_RECLAIM_TEARDOWN))
 		gmem_lend_walk_binding(b, first, last, gmem_lend_end_folio,
 				       GMEM_RECLAIM_TEARDOWN, NULL);
-	}
 	gmem_lend_finish_shared(b, first, last, GMEM_RECLAIM_TEARDOWN);
 }
 
 int gmem_lend_reclaim_range(struct gmem_binding *b, pgoff_t first, pgoff_t last,
 			    enum gmem_reclaim_reason reason, u64 *nr)
 {
+	gmem_lend_step step = gmem_lend_reclaim_folio;
+
 	if (!gmem_binding_lent(b)) {
 		/* The host has never lost a shared page. */
 		if (reason == GMEM_RECLAIM_TEARDOWN)
 			gmem_lend_end_shared(b, first, last);
 		return 0;
 	}
-	gmem_lend_announce(b, first, last, reason);
-	return gmem_lend_walk_binding(b, first, last, gmem_lend_reclaim_folio,
-				      reason, nr);
+	if (gmem_lend_announce(b, first, last, reason))
+		step = gmem_lend_finish_folio;
+	return gmem_lend_walk_binding(b, first, last, step, reason, nr);
 }
 
 int gmem_lend_begin_reclaim(struct gmem_binding *b, pgoff_t first, pgoff_t last,
 			    enum gmem_reclaim_reason reason)
 {
-	gmem_lend_announce(b, first, last, reason);
+	if (gmem_lend_announce(b, first, last, reason))
+		return 0;
 	return gmem_lend_walk_binding(b, first, last, gmem_lend_begin_folio,
 				      reason, NULL);
 }
@@ -502,6 +512,19 @@ int gmem_lend_reclaim_file(struct gmem_mem *mem, pgoff_t first, pgoff_t last)
 	 * Shared pages lose their mark with the folio: see gmem_folio_forget().
 	 */
 	return gmem_lend_walk(&finish, first, last, GMEM_FOLIO_LENT);
+}
+
+void gmem_lend_zap_broken(struct gmem_mem *mem, struct folio *folio)
+{
+	struct gmem_binding *b = NULL;
+
+	down_read(&mem->tree_rwsem);
+	while ((b = gmem_binding_of_page(mem, folio->index, b)))
+		if (b->vm->provider->zap)
+			b->vm->provider->zap(b->vm,
+					     gmem_binding_gfn(b, folio->index),
+					     folio_nr_pages(folio));
+	up_read(&mem->tree_rwsem);
 }
 
 void gmem_lend_poison(struct gmem_mem *mem)

@@ -60,6 +60,12 @@ void gmem_lend_finish_reclaim(struct gmem_binding *b, pgoff_t first,
 int gmem_lend_reclaim_file(struct gmem_mem *mem, pgoff_t first, pgoff_t last);
 
 /*
+ * A page of @folio broke: guests behind live windows lose the folio at once.
+ * Folio lock held.
+ */
+void gmem_lend_zap_broken(struct gmem_mem *mem, struct folio *folio);
+
+/*
  * Take the broken folios of a file from their guests. The state stays: a huge
  * folio may have sound pages that are still lent, and the host takes these back
  * like any lent page. Invalidate lock held for writing.

@@ -11,23 +11,31 @@
 #include "debugfs.h"
 #include "guestmem.h"
 #include "gunyah/provider.h"
+#include "live.h"
 #include "mock.h"
 #include "netlink.h"
+#include "paged.h"
 #include "provider.h"
 #include "stats.h"
 #include "vm_file.h"
-#include "window.h"
 
 /* The first provider that is present is the default. */
 static const struct gmem_provider *const gmem_providers[] = {
 #if defined(CONFIG_ARM64) && defined(CONFIG_ARCH_HAS_PMEM_API)
 	&gmem_gunyah_provider,
 #endif
-	&gmem_window_provider,
+	&gmem_paged_provider,
 #ifdef CONFIG_GMEM_TEST
 	&gmem_mock_provider,
 #endif
 };
+
+static u64 gmem_features(void)
+{
+	return (gmem_mem_huge_order() ? GMEM_FEATURE_HUGEPAGE : 0) |
+	       (gmem_live_present() ? GMEM_FEATURE_LIVE : 0) |
+	       (gmem_live_takes_huge() ? GMEM_FEATURE_LIVE_HUGE : 0);
+}
 
 static int gmem_info_call(void *obj, void *arg)
 {
@@ -41,7 +49,7 @@ static int gmem_info_call(void *obj, void *arg)
 
 	info->abi_version = GMEM_ABI_VERSION;
 	info->nr_providers = gmem_nr_providers();
-	info->features = huge_order ? GMEM_FEATURE_HUGEPAGE : 0;
+	info->features = gmem_features();
 	info->page_size = PAGE_SIZE;
 	info->huge_page_size = huge_order ? PAGE_SIZE << huge_order : 0;
 	info->max_guest_addr_bits = provider->max_guest_addr_bits;
@@ -49,7 +57,7 @@ static int gmem_info_call(void *obj, void *arg)
 	strscpy_pad((char *)info->provider_name, provider->name,
 		    sizeof(info->provider_name));
 	info->map_access = provider->map_access;
-	info->reserved = 0;
+	info->max_bindings = GMEM_MAX_BINDINGS;
 	return 0;
 }
 
@@ -62,7 +70,7 @@ static const struct gmem_call gmem_device_calls[] = {
 	GMEM_CALL(GMEM_CREATE_MEM, GMEM_CALL_FIXED, gmem_mem_create_call,
 		  struct gmem_create_mem, reserved),
 	GMEM_CALL(GMEM_INFO, GMEM_CALL_INOUT, gmem_info_call,
-		  struct gmem_info, reserved),
+		  struct gmem_info, max_bindings),
 	GMEM_CALL(GMEM_VM_CREATE, GMEM_CALL_IN, gmem_vm_create_call,
 		  struct gmem_vm_create, guest_addr_bits),
 	GMEM_CALL(GMEM_MEM_FROM_SECRET, GMEM_CALL_IN, gmem_mem_from_secret_call,

@@ -261,6 +261,11 @@ static void gmem_mock_copy(struct gmem_mock *mock, struct gmem_test *test,
 static int gmem_mock_access_page(struct gmem_vm *vm, struct gmem_test *test,
 				 unsigned long gfn, void *buf)
 {
+	struct gmem_guest_access access = {
+		.vm = vm,
+		.gfn = gfn,
+		.access = test->access,
+	};
 	struct gmem_mock *mock = vm->provider_data;
 	int tries, err;
 	u32 reach;
@@ -277,7 +282,7 @@ static int gmem_mock_access_page(struct gmem_vm *vm, struct gmem_test *test,
 		if (reach)
 			return gmem_fault_refuse(vm, gfn, test->access,
 						 GMEM_FAULT_PERM);
-		err = gmem_fault_resolve(vm, gfn, test->access);
+		err = gmem_fault_resolve(&access);
 		if (err)
 			return err;
 	}

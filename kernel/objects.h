@@ -12,6 +12,7 @@
  *	the invalidate lock of a guestmem's i_mapping, one at a time
  *	gmem_mem.index_locks, one at a time
  *	folio lock
+ *	gmem_mem.tree_rwsem
  *	i_mmap_rwsem
  *	the provider's own, for the pages of its guest
  *	gmem_fault_log.lock, the lock of notify.c's queue: innermost
@@ -28,6 +29,7 @@
 #include <linux/maple_tree.h>
 #include <linux/mutex.h>
 #include <linux/rbtree.h>
+#include <linux/rwsem.h>
 #include <linux/sched.h>
 #include <linux/spinlock.h>
 #include <linux/types.h>
@@ -105,7 +107,10 @@ struct gmem_vm {
  * @order: of the folios that it tries to use; also the alignment of all ranges
  * @exclusive: interval tree of the exclusive bindings, by page
  * @shared: interval tree of the other bindings. Both are read under the
- *	invalidate lock of the inode, and written under that and gmem_vm.lock.
+ *	invalidate lock of the inode or @tree_rwsem, and written under both and
+ *	gmem_vm.lock.
+ * @tree_rwsem: for readers that hold a folio lock, and so can't take the
+ *	invalidate lock. It protects only the trees, not the pages.
  * @index_locks: see folio.h; an index uses the lock of its hash
  * @poison_work: takes broken pages away from their guests
  * @nr_lent: base pages in the state "lent"
@@ -123,6 +128,7 @@ struct gmem_mem {
 	unsigned int order;
 	struct rb_root_cached exclusive;
 	struct rb_root_cached shared;
+	struct rw_semaphore tree_rwsem;
 	struct mutex index_locks[1 << GMEM_INDEX_LOCK_BITS];
 	struct work_struct poison_work;
 	unsigned long nr_lent;
@@ -145,8 +151,8 @@ static inline bool gmem_mem_aligned(const struct gmem_mem *mem, pgoff_t index)
  * @node: in &gmem_mem.exclusive or &gmem_mem.shared
  * @subtree_last: for the interval tree
  * @first: first page of the guestmem range
- * @last: its last page. @node to @last are written under gmem_vm.lock and the
- *	invalidate lock, read under either.
+ * @last: its last page. @node to @last are written under gmem_vm.lock, the
+ *	invalidate lock and gmem_mem.tree_rwsem, read under any of them.
  * @gfn_delta: page index + @gfn_delta (wrapping) is the GFN; constant, so that
  *	a reader under RCU translates correctly even while the binding is
  *	trimmed

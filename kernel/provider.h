@@ -28,6 +28,7 @@ struct gmem_vm_detail {
  *	the pages that it shares need not be taken back
  * @takes_secret: the provider needs no kernel mapping of pages, and lets nobody
  *	pin them: a guestmem made from memfd_secret() can be bound
+ * @live: optional; the provider, of the same name, of VMs with live windows
  * @init: optional; when the module is loaded, before anything else is called
  * @exit: optional; undoes @init
  * @present: optional; can the provider work on this host? Without it, always.
@@ -61,8 +62,14 @@ struct gmem_vm_detail {
  * @reclaim: undo @provide; no error if there is nothing to undo. Afterwards the
  *	guest can't reach the folio. On failure nothing has changed. With
  *	@sanitize, the provider may drop the contents.
- * @reclaim_begin: optional hint: @reclaim of many folios, of pages [@first,
- *	@last] of the file and from @gfn on, is about to come
+ * @reclaim_begin: optional: @reclaim of many folios, of pages [@first, @last]
+ *	of the file and from @gfn on, is about to come; the invalidate lock is
+ *	held for writing. True: the guest has lost them all and gets none before
+ *	that lock is released, so @reclaim isn't needed.
+ *
+ * @zap: optional; the guest loses @nr pages from @gfn on, because they broke.
+ *	Unlike @reclaim it can't fail, and the core needs only the folio lock and
+ *	gmem_mem.tree_rwsem.
  *
  * The core calls @provide and @reclaim with the folio locked and the invalidate
  * lock of its file held. They may sleep, and see each folio of a binding whole.
@@ -76,6 +83,7 @@ struct gmem_provider {
 	u32 map_access;
 	bool ends_with_vm;
 	bool takes_secret;
+	const struct gmem_provider *live;
 	int (*init)(void);
 	void (*exit)(void);
 	bool (*present)(void);
@@ -98,9 +106,10 @@ struct gmem_provider {
 	bool (*has)(struct gmem_vm *vm, unsigned long gfn);
 	int (*reclaim)(struct gmem_vm *vm, unsigned long gfn,
 		       struct folio *folio, bool sanitize);
-	void (*reclaim_begin)(struct gmem_vm *vm, unsigned long gfn,
+	bool (*reclaim_begin)(struct gmem_vm *vm, unsigned long gfn,
 			      struct address_space *mapping, pgoff_t first,
 			      pgoff_t last, bool sanitize);
+	void (*zap)(struct gmem_vm *vm, unsigned long gfn, unsigned long nr);
 };
 
 /*

@@ -149,12 +149,14 @@ int gmem_vm_create_call(void *obj, void *arg)
 	const char *name = create->provider_name;
 	u32 bits = create->guest_addr_bits;
 
-	if (create->flags || create->policy > GMEM_POLICY_DENY)
+	if (create->flags & ~(u32)GMEM_VM_LIVE || create->policy > GMEM_POLICY_DENY)
 		return -EINVAL;
 	if (strnlen(name, GMEM_NAME_LEN) == GMEM_NAME_LEN)
 		return -EINVAL;
 
 	provider = gmem_provider_find(name);
+	if (provider && create->flags & GMEM_VM_LIVE)
+		provider = provider->live;
 	if (!provider)
 		return -EOPNOTSUPP;
 	if (!bits)

@@ -1,57 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
-/*
- * The window provider: a mapping of a VM file is the guest.
- *
- * KVM turns one memslot over a window into the guest's memory and follows it
- * through its MMU notifier. A window onto a binding is a mapping of the guestmem
- * file itself, with fault handling of its own. So it stands in the file's
- * reverse map: zapping a page's mappings, truncation and memory failure reach
- * windows like any mapping, and a huge folio is mapped by a PMD.
- *
- * Why not one PFN mapping for the whole guest, whose faults look up the binding?
- * KVM up to 6.12 can use only the head of a compound page in a PFN mapping;
- * arm64 KVM up to 7.1 derives the block size from vm_pgoff as if that were a
- * physical address, and allows no dirty log; memory failure doesn't find it.
- *
- * Where nothing is bound, the window is a mapping of a file that never maps
- * anything. It has VM_IO: for other mappings, KVM with an in-kernel interrupt
- * controller takes a failing fault for one that needs I/O, and retries instead of
- * telling the VMM. Windows onto bindings can't have VM_IO: KVM then looks for the
- * page after the fault, and fails if it has just been taken back.
- */
-#include <linux/anon_inodes.h>
-#include <linux/bits.h>
+/* The parts that both kinds of window need. */
 #include <linux/file.h>
-#include <linux/fs.h>
 #include <linux/memcontrol.h>
 #include <linux/mm.h>
-#include <linux/module.h>
 #include <linux/overflow.h>
-#include <linux/pagemap.h>
 #include <linux/sched/mm.h>
-#include <linux/slab.h>
 
-#include "binding.h"
-#include "fault.h"
-#include "guestmem.h"
 #include "objects.h"
-#include "provider.h"
 #include "window.h"
 
-/**
- * struct gmem_window - what a window onto a binding remembers of it
- * @vm_file: the VM, held for as long as the window stands
- * @gfn_delta: as in &struct gmem_binding
- *
- * Lifetime: that of a file which only the VMAs of one mmap() refer to. Were it the
- * binding's file, remap_file_pages() would map other parts of that, for the host.
- */
-struct gmem_window {
-	struct file *vm_file;
-	unsigned long gfn_delta;
-};
-
-static u32 gmem_window_access(const struct vm_fault *vmf)
+u32 gmem_window_access(const struct vm_fault *vmf)
 {
 	if (vmf->flags & FAULT_FLAG_WRITE)
 		return GMEM_ACCESS_WRITE;
@@ -60,219 +18,26 @@ static u32 gmem_window_access(const struct vm_fault *vmf)
 	return GMEM_ACCESS_READ;
 }
 
-static vm_fault_t gmem_window_hole_fault(struct vm_fault *vmf)
+int gmem_window_check(const struct gmem_vm *vm, struct vm_area_struct *vma)
 {
-	struct file *vm_file = vmf->vma->vm_file->private_data;
-	struct gmem_vm *vm = vm_file->private_data;
-	bool bound;
-
-	rcu_read_lock();
-	bound = mtree_load(&vm->bindings, vmf->pgoff);
-	rcu_read_unlock();
-
-	gmem_fault_refuse(vm, vmf->pgoff, gmem_window_access(vmf),
-			  bound ? GMEM_FAULT_STALE : GMEM_FAULT_UNBOUND);
-	return VM_FAULT_SIGBUS;
-}
-
-static const struct vm_operations_struct gmem_window_hole_vm_ops = {
-	.fault = gmem_window_hole_fault,
-};
-
-static vm_fault_t gmem_window_fault(struct vm_fault *vmf)
-{
-	struct vm_area_struct *vma = vmf->vma;
-	struct gmem_window *window = vma->vm_file->private_data;
-	struct gmem_guest_access access = {
-		.vm = window->vm_file->private_data,
-		.gfn = vmf->pgoff + window->gfn_delta,
-		.access = gmem_window_access(vmf),
-		.inode = file_inode(vma->vm_file),
-		.index = vmf->pgoff,
-		.writable = vma->vm_flags & VM_WRITE,
-	};
-	struct mem_cgroup *memcg, *old_memcg;
-	struct folio *folio;
-	int err;
-
-	/* KVM's asynchronous faults come from a kernel thread: charge the VMM. */
-	memcg = get_mem_cgroup_from_mm(vma->vm_mm);
-	old_memcg = set_active_memcg(memcg);
-	err = gmem_fault_guest(&access, &folio);
-	set_active_memcg(old_memcg);
-	mem_cgroup_put(memcg);
-
-	if (!err) {
-		vmf->page = folio_file_page(folio, vmf->pgoff);
-		return VM_FAULT_LOCKED;
-	}
-	return err == -EHWPOISON ? VM_FAULT_HWPOISON : VM_FAULT_SIGBUS;
-}
-
-/*
- * Since mmap(), a binding without write access may have replaced the one that
- * mmap() saw. Its pages may be mapped by now: mprotect() would make them
- * writable without a fault.
- */
-static int gmem_window_mprotect(struct vm_area_struct *vma, unsigned long start,
-				unsigned long end, unsigned long newflags)
-{
-	return newflags & ~vma->vm_flags & VM_WRITE ? -EACCES : 0;
-}
-
-static const struct vm_operations_struct gmem_window_vm_ops = {
-	.mprotect = gmem_window_mprotect,
-	.fault = gmem_window_fault,
-};
-
-static int gmem_window_release(struct inode *inode, struct file *file)
-{
-	struct gmem_window *window = file->private_data;
-
-	fput(window->vm_file);
-	kfree(window);
-	return 0;
-}
-
-/*
- * No mmap and no fallocate: remap_file_pages() and MADV_REMOVE would use them, on
- * pages that aren't bound.
- */
-static const struct file_operations gmem_window_fops = {
-	.owner = THIS_MODULE,
-	.release = gmem_window_release,
-};
-
-static int gmem_window_hole_release(struct inode *inode, struct file *file)
-{
-	fput(file->private_data);
-	return 0;
-}
-
-/*
- * Without mmap, too: with that of the VM's file, remap_file_pages() would turn it
- * into a window onto another part of the guest, without the VM's descriptor.
- */
-static const struct file_operations gmem_window_hole_fops = {
-	.owner = THIS_MODULE,
-	.release = gmem_window_hole_release,
-};
-
-/* Turn a new mapping of the VM file into one that never maps anything. */
-static int gmem_window_onto_nothing(struct vm_area_struct *vma)
-{
-	struct file *file;
-
-	file = anon_inode_getfile("[gmem-window]", &gmem_window_hole_fops,
-				  vma->vm_file, O_RDWR);
-	if (IS_ERR(file))
-		return PTR_ERR(file);
-	get_file(vma->vm_file);
-
-	vm_flags_set(vma, VM_IO);
-	vma->vm_ops = &gmem_window_hole_vm_ops;
-	vma_set_file(vma, file);
-	fput(file);
-	return 0;
-}
-
-/* Turn a new mapping of the VM file into one of the guestmem that is bound. */
-static int gmem_window_onto(struct vm_area_struct *vma, struct gmem_binding *b)
-{
-	struct gmem_window *window;
-	struct file *file;
-
-	if (!(b->flags & GMEM_MAP_ALLOW_WRITE) && (vma->vm_flags & VM_WRITE))
-		return -EACCES;
-
-	window = kmalloc(sizeof(*window), GFP_KERNEL_ACCOUNT);
-	if (!window)
-		return -ENOMEM;
-	file = gmem_mem_file_create(&b->mem->inode, b->file->f_path.mnt,
-				    "[gmem-window]", &gmem_window_fops);
-	if (IS_ERR(file)) {
-		kfree(window);
-		return PTR_ERR(file);
-	}
-	window->vm_file = get_file(vma->vm_file);
-	window->gfn_delta = b->gfn_delta;
-	file->private_data = window;
-
-	vma->vm_ops = &gmem_window_vm_ops;
-	vma->vm_pgoff -= b->gfn_delta;
-	vma_set_file(vma, file);
-	fput(file);
-	return 0;
-}
-
-static int gmem_window_mmap(struct gmem_vm *vm, struct vm_area_struct *vma)
-{
-	unsigned long gfn = vma->vm_pgoff;
-	struct gmem_binding *b;
 	unsigned long last;
-	int err = 0;
 
-	if (!(vma->vm_flags & VM_SHARED))
+	/* SHARED is off where a read-only descriptor is mapped. */
+	if (!(vma->vm_flags & VM_MAYSHARE))
 		return -EINVAL;
-	if (check_add_overflow(gfn, vma_pages(vma) - 1, &last))
+	if (check_add_overflow(vma->vm_pgoff, vma_pages(vma) - 1, &last))
 		return -EOVERFLOW;
-	if (last > vm->max_gfn)
-		return -EINVAL;
-
-	vm_flags_set(vma, VM_DONTCOPY | VM_DONTEXPAND | VM_DONTDUMP);
-
-	if (mutex_lock_killable(&vm->lock))
-		return -EINTR;
-	b = gmem_binding_next(vm, &gfn, last);
-	if (b && gmem_binding_gfn(b, b->first) <= vma->vm_pgoff &&
-	    gmem_binding_gfn(b, b->last) >= last)
-		err = gmem_window_onto(vma, b);
-	else
-		err = gmem_window_onto_nothing(vma);
-	mutex_unlock(&vm->lock);
-	return err;
+	return last > vm->max_gfn ? -EINVAL : 0;
 }
 
-/* The fault that called provides: the window's page table entry comes next. */
-static int gmem_window_provide(struct gmem_vm *vm, unsigned long gfn,
-			       struct folio *folio, u32 map_flags)
+void gmem_window_charge(struct gmem_window_charge *charge, struct mm_struct *mm)
 {
-	return 0;
+	charge->memcg = get_mem_cgroup_from_mm(mm);
+	charge->old_memcg = set_active_memcg(charge->memcg);
 }
 
-static int gmem_window_reclaim(struct gmem_vm *vm, unsigned long gfn,
-			       struct folio *folio, bool sanitize)
+void gmem_window_uncharge(struct gmem_window_charge *charge)
 {
-	if (folio_mapped(folio))
-		unmap_mapping_pages(folio->mapping, folio->index,
-				    folio_nr_pages(folio), false);
-	return 0;
+	set_active_memcg(charge->old_memcg);
+	mem_cgroup_put(charge->memcg);
 }
-
-/*
- * One zap instead of many. Reclaim finds the pages that a fault maps after the
- * zap.
- */
-static void gmem_window_reclaim_begin(struct gmem_vm *vm, unsigned long gfn,
-				      struct address_space *mapping,
-				      pgoff_t first, pgoff_t last,
-				      bool sanitize)
-{
-	unmap_mapping_pages(mapping, first, last - first + 1, false);
-}
-
-const struct gmem_provider gmem_window_provider = {
-	.name = "window",
-	.flags = GMEM_PROVIDER_SHARE_MULTI | GMEM_PROVIDER_WINDOW,
-	.max_guest_addr_bits = 52,
-	/* KVM can withhold write access, but neither read nor execute. */
-	.map_access = BIT(GMEM_ACCESS_READ | GMEM_ACCESS_EXEC) |
-		      BIT(GMEM_ACCESS_READ | GMEM_ACCESS_WRITE |
-			  GMEM_ACCESS_EXEC),
-	/* Windows hold the VM. */
-	.ends_with_vm = true,
-	.mmap = gmem_window_mmap,
-	.provide = gmem_window_provide,
-	.reclaim = gmem_window_reclaim,
-	.reclaim_begin = gmem_window_reclaim_begin,
-};

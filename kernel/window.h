@@ -2,8 +2,39 @@
 #ifndef _GMEM_WINDOW_H
 #define _GMEM_WINDOW_H
 
-struct gmem_provider;
+#include <linux/bits.h>
+#include <linux/gmem.h>
+#include <linux/types.h>
 
-extern const struct gmem_provider gmem_window_provider;
+struct gmem_vm;
+struct mem_cgroup;
+struct mm_struct;
+struct vm_area_struct;
+struct vm_fault;
+
+#define GMEM_WINDOW_ADDR_BITS 52
+/* KVM can withhold write access, but neither read nor execute. */
+#define GMEM_WINDOW_MAP_ACCESS						\
+	(BIT(GMEM_ACCESS_READ | GMEM_ACCESS_EXEC) |			\
+	 BIT(GMEM_ACCESS_READ | GMEM_ACCESS_WRITE | GMEM_ACCESS_EXEC))
+
+/* The access that a fault stands for: a bit of &enum gmem_access. */
+u32 gmem_window_access(const struct vm_fault *vmf);
+
+/* May the new mapping be a window of guest pages? 0 or an errno. */
+int gmem_window_check(const struct gmem_vm *vm, struct vm_area_struct *vma);
+
+struct gmem_window_charge {
+	struct mem_cgroup *memcg;
+	struct mem_cgroup *old_memcg;
+};
+
+/*
+ * Between the two, allocations are charged to the VMM. A thread of the kernel
+ * may have the fault: a vhost worker, or an asynchronous fault of KVM.
+ */
+void gmem_window_charge(struct gmem_window_charge *charge,
+			struct mm_struct *mm);
+void gmem_window_uncharge(struct gmem_window_charge *charge);
 
 #endif /* _GMEM_WINDOW_H */

@@ -189,7 +189,7 @@ TEST_F(trace, debugfs)
 
 	snprintf(want, sizeof(want),
 		 "vm %llu: %s, policy allow, %u bits, by some\\nvmm[%d]: %llu bindings, %llu pages lent, 0 accesses refused%s",
-		 self->vm_id, variant->provider, info.max_guest_addr_bits,
+		 self->vm_id, (char *)info.provider_name, info.max_guest_addr_bits,
 		 getpid(), own.bindings + 102, own.lent_pages + 2, details);
 	EXPECT_NE(NULL, strstr(read_file(DEBUGFS "vms"), want)) {
 		TH_LOG("want: %s\ngot: %s", want, text);

@@ -9,10 +9,12 @@ TEST(info)
 
 	ASSERT_EQ(0, get_info(0, &first));
 	EXPECT_EQ(sizeof(first), first.size);
-	EXPECT_EQ(1, first.abi_version);
+	EXPECT_EQ(GMEM_ABI_VERSION, first.abi_version);
 	EXPECT_LE(1, first.nr_providers);
 	EXPECT_EQ(sysconf(_SC_PAGESIZE), first.page_size);
-	EXPECT_EQ(0, first.features & ~(__u64)GMEM_FEATURE_HUGEPAGE);
+	EXPECT_EQ(0, first.features & ~(__u64)(GMEM_FEATURE_HUGEPAGE |
+						GMEM_FEATURE_LIVE |
+						GMEM_FEATURE_LIVE_HUGE));
 	EXPECT_EQ(!(first.features & GMEM_FEATURE_HUGEPAGE),
 		  !first.huge_page_size);
 
@@ -24,7 +26,7 @@ TEST(info)
 		EXPECT_NE(0, info.provider_name[0]);
 		EXPECT_EQ(0, info.provider_name[GMEM_NAME_LEN - 1]);
 		EXPECT_LE(32, info.max_guest_addr_bits);
-		EXPECT_EQ(0, info.reserved);
+		EXPECT_EQ(GMEM_MAX_BINDINGS, info.max_bindings);
 		/* Some access is possible; no access at all never is. */
 		EXPECT_NE(0, info.map_access);
 		EXPECT_EQ(0, info.map_access & 1);

@@ -163,7 +163,7 @@ static void gunyah_unmap_extents(struct gunyah_vm *g, unsigned long gfn,
 	}
 }
 
-static void gunyah_reclaim_begin(struct gmem_vm *vm, unsigned long gfn,
+static bool gunyah_reclaim_begin(struct gmem_vm *vm, unsigned long gfn,
 				 struct address_space *mapping, pgoff_t first,
 				 pgoff_t last, bool sanitize)
 {
@@ -175,6 +175,7 @@ static void gunyah_reclaim_begin(struct gmem_vm *vm, unsigned long gfn,
 	if (g->memory == GUNYAH_MEMORY_EXTENTS)
 		gunyah_unmap_extents(g, gfn, mapping, first, last);
 	mutex_unlock(&g->mem_lock);
+	return false;
 }
 
 static int gunyah_bind(struct gmem_vm *vm, const struct gmem_mem *mem,

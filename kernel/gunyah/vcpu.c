@@ -90,10 +90,15 @@ static bool gunyah_vcpu_bound(struct gunyah_vcpu *vcpu, u64 addr)
 /* Provide the page at @addr. 0 or an errno. */
 static int gunyah_vcpu_provide(struct gunyah_vcpu *vcpu, u64 addr, bool write)
 {
-	if (PHYS_PFN(addr) > vcpu->g->vm->max_gfn)
+	struct gmem_guest_access access = {
+		.vm = vcpu->g->vm,
+		.gfn = PHYS_PFN(addr),
+		.access = write ? GMEM_ACCESS_WRITE : GMEM_ACCESS_READ,
+	};
+
+	if (access.gfn > access.vm->max_gfn)
 		return -ENOENT;
-	return gmem_fault_resolve(vcpu->g->vm, PHYS_PFN(addr),
-				  write ? GMEM_ACCESS_WRITE : GMEM_ACCESS_READ);
+	return gmem_fault_resolve(&access);
 }
 
 /* 1: run the guest again; 0: return to the VMM; or -EINTR. */

@@ -27,10 +27,28 @@ static inline int get_info(__u32 index, struct gmem_info *info)
 	return err_of(ioctl(gmem_dev(), GMEM_INFO, info));
 }
 
+static inline __u64 get_features(void)
+{
+	struct gmem_info info;
+
+	return get_info(0, &info) ? 0 : info.features;
+}
+
+/*
+ * "live" stands for the provider "window" with live windows; "window" alone has
+ * paged ones.
+ */
+static inline bool is_live(const char *provider)
+{
+	return !strcmp(provider, "live");
+}
+
 static inline bool find_provider(const char *name, struct gmem_info *info)
 {
 	__u32 i;
 
+	if (is_live(name))
+		name = "window";
 	for (i = 0; !get_info(i, info); i++)
 		if (!strcmp((char *)info->provider_name, name))
 			return true;
@@ -41,24 +59,40 @@ static inline bool have_provider(const char *name)
 {
 	struct gmem_info info;
 
+	if (is_live(name))
+		return get_features() & GMEM_FEATURE_LIVE;
 	return find_provider(name, &info);
 }
 
 static inline bool have_huge(void)
 {
-	struct gmem_info info;
+	return get_features() & GMEM_FEATURE_HUGEPAGE;
+}
 
-	return !get_info(0, &info) && (info.features & GMEM_FEATURE_HUGEPAGE);
+/* Does a VM of this kind have windows, of either kind? */
+static inline bool has_window(const char *provider)
+{
+	return is_live(provider) || !strcmp(provider, "window");
+}
+
+/* Can a VM of this kind bind a guestmem with huge pages? */
+static inline bool takes_huge(const char *provider)
+{
+	return have_huge() && (!is_live(provider) ||
+			       (get_features() & GMEM_FEATURE_LIVE_HUGE));
 }
 
 static inline int new_vm_bits(const char *provider, __u32 policy, __u32 bits)
 {
 	struct gmem_vm_create create = {
 		.size = sizeof(create),
+		.flags = is_live(provider) ? GMEM_VM_LIVE : 0,
 		.policy = policy,
 		.guest_addr_bits = bits,
 	};
 
+	if (is_live(provider))
+		provider = "window";
 	strncpy((char *)create.provider_name, provider, GMEM_NAME_LEN - 1);
 	return err_of(ioctl(gmem_dev(), GMEM_VM_CREATE, &create));
 }

@@ -46,7 +46,7 @@ static __attribute__((unused)) struct el2_stats hypervisor_before;
 			SKIP(return, "no provider %s",			\
 			     (variant)->provider);			\
 		if (((variant)->mem_flags & GMEM_MEM_ALLOW_HUGEPAGE) &&	\
-		    !have_huge())					\
+		    !takes_huge((variant)->provider))			\
 			SKIP(return, "no huge pages");			\
 	} while (0)
 
@@ -102,9 +102,11 @@ static __attribute__((unused)) struct el2_stats hypervisor_before;
 #else
 #define VARIANTS_PROVIDER(fixture)					\
 	VARIANT(fixture, window, .provider = "window");			\
+	VARIANT(fixture, live, .provider = "live");			\
 	VARIANT(fixture, mock, .provider = "mock")
 #define EACH_PROVIDER_SIZE(add, fixture, ...)				\
 	EACH_SIZE(add, fixture, window, .provider = "window", __VA_ARGS__); \
+	EACH_SIZE(add, fixture, live, .provider = "live", __VA_ARGS__);	\
 	EACH_SIZE(add, fixture, mock, .provider = "mock", __VA_ARGS__)
 #endif
 

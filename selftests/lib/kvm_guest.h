@@ -18,16 +18,23 @@
 struct kvm_guest {
 	int mem;
 	int vm;
+	bool live;
 	__u8 *host;
 	__u8 *window;
 	struct kvm_agent agent;
 };
 
-/* mmap() the range of the window again, as a VMM does after each change. */
+/*
+ * mmap() the range of a paged window again, as a VMM does after each change. A
+ * live window follows by itself.
+ */
 static inline int kvm_refresh(struct kvm_guest *guest, __u64 gpa, __u64 length,
 			      int prot)
 {
 	void *at = guest->window + gpa;
+
+	if (guest->live)
+		return 0;
 
 	return mmap(at, length, prot, MAP_SHARED | MAP_FIXED, guest->vm, gpa) ==
 			       at ? 0 : -errno;
@@ -64,13 +71,14 @@ static inline int kvm_guest_attach(struct kvm_guest *guest, bool irqchip)
 }
 
 /* A guest that can run: the agent's code is bound in the first 2 MiB. */
-static inline int kvm_guest_open(struct kvm_guest *guest, __u64 mem_flags,
-				 bool irqchip)
+static inline int kvm_guest_open(struct kvm_guest *guest, const char *provider,
+				 __u64 mem_flags, bool irqchip)
 {
 	int err;
 
 	guest->mem = new_mem(MEM_SIZE, mem_flags);
-	guest->vm = new_vm("window", GMEM_POLICY_ALLOW);
+	guest->vm = new_vm(provider, GMEM_POLICY_ALLOW);
+	guest->live = is_live(provider);
 	if (guest->mem < 0 || guest->vm < 0)
 		return -1;
 	guest->host = map_host(guest->mem, 0, MEM_SIZE);
@@ -124,19 +132,23 @@ static inline int kvm_thread_join(struct kvm_thread *t)
 	return t->err;
 }
 
-#define KVM_PLAIN_VARIANTS(fixture)					\
-	VARIANT(fixture, pages_4k, .mem_flags = 0);			\
-	VARIANT(fixture, pages_2m, .mem_flags = GMEM_MEM_ALLOW_HUGEPAGE)
+#define KVM_KIND_VARIANTS(fixture, name, ...)				\
+	VARIANT(fixture, name##_4k, __VA_ARGS__);			\
+	VARIANT(fixture, name##_2m,					\
+		.mem_flags = GMEM_MEM_ALLOW_HUGEPAGE, __VA_ARGS__)
 
 /* On x86, KVM with an interrupt controller takes faults asynchronously. */
 #ifdef __x86_64__
 #define KVM_VARIANTS(fixture)						\
-	KVM_PLAIN_VARIANTS(fixture);					\
-	VARIANT(fixture, pages_4k_irqchip, .irqchip = true);		\
-	VARIANT(fixture, pages_2m_irqchip,				\
-		.mem_flags = GMEM_MEM_ALLOW_HUGEPAGE, .irqchip = true)
+	KVM_KIND_VARIANTS(fixture, paged, .provider = "window");	\
+	KVM_KIND_VARIANTS(fixture, live, .provider = "live");		\
+	KVM_KIND_VARIANTS(fixture, paged_irqchip, .provider = "window",	\
+			  .irqchip = true);				\
+	KVM_KIND_VARIANTS(fixture, live_irqchip, .provider = "live",	\
+			  .irqchip = true)
 #else
-#define KVM_VARIANTS(fixture) KVM_PLAIN_VARIANTS(fixture)
+#define KVM_VARIANTS(fixture)						\
+	KVM_KIND_VARIANTS(fixture, paged, .provider = "window")
 #endif
 
 /* A fixture with a KVM guest. */
@@ -149,6 +161,7 @@ static inline int kvm_thread_join(struct kvm_thread *t)
 	};								\
 	FIXTURE_VARIANT(fixture)					\
 	{								\
+		const char *provider;					\
 		__u64 mem_flags;					\
 		bool irqchip;						\
 	};								\
@@ -158,9 +171,12 @@ static inline int kvm_thread_join(struct kvm_thread *t)
 		ASSERT_LE(0, gmem_dev());				\
 		if (access("/dev/kvm", R_OK | W_OK))			\
 			SKIP(return, "no /dev/kvm");			\
+		if (variant->mem_flags && !takes_huge(variant->provider)) \
+			SKIP(return, "no huge pages");			\
 		ASSERT_EQ(0, get_stats(&self->before));			\
 		self->page = variant->mem_flags ? HUGE_PAGE : PAGE;	\
 		ASSERT_EQ(0, kvm_guest_open(&self->guest,		\
+					    variant->provider,		\
 					    variant->mem_flags,		\
 					    variant->irqchip));		\
 	}								\

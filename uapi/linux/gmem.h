@@ -17,7 +17,7 @@
 #define GMEM_IOCTL_TYPE 'G'
 
 /* Grows when a call, a flag or a trailing struct member is added. */
-#define GMEM_ABI_VERSION 1
+#define GMEM_ABI_VERSION 2
 
 /**
  * DOC: Errors
@@ -42,6 +42,7 @@
  * -EMFILE	the process can't have another descriptor
  * -ENOENT	no such binding; GMEM_INFO: no such provider
  * -ENOMEM	no memory, or the memory cgroup is at its limit
+ * -ENOSPC	the VM has as many bindings as it can have: gmem_info.max_bindings
  * -ENOTTY	the descriptor has no such call
  * -EOPNOTSUPP	a call or a value that this host or this provider lacks;
  *		GMEM_INFO tells beforehand
@@ -206,9 +207,13 @@ struct gmem_map_mem {
 /**
  * enum gmem_features - feature bits of &struct gmem_info
  * @GMEM_FEATURE_HUGEPAGE: GMEM_MEM_ALLOW_HUGEPAGE works
+ * @GMEM_FEATURE_LIVE: GMEM_VM_LIVE works
+ * @GMEM_FEATURE_LIVE_HUGE: a live VM takes guestmems with huge pages
  */
 enum gmem_features {
 	GMEM_FEATURE_HUGEPAGE = 1UL << 0,
+	GMEM_FEATURE_LIVE = 1UL << 1,
+	GMEM_FEATURE_LIVE_HUGE = 1UL << 2,
 };
 
 /**
@@ -236,7 +241,8 @@ enum gmem_provider_flags {
  * @provider_name: out: NUL-terminated
  * @map_access: out: combinations of access that the provider can enforce: bit
  *	(r | w << 1 | x << 2) is set if it can enforce that combination
- * @reserved: out: 0
+ * @max_bindings: out: number of bindings that a VM can have; 0 if the module
+ *	has ABI version 1, which has no limit
  */
 struct gmem_info {
 	__u32 size;
@@ -250,8 +256,11 @@ struct gmem_info {
 	__u32 provider_flags;
 	__u8 provider_name[GMEM_NAME_LEN];
 	__u32 map_access;
-	__u32 reserved;
+	__u32 max_bindings;
 };
+
+/* As max_bindings of this version's module. */
+#define GMEM_MAX_BINDINGS (1UL << 20)
 
 /** GMEM_INFO - ioctl on /dev/gmem: describe the module and one provider */
 #define GMEM_INFO _IO(GMEM_IOCTL_TYPE, 0x80)
@@ -272,9 +281,18 @@ enum gmem_policy {
 };
 
 /**
+ * enum gmem_vm_flags - flags of &struct gmem_vm_create
+ * @GMEM_VM_LIVE: the VM's windows are live, not paged: see "DOC: Windows".
+ *	-EOPNOTSUPP without GMEM_FEATURE_LIVE, or if the provider isn't "window"
+ */
+enum gmem_vm_flags {
+	GMEM_VM_LIVE = 1UL << 0,
+};
+
+/**
  * struct gmem_vm_create - argument of GMEM_VM_CREATE
  * @size: sizeof(struct gmem_vm_create)
- * @flags: must be 0
+ * @flags: bits of &enum gmem_vm_flags
  * @provider_name: NUL-terminated; empty for the provider of GMEM_CREATE_VM;
  *	-EOPNOTSUPP if the host has no such provider
  * @policy: one of &enum gmem_policy
@@ -580,22 +598,34 @@ struct gmem_mem_query {
  *
  * mmap(addr, length, prot, MAP_SHARED, vm_fd, guest_addr) gives a window: its
  * page N is guest address @guest_addr + N pages. It needs a provider with
- * GMEM_PROVIDER_WINDOW (else -ENODEV).
+ * GMEM_PROVIDER_WINDOW (else -ENODEV). A VMM maps the guest's whole address
+ * space once and gives that range to KVM as one memslot. Every touch of a window
+ * counts as the guest's, whichever process makes it. A refused touch gets SIGBUS,
+ * or ends KVM_RUN with EFAULT, and is recorded for GMEM_VM_FAULTS.
+ *
+ * A window holds its VM: the VM ends when its descriptors and windows are gone.
+ * No core dump has windows. There are two kinds; a VM has one of them.
+ *
+ * A *live* window (GMEM_VM_LIVE) shows at any time what is bound, so binding and
+ * unbinding need no second call. It is a PFN mapping: nobody can pin its pages,
+ * so O_DIRECT, vmsplice(), io_uring's fixed buffers, process_vm_readv() and VFIO
+ * fail with EFAULT there. Copies by the kernel work: read() and write(),
+ * vhost-net, vhost-vsock. A write to a page of a read-only binding that the
+ * window shows already ends KVM_RUN with KVM_EXIT_MMIO, and is recorded, too. A
+ * touch of a broken page is recorded with reason HWPOISON; KVM_RUN returns EFAULT
+ * for it. No child process inherits a live window.
+ *
+ * A *paged* window consists of ordinary pages, which can be pinned.
  *
  * - A range that lies within one binding is mapped onto the pages of that
- *   binding, with no more permission than the binding gives (-EACCES). Every
- *   touch counts as the guest's, whichever process makes it.
- * - Any other range maps nothing: every touch is refused (SIGBUS; KVM_RUN fails
- *   with EFAULT) and recorded for GMEM_VM_FAULTS.
+ *   binding, with no more permission than the binding gives (-EACCES).
+ * - Any other range maps nothing: every touch is refused.
  *
- * So a VMM maps the guest's whole address space once, gives that range to KVM
- * as one memslot, and maps again with MAP_FIXED, over the same memory, whatever
- * it binds or unbinds; KVM follows by itself. Touches of a window whose binding
- * is gone are refused, until the same guestmem range is bound there again. A
- * window holds its VM: the VM ends when its descriptors and windows are gone. A
- * child process inherits windows only with MADV_DOFORK, and they are in no core
- * dump. mprotect() can take write access away, but not give it: -EACCES; map
- * again.
+ * So the VMM maps again with MAP_FIXED, over the same memory, whatever it binds
+ * or unbinds; KVM follows by itself. Touches of a window whose binding is gone
+ * are refused, until the same guestmem range is bound there again. A child
+ * process inherits paged windows only with MADV_DOFORK. mprotect() can take write
+ * access away, but not give it: -EACCES; map again.
  */
 
 #endif /* _UAPI_LINUX_GMEM_H */

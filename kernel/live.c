@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The live kind of window: one PFN mapping of the guest's address space.
+ *
+ * Its fault handler looks up the binding and inserts the page frame, so binding
+ * and unbinding need no second call. The mapping stands in the reverse map of
+ * the VM's own inode, at the guest frame number. A zap there takes pages from
+ * this guest alone; other guests that share them notice nothing. The kernel lets
+ * nobody pin a page of a PFN mapping.
+ *
+ * A page table entry holds no reference to its page. A page is freed only after
+ * its file lost it, and that needs the folio lock and the invalidate lock. So
+ * the handler inserts under both, and everything that takes a page from the
+ * guest zaps under one of them: a range under the invalidate lock, held for
+ * writing, and a single folio under its lock.
+ *
+ * KVM resolves a fault in a PFN mapping first and looks for the page afterwards.
+ * If the host takes the page back in between, KVM_RUN would fail for no reason.
+ * So the handler drops the mmap lock itself, and KVM then starts its lookup
+ * again.
+ *
+ * KVM before 6.13 takes a reference to the very page, which fails for the tail
+ * pages of a huge folio. There, a live VM takes only guestmems without huge
+ * pages.
+ */
+#include <linux/file.h>
+#include <linux/fs.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/pagemap.h>
+#include <linux/rcupdate.h>
+
+#include "compat.h"
+#include "fault.h"
+#include "folio.h"
+#include "guestmem.h"
+#include "live.h"
+#include "objects.h"
+#include "provider.h"
+#include "window.h"
+
+/**
+ * struct gmem_live_fault - a fault in a live window
+ * @access: what the guest wants
+ * @vmf: the fault
+ * @huge: insert a PMD
+ * @ret: what the insertion returned
+ */
+struct gmem_live_fault {
+	struct gmem_guest_access access;
+	struct vm_fault *vmf;
+	bool huge;
+	vm_fault_t ret;
+};
+
+static struct gmem_vm *gmem_live_vm(const struct vm_area_struct *vma)
+{
+	struct file *vm_file = vma->vm_file->private_data;
+
+	return vm_file->private_data;
+}
+
+static unsigned long gmem_live_pfn(struct folio *folio, pgoff_t index)
+{
+	return page_to_pfn(folio_file_page(folio, index));
+}
+
+static vm_fault_t gmem_live_insert_page(struct vm_fault *vmf, unsigned long pfn,
+					bool writable)
+{
+	vm_flags_t flags = vmf->vma->vm_flags;
+
+	/* Another task was faster: the entry is a leaf by now. */
+	if (pmd_leaf(pmdp_get_lockless(vmf->pmd)))
+		return VM_FAULT_NOPAGE;
+	if (!writable)
+		flags &= ~VM_WRITE;
+	return vmf_insert_pfn_prot(vmf->vma, vmf->address, pfn,
+				   vm_get_page_prot(flags));
+}
+
+static vm_fault_t gmem_live_insert_huge(struct vm_fault *vmf,
+					struct folio *folio, bool writable)
+{
+	pmd_t pmd = pmdp_get_lockless(vmf->pmd);
+
+	if (folio_order(folio) != HPAGE_PMD_ORDER || gmem_folio_broken(folio))
+		return VM_FAULT_FALLBACK;
+	/* A page table stays where one is, even if it is empty. */
+	if (!pmd_none(pmd) && !pmd_leaf(pmd))
+		return VM_FAULT_FALLBACK;
+	return gmem_insert_pfn_pmd(vmf, folio_pfn(folio), writable);
+}
+
+/* The folio lock orders this against all that take the page away. */
+static void gmem_live_insert(struct gmem_guest_access *access,
+			     const struct gmem_binding *b, struct folio *folio)
+{
+	struct gmem_live_fault *fault =
+		container_of(access, struct gmem_live_fault, access);
+	struct vm_fault *vmf = fault->vmf;
+	bool writable = (vmf->vma->vm_flags & VM_WRITE) &&
+			(b->flags & GMEM_MAP_ALLOW_WRITE);
+
+	if (gmem_live_takes_huge() && fault->huge)
+		fault->ret = gmem_live_insert_huge(vmf, folio, writable);
+	else
+		fault->ret = gmem_live_insert_page(vmf,
+						   gmem_live_pfn(folio,
+								 access->index),
+						   writable);
+}
+
+/*
+ * The entry is in place, or the host has taken the page away again. If the mmap
+ * lock was dropped, the caller looks for the entry once more, instead of failing
+ * where it finds none. Without the lock, the VMA and the VM may go at any time.
+ */
+static vm_fault_t gmem_live_done(struct vm_fault *vmf)
+{
+	if (!(vmf->flags & FAULT_FLAG_ALLOW_RETRY) ||
+	    (vmf->flags & (FAULT_FLAG_RETRY_NOWAIT | FAULT_FLAG_VMA_LOCK)))
+		return VM_FAULT_NOPAGE;
+	mmap_read_unlock(vmf->vma->vm_mm);
+	return VM_FAULT_COMPLETED | VM_FAULT_NOPAGE;
+}
+
+static vm_fault_t gmem_live_resolve(struct vm_fault *vmf, bool huge)
+{
+	struct gmem_live_fault fault = {
+		.access = {
+			.vm = gmem_live_vm(vmf->vma),
+			.gfn = vmf->pgoff,
+			.access = gmem_window_access(vmf),
+			.map = gmem_live_insert,
+		},
+		.vmf = vmf,
+		.huge = huge,
+	};
+	struct gmem_window_charge charge;
+	int err;
+
+	gmem_window_charge(&charge, vmf->vma->vm_mm);
+	err = gmem_fault_resolve(&fault.access);
+	gmem_window_uncharge(&charge);
+	if (err == -EHWPOISON)
+		return VM_FAULT_HWPOISON;
+	if (err)
+		return VM_FAULT_SIGBUS;
+	if (fault.ret == VM_FAULT_NOPAGE)
+		return gmem_live_done(vmf);
+	return fault.ret;
+}
+
+static vm_fault_t gmem_live_fault(struct vm_fault *vmf)
+{
+	return gmem_live_resolve(vmf, false);
+}
+
+/* May a PMD stand where the fault is? */
+static bool gmem_live_suits_huge(struct vm_fault *vmf)
+{
+	unsigned long addr = vmf->address & HPAGE_PMD_MASK;
+	struct gmem_vm *vm = gmem_live_vm(vmf->vma);
+	struct gmem_binding *b;
+	bool huge;
+
+	/* The frame numbers of host and guest are equal modulo a huge page. */
+	if (((vmf->address >> PAGE_SHIFT) ^ vmf->pgoff) & (HPAGE_PMD_NR - 1))
+		return false;
+	if (addr < vmf->vma->vm_start ||
+	    addr + HPAGE_PMD_SIZE > vmf->vma->vm_end)
+		return false;
+
+	rcu_read_lock();
+	b = mtree_load(&vm->bindings, vmf->pgoff);
+	huge = b && b->mem->order == HPAGE_PMD_ORDER;
+	rcu_read_unlock();
+	return huge;
+}
+
+static vm_fault_t gmem_live_huge_fault(struct vm_fault *vmf, unsigned int order)
+{
+	if (!gmem_live_takes_huge() || order != HPAGE_PMD_ORDER ||
+	    !gmem_live_suits_huge(vmf))
+		return VM_FAULT_FALLBACK;
+	return gmem_live_resolve(vmf, true);
+}
+
+/*
+ * A write to an entry without write access. With this method the kernel makes no
+ * entry writable by itself. If the write is allowed, the entry dates from a time
+ * when the mapping was read-only: the next fault makes a new one.
+ */
+static vm_fault_t gmem_live_pfn_mkwrite(struct vm_fault *vmf)
+{
+	struct gmem_vm *vm = gmem_live_vm(vmf->vma);
+	struct gmem_guest_access access = {
+		.vm = vm,
+		.gfn = vmf->pgoff,
+		.access = GMEM_ACCESS_WRITE,
+	};
+	int err;
+
+	err = gmem_fault_resolve(&access);
+	if (err)
+		return err == -EHWPOISON ? VM_FAULT_HWPOISON : VM_FAULT_SIGBUS;
+	unmap_mapping_pages(vm->file->f_mapping, vmf->pgoff, 1, false);
+	return gmem_live_done(vmf);
+}
+
+/* With this method, the kernel calls ->fault under the lock of the VMA alone. */
+static vm_fault_t gmem_live_map_pages(struct vm_fault *vmf, pgoff_t first,
+				      pgoff_t last)
+{
+	return 0;
+}
+
+static const struct vm_operations_struct gmem_live_vm_ops = {
+	.fault = gmem_live_fault,
+	.huge_fault = gmem_live_huge_fault,
+	.map_pages = gmem_live_map_pages,
+	.pfn_mkwrite = gmem_live_pfn_mkwrite,
+};
+
+static int gmem_live_release(struct inode *inode, struct file *file)
+{
+	fput(file->private_data);
+	return 0;
+}
+
+/*
+ * Without mmap: with that of the VM's file, remap_file_pages() would map other
+ * parts of the guest, without the VM's descriptor.
+ */
+static const struct file_operations gmem_live_fops = {
+	.owner = THIS_MODULE,
+	.release = gmem_live_release,
+};
+
+static int gmem_live_mmap(struct gmem_vm *vm, struct vm_area_struct *vma)
+{
+	struct file *file;
+	int err;
+
+	err = gmem_window_check(vm, vma);
+	if (err)
+		return err;
+	file = gmem_mem_file_create(file_inode(vm->file), vm->file->f_path.mnt,
+				    "[gmem-window]", &gmem_live_fops);
+	if (IS_ERR(file))
+		return PTR_ERR(file);
+	file->private_data = get_file(vm->file);
+
+	/* A child that had the mapping could get frames that it never loses. */
+	vm_flags_set(vma, VM_IO | VM_PFNMAP | VM_DONTCOPY | VM_DONTEXPAND |
+		     VM_DONTDUMP);
+	vma->vm_ops = &gmem_live_vm_ops;
+	vma_set_file(vma, file);
+	fput(file);
+	return 0;
+}
+
+static int gmem_live_bind(struct gmem_vm *vm, const struct gmem_mem *mem,
+			  u32 flags)
+{
+	return mem->order && !gmem_live_takes_huge() ? -EOPNOTSUPP : 0;
+}
+
+/* The fault that called provides: gmem_live_insert() comes next. */
+static int gmem_live_provide(struct gmem_vm *vm, unsigned long gfn,
+			     struct folio *folio, u32 map_flags)
+{
+	return 0;
+}
+
+static void gmem_live_zap(struct gmem_vm *vm, unsigned long gfn,
+			  unsigned long nr)
+{
+	unmap_mapping_pages(vm->file->f_mapping, gfn, nr, false);
+}
+
+static int gmem_live_reclaim(struct gmem_vm *vm, unsigned long gfn,
+			     struct folio *folio, bool sanitize)
+{
+	gmem_live_zap(vm, gfn, folio_nr_pages(folio));
+	return 0;
+}
+
+/* Faults insert under the invalidate lock, so this zap is final. */
+static bool gmem_live_reclaim_begin(struct gmem_vm *vm, unsigned long gfn,
+				    struct address_space *mapping,
+				    pgoff_t first, pgoff_t last, bool sanitize)
+{
+	gmem_live_zap(vm, gfn, last - first + 1);
+	return true;
+}
+
+const struct gmem_provider gmem_live_provider = {
+	.name = "window",
+	.flags = GMEM_PROVIDER_SHARE_MULTI | GMEM_PROVIDER_WINDOW,
+	.max_guest_addr_bits = GMEM_WINDOW_ADDR_BITS,
+	.map_access = GMEM_WINDOW_MAP_ACCESS,
+	/* Windows hold the VM. */
+	.ends_with_vm = true,
+	.mmap = gmem_live_mmap,
+	.bind = gmem_live_bind,
+	.provide = gmem_live_provide,
+	.reclaim = gmem_live_reclaim,
+	.reclaim_begin = gmem_live_reclaim_begin,
+	.zap = gmem_live_zap,
+};
