@@ -202,11 +202,13 @@ static int gmem_paged_mmap(struct gmem_vm *vm, struct vm_area_struct *vma)
 	if (mutex_lock_killable(&vm->lock))
 		return -EINTR;
 	b = gmem_binding_next(vm, &gfn, last);
-	if (b && gmem_binding_gfn(b, b->first) <= vma->vm_pgoff &&
-	    gmem_binding_gfn(b, b->last) >= last)
+	if (!b)
+		err = gmem_window_onto_nothing(vma);
+	else if (gmem_binding_gfn(b, b->first) <= vma->vm_pgoff &&
+		 gmem_binding_gfn(b, b->last) >= last)
 		err = gmem_window_onto(vma, b);
 	else
-		err = gmem_window_onto_nothing(vma);
+		err = -EINVAL;
 	mutex_unlock(&vm->lock);
 	return err;
 }

@@ -232,10 +232,7 @@ TEST_F(kvm_window, window_and_vcpu_in_another_process)
 		if (!touch_read(guest->window))
 			_exit(1);
 		child = *guest;
-		if (kvm_guest_attach(&child, variant->irqchip) ||
-		    kvm_refresh(&child, 0, MIB(2), PROT_READ | PROT_WRITE) ||
-		    kvm_refresh(&child, DATA, self->page,
-				PROT_READ | PROT_WRITE))
+		if (kvm_guest_attach(&child, variant->irqchip))
 			_exit(2);
 		if (kvm_agent_read(&child.agent, DATA, &value) || value != 21)
 			_exit(3);

@@ -87,6 +87,10 @@ static int mmap_errno(int fd, __u64 offset, __u64 size, int prot, int flags)
 	return 0;
 }
 
+#define WINDOW_ERRNO(first, nr)						\
+	mmap_errno(self->vm, GPA + (first) * self->unit,		\
+		   (nr) * self->unit, PROT_READ | PROT_WRITE, MAP_SHARED)
+
 TEST_F(mapping, private_mapping_is_refused)
 {
 	int ro = reopen(self->mem, O_RDONLY);
@@ -162,7 +166,7 @@ TEST_F(mapping, window_and_bindings)
 {
 	const __u64 u = self->unit;
 	struct gmem_fault_info f;
-	__u8 *hole, *both, *one;
+	__u8 *hole, *one;
 
 	hole = WINDOW(0, UNITS);
 	ASSERT_NE(MAP_FAILED, hole);
@@ -188,19 +192,19 @@ TEST_F(mapping, window_and_bindings)
 	EXPECT_EQ(SIGBUS, touch_read(hole + 4 * u));
 
 	/*
-	 * A window across two bindings, or across the end of one, shows
-	 * nothing.
+	 * Neither a hole nor inside of one binding: across two bindings, across
+	 * an end of one, around one.
 	 */
-	both = WINDOW(3, 2);
-	ASSERT_NE(MAP_FAILED, both);
-	EXPECT_EQ(SIGBUS, touch_read(both));
-	EXPECT_EQ(GMEM_FAULT_STALE, last_reason(self->vm));
-	munmap(both, 2 * u);
-	both = WINDOW(5, 2);
-	ASSERT_NE(MAP_FAILED, both);
-	EXPECT_EQ(SIGBUS, touch_read(both));
-	EXPECT_EQ(SIGBUS, touch_read(both + u));
-	munmap(both, 2 * u);
+	EXPECT_EQ(-EINVAL, WINDOW_ERRNO(3, 2));
+	EXPECT_EQ(-EINVAL, WINDOW_ERRNO(5, 2));
+	EXPECT_EQ(-EINVAL, mmap_errno(self->vm, GPA - u, 2 * u, PROT_READ,
+				      MAP_SHARED));
+	EXPECT_EQ(-EINVAL, mmap_errno(self->vm, GPA - u, self->size + 2 * u,
+				      PROT_NONE, MAP_SHARED));
+
+	/* On either side of a binding, a hole begins. */
+	EXPECT_EQ(0, WINDOW_ERRNO(6, 2));
+	EXPECT_EQ(0, mmap_errno(self->vm, 0, GPA, PROT_READ, MAP_SHARED));
 
 	/* A window may show a part of a binding. */
 	one = WINDOW(2, 1);

@@ -24,6 +24,16 @@ struct kvm_guest {
 	struct kvm_agent agent;
 };
 
+/* mmap() a range of the window. */
+static inline int kvm_map_window(struct kvm_guest *guest, __u64 gpa,
+				 __u64 length, int prot)
+{
+	void *at = guest->window + gpa;
+
+	return mmap(at, length, prot, MAP_SHARED | MAP_FIXED, guest->vm, gpa) ==
+			       at ? 0 : -errno;
+}
+
 /*
  * mmap() the range of a paged window again, as a VMM does after each change. A
  * live window follows by itself.
@@ -31,13 +41,7 @@ struct kvm_guest {
 static inline int kvm_refresh(struct kvm_guest *guest, __u64 gpa, __u64 length,
 			      int prot)
 {
-	void *at = guest->window + gpa;
-
-	if (guest->live)
-		return 0;
-
-	return mmap(at, length, prot, MAP_SHARED | MAP_FIXED, guest->vm, gpa) ==
-			       at ? 0 : -errno;
+	return guest->live ? 0 : kvm_map_window(guest, gpa, length, prot);
 }
 
 static inline int kvm_map(struct kvm_guest *guest, __u64 gpa, __u64 offset,
@@ -59,13 +63,44 @@ static inline int kvm_unmap(struct kvm_guest *guest, __u64 gpa, __u64 length)
 				       PROT_READ | PROT_WRITE);
 }
 
+/* Map all of the window: a paged one has a mapping for each piece. */
+static inline int kvm_map_all(struct kvm_guest *guest)
+{
+	struct gmem_binding_info info[64];
+	int nr = query_vm_range(guest->vm, 0, GUEST_SIZE, info, 64), i, err = 0;
+	__u64 gpa = 0;
+
+	if (guest->live)
+		return kvm_map_window(guest, 0, GUEST_SIZE,
+				      PROT_READ | PROT_WRITE);
+	for (i = 0; i < nr && !err; i++) {
+		if (info[i].guest_addr > gpa)
+			err = kvm_refresh(guest, gpa, info[i].guest_addr - gpa,
+					  PROT_READ | PROT_WRITE);
+		if (!err)
+			err = kvm_refresh(guest, info[i].guest_addr,
+					  info[i].length,
+					  PROT_READ | PROT_WRITE);
+		gpa = info[i].guest_addr + info[i].length;
+	}
+	if (nr < 0 || err || gpa == GUEST_SIZE)
+		return nr < 0 ? nr : err;
+	return kvm_refresh(guest, gpa, GUEST_SIZE - gpa,
+			   PROT_READ | PROT_WRITE);
+}
+
 /* Open window and vCPU for a VM that has been set up. */
 static inline int kvm_guest_attach(struct kvm_guest *guest, bool irqchip)
 {
-	guest->window = map_window(guest->vm, 0, GUEST_SIZE,
-				   PROT_READ | PROT_WRITE);
+	int err;
+
+	/* KVM uses huge pages only where addresses are equal modulo 2 MiB. */
+	guest->window = map_aligned(GUEST_SIZE, HUGE_PAGE);
 	if (guest->window == MAP_FAILED)
 		return -errno;
+	err = kvm_map_all(guest);
+	if (err)
+		return err;
 	return kvm_agent_open(&guest->agent, guest->window, GUEST_SIZE, CODE,
 			      irqchip);
 }

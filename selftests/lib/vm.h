@@ -127,6 +127,22 @@ static inline __u32 last_reason(int vm)
 	return last_fault(vm).reason;
 }
 
+/* Reserve addresses for a window. */
+static inline __u8 *map_aligned(__u64 size, __u64 alignment)
+{
+	__u8 *begin, *at;
+
+	begin = mmap(NULL, size + alignment, PROT_NONE, MAP_PRIVATE |
+		     MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (begin == MAP_FAILED)
+		return begin;
+	at = begin + (-ptr_u64(begin) & (alignment - 1));
+	if (at > begin)
+		munmap(begin, at - begin);
+	munmap(at + size, begin + alignment - at);
+	return at;
+}
+
 static inline __u8 *map_window(int vm, __u64 gpa, __u64 size, int prot)
 {
 	return mmap(NULL, size, prot, MAP_SHARED, vm, gpa);

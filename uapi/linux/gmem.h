@@ -619,13 +619,15 @@ struct gmem_mem_query {
  *
  * - A range that lies within one binding is mapped onto the pages of that
  *   binding, with no more permission than the binding gives (-EACCES).
- * - Any other range maps nothing: every touch is refused.
+ * - A range that no binding touches is a hole: every touch is refused.
+ * - Any other range is -EINVAL. GMEM_VM_QUERY shows where bindings begin and
+ *   end.
  *
- * So the VMM maps again with MAP_FIXED, over the same memory, whatever it binds
- * or unbinds; KVM follows by itself. Touches of a window whose binding is gone
- * are refused, until the same guestmem range is bound there again. A child
- * process inherits paged windows only with MADV_DOFORK. mprotect() can take write
- * access away, but not give it: -EACCES; map again.
+ * So the VMM maps bindings and holes with MAP_FIXED, over the same memory, again
+ * whenever it binds or unbinds; KVM follows by itself. Touches of a window whose
+ * binding is gone are refused, until the same guestmem range is bound there
+ * again. A child process inherits paged windows only with MADV_DOFORK. mprotect()
+ * can take write access away, but not give it: -EACCES; map again.
  */
 
 #endif /* _UAPI_LINUX_GMEM_H */
