@@ -94,6 +94,15 @@ static enum gmem_fault_reason gmem_fault_reason_of(int err)
 	}
 }
 
+static int gmem_fault_refuse_access(const struct gmem_guest_access *access,
+				    enum gmem_fault_reason reason)
+{
+	if (access->recorded)
+		return gmem_fault_errno(reason);
+	return gmem_fault_refuse(access->vm, access->gfn, access->access,
+				 reason);
+}
+
 /*
  * One try, under the invalidate lock of the file. With it held, a binding of this
  * file that the tree shows can't be freed: an unmap takes it out of the tree
@@ -125,19 +134,17 @@ static int gmem_fault_try(struct gmem_guest_access *access,
 	if (stale)
 		return -ESTALE;
 	if (!b)
-		return gmem_fault_refuse(vm, access->gfn, access->access,
-					 GMEM_FAULT_UNBOUND);
+		return gmem_fault_refuse_access(access, GMEM_FAULT_UNBOUND);
 
 	if (access->access & ~gmem_binding_access(b))
-		return gmem_fault_refuse(vm, access->gfn, access->access,
-					 GMEM_FAULT_PERM);
+		return gmem_fault_refuse_access(access, GMEM_FAULT_PERM);
 	if (access->writable && !(b->flags & GMEM_MAP_ALLOW_WRITE))
 		return -ESTALE;
 
 	err = gmem_lend_get(b, access->index, foliop);
 	if (err)
-		return gmem_fault_refuse(vm, access->gfn, access->access,
-					 gmem_fault_reason_of(err));
+		return gmem_fault_refuse_access(access,
+						gmem_fault_reason_of(err));
 	if (access->map)
 		access->map(access, b, *foliop);
 	return 0;
@@ -167,8 +174,7 @@ int gmem_fault_guest(struct gmem_guest_access *access, struct folio **folio)
 
 	err = gmem_fault_get(access, folio);
 	if (err == -ESTALE)
-		return gmem_fault_refuse(access->vm, access->gfn,
-					 access->access, GMEM_FAULT_STALE);
+		return gmem_fault_refuse_access(access, GMEM_FAULT_STALE);
 	return err;
 }
 
@@ -207,8 +213,7 @@ static int gmem_fault_resolve_once(struct gmem_guest_access *access)
 	if (IS_ERR(file))
 		return gmem_vm_wait_unmap(access->vm) ?: -ESTALE;
 	if (!file)
-		return gmem_fault_refuse(access->vm, access->gfn,
-					 access->access, GMEM_FAULT_UNBOUND);
+		return gmem_fault_refuse_access(access, GMEM_FAULT_UNBOUND);
 
 	err = gmem_fault_get(access, &folio);
 	if (!err) {

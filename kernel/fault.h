@@ -19,6 +19,7 @@ struct inode;
  * @inode: for gmem_fault_guest(): the guestmem that the caller expects there
  * @index: for gmem_fault_guest(): the page of it that the caller expects there
  * @writable: the caller is going to let the guest write, whatever @access is
+ * @recorded: the same access was refused and recorded just before
  * @map: optional; lets the guest reach the page. Called with the folio locked
  *	and the invalidate lock held.
  */
@@ -29,6 +30,7 @@ struct gmem_guest_access {
 	struct inode *inode;
 	pgoff_t index;
 	bool writable;
+	bool recorded;
 	void (*map)(struct gmem_guest_access *access,
 		    const struct gmem_binding *b, struct folio *folio);
 };
@@ -44,8 +46,8 @@ int gmem_fault_refuse(struct gmem_vm *vm, unsigned long gfn, u32 access,
 /*
  * Resolve an access: allocate the page and provide it as its binding says. On
  * success the folio is locked and referenced; the caller makes the page
- * reachable before it unlocks. On failure the access is in the log, except for
- * -EINTR: a fatal signal.
+ * reachable before it unlocks. On failure the access is in the log, unless it
+ * was there already, or the error is -EINTR: a fatal signal.
  */
 int gmem_fault_guest(struct gmem_guest_access *access, struct folio **folio);
 

@@ -20,6 +20,8 @@
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/pagemap.h>
+#include <linux/ratelimit.h>
+#include <linux/sched.h>
 #include <linux/slab.h>
 
 #include "binding.h"
@@ -31,10 +33,16 @@
 #include "provider.h"
 #include "window.h"
 
+/* Long enough to cost nothing; short, because a teardown waits for it. */
+#define GMEM_WINDOW_PAUSE (HZ / 10)
+/* So many refusals in a second are no accident. */
+#define GMEM_WINDOW_OFTEN 100
+
 /**
  * struct gmem_window - what a window onto a binding remembers of it
  * @vm_file: the VM, held for as long as the window stands
  * @gfn_delta: as in &struct gmem_binding
+ * @refused: the number of refusals in a time
  *
  * Lifetime: that of a file which only the VMAs of one mmap() refer to. Were it the
  * binding's file, remap_file_pages() would map other parts of that, for the host.
@@ -42,6 +50,7 @@
 struct gmem_window {
 	struct file *vm_file;
 	unsigned long gfn_delta;
+	struct ratelimit_state refused;
 };
 
 static vm_fault_t gmem_window_hole_fault(struct vm_fault *vmf)
@@ -63,6 +72,50 @@ static const struct vm_operations_struct gmem_window_hole_vm_ops = {
 	.fault = gmem_window_hole_fault,
 };
 
+/*
+ * On x86 with an interrupt controller, KVM takes a page that is refused for one
+ * that needs I/O. The vCPU waits; a kernel thread of KVM's, which has no memory
+ * of its own, faults the page in for it; then the vCPU repeats its access. All
+ * this goes on for as long as the page is refused.
+ */
+static bool gmem_window_kvm_worker(void)
+{
+	return (current->flags & PF_KTHREAD) && !current->mm;
+}
+
+/*
+ * Is a refused access going to be repeated at once? KVM's kernel thread asks for
+ * write access, so it never gets into a window without that. There, only the
+ * number of refusals tells.
+ */
+static bool gmem_window_spins(const struct vm_fault *vmf,
+			      struct gmem_window *window)
+{
+	if (gmem_window_kvm_worker())
+		return true;
+	return !(vmf->vma->vm_flags & VM_WRITE) &&
+	       !(vmf->flags & FAULT_FLAG_USER) &&
+	       !__ratelimit(&window->refused);
+}
+
+static bool gmem_window_may_pause(const struct vm_fault *vmf)
+{
+	return fault_flag_allow_retry_first(vmf->flags) &&
+	       !(vmf->flags & FAULT_FLAG_RETRY_NOWAIT);
+}
+
+/* Let time pass before the next try, so that the tries don't take a CPU. */
+static vm_fault_t gmem_window_pause(struct vm_fault *vmf)
+{
+	/* Without the lock, VMA and VM may go. This keeps the module. */
+	struct file *file = get_file(vmf->vma->vm_file);
+
+	release_fault_lock(vmf);
+	schedule_timeout_interruptible(GMEM_WINDOW_PAUSE);
+	fput(file);
+	return VM_FAULT_RETRY;
+}
+
 static vm_fault_t gmem_window_fault(struct vm_fault *vmf)
 {
 	struct vm_area_struct *vma = vmf->vma;
@@ -74,6 +127,7 @@ static vm_fault_t gmem_window_fault(struct vm_fault *vmf)
 		.inode = file_inode(vma->vm_file),
 		.index = vmf->pgoff,
 		.writable = vma->vm_flags & VM_WRITE,
+		.recorded = gmem_window_kvm_worker(),
 	};
 	struct gmem_window_charge charge;
 	struct folio *folio;
@@ -87,6 +141,8 @@ static vm_fault_t gmem_window_fault(struct vm_fault *vmf)
 		vmf->page = folio_file_page(folio, vmf->pgoff);
 		return VM_FAULT_LOCKED;
 	}
+	if (gmem_window_may_pause(vmf) && gmem_window_spins(vmf, window))
+		return gmem_window_pause(vmf);
 	return err == -EHWPOISON ? VM_FAULT_HWPOISON : VM_FAULT_SIGBUS;
 }
 
@@ -177,6 +233,8 @@ static int gmem_window_onto(struct vm_area_struct *vma, struct gmem_binding *b)
 	}
 	window->vm_file = get_file(vma->vm_file);
 	window->gfn_delta = b->gfn_delta;
+	ratelimit_state_init(&window->refused, HZ, GMEM_WINDOW_OFTEN);
+	ratelimit_set_flags(&window->refused, RATELIMIT_MSG_ON_RELEASE);
 	file->private_data = window;
 
 	vma->vm_ops = &gmem_window_vm_ops;

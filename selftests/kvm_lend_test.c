@@ -2,8 +2,6 @@
 /* Which side has a page while a KVM guest runs. */
 #include "lib/kvm_guest.h"
 
-#include <sys/uio.h>
-
 KVM_FIXTURE(kvm_lend);
 
 /* The test's page in the file. */
@@ -222,51 +220,6 @@ TEST_F(kvm_lend, punch_hole_under_a_running_vcpu)
 	EXPECT_EQ(0, peek(host + 100));
 	EXPECT_EQ(0, touch_write((__u8 *)host + 4, 1));
 	EXPECT_EQ(0, kvm_thread_join(&spin));
-}
-
-/* A pinned page isn't lent. The guest gets it once the pin is gone. */
-TEST_F(kvm_lend, pinned_page_waits)
-{
-	struct kvm_guest *guest = &self->guest;
-	__u8 *host = guest->host + OFFSET;
-	struct iovec iov = { .iov_base = host, .iov_len = 1 };
-	struct kvm_thread reader = {
-		.guest = guest,
-		.command = KVM_AGENT_READ,
-		.addr = DATA,
-	};
-	bool waits = variant->irqchip && !guest->live;
-	int pipe_fds[2], i;
-
-	ASSERT_EQ(0, pipe(pipe_fds));
-	ASSERT_EQ(0, touch_write(host, 66));
-	ASSERT_EQ(1, vmsplice(pipe_fds[1], &iov, 1, 0));
-	ASSERT_EQ(0, kvm_map(guest, DATA, OFFSET, self->page, LEND | RWX));
-
-	ASSERT_EQ(0, kvm_thread_start(&reader));
-	for (i = 0; i < 1000 && !last_reason(guest->vm); i++)
-		usleep(1000);
-	/*
-	 * With an interrupt controller and a paged window KVM retries by itself:
-	 * the vCPU waits.
-	 */
-	if (waits)
-		usleep(100000);
-	else
-		ASSERT_EQ(-EFAULT, kvm_thread_join(&reader));
-	EXPECT_EQ(GMEM_FAULT_PINNED, last_reason(guest->vm));
-	EXPECT_EQ(DATA, last_fault(guest->vm).guest_addr);
-	EXPECT_EQ('h', page_state(guest->mem, OFFSET));
-
-	close(pipe_fds[0]);
-	close(pipe_fds[1]);
-	if (!waits) {
-		reader.resume = true;
-		ASSERT_EQ(0, kvm_thread_start(&reader));
-	}
-	EXPECT_EQ(0, kvm_thread_join(&reader));
-	EXPECT_EQ(66, reader.report);
-	EXPECT_EQ('l', page_state(guest->mem, OFFSET));
 }
 
 TEST_HARNESS_MAIN

@@ -628,6 +628,12 @@ struct gmem_mem_query {
  * binding is gone are refused, until the same guestmem range is bound there
  * again. A child process inherits paged windows only with MADV_DOFORK. mprotect()
  * can take write access away, but not give it: -EACCES; map again.
+ *
+ * With an in-kernel interrupt controller, KVM on x86 doesn't end KVM_RUN when an
+ * access to a paged window onto a binding is refused. It tries again about ten
+ * times a second: the vCPU stays there until the page is bound, or no longer
+ * pinned, or the piece is mapped again. A signal ends KVM_RUN. In a hole, KVM_RUN
+ * always fails at once.
  */
 
 #endif /* _UAPI_LINUX_GMEM_H */
