@@ -20,13 +20,13 @@
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/pagemap.h>
+#include <linux/path.h>
 #include <linux/ratelimit.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
 
 #include "binding.h"
 #include "fault.h"
-#include "guestmem.h"
 #include "live.h"
 #include "objects.h"
 #include "paged.h"
@@ -41,14 +41,18 @@
 /**
  * struct gmem_window - what a window onto a binding remembers of it
  * @vm_file: the VM, held for as long as the window stands
+ * @mem_path: the guestmem, held, too
  * @gfn_delta: as in &struct gmem_binding
  * @refused: the number of refusals in a time
  *
  * Lifetime: that of a file which only the VMAs of one mmap() refer to. Were it the
  * binding's file, remap_file_pages() would map other parts of that, for the host.
+ * Its f_mapping alone is that of the guestmem: inotify would report the end of a
+ * file of the guestmem's inode to all who watch the guestmem.
  */
 struct gmem_window {
 	struct file *vm_file;
+	struct path mem_path;
 	unsigned long gfn_delta;
 	struct ratelimit_state refused;
 };
@@ -124,7 +128,7 @@ static vm_fault_t gmem_window_fault(struct vm_fault *vmf)
 		.vm = window->vm_file->private_data,
 		.gfn = vmf->pgoff + window->gfn_delta,
 		.access = gmem_window_access(vmf),
-		.inode = file_inode(vma->vm_file),
+		.inode = d_inode(window->mem_path.dentry),
 		.index = vmf->pgoff,
 		.writable = vma->vm_flags & VM_WRITE,
 		.recorded = gmem_window_kvm_worker(),
@@ -167,6 +171,7 @@ static int gmem_window_release(struct inode *inode, struct file *file)
 	struct gmem_window *window = file->private_data;
 
 	fput(window->vm_file);
+	path_put(&window->mem_path);
 	kfree(window);
 	return 0;
 }
@@ -225,17 +230,19 @@ static int gmem_window_onto(struct vm_area_struct *vma, struct gmem_binding *b)
 	window = kmalloc(sizeof(*window), GFP_KERNEL_ACCOUNT);
 	if (!window)
 		return -ENOMEM;
-	file = gmem_mem_file_create(&b->mem->inode, b->file->f_path.mnt,
-				    "[gmem-window]", &gmem_window_fops);
+	file = anon_inode_getfile("[gmem-window]", &gmem_window_fops, window,
+				  O_RDWR);
 	if (IS_ERR(file)) {
 		kfree(window);
 		return PTR_ERR(file);
 	}
+	file->f_mapping = b->mem->inode.i_mapping;
 	window->vm_file = get_file(vma->vm_file);
+	window->mem_path = b->file->f_path;
+	path_get(&window->mem_path);
 	window->gfn_delta = b->gfn_delta;
 	ratelimit_state_init(&window->refused, HZ, GMEM_WINDOW_OFTEN);
 	ratelimit_set_flags(&window->refused, RATELIMIT_MSG_ON_RELEASE);
-	file->private_data = window;
 
 	vma->vm_ops = &gmem_window_vm_ops;
 	vma->vm_pgoff -= b->gfn_delta;

