@@ -26,6 +26,7 @@
 #include "folio.h"
 #include "guestmem.h"
 #include "lend.h"
+#include "numa.h"
 #include "objects.h"
 #include "registry.h"
 #include "secret.h"
@@ -68,6 +69,7 @@ static vm_fault_t gmem_mem_host_fault(struct vm_fault *vmf)
 
 static const struct vm_operations_struct gmem_mem_vm_ops = {
 	.fault = gmem_mem_host_fault,
+	GMEM_NUMA_VM_OPS
 };
 
 static int gmem_mem_mmap(struct file *file, struct vm_area_struct *vma)

@@ -28,6 +28,7 @@
 #include "binding.h"
 #include "fault.h"
 #include "live.h"
+#include "numa.h"
 #include "objects.h"
 #include "paged.h"
 #include "provider.h"
@@ -164,6 +165,7 @@ static int gmem_window_mprotect(struct vm_area_struct *vma, unsigned long start,
 static const struct vm_operations_struct gmem_window_vm_ops = {
 	.mprotect = gmem_window_mprotect,
 	.fault = gmem_window_fault,
+	GMEM_NUMA_VM_OPS
 };
 
 static int gmem_window_release(struct inode *inode, struct file *file)
