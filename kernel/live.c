@@ -26,9 +26,9 @@
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/mm.h>
-#include <linux/module.h>
 #include <linux/pagemap.h>
 #include <linux/rcupdate.h>
+#include <linux/userfaultfd_k.h>
 
 #include "compat.h"
 #include "fault.h"
@@ -102,6 +102,7 @@ static void gmem_live_insert(struct gmem_guest_access *access,
 	bool writable = (vmf->vma->vm_flags & VM_WRITE) &&
 			(b->flags & GMEM_MAP_ALLOW_WRITE);
 
+	/* The first test drops the call where the kernel has no such entries. */
 	if (gmem_live_takes_huge() && fault->huge)
 		fault->ret = gmem_live_insert_huge(vmf, folio, writable);
 	else
@@ -140,9 +141,19 @@ static vm_fault_t gmem_live_resolve(struct vm_fault *vmf, bool huge)
 	struct gmem_window_charge charge;
 	int err;
 
+	/*
+	 * Write protection by userfaultfd leaves markers, over which no entry is
+	 * inserted: the fault would repeat for ever.
+	 */
+	if (userfaultfd_wp(vmf->vma))
+		return VM_FAULT_SIGBUS;
+
 	gmem_window_charge(&charge, vmf->vma->vm_mm);
 	err = gmem_fault_resolve(&fault.access);
 	gmem_window_uncharge(&charge);
+	if (!err && (fault.ret & VM_FAULT_OOM))
+		err = gmem_fault_refuse(fault.access.vm, fault.access.gfn,
+					fault.access.access, GMEM_FAULT_NOMEM);
 	if (err == -EHWPOISON)
 		return VM_FAULT_HWPOISON;
 	if (err)
@@ -189,23 +200,11 @@ static vm_fault_t gmem_live_huge_fault(struct vm_fault *vmf, unsigned int order)
 
 /*
  * A write to an entry without write access. With this method the kernel makes no
- * entry writable by itself. If the write is allowed, the entry dates from a time
- * when the mapping was read-only: the next fault makes a new one.
+ * entry writable by itself. The next fault decides.
  */
 static vm_fault_t gmem_live_pfn_mkwrite(struct vm_fault *vmf)
 {
-	struct gmem_vm *vm = gmem_live_vm(vmf->vma);
-	struct gmem_guest_access access = {
-		.vm = vm,
-		.gfn = vmf->pgoff,
-		.access = GMEM_ACCESS_WRITE,
-	};
-	int err;
-
-	err = gmem_fault_resolve(&access);
-	if (err)
-		return err == -EHWPOISON ? VM_FAULT_HWPOISON : VM_FAULT_SIGBUS;
-	unmap_mapping_pages(vm->file->f_mapping, vmf->pgoff, 1, false);
+	unmap_mapping_pages(vmf->vma->vm_file->f_mapping, vmf->pgoff, 1, false);
 	return gmem_live_done(vmf);
 }
 
@@ -217,25 +216,11 @@ static vm_fault_t gmem_live_map_pages(struct vm_fault *vmf, pgoff_t first,
 }
 
 static const struct vm_operations_struct gmem_live_vm_ops = {
+	.mprotect = gmem_window_mprotect,
 	.fault = gmem_live_fault,
 	.huge_fault = gmem_live_huge_fault,
 	.map_pages = gmem_live_map_pages,
 	.pfn_mkwrite = gmem_live_pfn_mkwrite,
-};
-
-static int gmem_live_release(struct inode *inode, struct file *file)
-{
-	fput(file->private_data);
-	return 0;
-}
-
-/*
- * Without mmap: with that of the VM's file, remap_file_pages() would map other
- * parts of the guest, without the VM's descriptor.
- */
-static const struct file_operations gmem_live_fops = {
-	.owner = THIS_MODULE,
-	.release = gmem_live_release,
 };
 
 static int gmem_live_mmap(struct gmem_vm *vm, struct vm_area_struct *vma)
@@ -247,7 +232,7 @@ static int gmem_live_mmap(struct gmem_vm *vm, struct vm_area_struct *vma)
 	if (err)
 		return err;
 	file = gmem_mem_file_create(file_inode(vm->file), vm->file->f_path.mnt,
-				    "[gmem-window]", &gmem_live_fops);
+				    "[gmem-window]", &gmem_window_fops);
 	if (IS_ERR(file))
 		return PTR_ERR(file);
 	file->private_data = get_file(vm->file);
@@ -265,13 +250,6 @@ static int gmem_live_bind(struct gmem_vm *vm, const struct gmem_mem *mem,
 			  u32 flags)
 {
 	return mem->order && !gmem_live_takes_huge() ? -EOPNOTSUPP : 0;
-}
-
-/* The fault that called provides: gmem_live_insert() comes next. */
-static int gmem_live_provide(struct gmem_vm *vm, unsigned long gfn,
-			     struct folio *folio, u32 map_flags)
-{
-	return 0;
 }
 
 static void gmem_live_zap(struct gmem_vm *vm, unsigned long gfn,
@@ -305,7 +283,7 @@ const struct gmem_provider gmem_live_provider = {
 	.ends_with_vm = true,
 	.mmap = gmem_live_mmap,
 	.bind = gmem_live_bind,
-	.provide = gmem_live_provide,
+	.provide = gmem_window_provide,
 	.reclaim = gmem_live_reclaim,
 	.reclaim_begin = gmem_live_reclaim_begin,
 	.zap = gmem_live_zap,

@@ -14,6 +14,7 @@
 #include "live.h"
 #include "mock.h"
 #include "netlink.h"
+#include "objects.h"
 #include "paged.h"
 #include "provider.h"
 #include "stats.h"

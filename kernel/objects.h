@@ -97,6 +97,12 @@ struct gmem_vm {
 	u32 generation;
 };
 
+/*
+ * The bindings that a VM can have. From 7.3 on, no cgroup is charged for the
+ * nodes of a maple tree; this bounds them.
+ */
+#define GMEM_MAX_BINDINGS (1UL << 20)
+
 #define GMEM_INDEX_LOCK_BITS 5
 
 /**

@@ -151,24 +151,13 @@ static vm_fault_t gmem_window_fault(struct vm_fault *vmf)
 	return err == -EHWPOISON ? VM_FAULT_HWPOISON : VM_FAULT_SIGBUS;
 }
 
-/*
- * Since mmap(), a binding without write access may have replaced the one that
- * mmap() saw. Its pages may be mapped by now: mprotect() would make them
- * writable without a fault.
- */
-static int gmem_window_mprotect(struct vm_area_struct *vma, unsigned long start,
-				unsigned long end, unsigned long newflags)
-{
-	return newflags & ~vma->vm_flags & VM_WRITE ? -EACCES : 0;
-}
-
 static const struct vm_operations_struct gmem_window_vm_ops = {
 	.mprotect = gmem_window_mprotect,
 	.fault = gmem_window_fault,
 	GMEM_NUMA_VM_OPS
 };
 
-static int gmem_window_release(struct inode *inode, struct file *file)
+static int gmem_piece_release(struct inode *inode, struct file *file)
 {
 	struct gmem_window *window = file->private_data;
 
@@ -182,24 +171,9 @@ static int gmem_window_release(struct inode *inode, struct file *file)
  * No mmap and no fallocate: remap_file_pages() and MADV_REMOVE would use them, on
  * pages that aren't bound.
  */
-static const struct file_operations gmem_window_fops = {
+static const struct file_operations gmem_piece_fops = {
 	.owner = THIS_MODULE,
-	.release = gmem_window_release,
-};
-
-static int gmem_window_hole_release(struct inode *inode, struct file *file)
-{
-	fput(file->private_data);
-	return 0;
-}
-
-/*
- * Without mmap, too: with that of the VM's file, remap_file_pages() would turn it
- * into a window onto another part of the guest, without the VM's descriptor.
- */
-static const struct file_operations gmem_window_hole_fops = {
-	.owner = THIS_MODULE,
-	.release = gmem_window_hole_release,
+	.release = gmem_piece_release,
 };
 
 /* Turn a new mapping of the VM file into one that never maps anything. */
@@ -207,7 +181,7 @@ static int gmem_window_onto_nothing(struct vm_area_struct *vma)
 {
 	struct file *file;
 
-	file = anon_inode_getfile("[gmem-window]", &gmem_window_hole_fops,
+	file = anon_inode_getfile("[gmem-window]", &gmem_window_fops,
 				  vma->vm_file, O_RDWR);
 	if (IS_ERR(file))
 		return PTR_ERR(file);
@@ -232,7 +206,7 @@ static int gmem_window_onto(struct vm_area_struct *vma, struct gmem_binding *b)
 	window = kmalloc(sizeof(*window), GFP_KERNEL_ACCOUNT);
 	if (!window)
 		return -ENOMEM;
-	file = anon_inode_getfile("[gmem-window]", &gmem_window_fops, window,
+	file = anon_inode_getfile("[gmem-window]", &gmem_piece_fops, window,
 				  O_RDWR);
 	if (IS_ERR(file)) {
 		kfree(window);
@@ -280,13 +254,6 @@ static int gmem_paged_mmap(struct gmem_vm *vm, struct vm_area_struct *vma)
 	return err;
 }
 
-/* The fault that called provides: the window's page table entry comes next. */
-static int gmem_paged_provide(struct gmem_vm *vm, unsigned long gfn,
-			      struct folio *folio, u32 map_flags)
-{
-	return 0;
-}
-
 static int gmem_paged_reclaim(struct gmem_vm *vm, unsigned long gfn,
 			      struct folio *folio, bool sanitize)
 {
@@ -320,7 +287,7 @@ const struct gmem_provider gmem_paged_provider = {
 	.live = &gmem_live_provider,
 #endif
 	.mmap = gmem_paged_mmap,
-	.provide = gmem_paged_provide,
+	.provide = gmem_window_provide,
 	.reclaim = gmem_paged_reclaim,
 	.reclaim_begin = gmem_paged_reclaim_begin,
 };

@@ -66,7 +66,6 @@ struct gmem_vm_detail {
  *	of the file and from @gfn on, is about to come; the invalidate lock is
  *	held for writing. True: the guest has lost them all and gets none before
  *	that lock is released, so @reclaim isn't needed.
- *
  * @zap: optional; the guest loses @nr pages from @gfn on, because they broke.
  *	Unlike @reclaim it can't fail, and the core needs only the folio lock and
  *	gmem_mem.tree_rwsem.

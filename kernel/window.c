@@ -3,6 +3,7 @@
 #include <linux/file.h>
 #include <linux/memcontrol.h>
 #include <linux/mm.h>
+#include <linux/module.h>
 #include <linux/overflow.h>
 #include <linux/sched/mm.h>
 
@@ -41,3 +42,26 @@ void gmem_window_uncharge(struct gmem_window_charge *charge)
 	set_active_memcg(charge->old_memcg);
 	mem_cgroup_put(charge->memcg);
 }
+
+int gmem_window_mprotect(struct vm_area_struct *vma, unsigned long start,
+			 unsigned long end, unsigned long newflags)
+{
+	return newflags & ~vma->vm_flags & VM_WRITE ? -EACCES : 0;
+}
+
+int gmem_window_provide(struct gmem_vm *vm, unsigned long gfn,
+			struct folio *folio, u32 map_flags)
+{
+	return 0;
+}
+
+static int gmem_window_release(struct inode *inode, struct file *file)
+{
+	fput(file->private_data);
+	return 0;
+}
+
+const struct file_operations gmem_window_fops = {
+	.owner = THIS_MODULE,
+	.release = gmem_window_release,
+};

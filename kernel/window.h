@@ -3,9 +3,11 @@
 #define _GMEM_WINDOW_H
 
 #include <linux/bits.h>
+#include <linux/fs.h>
 #include <linux/gmem.h>
 #include <linux/types.h>
 
+struct folio;
 struct gmem_vm;
 struct mem_cgroup;
 struct mm_struct;
@@ -23,6 +25,25 @@ u32 gmem_window_access(const struct vm_fault *vmf);
 
 /* May the new mapping be a window of guest pages? 0 or an errno. */
 int gmem_window_check(const struct gmem_vm *vm, struct vm_area_struct *vma);
+
+/*
+ * mprotect() can't give write access. A page may be mapped by now whose binding
+ * allows none; and KVM can't resolve an entry that stays read-only because it
+ * was made before.
+ */
+int gmem_window_mprotect(struct vm_area_struct *vma, unsigned long start,
+			 unsigned long end, unsigned long newflags);
+
+/* The fault that called provides: the window's page table entry comes next. */
+int gmem_window_provide(struct gmem_vm *vm, unsigned long gfn,
+			struct folio *folio, u32 map_flags);
+
+/*
+ * For the file of a mapping that keeps nothing but the VM's file: that is its
+ * private data. Without mmap: with that of the VM's file, remap_file_pages()
+ * would map other parts of the guest, without the VM's descriptor.
+ */
+extern const struct file_operations gmem_window_fops;
 
 struct gmem_window_charge {
 	struct mem_cgroup *memcg;

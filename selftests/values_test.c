@@ -26,7 +26,7 @@ TEST(info)
 		EXPECT_NE(0, info.provider_name[0]);
 		EXPECT_EQ(0, info.provider_name[GMEM_NAME_LEN - 1]);
 		EXPECT_LE(32, info.max_guest_addr_bits);
-		EXPECT_EQ(GMEM_MAX_BINDINGS, info.max_bindings);
+		EXPECT_LE(1000000, info.max_bindings);
 		/* Some access is possible; no access at all never is. */
 		EXPECT_NE(0, info.map_access);
 		EXPECT_EQ(0, info.map_access & 1);

@@ -179,7 +179,9 @@ struct gmem_map_mem {
  * lent page is in no other binding of any VM; a shared page may be in several
  * bindings if their providers have GMEM_PROVIDER_SHARE_MULTI. A file range that
  * breaks this rule is -EEXIST, too. -EOPNOTSUPP if the provider doesn't take
- * secret memory (GMEM_MEM_FROM_SECRET); -EPERM if it lends nothing else.
+ * secret memory (GMEM_MEM_FROM_SECRET), or if the guestmem has huge pages and the
+ * VM is live, without GMEM_FEATURE_LIVE_HUGE; -EPERM if the provider lends nothing
+ * but secret memory. -ENOSPC if the VM has gmem_info.max_bindings bindings.
  *
  * Removing (with GMEM_MAP_UNMAP): the range must lie within one binding, and
  * flags, guestmem and offset must be those of the binding; else -ENOENT. The
@@ -258,9 +260,6 @@ struct gmem_info {
 	__u32 map_access;
 	__u32 max_bindings;
 };
-
-/* As max_bindings of this version's module. */
-#define GMEM_MAX_BINDINGS (1UL << 20)
 
 /** GMEM_INFO - ioctl on /dev/gmem: describe the module and one provider */
 #define GMEM_INFO _IO(GMEM_IOCTL_TYPE, 0x80)
@@ -410,6 +409,9 @@ struct gmem_vm_range {
  * which the call trims or splits. The call first takes back the pages that the
  * guest holds; if one can't be taken back, the call fails and every binding is
  * as before. A range without any binding is no error: @nr_pages is then 0.
+ *
+ * An unmap that leaves two pieces of a binding needs one binding more. So it is
+ * -ENOSPC if the VM has gmem_info.max_bindings bindings.
  */
 #define GMEM_VM_UNMAP _IO(GMEM_IOCTL_TYPE, 0x90)
 
@@ -604,16 +606,20 @@ struct gmem_mem_query {
  * or ends KVM_RUN with EFAULT, and is recorded for GMEM_VM_FAULTS.
  *
  * A window holds its VM: the VM ends when its descriptors and windows are gone.
- * No core dump has windows. There are two kinds; a VM has one of them.
+ * No core dump has windows. mprotect() can take write access away, but not give
+ * it: -EACCES; map again. There are two kinds of windows; a VM has one of them.
  *
  * A *live* window (GMEM_VM_LIVE) shows at any time what is bound, so binding and
  * unbinding need no second call. It is a PFN mapping: nobody can pin its pages,
- * so O_DIRECT, vmsplice(), io_uring's fixed buffers, process_vm_readv() and VFIO
- * fail with EFAULT there. Copies by the kernel work: read() and write(),
+ * so O_DIRECT, vmsplice(), io_uring's fixed buffers, process_vm_readv(),
+ * vhost-scsi and VFIO fail with EFAULT there, and /proc/PID/mem with EIO. (Up to
+ * 6.12, KVM itself holds a few pages of a guest that runs nested guests.) Copies by the kernel work: read() and write(),
  * vhost-net, vhost-vsock. A write to a page of a read-only binding that the
  * window shows already ends KVM_RUN with KVM_EXIT_MMIO, and is recorded, too. A
  * touch of a broken page is recorded with reason HWPOISON; KVM_RUN returns EFAULT
- * for it. No child process inherits a live window.
+ * for it, and no signal comes before. No child process inherits a live window. A
+ * huge page is mapped as one where host and guest address are equal modulo its
+ * size.
  *
  * A *paged* window consists of ordinary pages, which can be pinned.
  *
@@ -626,8 +632,7 @@ struct gmem_mem_query {
  * So the VMM maps bindings and holes with MAP_FIXED, over the same memory, again
  * whenever it binds or unbinds; KVM follows by itself. Touches of a window whose
  * binding is gone are refused, until the same guestmem range is bound there
- * again. A child process inherits paged windows only with MADV_DOFORK. mprotect()
- * can take write access away, but not give it: -EACCES; map again.
+ * again. A child process inherits paged windows only with MADV_DOFORK.
  *
  * With an in-kernel interrupt controller, KVM on x86 doesn't end KVM_RUN when an
  * access to a paged window onto a binding is refused. It tries again about ten
