@@ -23,6 +23,7 @@
 
 #include "call.h"
 #include "event.h"
+#include "file.h"
 #include "folio.h"
 #include "guestmem.h"
 #include "lend.h"
@@ -477,23 +478,6 @@ static struct inode *gmem_mem_inode_create(u64 size, unsigned int order,
 	return inode;
 }
 
-struct file *gmem_mem_file_create(struct inode *inode, struct vfsmount *mnt,
-				  const char *name,
-				  const struct file_operations *fops)
-{
-	struct file *file;
-
-	/* Dropped with the file, by fops_put(). */
-	__module_get(THIS_MODULE);
-	ihold(inode);
-	file = alloc_file_pseudo(inode, mnt, name, O_RDWR | O_LARGEFILE, fops);
-	if (IS_ERR(file)) {
-		iput(inode);
-		module_put(THIS_MODULE);
-	}
-	return file;
-}
-
 /* A guestmem, with the page cache of @secret unless that is NULL. */
 static struct file *gmem_mem_create(u64 size, unsigned int order,
 				    struct file *secret)
@@ -509,8 +493,8 @@ static struct file *gmem_mem_create(u64 size, unsigned int order,
 	if (IS_ERR(inode)) {
 		file = ERR_CAST(inode);
 	} else {
-		file = gmem_mem_file_create(inode, gmem_mnt, "[guestmem]",
-					    &gmem_mem_fops);
+		file = gmem_file_create(inode, gmem_mnt, "[guestmem]", O_RDWR,
+					&gmem_mem_fops);
 		iput(inode);
 	}
 	simple_release_fs(&gmem_mnt, &gmem_mnt_count);

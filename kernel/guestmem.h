@@ -2,9 +2,7 @@
 #ifndef _GMEM_GUESTMEM_H
 #define _GMEM_GUESTMEM_H
 
-#include <linux/fs.h>
-
-struct vfsmount;
+struct file;
 
 int gmem_mem_init(void);
 void gmem_mem_exit(void);
@@ -14,11 +12,6 @@ unsigned int gmem_mem_huge_order(void);
 
 /* The guestmem behind a descriptor, referenced; -EBADF or -EINVAL. */
 struct file *gmem_mem_file_get(int fd);
-
-/* A new file that stands for @inode, with operations of its own. */
-struct file *gmem_mem_file_create(struct inode *inode, struct vfsmount *mnt,
-				  const char *name,
-				  const struct file_operations *fops);
 
 int gmem_mem_create_call(void *obj, void *arg);
 int gmem_mem_from_secret_call(void *obj, void *arg);

@@ -32,8 +32,8 @@
 
 #include "compat.h"
 #include "fault.h"
+#include "file.h"
 #include "folio.h"
-#include "guestmem.h"
 #include "live.h"
 #include "objects.h"
 #include "provider.h"
@@ -231,8 +231,8 @@ static int gmem_live_mmap(struct gmem_vm *vm, struct vm_area_struct *vma)
 	err = gmem_window_check(vm, vma);
 	if (err)
 		return err;
-	file = gmem_mem_file_create(file_inode(vm->file), vm->file->f_path.mnt,
-				    "[gmem-window]", &gmem_window_fops);
+	file = gmem_file_create(file_inode(vm->file), vm->file->f_path.mnt,
+				"[gmem-window]", O_RDWR, &gmem_window_fops);
 	if (IS_ERR(file))
 		return PTR_ERR(file);
 	file->private_data = get_file(vm->file);
