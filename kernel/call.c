@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Looks up the handler of an ioctl and checks its argument. */
+#include <linux/err.h>
+#include <linux/fcntl.h>
+#include <linux/file.h>
 #include <linux/minmax.h>
 #include <linux/mm.h>
 #include <linux/overflow.h>
+#include <linux/string.h>
 #include <linux/uaccess.h>
 
 #include "call.h"
@@ -25,6 +29,41 @@ static int gmem_call_copy_in(const struct gmem_call *call, void *buf,
 	return copy_struct_from_user(buf, call->size, uptr, *usize);
 }
 
+static int gmem_call_copy_out(const struct gmem_call *call, const void *buf,
+			      void __user *uptr, u32 usize)
+{
+	return copy_to_user(uptr, buf, min_t(size_t, usize, call->size)) ?
+		       -EFAULT : 0;
+}
+
+/* The file gets its descriptor last, when nothing can fail any longer. */
+static int gmem_call_open(const struct gmem_call *call, void *obj, void *buf,
+			  void __user *uptr, u32 usize)
+{
+	struct file *file;
+	int fd, err;
+
+	fd = get_unused_fd_flags(O_CLOEXEC);
+	if (fd < 0)
+		return fd;
+	file = call->open(obj, buf);
+	if (IS_ERR(file)) {
+		err = PTR_ERR(file);
+		goto put_fd;
+	}
+	err = gmem_call_copy_out(call, buf, uptr, usize);
+	if (err)
+		goto put_file;
+	fd_install(fd, file);
+	return fd;
+
+put_file:
+	fput(file);
+put_fd:
+	put_unused_fd(fd);
+	return err;
+}
+
 static int gmem_call_struct(const struct gmem_call *call, void *obj,
 			    void __user *uptr)
 {
@@ -37,12 +76,14 @@ static int gmem_call_struct(const struct gmem_call *call, void *obj,
 	ret = gmem_call_copy_in(call, buf, uptr, &usize);
 	if (ret)
 		return ret;
+	if (call->kind == GMEM_CALL_OPEN)
+		return gmem_call_open(call, obj, buf, uptr, usize);
 
 	ret = call->fn(obj, buf);
 
 	copy_out = call->kind == GMEM_CALL_PARTIAL ||
 		   (call->kind == GMEM_CALL_INOUT && ret >= 0);
-	if (copy_out && copy_to_user(uptr, buf, min_t(size_t, usize, call->size)))
+	if (copy_out && gmem_call_copy_out(call, buf, uptr, usize))
 		return -EFAULT;
 	return ret;
 }
@@ -65,6 +106,21 @@ long gmem_call(const struct gmem_call *call, void *obj, unsigned long arg)
 	if (call->kind == GMEM_CALL_VALUE)
 		return call->fn(obj, &arg);
 	return gmem_call_struct(call, obj, (void __user *)arg);
+}
+
+int gmem_call_name(char *to, const u8 *from)
+{
+	size_t i, len = strnlen((const char *)from, GMEM_OBJECT_NAME_LEN);
+
+	if (len == GMEM_OBJECT_NAME_LEN ||
+	    memchr_inv(from + len, 0, GMEM_OBJECT_NAME_LEN - len))
+		return -EINVAL;
+	/* isprint() takes Latin-1 letters, too. */
+	for (i = 0; i < len; i++)
+		if (from[i] < 0x20 || from[i] > 0x7e)
+			return -EINVAL;
+	memcpy(to, from, GMEM_OBJECT_NAME_LEN);
+	return 0;
 }
 
 int gmem_call_range(u64 addr, u64 length, unsigned long *first,

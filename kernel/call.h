@@ -16,6 +16,9 @@
  * @GMEM_CALL_INOUT: the same, written back on success
  * @GMEM_CALL_PARTIAL: the same, written back on failure too, because it says
  *	how far the call came
+ * @GMEM_CALL_OPEN: the same as GMEM_CALL_INOUT; the call makes a file and returns
+ *	a descriptor of it, close-on-exec. If the struct can't be written back,
+ *	there is neither descriptor nor file.
  */
 enum gmem_call_kind {
 	GMEM_CALL_VALUE,
@@ -23,7 +26,10 @@ enum gmem_call_kind {
 	GMEM_CALL_IN,
 	GMEM_CALL_INOUT,
 	GMEM_CALL_PARTIAL,
+	GMEM_CALL_OPEN,
 };
+
+struct file;
 
 /**
  * struct gmem_call - one entry of a dispatch table
@@ -32,23 +38,36 @@ enum gmem_call_kind {
  * @size: size of the struct as this kernel knows it
  * @min_size: size of its first version
  * @fn: gets the object that the descriptor stands for and the argument
+ * @open: the same for GMEM_CALL_OPEN; the new file, or an error pointer
  */
 struct gmem_call {
 	unsigned int cmd;
 	enum gmem_call_kind kind;
 	size_t size;
 	size_t min_size;
-	int (*fn)(void *obj, void *arg);
+	union {
+		int (*fn)(void *obj, void *arg);
+		struct file *(*open)(void *obj, void *arg);
+	};
 };
+
+#define GMEM_CALL_STRUCT(_cmd, _kind, _struct, _last)			\
+	.cmd = _cmd,							\
+	.kind = _kind,							\
+	.size = sizeof(_struct) +					\
+		BUILD_BUG_ON_ZERO(sizeof(_struct) > GMEM_CALL_MAX_SIZE), \
+	.min_size = offsetofend(_struct, _last)
 
 #define GMEM_CALL(_cmd, _kind, _fn, _struct, _last)			\
 	{								\
-		.cmd = _cmd,						\
-		.kind = _kind,						\
-		.size = sizeof(_struct) +				\
-			BUILD_BUG_ON_ZERO(sizeof(_struct) > GMEM_CALL_MAX_SIZE), \
-		.min_size = offsetofend(_struct, _last),		\
+		GMEM_CALL_STRUCT(_cmd, _kind, _struct, _last),		\
 		.fn = _fn,						\
+	}
+
+#define GMEM_CALL_OPENS(_cmd, _open, _struct, _last)			\
+	{								\
+		GMEM_CALL_STRUCT(_cmd, GMEM_CALL_OPEN, _struct, _last),	\
+		.open = _open,						\
 	}
 
 /* The entry of @cmd in a table; NULL if there is none. */
@@ -56,6 +75,12 @@ const struct gmem_call *gmem_call_find(const struct gmem_call *calls,
 				       size_t nr_calls, unsigned int cmd);
 /* Make a call that was looked up; -ENOTTY if @call is NULL. */
 long gmem_call(const struct gmem_call *call, void *obj, unsigned long arg);
+
+/*
+ * Copy the name of a new object, of GMEM_OBJECT_NAME_LEN bytes, from a call's
+ * argument; -EINVAL if it isn't a name.
+ */
+int gmem_call_name(char *to, const u8 *from);
 
 /* Both ends of the range [@first, @last] of pages from bytes @addr, @length. */
 int gmem_call_range(u64 addr, u64 length, unsigned long *first,

@@ -57,6 +57,17 @@
  */
 
 /**
+ * DOC: Names
+ *
+ * Calls that create an object take a name for it. The module only shows the
+ * name, to the operator of the host, and several objects may have the same. A
+ * name is printable ASCII text (0x20 to 0x7e) of at most 31 characters; every
+ * byte after the text is 0. Zeroes alone mean no name. Any other contents are
+ * -EINVAL. GMEM_FEATURE_NAME: the module takes names.
+ */
+#define GMEM_OBJECT_NAME_LEN 32
+
+/**
  * DOC: Compatible calls
  *
  * These calls have the type, number, layout and flag values of the Gunyah v17
