@@ -32,6 +32,7 @@
 #include "registry.h"
 #include "secret.h"
 #include "stats.h"
+#include "user.h"
 
 /*
  * Mounted while a guestmem is being created. From then on each file of a
@@ -235,6 +236,18 @@ static long gmem_mem_ioctl(struct file *file, unsigned int cmd,
 			 file, arg);
 }
 
+static int gmem_mem_open(struct inode *inode, struct file *file)
+{
+	gmem_user_get(gmem_mem(inode));
+	return 0;
+}
+
+static int gmem_mem_release(struct inode *inode, struct file *file)
+{
+	gmem_user_put(gmem_mem(inode));
+	return 0;
+}
+
 static void gmem_mem_show_fdinfo(struct seq_file *seq, struct file *file)
 {
 	seq_printf(seq, "gmem-mem:\t%llu\n",
@@ -243,6 +256,8 @@ static void gmem_mem_show_fdinfo(struct seq_file *seq, struct file *file)
 
 static const struct file_operations gmem_mem_fops = {
 	.owner = THIS_MODULE,
+	.open = gmem_mem_open,
+	.release = gmem_mem_release,
 	.mmap = gmem_mem_mmap,
 	.get_unmapped_area = thp_get_unmapped_area,
 	.fallocate = gmem_mem_fallocate,
@@ -354,6 +369,7 @@ static struct inode *gmem_mem_alloc_inode(struct super_block *sb)
 	mem->nr_lent = 0;
 	mem->nr_shared = 0;
 	mem->nr_leaked = 0;
+	atomic_set(&mem->users, 0);
 	mem->exclusive = RB_ROOT_CACHED;
 	mem->shared = RB_ROOT_CACHED;
 	INIT_WORK(&mem->poison_work, gmem_mem_poison_work);
@@ -495,6 +511,8 @@ static struct file *gmem_mem_create(u64 size, unsigned int order,
 	} else {
 		file = gmem_file_create(inode, gmem_mnt, "[guestmem]", O_RDWR,
 					&gmem_mem_fops);
+		if (!IS_ERR(file))
+			gmem_user_get(gmem_mem(inode));
 		iput(inode);
 	}
 	simple_release_fs(&gmem_mnt, &gmem_mnt_count);

@@ -123,10 +123,12 @@ struct gmem_vm {
  * @nr_shared: base pages in the state "shared"
  * @nr_leaked: base pages in the state "leaked". All three are written under the
  *	lock of the page cache's XArray; others use READ_ONCE().
+ * @users: see user.h: the files that can reach its pages, and the views that
+ *	aren't revoked. Without users, it has no pages.
  *
- * Lifetime: descriptors, mappings, windows and bindings refer to a guestmem. So
- * when the inode is evicted, no page is lent or shared any longer. Readers
- * under RCU may see it until a grace period later.
+ * Lifetime: descriptors, mappings, windows, bindings and views refer to a
+ * guestmem. So when the inode is evicted, no page is lent or shared any longer.
+ * Readers under RCU may see it until a grace period later.
  */
 struct gmem_mem {
 	struct inode inode;
@@ -140,6 +142,7 @@ struct gmem_mem {
 	unsigned long nr_lent;
 	unsigned long nr_shared;
 	unsigned long nr_leaked;
+	atomic_t users;
 };
 
 static inline struct gmem_mem *gmem_mem(struct inode *inode)
