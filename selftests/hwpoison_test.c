@@ -52,22 +52,6 @@ FIXTURE_TEARDOWN(hwpoison)
 	TEARDOWN_VM_AND_MEM();
 }
 
-/*
- * 0 or -errno. EBUSY is no failure: it means that the page is still in the
- * file. The signal for a process that maps the page may arrive at once.
- */
-static int poison(volatile void *page)
-{
-	int ret = 0;
-
-	if (!sigsetjmp(touch_env, 0)) {
-		touch_armed = 1;
-		ret = err_of(madvise((void *)page, PAGE, MADV_HWPOISON));
-	}
-	touch_armed = 0;
-	return ret == -EBUSY ? 0 : ret;
-}
-
 static bool provided(const char *provider, int vm, __u64 gpa)
 {
 	__u32 access = 0;

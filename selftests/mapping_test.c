@@ -51,33 +51,6 @@ FIXTURE_TEARDOWN(mapping)
 	map_window(self->vm, GPA + (first) * self->unit,		\
 		   (nr) * self->unit, PROT_READ | PROT_WRITE)
 
-/* Read a line of the mapping's entry in smaps, or "". */
-static void smaps_line(const void *p, const char *key, char *line, int size)
-{
-	FILE *smaps = fopen("/proc/self/smaps", "re");
-	unsigned long start, end;
-	bool here = false;
-
-	while (smaps && fgets(line, size, smaps)) {
-		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
-			here = start <= ptr_u64(p) && ptr_u64(p) < end;
-		else if (here && !strncmp(line, key, strlen(key)))
-			goto found;
-	}
-	*line = 0;
-found:
-	if (smaps)
-		fclose(smaps);
-}
-
-static bool vm_flag(const void *p, const char *flag)
-{
-	char line[256];
-
-	smaps_line(p, "VmFlags:", line, sizeof(line));
-	return strstr(line, flag);
-}
-
 static int mmap_errno(int fd, __u64 offset, __u64 size, int prot, int flags)
 {
 	void *p = mmap(NULL, size, prot, flags, fd, offset);

@@ -4,15 +4,10 @@
  * guest's data.
  */
 #include "lib/fixture.h"
-
-#include <linux/io_uring.h>
-#include <sys/syscall.h>
-#include <sys/uio.h>
+#include "lib/pin.h"
 
 #define UNITS 4
 #define GPA GIB(1)
-
-enum pin_kind { PIN_SPLICE, PIN_URING };
 
 FIXTURE(pin)
 {
@@ -41,56 +36,17 @@ EACH_PROVIDER_SIZE(VARIANTS_KIND, pin);
 
 FIXTURE_SETUP(pin)
 {
-	struct io_uring_params params = {};
-
-	if (variant->kind == PIN_SPLICE) {
-		ASSERT_EQ(0, pipe(self->fd));
-	} else {
-		self->fd[0] = syscall(__NR_io_uring_setup, 1, &params);
-		if (self->fd[0] < 0)
-			SKIP(return, "no io_uring");
-		self->fd[1] = -1;
-	}
+	if (pin_open(self->fd, variant->kind))
+		SKIP(return, "no io_uring");
 	SETUP_VM_AND_MEM(UNITS, GMEM_POLICY_ALLOW);
 	SETUP_HOST();
 }
 
 FIXTURE_TEARDOWN(pin)
 {
-	close(self->fd[0]);
-	close(self->fd[1]);
+	pin_close(self->fd);
 	TEARDOWN_HOST();
 	TEARDOWN_VM_AND_MEM();
-}
-
-/* Pin a page. 0 or -errno. */
-static int pin(const int *fd, enum pin_kind kind, void *page)
-{
-	struct iovec iov = { .iov_base = page, .iov_len = PAGE };
-
-	if (kind == PIN_SPLICE)
-		return err_of(vmsplice(fd[1], &iov, 1, 0)) == (int)PAGE ?
-			       0 : -errno;
-	return err_of(syscall(__NR_io_uring_register, fd[0],
-			      IORING_REGISTER_BUFFERS, &iov, 1));
-}
-
-/*
- * Release the pin. *byte: the first byte that its holder read from the page, or
- * -1.
- */
-static int unpin(const int *fd, enum pin_kind kind, int *byte)
-{
-	__u8 buf[PAGE];
-
-	*byte = -1;
-	if (kind == PIN_URING)
-		return err_of(syscall(__NR_io_uring_register, fd[0],
-				      IORING_UNREGISTER_BUFFERS, NULL, 0));
-	if (read(fd[0], buf, sizeof(buf)) != sizeof(buf))
-		return -EIO;
-	*byte = buf[0];
-	return 0;
 }
 
 /* A released pin may end in the background. */

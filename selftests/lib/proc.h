@@ -86,4 +86,31 @@ static inline long mem_missing(long before, long limit)
 	return missing;
 }
 
+/* Read a line of the mapping's entry in smaps, or "". */
+static inline void smaps_line(const void *p, const char *key, char *line, int size)
+{
+	FILE *smaps = fopen("/proc/self/smaps", "re");
+	unsigned long start, end;
+	bool here = false;
+
+	while (smaps && fgets(line, size, smaps)) {
+		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+			here = start <= ptr_u64(p) && ptr_u64(p) < end;
+		else if (here && !strncmp(line, key, strlen(key)))
+			goto found;
+	}
+	*line = 0;
+found:
+	if (smaps)
+		fclose(smaps);
+}
+
+static inline bool vm_flag(const void *p, const char *flag)
+{
+	char line[256];
+
+	smaps_line(p, "VmFlags:", line, sizeof(line));
+	return strstr(line, flag);
+}
+
 #endif /* LIB_PROC_H */

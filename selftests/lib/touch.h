@@ -81,6 +81,23 @@ static inline int peek(const volatile void *p)
 }
 
 /*
+ * Break a page. 0 or -errno. EBUSY is no failure: it means that the page is
+ * still in the file. The signal for a process that maps the page may arrive at
+ * once.
+ */
+static __attribute__((noinline, unused)) int poison(volatile void *page)
+{
+	int ret = 0;
+
+	if (!sigsetjmp(touch_env, 0)) {
+		touch_armed = 1;
+		ret = err_of(madvise((void *)page, PAGE, MADV_HWPOISON));
+	}
+	touch_armed = 0;
+	return ret == -EBUSY ? 0 : ret;
+}
+
+/*
  * Has the process a page table entry for the page? -1 if the kernel doesn't
  * tell.
  */
