@@ -33,6 +33,7 @@
 #include "secret.h"
 #include "stats.h"
 #include "user.h"
+#include "view.h"
 
 /*
  * Mounted while a guestmem is being created. From then on each file of a
@@ -226,6 +227,10 @@ static int gmem_mem_query_call(void *obj, void *arg)
 static const struct gmem_call gmem_mem_calls[] = {
 	GMEM_CALL(GMEM_MEM_QUERY, GMEM_CALL_INOUT, gmem_mem_query_call,
 		  struct gmem_mem_query, leaked),
+	GMEM_CALL_OPENS(GMEM_MEM_VIEW, gmem_mem_view_call,
+			struct gmem_mem_view, name),
+	GMEM_CALL(GMEM_MEM_REVOKE, GMEM_CALL_INOUT, gmem_mem_revoke_call,
+		  struct gmem_mem_revoke, pinned),
 };
 
 static long gmem_mem_ioctl(struct file *file, unsigned int cmd,

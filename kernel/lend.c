@@ -259,8 +259,18 @@ static int gmem_lend_host_access(struct gmem_mem *mem, struct folio *folio)
 	return gmem_lend_reclaim_folio(b, folio, GMEM_RECLAIM_HOST);
 }
 
-int gmem_lend_host_get(struct gmem_mem *mem, pgoff_t index,
-		       struct folio **foliop)
+/* A view never takes a page back. */
+static int gmem_lend_view_access(struct gmem_mem *mem, struct folio *folio)
+{
+	if (gmem_folio_is(folio, GMEM_FOLIO_LEAKED))
+		return -EIO;
+	return gmem_folio_is(folio, GMEM_FOLIO_LENT) ? -EACCES : 0;
+}
+
+static int gmem_lend_get_for(struct gmem_mem *mem, pgoff_t index,
+			     struct folio **foliop,
+			     int (*access)(struct gmem_mem *mem,
+					   struct folio *folio))
 {
 	struct folio *folio;
 	int err;
@@ -270,11 +280,21 @@ int gmem_lend_host_get(struct gmem_mem *mem, pgoff_t index,
 	if (IS_ERR(folio))
 		err = PTR_ERR(folio);
 	else
-		err = gmem_lend_hand_out(folio,
-					 gmem_lend_host_access(mem, folio),
-					 foliop);
+		err = gmem_lend_hand_out(folio, access(mem, folio), foliop);
 	gmem_folio_unlock_index(mem, index);
 	return err;
+}
+
+int gmem_lend_host_get(struct gmem_mem *mem, pgoff_t index,
+		       struct folio **folio)
+{
+	return gmem_lend_get_for(mem, index, folio, gmem_lend_host_access);
+}
+
+int gmem_lend_view_get(struct gmem_mem *mem, pgoff_t index,
+		       struct folio **folio)
+{
+	return gmem_lend_get_for(mem, index, folio, gmem_lend_view_access);
 }
 
 /* One of the steps above, or both. */

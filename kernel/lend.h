@@ -33,6 +33,13 @@ int gmem_lend_host_get(struct gmem_mem *mem, pgoff_t index,
 		       struct folio **folio);
 
 /*
+ * As gmem_lend_host_get(), for a device back-end that has a view: a lent page
+ * stays lent, and the error is -EACCES.
+ */
+int gmem_lend_view_get(struct gmem_mem *mem, pgoff_t index,
+		       struct folio **folio);
+
+/*
  * Take back the pages of [@first, @last] that the guest of @b holds.
  * GMEM_RECLAIM_HOST takes back only lent pages; any other reason shared pages,
  * too. @nr, if not NULL, grows by the pages that came back. Invalidate lock

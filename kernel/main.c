@@ -33,7 +33,8 @@ static const struct gmem_provider *const gmem_providers[] = {
 
 static u64 gmem_features(void)
 {
-	return (gmem_mem_huge_order() ? GMEM_FEATURE_HUGEPAGE : 0) |
+	return GMEM_FEATURE_VIEW |
+	       (gmem_mem_huge_order() ? GMEM_FEATURE_HUGEPAGE : 0) |
 	       (gmem_live_present() ? GMEM_FEATURE_LIVE : 0) |
 	       (gmem_live_takes_huge() ? GMEM_FEATURE_LIVE_HUGE : 0);
 }

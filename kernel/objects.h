@@ -28,7 +28,9 @@
 #include <linux/gmem.h>
 #include <linux/maple_tree.h>
 #include <linux/mutex.h>
+#include <linux/path.h>
 #include <linux/rbtree.h>
+#include <linux/refcount.h>
 #include <linux/rwsem.h>
 #include <linux/sched.h>
 #include <linux/spinlock.h>
@@ -214,6 +216,50 @@ static inline u32 gmem_binding_access(const struct gmem_binding *b)
 	       (b->flags & GMEM_MAP_ALLOW_WRITE ? GMEM_ACCESS_WRITE : 0) |
 	       (b->flags & GMEM_MAP_ALLOW_EXEC ? GMEM_ACCESS_EXEC : 0);
 }
+
+/**
+ * struct gmem_descriptor - the common part of views and window descriptors
+ * @refs: the last reference frees it
+ * @rcu: for that
+ * @id: number among its kind, from 1; 0 until it is registered
+ * @flags: of the call that made it
+ * @pid: the process that made it, in the initial PID namespace
+ * @name: NUL-terminated
+ * @first: first page of its range
+ * @last: last page of its range
+ *
+ * All other fields than @refs are constant once it is registered.
+ *
+ * Lifetime: each has an inode of its own, whose i_private it is. Descriptors and
+ * mappings hold the inode. When the inode is evicted, it drops its reference.
+ * Others who hold one keep no descriptor from ending.
+ */
+struct gmem_descriptor {
+	refcount_t refs;
+	struct rcu_head rcu;
+	u32 id;
+	u32 flags;
+	pid_t pid;
+	char name[GMEM_OBJECT_NAME_LEN];
+	unsigned long first;
+	unsigned long last;
+};
+
+/**
+ * struct gmem_view - a range of a guestmem for device back-ends
+ * @d: its number, range (pages of @mem) and name
+ * @path: of the file that it was made from; holds @mem
+ * @mem: the guestmem. The mappings of the view stand in its i_mapping, also when
+ *	the view is revoked. Until then, the view is a user of it, too.
+ * @revoked: nobody has access any longer. Written under the invalidate lock of
+ *	@mem, held for writing; read under it, or by READ_ONCE().
+ */
+struct gmem_view {
+	struct gmem_descriptor d;
+	struct path path;
+	struct gmem_mem *mem;
+	bool revoked;
+};
 
 /**
  * enum gmem_reclaim_reason - why a page comes back; the policy looks at it

@@ -4,6 +4,7 @@
 #include <linux/minmax.h>
 #include <linux/rcupdate.h>
 #include <linux/rwsem.h>
+#include <linux/string.h>
 #include <linux/xarray.h>
 
 #include "objects.h"
@@ -26,6 +27,11 @@ static DEFINE_XARRAY_FLAGS(gmem_registry_mems,
 			   XA_FLAGS_ALLOC | XA_FLAGS_ACCOUNT);
 static u32 gmem_registry_next_ino;
 static atomic_t gmem_registry_mems_gen;
+
+static DEFINE_XARRAY_FLAGS(gmem_registry_views,
+			   XA_FLAGS_ALLOC | XA_FLAGS_ACCOUNT);
+static u32 gmem_registry_next_view_id;
+static atomic_t gmem_registry_views_gen;
 
 /*
  * Cyclic: a number that somebody remembers shouldn't soon stand for another VM.
@@ -139,6 +145,63 @@ bool gmem_registry_next_mem(u64 id, struct gmem_mem_info *info)
 	return mem;
 }
 
+int gmem_registry_add_view(struct gmem_view *view)
+{
+	u32 id;
+	int err;
+
+	err = xa_alloc_cyclic(&gmem_registry_views, &id, NULL,
+			      XA_LIMIT(1, UINT_MAX),
+			      &gmem_registry_next_view_id, GFP_KERNEL);
+	if (err < 0)
+		return err;
+	view->d.id = id;
+	xa_store(&gmem_registry_views, id, view, GFP_KERNEL);
+	atomic_inc_return_release(&gmem_registry_views_gen);
+	return 0;
+}
+
+void gmem_registry_remove_view(struct gmem_view *view)
+{
+	xa_erase(&gmem_registry_views, view->d.id);
+	atomic_inc_return_release(&gmem_registry_views_gen);
+}
+
+struct gmem_view *gmem_registry_get_view(u32 id)
+{
+	struct gmem_view *view;
+
+	rcu_read_lock();
+	view = xa_load(&gmem_registry_views, id);
+	if (view && !refcount_inc_not_zero(&view->d.refs))
+		view = NULL;
+	rcu_read_unlock();
+	return view;
+}
+
+bool gmem_registry_next_view(u32 id, struct gmem_view_info *info)
+{
+	unsigned long index = id;
+	const struct gmem_view *view;
+
+	rcu_read_lock();
+	view = xa_find(&gmem_registry_views, &index, ULONG_MAX, XA_PRESENT);
+	if (view) {
+		info->id = view->d.id;
+		/* Like the view, the inode outlives the RCU section. */
+		info->mem_id = view->mem->inode.i_ino;
+		info->offset = (u64)view->d.first << PAGE_SHIFT;
+		info->length = (u64)(view->d.last - view->d.first + 1)
+			       << PAGE_SHIFT;
+		info->flags = view->d.flags;
+		info->revoked = READ_ONCE(view->revoked);
+		info->pid = view->d.pid;
+		strscpy(info->name, view->d.name, sizeof(info->name));
+	}
+	rcu_read_unlock();
+	return view;
+}
+
 u32 gmem_registry_vms_generation(void)
 {
 	return atomic_read_acquire(&gmem_registry_vms_gen);
@@ -147,4 +210,9 @@ u32 gmem_registry_vms_generation(void)
 u32 gmem_registry_mems_generation(void)
 {
 	return atomic_read_acquire(&gmem_registry_mems_gen);
+}
+
+u32 gmem_registry_views_generation(void)
+{
+	return atomic_read_acquire(&gmem_registry_views_gen);
 }

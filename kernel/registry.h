@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * All VMs and guestmems, for netlink and debugfs. These keep no guestmem from
- * ending, and a VM only for a short time.
+ * All VMs, guestmems and views, for netlink and debugfs. These keep no guestmem
+ * and no view from ending, and a VM only for a short time.
  */
 #ifndef _GMEM_REGISTRY_H
 #define _GMEM_REGISTRY_H
 
+#include <linux/gmem.h>
 #include <linux/types.h>
 
 struct gmem_mem;
+struct gmem_view;
 struct gmem_vm;
 
 /**
@@ -31,6 +33,28 @@ struct gmem_mem_info {
 	u64 lent;
 	u64 shared;
 	u64 leaked;
+};
+
+/**
+ * struct gmem_view_info - a view as seen from outside
+ * @id: number of the view
+ * @mem_id: number of the guestmem's inode
+ * @offset: in bytes
+ * @length: in bytes
+ * @flags: bits of &enum gmem_view_flags
+ * @revoked: nobody has access any longer
+ * @pid: the process that made it, in the initial PID namespace
+ * @name: NUL-terminated
+ */
+struct gmem_view_info {
+	u32 id;
+	u64 mem_id;
+	u64 offset;
+	u64 length;
+	u32 flags;
+	bool revoked;
+	pid_t pid;
+	char name[GMEM_OBJECT_NAME_LEN];
 };
 
 /*
@@ -61,9 +85,22 @@ void gmem_registry_remove_mem(struct gmem_mem *mem);
 bool gmem_registry_next_mem(u64 id, struct gmem_mem_info *info);
 
 /*
- * Two generations: one changes with the VMs that exist, one with the guestmems.
+ * Give a view that is ready for use a number, gmem_view.d.id, and let readers
+ * see it; -ENOMEM or -EBUSY.
+ */
+int gmem_registry_add_view(struct gmem_view *view);
+/* Afterwards only RCU readers may still see the view. */
+void gmem_registry_remove_view(struct gmem_view *view);
+/* A view, with a reference; NULL if there is none. */
+struct gmem_view *gmem_registry_get_view(u32 id);
+/* Describe the first view whose number is @id or higher; false: none. */
+bool gmem_registry_next_view(u32 id, struct gmem_view_info *info);
+
+/*
+ * Generations: each changes with the objects of one kind that exist.
  */
 u32 gmem_registry_vms_generation(void);
 u32 gmem_registry_mems_generation(void);
+u32 gmem_registry_views_generation(void);
 
 #endif /* _GMEM_REGISTRY_H */

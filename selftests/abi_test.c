@@ -45,6 +45,8 @@ SAME(GMEM_VM_QUERY, 0x4793);
 SAME(GMEM_VM_FAULTS, 0x4794);
 SAME(GMEM_VM_SET_POLICY, 0x4795);
 SAME(GMEM_MEM_QUERY, 0x47a0);
+SAME(GMEM_MEM_VIEW, 0x47a1);
+SAME(GMEM_MEM_REVOKE, 0x47a2);
 SAME(sizeof(struct gmem_info), 72);
 SAME(offsetof(struct gmem_info, provider_name), 48);
 SAME(sizeof(struct gmem_vm_create), 32);
@@ -57,6 +59,10 @@ SAME(sizeof(struct gmem_fault_info), 32);
 SAME(sizeof(struct gmem_vm_faults), 32);
 SAME(sizeof(struct gmem_vm_set_policy), 8);
 SAME(sizeof(struct gmem_mem_query), 64);
+SAME(sizeof(struct gmem_mem_view), 64);
+SAME(offsetof(struct gmem_mem_view, name), 32);
+SAME(sizeof(struct gmem_mem_revoke), 24);
+SAME(GMEM_VIEW_READ_ONLY, 1);
 
 /* The calls of gunyah VMs are compatible with the v17 series, too. */
 SAME(GMEM_GUNYAH_SET_DTB_CONFIG, 0x40104702);
@@ -146,6 +152,8 @@ static const struct sized_call sized_calls[] = {
 		policy) },
 	{ SIZED(GMEM_MEM_QUERY, MEM, struct gmem_mem_query, true, flags),
 	  .words = { 0, 0, PAGE } },
+	{ SIZED(GMEM_MEM_VIEW, MEM, struct gmem_mem_view, true, flags),
+	  .words = { 0, 0, PAGE } },
 };
 
 #define for_each_sized(call)						\
@@ -162,7 +170,8 @@ static int do_call(const struct sized_call *call, const int *fds, void *arg)
 {
 	int ret = err_of(ioctl(fds[call->on], call->cmd, arg));
 
-	if (call->cmd == GMEM_VM_CREATE && ret >= 0) {
+	if ((call->cmd == GMEM_VM_CREATE || call->cmd == GMEM_MEM_VIEW) &&
+	    ret >= 0) {
 		close(ret);
 		return 0;
 	}
@@ -361,7 +370,9 @@ static bool known(unsigned int cmd, enum on on)
 	return (on == DEV && (cmd == GMEM_CREATE_VM || cmd == GMEM_CREATE_MEM ||
 			      cmd == GMEM_MEM_FROM_SECRET)) ||
 	       (on == VM && (cmd == GMEM_VM_MAP_MEM || cmd == GMEM_TEST ||
-			     cmd == GMEM_GUNYAH_START));
+			     cmd == GMEM_GUNYAH_START)) ||
+	       /* A call that can be made only once: see view_test.c. */
+	       (on == MEM && cmd == GMEM_MEM_REVOKE);
 }
 
 /*

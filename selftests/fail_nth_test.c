@@ -7,6 +7,7 @@
  */
 #include "lib/fail_nth.h"
 #include "lib/fixture.h"
+#include "lib/view.h"
 
 #define UNITS 4
 #define GPA GIB(1)
@@ -318,6 +319,46 @@ TEST_F(fail_nth, queries_and_windows)
 		sweep(_metadata, self, &(struct sweep){ .prepare = bind_all,
 							.act = act_window,
 							.undo = unbind_all });
+}
+
+static int act_view(const data_t *self)
+{
+	return new_view(self->mem, 0, self->size, 0, NULL);
+}
+
+static int act_map_view(const data_t *self)
+{
+	int view = act_view(self), ret = 0;
+	__u8 *map;
+
+	if (view < 0)
+		return view;
+	map = mmap(NULL, self->size, PROT_READ, MAP_SHARED, view, 0);
+	if (map == MAP_FAILED)
+		ret = -errno;
+	else
+		munmap(map, self->size);
+	close(view);
+	return ret;
+}
+
+TEST_F(fail_nth, views)
+{
+	__u64 id;
+	int view, nth;
+
+	sweep(_metadata, self, &(struct sweep){ .act = act_view,
+						.undo = close_it });
+	sweep(_metadata, self, &(struct sweep){ .act = act_map_view });
+	/* Revocation never fails. */
+	for (nth = 1; nth < 20; nth++) {
+		view = new_view(self->mem, 0, self->size, 0, &id);
+		ASSERT_LE(0, view);
+		arm(self, nth);
+		ASSERT_EQ(0, revoke_view(self->mem, id, NULL));
+		disarm(self);
+		close(view);
+	}
 }
 
 /* These calls may fail only by an injected fault. */

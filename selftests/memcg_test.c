@@ -8,6 +8,7 @@
  * group; it prepares all that it needs and then only touches memory.
  */
 #include "lib/fixture.h"
+#include "lib/view.h"
 
 #include <sched.h>
 #include <sys/mount.h>
@@ -36,7 +37,7 @@ FIXTURE_VARIANT(memcg)
 VARIANTS_PROVIDER_SIZE(memcg);
 
 /* The child's tasks, and its report. */
-enum deed { TOUCH_HOST, TOUCH_GUEST, ALLOCATE, POPULATE };
+enum deed { TOUCH_HOST, TOUCH_VIEW, TOUCH_GUEST, ALLOCATE, POPULATE };
 
 struct result {
 	__u64 done;
@@ -138,6 +139,8 @@ static void child(int vm, int mem, enum deed deed, __u64 size,
 	if (write_file(CGROUP "/cgroup.procs", "0"))
 		_exit(2);
 	host = map_host(mem, 0, SIZE);
+	if (deed == TOUCH_VIEW)
+		host = map_host(new_view(mem, 0, SIZE, 0, NULL), 0, SIZE);
 	window = map_window(vm, GPA, SIZE, PROT_READ | PROT_WRITE);
 	/* Allocate the page tables. */
 	for (i = 0; i < SIZE; i += HUGE_PAGE) {
@@ -149,6 +152,7 @@ static void child(int vm, int mem, enum deed deed, __u64 size,
 
 	switch (deed) {
 	case TOUCH_HOST:
+	case TOUCH_VIEW:
 		for (i = 0; i < size && !result->error; i += PAGE)
 			result->error = touch_write(host + i, 1);
 		result->done = i;
@@ -176,7 +180,7 @@ static void child(int vm, int mem, enum deed deed, __u64 size,
 		if (deed != ALLOCATE)
 			mem_alloc(mem, PUNCH, 0, MIB(8));
 		result->again =
-			deed == TOUCH_HOST  ? touch_write(host, 1) :
+			deed <= TOUCH_VIEW  ? touch_write(host, 1) :
 			deed == TOUCH_GUEST ? touch_guest(vm, window, 0, 1) :
 					      mem_alloc(mem, 0, 0, MIB(4));
 	}
@@ -234,6 +238,14 @@ TEST_F(memcg, charged)
 TEST_F(memcg, host_touch)
 {
 	ASSERT_EQ(0, run_child(self, TOUCH_HOST, SIZE));
+	EXPECT_EQ(SIGBUS, self->result->error);
+	EXPECT_EQ(0, self->result->again);
+	EXPECT_AT_LIMIT();
+}
+
+TEST_F(memcg, view_touch)
+{
+	ASSERT_EQ(0, run_child(self, TOUCH_VIEW, SIZE));
 	EXPECT_EQ(SIGBUS, self->result->error);
 	EXPECT_EQ(0, self->result->again);
 	EXPECT_AT_LIMIT();

@@ -14,7 +14,8 @@ TEST(info)
 	EXPECT_EQ(sysconf(_SC_PAGESIZE), first.page_size);
 	EXPECT_EQ(0, first.features & ~(__u64)(GMEM_FEATURE_HUGEPAGE |
 						GMEM_FEATURE_LIVE |
-						GMEM_FEATURE_LIVE_HUGE));
+						GMEM_FEATURE_LIVE_HUGE |
+						GMEM_FEATURE_VIEW));
 	EXPECT_EQ(!(first.features & GMEM_FEATURE_HUGEPAGE),
 		  !first.huge_page_size);
 

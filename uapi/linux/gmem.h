@@ -40,7 +40,7 @@
  * -EIO		the provider failed or refused. The provider "gunyah" can return
  *		another errno that names the cause.
  * -EMFILE	the process can't have another descriptor
- * -ENOENT	no such binding; GMEM_INFO: no such provider
+ * -ENOENT	no such binding or view; GMEM_INFO: no such provider
  * -ENOMEM	no memory, or the memory cgroup is at its limit
  * -ENOSPC	the VM has as many bindings as it can have: gmem_info.max_bindings
  * -ENOTTY	the descriptor has no such call
@@ -222,11 +222,13 @@ struct gmem_map_mem {
  * @GMEM_FEATURE_HUGEPAGE: GMEM_MEM_ALLOW_HUGEPAGE works
  * @GMEM_FEATURE_LIVE: GMEM_VM_LIVE works
  * @GMEM_FEATURE_LIVE_HUGE: a live VM takes guestmems with huge pages
+ * @GMEM_FEATURE_VIEW: GMEM_MEM_VIEW and GMEM_MEM_REVOKE work
  */
 enum gmem_features {
 	GMEM_FEATURE_HUGEPAGE = 1UL << 0,
 	GMEM_FEATURE_LIVE = 1UL << 1,
 	GMEM_FEATURE_LIVE_HUGE = 1UL << 2,
+	GMEM_FEATURE_VIEW = 1UL << 4,
 };
 
 /**
@@ -605,6 +607,97 @@ struct gmem_mem_query {
 
 /** GMEM_MEM_QUERY - ioctl on a guestmem: count its pages by state */
 #define GMEM_MEM_QUERY _IO(GMEM_IOCTL_TYPE, 0xa0)
+
+/**
+ * enum gmem_view_flags - flags of &struct gmem_mem_view
+ * @GMEM_VIEW_READ_ONLY: the view can only be read: it can't be opened for
+ *	writing, not even by root, and a mapping can't be made writable
+ */
+enum gmem_view_flags {
+	GMEM_VIEW_READ_ONLY = 1UL << 0,
+};
+
+/**
+ * struct gmem_mem_view - argument of GMEM_MEM_VIEW
+ * @size: sizeof(struct gmem_mem_view)
+ * @flags: bits of &enum gmem_view_flags
+ * @offset: first byte of the range
+ * @length: bytes; not 0
+ * @id: out: number of the view, for GMEM_MEM_REVOKE; never 0; below 2^32
+ * @name: see "Names"
+ *
+ * @offset and @length are multiples of the guestmem's page size, and the range
+ * lies within the file.
+ */
+struct gmem_mem_view {
+	__u32 size;
+	__u32 flags;
+	__u64 offset;
+	__u64 length;
+	__u64 id;
+	__u8 name[GMEM_OBJECT_NAME_LEN];
+};
+
+/**
+ * GMEM_MEM_VIEW - ioctl on a guestmem: create a view
+ *
+ * A view is a file of its own that stands for a range of the guestmem; its
+ * offset 0 is the start of the range. A device back-end gets a view instead of
+ * the guestmem, so it has this range and no call. A view can only be
+ *
+ * - mapped, MAP_SHARED and within the range (else -EINVAL), with the same effect
+ *   as a mapping of the guestmem, except for lent pages: a touch of a lent page
+ *   is SIGBUS under every policy, and the guest keeps the page;
+ * - opened again through /proc/self/fd, by any user: the mode of the file is
+ *   0666, or 0444 with GMEM_VIEW_READ_ONLY;
+ * - asked for its size, by fstat() or lseek(SEEK_END). st_blksize is the page
+ *   size of the guestmem, st_ino is @id, and fstatfs() returns GMEM_VIEW_MAGIC.
+ *
+ * Nobody can change its mode, its owner, its times or its size (-EPERM). A
+ * child process inherits mappings; they are in no core dump. System calls that
+ * pin memory take a view's pages, such as those of O_DIRECT; a pinned page can't
+ * be lent (GMEM_FAULT_PINNED).
+ *
+ * A view keeps the pages of its guestmem until the view is revoked, or until
+ * its last descriptor and mapping are gone.
+ *
+ * The guestmem's descriptor must be open for reading, and for writing unless
+ * the view is read-only (else -EACCES). -EOPNOTSUPP for secret memory.
+ *
+ * Return: a descriptor of the view (close-on-exec).
+ */
+#define GMEM_MEM_VIEW _IO(GMEM_IOCTL_TYPE, 0xa1)
+
+/* f_type of a view: "GMVW" */
+#define GMEM_VIEW_MAGIC 0x474d5657
+
+/**
+ * struct gmem_mem_revoke - argument of GMEM_MEM_REVOKE
+ * @size: sizeof(struct gmem_mem_revoke)
+ * @flags: must be 0
+ * @id: number of the view
+ * @pinned: out: base pages of the view's range that are still pinned, through
+ *	this view or in another way. A huge page counts as a whole.
+ */
+struct gmem_mem_revoke {
+	__u32 size;
+	__u32 flags;
+	__u64 id;
+	__u64 pinned;
+};
+
+/**
+ * GMEM_MEM_REVOKE - ioctl on a guestmem: take a view away from its holders
+ *
+ * When the call returns, every touch through the view is SIGBUS, and another
+ * mmap() of it is -EACCES. The call can't be undone. The view no longer keeps
+ * the pages of the guestmem. A page that is pinned stays so: only the holder of
+ * the pin can end that.
+ *
+ * The descriptor must be open for writing (else -EACCES). -ENOENT if this
+ * guestmem has no such view, or if it is revoked already.
+ */
+#define GMEM_MEM_REVOKE _IO(GMEM_IOCTL_TYPE, 0xa2)
 
 /**
  * DOC: Windows

@@ -1,0 +1,344 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Views: ranges of a guestmem, for device back-ends.
+ *
+ * A mapping of a view stands in the reverse map of the guestmem, as any mapping
+ * of that does. So lending, truncation and memory failure reach it, and users of
+ * system calls can pin its pages.
+ *
+ * A view can be revoked. Its mappings stay, because a module can't remove them,
+ * but no fault gets a page any longer. A fault handler looks at
+ * gmem_view.revoked under the invalidate lock. When it returns, it has dropped
+ * that lock, but the folio is locked until the page table entry is in place. So
+ * a revocation sets the flag under the invalidate lock, held for writing; then
+ * it waits until each folio has been unlocked once; then it zaps.
+ */
+#include <linux/delay.h>
+#include <linux/err.h>
+#include <linux/file.h>
+#include <linux/fs.h>
+#include <linux/math.h>
+#include <linux/minmax.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/pagemap.h>
+#include <linux/path.h>
+#include <linux/sched.h>
+#include <linux/seq_file.h>
+#include <linux/slab.h>
+
+#include "call.h"
+#include "compat.h"
+#include "descriptor.h"
+#include "folio.h"
+#include "lend.h"
+#include "numa.h"
+#include "objects.h"
+#include "registry.h"
+#include "user.h"
+#include "view.h"
+
+/* Faults wait while a revocation looks at so many pages, some huge ones. */
+#define GMEM_VIEW_PIECE 1024UL
+
+static struct gmem_view *gmem_view_of(const struct file *file)
+{
+	return container_of(gmem_descriptor_of(file), struct gmem_view, d);
+}
+
+static void gmem_view_put(struct gmem_view *view)
+{
+	if (!refcount_dec_and_test(&view->d.refs))
+		return;
+	path_put(&view->path);
+	kfree_rcu(view, d.rcu);
+}
+
+/* ---- mappings ---- */
+
+static vm_fault_t gmem_view_fault(struct vm_fault *vmf)
+{
+	struct gmem_view *view = gmem_view_of(vmf->vma->vm_file);
+	struct address_space *mapping = view->mem->inode.i_mapping;
+	struct folio *folio;
+	int err = -EACCES;
+
+	if (vmf->pgoff < view->d.first || vmf->pgoff > view->d.last)
+		return VM_FAULT_SIGBUS;
+
+	filemap_invalidate_lock_shared(mapping);
+	if (!view->revoked)
+		err = gmem_lend_view_get(view->mem, vmf->pgoff, &folio);
+	filemap_invalidate_unlock_shared(mapping);
+
+	if (!err) {
+		vmf->page = folio_file_page(folio, vmf->pgoff);
+		return VM_FAULT_LOCKED;
+	}
+	return err == -EHWPOISON ? VM_FAULT_HWPOISON : VM_FAULT_SIGBUS;
+}
+
+static const struct vm_operations_struct gmem_view_vm_ops = {
+	.fault = gmem_view_fault,
+	GMEM_NUMA_VM_OPS
+};
+
+static int gmem_view_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	struct gmem_view *view = gmem_view_of(file);
+	int err;
+
+	err = gmem_descriptor_check_mmap(&view->d, vma);
+	if (err)
+		return err;
+	/* A mapping that is made all the same reaches nothing. */
+	if (READ_ONCE(view->revoked))
+		return -EACCES;
+	err = gmem_descriptor_map(vma, view->mem->inode.i_mapping);
+	if (!err)
+		vma->vm_ops = &gmem_view_vm_ops;
+	return err;
+}
+
+static void gmem_view_show_fdinfo(struct seq_file *seq, struct file *file)
+{
+	const struct gmem_view *view = gmem_view_of(file);
+
+	seq_printf(seq, "gmem-view:\t%u\n", view->d.id);
+	gmem_descriptor_show(seq, &view->d);
+}
+
+static const struct file_operations gmem_view_fops = {
+	.owner = THIS_MODULE,
+	.open = gmem_descriptor_open,
+	.mmap = gmem_view_mmap,
+	.get_unmapped_area = thp_get_unmapped_area,
+	.llseek = generic_file_llseek,
+	.show_fdinfo = gmem_view_show_fdinfo,
+};
+
+/* ---- the end ---- */
+
+/* From now on no fault gets a page. False if that was so already. */
+static bool gmem_view_end(struct gmem_view *view)
+{
+	struct address_space *mapping = view->mem->inode.i_mapping;
+	bool was;
+
+	filemap_invalidate_lock(mapping);
+	was = view->revoked;
+	WRITE_ONCE(view->revoked, true);
+	filemap_invalidate_unlock(mapping);
+
+	if (!was)
+		gmem_user_put(view->mem);
+	return !was;
+}
+
+/* The last descriptor and the last mapping are gone. */
+static void gmem_view_release(struct gmem_descriptor *d)
+{
+	struct gmem_view *view = container_of(d, struct gmem_view, d);
+
+	gmem_registry_remove_view(view);
+	gmem_view_end(view);
+	gmem_view_put(view);
+}
+
+static struct gmem_descriptor_kind gmem_view_kind = {
+	.fs = {
+		.owner = THIS_MODULE,
+		.name = "gmem_view",
+		.init_fs_context = gmem_descriptor_init_fs_context,
+		.kill_sb = kill_anon_super,
+	},
+	.magic = GMEM_VIEW_MAGIC,
+	.name = "[gmem-view]",
+	.fops = &gmem_view_fops,
+	.release = gmem_view_release,
+};
+
+/* ---- creation ---- */
+
+static int gmem_view_check(const struct file *file,
+			   const struct gmem_mem_view *arg,
+			   unsigned long *first, unsigned long *last)
+{
+	const struct gmem_mem *mem = gmem_mem(file_inode(file));
+	fmode_t needed = FMODE_READ;
+	int err;
+
+	if (arg->flags & ~(u32)GMEM_VIEW_READ_ONLY)
+		return -EINVAL;
+	err = gmem_call_range(arg->offset, arg->length, first, last);
+	if (err)
+		return err;
+	if (*last >= i_size_read(&mem->inode) >> PAGE_SHIFT ||
+	    !gmem_mem_aligned(mem, *first) || !gmem_mem_aligned(mem, *last + 1))
+		return -EINVAL;
+
+	if (!(arg->flags & GMEM_VIEW_READ_ONLY))
+		needed |= FMODE_WRITE;
+	if ((file->f_mode & needed) != needed)
+		return -EACCES;
+	return mem->secret ? -EOPNOTSUPP : 0;
+}
+
+/* A view without a file and a number. */
+static struct gmem_view *gmem_view_alloc(struct file *file,
+					 const struct gmem_mem_view *arg)
+{
+	struct gmem_view *view;
+	int err;
+
+	view = kzalloc(sizeof(*view), GFP_KERNEL_ACCOUNT);
+	if (!view)
+		return ERR_PTR(-ENOMEM);
+	err = gmem_view_check(file, arg, &view->d.first, &view->d.last);
+	if (!err)
+		err = gmem_call_name(view->d.name, arg->name);
+	if (err) {
+		kfree(view);
+		return ERR_PTR(err);
+	}
+
+	gmem_descriptor_init(&view->d);
+	view->d.flags = arg->flags;
+	view->path = file->f_path;
+	path_get(&view->path);
+	view->mem = gmem_mem(file_inode(file));
+	gmem_user_get(view->mem);
+	return view;
+}
+
+struct file *gmem_mem_view_call(void *obj, void *arg)
+{
+	struct gmem_mem_view *call = arg;
+	struct gmem_view *view;
+	struct file *file;
+	int err;
+
+	view = gmem_view_alloc(obj, call);
+	if (IS_ERR(view))
+		return ERR_CAST(view);
+	err = gmem_registry_add_view(view);
+	if (err) {
+		file = ERR_PTR(err);
+		goto end_view;
+	}
+	file = gmem_descriptor_file(&gmem_view_kind, &view->d,
+				    call->flags & GMEM_VIEW_READ_ONLY,
+				    view->mem->order);
+	if (IS_ERR(file))
+		goto remove_view;
+	call->id = view->d.id;
+	return file;
+
+remove_view:
+	gmem_registry_remove_view(view);
+end_view:
+	gmem_view_end(view);
+	gmem_view_put(view);
+	return file;
+}
+
+/* ---- revocation ---- */
+
+/* Call @fn for the folios of [@first, @last]; returns the sum of its results. */
+static u64 gmem_view_for_each(struct gmem_view *view, pgoff_t first,
+			      pgoff_t last, u64 (*fn)(struct folio *folio))
+{
+	struct folio_batch batch;
+	unsigned int i;
+	u64 sum = 0;
+
+	folio_batch_init(&batch);
+	while (filemap_get_folios(view->mem->inode.i_mapping, &first, last,
+				  &batch)) {
+		for (i = 0; i < folio_batch_count(&batch); i++)
+			sum += fn(batch.folios[i]);
+		folio_batch_release(&batch);
+	}
+	return sum;
+}
+
+static u64 gmem_view_wait_folio(struct folio *folio)
+{
+	folio_wait_locked(folio);
+	return 0;
+}
+
+static u64 gmem_view_count_pinned(struct folio *folio)
+{
+	u64 nr = 0;
+
+	folio_lock(folio);
+	/* The module holds leaked folios, and the kernel broken ones. */
+	if (gmem_folio_pinned(folio) && !gmem_folio_broken(folio) &&
+	    !gmem_folio_is(folio, GMEM_FOLIO_LEAKED))
+		nr = folio_nr_pages(folio);
+	folio_unlock(folio);
+	return nr;
+}
+
+/*
+ * Zap a piece, and count its pinned pages. With the invalidate lock held for
+ * writing, no folio leaves the file, none gets a mapping again, and nobody else
+ * in the module refers to one.
+ */
+static u64 gmem_view_zap_piece(struct gmem_view *view, pgoff_t first,
+			       pgoff_t last)
+{
+	gmem_view_for_each(view, first, last, gmem_view_wait_folio);
+	unmap_mapping_pages(view->mem->inode.i_mapping, first, last - first + 1,
+			    false);
+	return gmem_view_for_each(view, first, last, gmem_view_count_pinned);
+}
+
+/* The revocation must be complete, so no signal ends it. */
+static u64 gmem_view_zap(struct gmem_view *view)
+{
+	struct address_space *mapping = view->mem->inode.i_mapping;
+	pgoff_t index = view->d.first, last;
+	u64 pinned = 0;
+
+	while (xa_find(&mapping->i_pages, &index, view->d.last, XA_PRESENT)) {
+		last = min(round_down(index, GMEM_VIEW_PIECE) +
+			   GMEM_VIEW_PIECE - 1, view->d.last);
+		filemap_invalidate_lock(mapping);
+		pinned += gmem_view_zap_piece(view, index, last);
+		filemap_invalidate_unlock(mapping);
+		if (last == view->d.last)
+			break;
+		index = last + 1;
+		cond_resched();
+	}
+	return pinned;
+}
+
+int gmem_mem_revoke_call(void *obj, void *arg)
+{
+	struct gmem_mem_revoke *call = arg;
+	const struct file *file = obj;
+	struct gmem_view *view;
+	int err = -ENOENT;
+
+	if (call->flags)
+		return -EINVAL;
+	if (!(file->f_mode & FMODE_WRITE))
+		return -EACCES;
+	view = call->id <= UINT_MAX ? gmem_registry_get_view(call->id) : NULL;
+	if (!view)
+		return -ENOENT;
+	if (view->mem == gmem_mem(file_inode(file)) && gmem_view_end(view)) {
+		call->pinned = gmem_view_zap(view);
+		/* A brief reference isn't a pin. */
+		if (call->pinned) {
+			usleep_range(1000, 2000);
+			call->pinned = gmem_view_zap(view);
+		}
+		err = 0;
+	}
+	gmem_view_put(view);
+	return err;
+}
