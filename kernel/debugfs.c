@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <linux/debugfs.h>
 #include <linux/fs.h>
+#include <linux/gmem_netlink.h>
 #include <linux/module.h>
 #include <linux/seq_file.h>
 
@@ -14,11 +15,25 @@
 
 static struct dentry *gmem_debugfs_dir;
 
+static const char *const gmem_debugfs_kinds[] = {
+	[GMEM_WINDOW_KIND_NONE] = "",
+	[GMEM_WINDOW_KIND_PAGED] = "paged window, ",
+	[GMEM_WINDOW_KIND_LIVE] = "live window, ",
+};
+
 static const char *const gmem_debugfs_policies[] = {
 	[GMEM_POLICY_ALLOW] = "allow",
 	[GMEM_POLICY_SCRUB] = "scrub",
 	[GMEM_POLICY_DENY] = "deny",
 };
+
+/* Continue the line that begins with an object's kind and number. */
+static void gmem_debugfs_show_name(struct seq_file *seq, const char *name)
+{
+	if (*name)
+		seq_printf(seq, " \"%s\"", name);
+	seq_puts(seq, ": ");
+}
 
 /**
  * struct gmem_debugfs_vms - the position of a reader of "vms": one line
@@ -89,11 +104,14 @@ static int gmem_debugfs_vms_show(struct seq_file *seq, void *v)
 	unsigned int i;
 
 	if (!at->in_vm) {
-		seq_printf(seq, "vm %u: %s, policy %s, %u bits, by %*pE[%d]: %ld bindings, %ld pages lent, %llu accesses refused",
-			   vm->id, vm->provider->name,
+		seq_printf(seq, "vm %u", vm->id);
+		gmem_debugfs_show_name(seq, vm->name);
+		seq_printf(seq, "%s, policy %s, %u bits, %sby %*pE[%d]: %ld bindings, %ld pages lent, %llu accesses refused",
+			   vm->provider->name,
 			   gmem_debugfs_policies[READ_ONCE(vm->policy)],
-			   gmem_vm_guest_addr_bits(vm), (int)strlen(vm->comm),
-			   vm->comm, vm->pid,
+			   gmem_vm_guest_addr_bits(vm),
+			   gmem_debugfs_kinds[vm->provider->window_kind],
+			   (int)strlen(vm->comm), vm->comm, vm->pid,
 			   atomic_long_read(&vm->nr_bindings),
 			   atomic_long_read(&vm->lent_pages),
 			   gmem_fault_count(&vm->faults));
@@ -159,8 +177,10 @@ static int gmem_debugfs_mems_show(struct seq_file *seq, void *v)
 {
 	const struct gmem_mem_info *at = v;
 
-	seq_printf(seq, "guestmem %llu: %llu KiB, pages of %llu KiB: %llu absent, %llu host, %llu lent, %llu shared, %llu leaked\n",
-		   at->id, at->size >> 10, at->page_size >> 10, at->absent,
+	seq_printf(seq, "guestmem %llu", at->id);
+	gmem_debugfs_show_name(seq, at->name);
+	seq_printf(seq, "%llu KiB, pages of %llu KiB: %llu absent, %llu host, %llu lent, %llu shared, %llu leaked\n",
+		   at->size >> 10, at->page_size >> 10, at->absent,
 		   at->host, at->lent, at->shared, at->leaked);
 	return 0;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <linux/mm.h>
 #include <linux/pagemap.h>
+#include <linux/string.h>
 
 #include "event.h"
 #include "notify.h"
@@ -36,26 +37,30 @@ static u32 gmem_event_cause(enum gmem_reclaim_reason reason)
 	return 0;
 }
 
-static void gmem_event_of_vm(const struct gmem_vm *vm, enum gmem_event type)
+/* An object was created, and has the name, or it is gone, and @name is "". */
+static void gmem_event_of_object(struct gmem_event_record rec, const char *name)
 {
-	struct gmem_event_record rec = {
-		.type = type,
-		.vm_id = vm->id,
-	};
-
+	strscpy(rec.name, name, sizeof(rec.name));
 	if (gmem_notify_wanted())
 		gmem_notify(&rec);
 }
 
-static void gmem_event_of_mem(const struct gmem_mem *mem, enum gmem_event type)
+static void gmem_event_of_vm(const struct gmem_vm *vm, enum gmem_event type,
+			     const char *name)
 {
-	struct gmem_event_record rec = {
+	gmem_event_of_object((struct gmem_event_record) {
+		.type = type,
+		.vm_id = vm->id,
+	}, name);
+}
+
+static void gmem_event_of_mem(const struct gmem_mem *mem, enum gmem_event type,
+			      const char *name)
+{
+	gmem_event_of_object((struct gmem_event_record) {
 		.type = type,
 		.mem_id = mem->inode.i_ino,
-	};
-
-	if (gmem_notify_wanted())
-		gmem_notify(&rec);
+	}, name);
 }
 
 /* An event of pages [@first, @last] bound by @b. */
@@ -85,25 +90,25 @@ static struct gmem_event_record gmem_event_of_folio(const struct gmem_binding *b
 void gmem_event_vm_created(const struct gmem_vm *vm)
 {
 	trace_gmem_vm_created(vm->id);
-	gmem_event_of_vm(vm, GMEM_EVENT_VM_CREATED);
+	gmem_event_of_vm(vm, GMEM_EVENT_VM_CREATED, vm->name);
 }
 
 void gmem_event_vm_destroyed(const struct gmem_vm *vm)
 {
 	trace_gmem_vm_destroyed(vm->id);
-	gmem_event_of_vm(vm, GMEM_EVENT_VM_DESTROYED);
+	gmem_event_of_vm(vm, GMEM_EVENT_VM_DESTROYED, "");
 }
 
 void gmem_event_mem_created(const struct gmem_mem *mem)
 {
 	trace_gmem_mem_created(mem->inode.i_ino);
-	gmem_event_of_mem(mem, GMEM_EVENT_MEM_CREATED);
+	gmem_event_of_mem(mem, GMEM_EVENT_MEM_CREATED, mem->name);
 }
 
 void gmem_event_mem_destroyed(const struct gmem_mem *mem)
 {
 	trace_gmem_mem_destroyed(mem->inode.i_ino);
-	gmem_event_of_mem(mem, GMEM_EVENT_MEM_DESTROYED);
+	gmem_event_of_mem(mem, GMEM_EVENT_MEM_DESTROYED, "");
 }
 
 void gmem_event_map(const struct gmem_binding *b)

@@ -20,6 +20,7 @@
 #include <linux/sched/signal.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
+#include <linux/string.h>
 
 #include "call.h"
 #include "event.h"
@@ -255,8 +256,11 @@ static int gmem_mem_release(struct inode *inode, struct file *file)
 
 static void gmem_mem_show_fdinfo(struct seq_file *seq, struct file *file)
 {
-	seq_printf(seq, "gmem-mem:\t%llu\n",
-		   (u64)file_inode(file)->i_ino);
+	const struct gmem_mem *mem = gmem_mem(file_inode(file));
+
+	seq_printf(seq, "gmem-mem:\t%llu\n", (u64)mem->inode.i_ino);
+	if (*mem->name)
+		seq_printf(seq, "gmem-name:\t%s\n", mem->name);
 }
 
 static const struct file_operations gmem_mem_fops = {
@@ -453,7 +457,8 @@ static struct file_system_type gmem_fs = {
 };
 
 static struct inode *gmem_mem_inode_create(u64 size, unsigned int order,
-					   struct file *secret)
+					   struct file *secret,
+					   const char *name)
 {
 	struct inode *inode;
 	int err;
@@ -486,6 +491,7 @@ static struct inode *gmem_mem_inode_create(u64 size, unsigned int order,
 		inode->i_mapping = secret->f_mapping;
 
 	gmem_mem(inode)->order = order;
+	memcpy(gmem_mem(inode)->name, name, GMEM_OBJECT_NAME_LEN);
 	gmem_stat_add(GMEM_STAT_MEMS, 1);
 
 	err = gmem_registry_add_mem(gmem_mem(inode));
@@ -501,7 +507,7 @@ static struct inode *gmem_mem_inode_create(u64 size, unsigned int order,
 
 /* A guestmem, with the page cache of @secret unless that is NULL. */
 static struct file *gmem_mem_create(u64 size, unsigned int order,
-				    struct file *secret)
+				    struct file *secret, const char *name)
 {
 	struct inode *inode;
 	struct file *file;
@@ -510,7 +516,7 @@ static struct file *gmem_mem_create(u64 size, unsigned int order,
 	err = simple_pin_fs(&gmem_fs, &gmem_mnt, &gmem_mnt_count);
 	if (err)
 		return ERR_PTR(err);
-	inode = gmem_mem_inode_create(size, order, secret);
+	inode = gmem_mem_inode_create(size, order, secret, name);
 	if (IS_ERR(inode)) {
 		file = ERR_CAST(inode);
 	} else {
@@ -527,12 +533,14 @@ static struct file *gmem_mem_create(u64 size, unsigned int order,
 int gmem_mem_create_call(void *obj, void *arg)
 {
 	const struct gmem_create_mem *create = arg;
+	char name[GMEM_OBJECT_NAME_LEN];
 	unsigned int order = 0;
 	struct file *file;
 	int fd;
 
 	if (create->flags & ~(u64)(GMEM_MEM_CLOEXEC | GMEM_MEM_ALLOW_HUGEPAGE) ||
-	    memchr_inv(create->reserved, 0, sizeof(create->reserved)))
+	    memchr_inv(create->reserved, 0, sizeof(create->reserved)) ||
+	    gmem_call_name(name, create->name))
 		return -EINVAL;
 	if (create->flags & GMEM_MEM_ALLOW_HUGEPAGE) {
 		order = gmem_mem_huge_order();
@@ -547,7 +555,7 @@ int gmem_mem_create_call(void *obj, void *arg)
 				 O_CLOEXEC : 0);
 	if (fd < 0)
 		return fd;
-	file = gmem_mem_create(create->size, order, NULL);
+	file = gmem_mem_create(create->size, order, NULL, name);
 	if (IS_ERR(file)) {
 		put_unused_fd(fd);
 		return PTR_ERR(file);
@@ -559,10 +567,12 @@ int gmem_mem_create_call(void *obj, void *arg)
 int gmem_mem_from_secret_call(void *obj, void *arg)
 {
 	const struct gmem_mem_from_secret *from = arg;
+	char name[GMEM_OBJECT_NAME_LEN];
 	struct file *secret, *file;
 	int fd;
 
-	if (from->flags & ~(u32)GMEM_MEM_CLOEXEC || from->reserved)
+	if (from->flags & ~(u32)GMEM_MEM_CLOEXEC || from->reserved ||
+	    gmem_call_name(name, from->name))
 		return -EINVAL;
 
 	fd = get_unused_fd_flags(from->flags & GMEM_MEM_CLOEXEC ?
@@ -574,7 +584,8 @@ int gmem_mem_from_secret_call(void *obj, void *arg)
 		put_unused_fd(fd);
 		return PTR_ERR(secret);
 	}
-	file = gmem_mem_create(i_size_read(file_inode(secret)), 0, secret);
+	file = gmem_mem_create(i_size_read(file_inode(secret)), 0, secret,
+			       name);
 	fput(secret);
 	if (IS_ERR(file)) {
 		put_unused_fd(fd);

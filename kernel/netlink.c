@@ -179,7 +179,9 @@ static int gmem_nl_put_vm(struct sk_buff *skb, struct gmem_vm *vm)
 			      atomic_long_read(&vm->lent_pages),
 			      GMEM_A_VM_PAD) ||
 	    nla_put_u64_64bit(skb, GMEM_A_VM_REFUSED,
-			      gmem_fault_count(&vm->faults), GMEM_A_VM_PAD))
+			      gmem_fault_count(&vm->faults), GMEM_A_VM_PAD) ||
+	    nla_put_string(skb, GMEM_A_VM_NAME, vm->name) ||
+	    nla_put_u32(skb, GMEM_A_VM_WINDOW_KIND, vm->provider->window_kind))
 		return -EMSGSIZE;
 	return gmem_nl_put_vm_details(skb, vm);
 }
@@ -369,7 +371,8 @@ static int gmem_nl_put_mem(struct sk_buff *skb,
 	    nla_put_u64_64bit(skb, GMEM_A_MEM_SHARED, info->shared,
 			      GMEM_A_MEM_PAD) ||
 	    nla_put_u64_64bit(skb, GMEM_A_MEM_LEAKED, info->leaked,
-			      GMEM_A_MEM_PAD))
+			      GMEM_A_MEM_PAD) ||
+	    nla_put_string(skb, GMEM_A_MEM_NAME, info->name))
 		return -EMSGSIZE;
 	return 0;
 }

@@ -192,7 +192,8 @@ static size_t gmem_notify_msg_size(void)
 {
 	return NLMSG_ALIGN(nlmsg_msg_size(GENL_HDRLEN)) +
 	       7 * nla_total_size_64bit(sizeof(u64)) +
-	       7 * nla_total_size(sizeof(u32));
+	       7 * nla_total_size(sizeof(u32)) +
+	       nla_total_size(GMEM_OBJECT_NAME_LEN);
 }
 
 static int gmem_notify_put_u64(struct sk_buff *skb, int type, u64 value)
@@ -234,7 +235,9 @@ static int gmem_notify_put(struct sk_buff *skb,
 	    (rec->access &&
 	     nla_put_u32(skb, GMEM_A_EVENT_ACCESS, rec->access)) ||
 	    (rec->reason &&
-	     nla_put_u32(skb, GMEM_A_EVENT_REASON, rec->reason)))
+	     nla_put_u32(skb, GMEM_A_EVENT_REASON, rec->reason)) ||
+	    (*rec->name &&
+	     nla_put_string(skb, GMEM_A_EVENT_NAME, rec->name)))
 		return -EMSGSIZE;
 	if (!rec->count)
 		return 0;

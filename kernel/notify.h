@@ -2,6 +2,7 @@
 #ifndef _GMEM_NOTIFY_H
 #define _GMEM_NOTIFY_H
 
+#include <linux/gmem.h>
 #include <linux/gmem_netlink.h>
 #include <linux/types.h>
 
@@ -21,6 +22,7 @@ struct genl_family;
  * @access: bits of &enum gmem_access
  * @reason: one of &enum gmem_fault_reason, or 0
  * @count: number of equal events, or 0; of overrun: events lost
+ * @name: of a new object, or empty
  */
 struct gmem_event_record {
 	u32 type;
@@ -35,6 +37,7 @@ struct gmem_event_record {
 	u32 access;
 	u32 reason;
 	u64 count;
+	char name[GMEM_OBJECT_NAME_LEN];
 };
 
 /* Events for the multicast group: a queue of bounded length, and its sender. */

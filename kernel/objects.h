@@ -72,6 +72,7 @@ struct gmem_fault_log {
  * @id: number, from 1; constant while the VM is registered
  * @pid: the process that made it, in the initial PID namespace
  * @comm: name of that process
+ * @name: as its creator chose it; see "Names" in the uAPI
  * @nr_bindings: entries of @bindings
  * @lent_pages: base pages that the guest has alone
  * @generation: changes with @bindings. Written under @lock, after them.
@@ -94,6 +95,7 @@ struct gmem_vm {
 	u32 id;
 	pid_t pid;
 	char comm[TASK_COMM_LEN];
+	char name[GMEM_OBJECT_NAME_LEN];
 	atomic_long_t nr_bindings;
 	atomic_long_t lent_pages;
 	u32 generation;
@@ -113,6 +115,7 @@ struct gmem_vm {
  * @secret: the memfd_secret() file whose page cache @inode uses instead of its
  *	own; NULL for none. No other file refers to that.
  * @order: of the folios that it tries to use; also the alignment of all ranges
+ * @name: as its creator chose it; constant while the guestmem is registered
  * @exclusive: interval tree of the exclusive bindings, by page
  * @shared: interval tree of the other bindings. Both are read under the
  *	invalidate lock of the inode or @tree_rwsem, and written under both and
@@ -136,6 +139,7 @@ struct gmem_mem {
 	struct inode inode;
 	struct file *secret;
 	unsigned int order;
+	char name[GMEM_OBJECT_NAME_LEN];
 	struct rb_root_cached exclusive;
 	struct rb_root_cached shared;
 	struct rw_semaphore tree_rwsem;

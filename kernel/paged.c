@@ -17,6 +17,7 @@
 #include <linux/anon_inodes.h>
 #include <linux/file.h>
 #include <linux/fs.h>
+#include <linux/gmem_netlink.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/pagemap.h>
@@ -279,6 +280,7 @@ static bool gmem_paged_reclaim_begin(struct gmem_vm *vm, unsigned long gfn,
 const struct gmem_provider gmem_paged_provider = {
 	.name = "window",
 	.flags = GMEM_PROVIDER_SHARE_MULTI | GMEM_PROVIDER_WINDOW,
+	.window_kind = GMEM_WINDOW_KIND_PAGED,
 	.max_guest_addr_bits = GMEM_WINDOW_ADDR_BITS,
 	.map_access = GMEM_WINDOW_MAP_ACCESS,
 	/* Windows hold the VM. */

@@ -22,6 +22,7 @@ struct gmem_vm_detail {
  * struct gmem_provider - gives pages to guests and takes them back
  * @name: as GMEM_INFO and GMEM_VM_CREATE know it
  * @flags: bits of &enum gmem_provider_flags
+ * @window_kind: one of &enum gmem_window_kind
  * @max_guest_addr_bits: widest guest address space, in bits
  * @map_access: as in &struct gmem_info
  * @ends_with_vm: when a VM goes, no guest is left that could reach anything, so
@@ -78,6 +79,7 @@ struct gmem_vm_detail {
 struct gmem_provider {
 	const char *name;
 	u32 flags;
+	u32 window_kind;
 	u32 max_guest_addr_bits;
 	u32 map_access;
 	bool ends_with_vm;

@@ -130,6 +130,7 @@ static void gmem_mem_peek(const struct gmem_mem *mem,
 	info->id = mem->inode.i_ino;
 	info->size = size;
 	info->page_size = PAGE_SIZE << mem->order;
+	memcpy(info->name, mem->name, sizeof(info->name));
 }
 
 bool gmem_registry_next_mem(u64 id, struct gmem_mem_info *info)

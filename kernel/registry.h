@@ -18,6 +18,7 @@ struct gmem_vm;
  * @id: number of its inode
  * @size: in bytes
  * @page_size: in bytes
+ * @name: as in &struct gmem_mem
  * @absent: base pages without memory; from here on, the counts sum up to @size
  * @host: base pages that only the host has
  * @lent: as in &struct gmem_mem_query
@@ -28,6 +29,7 @@ struct gmem_mem_info {
 	u64 id;
 	u64 size;
 	u64 page_size;
+	char name[GMEM_OBJECT_NAME_LEN];
 	u64 absent;
 	u64 host;
 	u64 lent;

@@ -4,6 +4,7 @@
 #include <linux/mm.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
+#include <linux/string.h>
 
 #include "call.h"
 #include "event.h"
@@ -51,7 +52,7 @@ void gmem_vm_destroy(struct gmem_vm *vm)
 }
 
 struct gmem_vm *gmem_vm_alloc(const struct gmem_provider *provider, u32 policy,
-			      u32 guest_addr_bits)
+			      u32 guest_addr_bits, const char *name)
 {
 	struct gmem_vm *vm;
 	int err;
@@ -76,6 +77,7 @@ struct gmem_vm *gmem_vm_alloc(const struct gmem_provider *provider, u32 policy,
 	vm->max_gfn = (1UL << (guest_addr_bits - PAGE_SHIFT)) - 1;
 	vm->pid = task_tgid_nr(current);
 	get_task_comm(vm->comm, current->group_leader);
+	memcpy(vm->name, name, sizeof(vm->name));
 	gmem_stat_add(GMEM_STAT_VMS, 1);
 
 	if (provider->vm_init) {

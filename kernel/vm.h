@@ -12,7 +12,7 @@ struct gmem_vm;
  * gets the VM. Hold no lock.
  */
 struct gmem_vm *gmem_vm_alloc(const struct gmem_provider *provider, u32 policy,
-			      u32 guest_addr_bits);
+			      u32 guest_addr_bits, const char *name);
 /* Undo gmem_vm_alloc(), and unbind everything. Can't fail. Hold no lock. */
 void gmem_vm_destroy(struct gmem_vm *vm);
 

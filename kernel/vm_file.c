@@ -66,7 +66,7 @@ static int gmem_vm_release(struct inode *inode, struct file *file)
 }
 
 /*
- * The number of the VM and the details of its provider, for the VMM and its
+ * Number and name of the VM and details of its provider, for the VMM and its
  * operator.
  */
 static void gmem_vm_show_fdinfo(struct seq_file *seq, struct file *file)
@@ -76,6 +76,8 @@ static void gmem_vm_show_fdinfo(struct seq_file *seq, struct file *file)
 	unsigned int i;
 
 	seq_printf(seq, "gmem-vm:\t%u\n", vm->id);
+	if (*vm->name)
+		seq_printf(seq, "gmem-name:\t%s\n", vm->name);
 	for (i = 0; gmem_provider_vm_detail(vm, i, &detail); i++)
 		seq_printf(seq, "gmem-%s:\t%llu\n", detail.name, detail.value);
 }
@@ -99,7 +101,7 @@ static const struct file_operations gmem_vm_fops = {
 };
 
 static int gmem_vm_create(const struct gmem_provider *provider, u32 policy,
-			  u32 guest_addr_bits)
+			  u32 guest_addr_bits, const char *name)
 {
 	struct gmem_vm *vm;
 	struct file *file;
@@ -109,7 +111,7 @@ static int gmem_vm_create(const struct gmem_provider *provider, u32 policy,
 	if (fd < 0)
 		return fd;
 
-	vm = gmem_vm_alloc(provider, policy, guest_addr_bits);
+	vm = gmem_vm_alloc(provider, policy, guest_addr_bits, name);
 	if (IS_ERR(vm)) {
 		put_unused_fd(fd);
 		return PTR_ERR(vm);
@@ -134,27 +136,30 @@ static int gmem_vm_create(const struct gmem_provider *provider, u32 policy,
 int gmem_vm_create_default_call(void *obj, void *arg)
 {
 	const struct gmem_provider *provider = gmem_provider_find("");
+	static const char name[GMEM_OBJECT_NAME_LEN];
 	const unsigned long *value = arg;
 
 	if (*value)
 		return -EINVAL;
 	return gmem_vm_create(provider, GMEM_POLICY_ALLOW,
-			      provider->max_guest_addr_bits);
+			      provider->max_guest_addr_bits, name);
 }
 
 int gmem_vm_create_call(void *obj, void *arg)
 {
 	const struct gmem_vm_create *create = arg;
 	const struct gmem_provider *provider;
-	const char *name = create->provider_name;
+	const char *provider_name = create->provider_name;
 	u32 bits = create->guest_addr_bits;
+	char name[GMEM_OBJECT_NAME_LEN];
 
 	if (create->flags & ~(u32)GMEM_VM_LIVE || create->policy > GMEM_POLICY_DENY)
 		return -EINVAL;
-	if (strnlen(name, GMEM_NAME_LEN) == GMEM_NAME_LEN)
+	if (strnlen(provider_name, GMEM_NAME_LEN) == GMEM_NAME_LEN ||
+	    gmem_call_name(name, create->name))
 		return -EINVAL;
 
-	provider = gmem_provider_find(name);
+	provider = gmem_provider_find(provider_name);
 	if (provider && create->flags & GMEM_VM_LIVE)
 		provider = provider->live;
 	if (!provider)
@@ -163,5 +168,5 @@ int gmem_vm_create_call(void *obj, void *arg)
 		bits = provider->max_guest_addr_bits;
 	if (bits <= PAGE_SHIFT || bits > provider->max_guest_addr_bits)
 		return -EINVAL;
-	return gmem_vm_create(provider, create->policy, bits);
+	return gmem_vm_create(provider, create->policy, bits, name);
 }

@@ -15,7 +15,8 @@ SAME(GMEM_VM_MAP_MEM, 0x40204709);
 SAME(sizeof(struct gmem_create_mem), 64);
 SAME(offsetof(struct gmem_create_mem, flags), 0);
 SAME(offsetof(struct gmem_create_mem, size), 8);
-SAME(offsetof(struct gmem_create_mem, reserved), 16);
+SAME(offsetof(struct gmem_create_mem, name), 16);
+SAME(offsetof(struct gmem_create_mem, reserved), 48);
 SAME(GMEM_MEM_CLOEXEC, 1);
 SAME(GMEM_MEM_ALLOW_HUGEPAGE, 2);
 SAME(sizeof(struct gmem_map_mem), 32);
@@ -49,9 +50,12 @@ SAME(GMEM_MEM_VIEW, 0x47a1);
 SAME(GMEM_MEM_REVOKE, 0x47a2);
 SAME(sizeof(struct gmem_info), 72);
 SAME(offsetof(struct gmem_info, provider_name), 48);
-SAME(sizeof(struct gmem_vm_create), 32);
+SAME(sizeof(struct gmem_vm_create), 64);
+SAME(offsetof(struct gmem_vm_create, name), 32);
 SAME(sizeof(struct gmem_stats), 72);
-SAME(sizeof(struct gmem_mem_from_secret), 16);
+SAME(sizeof(struct gmem_mem_from_secret), 48);
+SAME(offsetof(struct gmem_mem_from_secret, name), 16);
+SAME(GMEM_OBJECT_NAME_LEN, 32);
 SAME(sizeof(struct gmem_vm_range), 32);
 SAME(sizeof(struct gmem_binding_info), 40);
 SAME(sizeof(struct gmem_vm_query), 32);
@@ -123,7 +127,9 @@ struct sized_call {
 	const char *name;
 	unsigned int cmd;
 	enum on on;
+	/* The size of the struct, and that of its first version. */
 	__u32 size;
+	__u32 first_size;
 	/* The call writes a result back. */
 	bool out;
 	/* The offset of a field for which all ones are invalid. */
@@ -131,13 +137,17 @@ struct sized_call {
 	__u64 words[9];
 };
 
+/* A struct that hasn't grown. */
 #define SIZED(_cmd, _on, _struct, _out, _wrong)				\
+	GROWN(_cmd, _on, _struct, sizeof(_struct), _out, _wrong)
+#define GROWN(_cmd, _on, _struct, _first, _out, _wrong)			\
 	.name = #_cmd, .cmd = _cmd, .on = _on, .size = sizeof(_struct),	\
-	.out = _out, .wrong_at = offsetof(_struct, _wrong)
+	.first_size = _first, .out = _out,				\
+	.wrong_at = offsetof(_struct, _wrong)
 
 static const struct sized_call sized_calls[] = {
 	{ SIZED(GMEM_INFO, DEV, struct gmem_info, true, provider_index) },
-	{ SIZED(GMEM_VM_CREATE, DEV, struct gmem_vm_create, false, flags) },
+	{ GROWN(GMEM_VM_CREATE, DEV, struct gmem_vm_create, 32, false, flags) },
 	{ SIZED(GMEM_STATS, DEV, struct gmem_stats, true, flags) },
 	{ SIZED(GMEM_VM_UNMAP, VM, struct gmem_vm_range, true, flags),
 	  .words = { 0, 0, PAGE } },
@@ -162,7 +172,7 @@ static const struct sized_call sized_calls[] = {
 
 static void fill_call(const struct sized_call *call, void *arg, __u32 size)
 {
-	memcpy(arg, call->words, call->size);
+	memcpy(arg, call->words, size < call->size ? size : call->size);
 	memcpy(arg, &size, sizeof(size));
 }
 
@@ -199,6 +209,7 @@ TEST_F(abi, sizes)
 {
 	const struct sized_call *call;
 	__u8 *page = guarded_page();
+	__u32 size;
 	__u8 *arg;
 
 	ASSERT_NE(NULL, page);
@@ -210,7 +221,14 @@ TEST_F(abi, sizes)
 		fill_call(call, arg, call->size);
 		EXPECT_EQ(0, do_call(call, self->fd, arg));
 
-		fill_call(call, arg, call->size - 1);
+		/* Structs of all sizes from the first version's on work. */
+		for (size = call->first_size; size < call->size; size++) {
+			memset(page, 0, PAGE);
+			fill_call(call, page + PAGE - size, size);
+			EXPECT_EQ(0, do_call(call, self->fd,
+					     page + PAGE - size));
+		}
+		fill_call(call, arg, call->first_size - 1);
 		EXPECT_EQ(-EINVAL, do_call(call, self->fd, arg));
 		fill_call(call, arg, 4);
 		EXPECT_EQ(-EINVAL, do_call(call, self->fd, arg));
@@ -331,6 +349,102 @@ TEST_F(abi, bad_pointers)
 	EXPECT_EQ(-EFAULT, err_of(ioctl(self->fd[VM], GMEM_VM_MAP_MEM, NULL)));
 	EXPECT_EQ(-EFAULT, err_of(ioctl(self->fd[VM], GMEM_VM_MAP_MEM,
 					page + PAGE - 31)));
+}
+
+/* Make each call that creates an object, with these bytes as its name. */
+static int create_named_vm(const __u8 *name)
+{
+	struct gmem_vm_create create = { .size = sizeof(create) };
+
+	memcpy(create.name, name, sizeof(create.name));
+	return err_of(ioctl(gmem_dev(), GMEM_VM_CREATE, &create));
+}
+
+static int create_named_mem(const __u8 *name)
+{
+	struct gmem_create_mem create = { .size = PAGE };
+
+	memcpy(create.name, name, sizeof(create.name));
+	return err_of(ioctl(gmem_dev(), GMEM_CREATE_MEM, &create));
+}
+
+static int create_named_secret_mem(const __u8 *name)
+{
+	struct gmem_mem_from_secret from = {
+		.size = sizeof(from),
+		.secret_fd = -1,
+	};
+
+	memcpy(from.name, name, sizeof(from.name));
+	return err_of(ioctl(gmem_dev(), GMEM_MEM_FROM_SECRET, &from));
+}
+
+/* Each call and its error for a good name; 0: it returns a descriptor. */
+static const struct {
+	int (*fn)(const __u8 *name);
+	int err;
+} named_calls[] = {
+	{ create_named_vm, 0 },
+	{ create_named_mem, 0 },
+	{ create_named_secret_mem, -EBADF },
+};
+
+/*
+ * Does every call take the name, or refuse it? The @len bytes of @text begin
+ * the name, and the other bytes are @fill.
+ */
+static bool all_calls(bool take, const char *text, size_t len, int fill)
+{
+	__u8 name[GMEM_OBJECT_NAME_LEN];
+	bool ok = true;
+	size_t i;
+	int ret;
+
+	memset(name, fill, sizeof(name));
+	memcpy(name, text, len);
+	for (i = 0; i < ARRAY_SIZE(named_calls); i++) {
+		ret = named_calls[i].fn(name);
+		if (ret >= 0)
+			close(ret);
+		ok &= (ret < 0 ? ret : 0) == (take ? named_calls[i].err :
+						     -EINVAL);
+	}
+	return ok;
+}
+
+#define TAKEN(text) all_calls(true, text, strlen(text), 0)
+#define REFUSED(text, len, fill) all_calls(false, text, len, fill)
+
+TEST(names)
+{
+	struct gmem_info info;
+	char text[2] = {};
+	int c;
+
+	ASSERT_EQ(0, get_info(0, &info));
+	EXPECT_TRUE(info.features & GMEM_FEATURE_NAME);
+
+	EXPECT_TRUE(TAKEN(""));
+	EXPECT_TRUE(TAKEN("web-1"));
+	EXPECT_TRUE(TAKEN("  two words \"and\" 100% \\ "));
+	EXPECT_TRUE(TAKEN("0123456789abcdef0123456789abcde"));
+	for (c = 1; c < 256; c++) {
+		text[0] = c;
+		EXPECT_EQ(c < 0x20 || c > 0x7e, REFUSED(text, 1, 0)) {
+			TH_LOG("%#x", c);
+		}
+		EXPECT_EQ(c >= 0x20 && c <= 0x7e, TAKEN(text));
+	}
+	/* No NUL at the end. */
+	EXPECT_TRUE(REFUSED("", 0, 'x'));
+	EXPECT_TRUE(REFUSED("0123456789abcdef0123456789abcdef", 32, 0));
+	/* Not all bytes after the NUL are 0. */
+	EXPECT_TRUE(REFUSED("a\0b", 3, 0));
+	EXPECT_TRUE(REFUSED("\0a", 2, 0));
+	EXPECT_TRUE(REFUSED("0123456789abcdef0123456789abcd\0e", 32, 0));
+	/* UTF-8 isn't ASCII, and a later byte counts as the first does. */
+	EXPECT_TRUE(REFUSED("caf\xc3\xa9", 5, 0));
+	EXPECT_TRUE(REFUSED("two\nlines", 9, 0));
 }
 
 TEST_F(abi, compatible_calls_only_read)

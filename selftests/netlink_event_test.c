@@ -133,6 +133,30 @@ TEST_F(events, life_of_a_vm)
 	EXPECT_EQ(ino, e[7].mem);
 }
 
+/* Only the event of an object's creation has its name. */
+TEST_F(events, names)
+{
+	struct listener *l = self->l;
+	int vm, mem, i;
+
+	drain(l);
+	vm = new_vm_named("window", "0123456789abcdef0123456789abcde");
+	mem = new_mem_named(PAGE, 0, "ram of \"vm 1\"");
+	ASSERT_EQ(0, map_mem(vm, GPA, mem, 0, PAGE, LEND | RWX));
+	close(vm);
+	close(mem);
+	close(new_vm("window", GMEM_POLICY_ALLOW));
+	listener_sync(l);
+
+	ASSERT_EQ(8, l->nr);
+	EXPECT_EQ(GMEM_EVENT_VM_CREATED, l->events[0].type);
+	EXPECT_STREQ("0123456789abcdef0123456789abcde", l->events[0].name);
+	EXPECT_EQ(GMEM_EVENT_MEM_CREATED, l->events[1].type);
+	EXPECT_STREQ("ram of \"vm 1\"", l->events[1].name);
+	for (i = 2; i < l->nr; i++)
+		EXPECT_STREQ("absent", l->events[i].name);
+}
+
 TEST_F(events, map_unmap)
 {
 	struct listener *l = self->l;

@@ -44,8 +44,10 @@ struct vm_info {
 	__u64 bindings;
 	__u64 lent;
 	__u64 refused;
+	__u32 kind;
 	char provider[32];
 	char comm[32];
+	char name[GMEM_OBJECT_NAME_LEN];
 };
 
 static void get_vm_info(struct nlattr **attrs, void *arg)
@@ -63,6 +65,15 @@ static void get_vm_info(struct nlattr **attrs, void *arg)
 	nla_strlcpy(info->provider, attrs[GMEM_A_VM_PROVIDER],
 		    sizeof(info->provider));
 	nla_strlcpy(info->comm, attrs[GMEM_A_VM_COMM], sizeof(info->comm));
+	info->kind = attr_u32(attrs, GMEM_A_VM_WINDOW_KIND);
+	attr_name(attrs, GMEM_A_VM_NAME, info->name);
+}
+
+static int get_vm(struct client *c, int vm, struct vm_info *info)
+{
+	memset(info, 0, sizeof(*info));
+	return request_u32(c, GMEM_CMD_VM_GET, NLM_F_ACK, GMEM_A_VM_ID,
+			   vm_id(vm), get_vm_info, info);
 }
 
 /* Numbers in the order in which they came. */
@@ -175,7 +186,7 @@ TEST_F(netlink, ids_are_not_reused)
 
 TEST_F(netlink, vm_get)
 {
-	struct vm_info info = {};
+	struct vm_info info;
 	int vm;
 
 	ASSERT_EQ(0, prctl(PR_SET_NAME, "some-vmm"));
@@ -187,8 +198,7 @@ TEST_F(netlink, vm_get)
 	ASSERT_EQ(0, populate_range(vm, GPA, 3 * PAGE, NULL));
 	EXPECT_EQ(-EFAULT, guest_write(vm, 0, 1));
 
-	ASSERT_EQ(0, request_u32(&self->c, GMEM_CMD_VM_GET, NLM_F_ACK,
-				 GMEM_A_VM_ID, vm_id(vm), get_vm_info, &info));
+	ASSERT_EQ(0, get_vm(&self->c, vm, &info));
 	EXPECT_EQ(1, info.nr);
 	EXPECT_EQ(vm_id(vm), info.id);
 	EXPECT_EQ(GMEM_POLICY_SCRUB, info.policy);
@@ -202,11 +212,120 @@ TEST_F(netlink, vm_get)
 
 	ASSERT_EQ(0, reclaim_range(vm, GPA, PAGE, NULL));
 	ASSERT_EQ(0, unmap_range(vm, GPA + MIB(1), PAGE, NULL));
-	ASSERT_EQ(0, request_u32(&self->c, GMEM_CMD_VM_GET, NLM_F_ACK,
-				 GMEM_A_VM_ID, vm_id(vm), get_vm_info, &info));
+	ASSERT_EQ(0, get_vm(&self->c, vm, &info));
 	EXPECT_EQ(1, info.bindings);
 	EXPECT_EQ(2, info.lent);
 	close(vm);
+}
+
+static void get_mem_name(struct nlattr **attrs, void *name)
+{
+	attr_name(attrs, GMEM_A_MEM_NAME, name);
+}
+
+static int find_mem_name(struct client *c, int mem, char *name)
+{
+	return request_u64(c, GMEM_CMD_MEM_GET, NLM_F_ACK, GMEM_A_MEM_ID,
+			   mem_id(mem), get_mem_name, name);
+}
+
+/* The longest name there is. */
+#define LONG_NAME "0123456789abcdef0123456789abcde"
+
+TEST_F(netlink, names)
+{
+	static const char *const names[] = {
+		"web-1", " \"~\" % \\", LONG_NAME
+	};
+	char name[FD_TEXT];
+	struct vm_info info;
+	int vm, mem, i;
+
+	for (i = 0; i < (int)ARRAY_SIZE(names); i++) {
+		vm = new_vm_named("window", names[i]);
+		mem = new_mem_named(PAGE, 0, names[i]);
+		ASSERT_LE(0, vm);
+		ASSERT_LE(0, mem);
+
+		ASSERT_EQ(0, get_vm(&self->c, vm, &info));
+		EXPECT_STREQ(names[i], info.name);
+		ASSERT_TRUE(fd_text(vm, "gmem-name:", name));
+		EXPECT_STREQ(names[i], name);
+
+		ASSERT_EQ(0, find_mem_name(&self->c, mem, name));
+		EXPECT_STREQ(names[i], name);
+		ASSERT_TRUE(fd_text(mem, "gmem-name:", name));
+		EXPECT_STREQ(names[i], name);
+		/* The name is the guestmem's, not the descriptor's. */
+		close(vm);
+		vm = reopen(mem, O_RDONLY);
+		ASSERT_TRUE(fd_text(vm, "gmem-name:", name));
+		EXPECT_STREQ(names[i], name);
+		close(vm);
+		close(mem);
+	}
+
+	/* Objects without a name. */
+	ASSERT_EQ(0, get_vm(&self->c, self->vm, &info));
+	EXPECT_STREQ("", info.name);
+	EXPECT_FALSE(fd_text(self->vm, "gmem-name:", name));
+	ASSERT_EQ(0, find_mem_name(&self->c, self->mem, name));
+	EXPECT_STREQ("", name);
+	EXPECT_FALSE(fd_text(self->mem, "gmem-name:", name));
+	vm = err_of(ioctl(gmem_dev(), GMEM_CREATE_VM, 0));
+	ASSERT_LE(0, vm);
+	ASSERT_EQ(0, get_vm(&self->c, vm, &info));
+	EXPECT_STREQ("", info.name);
+	close(vm);
+}
+
+/* The memory of a memfd_secret() file, too, can have a name. */
+TEST_F(netlink, name_of_secret_memory)
+{
+	struct gmem_mem_from_secret from = {
+		.size = sizeof(from),
+		.name = "a secret",
+	};
+	char name[GMEM_OBJECT_NAME_LEN];
+	void *p;
+	int mem;
+
+	from.secret_fd = err_of(syscall(SYS_memfd_secret, O_CLOEXEC));
+	if (from.secret_fd < 0)
+		SKIP(return, "no secret memory");
+	ASSERT_EQ(0, ftruncate(from.secret_fd, PAGE));
+	p = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED,
+		 from.secret_fd, 0);
+	ASSERT_NE(MAP_FAILED, p);
+	memset(p, 1, PAGE);
+	munmap(p, PAGE);
+	mem = err_of(ioctl(gmem_dev(), GMEM_MEM_FROM_SECRET, &from));
+	ASSERT_LE(0, mem);
+	ASSERT_EQ(0, find_mem_name(&self->c, mem, name));
+	EXPECT_STREQ("a secret", name);
+	close(mem);
+}
+
+TEST_F(netlink, window_kinds)
+{
+	struct vm_info info;
+	int vm;
+
+	ASSERT_EQ(0, get_vm(&self->c, self->vm, &info));
+	EXPECT_EQ(GMEM_WINDOW_KIND_PAGED, info.kind);
+	if (have_provider("live")) {
+		vm = new_vm("live", GMEM_POLICY_ALLOW);
+		ASSERT_EQ(0, get_vm(&self->c, vm, &info));
+		EXPECT_EQ(GMEM_WINDOW_KIND_LIVE, info.kind);
+		EXPECT_STREQ("window", info.provider);
+		close(vm);
+	}
+	if (have_provider("mock")) {
+		vm = new_vm("mock", GMEM_POLICY_ALLOW);
+		ASSERT_EQ(0, get_vm(&self->c, vm, &info));
+		EXPECT_EQ(GMEM_WINDOW_KIND_NONE, info.kind);
+		close(vm);
+	}
 }
 
 /* More than fit into one buffer. */
@@ -218,7 +337,7 @@ TEST_F(netlink, vm_dump)
 	int vms[MANY], i;
 
 	for (i = 0; i < MANY; i++) {
-		vms[i] = new_vm("window", GMEM_POLICY_ALLOW);
+		vms[i] = new_vm_named("window", i % 2 ? LONG_NAME : "");
 		ASSERT_LE(0, vms[i]);
 	}
 	ASSERT_EQ(0, request_dump(&self->c, GMEM_CMD_VM_GET, add_vm_id, ids));
@@ -335,7 +454,7 @@ TEST_F(netlink, mem_get)
 	}
 
 	for (i = 0; i < MANY; i++) {
-		mems[i] = new_mem(PAGE, 0);
+		mems[i] = new_mem_named(PAGE, 0, i % 2 ? LONG_NAME : "");
 		ASSERT_LE(0, mems[i]);
 	}
 	ASSERT_EQ(0, request_dump(&self->c, GMEM_CMD_MEM_GET, add_mem_id, ids));

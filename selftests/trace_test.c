@@ -188,8 +188,10 @@ TEST_F(trace, debugfs)
 	ASSERT_EQ(0, populate_range(self->vm, GPA, 2 * PAGE, NULL));
 
 	snprintf(want, sizeof(want),
-		 "vm %llu: %s, policy allow, %u bits, by some\\nvmm[%d]: %llu bindings, %llu pages lent, 0 accesses refused%s",
+		 "vm %llu: %s, policy allow, %u bits, %sby some\\nvmm[%d]: %llu bindings, %llu pages lent, 0 accesses refused%s",
 		 self->vm_id, (char *)info.provider_name, info.max_guest_addr_bits,
+		 is_live(variant->provider) ? "live window, " :
+		 has_window(variant->provider) ? "paged window, " : "",
 		 getpid(), own.bindings + 102, own.lent_pages + 2, details);
 	EXPECT_NE(NULL, strstr(read_file(DEBUGFS "vms"), want)) {
 		TH_LOG("want: %s\ngot: %s", want, text);
@@ -218,6 +220,28 @@ TEST_F(trace, debugfs)
 
 	ASSERT_EQ(0, stat(DEBUGFS "vms", &st));
 	EXPECT_EQ(0400, st.st_mode & 0777);
+	close(mem);
+}
+
+TEST_F(trace, debugfs_names)
+{
+	int vm = new_vm_named(variant->provider, "web server 1");
+	int mem = new_mem_named(PAGE, 0, "ram");
+	char want[512];
+
+	if (access(DEBUGFS, R_OK))
+		SKIP(return, "no debugfs");
+	snprintf(want, sizeof(want), "vm %u \"web server 1\": %s, ", vm_id(vm),
+		 is_live(variant->provider) ? "window" : variant->provider);
+	EXPECT_NE(NULL, strstr(read_file(DEBUGFS "vms"), want)) {
+		TH_LOG("want: %s\ngot: %s", want, text);
+	}
+	snprintf(want, sizeof(want), "guestmem %llu \"ram\": 4 KiB, ",
+		 mem_id(mem));
+	EXPECT_NE(NULL, strstr(read_file(DEBUGFS "guestmems"), want)) {
+		TH_LOG("want: %s\ngot: %s", want, text);
+	}
+	close(vm);
 	close(mem);
 }
 

@@ -82,19 +82,28 @@ static inline bool takes_huge(const char *provider)
 			       (get_features() & GMEM_FEATURE_LIVE_HUGE));
 }
 
-static inline int new_vm_bits(const char *provider, __u32 policy, __u32 bits)
+static inline void set_name(__u8 *to, const char *name)
 {
-	struct gmem_vm_create create = {
-		.size = sizeof(create),
-		.flags = is_live(provider) ? GMEM_VM_LIVE : 0,
-		.policy = policy,
-		.guest_addr_bits = bits,
-	};
+	memcpy(to, name, strnlen(name, GMEM_OBJECT_NAME_LEN - 1));
+}
 
-	if (is_live(provider))
+static inline int create_vm(const char *provider, struct gmem_vm_create create)
+{
+	create.size = sizeof(create);
+	if (is_live(provider)) {
+		create.flags |= GMEM_VM_LIVE;
 		provider = "window";
+	}
 	strncpy((char *)create.provider_name, provider, GMEM_NAME_LEN - 1);
 	return err_of(ioctl(gmem_dev(), GMEM_VM_CREATE, &create));
+}
+
+static inline int new_vm_bits(const char *provider, __u32 policy, __u32 bits)
+{
+	return create_vm(provider, (struct gmem_vm_create){
+		.policy = policy,
+		.guest_addr_bits = bits,
+	});
 }
 
 static inline int new_vm(const char *provider, __u32 policy)
@@ -102,14 +111,28 @@ static inline int new_vm(const char *provider, __u32 policy)
 	return new_vm_bits(provider, policy, 0);
 }
 
-static inline int new_mem(__u64 size, __u64 flags)
+static inline int new_vm_named(const char *provider, const char *name)
+{
+	struct gmem_vm_create create = {};
+
+	set_name(create.name, name);
+	return create_vm(provider, create);
+}
+
+static inline int new_mem_named(__u64 size, __u64 flags, const char *name)
 {
 	struct gmem_create_mem create = {
 		.flags = flags | GMEM_MEM_CLOEXEC,
 		.size = size,
 	};
 
+	set_name(create.name, name);
 	return err_of(ioctl(gmem_dev(), GMEM_CREATE_MEM, &create));
+}
+
+static inline int new_mem(__u64 size, __u64 flags)
+{
+	return new_mem_named(size, flags, "");
 }
 
 static inline int get_stats(struct gmem_stats *stats)

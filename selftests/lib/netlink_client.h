@@ -18,7 +18,7 @@
 #include <linux/gmem_netlink.h>
 
 /* The largest number of attributes in a message. */
-#define MAX_ATTR 16
+#define MAX_ATTR 32
 
 struct client {
 	struct nl_sock *sk;
@@ -190,6 +190,14 @@ static inline __u32 attr_u32(struct nlattr **attrs, int type)
 static inline __u64 attr_u64(struct nlattr **attrs, int type)
 {
 	return attrs[type] ? nla_get_u64(attrs[type]) : 0;
+}
+
+/* Copy a string of a name's length; "absent" without the attribute. */
+static inline void attr_name(struct nlattr **attrs, int type, char *name)
+{
+	memcpy(name, "absent", sizeof("absent"));
+	if (attrs[type])
+		nla_strlcpy(name, attrs[type], GMEM_OBJECT_NAME_LEN);
 }
 
 #endif /* LIB_NETLINK_CLIENT_H */

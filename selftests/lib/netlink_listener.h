@@ -23,6 +23,7 @@ struct event {
 	__u32 reason;
 	__u64 count;
 	__u64 lost;
+	char name[GMEM_OBJECT_NAME_LEN];
 };
 
 #define MAX_EVENTS 8192
@@ -60,6 +61,7 @@ static inline void listener_event(struct nlattr **attrs, void *arg)
 	e->reason = attr_u32(attrs, GMEM_A_EVENT_REASON);
 	e->count = attr_u64(attrs, GMEM_A_EVENT_COUNT);
 	e->lost = attr_u64(attrs, GMEM_A_EVENT_LOST);
+	attr_name(attrs, GMEM_A_EVENT_NAME, e->name);
 }
 
 static inline int listener_join(struct listener *l)

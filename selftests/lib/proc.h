@@ -27,22 +27,42 @@ static inline int reopen(int fd, int flags)
 	return err_of(open(path, flags | O_CLOEXEC));
 }
 
-/* The number behind @key in a descriptor's fdinfo; 0 without one. */
-static inline __u64 fd_number(int fd, const char *key)
+/* Room for the text of any line of fdinfo. */
+#define FD_TEXT 128
+
+/*
+ * Copy the text that follows @key and a tab in a descriptor's fdinfo. False
+ * without such a line.
+ */
+static inline bool fd_text(int fd, const char *key, char *text)
 {
-	char line[128], path[64];
-	__u64 number = 0;
+	char line[FD_TEXT], path[64];
+	bool found = false;
 	FILE *file;
 
 	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
 	file = fopen(path, "r");
 	if (!file)
-		return 0;
-	while (fgets(line, sizeof(line), file))
-		if (!strncmp(line, key, strlen(key)))
-			number = strtoull(line + strlen(key), NULL, 10);
+		return false;
+	while (fgets(line, sizeof(line), file)) {
+		if (strncmp(line, key, strlen(key)) ||
+		    line[strlen(key)] != '\t')
+			continue;
+		line[strcspn(line, "\n")] = 0;
+		memcpy(text, line + strlen(key) + 1,
+		       strlen(line + strlen(key) + 1) + 1);
+		found = true;
+	}
 	fclose(file);
-	return number;
+	return found;
+}
+
+/* The number behind @key in a descriptor's fdinfo; 0 without one. */
+static inline __u64 fd_number(int fd, const char *key)
+{
+	char text[FD_TEXT];
+
+	return fd_text(fd, key, text) ? strtoull(text, NULL, 10) : 0;
 }
 
 /* The sum of the numbers that match @format in the lines of a file. */

@@ -75,11 +75,22 @@
  */
 
 /**
+ * DOC: Names
+ *
+ * Calls that create an object take a name for it. The module only shows the
+ * name, to the operator of the host, and several objects may have the same. A
+ * name is printable ASCII text (0x20 to 0x7e) of at most 31 characters; every
+ * byte after the text is 0. Zeroes alone mean no name. Any other contents are
+ * -EINVAL. GMEM_FEATURE_NAME: the module takes names.
+ */
+#define GMEM_OBJECT_NAME_LEN 32
+
+/**
  * GMEM_CREATE_VM - ioctl on /dev/gmem: create a VM
  *
  * The argument must be 0 (else -EINVAL). The VM gets the first provider that
  * GMEM_INFO lists ("gunyah" if the host has it, else "window"), the reclaim
- * policy GMEM_POLICY_ALLOW and the widest guest address space.
+ * policy GMEM_POLICY_ALLOW, the widest guest address space and no name.
  *
  * Return: a VM descriptor (close-on-exec).
  */
@@ -103,12 +114,14 @@ enum gmem_mem_flags {
  * @flags: bits of &enum gmem_mem_flags
  * @size: size of the file in bytes; not 0; a multiple of the file's page size.
  *	It is fixed for the life of the file.
+ * @name: see "Names". ABI 1: must be 0
  * @reserved: must be 0
  */
 struct gmem_create_mem {
 	__u64 flags;
 	__u64 size;
-	__u64 reserved[6];
+	__u8 name[GMEM_OBJECT_NAME_LEN];
+	__u64 reserved[2];
 };
 
 /**
@@ -223,12 +236,14 @@ struct gmem_map_mem {
  * @GMEM_FEATURE_LIVE: GMEM_VM_LIVE works
  * @GMEM_FEATURE_LIVE_HUGE: a live VM takes guestmems with huge pages
  * @GMEM_FEATURE_VIEW: GMEM_MEM_VIEW and GMEM_MEM_REVOKE work
+ * @GMEM_FEATURE_NAME: calls that create an object take a name for it
  */
 enum gmem_features {
 	GMEM_FEATURE_HUGEPAGE = 1UL << 0,
 	GMEM_FEATURE_LIVE = 1UL << 1,
 	GMEM_FEATURE_LIVE_HUGE = 1UL << 2,
 	GMEM_FEATURE_VIEW = 1UL << 4,
+	GMEM_FEATURE_NAME = 1UL << 5,
 };
 
 /**
@@ -309,6 +324,7 @@ enum gmem_vm_flags {
  *	-EOPNOTSUPP if the host has no such provider
  * @policy: one of &enum gmem_policy
  * @guest_addr_bits: width of the guest address space; 0 for the widest
+ * @name: see "Names". Since ABI 2
  */
 struct gmem_vm_create {
 	__u32 size;
@@ -316,6 +332,7 @@ struct gmem_vm_create {
 	__u8 provider_name[GMEM_NAME_LEN];
 	__u32 policy;
 	__u32 guest_addr_bits;
+	__u8 name[GMEM_OBJECT_NAME_LEN];
 };
 
 /**
@@ -331,12 +348,14 @@ struct gmem_vm_create {
  * @flags: 0 or GMEM_MEM_CLOEXEC
  * @secret_fd: a memfd_secret() descriptor
  * @reserved: must be 0
+ * @name: see "Names". Since ABI 2
  */
 struct gmem_mem_from_secret {
 	__u32 size;
 	__u32 flags;
 	__s32 secret_fd;
 	__u32 reserved;
+	__u8 name[GMEM_OBJECT_NAME_LEN];
 };
 
 /**

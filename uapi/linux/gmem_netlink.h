@@ -63,6 +63,18 @@ enum gmem_reclaim_cause {
 	GMEM_RECLAIM_CAUSE_POISON,
 };
 
+/**
+ * enum gmem_window_kind - kinds of windows; a VM has one
+ * @GMEM_WINDOW_KIND_NONE: none: its guest memory can't be mapped
+ * @GMEM_WINDOW_KIND_PAGED: each piece is a mapping of one binding's pages
+ * @GMEM_WINDOW_KIND_LIVE: a window shows whatever is bound at the moment
+ */
+enum gmem_window_kind {
+	GMEM_WINDOW_KIND_NONE,
+	GMEM_WINDOW_KIND_PAGED,
+	GMEM_WINDOW_KIND_LIVE,
+};
+
 /* Attributes of GMEM_CMD_VM_GET. */
 enum {
 	GMEM_A_VM_ID = 1,		/* u32 */
@@ -76,6 +88,8 @@ enum {
 	GMEM_A_VM_REFUSED,		/* u64 */
 	GMEM_A_VM_PAD,
 	GMEM_A_VM_DETAIL,		/* nest, any number of them */
+	GMEM_A_VM_NAME,			/* string */
+	GMEM_A_VM_WINDOW_KIND,		/* u32, enum gmem_window_kind */
 
 	__GMEM_A_VM_MAX,
 	GMEM_A_VM_MAX = (__GMEM_A_VM_MAX - 1)
@@ -116,6 +130,7 @@ enum {
 	GMEM_A_MEM_SHARED,		/* u64, base pages */
 	GMEM_A_MEM_LEAKED,		/* u64, base pages */
 	GMEM_A_MEM_PAD,
+	GMEM_A_MEM_NAME,		/* string */
 
 	__GMEM_A_MEM_MAX,
 	GMEM_A_MEM_MAX = (__GMEM_A_MEM_MAX - 1)
@@ -154,6 +169,7 @@ enum {
 	GMEM_A_EVENT_COUNT,		/* u64 */
 	GMEM_A_EVENT_LOST,		/* u64 */
 	GMEM_A_EVENT_PAD,
+	GMEM_A_EVENT_NAME,		/* string */
 
 	__GMEM_A_EVENT_MAX,
 	GMEM_A_EVENT_MAX = (__GMEM_A_EVENT_MAX - 1)
