@@ -57,6 +57,10 @@ class Reader {
   uint64_t OptionalU64(uint16_t type, absl::string_view name) {
     return attributes_.Has(type) ? U64(type, name) : 0;
   }
+  // Returns an empty string if the attribute is absent.
+  std::string OptionalString(uint16_t type, absl::string_view name) {
+    return attributes_.Has(type) ? String(type, name) : std::string();
+  }
   bool Has(uint16_t type) const { return attributes_.Has(type); }
 
   const absl::Status& status() const { return status_; }
@@ -72,6 +76,19 @@ class Reader {
   const Attributes& attributes_;
   absl::Status status_;
 };
+
+std::optional<WindowKind> ToWindowKind(uint32_t kind) {
+  switch (kind) {
+    case GMEM_WINDOW_KIND_NONE:
+      return WindowKind::kNone;
+    case GMEM_WINDOW_KIND_PAGED:
+      return WindowKind::kPaged;
+    case GMEM_WINDOW_KIND_LIVE:
+      return WindowKind::kLive;
+    default:
+      return std::nullopt;
+  }
+}
 
 EventAccess AccessOfMapFlags(uint32_t flags) {
   return {.mode = (flags & GMEM_MAP_ACCESS_MASK) == GMEM_MAP_FORCE_SHARE ? MapMode::kShare
@@ -235,7 +252,11 @@ absl::StatusOr<VmState> ParseVm(const nlmsghdr& message) {
       .lent_pages = reader.U64(GMEM_A_VM_LENT_PAGES, "lent-pages"),
       .refused = reader.U64(GMEM_A_VM_REFUSED, "refused"),
       .details = {},
+      .name = reader.OptionalString(GMEM_A_VM_NAME, "name"),
   };
+  if (reader.Has(GMEM_A_VM_WINDOW_KIND)) {
+    vm.windows = ToWindowKind(reader.U32(GMEM_A_VM_WINDOW_KIND, "window-kind"));
+  }
   GMEM_RETURN_IF_ERROR(reader.status());
   GMEM_RETURN_IF_ERROR(
       attributes.ForEachOfType(GMEM_A_VM_DETAIL, "detail", [&vm](const Attributes& detail) {
@@ -282,7 +303,8 @@ absl::StatusOr<GuestMemoryState> ParseGuestMemory(const nlmsghdr& message) {
                 .host = reader.U64(GMEM_A_MEM_HOST, "host"),
                 .lent = reader.U64(GMEM_A_MEM_LENT, "lent"),
                 .shared = reader.U64(GMEM_A_MEM_SHARED, "shared"),
-                .leaked = reader.U64(GMEM_A_MEM_LEAKED, "leaked")}};
+                .leaked = reader.U64(GMEM_A_MEM_LEAKED, "leaked")},
+      .name = reader.OptionalString(GMEM_A_MEM_NAME, "name")};
   GMEM_RETURN_IF_ERROR(reader.status());
   return memory;
 }
@@ -313,6 +335,7 @@ absl::StatusOr<Event> ParseEvent(const nlmsghdr& message) {
       .error = static_cast<int>(reader.OptionalU32(GMEM_A_EVENT_ERROR, "error")),
       .count = reader.OptionalU64(GMEM_A_EVENT_COUNT, "count"),
       .lost = reader.OptionalU64(GMEM_A_EVENT_LOST, "lost"),
+      .name = reader.OptionalString(GMEM_A_EVENT_NAME, "name"),
   };
   if (reader.Has(GMEM_A_EVENT_MEM_ID)) {
     event.memory_id = reader.U64(GMEM_A_EVENT_MEM_ID, "mem-id");

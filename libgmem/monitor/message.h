@@ -31,7 +31,7 @@ absl::Status ForEachMessage(absl::Span<const uint8_t> datagram,
 // The attributes of a set, numbered from 1.
 class Attributes {
  public:
-  static constexpr size_t kMax = 16;
+  static constexpr size_t kMax = 32;
 
   // Parses a message with a generic netlink header. Ignores types above kMax.
   static absl::StatusOr<Attributes> OfMessage(const nlmsghdr& message);

@@ -14,8 +14,10 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <optional>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -94,7 +96,9 @@ Message VmMessage() {
       .U64(GMEM_A_VM_LENT_PAGES, uint64_t{1} << 40)
       .U64(GMEM_A_VM_REFUSED, 9)
       .Detail("vmid", 128)
-      .Detail("parcels", 2);
+      .Detail("parcels", 2)
+      .String(GMEM_A_VM_NAME, "web-001")
+      .U32(GMEM_A_VM_WINDOW_KIND, GMEM_WINDOW_KIND_LIVE);
   return message;
 }
 
@@ -118,7 +122,8 @@ Message MemoryMessage() {
       .U64(GMEM_A_MEM_HOST, 2)
       .U64(GMEM_A_MEM_LENT, 3)
       .U64(GMEM_A_MEM_SHARED, 4)
-      .U64(GMEM_A_MEM_LEAKED, 5);
+      .U64(GMEM_A_MEM_LEAKED, 5)
+      .String(GMEM_A_MEM_NAME, "ram of web-1");
   return message;
 }
 
@@ -156,6 +161,49 @@ TEST(MonitorMessageTest, Vm) {
   EXPECT_EQ(vm->lent_pages, uint64_t{1} << 40);
   EXPECT_EQ(vm->refused, 9U);
   EXPECT_THAT(vm->details, ElementsAre(VmDetail{"vmid", 128}, VmDetail{"parcels", 2}));
+  EXPECT_EQ(vm->name, "web-001");
+  EXPECT_EQ(vm->windows, WindowKind::kLive);
+}
+
+// Modules of ABI 1 have neither names nor kinds of windows.
+TEST(MonitorMessageTest, OlderModule) {
+  Message vm_message(GMEM_CMD_VM_GET);
+  vm_message.U32(GMEM_A_VM_ID, 3)
+      .String(GMEM_A_VM_PROVIDER, "window")
+      .U32(GMEM_A_VM_POLICY, GMEM_POLICY_SCRUB)
+      .U32(GMEM_A_VM_GUEST_ADDR_BITS, 52)
+      .U32(GMEM_A_VM_PID, 1204)
+      .String(GMEM_A_VM_COMM, "qemu")
+      .U64(GMEM_A_VM_BINDINGS, 7)
+      .U64(GMEM_A_VM_LENT_PAGES, 8)
+      .U64(GMEM_A_VM_REFUSED, 9);
+  const auto vm = ParseVm(AsMessage(vm_message.bytes()));
+  ASSERT_TRUE(vm.ok()) << vm.status();
+  EXPECT_EQ(vm->name, "");
+  EXPECT_FALSE(vm->windows.has_value());
+  Message memory_message(GMEM_CMD_MEM_GET);
+  for (uint16_t type = GMEM_A_MEM_ID; type <= GMEM_A_MEM_LEAKED; ++type) {
+    memory_message.U64(type, 1);
+  }
+  const auto memory = ParseGuestMemory(AsMessage(memory_message.bytes()));
+  ASSERT_TRUE(memory.ok()) << memory.status();
+  EXPECT_EQ(memory->name, "");
+}
+
+TEST(MonitorMessageTest, KindsOfWindows) {
+  const std::vector<std::pair<uint32_t, std::optional<WindowKind>>> kinds = {
+      {GMEM_WINDOW_KIND_NONE, WindowKind::kNone},
+      {GMEM_WINDOW_KIND_PAGED, WindowKind::kPaged},
+      {GMEM_WINDOW_KIND_LIVE, WindowKind::kLive},
+      // A newer module has another one.
+      {4711, std::nullopt}};
+  for (const auto& [number, kind] : kinds) {
+    Message message = VmMessage();
+    message.U32(GMEM_A_VM_WINDOW_KIND, number);
+    const auto vm = ParseVm(AsMessage(message.bytes()));
+    ASSERT_TRUE(vm.ok()) << vm.status();
+    EXPECT_EQ(vm->windows, kind);
+  }
 }
 
 TEST(MonitorMessageTest, Binding) {
@@ -184,6 +232,7 @@ TEST(MonitorMessageTest, GuestMemory) {
   EXPECT_EQ(memory->page_size, KiB(4));
   EXPECT_EQ(memory->pages,
             (PageCounts{.absent = 1, .host = 2, .lent = 3, .shared = 4, .leaked = 5}));
+  EXPECT_EQ(memory->name, "ram of web-1");
 }
 
 TEST(MonitorMessageTest, Stats) {
@@ -206,11 +255,24 @@ TEST(MonitorMessageTest, RefusedAccess) {
   EXPECT_FALSE(event->access->read);
   EXPECT_EQ(event->reason, FaultReason::kPinned);
   EXPECT_EQ(event->count, 6U);
+  EXPECT_EQ(event->name, "");
+}
+
+TEST(MonitorMessageTest, NameOfANewObject) {
+  Message message(GMEM_CMD_EVENT);
+  message.U64(GMEM_A_EVENT_SEQ, 78)
+      .U32(GMEM_A_EVENT_TYPE, GMEM_EVENT_VM_CREATED)
+      .U32(GMEM_A_EVENT_VM_ID, 4)
+      .String(GMEM_A_EVENT_NAME, "web-2");
+  const auto event = ParseEvent(AsMessage(message.bytes()));
+  ASSERT_TRUE(event.ok()) << event.status();
+  EXPECT_EQ(event->type, EventType::kVmCreated);
+  EXPECT_EQ(event->name, "web-2");
 }
 
 TEST(MonitorMessageTest, NewAttributesAndEventsAreNoError) {
   Message message = RefusedMessage();
-  message.U32(15, 1).Bytes(1000, "new");
+  message.U32(31, 1).Bytes(1000, "new");
   EXPECT_TRUE(ParseEvent(AsMessage(message.bytes())).ok());
   Message event(GMEM_CMD_EVENT);
   event.U64(GMEM_A_EVENT_SEQ, 1).U32(GMEM_A_EVENT_TYPE, 4711);
@@ -287,12 +349,13 @@ TEST(MonitorMessageTest, CutOffAnywhere) {
     if (size < sizeof(nlmsghdr)) continue;
     std::vector<uint8_t> shortened = cut;
     reinterpret_cast<nlmsghdr*>(shortened.data())->nlmsg_len = static_cast<uint32_t>(size);
-    // There may be any number of details, so the parser can't notice a missing one.
+    // The details, the name and the kind of windows are optional, so the parser can't notice that
+    // one of them is missing.
     const auto vm = ParseVm(AsMessage(shortened));
-    EXPECT_TRUE(!vm.ok() || vm->details.size() < 2) << size;
+    EXPECT_TRUE(!vm.ok() || !vm->windows.has_value()) << size;
     nr_accepted += vm.ok() ? 1 : 0;
   }
-  EXPECT_EQ(nr_accepted, 2);
+  EXPECT_EQ(nr_accepted, 4);
 }
 
 TEST(MonitorMessageTest, LengthsThatLie) {

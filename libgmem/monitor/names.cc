@@ -80,6 +80,20 @@ absl::string_view ToString(FaultReason reason) {
   return "unknown";
 }
 
+absl::string_view ToString(WindowKind kind) {
+  switch (kind) {
+    case WindowKind::kBest:
+      break;
+    case WindowKind::kNone:
+      return "none";
+    case WindowKind::kPaged:
+      return "paged";
+    case WindowKind::kLive:
+      return "live";
+  }
+  return "unknown";
+}
+
 absl::string_view ToString(ReclaimPolicy policy) {
   switch (policy) {
     case ReclaimPolicy::kAllow:

@@ -31,6 +31,7 @@ TEST(MonitorNamesTest, EachNumberHasOneOfItsOwn) {
   EXPECT_EQ(NamesOf(ReclaimCause::kHost, ReclaimCause::kPoison).count("teardown"), 1U);
   EXPECT_EQ(NamesOf(FaultReason::kUnbound, FaultReason::kLeaked).count("pinned"), 1U);
   EXPECT_EQ(NamesOf(ReclaimPolicy::kAllow, ReclaimPolicy::kDeny).count("scrub"), 1U);
+  EXPECT_EQ(NamesOf(WindowKind::kNone, WindowKind::kLive).count("paged"), 1U);
 }
 
 }  // namespace

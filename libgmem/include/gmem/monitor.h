@@ -45,6 +45,12 @@ struct VmState {
   /// Guest accesses that were refused so far.
   uint64_t refused = 0;
   std::vector<VmDetail> details;
+  /// The name that the VM's creator chose: printable ASCII. Several VMs may have the same. Empty if
+  /// the VM has none, or if the module is older than ABI 2.
+  std::string name = {};
+  /// The kind of the VM's windows; never kBest. Nothing if the module is older than ABI 2, or if it
+  /// is newer than this library and the VM has a new kind.
+  std::optional<WindowKind> windows = {};
 };
 
 /// A binding and the VM that it belongs to.
@@ -61,6 +67,8 @@ struct GuestMemoryState {
   ByteSize page_size;
   /// The counts add up to the size.
   PageCounts pages;
+  /// As VmState::name.
+  std::string name = {};
 };
 
 /// The kind of an event. The numbers are those of the kernel's enum gmem_event, except kGap. A
@@ -142,6 +150,8 @@ struct Event {
   uint64_t count = 0;
   /// For kOverrun and kGap.
   uint64_t lost = 0;
+  /// For kVmCreated and kMemoryCreated: VmState::name, GuestMemoryState::name.
+  std::string name = {};
 };
 
 /// The names from the specification of the netlink family: "vm-created", "reclaim-refused".
@@ -150,6 +160,7 @@ absl::string_view ToString(EventType type);
 absl::string_view ToString(ReclaimCause cause);
 absl::string_view ToString(FaultReason reason);
 absl::string_view ToString(ReclaimPolicy policy);
+absl::string_view ToString(WindowKind kind);
 
 /// Reports all VMs, bindings and guestmems of a host, and their events, through the generic netlink
 /// family "gmem" (Documentation/netlink.rst). It serves the host's operator: every call needs

@@ -36,6 +36,25 @@ enum class ReclaimPolicy {
   kDeny,
 };
 
+/// The kind of the windows of a VM. It is chosen when the VM is created.
+enum class WindowKind {
+  /// A choice, not a kind: see VmOptions::windows.
+  kBest,
+  /// The provider has no windows.
+  kNone,
+  /// A window consists of a mapping for each binding that it shows, and of mappings for the holes
+  /// between them. The process needs one of its mappings (65,530 by default) for each, and each
+  /// change takes several calls; Window makes them. The pages are ordinary ones, so a device or a
+  /// system call can pin the guest's memory through the window: VFIO, O_DIRECT, io_uring. gdb and
+  /// nested guests can use it, too. A page that is pinned can't be lent.
+  kPaged,
+  /// A window is one mapping, which follows the bindings by itself: a change is one call, and a VM
+  /// can have a million bindings (DeviceInfo::max_bindings). Nothing can pin memory through the
+  /// window, so all the uses that kPaged names fail (EFAULT). System calls that copy, read() and
+  /// write() for example, work.
+  kLive,
+};
+
 /// The arguments of Vm::Map(). Use designated initialisers:
 ///
 ///     vm.Map(memory, {.guest_address = GuestAddress(0), .size = memory.size()});
