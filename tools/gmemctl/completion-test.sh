@@ -10,11 +10,19 @@ here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# The gmemctl of this test lists two VMs; all other subcommands are those of the real one.
+# The gmemctl of this test lists four VMs; all other subcommands are those of the real one.
 mkdir -p "$work/bin" "$work/share/bash-completion/completions"
+cat >"$work/list" <<'EOF'
+vm 3: window, policy allow
+  0x0 binding
+vm 17 "web 1": window, policy deny
+vm 20 "db \"\\": window, policy allow
+vm 21 "$(touch run-by-a-name)": window, policy allow
+guestmem 5 "ram": 4 KiB
+EOF
 cat >"$work/bin/gmemctl" <<EOF
 #!/bin/sh
-[ "\$1" != list ] || { printf 'vm 3: window\n  0x0 binding\nvm 17: window\n'; exit; }
+[ "\$1" != list ] || { cat "$work/list"; exit; }
 exec "$gmemctl" "\$@"
 EOF
 chmod +x "$work/bin/gmemctl"
@@ -50,18 +58,30 @@ completes() {
 }
 
 echo "TAP version 13"
-echo "1..12"
+echo "1..18"
 completes "exec help info list map monitor reclaim stats top" gmemctl ""
 completes "map monitor" gmemctl m
 completes "" gmemctl nonsense
 completes "exec info list map monitor reclaim stats top" gmemctl help ""
 completes "--interval --iterations" gmemctl top --i
-completes "--address --fd --pid --size --vm -j -p" gmemctl reclaim ""
+completes "--address --fd --name --pid --size --vm -j -p" gmemctl reclaim ""
 completes "--openmetrics --output --prometheus -j -p" gmemctl -j stats -
-completes "17 3" gmemctl map --vm ""
+completes "17 20 21 3" gmemctl map --vm ""
 completes "17" gmemctl map --vm 1
 completes "17" gmemctl map --vm = 1
+completes '\$\(touch\ run-by-a-name\) db\ \"\\ web\ 1' gmemctl list --name ""
+completes 'web\ 1' gmemctl map --name we
+completes 'web\ 1' gmemctl reclaim --name = we
+completes "" gmemctl list --name nobody
+completes "" gmemctl exec --name ""
 completes "picture.svg" gmemctl map --svg pic
 # The completion of the command after exec: mv completes file names.
 completes "picture.svg" gmemctl exec --size 1M -- mv pic
+n=$((n + 1))
+if [ -e run-by-a-name ]; then
+	echo "not ok $n a name ran a command"
+	failed=1
+else
+	echo "ok $n no name runs a command"
+fi
 exit $failed

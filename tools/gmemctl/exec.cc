@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -14,6 +15,7 @@
 #include "absl/flags/flag.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "commands.h"
@@ -83,7 +85,17 @@ absl::StatusOr<int> RunExec(Arguments arguments) {
 
   auto device = gmem::Device::Open();
   if (!device.ok()) return device.status();
-  auto memory = device->CreateGuestMemory(size, {.huge_pages = absl::GetFlag(FLAGS_hugepages)});
+  const auto info = device->Info();
+  if (!info.ok()) return info.status();
+  gmem::GuestMemoryOptions options = {.huge_pages = absl::GetFlag(FLAGS_hugepages)};
+  // An older module has no names. The table of descriptors allows longer ones, and reports those
+  // that aren't printable.
+  if (info->has_names && std::all_of(name.begin(), name.end(), [](char c) {
+        return absl::ascii_isprint(static_cast<unsigned char>(c));
+      })) {
+    options.name = name.substr(0, gmem::kMaxNameLength);
+  }
+  auto memory = device->CreateGuestMemory(size, options);
   // Close the device: its number may be the one that --fd asks for.
   device = absl::CancelledError();
   if (!memory.ok()) return memory.status();

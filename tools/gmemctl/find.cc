@@ -15,14 +15,19 @@
 #include <utility>
 #include <vector>
 
+#include "absl/flags/flag.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
 #include "absl/types/span.h"
+#include "flags.h"
+#include "gmem/monitor.h"
+#include "output.h"
 
 namespace gmemctl {
 namespace {
@@ -115,6 +120,32 @@ absl::StatusOr<gmem::UniqueFd> TakeFd(pid_t pid, int fd) {
 
 HoldersById FindVmHolders() { return FindHolders(kVmKey); }
 HoldersById FindMemoryHolders() { return FindHolders(kMemoryKey); }
+
+absl::StatusOr<uint32_t> ChooseVm(gmem::Monitor& monitor) {
+  const uint32_t id = absl::GetFlag(FLAGS_vm);
+  const std::string name = absl::GetFlag(FLAGS_name);
+  if (id != 0 && name.empty()) return id;
+  const auto vms = monitor.Vms();
+  if (!vms.ok()) return vms.status();
+  std::vector<uint32_t> found;
+  for (const gmem::VmState& vm : *vms) {
+    if ((id == 0 || vm.id == id) && (name.empty() || vm.name == name)) found.push_back(vm.id);
+  }
+  if (found.size() == 1) return found.front();
+  if (name.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("there are ", found.size(),
+                     " VMs: choose one with --vm or --name; \"gmemctl list\" shows them"));
+  }
+  const std::string called = absl::StrCat("called", NameText(name));
+  if (found.empty()) {
+    return absl::NotFoundError(
+        id == 0 ? absl::StrCat("there is no VM ", called)
+                : absl::StrCat("there is no VM ", id, ", or it isn't ", called));
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      found.size(), " VMs are ", called, ": choose one with --vm: ", absl::StrJoin(found, ", ")));
+}
 
 absl::StatusOr<gmem::Vm> FindVm(uint32_t vm_id) {
   return Take<gmem::Vm>(FindVmHolders()[vm_id], kVmKey, vm_id, "VM");

@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "gmem/guest_memory.h"
+#include "gmem/monitor.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vm.h"
 
@@ -35,6 +36,10 @@ using HoldersById = std::map<uint64_t, std::vector<Holder>>;
 // process that only has a mapping.
 HoldersById FindVmHolders();
 HoldersById FindMemoryHolders();
+
+// Returns the number of the VM that the flags --vm and --name select. Each of them may be absent.
+// InvalidArgument if they select more than one VM, NotFound if they select none.
+absl::StatusOr<uint32_t> ChooseVm(gmem::Monitor& monitor);
 
 // These return the VM or guestmem with this number. NotFound if no process that the caller may look
 // into has it open.

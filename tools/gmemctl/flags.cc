@@ -27,7 +27,8 @@ ABSL_FLAG(int32_t, fd, -1, "number of the descriptor");
 ABSL_FLAG(gmemctl::Address, address, {}, "guest address where the range begins; default: 0");
 ABSL_FLAG(gmemctl::Size, size, {}, "bytes; K, M, G and T stand for powers of 1024");
 ABSL_FLAG(bool, hugepages, false, "back the memory with huge pages");
-ABSL_FLAG(std::string, name, "", "also list the descriptor under this name in $GMEM_FDS");
+ABSL_FLAG(std::string, name, "",
+          "of an object; exec also lists the descriptor under this name in $GMEM_FDS");
 ABSL_FLAG(std::string, svg, "", "write an SVG picture to this file");
 ABSL_FLAG(uint32_t, width, 64, "characters in a row of the picture, 8 to 1024");
 ABSL_FLAG(absl::Duration, interval, absl::Seconds(2), "time between two tables: 500ms, 2s, 1m");

@@ -50,7 +50,7 @@ has() {
 }
 
 echo "TAP version 13"
-echo "1..48"
+echo "1..56"
 
 run ./gmemctl help && has "usage: gmemctl SUBCOMMAND"
 result $? "help"
@@ -74,14 +74,14 @@ result $? "unknown flag"
 
 run ./gmemctl info && has "provider window: 52 bits"
 result $? "info"
-run ./gmemctl info -j && value /abi_version 1 && value /page_size 4096
+run ./gmemctl info -j && value /abi_version 2 && value /page_size 4096
 result $? "info -j"
-run ./gmemctl -p info && value /abi_version 1 && [ "$(wc -l <"$dir/out")" -gt 5 ]
+run ./gmemctl -p info && value /abi_version 2 && [ "$(wc -l <"$dir/out")" -gt 5 ]
 result $? "info -p is for humans"
 
 # A VM, which lives until its standard input is closed.
 mkfifo "$dir/hold"
-./gmemctl-testbed vm <"$dir/hold" >"$dir/vm" &
+./gmemctl-testbed vm gmemctl-testbed web-1 <"$dir/hold" >"$dir/vm" &
 bed=$!
 exec 9>"$dir/hold"
 wait_for test -s "$dir/vm"
@@ -89,6 +89,9 @@ read -r vm_fd mem_fd <"$dir/vm"
 
 run ./gmemctl list -j && value /vms/0/comm gmemctl-testbed && value /vms/0/pid $bed
 result $? "list -j: the VM"
+value /vms/0/name web-1 && value /guestmems/0/name "ram of web-1" &&
+	{ value /vms/0/window_kind paged || value /vms/0/window_kind live; }
+result $? "list -j: names and the kind of window"
 id=$(./gmemctl-testbed json /vms/0/id <"$dir/out")
 value /vms/0/lent_pages 4 && value /vms/0/bindings/0/guest_addr 65536 &&
 	value /vms/0/bindings/0/mode lend && value /vms/0/bindings/1/mode share &&
@@ -97,20 +100,28 @@ result $? "list -j: bindings"
 value /guestmems/0/pages/lent 4 && value /guestmems/0/pages/shared 4 &&
 	value /guestmems/0/pages/host 2 && value /guestmems/0/pages/absent 22
 result $? "list -j: pages by state"
-run ./gmemctl list && has "^vm $id: window, policy allow" &&
-	has "0x000000010000-0x00000001ffff lend  rwx guestmem"
+run ./gmemctl list && has "^vm $id \"web-1\": window, policy allow, .* window, by gmemctl-testbed" &&
+	has "0x000000010000-0x00000001ffff lend  rwx guestmem" && has "^guestmem .* \"ram of web-1\": "
 result $? "list"
 run ./gmemctl list --vm "$id" -j && value /vms/0/id "$id"
 result $? "list --vm"
 fails 2 "describe VM 4711: no such VM" ./gmemctl list --vm 4711
 result $? "list of a VM that isn't there"
 
+run ./gmemctl list --name web-1 -j && value /vms/0/id "$id" && value /guestmems/0/pages/lent 4
+result $? "list --name of a VM shows its memory"
+run ./gmemctl list --name "ram of web-1" && [ "$(wc -l <"$dir/out")" = 1 ] && has "^guestmem "
+result $? "list --name of a guestmem"
+run ./gmemctl list --name nobody && [ ! -s "$dir/out" ] &&
+	run ./gmemctl list --vm "$id" --name nobody && [ ! -s "$dir/out" ]
+result $? "list --name of nothing"
+
 run ./gmemctl stats && has "^lent_pages *4$"
 result $? "stats"
 run ./gmemctl stats -j && value /lent_pages 4 && value /vms 1
 result $? "stats -j"
 run ./gmemctl stats --openmetrics && has "^# TYPE gmem_lends counter" &&
-	has "^gmem_vm_lent_pages{vm=\"$id\",pid=\"$bed\",comm=\"gmemctl-testbed\"} 4$" &&
+	has "^gmem_vm_lent_pages{vm=\"$id\",name=\"web-1\",pid=\"$bed\",comm=\"gmemctl-testbed\"} 4$" &&
 	[ "$(tail -n 1 "$dir/out")" = "# EOF" ]
 result $? "stats --openmetrics"
 run ./gmemctl stats --prometheus --output "$dir/gmem.prom" &&
@@ -124,16 +135,20 @@ result $? "stats into a folder that isn't there"
 fails 1 "goes with --prometheus or --openmetrics" ./gmemctl stats --output "$dir/x"
 result $? "stats --output alone"
 
-run ./gmemctl map && has "guestmem .* offset 0x0" && has "0x000000010000  ####........--..$" &&
+run ./gmemctl map && has "^vm $id \"web-1\" (window, " && has "guestmem .* offset 0x0" && has "0x000000010000  ####........--..$" &&
 	has "0x000000100000  ====" && has "hole" &&
 	has "^  vm $id: gmemctl-testbed\[$bed\]: $vm_fd$" &&
-	has "^  guestmem [0-9]*: gmemctl-testbed\[$bed\]: $mem_fd$"
+	has "^  guestmem [0-9]* \"ram of web-1\": gmemctl-testbed\[$bed\]: $mem_fd$"
 result $? "map"
 run ./gmemctl map --vm "$id" -j && value /cell_size 4096 && value /pieces/0/kind hole &&
 	value /pieces/1/cells "####........--.." && value /pieces/1/pages/lent 4 &&
 	value /pieces/3/cells "====" && value /vm_holders/0/pid $bed &&
 	value /guestmems/0/holders/0/fd "$mem_fd"
 result $? "map -j"
+run ./gmemctl map --name web-1 -j && value /vm/id "$id" && value /guestmems/0/name "ram of web-1" &&
+	fails 2 "no VM called \"nobody\"" ./gmemctl map --name nobody &&
+	fails 2 "no VM $id, or it isn't called \"nobody\"" ./gmemctl map --vm "$id" --name nobody
+result $? "map --name"
 run ./gmemctl map --svg "$dir/map.svg" && grep -q "</svg>" "$dir/map.svg" &&
 	grep -q "<title>lent</title>" "$dir/map.svg"
 result $? "map --svg"
@@ -144,7 +159,7 @@ result $? "map: the hole at address 0"
 fails 1 "width 5 is not within" ./gmemctl map --width 5
 result $? "map too narrow"
 
-run ./gmemctl top && has "gmemctl-testbed" && [ "$(grep -c PROVIDER "$dir/out")" = 1 ]
+run ./gmemctl top && has "gmemctl-testbed web-1$" && [ "$(grep -c PROVIDER "$dir/out")" = 1 ]
 result $? "top ends without a terminal"
 run ./gmemctl top --iterations 3 --interval 50ms && [ "$(grep -c PROVIDER "$dir/out")" = 3 ]
 result $? "top --iterations"
@@ -167,7 +182,7 @@ run ./gmemctl reclaim --vm "$id" --address 0x10000 --size 4K -j && value /reclai
 result $? "reclaim a page by number"
 run ./gmemctl reclaim --pid $bed --fd "$vm_fd" && has "^2 pages taken back"
 result $? "reclaim all by process and descriptor"
-run ./gmemctl exec --size 64K -- true
+run ./gmemctl exec --size 64K --name "ram for true" -- true
 result $? "exec"
 wait $watcher
 cp "$dir/events" "$dir/out"
@@ -177,12 +192,19 @@ result $? "monitor -j prints a JSON line for each"
 head -n 1 "$dir/events" >"$dir/out"
 value /event reclaim && value /cause host && value /vm_id "$id" && value /guest_addr 65536
 result $? "monitor -j: what happened"
+sed -n 3p "$dir/events" >"$dir/out"
+value /event mem-created && value /name "ram for true"
+result $? "monitor -j: the name of a new guestmem, which exec chose"
 fails 1 "which VM" ./gmemctl reclaim
 result $? "reclaim of no VM"
 fails 1 "is not a VM" ./gmemctl reclaim --pid $bed --fd "$mem_fd"
 result $? "reclaim of a guestmem"
 fails 2 "VM 4711 open" ./gmemctl reclaim --vm 4711
 result $? "reclaim of a VM that isn't there"
+run ./gmemctl reclaim --name web-1 && has "^0 pages taken back" &&
+	fails 2 "no VM called" ./gmemctl reclaim --name nobody &&
+	fails 1 "which VM" ./gmemctl reclaim --name web-1 --pid $bed --fd "$vm_fd"
+result $? "reclaim --name"
 
 # shellcheck disable=SC2016 # for the inner shell
 run ./gmemctl exec --size 256M --fd 10 --name ram0 -- \
@@ -216,7 +238,7 @@ wait $bed
 for format in prometheus openmetrics; do
 	./gmemctl stats --$format | sed "s/^/# $format: /"
 done
-./gmemctl-testbed vm 'a"\ b' <"$dir/hold" >"$dir/vm2" &
+./gmemctl-testbed vm 'a"\ b' 'n"\ m' <"$dir/hold" >"$dir/vm2" &
 bed=$!
 exec 9>"$dir/hold"
 wait_for test -s "$dir/vm2"

@@ -26,7 +26,7 @@ const std::vector<Command>& Commands() {
       {"list",
        "",
        "VMs, their bindings, and guestmems by the state of their pages",
-       {"vm", "j", "p"},
+       {"vm", "name", "j", "p"},
        RunList},
       {"stats",
        "",
@@ -38,7 +38,7 @@ const std::vector<Command>& Commands() {
       {"map",
        "",
        "a picture of a VM's guest address space, and the processes that hold it",
-       {"vm", "width", "svg", "j", "p"},
+       {"vm", "name", "width", "svg", "j", "p"},
        RunMap},
       {"exec",
        "-- COMMAND [ARGUMENT]...",
@@ -48,7 +48,7 @@ const std::vector<Command>& Commands() {
       {"reclaim",
        "",
        "take lent pages of a VM back",
-       {"vm", "pid", "fd", "address", "size", "j", "p"},
+       {"vm", "name", "pid", "fd", "address", "size", "j", "p"},
        RunReclaim},
   };
   return commands;

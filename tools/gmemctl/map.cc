@@ -24,9 +24,10 @@ namespace gmemctl {
 namespace {
 
 void PrintPicture(const Picture& picture, size_t width) {
-  std::cout << absl::StreamFormat("vm %d (%s, %s[%d]); a character is %s:", picture.vm.id,
-                                  picture.vm.provider, Printable(picture.vm.command),
-                                  picture.vm.pid, ToString(picture.cell_size));
+  std::cout << absl::StreamFormat("vm %d%s (%s, %s[%d]); a character is %s:", picture.vm.id,
+                                  NameText(picture.vm.name), picture.vm.provider,
+                                  Printable(picture.vm.command), picture.vm.pid,
+                                  ToString(picture.cell_size));
   for (size_t i = 0; i < kNrCellStates; ++i) {
     const CellStyle& style = StyleOf(static_cast<CellState>(i));
     std::cout << " " << style.character << " " << style.name;
@@ -54,7 +55,8 @@ void PrintPicture(const Picture& picture, size_t width) {
   std::cout << "open, by descriptors of processes:\n"
             << absl::StreamFormat("  vm %d: %s\n", picture.vm.id, HoldersText(picture.vm_holders));
   for (const auto& [id, holders] : picture.memory_holders) {
-    std::cout << absl::StreamFormat("  guestmem %d: %s\n", id, HoldersText(holders));
+    std::cout << absl::StreamFormat("  guestmem %d%s: %s\n", id,
+                                    NameText(picture.memory_names.at(id)), HoldersText(holders));
   }
 }
 
@@ -83,7 +85,9 @@ Json PictureJson(const Picture& picture) {
   }
   Json memories = Json::array();
   for (const auto& [id, holders] : picture.memory_holders) {
-    memories.push_back({{"id", id}, {"holders", HoldersJson(holders)}});
+    memories.push_back({{"id", id},
+                        {"name", picture.memory_names.at(id)},
+                        {"holders", HoldersJson(holders)}});
   }
   return {{"vm", ToJson(picture.vm)},
           {"vm_holders", HoldersJson(picture.vm_holders)},
@@ -101,17 +105,9 @@ absl::StatusOr<int> RunMap(Arguments /*arguments*/) {
   }
   auto monitor = gmem::Monitor::Open();
   if (!monitor.ok()) return monitor.status();
-  uint32_t vm_id = absl::GetFlag(FLAGS_vm);
-  if (vm_id == 0) {
-    const auto vms = monitor->Vms();
-    if (!vms.ok()) return vms.status();
-    if (vms->size() != 1) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "there are ", vms->size(), " VMs: choose one with --vm; \"gmemctl list\" shows them"));
-    }
-    vm_id = vms->front().id;
-  }
-  const auto picture = TakePicture(*monitor, vm_id, width);
+  const auto vm_id = ChooseVm(*monitor);
+  if (!vm_id.ok()) return vm_id.status();
+  const auto picture = TakePicture(*monitor, *vm_id, width);
   if (!picture.ok()) return picture.status();
   if (const std::string file = absl::GetFlag(FLAGS_svg); !file.empty()) {
     if (absl::Status status = WriteFileAtomically(file, ToSvg(*picture, width)); !status.ok()) {

@@ -38,11 +38,13 @@ def problem(text, parse, has_vm):
             return f"{family.name} has the samples {family.samples}"
         for sample in family.samples:
             name = family.name + ("_total" if family.type == "counter" else "")
-            labels = {"vm", "pid", "comm"} if of_vms else set()
+            labels = {"vm", "name", "pid", "comm"} if of_vms else set()
             if sample.name != name or set(sample.labels) != labels:
                 return f"sample {sample}"
             if of_vms and sample.labels["comm"] != r'a\"\\ b':
                 return f"the VM's process is {sample.labels['comm']}"
+            if of_vms and sample.labels["name"] != r'n"\ m':
+                return f"the VM is called {sample.labels['name']}"
     return ""
 
 

@@ -15,10 +15,10 @@
 namespace gmemctl {
 namespace {
 
-// Escapes the value of a label, for both formats.
+// Escapes the value of a label, a printable text, for both formats.
 std::string Label(absl::string_view text) {
   std::string result;
-  for (const char c : Printable(text)) {
+  for (const char c : text) {
     if (c == '\\' || c == '"') result += '\\';
     result += c;
   }
@@ -81,8 +81,9 @@ std::string MetricsText(MetricsFormat format, const gmem::DeviceStats& stats,
 
   const auto each_vm = [&](uint64_t gmem::VmState::*member) {
     for (const gmem::VmState& vm : vms) {
-      out.Sample(vm.*member, absl::StrCat("{vm=\"", vm.id, "\",pid=\"", vm.pid, "\",comm=\"",
-                                          Label(vm.command), "\"}"));
+      out.Sample(vm.*member, absl::StrCat("{vm=\"", vm.id, "\",name=\"", Label(vm.name),
+                                          "\",pid=\"", vm.pid, "\",comm=\"",
+                                          Label(Printable(vm.command)), "\"}"));
     }
   };
   out.Gauge("gmem_vm_bindings", "Bindings of the VM.");

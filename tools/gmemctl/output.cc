@@ -68,6 +68,10 @@ void PrintJson(const Json& value) {
 
 std::string Printable(absl::string_view text) { return absl::CHexEscape(text); }
 
+std::string NameText(absl::string_view name) {
+  return name.empty() ? std::string() : absl::StrCat(" \"", Printable(name), "\"");
+}
+
 absl::string_view ModeName(gmem::MapMode mode) {
   return mode == gmem::MapMode::kShare ? "share" : "lend";
 }
@@ -104,16 +108,19 @@ Json ToJson(const gmem::VmState& vm) {
       details[Printable(detail.name)] = detail.value;
     }
   }
-  return {{"id", vm.id},
-          {"provider", vm.provider},
-          {"policy", std::string(gmem::ToString(vm.policy))},
-          {"guest_addr_bits", vm.guest_address_bits},
-          {"pid", vm.pid},
-          {"comm", vm.command},
-          {"bindings", vm.bindings},
-          {"lent_pages", vm.lent_pages},
-          {"refused", vm.refused},
-          {"details", std::move(details)}};
+  Json json = {{"id", vm.id},
+               {"name", vm.name},
+               {"provider", vm.provider},
+               {"policy", std::string(gmem::ToString(vm.policy))},
+               {"guest_addr_bits", vm.guest_address_bits}};
+  if (vm.windows) json["window_kind"] = std::string(gmem::ToString(*vm.windows));
+  json.update({{"pid", vm.pid},
+               {"comm", vm.command},
+               {"bindings", vm.bindings},
+               {"lent_pages", vm.lent_pages},
+               {"refused", vm.refused},
+               {"details", std::move(details)}});
+  return json;
 }
 
 Json ToJson(const gmem::Binding& binding) {
@@ -135,6 +142,7 @@ Json ToJson(const gmem::PageCounts& pages) {
 
 Json ToJson(const gmem::GuestMemoryState& memory) {
   return {{"id", memory.id},
+          {"name", memory.name},
           {"size", memory.size.value()},
           {"page_size", memory.page_size.value()},
           {"pages", ToJson(memory.pages)}};
@@ -159,6 +167,7 @@ Json ToJson(const gmem::Event& event) {
   if (event.size.value() != 0) json["length"] = event.size.value();
   if (event.memory_id) json["mem_id"] = *event.memory_id;
   if (event.offset) json["offset"] = event.offset->value();
+  if (!event.name.empty()) json["name"] = event.name;
   if (event.access) {
     if (event.access->mode != gmem::MapMode::kDefault) {
       json["mode"] = std::string(ModeName(event.access->mode));

@@ -24,6 +24,9 @@ void PrintJson(const Json& value);
 // Makes the name of a process harmless: a terminal obeys control characters.
 std::string Printable(absl::string_view text);
 
+// What follows an object's number: its name in quotes, after a space; nothing if it has none.
+std::string NameText(absl::string_view name);
+
 // "lend", "share"; "rwx", "r-x".
 absl::string_view ModeName(gmem::MapMode mode);
 std::string PermissionText(bool read, bool write, bool execute);

@@ -115,6 +115,10 @@ absl::StatusOr<Picture> TakePicture(gmem::Monitor& monitor, uint32_t vm_id, size
   if (!bindings.ok()) return bindings.status();
   picture.cell_size = ChooseCellSize(*bindings, width);
 
+  const auto states = monitor.GuestMemories();
+  if (!states.ok()) return states.status();
+  for (const gmem::GuestMemoryState& state : *states) picture.memory_names[state.id] = state.name;
+
   picture.vm_holders = FindVmHolders()[vm_id];
   HoldersById holders = FindMemoryHolders();
   std::map<uint64_t, std::optional<gmem::GuestMemory>> memories;
@@ -123,6 +127,8 @@ absl::StatusOr<Picture> TakePicture(gmem::Monitor& monitor, uint32_t vm_id, size
     const gmem::Binding& binding = item.binding;
     const auto [memory, is_new] = memories.try_emplace(binding.memory_id);
     if (is_new) {
+      // The guestmem may be newer than the list of names.
+      picture.memory_names.try_emplace(binding.memory_id);
       std::vector<Holder>& its = picture.memory_holders[binding.memory_id];
       its = std::move(holders[binding.memory_id]);
       if (auto found = TakeGuestMemory(its, binding.memory_id); found.ok()) {

@@ -4,6 +4,8 @@
 #define GMEMCTL_PICTURE_H_
 
 #include <cstddef>
+#include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -45,6 +47,8 @@ struct Picture {
   // The processes that have the VM open, and those that have its guestmems open.
   std::vector<Holder> vm_holders;
   HoldersById memory_holders;
+  // Has a name, perhaps an empty one, for each guestmem in memory_holders.
+  std::map<uint64_t, std::string> memory_names;
 };
 
 // The size of a hole: "896 KiB"; for the last hole, "to the end".

@@ -12,6 +12,7 @@
 #include "commands.h"
 #include "find.h"
 #include "flags.h"
+#include "gmem/monitor.h"
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vm.h"
@@ -23,12 +24,21 @@ namespace {
 
 absl::StatusOr<gmem::Vm> OpenVm() {
   const uint32_t id = absl::GetFlag(FLAGS_vm);
+  const bool has_name = !absl::GetFlag(FLAGS_name).empty();
   const int pid = absl::GetFlag(FLAGS_pid);
   const int fd = absl::GetFlag(FLAGS_fd);
-  if ((id != 0) == (pid != 0) || (pid != 0) != (fd >= 0)) {
-    return absl::InvalidArgumentError("which VM? Give --vm, or --pid and --fd");
+  if ((id != 0 || has_name) == (pid != 0) || (pid != 0) != (fd >= 0)) {
+    return absl::InvalidArgumentError("which VM? Give --vm or --name, or --pid and --fd");
   }
-  if (id != 0) return FindVm(id);
+  // Without a name, the caller needs no right to netlink.
+  if (id != 0 && !has_name) return FindVm(id);
+  if (has_name) {
+    auto monitor = gmem::Monitor::Open();
+    if (!monitor.ok()) return monitor.status();
+    const auto chosen = ChooseVm(*monitor);
+    if (!chosen.ok()) return chosen.status();
+    return FindVm(*chosen);
+  }
   absl::StatusOr<gmem::UniqueFd> taken = TakeFd(pid, fd);
   if (!taken.ok()) return taken.status();
   absl::StatusOr<gmem::Vm> vm = gmem::Vm::Adopt(*std::move(taken));

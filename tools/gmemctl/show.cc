@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // gmemctl info, list, stats: the present state.
-#include <algorithm>
 #include <cstdint>
 #include <iostream>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -44,10 +44,14 @@ Json BindingsOf(const std::vector<gmem::VmBinding>& bindings, uint32_t vm_id) {
 }
 
 void PrintVm(const gmem::VmState& vm, const std::vector<gmem::VmBinding>& bindings) {
-  std::cout << absl::StreamFormat(
-      "vm %d: %s, policy %s, %d bits, by %s[%d]: %d bindings, %d pages lent, %d accesses refused",
-      vm.id, vm.provider, gmem::ToString(vm.policy), vm.guest_address_bits, Printable(vm.command),
-      vm.pid, vm.bindings, vm.lent_pages, vm.refused);
+  std::cout << absl::StreamFormat("vm %d%s: %s, policy %s, %d bits, ", vm.id, NameText(vm.name),
+                                  vm.provider, gmem::ToString(vm.policy), vm.guest_address_bits);
+  if (vm.windows && *vm.windows != gmem::WindowKind::kNone) {
+    std::cout << gmem::ToString(*vm.windows) << " window, ";
+  }
+  std::cout << absl::StreamFormat("by %s[%d]: %d bindings, %d pages lent, %d accesses refused",
+                                  Printable(vm.command), vm.pid, vm.bindings, vm.lent_pages,
+                                  vm.refused);
   for (const gmem::VmDetail& detail : vm.details) {
     if (detail.name == kLabel) {
       std::cout << absl::StreamFormat(", label 0x%x", detail.value);
@@ -69,9 +73,10 @@ void PrintVm(const gmem::VmState& vm, const std::vector<gmem::VmBinding>& bindin
 
 void PrintMemory(const gmem::GuestMemoryState& memory) {
   std::cout << absl::StreamFormat(
-      "guestmem %d: %s in pages of %s: %d absent, %d host, %d lent, %d shared, %d leaked\n",
-      memory.id, ToString(memory.size), ToString(memory.page_size), memory.pages.absent,
-      memory.pages.host, memory.pages.lent, memory.pages.shared, memory.pages.leaked);
+      "guestmem %d%s: %s in pages of %s: %d absent, %d host, %d lent, %d shared, %d leaked\n",
+      memory.id, NameText(memory.name), ToString(memory.size), ToString(memory.page_size),
+      memory.pages.absent, memory.pages.host, memory.pages.lent, memory.pages.shared,
+      memory.pages.leaked);
 }
 
 }  // namespace
@@ -114,6 +119,7 @@ absl::StatusOr<int> RunList(Arguments /*arguments*/) {
   auto monitor = gmem::Monitor::Open();
   if (!monitor.ok()) return monitor.status();
   const uint32_t only = absl::GetFlag(FLAGS_vm);
+  const std::string name = absl::GetFlag(FLAGS_name);
   std::vector<gmem::VmState> vms;
   if (only != 0) {
     const auto vm = monitor->FindVm(only);
@@ -124,19 +130,24 @@ absl::StatusOr<int> RunList(Arguments /*arguments*/) {
     if (!all.ok()) return all.status();
     vms = *std::move(all);
   }
+  if (!name.empty()) {
+    std::erase_if(vms, [&](const gmem::VmState& vm) { return vm.name != name; });
+  }
   const auto bindings = only != 0 ? monitor->Bindings(only) : monitor->Bindings();
   if (!bindings.ok()) return bindings.status();
   auto memories = monitor->GuestMemories();
   if (!memories.ok()) return memories.status();
-  if (only != 0) {
-    // With --vm, show only the guestmems that this VM holds.
-    const auto is_foreign = [&](const gmem::GuestMemoryState& memory) {
-      return std::none_of(bindings->begin(), bindings->end(), [&](const gmem::VmBinding& binding) {
-        return binding.binding.memory_id == memory.id;
-      });
-    };
-    memories->erase(std::remove_if(memories->begin(), memories->end(), is_foreign),
-                    memories->end());
+  if (only != 0 || !name.empty()) {
+    // Show the guestmems of the VMs that are shown, and those that have the name themselves.
+    std::set<uint32_t> shown;
+    for (const gmem::VmState& vm : vms) shown.insert(vm.id);
+    std::set<uint64_t> bound;
+    for (const gmem::VmBinding& binding : *bindings) {
+      if (shown.count(binding.vm_id) != 0) bound.insert(binding.binding.memory_id);
+    }
+    std::erase_if(*memories, [&](const gmem::GuestMemoryState& memory) {
+      return bound.count(memory.id) == 0 && (only != 0 || memory.name != name);
+    });
   }
 
   if (!WantsJson()) {

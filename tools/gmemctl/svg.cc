@@ -60,8 +60,9 @@ std::string ToSvg(const Picture& picture, size_t width) {
     AppendText(&body, kLeft, y, text);
     right = std::max(right, kLeft + text.size() * kCharacter);
   };
-  append_line(absl::StrFormat("VM %d (%s, %s[%d]); a cell is %s", picture.vm.id,
-                              picture.vm.provider, Printable(picture.vm.command), picture.vm.pid,
+  append_line(absl::StrFormat("VM %d%s (%s, %s[%d]); a cell is %s", picture.vm.id,
+                              NameText(picture.vm.name), picture.vm.provider,
+                              Printable(picture.vm.command), picture.vm.pid,
                               ToString(picture.cell_size)));
   y += kLine;
   for (size_t i = 0; i < kNrCellStates; ++i) {
@@ -90,7 +91,7 @@ std::string ToSvg(const Picture& picture, size_t width) {
   };
   append_holders(absl::StrCat("VM ", picture.vm.id), picture.vm_holders);
   for (const auto& [id, holders] : picture.memory_holders) {
-    append_holders(absl::StrCat("guestmem ", id), holders);
+    append_holders(absl::StrCat("guestmem ", id, NameText(picture.memory_names.at(id))), holders);
   }
   return absl::StrFormat(
       "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Helps gmemctl-test.sh, which has only busybox besides:
-//   gmemctl-testbed vm [COMM]    keeps a VM until standard input ends, in a process with the name
-//                                COMM; prints "VM-DESCRIPTOR MEMORY-DESCRIPTOR"
+//   gmemctl-testbed vm [COMM [NAME]]
+//                                keeps a VM called NAME and its guestmem, "ram of NAME", until
+//                                standard input ends, in a process with the name COMM; prints
+//                                "VM-DESCRIPTOR MEMORY-DESCRIPTOR"
 //   gmemctl-testbed json POINTER prints the value at POINTER of the JSON on standard input
 //   gmemctl-testbed jsonlines    counts the lines of standard input, each of which must be JSON
 #include <sys/prctl.h>
@@ -14,6 +16,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "gmem/device.h"
 #include "gmem/guest_memory.h"
@@ -32,12 +35,13 @@ int Fail(const absl::Status& status) {
 
 // Lends 16 pages at 0x10000, of which the guest has used 4, and shares 4 pages at 0x100000, which
 // the guest has used.
-int HoldVm() {
+int HoldVm(const std::string& name) {
   const auto device = gmem::Device::Open();
   if (!device.ok()) return Fail(device.status());
-  const auto vm = device->CreateVm();
+  const auto vm = device->CreateVm({.name = name});
   if (!vm.ok()) return Fail(vm.status());
-  const auto memory = device->CreateGuestMemory(32 * kPage);
+  const auto memory = device->CreateGuestMemory(
+      32 * kPage, {.name = name.empty() ? std::string() : absl::StrCat("ram of ", name)});
   if (!memory.ok()) return Fail(memory.status());
   absl::Status status =
       vm->Map(*memory, {.guest_address = gmem::GuestAddress(0x10000), .size = 16 * kPage});
@@ -79,7 +83,7 @@ int main(int argc, char** argv) {
   try {
     if (word == "vm") {
       if (argc > 2) prctl(PR_SET_NAME, argv[2]);
-      return HoldVm();
+      return HoldVm(argc > 3 ? argv[3] : "");
     }
     if (word == "json" && argc > 2) return PrintValue(argv[2]);
     if (word == "jsonlines") return CountLines();
@@ -87,6 +91,6 @@ int main(int argc, char** argv) {
     std::cerr << "gmemctl-testbed: " << error.what() << "\n";
     return 1;
   }
-  std::cerr << "usage: gmemctl-testbed vm [COMM] | json POINTER | jsonlines\n";
+  std::cerr << "usage: gmemctl-testbed vm [COMM [NAME]] | json POINTER | jsonlines\n";
   return 1;
 }

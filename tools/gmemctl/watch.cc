@@ -43,6 +43,7 @@ std::string EventText(const gmem::Event& event) {
   }
   if (event.memory_id) absl::StrAppend(&text, " guestmem ", *event.memory_id);
   if (event.offset) absl::StrAppend(&text, " offset ", ToString(*event.offset));
+  absl::StrAppend(&text, NameText(event.name));
   const Json json = ToJson(event);
   for (const char* const key : {"mode", "access", "cause", "reason", "error", "count"}) {
     if (!json.contains(key)) continue;
@@ -113,12 +114,14 @@ void PrintTable(const Sample& sample, const std::optional<Rates>& rates) {
                                     rates->lends, rates->reclaims, rates->refused);
   }
   std::cout << "\n";
-  std::cout << absl::StreamFormat("%6s %10s %-10s %-6s %8s %12s %10s %s\n", "VM", "PID", "PROVIDER",
-                                  "POLICY", "BINDINGS", "LENT PAGES", "REFUSED", "COMMAND");
+  std::cout << absl::StreamFormat("%6s %10s %-10s %-6s %8s %12s %10s %-15s %s\n", "VM", "PID",
+                                  "PROVIDER", "POLICY", "BINDINGS", "LENT PAGES", "REFUSED",
+                                  "COMMAND", "NAME");
   for (const gmem::VmState& vm : sample.vms) {
-    std::cout << absl::StreamFormat("%6d %10d %-10s %-6s %8d %12d %10d %s\n", vm.id, vm.pid,
+    std::cout << absl::StreamFormat("%6d %10d %-10s %-6s %8d %12d %10d %-15s %s\n", vm.id, vm.pid,
                                     vm.provider, gmem::ToString(vm.policy), vm.bindings,
-                                    vm.lent_pages, vm.refused, Printable(vm.command));
+                                    vm.lent_pages, vm.refused, Printable(vm.command),
+                                    Printable(vm.name));
   }
   std::cout.flush();
 }
