@@ -256,7 +256,7 @@ TEST_F(events, huge)
 	struct listener *l = self->l;
 	int mem;
 
-	if (!have_huge())
+	if (!takes_huge(variant->provider))
 		SKIP(return, "no huge pages");
 	mem = new_mem(2 * HUGE_PAGE, GMEM_MEM_ALLOW_HUGEPAGE);
 	ASSERT_EQ(0, map_mem(self->vm, GPA, mem, 0, 2 * HUGE_PAGE, LEND | RWX));
