@@ -152,27 +152,6 @@ static const struct file_operations gmem_debugfs_vms_fops = {
 	.release = seq_release_private,
 };
 
-/* The position of a reader of "guestmems" is the description of one. */
-static void *gmem_debugfs_mems_start(struct seq_file *seq, loff_t *pos)
-{
-	struct gmem_mem_info *at = seq->private;
-
-	return gmem_registry_next_mem(*pos ? at->id : 0, at) ? at : NULL;
-}
-
-static void *gmem_debugfs_mems_next(struct seq_file *seq, void *v, loff_t *pos)
-{
-	struct gmem_mem_info *at = v;
-
-	++*pos;
-	at->id++;
-	return gmem_registry_next_mem(at->id, at) ? at : NULL;
-}
-
-static void gmem_debugfs_mems_stop(struct seq_file *seq, void *v)
-{
-}
-
 static int gmem_debugfs_mems_show(struct seq_file *seq, void *v)
 {
 	const struct gmem_mem_info *at = v;
@@ -185,26 +164,69 @@ static int gmem_debugfs_mems_show(struct seq_file *seq, void *v)
 	return 0;
 }
 
-static const struct seq_operations gmem_debugfs_mems_ops = {
-	.start = gmem_debugfs_mems_start,
-	.next = gmem_debugfs_mems_next,
-	.stop = gmem_debugfs_mems_stop,
-	.show = gmem_debugfs_mems_show,
-};
-
-static int gmem_debugfs_mems_open(struct inode *inode, struct file *file)
+static int gmem_debugfs_views_show(struct seq_file *seq, void *v)
 {
-	return seq_open_private(file, &gmem_debugfs_mems_ops,
-				sizeof(struct gmem_mem_info));
+	const struct gmem_view_info *at = v;
+
+	seq_printf(seq, "view %u", at->id);
+	gmem_debugfs_show_name(seq, at->name);
+	seq_printf(seq, "guestmem %llu offset %#llx, %llu KiB, %s%s, by process %d\n",
+		   at->mem_id, at->offset, at->length >> 10,
+		   at->flags & GMEM_VIEW_READ_ONLY ? "read-only" : "read-write",
+		   at->revoked ? ", revoked" : "", at->pid);
+	return 0;
 }
 
-static const struct file_operations gmem_debugfs_mems_fops = {
-	.owner = THIS_MODULE,
-	.open = gmem_debugfs_mems_open,
-	.read = seq_read,
-	.llseek = seq_lseek,
-	.release = seq_release_private,
-};
+static void gmem_debugfs_list_stop(struct seq_file *seq, void *v)
+{
+}
+
+/*
+ * A file with a line for each object of a kind. The position of a reader is the
+ * description of an object.
+ */
+#define GMEM_DEBUGFS_LIST(_kind)					\
+static void *gmem_debugfs_##_kind##s_start(struct seq_file *seq, loff_t *pos) \
+{									\
+	struct gmem_##_kind##_info *at = seq->private;			\
+									\
+	return gmem_registry_next_##_kind(*pos ? at->id : 0, at) ? at : NULL; \
+}									\
+									\
+static void *gmem_debugfs_##_kind##s_next(struct seq_file *seq, void *v, \
+					  loff_t *pos)			\
+{									\
+	struct gmem_##_kind##_info *at = v;				\
+									\
+	++*pos;								\
+	at->id++;							\
+	return gmem_registry_next_##_kind(at->id, at) ? at : NULL;	\
+}									\
+									\
+static const struct seq_operations gmem_debugfs_##_kind##s_ops = {	\
+	.start = gmem_debugfs_##_kind##s_start,				\
+	.next = gmem_debugfs_##_kind##s_next,				\
+	.stop = gmem_debugfs_list_stop,					\
+	.show = gmem_debugfs_##_kind##s_show,				\
+};									\
+									\
+static int gmem_debugfs_##_kind##s_open(struct inode *inode,		\
+					struct file *file)		\
+{									\
+	return seq_open_private(file, &gmem_debugfs_##_kind##s_ops,	\
+				sizeof(struct gmem_##_kind##_info));	\
+}									\
+									\
+static const struct file_operations gmem_debugfs_##_kind##s_fops = {	\
+	.owner = THIS_MODULE,						\
+	.open = gmem_debugfs_##_kind##s_open,				\
+	.read = seq_read,						\
+	.llseek = seq_lseek,						\
+	.release = seq_release_private,					\
+}
+
+GMEM_DEBUGFS_LIST(mem);
+GMEM_DEBUGFS_LIST(view);
 
 /* The module works without its files, so errors don't matter. */
 void gmem_debugfs_init(void)
@@ -214,6 +236,8 @@ void gmem_debugfs_init(void)
 			    &gmem_debugfs_vms_fops);
 	debugfs_create_file("guestmems", 0400, gmem_debugfs_dir, NULL,
 			    &gmem_debugfs_mems_fops);
+	debugfs_create_file("views", 0400, gmem_debugfs_dir, NULL,
+			    &gmem_debugfs_views_fops);
 	gmem_providers_debugfs(gmem_debugfs_dir);
 }
 

@@ -63,6 +63,18 @@ static void gmem_event_of_mem(const struct gmem_mem *mem, enum gmem_event type,
 	}, name);
 }
 
+static struct gmem_event_record
+gmem_event_of_view(const struct gmem_view *view, enum gmem_event type)
+{
+	return (struct gmem_event_record) {
+		.type = type,
+		.mem_id = view->mem->inode.i_ino,
+		.view_id = view->d.id,
+		.offset = (u64)view->d.first << PAGE_SHIFT,
+		.length = (u64)(view->d.last - view->d.first + 1) << PAGE_SHIFT,
+	};
+}
+
 /* An event of pages [@first, @last] bound by @b. */
 static struct gmem_event_record gmem_event_of_pages(const struct gmem_binding *b,
 						    pgoff_t first, pgoff_t last,
@@ -109,6 +121,37 @@ void gmem_event_mem_destroyed(const struct gmem_mem *mem)
 {
 	trace_gmem_mem_destroyed(mem->inode.i_ino);
 	gmem_event_of_mem(mem, GMEM_EVENT_MEM_DESTROYED, "");
+}
+
+void gmem_event_view_created(const struct gmem_view *view)
+{
+	struct gmem_event_record rec;
+
+	if (!gmem_event_wanted(gmem_view_created))
+		return;
+	rec = gmem_event_of_view(view, GMEM_EVENT_VIEW_CREATED);
+	strscpy(rec.name, view->d.name);
+	gmem_event_tell(gmem_view_created, &rec);
+}
+
+void gmem_event_view_destroyed(const struct gmem_view *view)
+{
+	struct gmem_event_record rec;
+
+	if (!gmem_event_wanted(gmem_view_destroyed))
+		return;
+	rec = gmem_event_of_view(view, GMEM_EVENT_VIEW_DESTROYED);
+	gmem_event_tell(gmem_view_destroyed, &rec);
+}
+
+void gmem_event_view_revoked(const struct gmem_view *view)
+{
+	struct gmem_event_record rec;
+
+	if (!gmem_event_wanted(gmem_view_revoked))
+		return;
+	rec = gmem_event_of_view(view, GMEM_EVENT_VIEW_REVOKED);
+	gmem_event_tell(gmem_view_revoked, &rec);
 }
 
 void gmem_event_map(const struct gmem_binding *b)

@@ -11,11 +11,16 @@
 #include "objects.h"
 
 struct folio;
+struct gmem_view;
 
 void gmem_event_vm_created(const struct gmem_vm *vm);
 void gmem_event_vm_destroyed(const struct gmem_vm *vm);
 void gmem_event_mem_created(const struct gmem_mem *mem);
 void gmem_event_mem_destroyed(const struct gmem_mem *mem);
+
+void gmem_event_view_created(const struct gmem_view *view);
+void gmem_event_view_destroyed(const struct gmem_view *view);
+void gmem_event_view_revoked(const struct gmem_view *view);
 
 /* Pages [@first, @last] of the guestmem. */
 void gmem_event_map(const struct gmem_binding *b);

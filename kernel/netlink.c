@@ -3,8 +3,8 @@
  * The generic netlink family: requests.
  *
  * The kernel sends a dump in pieces, one for each buffer that the receiver
- * reads. Between two pieces, a dump keeps only a position: the number of a VM
- * or guestmem, and a guest address. A change between two pieces shows in a
+ * reads. Between two pieces, a dump keeps only a position: the number of an
+ * object, and a guest address. A change between two pieces shows in a
  * generation count, and the receiver learns of it (NLM_F_DUMP_INTR).
  *
  * Policies and operations agree with Documentation/netlink/specs/gmem.yaml; a
@@ -68,7 +68,7 @@ static void gmem_nl_set_generation(struct netlink_callback *cb, u32 generation)
 
 /**
  * struct gmem_nl_dump - the position of a dump, in netlink_callback.ctx
- * @id: the next VM or guestmem to dump
+ * @id: the next object to dump
  * @gfn: the next GFN of VM @id to dump
  */
 struct gmem_nl_dump {
@@ -115,7 +115,7 @@ static int gmem_nl_dump_result(struct sk_buff *skb, int err)
 	return err ?: skb->len;
 }
 
-/* A reply to a request for one VM, guestmem or set of counters. */
+/* A reply to a request for one object or set of counters. */
 static struct sk_buff *gmem_nl_reply_new(struct genl_info *info, void **hdr)
 {
 	struct sk_buff *skb;
@@ -418,6 +418,67 @@ static int gmem_nl_mem_get_dumpit(struct sk_buff *skb,
 	return gmem_nl_dump_result(skb, err);
 }
 
+/* ---- views ---- */
+
+static int gmem_nl_put_view(struct sk_buff *skb,
+			    const struct gmem_view_info *info)
+{
+	if (nla_put_u32(skb, GMEM_A_VIEW_ID, info->id) ||
+	    nla_put_u64_64bit(skb, GMEM_A_VIEW_MEM_ID, info->mem_id,
+			      GMEM_A_VIEW_PAD) ||
+	    nla_put_u64_64bit(skb, GMEM_A_VIEW_OFFSET, info->offset,
+			      GMEM_A_VIEW_PAD) ||
+	    nla_put_u64_64bit(skb, GMEM_A_VIEW_LENGTH, info->length,
+			      GMEM_A_VIEW_PAD) ||
+	    nla_put_u32(skb, GMEM_A_VIEW_FLAGS, info->flags) ||
+	    (info->revoked && nla_put_flag(skb, GMEM_A_VIEW_REVOKED)) ||
+	    nla_put_string(skb, GMEM_A_VIEW_NAME, info->name) ||
+	    nla_put_u32(skb, GMEM_A_VIEW_PID, info->pid))
+		return -EMSGSIZE;
+	return 0;
+}
+
+static int gmem_nl_view_get_doit(struct sk_buff *skb, struct genl_info *info)
+{
+	struct gmem_view_info view;
+	struct sk_buff *reply;
+	void *hdr;
+	u32 id;
+
+	if (GENL_REQ_ATTR_CHECK(info, GMEM_A_VIEW_ID))
+		return -EINVAL;
+	id = nla_get_u32(info->attrs[GMEM_A_VIEW_ID]);
+	if (!gmem_registry_next_view(id, &view) || view.id != id) {
+		NL_SET_ERR_MSG_ATTR(info->extack, info->attrs[GMEM_A_VIEW_ID],
+				    "no such view");
+		return -ENOENT;
+	}
+	reply = gmem_nl_reply_new(info, &hdr);
+	if (!reply)
+		return -ENOMEM;
+	return gmem_nl_reply(reply, info, hdr, gmem_nl_put_view(reply, &view));
+}
+
+static int gmem_nl_view_get_dumpit(struct sk_buff *skb,
+				   struct netlink_callback *cb)
+{
+	struct gmem_nl_dump *dump = gmem_nl_dump(cb);
+	struct gmem_view_info view;
+	int err = 0;
+	void *hdr;
+
+	gmem_nl_set_generation(cb, gmem_registry_views_generation());
+	while (!err && gmem_registry_next_view(dump->id, &view)) {
+		hdr = gmem_nl_dump_put(skb, cb, GMEM_CMD_VIEW_GET);
+		err = hdr ? gmem_nl_dump_end(skb, hdr,
+					     gmem_nl_put_view(skb, &view)) :
+			    -EMSGSIZE;
+		if (!err)
+			dump->id = view.id + 1;
+	}
+	return gmem_nl_dump_result(skb, err);
+}
+
 /* ---- counters ---- */
 
 static int gmem_nl_put_stats(struct sk_buff *skb, const struct gmem_stats *stats)
@@ -475,6 +536,10 @@ static const struct nla_policy gmem_mem_get_nl_policy[GMEM_A_MEM_ID + 1] = {
 	[GMEM_A_MEM_ID] = { .type = NLA_U64, },
 };
 
+static const struct nla_policy gmem_view_get_nl_policy[GMEM_A_VIEW_ID + 1] = {
+	[GMEM_A_VIEW_ID] = NLA_POLICY_MIN(NLA_U32, 1),
+};
+
 static const struct genl_split_ops gmem_nl_ops[] = {
 	{
 		.cmd = GMEM_CMD_VM_GET,
@@ -517,6 +582,20 @@ static const struct genl_split_ops gmem_nl_ops[] = {
 		.pre_doit = gmem_nl_pre_doit,
 		.doit = gmem_nl_stats_get_doit,
 		.flags = GENL_CMD_CAP_DO,
+	},
+	{
+		.cmd = GMEM_CMD_VIEW_GET,
+		.pre_doit = gmem_nl_pre_doit,
+		.doit = gmem_nl_view_get_doit,
+		.policy = gmem_view_get_nl_policy,
+		.maxattr = GMEM_A_VIEW_ID,
+		.flags = GENL_CMD_CAP_DO,
+	},
+	{
+		.cmd = GMEM_CMD_VIEW_GET,
+		.start = gmem_nl_dump_start,
+		.dumpit = gmem_nl_view_get_dumpit,
+		.flags = GENL_CMD_CAP_DUMP,
 	},
 };
 

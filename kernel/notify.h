@@ -13,6 +13,7 @@ struct genl_family;
  * @type: one of &enum gmem_event
  * @vm_id: the VM, or 0
  * @mem_id: the guestmem, or 0
+ * @view_id: the view, or 0
  * @guest_addr: bytes
  * @offset: bytes
  * @length: bytes; 0 if the event is of no range
@@ -28,6 +29,7 @@ struct gmem_event_record {
 	u32 type;
 	u32 vm_id;
 	u64 mem_id;
+	u32 view_id;
 	u64 guest_addr;
 	u64 offset;
 	u64 length;

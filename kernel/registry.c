@@ -152,7 +152,7 @@ int gmem_registry_add_view(struct gmem_view *view)
 	int err;
 
 	err = xa_alloc_cyclic(&gmem_registry_views, &id, NULL,
-			      XA_LIMIT(1, UINT_MAX),
+			      XA_LIMIT(1, INT_MAX),
 			      &gmem_registry_next_view_id, GFP_KERNEL);
 	if (err < 0)
 		return err;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * Tracepoints: one for each kind of change, with the numbers by which netlink,
- * fdinfo and debugfs know VMs and guestmems. Addresses, offsets and lengths are
+ * fdinfo and debugfs know the objects. Addresses, offsets and lengths are
  * bytes.
  */
 #undef TRACE_SYSTEM
@@ -85,6 +85,33 @@ DECLARE_EVENT_CLASS(gmem_mem,
 
 DEFINE_EVENT(gmem_mem, gmem_mem_created, TP_PROTO(u64 mem), TP_ARGS(mem));
 DEFINE_EVENT(gmem_mem, gmem_mem_destroyed, TP_PROTO(u64 mem), TP_ARGS(mem));
+
+DECLARE_EVENT_CLASS(gmem_view,
+	TP_PROTO(const struct gmem_event_record *rec),
+	TP_ARGS(rec),
+	TP_STRUCT__entry(
+		__field(u32, view)
+		__field(u64, mem)
+		__field(u64, offset)
+		__field(u64, length)
+	),
+	TP_fast_assign(
+		__entry->view = rec->view_id;
+		__entry->mem = rec->mem_id;
+		__entry->offset = rec->offset;
+		__entry->length = rec->length;
+	),
+	TP_printk("view=%u mem=%llu offset=0x%llx length=0x%llx",
+		  __entry->view, __entry->mem, __entry->offset,
+		  __entry->length)
+);
+
+DEFINE_EVENT(gmem_view, gmem_view_created,
+	TP_PROTO(const struct gmem_event_record *rec), TP_ARGS(rec));
+DEFINE_EVENT(gmem_view, gmem_view_destroyed,
+	TP_PROTO(const struct gmem_event_record *rec), TP_ARGS(rec));
+DEFINE_EVENT(gmem_view, gmem_view_revoked,
+	TP_PROTO(const struct gmem_event_record *rec), TP_ARGS(rec));
 
 DECLARE_EVENT_CLASS(gmem_binding,
 	TP_PROTO(const struct gmem_event_record *rec),

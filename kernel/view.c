@@ -30,6 +30,7 @@
 #include "call.h"
 #include "compat.h"
 #include "descriptor.h"
+#include "event.h"
 #include "folio.h"
 #include "lend.h"
 #include "numa.h"
@@ -142,6 +143,7 @@ static void gmem_view_release(struct gmem_descriptor *d)
 
 	gmem_registry_remove_view(view);
 	gmem_view_end(view);
+	gmem_event_view_destroyed(view);
 	gmem_view_put(view);
 }
 
@@ -232,6 +234,7 @@ struct file *gmem_mem_view_call(void *obj, void *arg)
 	if (IS_ERR(file))
 		goto remove_view;
 	call->id = view->d.id;
+	gmem_event_view_created(view);
 	return file;
 
 remove_view:
@@ -337,6 +340,7 @@ int gmem_mem_revoke_call(void *obj, void *arg)
 			usleep_range(1000, 2000);
 			call->pinned = gmem_view_zap(view);
 		}
+		gmem_event_view_revoked(view);
 		err = 0;
 	}
 	gmem_view_put(view);

@@ -379,6 +379,18 @@ static int create_named_secret_mem(const __u8 *name)
 	return err_of(ioctl(gmem_dev(), GMEM_MEM_FROM_SECRET, &from));
 }
 
+static int create_named_view(const __u8 *name)
+{
+	int mem = new_mem(PAGE, 0);
+	struct gmem_mem_view view = { .size = sizeof(view), .length = PAGE };
+	int ret;
+
+	memcpy(view.name, name, sizeof(view.name));
+	ret = err_of(ioctl(mem, GMEM_MEM_VIEW, &view));
+	close(mem);
+	return ret;
+}
+
 /* Each call and its error for a good name; 0: it returns a descriptor. */
 static const struct {
 	int (*fn)(const __u8 *name);
@@ -387,6 +399,7 @@ static const struct {
 	{ create_named_vm, 0 },
 	{ create_named_mem, 0 },
 	{ create_named_secret_mem, -EBADF },
+	{ create_named_view, 0 },
 };
 
 /*

@@ -2,6 +2,7 @@
 /* The events of the generic netlink family. */
 #include "lib/fixture.h"
 #include "lib/netlink_listener.h"
+#include "lib/view.h"
 
 #include <sys/syscall.h>
 
@@ -155,6 +156,52 @@ TEST_F(events, names)
 	EXPECT_STREQ("ram of \"vm 1\"", l->events[1].name);
 	for (i = 2; i < l->nr; i++)
 		EXPECT_STREQ("absent", l->events[i].name);
+}
+
+TEST_F(events, views)
+{
+	struct listener *l = self->l;
+	struct event *e = l->events;
+	int mem, view, other, i;
+	__u64 ino, id, other_id;
+
+	drain(l);
+	mem = new_mem(8 * PAGE, 0);
+	ino = mem_id(mem);
+	view = new_view_named(mem, PAGE, 2 * PAGE, 0, "disk", &id);
+	ASSERT_LE(0, view);
+	other = new_view(mem, 0, 8 * PAGE, GMEM_VIEW_READ_ONLY, &other_id);
+	ASSERT_LE(0, other);
+	ASSERT_EQ(0, revoke_view(mem, id, NULL));
+	EXPECT_EQ(-ENOENT, revoke_view(mem, id, NULL));
+	close(view);
+	close(mem);
+	close(other);
+	listener_sync(l);
+
+	ASSERT_EQ(7, l->nr);
+	EXPECT_EQ(GMEM_EVENT_MEM_CREATED, e[0].type);
+	EXPECT_EQ(GMEM_EVENT_VIEW_CREATED, e[1].type);
+	EXPECT_EQ(id, e[1].view);
+	EXPECT_STREQ("disk", e[1].name);
+	EXPECT_TRUE(range_is(&e[1], 0, PAGE, 2 * PAGE));
+	EXPECT_EQ(GMEM_EVENT_VIEW_CREATED, e[2].type);
+	EXPECT_EQ(other_id, e[2].view);
+	EXPECT_STREQ("absent", e[2].name);
+	EXPECT_EQ(GMEM_EVENT_VIEW_REVOKED, e[3].type);
+	EXPECT_EQ(id, e[3].view);
+	EXPECT_TRUE(range_is(&e[3], 0, PAGE, 2 * PAGE));
+	EXPECT_EQ(GMEM_EVENT_VIEW_DESTROYED, e[4].type);
+	EXPECT_EQ(id, e[4].view);
+	EXPECT_STREQ("absent", e[4].name);
+	EXPECT_EQ(GMEM_EVENT_VIEW_DESTROYED, e[5].type);
+	EXPECT_EQ(other_id, e[5].view);
+	/* The guestmem's end comes after those of its views. */
+	EXPECT_EQ(GMEM_EVENT_MEM_DESTROYED, e[6].type);
+	for (i = 0; i < l->nr; i++) {
+		EXPECT_EQ(ino, e[i].mem);
+		EXPECT_EQ(0, e[i].vm);
+	}
 }
 
 TEST_F(events, map_unmap)

@@ -6,6 +6,7 @@
 #include "lib/fail_nth.h"
 #include "lib/gmem.h"
 #include "lib/netlink_client.h"
+#include "lib/view.h"
 
 #define GPA GIB(1)
 #define MANY 100
@@ -74,10 +75,34 @@ static int dump_mems(struct client *c, int vm, int mem)
 	return request_dump(c, GMEM_CMD_MEM_GET, NULL, NULL);
 }
 
+static int get_view(struct client *c, int vm, int mem)
+{
+	__u64 id;
+	int view, ret;
+
+	(void)vm;
+	/* The call itself may fail, too. */
+	view = new_view(mem, 0, PAGE, 0, &id);
+	if (view < 0)
+		return view;
+	ret = request_u32(c, GMEM_CMD_VIEW_GET, NLM_F_ACK, GMEM_A_VIEW_ID, id,
+			  NULL, NULL);
+	close(view);
+	return ret;
+}
+
+static int dump_views(struct client *c, int vm, int mem)
+{
+	(void)vm;
+	(void)mem;
+	return request_dump(c, GMEM_CMD_VIEW_GET, NULL, NULL);
+}
+
 TEST_F(netlink_fail_nth, requests)
 {
 	int (*const requests[])(struct client *c, int vm, int mem) = {
 		get_vm, get_mem, get_stats_nl, dump_bindings, dump_mems,
+		get_view, dump_views,
 	};
 	int failures = 0, nth, ret;
 	bool injected;

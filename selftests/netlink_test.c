@@ -2,6 +2,7 @@
 /* The generic netlink family: requests, permissions, dumps during changes. */
 #include "lib/fixture.h"
 #include "lib/netlink_listener.h"
+#include "lib/view.h"
 
 #include <sched.h>
 #include <sys/prctl.h>
@@ -531,6 +532,117 @@ TEST_F(netlink, mem_counts)
 			      GMEM_MEM_ALLOW_HUGEPAGE);
 }
 
+/* ---- views ---- */
+
+struct view_info {
+	int nr;
+	__u32 id;
+	__u64 mem;
+	__u64 offset;
+	__u64 length;
+	__u32 flags;
+	bool revoked;
+	char name[GMEM_OBJECT_NAME_LEN];
+	__u32 pid;
+};
+
+static void get_view_info(struct nlattr **attrs, void *arg)
+{
+	struct view_info *info = arg;
+
+	info->nr++;
+	info->id = attr_u32(attrs, GMEM_A_VIEW_ID);
+	info->mem = attr_u64(attrs, GMEM_A_VIEW_MEM_ID);
+	info->offset = attr_u64(attrs, GMEM_A_VIEW_OFFSET);
+	info->length = attr_u64(attrs, GMEM_A_VIEW_LENGTH);
+	info->flags = attr_u32(attrs, GMEM_A_VIEW_FLAGS);
+	info->revoked = attrs[GMEM_A_VIEW_REVOKED];
+	attr_name(attrs, GMEM_A_VIEW_NAME, info->name);
+	info->pid = attr_u32(attrs, GMEM_A_VIEW_PID);
+}
+
+static int get_view(struct client *c, __u32 id, struct view_info *info)
+{
+	memset(info, 0, sizeof(*info));
+	return request_u32(c, GMEM_CMD_VIEW_GET, NLM_F_ACK, GMEM_A_VIEW_ID, id,
+			   get_view_info, info);
+}
+
+static void add_view_id(struct nlattr **attrs, void *arg)
+{
+	add_id(arg, attr_u32(attrs, GMEM_A_VIEW_ID));
+}
+
+TEST_F(netlink, view_get)
+{
+	struct view_info info;
+	int view, first;
+	__u64 id, plain;
+	void *p;
+
+	first = new_view(self->mem, 0, PAGE, 0, &plain);
+	ASSERT_LE(0, first);
+	view = new_view_named(self->mem, 2 * PAGE, 3 * PAGE,
+			      GMEM_VIEW_READ_ONLY, LONG_NAME, &id);
+	ASSERT_LE(0, view);
+
+	ASSERT_EQ(0, get_view(&self->c, plain, &info));
+	EXPECT_EQ(1, info.nr);
+	EXPECT_EQ(plain, info.id);
+	EXPECT_EQ(0, info.offset);
+	EXPECT_EQ(PAGE, info.length);
+	EXPECT_EQ(0, info.flags);
+	EXPECT_STREQ("", info.name);
+
+	ASSERT_EQ(0, get_view(&self->c, id, &info));
+	EXPECT_EQ(1, info.nr);
+	EXPECT_EQ(id, info.id);
+	EXPECT_EQ(mem_id(self->mem), info.mem);
+	EXPECT_EQ(2 * PAGE, info.offset);
+	EXPECT_EQ(3 * PAGE, info.length);
+	EXPECT_EQ(GMEM_VIEW_READ_ONLY, info.flags);
+	EXPECT_FALSE(info.revoked);
+	EXPECT_STREQ(LONG_NAME, info.name);
+	EXPECT_EQ(getpid(), (pid_t)info.pid);
+
+	/* A revoked view stays until its last mapping goes. */
+	p = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, view, 0);
+	ASSERT_NE(MAP_FAILED, p);
+	ASSERT_EQ(0, revoke_view(self->mem, id, NULL));
+	close(view);
+	ASSERT_EQ(0, get_view(&self->c, id, &info));
+	EXPECT_TRUE(info.revoked);
+	EXPECT_STREQ(LONG_NAME, info.name);
+	munmap(p, PAGE);
+	EXPECT_EQ(-ENOENT, get_view(&self->c, id, &info));
+	EXPECT_EQ(0, get_view(&self->c, plain, &info));
+	close(first);
+}
+
+TEST_F(netlink, view_dump)
+{
+	struct ids *ids = calloc(1, sizeof(*ids));
+	int views[MANY], i;
+
+	for (i = 0; i < MANY; i++) {
+		views[i] = new_view_named(self->mem, 0, PAGE, 0,
+					  i % 2 ? LONG_NAME : "", NULL);
+		ASSERT_LE(0, views[i]);
+	}
+	ASSERT_EQ(0, request_dump(&self->c, GMEM_CMD_VIEW_GET, add_view_id,
+				  ids));
+	EXPECT_FALSE(self->c.interrupted);
+	EXPECT_TRUE(ascending(ids));
+	EXPECT_EQ(MANY, ids->nr);
+	for (i = 0; i < MANY; i++) {
+		EXPECT_EQ(1, count_id(ids, view_id(views[i])));
+		close(views[i]);
+	}
+	free(ids);
+}
+
+/* ---- the module ---- */
+
 static void get_stats_info(struct nlattr **attrs, void *arg)
 {
 	struct gmem_stats *s = arg;
@@ -566,6 +678,7 @@ TEST_F(netlink, bad_requests)
 	/* A mandatory attribute is missing. */
 	EXPECT_EQ(-EINVAL, request_do(c, GMEM_CMD_VM_GET, NULL, NULL));
 	EXPECT_EQ(-EINVAL, request_do(c, GMEM_CMD_MEM_GET, NULL, NULL));
+	EXPECT_EQ(-EINVAL, request_do(c, GMEM_CMD_VIEW_GET, NULL, NULL));
 	/* No object has that number. */
 	EXPECT_EQ(-ERANGE, request_u32(c, GMEM_CMD_VM_GET, NLM_F_ACK,
 				       GMEM_A_VM_ID, 0, NULL, NULL));
@@ -581,6 +694,10 @@ TEST_F(netlink, bad_requests)
 				       NULL));
 	EXPECT_EQ(-ENOENT, request_u32(c, GMEM_CMD_BINDING_GET, NLM_F_DUMP,
 				       GMEM_A_BINDING_VM_ID, ~0U, NULL, NULL));
+	EXPECT_EQ(-ERANGE, request_u32(c, GMEM_CMD_VIEW_GET, NLM_F_ACK,
+				       GMEM_A_VIEW_ID, 0, NULL, NULL));
+	EXPECT_EQ(-ENOENT, request_u32(c, GMEM_CMD_VIEW_GET, NLM_F_ACK,
+				       GMEM_A_VIEW_ID, ~0U, NULL, NULL));
 	/* An attribute has the wrong size, or doesn't belong to the request. */
 	EXPECT_EQ(-EINVAL, request_u64(c, GMEM_CMD_VM_GET, NLM_F_ACK,
 				       GMEM_A_VM_ID, vm_id(self->vm), NULL,
@@ -597,6 +714,10 @@ TEST_F(netlink, bad_requests)
 				       GMEM_A_STATS_VMS, 1, NULL, NULL));
 	EXPECT_EQ(-EINVAL, request_u32(c, GMEM_CMD_BINDING_GET, NLM_F_DUMP,
 				       GMEM_A_BINDING_MEM_ID, 1, NULL, NULL));
+	EXPECT_EQ(-EINVAL, request_u64(c, GMEM_CMD_VIEW_GET, NLM_F_ACK,
+				       GMEM_A_VIEW_ID, 1, NULL, NULL));
+	EXPECT_EQ(-EINVAL, request_u32(c, GMEM_CMD_VIEW_GET, NLM_F_DUMP,
+				       GMEM_A_VIEW_ID, 1, NULL, NULL));
 	/* The request supports only dump, only do, or neither. */
 	EXPECT_EQ(-EOPNOTSUPP,
 		  request_u32(c, GMEM_CMD_BINDING_GET, NLM_F_ACK,
@@ -630,6 +751,9 @@ static int calls_allowed(struct client *c, __u32 vm, __u64 mem)
 	allowed += request_dump(c, GMEM_CMD_BINDING_GET, NULL, NULL) != -EPERM;
 	allowed += request_dump(c, GMEM_CMD_VM_GET, NULL, NULL) != -EPERM;
 	allowed += request_dump(c, GMEM_CMD_MEM_GET, NULL, NULL) != -EPERM;
+	allowed += request_u32(c, GMEM_CMD_VIEW_GET, NLM_F_ACK, GMEM_A_VIEW_ID,
+			       1, NULL, NULL) != -EPERM;
+	allowed += request_dump(c, GMEM_CMD_VIEW_GET, NULL, NULL) != -EPERM;
 	allowed += request_do(c, GMEM_CMD_STATS_GET, NULL, NULL) != -EPERM;
 	return allowed;
 }
@@ -707,7 +831,7 @@ TEST_F(netlink, permissions)
 static void change_for_ever(const FIXTURE_DATA(netlink) *self)
 {
 	unsigned int i;
-	int vm, mem;
+	int vm, mem, view;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	mem = new_mem(STABLE * PAGE, 0);
@@ -724,6 +848,10 @@ static void change_for_ever(const FIXTURE_DATA(netlink) *self)
 		if (map_mem(vm, 0, mem, 0, 8 * PAGE, SHARE | RWX))
 			_exit(2);
 		close(vm);
+		view = new_view(mem, 0, PAGE, 0, NULL);
+		if (view < 0)
+			_exit(3);
+		close(view);
 	}
 }
 
@@ -739,11 +867,13 @@ static int count_binding(const struct bindings *list, __u64 gpa)
 TEST_F(netlink, dump_under_change)
 {
 	struct bindings *list = calloc(1, sizeof(*list));
-	int interrupted = 0, consistent = 0, mem, i, j, ret;
+	int interrupted = 0, consistent = 0, mem, view, i, j, ret;
 	struct ids *ids = calloc(1, sizeof(*ids));
 	pid_t pid;
 
 	mem = new_mem(STABLE * PAGE, 0);
+	view = new_view(mem, 0, PAGE, 0, NULL);
+	ASSERT_LE(0, view);
 	for (i = 0; i < STABLE; i++)
 		ASSERT_EQ(0, map_mem(self->vm, GPA + 2 * i * PAGE, mem,
 				     i * PAGE, PAGE, SHARE | RWX));
@@ -779,6 +909,10 @@ TEST_F(netlink, dump_under_change)
 		ASSERT_EQ(0, request_dump(&self->c, GMEM_CMD_MEM_GET,
 					  add_mem_id, ids));
 		ASSERT_EQ(1, count_id(ids, mem_id(mem)));
+		ids->nr = 0;
+		ASSERT_EQ(0, request_dump(&self->c, GMEM_CMD_VIEW_GET,
+					  add_view_id, ids));
+		ASSERT_EQ(1, count_id(ids, view_id(view)));
 	}
 	EXPECT_EQ(0, waitpid(pid, NULL, WNOHANG));
 	kill(pid, SIGKILL);
@@ -790,6 +924,7 @@ TEST_F(netlink, dump_under_change)
 				  list));
 	EXPECT_FALSE(self->c.interrupted);
 	TH_LOG("%d dumps interrupted, %d not", interrupted, consistent);
+	close(view);
 	close(mem);
 	free(list);
 	free(ids);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Tracepoints and debugfs, which show the module's state to humans. */
 #include "lib/fixture.h"
+#include "lib/view.h"
 
 #include <sys/prctl.h>
 
@@ -161,6 +162,27 @@ TEST_F(trace, created)
 	close(mem);
 }
 
+TEST_F(trace, views)
+{
+	unsigned long long m = self->mem_id;
+	__u64 id;
+	int view;
+
+	if (access(TRACING "trace", W_OK))
+		SKIP(return, "no tracefs");
+	view = new_view(self->mem, PAGE, 2 * PAGE, 0, &id);
+	ASSERT_LE(0, view);
+	ASSERT_EQ(0, revoke_view(self->mem, id, NULL));
+	close(view);
+	EXPECT_TRUE(in_trace("gmem_view_created",
+			     "view=%llu mem=%llu offset=0x1000 length=0x2000",
+			     id, m));
+	EXPECT_TRUE(in_trace("gmem_view_revoked", "view=%llu mem=%llu ", id,
+			     m));
+	EXPECT_TRUE(in_trace("gmem_view_destroyed", "view=%llu mem=%llu ", id,
+			     m));
+}
+
 #define DEBUGFS "/sys/kernel/debug/gmem/"
 #define MANY 100
 
@@ -243,6 +265,44 @@ TEST_F(trace, debugfs_names)
 	}
 	close(vm);
 	close(mem);
+}
+
+TEST_F(trace, debugfs_views)
+{
+	int views[MANY], first, i;
+	char want[512];
+	__u64 id;
+
+	if (access(DEBUGFS, R_OK))
+		SKIP(return, "no debugfs");
+	first = new_view_named(self->mem, PAGE, 2 * PAGE, GMEM_VIEW_READ_ONLY,
+			       "disk", &id);
+	ASSERT_LE(0, first);
+	for (i = 0; i < MANY; i++) {
+		views[i] = new_view(self->mem, 0, PAGE, 0, NULL);
+		ASSERT_LE(0, views[i]);
+	}
+	read_file(DEBUGFS "views");
+	snprintf(want, sizeof(want),
+		 "view %llu \"disk\": guestmem %llu offset 0x1000, 8 KiB, read-only, by process %d\n",
+		 id, self->mem_id, getpid());
+	EXPECT_NE(NULL, strstr(text, want)) {
+		TH_LOG("want: %s\ngot: %s", want, text);
+	}
+	for (i = 0; i < MANY; i++) {
+		snprintf(want, sizeof(want),
+			 "\nview %llu: guestmem %llu offset 0x0, 4 KiB, read-write, by process %d\n",
+			 view_id(views[i]), self->mem_id, getpid());
+		EXPECT_NE(NULL, strstr(text, want)) {
+			TH_LOG("want: %s", want);
+		}
+		close(views[i]);
+	}
+	ASSERT_EQ(0, revoke_view(self->mem, id, NULL));
+	EXPECT_NE(NULL, strstr(read_file(DEBUGFS "views"),
+			       "8 KiB, read-only, revoked, by process "));
+	close(first);
+	EXPECT_EQ(NULL, strstr(read_file(DEBUGFS "views"), "\"disk\""));
 }
 
 TEST_HARNESS_MAIN

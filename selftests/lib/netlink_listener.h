@@ -24,6 +24,7 @@ struct event {
 	__u64 count;
 	__u64 lost;
 	char name[GMEM_OBJECT_NAME_LEN];
+	__u32 view;
 };
 
 #define MAX_EVENTS 8192
@@ -62,6 +63,7 @@ static inline void listener_event(struct nlattr **attrs, void *arg)
 	e->count = attr_u64(attrs, GMEM_A_EVENT_COUNT);
 	e->lost = attr_u64(attrs, GMEM_A_EVENT_LOST);
 	attr_name(attrs, GMEM_A_EVENT_NAME, e->name);
+	e->view = attr_u32(attrs, GMEM_A_EVENT_VIEW_ID);
 }
 
 static inline int listener_join(struct listener *l)

@@ -7,8 +7,8 @@
 #include "test.h"
 
 /* Create a view; *id: its number, unless @id is NULL. */
-static inline int new_view(int mem, __u64 offset, __u64 length, __u32 flags,
-			   __u64 *id)
+static inline int new_view_named(int mem, __u64 offset, __u64 length,
+				 __u32 flags, const char *name, __u64 *id)
 {
 	struct gmem_mem_view view = {
 		.size = sizeof(view),
@@ -16,11 +16,19 @@ static inline int new_view(int mem, __u64 offset, __u64 length, __u32 flags,
 		.offset = offset,
 		.length = length,
 	};
-	int fd = err_of(ioctl(mem, GMEM_MEM_VIEW, &view));
+	int fd;
 
+	memcpy(view.name, name, strnlen(name, GMEM_OBJECT_NAME_LEN - 1));
+	fd = err_of(ioctl(mem, GMEM_MEM_VIEW, &view));
 	if (id)
 		*id = view.id;
 	return fd;
+}
+
+static inline int new_view(int mem, __u64 offset, __u64 length, __u32 flags,
+			   __u64 *id)
+{
+	return new_view_named(mem, offset, length, flags, "", id);
 }
 
 /* Revoke a view; *pinned: the number of pinned pages, unless @pinned is NULL. */

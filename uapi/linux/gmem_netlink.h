@@ -29,6 +29,9 @@
  *	until reboot
  * @GMEM_EVENT_HWPOISON: memory of a guestmem broke
  * @GMEM_EVENT_REFUSED: a guest access was refused
+ * @GMEM_EVENT_VIEW_CREATED: a view was created
+ * @GMEM_EVENT_VIEW_DESTROYED: a view is gone, with its mappings
+ * @GMEM_EVENT_VIEW_REVOKED: nobody can reach memory through a view any longer
  */
 enum gmem_event {
 	GMEM_EVENT_OVERRUN = 1,
@@ -45,6 +48,9 @@ enum gmem_event {
 	GMEM_EVENT_LEAK,
 	GMEM_EVENT_HWPOISON,
 	GMEM_EVENT_REFUSED,
+	GMEM_EVENT_VIEW_CREATED,
+	GMEM_EVENT_VIEW_DESTROYED,
+	GMEM_EVENT_VIEW_REVOKED,
 };
 
 /**
@@ -136,6 +142,22 @@ enum {
 	GMEM_A_MEM_MAX = (__GMEM_A_MEM_MAX - 1)
 };
 
+/* Attributes of GMEM_CMD_VIEW_GET. */
+enum {
+	GMEM_A_VIEW_ID = 1,		/* u32 */
+	GMEM_A_VIEW_MEM_ID,		/* u64 */
+	GMEM_A_VIEW_OFFSET,		/* u64, bytes */
+	GMEM_A_VIEW_LENGTH,		/* u64, bytes */
+	GMEM_A_VIEW_FLAGS,		/* u32, enum gmem_view_flags */
+	GMEM_A_VIEW_REVOKED,		/* flag */
+	GMEM_A_VIEW_NAME,		/* string */
+	GMEM_A_VIEW_PID,		/* u32 */
+	GMEM_A_VIEW_PAD,
+
+	__GMEM_A_VIEW_MAX,
+	GMEM_A_VIEW_MAX = (__GMEM_A_VIEW_MAX - 1)
+};
+
 /* Attributes of GMEM_CMD_STATS_GET: the members of struct gmem_stats. */
 enum {
 	GMEM_A_STATS_VMS = 1,		/* u64, as all below */
@@ -170,6 +192,7 @@ enum {
 	GMEM_A_EVENT_LOST,		/* u64 */
 	GMEM_A_EVENT_PAD,
 	GMEM_A_EVENT_NAME,		/* string */
+	GMEM_A_EVENT_VIEW_ID,		/* u32 */
 
 	__GMEM_A_EVENT_MAX,
 	GMEM_A_EVENT_MAX = (__GMEM_A_EVENT_MAX - 1)
@@ -181,6 +204,7 @@ enum {
 	GMEM_CMD_MEM_GET,		/* do, dump */
 	GMEM_CMD_STATS_GET,		/* do */
 	GMEM_CMD_EVENT,			/* from the kernel, to the group */
+	GMEM_CMD_VIEW_GET,		/* do, dump */
 
 	__GMEM_CMD_MAX,
 	GMEM_CMD_MAX = (__GMEM_CMD_MAX - 1)
