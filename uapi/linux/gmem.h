@@ -75,17 +75,6 @@
  */
 
 /**
- * DOC: Names
- *
- * Calls that create an object take a name for it. The module only shows the
- * name, to the operator of the host, and several objects may have the same. A
- * name is printable ASCII text (0x20 to 0x7e) of at most 31 characters; every
- * byte after the text is 0. Zeroes alone mean no name. Any other contents are
- * -EINVAL. GMEM_FEATURE_NAME: the module takes names.
- */
-#define GMEM_OBJECT_NAME_LEN 32
-
-/**
  * GMEM_CREATE_VM - ioctl on /dev/gmem: create a VM
  *
  * The argument must be 0 (else -EINVAL). The VM gets the first provider that
@@ -235,6 +224,7 @@ struct gmem_map_mem {
  * @GMEM_FEATURE_HUGEPAGE: GMEM_MEM_ALLOW_HUGEPAGE works
  * @GMEM_FEATURE_LIVE: GMEM_VM_LIVE works
  * @GMEM_FEATURE_LIVE_HUGE: a live VM takes guestmems with huge pages
+ * @GMEM_FEATURE_WINDOW: GMEM_VM_WINDOW works on live VMs
  * @GMEM_FEATURE_VIEW: GMEM_MEM_VIEW and GMEM_MEM_REVOKE work
  * @GMEM_FEATURE_NAME: calls that create an object take a name for it
  */
@@ -242,6 +232,7 @@ enum gmem_features {
 	GMEM_FEATURE_HUGEPAGE = 1UL << 0,
 	GMEM_FEATURE_LIVE = 1UL << 1,
 	GMEM_FEATURE_LIVE_HUGE = 1UL << 2,
+	GMEM_FEATURE_WINDOW = 1UL << 3,
 	GMEM_FEATURE_VIEW = 1UL << 4,
 	GMEM_FEATURE_NAME = 1UL << 5,
 };
@@ -597,6 +588,37 @@ struct gmem_vm_set_policy {
 
 /** GMEM_VM_SET_POLICY - ioctl on a VM: change the reclaim policy */
 #define GMEM_VM_SET_POLICY _IO(GMEM_IOCTL_TYPE, 0x95)
+
+/**
+ * enum gmem_window_flags - flags of &struct gmem_vm_window
+ * @GMEM_WINDOW_READ_ONLY: no mapping of the descriptor is writable
+ * @GMEM_WINDOW_NO_DISCARD: the descriptor has no fallocate()
+ */
+enum gmem_window_flags {
+	GMEM_WINDOW_READ_ONLY = 1UL << 0,
+	GMEM_WINDOW_NO_DISCARD = 1UL << 1,
+};
+
+/**
+ * struct gmem_vm_window - argument of GMEM_VM_WINDOW
+ * @size: sizeof(struct gmem_vm_window)
+ * @flags: bits of &enum gmem_window_flags
+ * @guest_addr: guest address of the first byte
+ * @length: bytes; not 0
+ * @id: out: the number of the descriptor
+ * @name: a name for operators, or zeroes
+ */
+struct gmem_vm_window {
+	__u32 size;
+	__u32 flags;
+	__u64 guest_addr;
+	__u64 length;
+	__u64 id;
+	__u8 name[GMEM_OBJECT_NAME_LEN];
+};
+
+/** GMEM_VM_WINDOW - ioctl on a VM: create a descriptor of a guest range */
+#define GMEM_VM_WINDOW _IO(GMEM_IOCTL_TYPE, 0x96)
 
 /**
  * struct gmem_mem_query - argument of GMEM_MEM_QUERY
