@@ -6,10 +6,14 @@
 
 #include <cerrno>
 #include <cstdint>
+#include <string>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "base/range_error.h"
 #include "base/status.h"
 #include "gmem/mapping.h"
 #include "gmem/types.h"
@@ -30,6 +34,22 @@ absl::Status MapOver(absl::Span<uint8_t> addresses, int fd, ByteOffset offset,
   }
   mapping->Release();
   return absl::OkStatus();
+}
+
+absl::StatusOr<Mapping> MapPart(int fd, ByteRange part, ByteSize size, MemoryAccess access,
+                                absl::string_view name) {
+  const std::string wrong =
+      FindRangeError({.start_name = "offset",
+                      .page_size = HostPageSize(),
+                      .page_owner = "host",
+                      .limit = size.value(),
+                      .limit_name = absl::StrCat("the ", ToString(size), " of this ", name)},
+                     part.start.value(), part.size);
+  if (!wrong.empty()) {
+    return CheckError(part.IsValid() ? EINVAL : EOVERFLOW,
+                      absl::StrCat("can't map ", name, ": ", wrong));
+  }
+  return Mapping::OfFile(fd, {.offset = part.start, .size = part.size, .access = access});
 }
 
 absl::Status CheckFileReaches(int fd, ByteOffset offset, ByteSize size) {

@@ -7,6 +7,8 @@
 #include <cstdint>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "gmem/mapping.h"
 #include "gmem/types.h"
@@ -22,6 +24,12 @@ namespace gmem::internal {
 // direct mmap() would remove the old mapping before it asks the file: if the file refuses, a gap
 // remains, and another thread's mmap() could take it.
 absl::Status MapOver(absl::Span<uint8_t> addresses, int fd, ByteOffset offset, MemoryAccess access);
+
+// Maps @part of a file of @size bytes. InvalidArgument or OutOfRange if @part doesn't lie in the
+// file, which mmap() itself accepts: that is a mistake of the caller. @name is the file's kind, for
+// messages.
+absl::StatusOr<Mapping> MapPart(int fd, ByteRange part, ByteSize size, MemoryAccess access,
+                                absl::string_view name);
 
 // Returns InvalidArgument if the range extends beyond the last page of the file. A touch of such
 // pages raises SIGBUS. KVM can't distinguish them from pages that are slow to read, and may wait

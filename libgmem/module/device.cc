@@ -27,12 +27,15 @@
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vm.h"
+#include "module/newer_module.h"
+#include "module/object_name.h"
 
 namespace gmem {
 namespace {
 
 using internal::CheckError;
 using internal::ErrnoError;
+using internal::NewerModuleError;
 
 // MISC_MAJOR of linux/major.h.
 constexpr unsigned int kMiscMajor = 10;
@@ -73,6 +76,39 @@ std::string FindVmMistake(const VmOptions& options, const std::vector<ProviderIn
   }
   return absl::StrCat("guest_address_bits ", bits, " or reclaim policy ",
                       static_cast<int>(options.policy), " is not valid");
+}
+
+bool WantsLive(int fd, const VmOptions& options) {
+  if (options.windows != WindowKind::kBest) return options.windows == WindowKind::kLive;
+  gmem_info info;
+  if (GetInfo(fd, 0, &info) != 0) return false;
+  uint64_t needed = GMEM_FEATURE_LIVE;
+  if (options.huge_pages) needed |= GMEM_FEATURE_LIVE_HUGE;
+  return (info.features & needed) == needed;
+}
+
+absl::Status CreateVmError(const Device& device, const VmOptions& options, int error) {
+  std::string message = "can't create a VM";
+  if (!options.provider.empty()) {
+    absl::StrAppend(&message, " with provider \"", options.provider, "\"");
+  }
+  const absl::StatusOr<DeviceInfo> info = device.Info();
+  if (!info.ok()) return ErrnoError(error, message);
+  // A module without names takes the name for an unknown part of the struct.
+  if (!options.name.empty() && !info->has_names) {
+    return NewerModuleError(EOPNOTSUPP, absl::StrCat(message, " with a name"), "names");
+  }
+  if (options.windows == WindowKind::kLive && !info->has_live_windows) {
+    absl::StrAppend(&message, " with live windows");
+    if (info->abi_version < 2) return NewerModuleError(EOPNOTSUPP, message, "live windows");
+    return CheckError(EOPNOTSUPP, absl::StrCat(message, ": this host's kernel can't have them"));
+  }
+  if (error == EOPNOTSUPP) {
+    absl::StrAppend(&message, options.windows == WindowKind::kLive ? " and live windows" : "",
+                    "; this host has: ", JoinNames(info->providers));
+  }
+  if (error == EINVAL) absl::StrAppend(&message, "; ", FindVmMistake(options, info->providers));
+  return ErrnoError(error, message);
 }
 
 }  // namespace
@@ -119,9 +155,16 @@ absl::StatusOr<DeviceInfo> Device::Info() const {
     }
     result.providers.push_back(ToProviderInfo(info));
   } while (++index < info.nr_providers);
+  const auto has = [&info](uint64_t feature) { return (info.features & feature) != 0; };
   result.abi_version = info.abi_version;
   result.page_size = ByteSize(info.page_size);
   result.huge_page_size = ByteSize(info.huge_page_size);
+  result.has_live_windows = has(GMEM_FEATURE_LIVE);
+  result.has_live_huge_pages = has(GMEM_FEATURE_LIVE_HUGE);
+  result.has_window_descriptors = has(GMEM_FEATURE_WINDOW);
+  result.has_views = has(GMEM_FEATURE_VIEW);
+  result.has_names = has(GMEM_FEATURE_NAME);
+  result.max_bindings = info.max_bindings;
   return result;
 }
 
@@ -155,25 +198,17 @@ absl::StatusOr<Vm> Device::CreateVm(const VmOptions& options) const {
         EINVAL, absl::StrCat("no provider is called \"", absl::CHexEscape(options.provider), "\""));
   }
   std::copy(options.provider.begin(), options.provider.end(), create.provider_name);
+  GMEM_RETURN_IF_ERROR(internal::SetName(options.name, create.name));
 
+  if (WantsLive(fd_.get(), options)) create.flags = GMEM_VM_LIVE;
   UniqueFd fd(ioctl(fd_.get(), GMEM_VM_CREATE, &create));
+  if (!fd && errno == EOPNOTSUPP && options.windows == WindowKind::kBest && create.flags != 0) {
+    // The module has live windows, but this provider has none.
+    create.flags = 0;
+    fd = UniqueFd(ioctl(fd_.get(), GMEM_VM_CREATE, &create));
+  }
   if (fd) return Vm(std::move(fd));
-
-  const int error = errno;
-  std::string message = "can't create a VM";
-  if (!options.provider.empty()) {
-    absl::StrAppend(&message, " with provider \"", options.provider, "\"");
-  }
-  if (error == EOPNOTSUPP || error == EINVAL) {
-    const absl::StatusOr<DeviceInfo> info = Info();
-    if (info.ok() && error == EOPNOTSUPP) {
-      absl::StrAppend(&message, "; this host has: ", JoinNames(info->providers));
-    }
-    if (info.ok() && error == EINVAL) {
-      absl::StrAppend(&message, "; ", FindVmMistake(options, info->providers));
-    }
-  }
-  return ErrnoError(error, message);
+  return CreateVmError(*this, options, errno);
 }
 
 absl::StatusOr<GuestMemory> Device::CreateGuestMemory(ByteSize size,
@@ -182,6 +217,7 @@ absl::StatusOr<GuestMemory> Device::CreateGuestMemory(ByteSize size,
   create.flags = GMEM_MEM_CLOEXEC;
   if (options.huge_pages) create.flags |= GMEM_MEM_ALLOW_HUGEPAGE;
   create.size = size.value();
+  GMEM_RETURN_IF_ERROR(internal::SetName(options.name, create.name));
   UniqueFd fd(ioctl(fd_.get(), GMEM_CREATE_MEM, &create));
   if (fd) return GuestMemory::Adopt(std::move(fd));
 
@@ -192,6 +228,10 @@ absl::StatusOr<GuestMemory> Device::CreateGuestMemory(ByteSize size,
   }
   if (error == EINVAL) {
     const absl::StatusOr<DeviceInfo> info = Info();
+    // A module without names has reserved fields there.
+    if (info.ok() && !options.name.empty() && !info->has_names) {
+      return NewerModuleError(EOPNOTSUPP, absl::StrCat(what, " with a name"), "names");
+    }
     if (info.ok()) {
       const ByteSize page = options.huge_pages ? info->huge_page_size : info->page_size;
       const std::string wrong = internal::FindRangeError(

@@ -19,6 +19,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "base/fallocate.h"
+#include "base/host_map.h"
 #include "base/range_error.h"
 #include "base/status.h"
 #include "gmem/mapping.h"
@@ -60,20 +61,7 @@ absl::StatusOr<GuestMemory> GuestMemory::Adopt(UniqueFd fd) {
 }
 
 absl::StatusOr<Mapping> GuestMemory::Map(ByteRange range, MemoryAccess access) const {
-  // mmap() accepts a mapping that extends beyond the end of a file. Refuse it here: it is a mistake
-  // of the caller.
-  if (const std::string wrong =
-          FindRangeError({.start_name = "offset",
-                          .page_size = HostPageSize(),
-                          .page_owner = "host",
-                          .limit = size_.value(),
-                          .limit_name = absl::StrCat("the ", ToString(size_), " of this guestmem")},
-                         range.start.value(), range.size);
-      !wrong.empty()) {
-    return CheckError(range.IsValid() ? EINVAL : EOVERFLOW,
-                      absl::StrCat("can't map guestmem: ", wrong));
-  }
-  return Mapping::OfFile(fd_.get(), {.offset = range.start, .size = range.size, .access = access});
+  return internal::MapPart(fd_.get(), range, size_, access, "guestmem");
 }
 
 absl::Status GuestMemory::Fallocate(ByteRange range, int mode, absl::string_view verb) const {

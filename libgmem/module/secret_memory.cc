@@ -14,12 +14,15 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "base/status.h"
 #include "gmem/device.h"
 #include "gmem/guest_memory.h"
 #include "gmem/mapping.h"
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
+#include "module/newer_module.h"
+#include "module/object_name.h"
 
 namespace gmem {
 namespace {
@@ -37,7 +40,13 @@ absl::Status Fill(int fd, ByteSize size) {
 
 }  // namespace
 
-absl::StatusOr<GuestMemory> Device::CreateSecretMemory(ByteSize size) const {
+absl::StatusOr<GuestMemory> Device::CreateSecretMemory(ByteSize size,
+                                                       absl::string_view name) const {
+  gmem_mem_from_secret from = {};
+  from.size = sizeof(from);
+  from.flags = GMEM_MEM_CLOEXEC;
+  GMEM_RETURN_IF_ERROR(internal::SetName(name, from.name));
+
   const std::string what =
       absl::StrCat("can't create a guestmem of ", ToString(size), " of secret memory");
   if (size == ByteSize(0) || !IsAligned(size, HostPageSize())) {
@@ -57,10 +66,13 @@ absl::StatusOr<GuestMemory> Device::CreateSecretMemory(ByteSize size) const {
   }
   GMEM_RETURN_IF_ERROR(Fill(secret.get(), size));
 
-  gmem_mem_from_secret from = {
-      .size = sizeof(from), .flags = GMEM_MEM_CLOEXEC, .secret_fd = secret.get(), .reserved = 0};
+  from.secret_fd = secret.get();
   UniqueFd fd(ioctl(fd_.get(), GMEM_MEM_FROM_SECRET, &from));
-  if (!fd) return ErrnoError(errno, what);
+  if (!fd) {
+    const int error = errno;
+    if (error != E2BIG) return ErrnoError(error, what);
+    return internal::NewerModuleError(EOPNOTSUPP, absl::StrCat(what, " with a name"), "names");
+  }
   // The module has closed the descriptor.
   static_cast<void>(secret.release());
   return GuestMemory::Adopt(std::move(fd));

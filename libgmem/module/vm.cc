@@ -5,6 +5,7 @@
 #include <linux/gmem.h>
 #include <linux/magic.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -156,6 +157,19 @@ int Vm::GuestAddressBits() const {
     (ProbeAddress(fd_.get(), highest_page) == 0 ? exists : missing) = bits;
   }
   return exists;
+}
+
+WindowKind Vm::Windows() const {
+  // The call has no effect, because its range is empty: a VM whose windows aren't live refuses the
+  // call itself, before it looks at the range.
+  gmem_vm_window window = {};
+  window.size = sizeof(window);
+  if (ioctl(fd_.get(), GMEM_VM_WINDOW, &window) != 0 && errno == EINVAL) return WindowKind::kLive;
+
+  void* const page = mmap(nullptr, HostPageSize().value(), PROT_NONE, MAP_SHARED, fd_.get(), 0);
+  if (page == MAP_FAILED) return errno == ENODEV ? WindowKind::kNone : WindowKind::kPaged;
+  munmap(page, HostPageSize().value());
+  return WindowKind::kPaged;
 }
 
 absl::Status Vm::Map(int guest_memory_fd, const MapOptions& options) const {

@@ -74,6 +74,12 @@ bool IsOpenForReading(int fd) {
   return flags >= 0 && (flags & O_ACCMODE) != O_WRONLY;
 }
 
+bool HasHugePages(int guest_memory_fd) {
+  struct stat st = {};
+  return fstat(guest_memory_fd, &st) == 0 &&
+         ByteSize(static_cast<uint64_t>(st.st_blksize)) > HostPageSize();
+}
+
 // Explains EEXIST.
 std::string FindOverlap(const Vm& vm, GuestRange range) {
   std::string overlap;
@@ -106,11 +112,21 @@ absl::Status MapError(const Vm& vm, int guest_memory_fd, const MapOptions& optio
       }
       break;
     case EOPNOTSUPP:
+      if (HasHugePages(guest_memory_fd) && vm.Windows() == WindowKind::kLive) {
+        return ErrnoError(error, absl::StrCat(what,
+                                              ": this kernel's live windows can't show huge pages; "
+                                              "create the VM with VmOptions::huge_pages"));
+      }
       return ErrnoError(
           error,
           absl::StrCat(what, ": the VM's provider can't enforce access ", PermissionNames(options),
                        " (ProviderInfo::CanEnforce() says what the provider can enforce), or "
                        "has no use for secret memory"));
+    case ENOSPC:
+      return ErrnoError(error, absl::StrCat(what,
+                                            ": the VM has as many bindings as it can have "
+                                            "(DeviceInfo::max_bindings): unmap some, or "
+                                            "map larger ranges"));
     case EPERM:
       return ErrnoError(error, absl::StrCat(what,
                                             ": the VM's provider doesn't lend memory that the "
@@ -144,8 +160,7 @@ absl::Status VmRangeError(const Vm& vm, absl::string_view verb, GuestRange range
                           absl::string_view progress) {
   std::string what = absl::StrCat("can't ", verb, " guest range ", ToString(range));
   if (error == EINVAL || error == EOVERFLOW) {
-    std::string wrong =
-        FindRangeError(GuestRules(vm, HostPageSize(), "host"), range.start.value(), range.size);
+    std::string wrong = FindGuestRangeMistake(vm, range);
     if (wrong.empty() && error == EINVAL) {
       wrong =
           "it begins or ends inside a huge page of a binding: extend it to multiples of that "
@@ -158,6 +173,10 @@ absl::Status VmRangeError(const Vm& vm, absl::string_view verb, GuestRange range
   if (error == EBUSY) absl::StrAppend(&what, ": a page is pinned by other I/O, try again later");
   if (!progress.empty()) absl::StrAppend(&what, "; ", progress);
   return ErrnoError(error, what);
+}
+
+std::string FindGuestRangeMistake(const Vm& vm, GuestRange range) {
+  return FindRangeError(GuestRules(vm, HostPageSize(), "host"), range.start.value(), range.size);
 }
 
 }  // namespace gmem::internal

@@ -21,6 +21,9 @@ absl::Status UnmapExactError(const Vm& vm, int guest_memory_fd, const MapOptions
 absl::Status VmRangeError(const Vm& vm, absl::string_view verb, GuestRange range, int error,
                           absl::string_view progress);
 
+// Describes the rule of the kernel that @range breaks; empty if it breaks none.
+std::string FindGuestRangeMistake(const Vm& vm, GuestRange range);
+
 }  // namespace gmem::internal
 #pragma GCC visibility pop
 

@@ -4,26 +4,18 @@
 #include <fcntl.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdarg>
 #include <cstdint>
-#include <map>
+#include <optional>
 
 #include "gmem/unique_fd.h"
 #include "kvm/abi.h"
 
 namespace gmem::doubles {
 namespace {
-
-// The fake KVM of each descriptor that NewVm() returned.
-std::map<int, FakeKvm*>& Fakes() {
-  static std::map<int, FakeKvm*> fakes;
-  return fakes;
-}
 
 bool Overlap(uint64_t a, uint64_t a_size, uint64_t b, uint64_t b_size) {
   return a < b + b_size && b < a + a_size;
@@ -40,14 +32,9 @@ FakeKvm::FakeKvm() {
   SetCapability(KVM_CAP_GUEST_MEMFD_FLAGS, GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED);
 }
 
-FakeKvm::~FakeKvm() {
-  for (const int fd : vms_) Fakes().erase(fd);
-}
-
 UniqueFd FakeKvm::NewVm() {
   UniqueFd fd(eventfd(0, EFD_CLOEXEC));
   vms_.push_back(fd.get());
-  Fakes()[fd.get()] = this;
   return fd;
 }
 
@@ -103,20 +90,9 @@ int FakeKvm::Call(unsigned long request, void* argument) {
   }
 }
 
-}  // namespace gmem::doubles
-
-// Replaces the C library's function. NOLINTNEXTLINE(google-runtime-int)
-extern "C" int ioctl(int fd, unsigned long request, ...) noexcept {
-  va_list args;
-  va_start(args, request);
-  void* const argument = va_arg(args, void*);
-  va_end(args);
-
-  auto& fakes = gmem::doubles::Fakes();
-  const auto fake = fakes.find(fd);
-  if (fake == fakes.end()) return static_cast<int>(syscall(SYS_ioctl, fd, request, argument));
-  const int result = fake->second->Call(request, argument);
-  if (result >= 0) return result;
-  errno = -result;
-  return -1;
+std::optional<int> FakeKvm::Ioctl(int fd, unsigned long request, void* argument) {
+  if (std::find(vms_.begin(), vms_.end(), fd) == vms_.end()) return std::nullopt;
+  return Call(request, argument);
 }
+
+}  // namespace gmem::doubles

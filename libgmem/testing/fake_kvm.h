@@ -5,25 +5,23 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <vector>
 
 #include "gmem/unique_fd.h"
 #include "kvm/abi.h"
+#include "testing/system_calls.h"
 
 // Hidden: users of the shared library can't link with this.
 #pragma GCC visibility push(hidden)
 namespace gmem::doubles {
 
-// Answers ioctl() on the descriptors that NewVm() returned, and records the arguments. The test
-// program's ioctl() calls this class, and passes all other descriptors to the kernel. A guest_memfd
-// is a memfd here. Thread-compatible.
-class FakeKvm {
+// Answers ioctl() on the descriptors that NewVm() returned, and records the arguments. A
+// guest_memfd is a memfd here. Thread-compatible.
+class FakeKvm final : private SystemCalls {
  public:
   // Acts as KVM of Linux 6.18, for a VM without private memory.
   FakeKvm();
-  ~FakeKvm();
-  FakeKvm(const FakeKvm&) = delete;
-  FakeKvm& operator=(const FakeKvm&) = delete;
 
   UniqueFd NewVm();
 
@@ -38,10 +36,9 @@ class FakeKvm {
   // The calls so far, in order.
   const std::vector<unsigned long>& requests() const { return requests_; }
 
-  // The result of ioctl(): 0 or more, or -errno.
-  int Call(unsigned long request, void* argument);
-
  private:
+  std::optional<int> Ioctl(int fd, unsigned long request, void* argument) override;
+  int Call(unsigned long request, void* argument);
   int CreateGuestMemfd(const kvm_create_guest_memfd& create);
   int SetRegion(const kvm_userspace_memory_region2& region);
 

@@ -3,20 +3,16 @@
 #ifndef GMEM_TESTING_MODULE_H_
 #define GMEM_TESTING_MODULE_H_
 
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cstdint>
 #include <optional>
-#include <string>
 
-#include "absl/status/status.h"
-#include "absl/status/statusor.h"
 #include "gmem/device.h"
 #include "gmem/guest_memory.h"
-#include "gmem/status.h"
 #include "gmem/types.h"
 #include "gmem/vm.h"
+#include "testing/matchers.h"
 
 namespace gmem::doubles {
 
@@ -48,29 +44,6 @@ bool Poke(void* address, uint8_t value);
 int MockWrite(const Vm& vm, GuestAddress address, uint8_t value);
 // Makes the mock refuse the next @times requests to take a page back.
 void MockFailReclaims(const Vm& vm, uint32_t times);
-
-// Matches a Status or a StatusOr with that errno, whose message contains that text.
-MATCHER_P2(FailsWith, error, text,
-           "fails with errno " + std::to_string(error) + " and says \"" + text + "\"") {
-  const absl::Status status = [](const auto& value) -> absl::Status {
-    if constexpr (std::is_same_v<std::decay_t<decltype(value)>, absl::Status>) {
-      return value;
-    } else {
-      return value.status();
-    }
-  }(arg);
-  *result_listener << status;
-  return GetErrno(status) == error && std::string(status.message()).find(text) != std::string::npos;
-}
-
-MATCHER(IsOk, "is OK") {
-  if constexpr (std::is_same_v<std::decay_t<arg_type>, absl::Status>) {
-    *result_listener << arg;
-  } else {
-    *result_listener << arg.status();
-  }
-  return arg.ok();
-}
 
 }  // namespace gmem::doubles
 

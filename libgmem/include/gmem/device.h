@@ -2,12 +2,14 @@
 #ifndef GMEM_DEVICE_H_
 #define GMEM_DEVICE_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "gmem/guest_memory.h"
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
@@ -42,6 +44,18 @@ struct DeviceInfo {
   ByteSize page_size = {};
   /// 0 if the host doesn't support GuestMemoryOptions::huge_pages.
   ByteSize huge_page_size = {};
+  /// VMs can have live windows: WindowKind::kLive.
+  bool has_live_windows = false;
+  /// A VM with live windows takes memory with huge pages.
+  bool has_live_huge_pages = false;
+  /// Vm::OpenWindow() works for VMs with live windows.
+  bool has_window_descriptors = false;
+  /// GuestMemory::CreateView() works.
+  bool has_views = false;
+  /// VMs, guestmems, window descriptors and views can have names.
+  bool has_names = false;
+  /// How many bindings a VM can have. 0 if the module doesn't say.
+  uint32_t max_bindings = 0;
   /// The providers of this host; never empty. A VM gets the first one by default.
   std::vector<ProviderInfo> providers;
 };
@@ -62,18 +76,36 @@ struct DeviceStats {
   uint64_t refused = 0;
 };
 
+/// How many characters a name may have: of a VM, a guestmem, a window descriptor or a view. The
+/// host's operator sees names, for example in VmState. A name has printable ASCII characters only.
+inline constexpr size_t kMaxNameLength = 31;
+
 struct VmOptions {
   /// Name of the provider, at most 15 characters. Empty: the host's default provider.
   std::string provider = {};
   ReclaimPolicy policy = ReclaimPolicy::kAllow;
   /// Width of the guest address space in bits. 0: the widest that the provider has.
   int guest_address_bits = 0;
+  /// The kind of the VM's windows. kBest gives the VM the live kind if the provider and the kernel
+  /// have it, and if it takes the VM's memory (see huge_pages); else the paged kind, if the
+  /// provider has windows. Choose kPaged if another program or device pins the guest's memory
+  /// through the window: see WindowKind.
+  WindowKind windows = WindowKind::kBest;
+  /// The VMM will bind memory with huge pages (GuestMemoryOptions::huge_pages). Set it in both
+  /// options, also if your own kernel doesn't need it here: live windows of kernels before 6.13
+  /// take no such memory. There, kBest then means kPaged; without this option it means kLive, and
+  /// Vm::Map() refuses the memory.
+  bool huge_pages = false;
+  /// At most kMaxNameLength characters. Empty: no name.
+  std::string name = {};
 };
 
 struct GuestMemoryOptions {
   /// Back the memory with huge pages. GuestMemory::page_size(), and so the alignment of every
-  /// range, is then DeviceInfo::huge_page_size.
+  /// range, is then DeviceInfo::huge_page_size. Tell the VM, too: VmOptions::huge_pages.
   bool huge_pages = false;
+  /// At most kMaxNameLength characters. Empty: no name.
+  std::string name = {};
 };
 
 /// The device /dev/gmem, which creates VMs and guest memory.
@@ -99,14 +131,17 @@ class Device {
   absl::StatusOr<DeviceInfo> Info() const;
   absl::StatusOr<DeviceStats> Stats() const;
 
-  /// Creates a VM. Unimplemented (EOPNOTSUPP) if the host doesn't have the provider.
-  /// InvalidArgument (EINVAL) if the provider doesn't support an address space of that width.
+  /// Creates a VM. Unimplemented (EOPNOTSUPP) if the host doesn't have the provider, or if
+  /// @p options asks for live windows and the host or the provider has none. InvalidArgument
+  /// (EINVAL) if the provider doesn't support an address space of that width, or for a name that
+  /// is too long or isn't printable. Unimplemented (EOPNOTSUPP) for a name if the module has no
+  /// names: load a gmem.ko of ABI 2 or later.
   absl::StatusOr<Vm> CreateVm(const VmOptions& options = {}) const;
 
   /// Creates guest memory of @p size bytes. The size is a multiple of the page size and never
   /// changes. Creation allocates no pages: a page appears, zeroed, at its first use or when
   /// GuestMemory::Allocate() covers it. Unimplemented (EOPNOTSUPP) if @p options asks for huge
-  /// pages and the host has none.
+  /// pages and the host has none. A name has the rules of CreateVm().
   absl::StatusOr<GuestMemory> CreateGuestMemory(ByteSize size,
                                                 const GuestMemoryOptions& options = {}) const;
 
@@ -114,8 +149,9 @@ class Device {
   /// stray access of the kernel reaches lent pages. On some hosts, the provider "gunyah" lends only
   /// such memory: see Vm::Map(). This call allocates all of the memory. The memory counts as locked
   /// (RLIMIT_MEMLOCK) as long as it exists, and no part of it can be freed. Unimplemented (ENOSYS,
-  /// EOPNOTSUPP) if the kernel has no such memory. Raises SIGBUS if the host runs out of memory.
-  absl::StatusOr<GuestMemory> CreateSecretMemory(ByteSize size) const;
+  /// EOPNOTSUPP) if the kernel has no such memory. Raises SIGBUS if the host runs out of memory. A
+  /// name has the rules of CreateVm().
+  absl::StatusOr<GuestMemory> CreateSecretMemory(ByteSize size, absl::string_view name = {}) const;
 
   /// Gives the descriptor to the caller, who must close it.
   [[nodiscard]] UniqueFd Release() && { return std::move(fd_); }

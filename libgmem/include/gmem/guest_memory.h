@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "gmem/mapping.h"
+#include "gmem/memory_view.h"
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
 
@@ -40,7 +41,8 @@ struct PageCounts {
 ///
 /// @par Thread safety
 /// Thread-safe: Adopt(), IsGuestMemory(), fd(), size(), page_size(), id(), Map(), Allocate(),
-/// PunchHole(), Query(), Duplicate(), Reopen(). The kernel orders calls on one range.\n
+/// PunchHole(), Query(), Duplicate(), Reopen(), CreateView(), RevokeView(). The kernel orders calls
+/// on one range.\n
 /// Needs exclusive access: Release(), moving, destroying.
 class GuestMemory {
  public:
@@ -85,8 +87,22 @@ class GuestMemory {
   absl::StatusOr<GuestMemory> Duplicate() const;
 
   /// Returns another descriptor, close-on-exec. With MemoryAccess::kReadOnly it has no write
-  /// access: hand it to a process that must only read. Needs /proc.
+  /// access. Needs /proc. Both kinds have the whole of the memory, and a touch through them may
+  /// take a page from a guest: hand a view to another process instead, see CreateView().
   absl::StatusOr<UniqueFd> Reopen(MemoryAccess access) const;
+
+  /// Makes a descriptor of a range for a process that may map this range, and do nothing else with
+  /// the memory: see MemoryView. Unimplemented (EOPNOTSUPP) for secret memory; Unimplemented
+  /// (ENOTTY) if the module has no views: load a gmem.ko of ABI 2 or later.
+  absl::StatusOr<MemoryView> CreateView(ByteRange range, const MemoryViewOptions& options) const;
+  absl::StatusOr<MemoryView> CreateView(ByteRange range) const { return CreateView(range, {}); }
+
+  /// Takes the memory away from all holders of a view, by MemoryView::id(): from now on each touch
+  /// of it raises SIGBUS, and it can't be mapped. Returns how many pages of its range (of the
+  /// host's page size) somebody holds pinned: a holder of the view that has pinned them can use
+  /// them until the pins end. NotFound (ENOENT) if the memory has no such view, or if the view is
+  /// revoked already.
+  absl::StatusOr<uint64_t> RevokeView(uint64_t view_id) const;
 
   /// Gives the descriptor to the caller, who must close it.
   [[nodiscard]] UniqueFd Release() && { return std::move(fd_); }

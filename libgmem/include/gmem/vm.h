@@ -12,6 +12,7 @@
 #include "gmem/guest_memory.h"
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
+#include "gmem/window_descriptor.h"
 
 namespace gmem {
 
@@ -93,7 +94,7 @@ struct Binding {
 enum class FaultReason : uint32_t {
   /// No memory is bound there: bind some and run the vCPU again, or stop the guest.
   kUnbound = 1,
-  /// Memory is bound, but the window isn't up to date: call Window::Refresh().
+  /// Memory is bound, but a window of kind kPaged isn't up to date: call Window::Refresh().
   kStale = 2,
   /// The binding doesn't allow the access.
   kPermission = 3,
@@ -145,9 +146,9 @@ struct FaultReport {
 /// this process unless they fail.
 ///
 /// @par Thread safety
-/// Thread-safe: Adopt(), fd(), Duplicate(), Id(), GuestAddressBits(), Map(), Unmap(), UnmapExact(),
-/// ForEachBinding(), Query(), Reclaim(), Populate(), Faults(), SetPolicy(). The kernel orders
-/// changes to one VM.\n
+/// Thread-safe: Adopt(), fd(), Duplicate(), Id(), GuestAddressBits(), Windows(), Map(), Unmap(),
+/// UnmapExact(), ForEachBinding(), Query(), Reclaim(), Populate(), Faults(), SetPolicy(),
+/// OpenWindow(). The kernel orders changes to one VM.\n
 /// Needs exclusive access: Release(), moving, destroying.
 class Vm {
  public:
@@ -169,11 +170,16 @@ class Vm {
   /// The width of the guest address space in bits. The call asks the kernel; 0 if that fails.
   int GuestAddressBits() const;
 
-  /// Binds a range of guest memory. If the VM has a Window, call Window::Refresh() afterwards.
-  /// Fails with
+  /// The kind of the VM's windows; never kBest. The call asks the kernel.
+  WindowKind Windows() const;
+
+  /// Binds a range of guest memory. If this process has a Window of the VM, use Window::Map()
+  /// instead. Fails with
   /// - AlreadyExists (EEXIST) if the guest range overlaps a binding, or if the memory is bound
   ///   elsewhere (only one binding, in all VMs, may lend a page);
-  /// - Unimplemented (EOPNOTSUPP) if the provider can't enforce the permissions;
+  /// - Unimplemented (EOPNOTSUPP) if the provider can't enforce the permissions, or if the memory
+  ///   has huge pages and the VM's live windows can't show them (see VmOptions::huge_pages);
+  /// - ResourceExhausted (ENOSPC) if the VM has DeviceInfo::max_bindings already;
   /// - PermissionDenied (EACCES) if the guest may write and the descriptor of the memory is
   ///   read-only;
   /// - PermissionDenied (EPERM) if the host lends only secret memory and this memory isn't secret:
@@ -186,7 +192,8 @@ class Vm {
 
   /// Unbinds a guest range. It may span bindings and holes; the kernel trims or splits a binding
   /// that lies partly in it. The kernel takes back the guest's pages first. Returns how many pages
-  /// were bound before; 0 isn't an error. Internal (EIO) if the kernel can't take back a page.
+  /// were bound before; 0 isn't an error. Internal (EIO) if the kernel can't take back a page. If
+  /// this process has a Window of the VM, use Window::Unmap() instead.
   absl::StatusOr<uint64_t> Unmap(GuestRange range) const;
 
   /// Unbinds a range that lies within one binding with exactly these properties, else NotFound
@@ -224,6 +231,16 @@ class Vm {
 
   /// Sets the policy for pages that are lent now or later.
   absl::Status SetPolicy(ReclaimPolicy policy) const;
+
+  /// Makes a descriptor of a guest range for another process, which needs none of the VM's calls:
+  /// see WindowDescriptor. Unimplemented (EOPNOTSUPP) if the VM's windows aren't live;
+  /// Unimplemented (ENOTTY) if the module has no window descriptors: load a gmem.ko of ABI 2 or
+  /// later.
+  absl::StatusOr<WindowDescriptor> OpenWindow(GuestRange range,
+                                              const WindowDescriptorOptions& options) const;
+  absl::StatusOr<WindowDescriptor> OpenWindow(GuestRange range) const {
+    return OpenWindow(range, {});
+  }
 
  private:
   friend class Device;

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+// The calls of /dev/gmem without gmem.ko, for tests. Not installed.
+#ifndef GMEM_TESTING_FAKE_MODULE_H_
+#define GMEM_TESTING_FAKE_MODULE_H_
+
+#include <linux/gmem.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <sys/vfs.h>
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "gmem/device.h"
+#include "gmem/unique_fd.h"
+#include "testing/system_calls.h"
+
+// Hidden: users of the shared library can't link with this.
+#pragma GCC visibility push(hidden)
+namespace gmem::doubles {
+
+// Answers the calls on the descriptors of its objects, and on duplicates of them. All objects are
+// memfds: a test can map them, but they share no memory.
+//
+// Thread-safe, except construction, destruction and the setters.
+class FakeModule final : private SystemCalls {
+ public:
+  // As a module of that ABI, with one provider, "window". @features: bits of enum gmem_features.
+  static constexpr uint64_t kAllFeatures = GMEM_FEATURE_HUGEPAGE | GMEM_FEATURE_LIVE |
+                                           GMEM_FEATURE_LIVE_HUGE | GMEM_FEATURE_WINDOW |
+                                           GMEM_FEATURE_VIEW | GMEM_FEATURE_NAME;
+  explicit FakeModule(uint32_t abi_version = 2, uint64_t features = kAllFeatures)
+      : abi_version_(abi_version), features_(features) {}
+
+  Device OpenDevice();
+
+  // Makes the next such call fail.
+  void FailNext(unsigned int request, int error) { failures_[request] = error; }
+  // Called at the beginning of each such call, before it changes anything.
+  void SetHook(unsigned int request, std::function<void()> hook) { hooks_[request] = hook; }
+  // Reported by the next GMEM_MEM_REVOKE calls.
+  void SetPinned(uint64_t pages) { pinned_ = pages; }
+
+  struct View {
+    ino_t memory;
+    gmem_mem_view create;
+    bool is_revoked = false;
+  };
+
+  const gmem_vm_create& last_vm() const { return last_vm_; }
+  const gmem_create_mem& last_memory() const { return last_memory_; }
+  const gmem_vm_window& last_window() const { return last_window_; }
+  // By number, in order of creation.
+  std::map<uint64_t, View> views() const;
+  // How many such calls there were.
+  int CountCalls(unsigned int request) const;
+
+ private:
+  std::optional<int> Ioctl(int fd, unsigned long request, void* argument) override;
+  void ChangeStat(int fd, struct stat& stat) const override;
+  void ChangeStatfs(int fd, struct statfs& fs) const override;
+
+  enum class Kind { kDevice, kVm, kMemory, kView, kWindow };
+  struct Object {
+    Kind kind;
+    bool is_live = false;
+    bool has_huge_pages = false;
+    // The bindings of a VM, by guest address.
+    std::map<uint64_t, gmem_binding_info> bindings = {};
+  };
+
+  UniqueFd NewFile(uint64_t size, const Object& object);
+  // Null if the file is no object.
+  const Object* Find(const struct stat& stat) const;
+  int Dispatch(ino_t inode, unsigned int request, void* argument);
+  int Info(gmem_info* info) const;
+  int CreateVm(const gmem_vm_create& create);
+  int CreateMemory(const gmem_create_mem& create);
+  int Map(Object& vm, const gmem_map_mem& map);
+  int Unmap(Object& vm, gmem_vm_range* range);
+  int Query(const Object& vm, gmem_vm_query* query) const;
+  int OpenWindow(const Object& vm, gmem_vm_window* window);
+  int CreateView(ino_t memory, gmem_mem_view* view);
+  int Revoke(ino_t memory, gmem_mem_revoke* revoke);
+
+  const uint32_t abi_version_;
+  const uint64_t features_;
+  std::map<unsigned int, int> failures_;
+  std::map<unsigned int, std::function<void()>> hooks_;
+  uint64_t pinned_ = 0;
+
+  mutable std::mutex mutex_;
+  // The file system of all objects.
+  dev_t memfds_ = 0;
+  std::map<ino_t, Object> objects_;
+  std::map<uint64_t, View> views_;
+  std::map<unsigned int, int> calls_;
+  gmem_vm_create last_vm_ = {};
+  gmem_create_mem last_memory_ = {};
+  gmem_vm_window last_window_ = {};
+};
+
+}  // namespace gmem::doubles
+#pragma GCC visibility pop
+
+#endif  // GMEM_TESTING_FAKE_MODULE_H_
