@@ -44,32 +44,24 @@ class VmMemoryMapper final : public internal::RegionMapper {
 
     // Ask for read and execute, too: no provider with windows can keep the guest from reading or
     // executing.
-    GMEM_RETURN_IF_ERROR(
-        window_->vm().Map(piece.fd, {.guest_address = guest.start,
-                                     .offset = piece.fd_offset,
-                                     .size = piece.size,
-                                     .mode = MapMode::kShare,
-                                     .write = piece.access == MemoryAccess::kReadWrite}));
-    absl::Status status = Show(guest, piece.access);
-    // This can't fail: the guest couldn't touch these pages yet, so there are none to take back.
-    if (!status.ok()) window_->vm().Unmap(guest).IgnoreError();
-    return status;
+    return window_->Map(piece.fd, {.guest_address = guest.start,
+                                   .offset = piece.fd_offset,
+                                   .size = piece.size,
+                                   .mode = MapMode::kShare,
+                                   .write = piece.access == MemoryAccess::kReadWrite});
   }
 
   absl::Status DoUnmap(ByteRange range) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     const GuestRange guest = ToGuest(range);
-    // Where another file is mapped, no page is bound; Unmap() then returns 0.
-    const absl::StatusOr<uint64_t> pages = window_->vm().Unmap(guest);
-    if (!pages.ok()) return pages.status();
-    const absl::Status status = Show(guest, window_->access());
-    // Once the binding is gone, the window refuses every touch, even if Show() has failed.
-    return *pages > 0 ? absl::OkStatus() : status;
-  }
-
-  // Like Window::Refresh() of a range with one binding or none, but changes nothing on failure.
-  absl::Status Show(GuestRange guest, MemoryAccess access) {
+    bool is_bound = false;
+    GMEM_RETURN_IF_ERROR(window_->vm().ForEachBinding(guest, [&is_bound](const Binding&) {
+      is_bound = true;
+      return false;
+    }));
+    if (is_bound) return window_->Unmap(guest).status();
+    // The window has the mapping of another file here: replace it by one that shows nothing.
     return internal::MapOver(window_->HostMemory(guest), window_->vm().fd(),
-                             ByteOffset(guest.start.value()), access);
+                             ByteOffset(guest.start.value()), window_->access());
   }
 
   const Window* const window_;

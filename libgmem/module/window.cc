@@ -4,23 +4,30 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
+#include <string>
 #include <utility>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
 #include "base/host_map.h"
+#include "base/mutex.h"
 #include "base/range_error.h"
 #include "base/status.h"
 #include "gmem/mapping.h"
 #include "gmem/types.h"
 #include "gmem/vm.h"
+#include "module/vm_error.h"
 
 namespace gmem {
 namespace {
@@ -38,7 +45,62 @@ absl::Status CheckRange(GuestRange range) {
                               absl::StrCat("can't make a window: ", wrong));
 }
 
+// How often to look at the bindings again if others change them at the same time.
+constexpr int kMaxTries = 100;
+
 }  // namespace
+
+// Changes of a window take turns. A vCPU's thread counts them without a lock.
+class [[gnu::visibility("hidden")]] Window::Changes {
+ public:
+  uint64_t nr_begun() const { return nr_begun_; }
+  uint64_t nr_over() const { return nr_over_; }
+
+  void WaitUntilOver(uint64_t nr_changes) const {
+    for (uint64_t over = nr_over_; over < nr_changes; over = nr_over_) nr_over_.wait(over);
+  }
+
+ private:
+  friend class Window::Change;
+
+  internal::Mutex mutex_;
+  std::atomic<uint64_t> nr_begun_ = 0;
+  std::atomic<uint64_t> nr_over_ = 0;
+};
+
+// A change is under way while this object lives.
+class [[gnu::visibility("hidden")]] ABSL_SCOPED_LOCKABLE Window::Change {
+ public:
+  explicit Change(Changes* changes) ABSL_EXCLUSIVE_LOCK_FUNCTION(changes->mutex_)
+      : changes_(changes) {
+    changes_->mutex_.Lock();
+    ++changes_->nr_begun_;
+  }
+  Change(const Change&) = delete;
+  Change& operator=(const Change&) = delete;
+  ~Change() ABSL_UNLOCK_FUNCTION() {
+    ++changes_->nr_over_;
+    changes_->nr_over_.notify_all();
+    changes_->mutex_.Unlock();
+  }
+
+ private:
+  Changes* const changes_;
+};
+
+Window::Window(Vm vm, Mapping memory, size_t offset, GuestRange range, MemoryAccess access,
+               WindowKind kind)
+    : vm_(std::move(vm)),
+      memory_(std::move(memory)),
+      offset_(offset),
+      range_(range),
+      access_(access),
+      kind_(kind),
+      changes_(std::make_unique<Changes>()) {}
+
+Window::Window(Window&&) noexcept = default;
+Window& Window::operator=(Window&&) noexcept = default;
+Window::~Window() = default;
 
 absl::StatusOr<Window> Window::Create(const Vm& vm, GuestRange range, const Options& options) {
   GMEM_RETURN_IF_ERROR(CheckRange(range));
@@ -53,8 +115,10 @@ absl::StatusOr<Window> Window::Create(const Vm& vm, GuestRange range, const Opti
   }
   GMEM_ASSIGN_OR_RETURN(Mapping memory, Mapping::Reserve(*total, kHugePageSize));
 
-  Window window(std::move(own_vm), std::move(memory), before, range, options.access);
-  GMEM_RETURN_IF_ERROR(window.Refresh());
+  const WindowKind kind = own_vm.Windows();
+  Window window(std::move(own_vm), std::move(memory), before, range, options.access, kind);
+  GMEM_RETURN_IF_ERROR(kind == WindowKind::kLive ? window.Show(range, options.access)
+                                                 : window.ShowBindings(range));
   return window;
 }
 
@@ -70,7 +134,120 @@ std::optional<GuestAddress> Window::ToGuest(const void* address) const {
   return range_.start + ByteSize(static_cast<uint64_t>(byte - data()));
 }
 
-// Maps @range onto the VM's memory. @range lies within one binding or within a hole.
+absl::Status Window::CheckInside(GuestRange range) const {
+  // The VM has better words for a range that wraps.
+  if (!range.IsValid() || range_.Contains(range)) return absl::OkStatus();
+  return internal::CheckError(
+      EINVAL, absl::StrCat(ToString(range), " doesn't lie in the window ", ToString(range_)));
+}
+
+absl::Status Window::Map(int guest_memory_fd, const MapOptions& options) const {
+  const GuestRange range = {options.guest_address, options.size};
+  GMEM_RETURN_IF_ERROR(CheckInside(range));
+  if (kind_ == WindowKind::kLive) return vm_.Map(guest_memory_fd, options);
+
+  const Change change(changes_.get());
+  GMEM_RETURN_IF_ERROR(vm_.Map(guest_memory_fd, options));
+  absl::Status status = ShowBindings(range);
+  if (!status.ok()) Remove(range, [&] { return vm_.Unmap(range).status(); }).IgnoreError();
+  return status;
+}
+
+absl::StatusOr<uint64_t> Window::Unmap(GuestRange range) const {
+  GMEM_RETURN_IF_ERROR(CheckInside(range));
+  if (kind_ == WindowKind::kLive) return vm_.Unmap(range);
+
+  const Change change(changes_.get());
+  absl::StatusOr<uint64_t> nr_pages = 0;
+  GMEM_RETURN_IF_ERROR(Remove(range, [&] {
+    nr_pages = vm_.Unmap(range);
+    return nr_pages.status();
+  }));
+  return nr_pages;
+}
+
+absl::Status Window::UnmapExact(int guest_memory_fd, const MapOptions& options) const {
+  const GuestRange range = {options.guest_address, options.size};
+  GMEM_RETURN_IF_ERROR(CheckInside(range));
+  if (kind_ == WindowKind::kLive) return vm_.UnmapExact(guest_memory_fd, options);
+
+  const Change change(changes_.get());
+  return Remove(range, [&] { return vm_.UnmapExact(guest_memory_fd, options); });
+}
+
+absl::Status Window::Refresh(GuestRange range) const {
+  GMEM_RETURN_IF_ERROR(CheckRange(range));
+  GMEM_RETURN_IF_ERROR(CheckInside(range));
+  if (kind_ == WindowKind::kLive) return absl::OkStatus();
+
+  const Change change(changes_.get());
+  return ShowBindings(range);
+}
+
+uint64_t Window::NrChanges() const { return changes_->nr_over(); }
+
+bool Window::HasChangedSince(uint64_t nr_changes) const {
+  const uint64_t begun = changes_->nr_begun();
+  if (begun == nr_changes) return false;
+  changes_->WaitUntilOver(begun);
+  return true;
+}
+
+// Hides @range, calls @unbind, and shows what is bound then. KVM with an interrupt controller in
+// the kernel tries an access to unbound memory again and again, in a kernel thread, as long as the
+// window still shows what was bound there; it gives up at once where the process has no access.
+absl::Status Window::Remove(GuestRange range, absl::FunctionRef<absl::Status()> unbind) const {
+  // The kernel refuses the range, and says why.
+  if (!CheckRange(range).ok()) return unbind();
+
+  absl::Status status = Hide(range);
+  if (status.ok()) status = unbind();
+  const absl::Status shown = ShowBindings(range);
+  // If only the second step fails, the range is unbound, and the window refuses every touch of it.
+  if (status.ok() || shown.ok()) return status;
+  return internal::CheckError(GetErrno(status).value_or(EIO),
+                              absl::StrCat(status.message(), "; the window can't show ",
+                                           ToString(range), ": call Refresh() later"));
+}
+
+absl::Status Window::Hide(GuestRange range) const {
+  const absl::Span<uint8_t> memory = HostMemory(range);
+  if (mprotect(memory.data(), memory.size(), PROT_NONE) == 0) return absl::OkStatus();
+  return internal::ErrnoError(errno, absl::StrCat("can't hide ", ToString(range), " of a window"));
+}
+
+absl::Status Window::ShowBindings(GuestRange range) const {
+  GuestRange rest = range;
+  absl::Status status = ShowBindingsOnce(&rest);
+  for (int i = 1; i < kMaxTries && GetErrno(status) == EAGAIN; ++i) {
+    status = ShowBindingsOnce(&rest);
+  }
+  return status;
+}
+
+// Shows the bindings of *rest, and cuts off *rest the part that it has shown. Unavailable (EAGAIN)
+// if a binding has changed since the VM reported it.
+absl::Status Window::ShowBindingsOnce(GuestRange* rest) const {
+  const GuestAddress end = rest->end();
+  absl::Status status;
+  const auto show_until = [&](GuestAddress next, MemoryAccess access) {
+    status = Show({rest->start, next - rest->start}, access);
+    if (status.ok()) *rest = {next, end - next};
+    return status.ok();
+  };
+  const auto show_binding = [&](const Binding& binding) {
+    // If bindings changed meanwhile, this one may begin before the end of the previous one.
+    const GuestAddress start = std::max(binding.range.start, rest->start);
+    const MemoryAccess access = binding.write ? access_ : MemoryAccess::kReadOnly;
+    return show_until(start, access_) && show_until(std::min(binding.range.end(), end), access);
+  };
+  GMEM_RETURN_IF_ERROR(vm_.ForEachBinding(*rest, show_binding));
+  if (status.ok()) show_until(end, access_);
+  return status;
+}
+
+// Maps @range onto the VM's memory. For a window of kind kPaged, @range lies within one binding or
+// within a hole.
 absl::Status Window::Show(GuestRange range, MemoryAccess access) const {
   if (range.size == ByteSize(0)) return absl::OkStatus();
 
@@ -85,38 +262,15 @@ absl::Status Window::Show(GuestRange range, MemoryAccess access) const {
     return internal::ErrnoError(error,
                                 "the VM's provider has no windows: see ProviderInfo::has_windows");
   }
-  if (error == EINVAL) {
-    return internal::CheckError(
-        error, absl::StrCat("guest range ", ToString(range), " is beyond the ",
-                            vm_.GuestAddressBits(), "-bit guest address space of this VM"));
+  if (error != EINVAL && error != EACCES) {
+    return internal::ErrnoError(error, absl::StrCat("can't map a window of ", ToString(range)));
   }
-  return internal::ErrnoError(
-      error, absl::StrCat("can't map a window of ", ToString(range),
-                          error == EACCES ? ": its binding has just changed" : ""));
-}
-
-absl::Status Window::Refresh(GuestRange range) const {
-  GMEM_RETURN_IF_ERROR(CheckRange(range));
-  if (!range_.Contains(range)) {
-    return internal::CheckError(
-        EINVAL, absl::StrCat(ToString(range), " doesn't lie in the window ", ToString(range_)));
+  const std::string wrong = internal::FindGuestRangeMistake(vm_, range);
+  if (!wrong.empty()) {
+    return internal::CheckError(error, absl::StrCat("can't map a window: ", wrong));
   }
-
-  GuestAddress done = range.start;
-  absl::Status status;
-  const auto show_binding = [this, &range, &done, &status](const Binding& binding) {
-    // If bindings changed meanwhile, this one may begin before the end of the previous one.
-    const GuestAddress start = std::max(binding.range.start, done);
-    const GuestAddress end = std::min(binding.range.end(), range.end());
-    const MemoryAccess access = binding.write ? access_ : MemoryAccess::kReadOnly;
-    status = Show({done, start - done}, access_);
-    if (status.ok()) status = Show({start, end - start}, access);
-    done = end;
-    return status.ok();
-  };
-  const absl::Status query_status = vm_.ForEachBinding(range, show_binding);
-  if (status.ok() && query_status.ok()) return Show({done, range.end() - done}, access_);
-  return status.ok() ? query_status : status;
+  return internal::CheckError(EAGAIN, absl::StrCat("can't map a window of ", ToString(range),
+                                                   ": its bindings change all the time"));
 }
 
 }  // namespace gmem

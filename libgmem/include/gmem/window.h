@@ -4,12 +4,14 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
-#include <utility>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "gmem/guest_memory.h"
 #include "gmem/mapping.h"
 #include "gmem/types.h"
 #include "gmem/vm.h"
@@ -20,18 +22,42 @@ namespace gmem {
 /// memslot, once, and never changes the memslot. A touch from any process counts as the guest's
 /// access: the touch lends the page if the page's binding says so.
 ///
-/// Where nothing is bound, a touch is refused with SIGBUS, and KVM_RUN fails with EFAULT;
-/// Vm::Faults() reports the address. After Vm::Map() or Vm::Unmap(), Refresh() brings the window up
-/// to date; KVM follows by itself. (See "DOC: Windows" in linux/gmem.h.)
+/// Map(), Unmap() and UnmapExact() do what these methods of Vm do, and show the result in the
+/// window; KVM follows by itself. They work alike for both kinds of windows (see WindowKind). Where
+/// nothing is bound, a touch is refused with SIGBUS, and KVM_RUN fails with EFAULT; Vm::Faults()
+/// reports the address. (See "DOC: Windows" in linux/gmem.h.)
+///
+/// @par The loop around KVM_RUN
+/// A change of a window of kind kPaged takes several steps. Between them, the guest's access to the
+/// range of the change is refused, and KVM_RUN fails with EFAULT, although the range was bound
+/// before or is bound afterwards. So a VMM that changes bindings while the guest runs looks at the
+/// number of changes first, and runs the vCPU again if a change was under way:
+///
+///     for (;;) {
+///       const uint64_t changes = window.NrChanges();
+///       if (ioctl(vcpu, KVM_RUN, 0) == 0) {
+///         HandleExit();
+///       } else if (errno == EFAULT) {
+///         if (window.HasChangedSince(changes)) continue;
+///         HandleRefusal();  // Vm::Faults() says where, and why
+///       } else if (errno != EINTR) {
+///         Die(errno);
+///       }
+///     }
+///
+/// A refusal that has another reason comes again. With kLive, HasChangedSince() is always false:
+/// the loop is right for both kinds.
+///
+/// Another thread of the VMM that touches the range of a change at that time gets SIGSEGV or
+/// SIGBUS.
 ///
 /// A window keeps its VM alive. The addresses stay the same when the object moves. A child process
 /// has the object, but not the mapping: after a fork() without exec(), the child must neither use
 /// nor destroy the object, because the addresses may hold other memory of the child.
 ///
 /// @par Thread safety
-/// Thread-safe: Create(), vm(), range(), access(), data(), size(), HostMemory(), ToGuest(),
-/// Refresh(). But let the same thread, or one lock, do both Map()/Unmap() and Refresh() of a range:
-/// a Refresh() during a change may leave the older state behind.\n
+/// Thread-safe: Create(), vm(), range(), access(), kind(), data(), size(), HostMemory(), ToGuest(),
+/// Map(), Unmap(), UnmapExact(), Refresh(), NrChanges(), HasChangedSince().\n
 /// Needs exclusive access: moving, destroying.
 class Window {
  public:
@@ -48,10 +74,16 @@ class Window {
     return Create(vm, range, {});
   }
 
+  Window(Window&&) noexcept;
+  Window& operator=(Window&&) noexcept;
+  ~Window();
+
   /// The VM, as an owner of its own.
   const Vm& vm() const { return vm_; }
   GuestRange range() const { return range_; }
   MemoryAccess access() const { return access_; }
+  /// kPaged or kLive.
+  WindowKind kind() const { return kind_; }
 
   /// The first byte of the window, for KVM's userspace_addr.
   uint8_t* data() const { return memory_.data() + offset_; }
@@ -63,22 +95,60 @@ class Window {
   /// The guest address of an address in the window; nothing if the address lies elsewhere.
   std::optional<GuestAddress> ToGuest(const void* address) const;
 
-  /// Shows the present bindings of @p range, which lies in the window. Allocates no memory in this
-  /// process unless it fails. On failure, for example ResourceExhausted (ENOMEM) at the limit of
-  /// mappings, one part of the range is up to date and the rest shows the older state. Memory that
-  /// is still bound as the window shows it stays usable; a touch of anything else is refused. Call
-  /// Refresh() again.
+  /// Binds a range of guest memory, which lies in the window, and shows it. Errors: those of
+  /// Vm::Map(); InvalidArgument (EINVAL) if the range doesn't lie in the window; ResourceExhausted
+  /// (ENOMEM) at the process's limit of mappings (kPaged).
+  absl::Status Map(const GuestMemory& memory, const MapOptions& options) const {
+    return Map(memory.fd(), options);
+  }
+  /// Binds a range of guest memory by a descriptor that belongs to another owner.
+  absl::Status Map(int guest_memory_fd, const MapOptions& options) const;
+
+  /// Unbinds a range, which lies in the window. With kPaged, the guest can't reach the range from
+  /// the beginning of the call on, so its touches don't disturb the change. If the call fails, the
+  /// window shows the bindings again. Result and errors: those of Vm::Unmap(); InvalidArgument
+  /// (EINVAL) if the range doesn't lie in the window; ResourceExhausted (ENOMEM) at the process's
+  /// limit of mappings (kPaged). At this limit, the range may stay hidden after the call: touches
+  /// are then refused, but Vm::Faults() doesn't report them, until a Map() or Refresh() of the
+  /// range succeeds.
+  absl::StatusOr<uint64_t> Unmap(GuestRange range) const;
+
+  /// Unbinds a range that lies in the window, and within one binding with exactly these properties:
+  /// Vm::UnmapExact(). Otherwise like Unmap().
+  absl::Status UnmapExact(const GuestMemory& memory, const MapOptions& options) const {
+    return UnmapExact(memory.fd(), options);
+  }
+  absl::Status UnmapExact(int guest_memory_fd, const MapOptions& options) const;
+
+  /// Shows the present bindings of @p range, which lies in the window: call it when someone else,
+  /// for example another process, has changed them. Does nothing with kLive. Allocates no memory in
+  /// this process unless it fails. On failure, for example ResourceExhausted (ENOMEM) at the limit
+  /// of mappings, one part of the range is up to date and the rest shows the older state. Memory
+  /// that is still bound as the window shows it stays usable; a touch of anything else is refused.
+  /// Call Refresh() again. Unavailable (EAGAIN) if others change the range all the time.
   absl::Status Refresh(GuestRange range) const;
   absl::Status Refresh() const { return Refresh(range_); }
 
- private:
-  Window(Vm vm, Mapping memory, size_t offset, GuestRange range, MemoryAccess access)
-      : vm_(std::move(vm)),
-        memory_(std::move(memory)),
-        offset_(offset),
-        range_(range),
-        access_(access) {}
+  /// How many changes of this object's window are over. For HasChangedSince().
+  uint64_t NrChanges() const;
 
+  /// Has Map(), Unmap(), UnmapExact() or Refresh() changed the window since NrChanges() returned
+  /// @p nr_changes? If such a call is under way, waits for its end and returns true.
+  bool HasChangedSince(uint64_t nr_changes) const;
+
+ private:
+  // The changes of a window of kind kPaged.
+  class Changes;
+  class Change;
+
+  Window(Vm vm, Mapping memory, size_t offset, GuestRange range, MemoryAccess access,
+         WindowKind kind);
+
+  absl::Status CheckInside(GuestRange range) const;
+  absl::Status Remove(GuestRange range, absl::FunctionRef<absl::Status()> unbind) const;
+  absl::Status Hide(GuestRange range) const;
+  absl::Status ShowBindings(GuestRange range) const;
+  absl::Status ShowBindingsOnce(GuestRange* rest) const;
   absl::Status Show(GuestRange range, MemoryAccess access) const;
 
   Vm vm_;
@@ -87,6 +157,8 @@ class Window {
   size_t offset_;
   GuestRange range_;
   MemoryAccess access_;
+  WindowKind kind_;
+  std::unique_ptr<Changes> changes_;
 };
 
 }  // namespace gmem
