@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vhost/frontend/backend_memory.h"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -13,8 +15,11 @@
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
 #include "base/status.h"
+#include "gmem/guest_memory.h"
 #include "gmem/mapping.h"
+#include "gmem/status.h"
 #include "gmem/types.h"
+#include "gmem/vhost/backend_view.h"
 #include "gmem/vhost/memory_table.h"
 #include "gmem/vhost/message.h"
 #include "gmem/vhost/protocol.h"
@@ -72,6 +77,12 @@ absl::StatusOr<std::vector<SharedRegion>> Share(absl::Span<const GuestRegion> re
 
 }  // namespace
 
+absl::Status NoPostcopyError() {
+  return CheckError(EOPNOTSUPP,
+                    "postcopy needs userfaultfd, which can't register the views of guestmems that "
+                    "the back-end has: migrate by precopy");
+}
+
 absl::Status BackendMemory::Set(absl::Span<const GuestRegion> regions) {
   const Session::Deadline deadline(session_);
   GMEM_RETURN_IF_ERROR(CheckRegions(regions, agreement_.slots_for_good()));
@@ -84,6 +95,55 @@ absl::Status BackendMemory::Set(absl::Span<const GuestRegion> regions) {
   is_for_next_ = true;
   GMEM_ASSIGN_OR_RETURN(regions_, Share(regions));
   return result;
+}
+
+bool BackendMemory::has_views() const {
+  return std::any_of(regions_.begin(), regions_.end(),
+                     [](const SharedRegion& region) { return region.view != nullptr; });
+}
+
+void BackendMemory::RevokeViews() {
+  for (SharedRegion& region : regions_) {
+    // Send() may hold the view, too.
+    if (region.view != nullptr) region.view->Revoke();
+    region.view.reset();
+  }
+}
+
+// Lets a region of a guestmem have a view, unless it has one.
+absl::Status BackendMemory::MakeView(SharedRegion& region) const {
+  if (region.view != nullptr || whole_guest_memory_ ||
+      !GuestMemory::IsGuestMemory(region.fd.get())) {
+    return absl::OkStatus();
+  }
+  if (is_postcopy_) return NoPostcopyError();
+  auto view = BackendView::Create(
+      region.fd.get(), {ByteOffset(region.wire.mmap_offset), ByteSize(region.wire.size)});
+  if (view.ok()) {
+    region.view = *std::move(view);
+    return absl::OkStatus();
+  }
+  const std::string message =
+      absl::StrCat("can't share ", ToString(GuestAddress(region.wire.guest_address)), ": ",
+                   view.status().message());
+  if (!absl::IsUnimplemented(view.status())) {
+    return CheckError(GetErrno(view.status()).value_or(EIO), message);
+  }
+  return CheckError(GetErrno(view.status()).value_or(EOPNOTSUPP),
+                    absl::StrCat(message,
+                                 ". Frontend::Options::whole_guest_memory works, "
+                                 "and lets the back-end reach all of the guestmem"));
+}
+
+absl::Status BackendMemory::MakeViews(std::vector<SharedRegion>& regions) const {
+  for (SharedRegion& region : regions) {
+    // The back-end has the region already, so it has the view.
+    const auto same = std::find_if(regions_.begin(), regions_.end(),
+                                   [&](const SharedRegion& other) { return region.Is(other); });
+    if (same != regions_.end()) region.view = same->view;
+    GMEM_RETURN_IF_ERROR(MakeView(region));
+  }
+  return absl::OkStatus();
 }
 
 std::vector<SharedRegion> BackendMemory::Take() {
@@ -115,12 +175,13 @@ absl::Status BackendMemory::Send(std::vector<SharedRegion> regions) {
 absl::Status BackendMemory::SendTable(std::vector<SharedRegion> regions) {
   const TableDifference difference = Compare(regions_, regions);
   if (difference.removals.empty() && difference.additions.empty()) return absl::OkStatus();
+  GMEM_RETURN_IF_ERROR(MakeViews(regions));
 
   MemoryTable table = {};
   std::array<int, kMaxTableRegions> fds;
   for (const SharedRegion& region : regions) {
-    fds[table.nr_regions] = region.fd.get();
-    table.regions[table.nr_regions++] = region.wire;
+    fds[table.nr_regions] = region.sent_fd();
+    table.regions[table.nr_regions++] = region.sent();
   }
   const auto fd_span = absl::MakeConstSpan(fds.data(), table.nr_regions);
   if (!is_postcopy_) {
@@ -150,9 +211,12 @@ absl::Status BackendMemory::SendTable(std::vector<SharedRegion> regions) {
 absl::Status BackendMemory::SendDifference(std::vector<SharedRegion> regions) {
   GMEM_ASSIGN_OR_RETURN(regions, KeepParts(regions_, std::move(regions), agreement_.max_slots()));
   const TableDifference difference = Compare(regions_, regions);
+  // Before anything is sent: a view may be impossible.
+  for (const size_t place : difference.additions) GMEM_RETURN_IF_ERROR(MakeView(regions[place]));
   for (const size_t place : difference.removals) {
     GMEM_RETURN_IF_ERROR(
-        Change<FrontendRequest::kRemMemReg>({.padding = 0, .region = regions_[place].wire}, {}));
+        Change<FrontendRequest::kRemMemReg>({.padding = 0, .region = regions_[place].sent()}, {}));
+    // The end of a region revokes its view: the back-end has unmapped it.
     regions_.erase(regions_.begin() + static_cast<ptrdiff_t>(place));
   }
   for (const size_t place : difference.additions) {
@@ -163,8 +227,8 @@ absl::Status BackendMemory::SendDifference(std::vector<SharedRegion> regions) {
 }
 
 absl::Status BackendMemory::Add(SharedRegion region) {
-  const int fd = region.fd.get();
-  const SingleMemoryRegion single = {.padding = 0, .region = region.wire};
+  const int fd = region.sent_fd();
+  const SingleMemoryRegion single = {.padding = 0, .region = region.sent()};
   if (!is_postcopy_) {
     GMEM_RETURN_IF_ERROR(Change<FrontendRequest::kAddMemReg>(single, absl::MakeConstSpan(&fd, 1)));
     regions_.push_back(std::move(region));
@@ -197,6 +261,7 @@ absl::Status BackendMemory::Resume(absl::Span<const SharedRegion> regions) {
                         .fd = {},
                         .device = region.device,
                         .inode = region.inode,
+                        .view = {},
                         .client_address = {}};
     GMEM_ASSIGN_OR_RETURN(one.fd, region.fd.Duplicate());
     copy.push_back(std::move(one));

@@ -15,12 +15,16 @@
 #pragma GCC visibility push(hidden)
 namespace gmem::vhost::frontend_internal {
 
+// Why there is no postcopy while the back-end has views.
+absl::Status NoPostcopyError();
+
 // Sends the memory table, whole or by difference, and remembers the regions that the back-end has
 // acknowledged. During postcopy, learns where the back-end has each region, too.
 class BackendMemory {
  public:
-  BackendMemory(Session& session, const Agreement& agreement)
-      : session_(session), agreement_(agreement) {}
+  // @whole_guest_memory: see Frontend::Options.
+  BackendMemory(Session& session, const Agreement& agreement, bool whole_guest_memory)
+      : session_(session), agreement_(agreement), whole_guest_memory_(whole_guest_memory) {}
   BackendMemory(const BackendMemory&) = delete;
   BackendMemory& operator=(const BackendMemory&) = delete;
 
@@ -31,6 +35,11 @@ class BackendMemory {
   // Does the back-end take the next message for the acknowledgement of a table? No other request
   // may be sent then.
   bool is_unacknowledged() const { return is_unacknowledged_; }
+
+  // Does the back-end have views of guestmems?
+  bool has_views() const;
+  // The back-end is gone, or can't be reached: what it still has of guestmems ends here.
+  void RevokeViews();
 
   // From now on, the back-end answers each region with its own address of it.
   void StartPostcopy() { is_postcopy_ = true; }
@@ -45,6 +54,8 @@ class BackendMemory {
   absl::Status Resume(absl::Span<const SharedRegion> regions);
 
  private:
+  absl::Status MakeView(SharedRegion& region) const;
+  absl::Status MakeViews(std::vector<SharedRegion>& regions) const;
   absl::Status Send(std::vector<SharedRegion> regions);
   absl::Status SendTable(std::vector<SharedRegion> regions);
   absl::Status SendDifference(std::vector<SharedRegion> regions);
@@ -58,6 +69,7 @@ class BackendMemory {
 
   Session& session_;
   const Agreement& agreement_;
+  const bool whole_guest_memory_;
   std::vector<SharedRegion> regions_;
   // Does regions_ hold the table that a Set() after the connection's end has left for the next one?
   bool is_for_next_ = false;

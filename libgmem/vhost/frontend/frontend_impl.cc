@@ -48,7 +48,7 @@ FrontendImpl::FrontendImpl(const Frontend* frontend, Frontend::Options options,
       session(backend, *this, options.timeout),
       agreement(session, options.protocol_features),
       notifiers(session, handler),
-      memory(session, agreement),
+      memory(session, agreement, options.whole_guest_memory),
       postcopy(session, agreement, memory),
       vrings(session, agreement),
       inflight(session, agreement),
@@ -57,6 +57,8 @@ FrontendImpl::FrontendImpl(const Frontend* frontend, Frontend::Options options,
       device(session, agreement) {}
 
 void FrontendImpl::OnEnd(const absl::Status& why) {
+  // The handler's VMM may unbind memory now.
+  memory.RevokeViews();
   postcopy.Abort();
   agreement.Suspend();
   handler.OnDisconnect(why);

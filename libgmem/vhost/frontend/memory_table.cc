@@ -92,6 +92,7 @@ absl::Status AppendPart(const SharedRegion& whole, uint64_t start, uint64_t end,
                      .fd = std::move(fd),
                      .device = whole.device,
                      .inode = whole.inode,
+                     .view = {},
                      .client_address = {}});
   return absl::OkStatus();
 }
@@ -123,6 +124,13 @@ absl::StatusOr<SharedRegion> SharedRegion::Of(const GuestRegion& region) {
   shared.device = stat.st_dev;
   shared.inode = stat.st_ino;
   return shared;
+}
+
+MemoryRegion SharedRegion::sent() const {
+  MemoryRegion region = wire;
+  // A view begins with the region.
+  if (view != nullptr) region.mmap_offset = 0;
+  return region;
 }
 
 TableDifference Compare(absl::Span<const SharedRegion> from, absl::Span<const SharedRegion> to) {

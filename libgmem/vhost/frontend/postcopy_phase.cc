@@ -20,6 +20,7 @@ namespace gmem::vhost::frontend_internal {
 
 absl::Status PostcopyPhase::Advise() {
   GMEM_RETURN_IF_ERROR(agreement_.Need(ProtocolFeature::kPagefault, "POSTCOPY_ADVISE"));
+  if (memory_.has_views()) return NoPostcopyError();
   FdList fds;
   GMEM_RETURN_IF_ERROR(session_.Call<FrontendRequest::kPostcopyAdvise>({}, {}, &fds).status());
   // The connection may have ended right after the answer: Abort() has run.
@@ -31,6 +32,7 @@ absl::Status PostcopyPhase::Advise() {
 
 absl::Status PostcopyPhase::Listen() {
   if (!faults_) return absl::FailedPreconditionError("POSTCOPY_LISTEN comes after ADVISE");
+  if (memory_.has_views()) return NoPostcopyError();
   GMEM_RETURN_IF_ERROR(session_.Do<FrontendRequest::kPostcopyListen>());
   // As in Advise().
   GMEM_RETURN_IF_ERROR(session_.status());

@@ -92,6 +92,11 @@ class Frontend {
     uint64_t protocol_features = kDefaultProtocolFeatures;
     /// Makes the shared memory regions. If null, kShmemMap isn't negotiated.
     ShmemFactory shmem_factory = nullptr;
+    /// Hands guestmems themselves to the back-end, instead of views: see SetMemory(). The back-end
+    /// can then read and free the whole guestmem, take lent pages from the guest and bind the
+    /// memory elsewhere. For a back-end that the VMM trusts as itself, with secret memory, which
+    /// can't have views, with a gmem.ko of ABI 1, or for postcopy.
+    bool whole_guest_memory = false;
     /// The objects that the VM's devices share; outlives the front-end. If null, kSharedObject
     /// isn't negotiated.
     SharedObjects* shared_objects = nullptr;
@@ -254,6 +259,16 @@ class Frontend {
   /// there. If the connection is over, it fails, and memory() has the regions that Reconnect() will
   /// send.
   ///
+  /// The back-end gets a view of a guestmem, not the guestmem. A view has the region and no other
+  /// byte, and the back-end can do nothing with it but map it (see MemoryView). The front-end
+  /// revokes the view when the back-end has acknowledged the removal of the region, and when the
+  /// connection ends for any reason; Reconnect() makes new ones. So call SetMemory() without a
+  /// region before you withdraw its memory from the guest: after that, the back-end doesn't have
+  /// the memory, even if it is hostile, except pages that it holds pinned. Views are writable:
+  /// back-ends map all regions for reading and writing (those of QEMU and DPDK do), so a read-only
+  /// view is of no use to them. Unimplemented if a guestmem can't have a view; nothing was sent.
+  /// Options::whole_guest_memory hands out guestmems instead.
+  ///
   /// With kConfigureMemSlots, a region that has grown stays, and another one beside it holds the
   /// new part, as long as there are enough slots: virtqueues with rings in it go on. So memory()
   /// may have more regions than @p regions. A region that has shrunk or moved is removed and added
@@ -280,6 +295,9 @@ class Frontend {
 
   /// Postcopy migration: announces it, says that the source has stopped, and ends it. Between
   /// PostcopyListen() and PostcopyEnd(), SetMemory() learns where the back-end has its memory.
+  /// Unimplemented (EOPNOTSUPP) if the back-end has views of guestmems: a userfaultfd, with which
+  /// it would wait for missing pages, can't register them. During postcopy, SetMemory() makes no
+  /// view for the same reason.
   absl::Status PostcopyAdvise();
   absl::Status PostcopyListen();
   absl::Status PostcopyEnd();

@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -14,6 +15,7 @@
 #include "absl/types/span.h"
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
+#include "gmem/vhost/backend_view.h"
 #include "gmem/vhost/protocol.h"
 
 namespace gmem::vhost {
@@ -27,7 +29,8 @@ struct GuestRegion {
   /// The back-end only uses it to translate the addresses of virtqueues.
   uint64_t user_address = 0;
   /// The file that has the memory; the back-end must be able to map it shared. Borrowed for the
-  /// call.
+  /// call. The back-end gets the descriptor itself, except a guestmem's: see
+  /// Frontend::SetMemory().
   int fd = -1;
   /// The first byte in the file.
   ByteOffset offset = {};
@@ -48,10 +51,18 @@ struct SharedRegion {
     return wire == other.wire && device == other.device && inode == other.inode;
   }
 
+  /// The region and the descriptor as the back-end has got them.
+  MemoryRegion sent() const;
+  int sent_fd() const { return view != nullptr ? view->fd() : fd.get(); }
+
+  /// The region in the file @p fd.
   MemoryRegion wire = {};
   UniqueFd fd;
   dev_t device = 0;
   ino_t inode = 0;
+  /// The back-end has this view instead of a guestmem. Null for other files, and while no back-end
+  /// has the region.
+  std::shared_ptr<BackendView> view;
   /// The region's address in the back-end; only during postcopy.
   std::optional<uint64_t> client_address;
 };

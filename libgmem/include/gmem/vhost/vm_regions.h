@@ -16,7 +16,7 @@ namespace gmem::vhost {
 
 /// The VMM's own access to the guest memory of a binding.
 struct BindingHost {
-  /// A descriptor of the guest memory that Binding::memory_id names.
+  /// A descriptor of the guest memory that Binding::memory_id names, open for writing.
   int fd = -1;
   /// The address of the binding's first byte in the VMM, in a Window or in a mapping.
   uint64_t user_address = 0;
@@ -30,9 +30,10 @@ struct BindingHost {
 /// nothing to leave it out. Bindings that continue each other in guest, file and VMM become one
 /// region.
 ///
-/// After Vm::Map(), call Frontend::SetMemory() with the result. Before Vm::Unmap(), call it with
-/// the result that leaves out the range @p except, so that the back-end has unmapped the range by
-/// then. A range whose end doesn't fit 64 bits stands for everything from its start. Thread-safe.
+/// After memory was bound, call Frontend::SetMemory() with the result: the back-end gets a view of
+/// each region. Before you unbind memory, call it with the result that leaves out the range
+/// @p except: the front-end has then revoked the back-end's view of the range. A range whose end
+/// doesn't fit 64 bits stands for everything from its start. Thread-safe.
 std::vector<GuestRegion> SharedRegions(
     absl::Span<const Binding> bindings,
     absl::FunctionRef<std::optional<BindingHost>(const Binding&)> find, GuestRange except = {});
