@@ -64,7 +64,7 @@ bool Mapped(const void* address) {
 
 class Demo {
  public:
-  Demo() : device_(OpenDevice()), before_(Stats(device_)) {}
+  Demo() : device_(OpenDevice()), live_(HasLiveWindows(device_)), before_(Stats(device_)) {}
   void Run();
 
  private:
@@ -78,12 +78,16 @@ class Demo {
   void TearDown();
 
   void PrintState(const char* when);
-  void Refresh(uint64_t addr, uint64_t size) { Map(vm_.get(), addr, size, window_ + addr); }
+  // Shows the changed binding, or the hole, of a range: a live window follows by itself.
+  void Refresh(uint64_t addr, uint64_t size) {
+    if (!live_) Map(vm_.get(), addr, size, window_ + addr);
+  }
   // Commands to the guest. They end the program if the guest fails to carry them out.
   int GuestRead(uint32_t addr);
   void GuestWrite(uint32_t addr, uint8_t value);
 
   Fd device_, mem_, vm_;
+  const bool live_;
   gmem_stats before_;
   uint8_t* host_ = nullptr;
   uint8_t* window_ = nullptr;
@@ -117,7 +121,10 @@ void Demo::CreateAndBind() {
   Step("Create a guestmem and a VM, bind one part lent and one shared");
   mem_ = CreateMem(device_, kMemSize);
   host_ = Map(mem_.get(), 0, kMemSize);
-  vm_ = CreateVm(device_);
+  vm_ = live_ ? CreateLiveVm(device_) : CreateVm(device_);
+  window_ = Map(vm_.get(), 0, kGuestSize);
+  std::printf("   the VM's window is %s\n", live_ ? "live: one mapping that follows the bindings"
+                                                  : "paged: a mapping for each binding");
   Bind(vm_, mem_, kLentAddr, 0, kLentSize, kLend);
   Bind(vm_, mem_, kSharedAddr, kLentSize, kSharedSize, kShare);
   Check(QueryVm(vm_).size() == 2, "the VM has 2 bindings");
@@ -129,7 +136,6 @@ void Demo::StartGuest() {
   Step("Load a program as the host, register the VM's window as one KVM memslot");
   std::memcpy(host_ + kCode, kvm_agent_code, sizeof(kvm_agent_code));
   host_[kLentPage] = 41;
-  window_ = Map(vm_.get(), 0, kGuestSize);
   Refresh(kLentAddr, kLentSize);
   Refresh(kSharedAddr, kSharedSize);
   int err = kvm_agent_open(&agent_, window_, kGuestSize, kCode, /*irqchip=*/false);

@@ -65,6 +65,21 @@ inline Fd CreateVm(const Fd& device) {
   return Fd(ioctl(device.get(), GMEM_CREATE_VM, 0), "GMEM_CREATE_VM");
 }
 
+// Can VMs have live windows, each of which is one mapping?
+inline bool HasLiveWindows(const Fd& device) {
+  gmem_info info = {};
+  info.size = sizeof(info);
+  if (ioctl(device.get(), GMEM_INFO, &info) != 0) Die("GMEM_INFO", errno);
+  return (info.features & GMEM_FEATURE_LIVE) != 0;
+}
+
+inline Fd CreateLiveVm(const Fd& device) {
+  gmem_vm_create create = {};
+  create.size = sizeof(create);
+  create.flags = GMEM_VM_LIVE;
+  return Fd(ioctl(device.get(), GMEM_VM_CREATE, &create), "GMEM_VM_CREATE");
+}
+
 inline void Bind(const Fd& vm, const Fd& mem, uint64_t guest_addr, uint64_t offset, uint64_t size,
                  uint32_t flags) {
   gmem_map_mem map = {};

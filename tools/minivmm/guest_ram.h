@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // The guest's memory: one guestmem, and a VM of gmem. Any part of the guestmem can be bound to the
-// VM at any time, lent or shared. The guest sees the bindings through one window.
+// VM at any time, lent or shared. The guest sees the bindings through one window, of the kind that
+// suits the host best.
 #ifndef GMEM_TOOLS_MINIVMM_GUEST_RAM_H_
 #define GMEM_TOOLS_MINIVMM_GUEST_RAM_H_
 
 #include <cstdint>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/mutex.h"
 #include "gmem/device.h"
 #include "gmem/guest_memory.h"
 #include "gmem/mapping.h"
@@ -21,7 +20,7 @@
 
 namespace minivmm {
 
-// Thread-safe.
+// Thread-safe, except OnRefusedAccess(), which belongs to the CPU's thread.
 class GuestRam {
  public:
   // Guest address N is byte N of the guestmem. Linux's RAM is lent from the start. Behind it lies
@@ -45,28 +44,20 @@ class GuestRam {
   const gmem::Mapping& host() const { return host_; }
 
   // These bind or unbind a range, also while the guest runs.
-  void Plug(gmem::GuestRange range, gmem::MapMode mode) {
-    absl::MutexLock guard(&lock_);
-    OrDie(Bind(range, mode));
-    OrDie(window_.Refresh(range));
-  }
-  void Unplug(gmem::GuestRange range) {
-    absl::MutexLock guard(&lock_);
-    OrDie(vm_.Unmap(range));
-    OrDie(window_.Refresh(range));
-  }
+  void Plug(gmem::GuestRange range, gmem::MapMode mode) { OrDie(Bind(range, mode)); }
+  void Unplug(gmem::GuestRange range) { OrDie(window_.Unmap(range)); }
 
-  // Call this when KVM_RUN fails with EFAULT: it lends the guest the pages that it touched, so that
-  // the guest can try again.
+  // Call this when KVM_RUN fails with EFAULT, and the window hasn't changed meanwhile: it lends the
+  // guest the pages that it touched, so that the guest can try again.
   void OnRefusedAccess() {
-    absl::MutexLock guard(&lock_);
     const gmem::FaultReport report = OrDie(vm_.Faults(faults_seen_));
     faults_seen_ = report.last_sequence;
     for (const gmem::Fault& fault : report.faults) {
-      // With an interrupt controller in the kernel, KVM retries these accesses by itself.
+      // The guest tries again until the page can be lent.
       if (fault.reason == gmem::FaultReason::kPinned) continue;
-      if (fault.reason != gmem::FaultReason::kUnbound &&
-          fault.reason != gmem::FaultReason::kStale) {
+      // The guest came in the middle of a change of the window, which is over.
+      if (fault.reason == gmem::FaultReason::kStale) continue;
+      if (fault.reason != gmem::FaultReason::kUnbound) {
         Die(absl::InternalError(absl::StrCat("the guest's access to ", gmem::ToString(fault.page),
                                              " was refused: ", gmem::ToString(fault.reason))));
       }
@@ -74,26 +65,23 @@ class GuestRam {
       // The page is bound already if Plug() was faster, or after another fault of this report.
       const absl::Status status = Bind(page, gmem::MapMode::kLend);
       if (!absl::IsAlreadyExists(status)) OrDie(status);
-      OrDie(window_.Refresh(page));
     }
   }
 
  private:
   absl::Status Bind(gmem::GuestRange range, gmem::MapMode mode) const {
-    return vm_.Map(memory_, {.guest_address = range.start,
-                             .offset = gmem::ByteOffset(range.start.value()),
-                             .size = range.size,
-                             .mode = mode});
+    return window_.Map(memory_, {.guest_address = range.start,
+                                 .offset = gmem::ByteOffset(range.start.value()),
+                                 .size = range.size,
+                                 .mode = mode});
   }
 
   const gmem::GuestMemory memory_;
   const gmem::Vm vm_;
   const gmem::Window window_;
   const gmem::Mapping host_;
-
-  // A change of a binding and the following change of the window belong together.
-  absl::Mutex lock_;
-  uint64_t faults_seen_ ABSL_GUARDED_BY(lock_) = 0;
+  // Of the CPU's thread.
+  uint64_t faults_seen_ = 0;
 };
 
 }  // namespace minivmm

@@ -150,10 +150,11 @@ class Machine {
   void Run() {
     const absl::Time end = absl::Now() + kTimeLimit;
     while (absl::Now() < end) {
+      const uint64_t changes = ram_->window().NrChanges();
       if (ioctl(vcpu_.get(), KVM_RUN, 0) == 0) {
         if (!HandleExit()) return;
       } else if (errno == EFAULT) {
-        ram_->OnRefusedAccess();
+        if (!ram_->window().HasChangedSince(changes)) ram_->OnRefusedAccess();
       } else if (errno == EINTR) {
         // Make KVM look for interrupts to inject. Nested in QEMU's emulated SVM, KVM was seen to
         // leave one pending in the 8259 forever; the guest's console hung then.

@@ -91,6 +91,9 @@ int Demo(const gmem::Device& device, const char* kernel, const char* initramfs) 
 
   console.Print("\n1. Boot Linux on lent memory");
   auto ram = std::make_unique<GuestRam>(device);
+  const bool is_live = ram->window().kind() == gmem::WindowKind::kLive;
+  console.Print(is_live ? "   The window is live: one mapping that follows the bindings."
+                        : "   The window is paged: a mapping for each binding.");
   // The host may write to a page of a lent binding until the guest uses the page.
   OrDie(LoadLinux(ram->host().span().first(GuestRam::kRam.value()), MapFile(kernel).span(),
                   MapFile(initramfs).span(), kCommandLine));
