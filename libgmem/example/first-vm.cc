@@ -25,12 +25,13 @@ int main() {
   const gmem::Mapping host = OrDie(memory.Map());
   std::memcpy(host.data() + kStart.value(), kGuestCode, sizeof(kGuestCode));
 
-  // The guest's address space; the memory is lent to it, from guest address 0 on.
+  // The guest's address space, and a window that shows it in this process. The memory is lent, from
+  // guest address 0 on.
   const gmem::Vm vm = OrDie(device.CreateVm());
-  OrDie(vm.Map(memory, {.size = memory.size(), .mode = gmem::MapMode::kLend}));
-
-  // KVM sees the address space through a window, as one memslot.
   const gmem::Window window = OrDie(gmem::Window::Create(vm, {.size = gmem::MiB(1)}));
+  OrDie(window.Map(memory, {.size = memory.size(), .mode = gmem::MapMode::kLend}));
+
+  // KVM gets the window as one memslot.
   const gmem::UniqueFd kvm = OrDie(gmem::kvm::OpenDevice());
   const gmem::kvm::Vm kvm_vm = OrDie(gmem::kvm::Vm::Create(kvm.get()));
   const auto memslot = OrDie(kvm_vm.AddMemslot({.host = window.HostMemory(window.range())}));

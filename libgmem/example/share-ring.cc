@@ -25,12 +25,12 @@ struct Ring {
 static_assert(std::atomic<uint32_t>::is_always_lock_free);
 
 constexpr gmem::GuestAddress kRing(0x100000);
+constexpr gmem::ByteOffset kRingOffset(0x100000);
 constexpr gmem::ByteSize kRingSize = gmem::KiB(4);
 
 // The back-end process, which gets the memory of the ring and no other memory of the guest.
-int BackEnd(gmem::UniqueFd ring_fd, int kick) {
-  const gmem::GuestMemory memory = OrDie(gmem::GuestMemory::Adopt(std::move(ring_fd)));
-  const gmem::Mapping mapping = OrDie(memory.Map());
+int BackEnd(int ring_fd, int kick) {
+  const gmem::Mapping mapping = OrDie(gmem::Mapping::OfFile(ring_fd, {.size = kRingSize}));
   auto* ring = reinterpret_cast<Ring*>(mapping.data());
   for (uint32_t tail = 0;;) {
     uint64_t kicks;
@@ -58,18 +58,20 @@ void Put(Ring* ring, uint32_t message) {
 
 int main() {
   const gmem::Device device = OrDie(gmem::Device::Open());
-  const gmem::GuestMemory ram = OrDie(device.CreateGuestMemory(gmem::MiB(1)));
-  const gmem::GuestMemory ring_memory = OrDie(device.CreateGuestMemory(kRingSize));
+  const gmem::GuestMemory memory = OrDie(device.CreateGuestMemory(gmem::MiB(2)));
 
-  // The RAM is lent; behind it, the ring is shared.
+  // The first MiB is RAM and lent; behind it, the ring is shared.
   const gmem::Vm vm = OrDie(device.CreateVm());
-  OrDie(vm.Map(ram, {.size = ram.size(), .mode = gmem::MapMode::kLend}));
-  OrDie(vm.Map(ring_memory,
-               {.guest_address = kRing, .size = kRingSize, .mode = gmem::MapMode::kShare}));
+  OrDie(vm.Map(memory, {.size = gmem::MiB(1), .mode = gmem::MapMode::kLend}));
+  OrDie(vm.Map(memory, {.guest_address = kRing,
+                        .offset = kRingOffset,
+                        .size = kRingSize,
+                        .mode = gmem::MapMode::kShare}));
 
   const gmem::UniqueFd kick(OrDie(eventfd(0, EFD_CLOEXEC), "eventfd"));
+  const gmem::MemoryView view = OrDie(memory.CreateView({kRingOffset, kRingSize}));
   const pid_t back_end = OrDie(fork(), "fork");
-  if (back_end == 0) return BackEnd(OrDie(gmem::UniqueFd::Duplicate(ring_memory.fd())), kick.get());
+  if (back_end == 0) return BackEnd(view.fd(), kick.get());
 
   // This process plays the guest: a touch of a window counts as the guest's.
   const gmem::Window window = OrDie(gmem::Window::Create(vm, {.size = gmem::MiB(2)}));
@@ -80,8 +82,10 @@ int main() {
 
   int status = 0;
   OrDie(waitpid(back_end, &status, 0), "waitpid");
-  const gmem::PageCounts counts = OrDie(ring_memory.Query());
+  const gmem::PageCounts counts = OrDie(memory.Query({kRingOffset, kRingSize}));
   std::printf("back-end's exit status: %d\n", status);
   std::printf("ring's pages: lent %d, shared %d\n", static_cast<int>(counts.lent),
               static_cast<int>(counts.shared));
+  // The view is of no use from now on: not even a stuck back-end has the memory.
+  std::printf("pinned: %d\n", static_cast<int>(OrDie(memory.RevokeView(view.id()))));
 }
