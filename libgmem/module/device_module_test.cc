@@ -22,9 +22,14 @@ class DeviceTest : public ModuleTest {};
 TEST_F(DeviceTest, Info) {
   auto info = device().Info();
   ASSERT_THAT(info, IsOk());
-  EXPECT_EQ(info->abi_version, 1U);
+  EXPECT_EQ(info->abi_version, 2U);
   EXPECT_EQ(info->page_size, kPage);
   EXPECT_EQ(info->huge_page_size, MiB(2));
+  EXPECT_TRUE(info->has_window_descriptors);
+  EXPECT_TRUE(info->has_views);
+  EXPECT_TRUE(info->has_names);
+  EXPECT_GE(info->max_bindings, 1'000'000U);
+  EXPECT_LE(info->has_live_huge_pages, info->has_live_windows);
   const auto window = std::find_if(info->providers.begin(), info->providers.end(),
                                    [](const ProviderInfo& p) { return p.name == "window"; });
   ASSERT_NE(window, info->providers.end());
@@ -78,6 +83,25 @@ TEST_F(DeviceTest, CreateVmErrors) {
               FailsWith(EINVAL, "window\\x00x"));
   EXPECT_THAT(device().CreateVm({.policy = static_cast<ReclaimPolicy>(9)}),
               FailsWith(EINVAL, "policy"));
+}
+
+TEST_F(DeviceTest, Windows) {
+  const auto info = device().Info();
+  ASSERT_THAT(info, IsOk());
+  const WindowKind best = info->has_live_windows ? WindowKind::kLive : WindowKind::kPaged;
+  EXPECT_EQ(NewVm().Windows(), best);
+  EXPECT_EQ(NewVm({.windows = WindowKind::kPaged}).Windows(), WindowKind::kPaged);
+  EXPECT_EQ(NewVm({.provider = "mock"}).Windows(), WindowKind::kNone);
+  EXPECT_EQ(NewVm({.huge_pages = true}).Windows(),
+            info->has_live_huge_pages ? WindowKind::kLive : WindowKind::kPaged);
+  EXPECT_THAT(device().CreateVm({.provider = "mock", .windows = WindowKind::kLive}),
+              FailsWith(EOPNOTSUPP, "live windows"));
+}
+
+TEST_F(DeviceTest, Names) {
+  EXPECT_THAT(device().CreateVm({.name = "a name"}), IsOk());
+  EXPECT_THAT(device().CreateGuestMemory(kPage, {.name = "a name"}), IsOk());
+  EXPECT_THAT(device().CreateVm({.name = std::string(kMaxNameLength, 'x')}), IsOk());
 }
 
 TEST_F(DeviceTest, CreateGuestMemoryErrors) {

@@ -29,12 +29,13 @@ using namespace doubles;  // NOLINT(google-build-using-namespace): tests' own wo
 constexpr GuestAddress kBase(0x40000000);
 constexpr uint64_t kNrPages = 16;
 
-class VmMemoryMapperTest : public ModuleTest {
+class VmMemoryMapperTest : public ModuleTest, public testing::WithParamInterface<WindowKind> {
  protected:
   void SetUp() override {
     ASSERT_NO_FATAL_FAILURE(ModuleTest::SetUp());
+    if (GetParam() == WindowKind::kLive && !HasLiveWindows()) GTEST_SKIP() << kNoLiveWindows;
     // The region has neighbours in the window.
-    auto window = Window::Create(NewVm(), {kBase, 3 * kNrPages * kPage});
+    auto window = Window::Create(NewVm({.windows = GetParam()}), {kBase, 3 * kNrPages * kPage});
     ASSERT_THAT(window, IsOk());
     window_ = *std::move(window);
     auto mapper = NewVmMemoryMapper(&*window_, Region());
@@ -70,7 +71,10 @@ class VmMemoryMapperTest : public ModuleTest {
   UniqueFd file_;
 };
 
-TEST_F(VmMemoryMapperTest, GuestMemoryIsBoundShared) {
+INSTANTIATE_TEST_SUITE_P(Kinds, VmMemoryMapperTest, testing::ValuesIn(kWindowKinds),
+                         WindowKindName);
+
+TEST_P(VmMemoryMapperTest, GuestMemoryIsBoundShared) {
   EXPECT_EQ(mapper_->size(), kNrPages * kPage);
   EXPECT_EQ(mapper_->page_size(), kPage);
   ASSERT_THAT(mapper_->Map(Piece(memory_->fd(), 2, 3)), IsOk());
@@ -90,7 +94,7 @@ TEST_F(VmMemoryMapperTest, GuestMemoryIsBoundShared) {
   EXPECT_EQ(window_->vm().Query()->size(), 0U);
 }
 
-TEST_F(VmMemoryMapperTest, OtherFilesAreMapped) {
+TEST_P(VmMemoryMapperTest, OtherFilesAreMapped) {
   const uint8_t mark = 9;
   ASSERT_EQ(pwrite(file_.get(), &mark, 1, 8192), 1);
   ASSERT_THAT(mapper_->Map(Piece(file_.get(), 2, 3)), IsOk());
@@ -102,7 +106,7 @@ TEST_F(VmMemoryMapperTest, OtherFilesAreMapped) {
   EXPECT_EQ(window_->vm().Faults()->faults.back().reason, FaultReason::kUnbound);
 }
 
-TEST_F(VmMemoryMapperTest, NothingBeyondTheEndOfAFile) {
+TEST_P(VmMemoryMapperTest, NothingBeyondTheEndOfAFile) {
   const UniqueFd small(memfd_create("small", MFD_CLOEXEC));
   ASSERT_EQ(ftruncate(small.get(), 4097), 0);
   EXPECT_THAT(mapper_->Map(Piece(small.get(), 0, 3)), FailsWith(EINVAL, "beyond its file"));
@@ -111,7 +115,7 @@ TEST_F(VmMemoryMapperTest, NothingBeyondTheEndOfAFile) {
   EXPECT_EQ(Peek(At(1)), 0);
 }
 
-TEST_F(VmMemoryMapperTest, ReadOnlyPieces) {
+TEST_P(VmMemoryMapperTest, ReadOnlyPieces) {
   for (const int fd : {memory_->fd(), file_.get()}) {
     ASSERT_THAT(mapper_->Map(Piece(fd, 0, 1, MemoryAccess::kReadOnly)), IsOk());
     EXPECT_EQ(Peek(At(0)), 0);
@@ -120,7 +124,7 @@ TEST_F(VmMemoryMapperTest, ReadOnlyPieces) {
   }
 }
 
-TEST_F(VmMemoryMapperTest, FailureChangesNothing) {
+TEST_P(VmMemoryMapperTest, FailureChangesNothing) {
   // Lent memory can't be shared.
   const Vm other = NewVm();
   ASSERT_THAT(other.Map(*memory_, {.size = kPage}), IsOk());
@@ -140,7 +144,7 @@ TEST_F(VmMemoryMapperTest, FailureChangesNothing) {
   EXPECT_THAT(mapper_->Map(Piece(file_.get(), 0, kNrPages)), IsOk());
 }
 
-TEST_F(VmMemoryMapperTest, StaysInItsRegion) {
+TEST_P(VmMemoryMapperTest, StaysInItsRegion) {
   EXPECT_THAT(mapper_->Map(Piece(memory_->fd(), kNrPages - 1, 2)),
               FailsWith(EINVAL, "beyond the region of 64 KiB"));
   ASSERT_THAT(mapper_->Map(Piece(memory_->fd(), 0, kNrPages)), IsOk());
@@ -148,7 +152,7 @@ TEST_F(VmMemoryMapperTest, StaysInItsRegion) {
   EXPECT_EQ(Peek(At(kNrPages - 1) + 4096), std::nullopt);
 }
 
-TEST_F(VmMemoryMapperTest, UnmapsAtTheEnd) {
+TEST_P(VmMemoryMapperTest, UnmapsAtTheEnd) {
   ASSERT_THAT(mapper_->Map(Piece(memory_->fd(), 0, 1)), IsOk());
   ASSERT_THAT(mapper_->Map(Piece(file_.get(), 1, 1)), IsOk());
   mapper_.reset();
@@ -157,7 +161,7 @@ TEST_F(VmMemoryMapperTest, UnmapsAtTheEnd) {
   EXPECT_EQ(window_->vm().Query()->size(), 0U);
 }
 
-TEST_F(VmMemoryMapperTest, CreationErrors) {
+TEST_P(VmMemoryMapperTest, CreationErrors) {
   EXPECT_THAT(NewVmMemoryMapper(&*window_, {kBase, GiB(1)}),
               FailsWith(EINVAL, "doesn't lie in the window"));
   ASSERT_THAT(window_->vm().Map(*memory_, {.guest_address = kBase, .size = kPage}), IsOk());
@@ -168,7 +172,7 @@ TEST_F(VmMemoryMapperTest, CreationErrors) {
   EXPECT_THAT(NewVmMemoryMapper(&*read_only, {kBase, kPage}), FailsWith(EACCES, "read-only"));
 }
 
-TEST_F(VmMemoryMapperTest, ManyThreads) {
+TEST_P(VmMemoryMapperTest, ManyThreads) {
   std::vector<std::thread> threads;
   for (uint64_t first = 0; first < kNrPages; first += 4) {
     threads.emplace_back([this, first] {

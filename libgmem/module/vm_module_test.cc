@@ -159,7 +159,7 @@ TEST_F(VmTest, UnmapTrimsAndSplits) {
 
 TEST_F(VmTest, UnmapErrors) {
   const GuestMemory huge = NewMemory(MiB(4), /*huge_pages=*/true);
-  const Vm vm = NewVm();
+  const Vm vm = NewVm({.huge_pages = true});
   ASSERT_THAT(vm.Map(huge, {.guest_address = kBase, .size = MiB(4)}), IsOk());
   EXPECT_THAT(vm.Unmap(Pages(0, 1)), FailsWith(EINVAL, "inside a huge page of a binding"));
   EXPECT_THAT(vm.Unmap({GuestAddress(12), kPage}),

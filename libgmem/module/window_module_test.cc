@@ -27,8 +27,16 @@ using namespace doubles;  // NOLINT(google-build-using-namespace): tests' own wo
 constexpr GuestAddress kBase(0x40005000);
 constexpr uint64_t kNrPages = 16;
 
-class WindowTest : public ModuleTest {
+class WindowTest : public ModuleTest, public testing::WithParamInterface<WindowKind> {
  protected:
+  void SetUp() override {
+    ASSERT_NO_FATAL_FAILURE(ModuleTest::SetUp());
+    if (GetParam() == WindowKind::kLive && !HasLiveWindows()) GTEST_SKIP() << kNoLiveWindows;
+  }
+  static bool IsLive() { return GetParam() == WindowKind::kLive; }
+
+  // A VM with windows of the kind of the test.
+  Vm NewWindowVm() const { return NewVm({.windows = GetParam()}); }
   static GuestRange Pages(uint64_t first, uint64_t count) {
     return {kBase + first * kPage, count * kPage};
   }
@@ -40,10 +48,14 @@ class WindowTest : public ModuleTest {
   }
 };
 
-TEST_F(WindowTest, Addresses) {
-  const Vm vm = NewVm();
+INSTANTIATE_TEST_SUITE_P(Kinds, WindowTest, testing::ValuesIn(kWindowKinds), WindowKindName);
+
+TEST_P(WindowTest, Addresses) {
+  const Vm vm = NewWindowVm();
   auto window = NewWindow(vm);
   ASSERT_THAT(window, IsOk());
+  EXPECT_EQ(vm.Windows(), GetParam());
+  EXPECT_EQ(window->kind(), GetParam());
   EXPECT_EQ(window->range(), Pages(0, kNrPages));
   EXPECT_EQ(window->size(), (kNrPages * kPage).value());
   EXPECT_EQ(reinterpret_cast<uintptr_t>(window->data()) % MiB(2).value(),
@@ -57,9 +69,9 @@ TEST_F(WindowTest, Addresses) {
   EXPECT_EQ(window->ToGuest(&vm), std::nullopt);
 }
 
-TEST_F(WindowTest, ShowsWhatIsBoundAtTheStart) {
+TEST_P(WindowTest, ShowsWhatIsBoundAtTheStart) {
   const GuestMemory memory = NewMemory(4 * kPage);
-  const Vm vm = NewVm();
+  const Vm vm = NewWindowVm();
   ASSERT_THAT(vm.Map(memory, {.guest_address = kBase + 2 * kPage, .size = 4 * kPage}), IsOk());
   auto window = NewWindow(vm);
   ASSERT_THAT(window, IsOk());
@@ -70,29 +82,63 @@ TEST_F(WindowTest, ShowsWhatIsBoundAtTheStart) {
   EXPECT_EQ(*memory.Query(), (PageCounts{.absent = 2, .lent = 2}));
 }
 
-TEST_F(WindowTest, FollowsWithRefresh) {
+TEST_P(WindowTest, FollowsItsOwnChanges) {
   const GuestMemory memory = NewMemory(8 * kPage);
-  const Vm vm = NewVm();
+  const Vm vm = NewWindowVm();
   auto window = NewWindow(vm);
   ASSERT_THAT(window, IsOk());
-  ASSERT_THAT(vm.Map(memory, {.guest_address = kBase, .size = 4 * kPage}), IsOk());
-  EXPECT_FALSE(Poke(At(*window, 0), 1));
-  EXPECT_EQ(vm.Faults()->faults.back().reason, FaultReason::kStale);
-  ASSERT_THAT(window->Refresh(Pages(0, 4)), IsOk());
+  const MapOptions four = {.guest_address = kBase, .size = 4 * kPage};
+  const MapOptions read_only = {.guest_address = kBase + 4 * kPage,
+                                .offset = ByteOffset(0x4000),
+                                .size = 2 * kPage,
+                                .mode = MapMode::kShare,
+                                .write = false};
+  ASSERT_THAT(window->Map(memory, four), IsOk());
+  ASSERT_THAT(window->Map(memory, read_only), IsOk());
+  EXPECT_THAT(window->Map(memory, four), FailsWith(EEXIST, "overlaps"));
   EXPECT_TRUE(Poke(At(*window, 0), 1));
+  EXPECT_TRUE(Poke(At(*window, 3), 3));
+  EXPECT_EQ(Peek(At(*window, 4)), 0);
+  EXPECT_FALSE(Poke(At(*window, 5), 1));
+  EXPECT_EQ(Peek(At(*window, 6)), std::nullopt);
 
-  ASSERT_THAT(vm.Unmap(Pages(1, 2)), IsOk());
-  ASSERT_THAT(window->Refresh(Pages(1, 2)), IsOk());
+  EXPECT_EQ(*window->Unmap(Pages(1, 2)), 2U);
   EXPECT_EQ(Peek(At(*window, 0)), 1);
   EXPECT_FALSE(Poke(At(*window, 1), 1));
   EXPECT_EQ(vm.Faults()->faults.back().reason, FaultReason::kUnbound);
   EXPECT_EQ(vm.Faults()->faults.back().page, kBase + kPage);
-  EXPECT_TRUE(Poke(At(*window, 3), 1));
+  EXPECT_EQ(Peek(At(*window, 3)), 3);
+
+  EXPECT_THAT(window->UnmapExact(memory, four), FailsWith(ENOENT, "no single binding"));
+  EXPECT_EQ(Peek(At(*window, 3)), 3);
+  EXPECT_THAT(window->UnmapExact(memory, read_only), IsOk());
+  EXPECT_EQ(Peek(At(*window, 4)), std::nullopt);
+  // Across bindings and holes.
+  EXPECT_EQ(*window->Unmap(Pages(0, kNrPages)), 2U);
+  EXPECT_EQ(Peek(At(*window, 3)), std::nullopt);
+  EXPECT_EQ(*window->Unmap(Pages(0, kNrPages)), 0U);
+  EXPECT_EQ(vm.Query()->size(), 0U);
 }
 
-TEST_F(WindowTest, RefreshAcrossBindingsHolesAndPermissions) {
+TEST_P(WindowTest, ShowsTheBindingAgainIfUnmapFails) {
+  const GuestMemory memory = NewMemory(4 * kPage);
+  const Vm vm = NewWindowVm();
+  auto window = NewWindow(vm);
+  ASSERT_THAT(window, IsOk());
+  ASSERT_THAT(window->Map(memory, {.guest_address = kBase, .size = 4 * kPage}), IsOk());
+  EXPECT_TRUE(Poke(At(*window, 2), 2));
+  EXPECT_THAT(window->UnmapExact(memory, {.guest_address = kBase + kPage, .size = 3 * kPage}),
+              FailsWith(ENOENT, "no single binding"));
+  EXPECT_THAT(window->Unmap({kBase + ByteSize(1), kPage}), FailsWith(EINVAL, "guest_addr"));
+  EXPECT_THAT(window->Unmap({kBase, ByteSize(0)}), FailsWith(EINVAL, "size is 0"));
+  EXPECT_THAT(window->Unmap(Pages(8, 16)), FailsWith(EINVAL, "doesn't lie in the window"));
+  EXPECT_EQ(Peek(At(*window, 2)), 2);
+  EXPECT_TRUE(Poke(At(*window, 1), 1));
+}
+
+TEST_P(WindowTest, RefreshAcrossBindingsHolesAndPermissions) {
   const GuestMemory memory = NewMemory(kNrPages * kPage);
-  const Vm vm = NewVm();
+  const Vm vm = NewWindowVm();
   auto window = NewWindow(vm);
   ASSERT_THAT(window, IsOk());
   const auto map = [&](uint64_t first, uint64_t count, bool write) {
@@ -118,9 +164,10 @@ TEST_F(WindowTest, RefreshAcrossBindingsHolesAndPermissions) {
   EXPECT_TRUE(Poke(At(*window, 10), 1));
 }
 
-TEST_F(WindowTest, RefreshThatFailsLeavesWhatIsThere) {
+TEST_P(WindowTest, RefreshThatFailsLeavesWhatIsThere) {
+  if (IsLive()) GTEST_SKIP() << "a live window needs no Refresh()";
   const GuestMemory memory = NewMemory(4 * kPage);
-  const Vm vm = NewVm();
+  const Vm vm = NewWindowVm();
   ASSERT_THAT(vm.Map(memory, {.guest_address = kBase, .size = 4 * kPage}), IsOk());
   auto window = NewWindow(vm);
   ASSERT_THAT(window, IsOk());
@@ -141,14 +188,45 @@ TEST_F(WindowTest, RefreshThatFailsLeavesWhatIsThere) {
   EXPECT_EQ(Peek(At(*window, 3)), 3);
 }
 
-// Each thread binds, unbinds and shows pages of its own; one more thread refreshes the whole
-// window.
-TEST_F(WindowTest, ManyThreads) {
+// Each thread changes pages of its own, through the window; one more thread refreshes the whole
+// window. At each moment, the window shows a thread what that thread has bound.
+TEST_P(WindowTest, ManyThreads) {
+  constexpr uint64_t kNrThreads = 3;
+  constexpr uint64_t kEach = 5;
+  const GuestMemory memory = NewMemory(kNrPages * kPage);
+  const Vm vm = NewWindowVm();
+  auto window = NewWindow(vm);
+  ASSERT_THAT(window, IsOk());
+
+  std::atomic<uint64_t> running = kNrThreads;
+  std::vector<std::thread> threads;
+  for (uint64_t thread = 0; thread < kNrThreads; ++thread) {
+    threads.emplace_back([&, thread] {
+      for (uint64_t i = 0; i < 200; ++i) {
+        const uint64_t first = thread * kEach + i % kEach;
+        const GuestRange range = Pages(first, kEach - i % kEach);
+        ASSERT_THAT(window->Map(memory, {.guest_address = range.start,
+                                         .offset = ByteOffset((first * kPage).value()),
+                                         .size = range.size}),
+                    IsOk());
+        *static_cast<volatile uint8_t*>(At(*window, first)) = 1;
+        ASSERT_THAT(window->Unmap(range), IsOk());
+      }
+      --running;
+    });
+  }
+  while (running > 0) EXPECT_THAT(window->Refresh(), IsOk());
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(vm.Query()->size(), 0U);
+}
+
+// The threads bypass the window, as another process would.
+TEST_P(WindowTest, ManyThreadsOfOthers) {
   constexpr uint64_t kNrThreads = 3;
   constexpr uint64_t kEach = 5;
   static_assert(kNrThreads * kEach <= kNrPages);
   const GuestMemory memory = NewMemory(kNrPages * kPage);
-  const Vm vm = NewVm();
+  const Vm vm = NewWindowVm();
   auto window = NewWindow(vm);
   ASSERT_THAT(window, IsOk());
 
@@ -185,9 +263,9 @@ TEST_F(WindowTest, ManyThreads) {
   EXPECT_EQ(vm.Query()->size(), kNrThreads);
 }
 
-TEST_F(WindowTest, ReadOnly) {
+TEST_P(WindowTest, ReadOnly) {
   const GuestMemory memory = NewMemory(kPage);
-  const Vm vm = NewVm();
+  const Vm vm = NewWindowVm();
   ASSERT_THAT(vm.Map(memory, {.guest_address = kBase, .size = kPage}), IsOk());
   auto window = Window::Create(vm, Pages(0, 4), {.access = MemoryAccess::kReadOnly});
   ASSERT_THAT(window, IsOk());
@@ -195,9 +273,9 @@ TEST_F(WindowTest, ReadOnly) {
   EXPECT_FALSE(Poke(window->data(), 1));
 }
 
-TEST_F(WindowTest, OutlivesItsVmObjectAndMoves) {
+TEST_P(WindowTest, OutlivesItsVmObjectAndMoves) {
   const GuestMemory memory = NewMemory(kPage);
-  std::optional<Vm> vm = NewVm();
+  std::optional<Vm> vm = NewWindowVm();
   ASSERT_THAT(vm->Map(memory, {.guest_address = kBase, .size = kPage}), IsOk());
   auto first = NewWindow(*vm);
   ASSERT_THAT(first, IsOk());
@@ -209,18 +287,29 @@ TEST_F(WindowTest, OutlivesItsVmObjectAndMoves) {
   EXPECT_EQ(window.vm().Query()->size(), 1U);
 }
 
-TEST_F(WindowTest, HugePages) {
+TEST_P(WindowTest, HugePages) {
   const GuestMemory memory = NewMemory(MiB(4), /*huge_pages=*/true);
-  const Vm vm = NewVm();
+  const Vm vm = NewWindowVm();
+  if (IsLive() && !device().Info()->has_live_huge_pages) {
+    EXPECT_THAT(vm.Map(memory, {.guest_address = GuestAddress(0x40000000), .size = MiB(4)}),
+                FailsWith(EOPNOTSUPP, "create the VM with VmOptions::huge_pages"));
+    EXPECT_EQ(NewVm({.huge_pages = true}).Windows(), WindowKind::kPaged);
+    return;
+  }
   ASSERT_THAT(vm.Map(memory, {.guest_address = GuestAddress(0x40000000), .size = MiB(4)}), IsOk());
   auto window = Window::Create(vm, {GuestAddress(0x40000000), MiB(4)});
   ASSERT_THAT(window, IsOk());
   EXPECT_TRUE(Poke(window->data(), 1));
   EXPECT_EQ(memory.Query()->lent, 512U);
+  // A part of a huge page can't be unbound. The window shows it again.
+  EXPECT_THAT(window->Unmap({GuestAddress(0x40000000), kPage}),
+              FailsWith(EINVAL, "ends inside a huge page"));
+  EXPECT_EQ(Peek(window->data()), 1);
+  EXPECT_TRUE(Poke(window->data(), 2));
 }
 
-TEST_F(WindowTest, Errors) {
-  const Vm vm = NewVm();
+TEST_P(WindowTest, Errors) {
+  const Vm vm = NewWindowVm();
   EXPECT_THAT(Window::Create(vm, {kBase, ByteSize(0)}), FailsWith(EINVAL, "size is 0"));
   EXPECT_THAT(Window::Create(vm, {GuestAddress(1), kPage}), FailsWith(EINVAL, "guest_addr 0x1"));
   EXPECT_THAT(Window::Create(vm, {GuestAddress(uint64_t{1} << 52), kPage}),

@@ -5,8 +5,10 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cstdint>
 #include <optional>
+#include <string>
 
 #include "gmem/device.h"
 #include "gmem/guest_memory.h"
@@ -26,6 +28,7 @@ class ModuleTest : public testing::Test {
   void TearDown() override;
 
   const Device& device() const { return *device_; }
+  bool HasLiveWindows() const { return device().Info()->has_live_windows; }
   Vm NewVm(const VmOptions& options = {}) const;
   GuestMemory NewMemory(ByteSize size, bool huge_pages = false) const;
 
@@ -33,6 +36,13 @@ class ModuleTest : public testing::Test {
   std::optional<Device> device_;
   DeviceStats before_;
 };
+
+// For tests that run with each kind of window: the parameters, their names, and the reason to skip.
+inline constexpr std::array<WindowKind, 2> kWindowKinds = {WindowKind::kPaged, WindowKind::kLive};
+inline constexpr char kNoLiveWindows[] = "this host has no live windows";
+inline std::string WindowKindName(const testing::TestParamInfo<WindowKind>& info) {
+  return info.param == WindowKind::kLive ? "Live" : "Paged";
+}
 
 // Reads the byte; nothing if that raised SIGBUS.
 std::optional<uint8_t> Peek(const void* address);

@@ -59,6 +59,11 @@ absl::StatusOr<std::unique_ptr<DriverMemory>> DriverMemory::Create(size_t size,
   if (!fd || ftruncate(fd.get(), static_cast<off_t>(size)) != 0) {
     return ErrnoError(errno, absl::StrCat("can't make a file of ", size, " bytes"));
   }
+  return Adopt(std::move(fd), size, guest_address);
+}
+
+absl::StatusOr<std::unique_ptr<DriverMemory>> DriverMemory::Adopt(UniqueFd fd, size_t size,
+                                                                  uint64_t guest_address) {
   void* const base = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
   if (base == MAP_FAILED) return ErrnoError(errno, absl::StrCat("can't map ", size, " bytes"));
   return std::unique_ptr<DriverMemory>(

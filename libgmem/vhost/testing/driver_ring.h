@@ -30,6 +30,10 @@ class DriverMemory {
   static absl::StatusOr<std::unique_ptr<DriverMemory>> Create(size_t size,
                                                               uint64_t guest_address = uint64_t{1}
                                                                                        << 32);
+  /// Takes over a file of at least @p size bytes, a guestmem for example.
+  static absl::StatusOr<std::unique_ptr<DriverMemory>> Adopt(UniqueFd fd, size_t size,
+                                                             uint64_t guest_address = uint64_t{1}
+                                                                                      << 32);
   DriverMemory(const DriverMemory&) = delete;
   DriverMemory& operator=(const DriverMemory&) = delete;
   ~DriverMemory();
