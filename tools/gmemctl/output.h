@@ -24,7 +24,7 @@ void PrintJson(const Json& value);
 // Makes the name of a process harmless: a terminal obeys control characters.
 std::string Printable(absl::string_view text);
 
-// What follows an object's number: its name in quotes, after a space; nothing if it has none.
+// Returns a space and the name in quotes, to follow an object's number; "" if there is no name.
 std::string NameText(absl::string_view name);
 
 // "lend", "share"; "rwx", "r-x".
