@@ -26,6 +26,7 @@
 #include "gmem/vhost/frontend.h"
 #include "gmem/vhost/protocol.h"
 #include "lib/block_client.h"
+#include "lib/driver_memory.h"
 #include "lib/peer.h"
 #include "lib/session.h"
 #include "vhost/testing/driver_ring.h"
@@ -66,7 +67,7 @@ class BlockDeviceTest : public testing::TestWithParam<Device> {
   void SetUp() override {
     std::ofstream(image()).close();
     ASSERT_EQ(truncate(image().c_str(), kImageSize), 0);
-    auto memory = doubles::DriverMemory::Create(4 << 20);
+    auto memory = NewDriverMemory(4 << 20);
     ASSERT_TRUE(memory.ok()) << memory.status();
     memory_ = *std::move(memory);
     for (uint32_t i = 0; i < kQueues; i++) {
@@ -113,6 +114,7 @@ class BlockDeviceTest : public testing::TestWithParam<Device> {
 
   void StartQueues() {
     ASSERT_EQ(ShareMemory(*frontend_, *memory_), absl::OkStatus());
+    EXPECT_EQ(frontend_->memory()[0].view != nullptr, UsesGuestMemory());
     for (uint32_t i = 0; i < kQueues; i++) {
       ASSERT_EQ(StartRing(*frontend_, i, queues_[i].ring()), absl::OkStatus());
     }
