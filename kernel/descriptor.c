@@ -14,7 +14,7 @@
 #include "descriptor.h"
 #include "file.h"
 
-static const struct gmem_descriptor_kind *
+static struct gmem_descriptor_kind *
 gmem_descriptor_kind_of(const struct inode *inode)
 {
 	return container_of(inode->i_sb->s_type, struct gmem_descriptor_kind,
@@ -23,11 +23,15 @@ gmem_descriptor_kind_of(const struct inode *inode)
 
 static void gmem_descriptor_evict_inode(struct inode *inode)
 {
+	struct gmem_descriptor_kind *kind = gmem_descriptor_kind_of(inode);
+
 	truncate_inode_pages_final(&inode->i_data);
 	clear_inode(inode);
 	/* The filesystem has a root directory, too. */
-	if (inode->i_private)
-		gmem_descriptor_kind_of(inode)->release(inode->i_private);
+	if (!inode->i_private)
+		return;
+	kind->release(inode->i_private);
+	simple_release_fs(&kind->mnt, &kind->nr_pins);
 }
 
 static const struct super_operations gmem_descriptor_sops = {
@@ -95,7 +99,7 @@ static struct inode *gmem_descriptor_inode(const struct gmem_descriptor_kind *ki
 	inode->i_size = (u64)(d->last - d->first + 1) << PAGE_SHIFT;
 	inode->i_blkbits = PAGE_SHIFT + order;
 	simple_inode_init_ts(inode);
-	/* The inode has no name, so inotify drops it with the last file. */
+	/* The inode has no name, so inotify drops it with any of its files. */
 	clear_nlink(inode);
 	return inode;
 }
@@ -121,6 +125,9 @@ struct file *gmem_descriptor_file(struct gmem_descriptor_kind *kind,
 	if (!IS_ERR(file))
 		inode->i_private = d;
 	iput(inode);
+	/* One mount for all: the inode keeps it. */
+	if (!IS_ERR(file))
+		return file;
 release_fs:
 	simple_release_fs(&kind->mnt, &kind->nr_pins);
 	return file;

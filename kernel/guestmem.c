@@ -37,9 +37,9 @@
 #include "view.h"
 
 /*
- * Mounted while a guestmem is being created. From then on each file of a
- * guestmem, O_PATH descriptors included, holds the mount, and with it the
- * module.
+ * Mounted while there is a guestmem; each has the mount pinned, with i_private
+ * set. Each file of one, O_PATH descriptors included, holds the mount, too, and
+ * with it the module.
  */
 static struct vfsmount *gmem_mnt;
 static int gmem_mnt_count;
@@ -396,6 +396,8 @@ static void gmem_mem_evict_inode(struct inode *inode)
 	clear_inode(inode);
 	/* No folio is left, so nothing can queue the work again. */
 	cancel_work_sync(&gmem_mem(inode)->poison_work);
+	if (inode->i_private)
+		simple_release_fs(&gmem_mnt, &gmem_mnt_count);
 }
 
 /*
@@ -522,11 +524,14 @@ static struct file *gmem_mem_create(u64 size, unsigned int order,
 	} else {
 		file = gmem_file_create(inode, gmem_mnt, "[guestmem]", O_RDWR,
 					&gmem_mem_fops);
-		if (!IS_ERR(file))
+		if (!IS_ERR(file)) {
 			gmem_user_get(gmem_mem(inode));
+			inode->i_private = &gmem_mnt;
+		}
 		iput(inode);
 	}
-	simple_release_fs(&gmem_mnt, &gmem_mnt_count);
+	if (IS_ERR(file))
+		simple_release_fs(&gmem_mnt, &gmem_mnt_count);
 	return file;
 }
 

@@ -8,7 +8,7 @@
  *	gmem_registry_rwsem, which keeps VMs from going
  *	mmap_lock, or the inode lock of a guestmem
  *	a provider's lock around the calls of its VM
- *	gmem_vm.lock
+ *	gmem_vm.lock, gmem_view.revoking
  *	the invalidate lock of a guestmem's i_mapping, one at a time
  *	gmem_mem.index_locks, one at a time
  *	folio lock
@@ -255,14 +255,17 @@ struct gmem_descriptor {
  * @path: of the file that it was made from; holds @mem
  * @mem: the guestmem. The mappings of the view stand in its i_mapping, also when
  *	the view is revoked. Until then, the view is a user of it, too.
- * @revoked: nobody has access any longer. Written under the invalidate lock of
- *	@mem, held for writing; read under it, or by READ_ONCE().
+ * @revoked: nobody gets access any longer. Changed once, by xchg(). A fault reads
+ *	it under the invalidate lock of @mem, so a revocation that has held that
+ *	lock for writing has seen the last fault pass.
+ * @revoking: held while a revocation runs
  */
 struct gmem_view {
 	struct gmem_descriptor d;
 	struct path path;
 	struct gmem_mem *mem;
 	bool revoked;
+	struct mutex revoking;
 };
 
 /**

@@ -28,6 +28,7 @@
 
 #include "binding.h"
 #include "fault.h"
+#include "file.h"
 #include "live.h"
 #include "numa.h"
 #include "objects.h"
@@ -133,7 +134,8 @@ static vm_fault_t gmem_window_fault(struct vm_fault *vmf)
 		.inode = d_inode(window->mem_path.dentry),
 		.index = vmf->pgoff,
 		.writable = vma->vm_flags & VM_WRITE,
-		.recorded = gmem_window_kvm_worker(),
+		.recorded = gmem_window_kvm_worker() &&
+			    (vmf->flags & FAULT_FLAG_ALLOW_RETRY),
 	};
 	struct gmem_window_charge charge;
 	struct folio *folio;
@@ -207,12 +209,14 @@ static int gmem_window_onto(struct vm_area_struct *vma, struct gmem_binding *b)
 	window = kmalloc(sizeof(*window), GFP_KERNEL_ACCOUNT);
 	if (!window)
 		return -ENOMEM;
-	file = anon_inode_getfile("[gmem-window]", &gmem_piece_fops, window,
-				  O_RDWR);
+	file = gmem_file_create(file_inode(vma->vm_file),
+				vma->vm_file->f_path.mnt, "[gmem-window]",
+				O_RDWR, &gmem_piece_fops);
 	if (IS_ERR(file)) {
 		kfree(window);
 		return PTR_ERR(file);
 	}
+	file->private_data = window;
 	file->f_mapping = b->mem->inode.i_mapping;
 	window->vm_file = get_file(vma->vm_file);
 	window->mem_path = b->file->f_path;

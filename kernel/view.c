@@ -10,8 +10,8 @@
  * but no fault gets a page any longer. A fault handler looks at
  * gmem_view.revoked under the invalidate lock. When it returns, it has dropped
  * that lock, but the folio is locked until the page table entry is in place. So
- * a revocation sets the flag under the invalidate lock, held for writing; then
- * it waits until each folio has been unlocked once; then it zaps.
+ * a revocation sets the flag, takes the invalidate lock for writing, waits until
+ * each folio has been unlocked once, and zaps.
  */
 #include <linux/delay.h>
 #include <linux/err.h>
@@ -21,6 +21,7 @@
 #include <linux/minmax.h>
 #include <linux/mm.h>
 #include <linux/module.h>
+#include <linux/mutex.h>
 #include <linux/pagemap.h>
 #include <linux/path.h>
 #include <linux/sched.h>
@@ -66,9 +67,12 @@ static vm_fault_t gmem_view_fault(struct vm_fault *vmf)
 
 	if (vmf->pgoff < view->d.first || vmf->pgoff > view->d.last)
 		return VM_FAULT_SIGBUS;
+	/* Don't wait while the last user's end frees the pages. */
+	if (READ_ONCE(view->revoked))
+		return VM_FAULT_SIGBUS;
 
 	filemap_invalidate_lock_shared(mapping);
-	if (!view->revoked)
+	if (!READ_ONCE(view->revoked))
 		err = gmem_lend_view_get(view->mem, vmf->pgoff, &folio);
 	filemap_invalidate_unlock_shared(mapping);
 
@@ -120,20 +124,13 @@ static const struct file_operations gmem_view_fops = {
 
 /* ---- the end ---- */
 
-/* From now on no fault gets a page. False if that was so already. */
+/* From now on no new fault gets a page. False if that was so already. */
 static bool gmem_view_end(struct gmem_view *view)
 {
-	struct address_space *mapping = view->mem->inode.i_mapping;
-	bool was;
-
-	filemap_invalidate_lock(mapping);
-	was = view->revoked;
-	WRITE_ONCE(view->revoked, true);
-	filemap_invalidate_unlock(mapping);
-
-	if (!was)
-		gmem_user_put(view->mem);
-	return !was;
+	if (xchg(&view->revoked, true))
+		return false;
+	gmem_user_put(view->mem);
+	return true;
 }
 
 /* The last descriptor and the last mapping are gone. */
@@ -205,6 +202,7 @@ static struct gmem_view *gmem_view_alloc(struct file *file,
 	}
 
 	gmem_descriptor_init(&view->d);
+	mutex_init(&view->revoking);
 	view->d.flags = arg->flags;
 	view->path = file->f_path;
 	path_get(&view->path);
@@ -302,12 +300,12 @@ static u64 gmem_view_zap_piece(struct gmem_view *view, pgoff_t first,
 static u64 gmem_view_zap(struct gmem_view *view)
 {
 	struct address_space *mapping = view->mem->inode.i_mapping;
+	unsigned long piece = max(GMEM_VIEW_PIECE, 1UL << view->mem->order);
 	pgoff_t index = view->d.first, last;
 	u64 pinned = 0;
 
 	while (xa_find(&mapping->i_pages, &index, view->d.last, XA_PRESENT)) {
-		last = min(round_down(index, GMEM_VIEW_PIECE) +
-			   GMEM_VIEW_PIECE - 1, view->d.last);
+		last = min(round_down(index, piece) + piece - 1, view->d.last);
 		filemap_invalidate_lock(mapping);
 		pinned += gmem_view_zap_piece(view, index, last);
 		filemap_invalidate_unlock(mapping);
@@ -317,6 +315,21 @@ static u64 gmem_view_zap(struct gmem_view *view)
 		cond_resched();
 	}
 	return pinned;
+}
+
+/* The number of pinned pages; -ENOENT if the view was revoked before. */
+static int gmem_view_revoke(struct gmem_view *view, u64 *pinned)
+{
+	if (!gmem_view_end(view))
+		return -ENOENT;
+	*pinned = gmem_view_zap(view);
+	/* A brief reference isn't a pin. */
+	if (*pinned) {
+		usleep_range(1000, 2000);
+		*pinned = gmem_view_zap(view);
+	}
+	gmem_event_view_revoked(view);
+	return 0;
 }
 
 int gmem_mem_revoke_call(void *obj, void *arg)
@@ -333,15 +346,13 @@ int gmem_mem_revoke_call(void *obj, void *arg)
 	view = call->id <= UINT_MAX ? gmem_registry_get_view(call->id) : NULL;
 	if (!view)
 		return -ENOENT;
-	if (view->mem == gmem_mem(file_inode(file)) && gmem_view_end(view)) {
-		call->pinned = gmem_view_zap(view);
-		/* A brief reference isn't a pin. */
-		if (call->pinned) {
-			usleep_range(1000, 2000);
-			call->pinned = gmem_view_zap(view);
+	if (view->mem == gmem_mem(file_inode(file))) {
+		/* -ENOENT says that the other call has done all of it. */
+		err = mutex_lock_killable(&view->revoking);
+		if (!err) {
+			err = gmem_view_revoke(view, &call->pinned);
+			mutex_unlock(&view->revoking);
 		}
-		gmem_event_view_revoked(view);
-		err = 0;
 	}
 	gmem_view_put(view);
 	return err;

@@ -128,6 +128,8 @@ static int gmem_vm_create(const struct gmem_provider *provider, u32 policy,
 		put_unused_fd(fd);
 		return PTR_ERR(file);
 	}
+	/* Windows have files of this inode: no fault must write its times. */
+	file_inode(file)->i_flags |= S_NOATIME | S_NOCMTIME;
 	vm->file = file;
 	fd_install(fd, file);
 	return fd;
