@@ -100,29 +100,6 @@ TEST_F(kvm_window, window_survives_rebinding_of_the_same_range)
 	EXPECT_EQ(9, value);
 }
 
-/*
- * A write to a read-only binding never lands. KVM_RUN fails with EFAULT, or, if
- * a live window shows the page already, ends with KVM_EXIT_MMIO.
- */
-TEST_F(kvm_window, read_only_binding)
-{
-	struct kvm_guest *guest = &self->guest;
-	__u8 value = 0;
-
-	guest->host[MIB(4)] = 33;
-	ASSERT_EQ(0, kvm_map(guest, DATA, MIB(4), self->page, LEND | RX));
-	EXPECT_EQ(0, kvm_agent_read(&guest->agent, DATA, &value));
-	EXPECT_EQ(33, value);
-	EXPECT_EQ(guest->live ? -EIO : -EFAULT,
-		  kvm_agent_write(&guest->agent, DATA, 34));
-	if (guest->live)
-		EXPECT_EQ(GMEM_FAULT_PERM, last_reason(guest->vm));
-	ASSERT_EQ(0, kvm_agent_reset(&guest->agent));
-	EXPECT_EQ(0, kvm_agent_read(&guest->agent, DATA, &value));
-	EXPECT_EQ(33, value);
-	EXPECT_EQ(33, peek(guest->host + MIB(4)));
-}
-
 /* @object: a VM or a vCPU of KVM */
 static __u64 kvm_stat(int object, const char *name)
 {

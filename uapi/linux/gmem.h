@@ -779,8 +779,17 @@ struct gmem_mem_revoke {
  * binding is gone are refused, until the same guestmem range is bound there
  * again. A child process inherits paged windows only with MADV_DOFORK.
  *
+ * A paged window onto a binding without GMEM_MAP_ALLOW_WRITE has no write access,
+ * so the kernel refuses a write before this module can record it: SIGSEGV;
+ * KVM_RUN fails with EFAULT, or returns KVM_EXIT_MMIO where KVM emulates the
+ * instruction. A VMM that needs the address and the data of such writes puts the
+ * range into a memslot of its own with KVM_MEM_READONLY: then every write
+ * returns KVM_EXIT_MMIO. A write is recorded (GMEM_FAULT_PERM) only in a window
+ * that was mapped while another binding allowed writing there.
+ *
  * With an in-kernel interrupt controller, KVM on x86 doesn't end KVM_RUN when an
- * access to a paged window onto a binding is refused. It tries again about ten
+ * access to a paged window onto a binding is refused, except for a write without
+ * write access. It tries again about ten
  * times a second: the vCPU stays there until the page is bound, or no longer
  * pinned, or the piece is mapped again. A signal ends KVM_RUN. In a hole, KVM_RUN
  * always fails at once.
