@@ -42,6 +42,8 @@ FIXTURE_SETUP(fail_nth)
 		SKIP(return, "no CONFIG_FAULT_INJECTION");
 	SETUP_VM_AND_MEM(UNITS, GMEM_POLICY_ALLOW);
 	SETUP_HOST();
+	/* Each access gets a mapping of its own, with new page tables. */
+	close_live_slot(self->vm);
 	self->provider = variant->provider;
 	self->mem_flags = variant->mem_flags;
 }
@@ -315,7 +317,7 @@ TEST_F(fail_nth, queries_and_windows)
 						.act = act_query,
 						.undo = unbind_all });
 	sweep(_metadata, self, &(struct sweep){ .act = act_get_faults });
-	if (!strcmp(self->provider, "window"))
+	if (has_window(self->provider))
 		sweep(_metadata, self, &(struct sweep){ .prepare = bind_all,
 							.act = act_window,
 							.undo = unbind_all });

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * A VM with a guest, whatever its provider: under "window" a window stands for
- * the guest, under "mock" a call; under "gunyah" a guest runs.
+ * A VM with a guest, whatever its provider: under "window" and "live" a window
+ * stands for the guest, under "mock" a call; under "gunyah" a guest runs.
  */
 #ifndef LIB_GUEST_H
 #define LIB_GUEST_H
 
 #include "gmem.h"
 #include "gunyah_slot.h"
+#include "live_slot.h"
 
 /* Tests bind below this address; the guest's own memory is above. */
 #define GUEST_END GUNYAH_AGENT
@@ -15,19 +16,26 @@
 /* Create a VM for guest_access(). Close it with close_guest(). */
 static inline int new_guest(const char *provider, __u32 policy)
 {
+	int vm;
+
 	if (!strcmp(provider, "gunyah"))
 		return new_gunyah_guest(policy);
-	return new_vm(provider, policy);
+	vm = new_vm(provider, policy);
+	if (vm >= 0 && is_live(provider))
+		open_live_slot(vm);
+	return vm;
 }
 
 static inline void close_guest(int vm)
 {
 	struct gunyah_slot *slot = vm < 0 ? NULL : lock_gunyah_slot(vm);
 
-	if (slot)
+	if (slot) {
 		close_gunyah_guest(slot);
-	else
+	} else {
+		close_live_slot(vm);
 		close(vm);
+	}
 }
 
 /*
@@ -62,8 +70,11 @@ static inline int renew_guest(int vm, const char *provider, __u32 policy)
 	if (ret < 0)
 		return ret;
 	slot = lock_gunyah_slot(vm);
+	close_live_slot(vm);
 	dup3(fresh.vm, vm, O_CLOEXEC);
 	close(fresh.vm);
+	if (is_live(provider))
+		open_live_slot(vm);
 	if (!slot)
 		return 0;
 	old = slot->guest;
@@ -89,13 +100,22 @@ static inline int dup_guest(int vm)
 		if (copy >= 0)
 			slot->vm = slot->guest.vm = copy;
 		pthread_mutex_unlock(&slot->lock);
+	} else if (copy >= 0) {
+		move_live_slot(vm, copy);
 	}
 	return copy;
 }
 
+static inline int window_access(__u8 *at, __u32 access, void *buf, size_t length)
+{
+	if (access == GMEM_ACCESS_WRITE)
+		return touch_copy(at, buf, length) ? -EFAULT : 0;
+	return touch_copy(buf, at, length) ? -EFAULT : 0;
+}
+
 /*
  * Access memory of at most a page as the guest. -EFAULT: the access is refused.
- * For a window, each access makes a mapping of its own.
+ * For a paged window, each access makes a mapping of its own.
  */
 static inline int guest_access(int vm, __u64 gpa, __u32 access, void *buf,
 			       size_t length)
@@ -111,18 +131,21 @@ static inline int guest_access(int vm, __u64 gpa, __u32 access, void *buf,
 		pthread_mutex_unlock(&slot->lock);
 		return ret;
 	}
+	window = begin_live_access(vm, gpa);
+	if (window) {
+		ret = window_access(window, access, buf, length);
+		end_live_access();
+		return ret;
+	}
 	window = map_window(vm, gpa & ~(PAGE - 1), PAGE, prot);
 	if (window == MAP_FAILED) {
 		if (errno == ENODEV)
 			return mock_access(vm, gpa, access, buf, length);
 		return -errno;
 	}
-	if (access == GMEM_ACCESS_WRITE)
-		ret = touch_copy(window + gpa % PAGE, buf, length);
-	else
-		ret = touch_copy(buf, window + gpa % PAGE, length);
+	ret = window_access(window + gpa % PAGE, access, buf, length);
 	munmap(window, PAGE);
-	return ret ? -EFAULT : 0;
+	return ret;
 }
 
 static inline int guest_write(int vm, __u64 gpa, __u8 byte)
