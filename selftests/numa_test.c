@@ -9,9 +9,9 @@
 #include <pthread.h>
 #include <sys/resource.h>
 
-#define SIZE MIB(64)
+#define SIZE MIB(32)
 /* The size of memory whose pages the kernel can move. */
-#define MOVABLE_SIZE MIB(16)
+#define MOVABLE_SIZE MIB(4)
 #define GPA GIB(1)
 
 static const struct {
@@ -56,7 +56,7 @@ FIXTURE_SETUP(numa)
 	if (variant->provider && !have_provider(variant->provider))
 		SKIP(return, "no provider %s", variant->provider);
 	if (variant->mem_flags && !takes_huge(variant->provider ?: "window"))
-		SKIP(return, "no huge pages");
+		SKIP(return, NO_HUGE, variant->provider ?: "window");
 	for (i = 0; i < ARRAY_SIZE(settings); i++) {
 		FILE *file = fopen(settings[i].file, "re");
 
@@ -126,7 +126,7 @@ TEST_F(numa, no_hint_faults)
 	touch_all(movable, MOVABLE_SIZE);
 	touch_all(p, SIZE);
 	/* Each scan looks at all mappings of the process. */
-	while (movable_faults < 4 * (long)(MOVABLE_SIZE / PAGE) && now() < end) {
+	while (movable_faults < 3 * (long)(MOVABLE_SIZE / PAGE) && now() < end) {
 		movable_faults += touch_all(movable, MOVABLE_SIZE);
 		faults += touch_all(p, SIZE);
 	}
