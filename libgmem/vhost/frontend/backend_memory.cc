@@ -117,8 +117,9 @@ absl::Status BackendMemory::MakeView(SharedRegion& region) const {
     return absl::OkStatus();
   }
   if (is_postcopy_) return NoPostcopyError();
-  auto view = BackendView::Create(
-      region.fd.get(), {ByteOffset(region.wire.mmap_offset), ByteSize(region.wire.size)});
+  auto view = BackendView::Create(region.fd.get(),
+                                  {ByteOffset(region.wire.mmap_offset), ByteSize(region.wire.size)},
+                                  view_name_);
   if (view.ok()) {
     region.view = *std::move(view);
     return absl::OkStatus();

@@ -3,6 +3,8 @@
 #ifndef GMEM_VHOST_FRONTEND_BACKEND_MEMORY_H_
 #define GMEM_VHOST_FRONTEND_BACKEND_MEMORY_H_
 
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -22,9 +24,13 @@ absl::Status NoPostcopyError();
 // acknowledged. During postcopy, learns where the back-end has each region, too.
 class BackendMemory {
  public:
-  // @whole_guest_memory: see Frontend::Options.
-  BackendMemory(Session& session, const Agreement& agreement, bool whole_guest_memory)
-      : session_(session), agreement_(agreement), whole_guest_memory_(whole_guest_memory) {}
+  // @whole_guest_memory, @view_name: see Frontend::Options.
+  BackendMemory(Session& session, const Agreement& agreement, bool whole_guest_memory,
+                std::string view_name)
+      : session_(session),
+        agreement_(agreement),
+        whole_guest_memory_(whole_guest_memory),
+        view_name_(std::move(view_name)) {}
   BackendMemory(const BackendMemory&) = delete;
   BackendMemory& operator=(const BackendMemory&) = delete;
 
@@ -70,6 +76,7 @@ class BackendMemory {
   Session& session_;
   const Agreement& agreement_;
   const bool whole_guest_memory_;
+  const std::string view_name_;
   std::vector<SharedRegion> regions_;
   // Does regions_ hold the table that a Set() after the connection's end has left for the next one?
   bool is_for_next_ = false;

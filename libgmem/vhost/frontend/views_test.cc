@@ -229,6 +229,19 @@ TEST_P(ViewsTest, WholeGuestMemoryOnDemand) {
   EXPECT_TRUE(module_.views().empty());
 }
 
+TEST_P(ViewsTest, Names) {
+  Frontend::Options options = WithTimeout(doubles::kPatience);
+  EXPECT_EQ(options.view_name, "vhost-user");
+  options.view_name = "disk 3";
+  StartNegotiated(Features(), options);
+  ASSERT_THAT(frontend_->SetMemory({Pages(1, 2)}), IsOk());
+  EXPECT_STREQ(reinterpret_cast<const char*>(module_.views()[1].create.name), "disk 3");
+
+  options.view_name = std::string(32, 'x');
+  StartNegotiated(Features(), std::move(options));
+  EXPECT_THAT(frontend_->SetMemory({Pages(1, 2)}), FailsWith(EINVAL, "at most 31"));
+}
+
 TEST_P(ViewsTest, NoPostcopy) {
   StartNegotiated(Features(Bit(ProtocolFeature::kPagefault)));
   ASSERT_THAT(frontend_->SetMemory({Pages(1, 2)}), IsOk());

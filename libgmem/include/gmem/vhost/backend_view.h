@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "gmem/guest_memory.h"
 #include "gmem/memory_view.h"
 #include "gmem/types.h"
@@ -20,7 +21,8 @@ namespace gmem::vhost {
 class BackendView {
  public:
   /// @p guest_memory_fd is borrowed for the call. Errors: those of GuestMemory::CreateView().
-  static absl::StatusOr<std::shared_ptr<BackendView>> Create(int guest_memory_fd, ByteRange range);
+  static absl::StatusOr<std::shared_ptr<BackendView>> Create(int guest_memory_fd, ByteRange range,
+                                                             absl::string_view name);
   BackendView(const BackendView&) = delete;
   BackendView& operator=(const BackendView&) = delete;
   ~BackendView() { Revoke(); }

@@ -97,6 +97,9 @@ class Frontend {
     /// memory elsewhere. For a back-end that the VMM trusts as itself, with secret memory, which
     /// can't have views, with a gmem.ko of ABI 1, or for postcopy.
     bool whole_guest_memory = false;
+    /// The name of the views, by which the host's operator knows them: for example that of the
+    /// device. At most kMaxNameLength characters.
+    std::string view_name = "vhost-user";
     /// The objects that the VM's devices share; outlives the front-end. If null, kSharedObject
     /// isn't negotiated.
     SharedObjects* shared_objects = nullptr;
