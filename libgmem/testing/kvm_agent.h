@@ -118,6 +118,21 @@ static inline int kvm_agent_open(struct kvm_agent* agent, void* memory, uint64_t
 }
 
 /*
+ * Adds vCPU number @id, from 1, to the guest of @first. It runs the same code. Returns 0 or -errno;
+ * call kvm_agent_close() in either case.
+ */
+static inline int kvm_agent_add(struct kvm_agent* agent, const struct kvm_agent* first,
+                                unsigned int id) {
+  *agent = *first;
+  agent->run = NULL;
+  agent->kvm = dup(first->kvm);
+  agent->vm = dup(first->vm);
+  agent->vcpu = ioctl(agent->vm, KVM_CREATE_VCPU, id);
+  if (agent->vcpu < 0) return -errno;
+  return kvm_agent_set_up_vcpu(agent);
+}
+
+/*
  * Runs the guest until it reports; the guest's reads of the port get @words, one after the other.
  * Returns -EFAULT if the guest touched memory that isn't there, -EIO for another exit (see
  * exit_reason), -EPROTO if the guest reads more words, else the errno of KVM_RUN.

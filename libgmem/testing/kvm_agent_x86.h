@@ -60,6 +60,7 @@ static inline int kvm_agent_reset(struct kvm_agent* agent) {
 }
 
 static inline int kvm_agent_set_up_machine(struct kvm_agent* agent) {
+  struct kvm_mp_state runnable = {KVM_MP_STATE_RUNNABLE};
   struct kvm_segment* segments[6];
   struct kvm_sregs sregs;
   int i;
@@ -84,7 +85,9 @@ static inline int kvm_agent_set_up_machine(struct kvm_agent* agent) {
     segments[i]->g = 1;
   }
   sregs.cr0 |= 1; /* protected mode */
-  return ioctl(agent->vcpu, KVM_SET_SREGS, &sregs) ? -errno : 0;
+  if (ioctl(agent->vcpu, KVM_SET_SREGS, &sregs)) return -errno;
+  /* With an interrupt controller, only the first vCPU runs by itself. */
+  return agent->irqchip && ioctl(agent->vcpu, KVM_SET_MP_STATE, &runnable) ? -errno : 0;
 }
 
 static inline void* kvm_agent_port(struct kvm_agent* agent, bool* is_report) {
