@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
+#include <linux/gmem_test.h>
 #include <linux/hash.h>
 #include <linux/highmem.h>
 #include <linux/mm.h>
@@ -225,6 +226,23 @@ void gmem_folio_scrub(struct folio *folio)
 		cond_resched();
 	}
 }
+
+#ifdef CONFIG_GMEM_TEST
+void gmem_folio_mark_freed(struct folio *folio)
+{
+	void *addr;
+	long i;
+
+	/* The holder of a reference still uses the page. */
+	if (gmem_folio_broken(folio) || gmem_folio_pinned(folio))
+		return;
+	for (i = 0; i < folio_nr_pages(folio); i++) {
+		addr = kmap_local_folio(folio, i * PAGE_SIZE);
+		memset32(addr, GMEM_TEST_FREED, PAGE_SIZE / sizeof(u32));
+		kunmap_local(addr);
+	}
+}
+#endif
 
 static void gmem_folio_mark_used(struct folio *folio)
 {

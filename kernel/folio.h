@@ -65,6 +65,13 @@ bool gmem_folio_broken(const struct folio *folio);
 /* Zero the folio, except for its broken pages. */
 void gmem_folio_scrub(struct folio *folio);
 
+/*
+ * For tests: fill a folio that has left the file with GMEM_TEST_FREED. The page
+ * table entries of a live window hold no references: a guest that has kept one
+ * reads this.
+ */
+void gmem_folio_mark_freed(struct folio *folio);
+
 /* Allocate [@first, @last], all or nothing. Inode lock. */
 int gmem_folio_allocate(struct gmem_mem *mem, pgoff_t first, pgoff_t last);
 

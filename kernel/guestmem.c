@@ -346,6 +346,9 @@ static bool gmem_mem_release_folio(struct folio *folio, gfp_t gfp)
 }
 
 static const struct address_space_operations gmem_mem_aops = {
+#ifdef CONFIG_GMEM_TEST
+	.free_folio = gmem_folio_mark_freed,
+#endif
 	.release_folio = gmem_mem_release_folio,
 	.dirty_folio = noop_dirty_folio,
 	.error_remove_folio = gmem_mem_error_remove_folio,

@@ -8,6 +8,7 @@
  * end of a VM against faults and maps on the same file).
  */
 #include "lib/fixture.h"
+#include "lib/random.h"
 
 #include <pthread.h>
 
@@ -77,13 +78,6 @@ FIXTURE_TEARDOWN(race)
 		close_guest(self->arena.vm[i]);
 	close(self->arena.mem);
 	TEARDOWN_STATS();
-}
-
-/* A random number below @sides; each thread has its own @state. */
-static __u32 roll(__u64 *state, __u32 sides)
-{
-	*state = *state * 6364136223846793005ULL + 1442695040888963407ULL;
-	return (*state >> 33) % sides;
 }
 
 /* A result is wrong if it is an error that isn't in the list. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
 /*
- * The call that drives the mock provider. Only a module built with GMEM_TEST=1
- * has it. It is not part of the ABI.
+ * The call that drives the mock provider, and other means of tests. Only a module
+ * built with GMEM_TEST=1 has them. They are not part of the ABI.
  */
 #ifndef _UAPI_LINUX_GMEM_TEST_H
 #define _UAPI_LINUX_GMEM_TEST_H
@@ -76,6 +76,12 @@ struct gmem_test {
 	__u32 provided;
 	__u32 reserved;
 };
+
+/*
+ * Pages that a guestmem frees are full of this word, unless somebody holds them
+ * pinned: a guest that reads it reaches a freed page.
+ */
+#define GMEM_TEST_FREED 0xf2eedbad
 
 /** GMEM_TEST - ioctl on a VM of the mock provider; -ENOTTY on any other */
 #define GMEM_TEST _IO(GMEM_IOCTL_TYPE, 0xf0)
