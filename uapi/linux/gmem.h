@@ -617,7 +617,11 @@ struct gmem_vm_window {
 	__u8 name[GMEM_OBJECT_NAME_LEN];
 };
 
-/** GMEM_VM_WINDOW - ioctl on a VM: create a descriptor of a guest range */
+/**
+ * GMEM_VM_WINDOW - ioctl on a VM: create a descriptor of a guest range
+ *
+ * -ENOTTY if the module lacks GMEM_FEATURE_WINDOW.
+ */
 #define GMEM_VM_WINDOW _IO(GMEM_IOCTL_TYPE, 0x96)
 
 /**
