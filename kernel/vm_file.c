@@ -3,6 +3,7 @@
 #include <linux/anon_inodes.h>
 #include <linux/file.h>
 #include <linux/fs.h>
+#include <linux/gmem_netlink.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/seq_file.h>
@@ -78,6 +79,8 @@ static void gmem_vm_show_fdinfo(struct seq_file *seq, struct file *file)
 	seq_printf(seq, "gmem-vm:\t%u\n", vm->id);
 	if (*vm->name)
 		seq_printf(seq, "gmem-name:\t%s\n", vm->name);
+	if (vm->provider->window_kind == GMEM_WINDOW_KIND_LIVE)
+		seq_puts(seq, "gmem-windows:\tlive\n");
 	for (i = 0; gmem_provider_vm_detail(vm, i, &detail); i++)
 		seq_printf(seq, "gmem-%s:\t%llu\n", detail.name, detail.value);
 }

@@ -25,7 +25,6 @@ TEST_F(DeviceTest, Info) {
   EXPECT_EQ(info->abi_version, 2U);
   EXPECT_EQ(info->page_size, kPage);
   EXPECT_EQ(info->huge_page_size, MiB(2));
-  EXPECT_TRUE(info->has_window_descriptors);
   EXPECT_TRUE(info->has_views);
   EXPECT_TRUE(info->has_names);
   EXPECT_GE(info->max_bindings, 1'000'000U);

@@ -21,6 +21,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
@@ -105,6 +106,15 @@ int ProbeAddress(int vm_fd, uint64_t address) {
   return ioctl(vm_fd, GMEM_VM_QUERY, &query) == 0 ? 0 : errno;
 }
 
+absl::StatusOr<std::string> ReadFdInfo(int fd) {
+  const std::string path = absl::StrCat("/proc/self/fdinfo/", fd);
+  const UniqueFd info(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  std::array<char, 512> text;
+  const ssize_t length = info ? read(info.get(), text.data(), text.size()) : -1;
+  if (length < 0) return ErrnoError(errno, absl::StrCat("can't read ", path));
+  return std::string(text.data(), static_cast<size_t>(length));
+}
+
 }  // namespace
 
 absl::StatusOr<Vm> Vm::Adopt(UniqueFd fd) {
@@ -129,19 +139,14 @@ absl::StatusOr<Vm> Vm::Duplicate() const {
 }
 
 absl::StatusOr<uint32_t> Vm::Id() const {
-  const std::string path = absl::StrCat("/proc/self/fdinfo/", fd_.get());
-  const UniqueFd info(open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  std::array<char, 512> text;
-  const ssize_t length = info ? read(info.get(), text.data(), text.size()) : -1;
-  if (length < 0) return ErrnoError(errno, absl::StrCat("can't read ", path));
-
   constexpr absl::string_view kKey = "gmem-vm:";
-  for (absl::string_view line :
-       absl::StrSplit(absl::string_view(text.data(), static_cast<size_t>(length)), '\n')) {
+  GMEM_ASSIGN_OR_RETURN(const std::string text, ReadFdInfo(fd_.get()));
+  for (absl::string_view line : absl::StrSplit(text, '\n')) {
     uint32_t id = 0;
     if (absl::ConsumePrefix(&line, kKey) && absl::SimpleAtoi(line, &id)) return id;
   }
-  return CheckError(EBADMSG, absl::StrCat(path, " doesn't say \"", kKey, "\" and a number"));
+  return CheckError(EBADMSG, absl::StrCat("the fdinfo of descriptor ", fd_.get(),
+                                          " doesn't say \"", kKey, "\" and a number"));
 }
 
 int Vm::GuestAddressBits() const {
@@ -165,6 +170,9 @@ WindowKind Vm::Windows() const {
   gmem_vm_window window = {};
   window.size = sizeof(window);
   if (ioctl(fd_.get(), GMEM_VM_WINDOW, &window) != 0 && errno == EINVAL) return WindowKind::kLive;
+  // A module without that call may have live windows all the same.
+  const absl::StatusOr<std::string> info = ReadFdInfo(fd_.get());
+  if (info.ok() && absl::StrContains(*info, "gmem-windows:\tlive")) return WindowKind::kLive;
 
   void* const page = mmap(nullptr, HostPageSize().value(), PROT_NONE, MAP_SHARED, fd_.get(), 0);
   if (page == MAP_FAILED) return errno == ENODEV ? WindowKind::kNone : WindowKind::kPaged;

@@ -38,6 +38,9 @@ class WindowDescriptorTest : public ModuleTest {
   void SetUp() override {
     ASSERT_NO_FATAL_FAILURE(ModuleTest::SetUp());
     if (!HasLiveWindows()) GTEST_SKIP() << kNoLiveWindows;
+    if (!device().Info()->has_window_descriptors) {
+      GTEST_SKIP() << "the module has no window descriptors";
+    }
     memory_ = NewMemory(kNrPages * kPage);
     vm_ = NewVm({.windows = WindowKind::kLive});
   }
