@@ -82,6 +82,8 @@ static inline bool takes_huge(const char *provider)
 			       (get_features() & GMEM_FEATURE_LIVE_HUGE));
 }
 
+#define NO_HUGE "provider %s takes no huge pages on this kernel"
+
 static inline void set_name(__u8 *to, const char *name)
 {
 	memcpy(to, name, strnlen(name, GMEM_OBJECT_NAME_LEN - 1));

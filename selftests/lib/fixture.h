@@ -47,7 +47,7 @@ static __attribute__((unused)) struct el2_stats hypervisor_before;
 			     (variant)->provider);			\
 		if (((variant)->mem_flags & GMEM_MEM_ALLOW_HUGEPAGE) &&	\
 		    !takes_huge((variant)->provider))			\
-			SKIP(return, "no huge pages");			\
+			SKIP(return, NO_HUGE, (variant)->provider);	\
 	} while (0)
 
 /*

@@ -207,7 +207,7 @@ static inline int kvm_thread_join(struct kvm_thread *t)
 		if (access("/dev/kvm", R_OK | W_OK))			\
 			SKIP(return, "no /dev/kvm");			\
 		if (variant->mem_flags && !takes_huge(variant->provider)) \
-			SKIP(return, "no huge pages");			\
+			SKIP(return, NO_HUGE, variant->provider);	\
 		ASSERT_EQ(0, get_stats(&self->before));			\
 		self->page = variant->mem_flags ? HUGE_PAGE : PAGE;	\
 		ASSERT_EQ(0, kvm_guest_open(&self->guest,		\
