@@ -130,7 +130,7 @@ TEST_F(numa, no_hint_faults)
 		movable_faults += touch_all(movable, MOVABLE_SIZE);
 		faults += touch_all(p, SIZE);
 	}
-	EXPECT_LE(4 * (long)(MOVABLE_SIZE / PAGE), movable_faults);
+	EXPECT_LE(3 * (long)(MOVABLE_SIZE / PAGE), movable_faults);
 	/* A scan costs a fault each huge page; the stack has faults, too. */
 	EXPECT_GT((long)(SIZE / HUGE_PAGE), faults);
 
