@@ -233,7 +233,7 @@ TEST_P(ViewsTest, Names) {
   Frontend::Options options = WithTimeout(doubles::kPatience);
   EXPECT_EQ(options.view_name, "vhost-user");
   options.view_name = "disk 3";
-  StartNegotiated(Features(), options);
+  StartNegotiated(Features(), std::move(options));
   ASSERT_THAT(frontend_->SetMemory({Pages(1, 2)}), IsOk());
   EXPECT_STREQ(reinterpret_cast<const char*>(module_.views()[1].create.name), "disk 3");
 
