@@ -27,6 +27,8 @@ static u32 gmem_event_cause(enum gmem_reclaim_reason reason)
 		return GMEM_RECLAIM_CAUSE_HOST;
 	case GMEM_RECLAIM_PUNCH:
 		return GMEM_RECLAIM_CAUSE_PUNCH;
+	case GMEM_RECLAIM_DISCARD:
+		return GMEM_RECLAIM_CAUSE_DISCARD;
 	case GMEM_RECLAIM_UNBIND:
 		return GMEM_RECLAIM_CAUSE_UNBIND;
 	case GMEM_RECLAIM_TEARDOWN:

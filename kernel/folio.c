@@ -74,10 +74,16 @@ static void gmem_folio_forget_state(struct gmem_mem *mem, pgoff_t first,
 	}
 }
 
-void gmem_folio_forget(struct gmem_mem *mem, pgoff_t first, pgoff_t last)
+void gmem_folio_remove(struct gmem_mem *mem, pgoff_t first, pgoff_t last)
 {
+	struct address_space *mapping = mem->inode.i_mapping;
+
 	gmem_folio_forget_state(mem, first, last, GMEM_FOLIO_SHARED);
 	gmem_folio_forget_state(mem, first, last, GMEM_FOLIO_LEAKED);
+	/* Truncation doesn't zap the hwpoison entries of page tables. */
+	unmap_mapping_pages(mapping, first, last - first + 1, true);
+	truncate_inode_pages_range(mapping, (loff_t)first << PAGE_SHIFT,
+				   (((loff_t)last + 1) << PAGE_SHIFT) - 1);
 }
 
 static struct mutex *gmem_index_mutex(struct gmem_mem *mem, pgoff_t index)

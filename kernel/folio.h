@@ -33,10 +33,11 @@ void gmem_folio_clear(struct gmem_mem *mem, struct folio *folio,
 		      xa_mark_t state);
 
 /*
- * The folios of [@first, @last] are about to leave the file, and none is lent.
- * Invalidate lock held for writing.
+ * Take the folios of [@first, @last] out of the file, and out of all page tables
+ * that know them by the reverse map. No guest has one. Invalidate lock held for
+ * writing.
  */
-void gmem_folio_forget(struct gmem_mem *mem, pgoff_t first, pgoff_t last);
+void gmem_folio_remove(struct gmem_mem *mem, pgoff_t first, pgoff_t last);
 
 /*
  * Lock an index, so that one user at a time looks up the folio there and

@@ -108,13 +108,8 @@ static int gmem_mem_punch(struct gmem_mem *mem, pgoff_t first, pgoff_t last)
 
 	filemap_invalidate_lock(mapping);
 	err = gmem_lend_reclaim_file(mem, first, last);
-	if (!err) {
-		gmem_folio_forget(mem, first, last);
-		/* Truncation doesn't zap the hwpoison entries of page tables. */
-		unmap_mapping_pages(mapping, first, last - first + 1, true);
-		truncate_inode_pages_range(mapping, (loff_t)first << PAGE_SHIFT,
-					   (((loff_t)last + 1) << PAGE_SHIFT) - 1);
-	}
+	if (!err)
+		gmem_folio_remove(mem, first, last);
 	filemap_invalidate_unlock(mapping);
 	return err;
 }

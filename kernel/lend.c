@@ -41,7 +41,7 @@
  */
 #define GMEM_PIN_TRIES 20
 
-static bool gmem_lend_wait_unpinned(struct folio *folio)
+bool gmem_lend_wait_unpinned(struct folio *folio)
 {
 	int tries;
 
@@ -163,7 +163,7 @@ static bool gmem_lend_must_scrub(const struct gmem_vm *vm,
 				 enum gmem_reclaim_reason reason)
 {
 	return READ_ONCE(vm->policy) != GMEM_POLICY_ALLOW &&
-	       reason != GMEM_RECLAIM_PUNCH;
+	       reason != GMEM_RECLAIM_PUNCH && reason != GMEM_RECLAIM_DISCARD;
 }
 
 /*
@@ -529,7 +529,7 @@ int gmem_lend_reclaim_file(struct gmem_mem *mem, pgoff_t first, pgoff_t last)
 	if (err)
 		return err;
 	/*
-	 * Shared pages lose their mark with the folio: see gmem_folio_forget().
+	 * Shared pages lose their mark with the folio: see gmem_folio_remove().
 	 */
 	return gmem_lend_walk(&finish, first, last, GMEM_FOLIO_LENT);
 }

@@ -16,6 +16,12 @@ struct folio;
 int gmem_lend_get(struct gmem_binding *b, pgoff_t index, struct folio **folio);
 
 /*
+ * Wait for a moment until nobody pins the folio; false if it stays pinned. Folio
+ * lock held; no page table has the folio.
+ */
+bool gmem_lend_wait_unpinned(struct folio *folio);
+
+/*
  * The first and the last part of gmem_lend_get(), for a caller that provides
  * many folios in one step: "prepare" does everything that must come before
  * @folio can be provided, "provided" sets its new state. Folio lock held.

@@ -224,6 +224,14 @@ static const struct vm_operations_struct gmem_live_vm_ops = {
 	.pfn_mkwrite = gmem_live_pfn_mkwrite,
 };
 
+static void gmem_live_set_window(struct vm_area_struct *vma)
+{
+	/* A child that had the mapping could get frames that it never loses. */
+	vm_flags_set(vma, VM_IO | VM_PFNMAP | VM_DONTCOPY | VM_DONTEXPAND |
+		     VM_DONTDUMP);
+	vma->vm_ops = &gmem_live_vm_ops;
+}
+
 static int gmem_live_mmap(struct gmem_vm *vm, struct vm_area_struct *vma)
 {
 	struct file *file;
@@ -238,10 +246,7 @@ static int gmem_live_mmap(struct gmem_vm *vm, struct vm_area_struct *vma)
 		return PTR_ERR(file);
 	file->private_data = get_file(vm->file);
 
-	/* A child that had the mapping could get frames that it never loses. */
-	vm_flags_set(vma, VM_IO | VM_PFNMAP | VM_DONTCOPY | VM_DONTEXPAND |
-		     VM_DONTDUMP);
-	vma->vm_ops = &gmem_live_vm_ops;
+	gmem_live_set_window(vma);
 	vma_set_file(vma, file);
 	fput(file);
 	return 0;
@@ -284,6 +289,7 @@ const struct gmem_provider gmem_live_provider = {
 	/* Windows hold the VM. */
 	.ends_with_vm = true,
 	.mmap = gmem_live_mmap,
+	.set_window = gmem_live_set_window,
 	.bind = gmem_live_bind,
 	.provide = gmem_window_provide,
 	.reclaim = gmem_live_reclaim,

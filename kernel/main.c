@@ -35,7 +35,8 @@ static u64 gmem_features(void)
 {
 	return GMEM_FEATURE_VIEW | GMEM_FEATURE_NAME |
 	       (gmem_mem_huge_order() ? GMEM_FEATURE_HUGEPAGE : 0) |
-	       (gmem_live_present() ? GMEM_FEATURE_LIVE : 0) |
+	       (gmem_live_present() ? GMEM_FEATURE_LIVE |
+				      GMEM_FEATURE_WINDOW : 0) |
 	       (gmem_live_takes_huge() ? GMEM_FEATURE_LIVE_HUGE : 0);
 }
 

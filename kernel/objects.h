@@ -9,7 +9,8 @@
  *	mmap_lock, or the inode lock of a guestmem
  *	a provider's lock around the calls of its VM
  *	gmem_vm.lock, gmem_view.revoking
- *	the invalidate lock of a guestmem's i_mapping, one at a time
+ *	the invalidate lock of a guestmem's i_mapping, one at a time; a discard
+ *		takes several, in the order of their addresses
  *	gmem_mem.index_locks, one at a time
  *	folio lock
  *	gmem_mem.tree_rwsem
@@ -269,9 +270,22 @@ struct gmem_view {
 };
 
 /**
+ * struct gmem_window_desc - a range of a VM's guest memory
+ * @d: its number, range (guest frame numbers) and name
+ * @vm_file: the VM
+ * @vm_id: number of the VM, also for readers under RCU
+ */
+struct gmem_window_desc {
+	struct gmem_descriptor d;
+	struct file *vm_file;
+	u32 vm_id;
+};
+
+/**
  * enum gmem_reclaim_reason - why a page comes back; the policy looks at it
  * @GMEM_RECLAIM_HOST: the host wants to use it: allowed, scrubbed or denied
  * @GMEM_RECLAIM_PUNCH: it is about to be freed: allowed or denied
+ * @GMEM_RECLAIM_DISCARD: its guest wants that: allowed
  * @GMEM_RECLAIM_UNBIND: its binding goes: allowed or scrubbed
  * @GMEM_RECLAIM_TEARDOWN: its VM goes: the same, and if the provider refuses,
  *	the page is leaked
@@ -280,6 +294,7 @@ struct gmem_view {
 enum gmem_reclaim_reason {
 	GMEM_RECLAIM_HOST,
 	GMEM_RECLAIM_PUNCH,
+	GMEM_RECLAIM_DISCARD,
 	GMEM_RECLAIM_UNBIND,
 	GMEM_RECLAIM_TEARDOWN,
 	GMEM_RECLAIM_POISON,

@@ -45,6 +45,9 @@ struct gmem_vm_detail {
  * @vm_release: optional; undoes @vm_init. By then no page is provided.
  * @mmap: optional; maps guest memory from a VM's descriptor. Without it, such a
  *	mapping fails with -ENODEV.
+ * @set_window: optional; makes a window of a new mapping. Its file has the VM's
+ *	file as its private data, and its vm_pgoff is a guest frame number. With
+ *	this operation, the VM can have window descriptors.
  * @bind: optional; may a guestmem be bound, with these flags? 0 or an errno
  * @provide: let the guest reach @folio, whose first page is @gfn, with the
  *	ALLOW bits of @map_flags. No error if it does already. For lent memory
@@ -97,6 +100,7 @@ struct gmem_provider {
 	void (*vm_stop)(struct gmem_vm *vm);
 	void (*vm_release)(struct gmem_vm *vm);
 	int (*mmap)(struct gmem_vm *vm, struct vm_area_struct *vma);
+	void (*set_window)(struct vm_area_struct *vma);
 	int (*bind)(struct gmem_vm *vm, const struct gmem_mem *mem, u32 flags);
 	int (*provide)(struct gmem_vm *vm, unsigned long gfn,
 		       struct folio *folio, u32 map_flags);

@@ -28,10 +28,21 @@ static DEFINE_XARRAY_FLAGS(gmem_registry_mems,
 static u32 gmem_registry_next_ino;
 static atomic_t gmem_registry_mems_gen;
 
-static DEFINE_XARRAY_FLAGS(gmem_registry_views,
-			   XA_FLAGS_ALLOC | XA_FLAGS_ACCOUNT);
-static u32 gmem_registry_next_view_id;
-static atomic_t gmem_registry_views_gen;
+/* Views, or window descriptors; their numbers begin with 1. */
+struct gmem_registry_descriptors {
+	struct xarray all;
+	u32 next_id;
+	atomic_t gen;
+};
+
+#define GMEM_REGISTRY_DESCRIPTORS(name)					\
+	struct gmem_registry_descriptors name = {			\
+		.all = XARRAY_INIT(name.all,				\
+				   XA_FLAGS_ALLOC | XA_FLAGS_ACCOUNT),	\
+	}
+
+static GMEM_REGISTRY_DESCRIPTORS(gmem_registry_views);
+static GMEM_REGISTRY_DESCRIPTORS(gmem_registry_windows);
 
 /*
  * Cyclic: a number that somebody remembers shouldn't soon stand for another VM.
@@ -146,61 +157,116 @@ bool gmem_registry_next_mem(u64 id, struct gmem_mem_info *info)
 	return mem;
 }
 
-int gmem_registry_add_view(struct gmem_view *view)
+static int gmem_registry_add(struct gmem_registry_descriptors *r,
+			     struct gmem_descriptor *d)
 {
 	u32 id;
 	int err;
 
-	err = xa_alloc_cyclic(&gmem_registry_views, &id, NULL,
-			      XA_LIMIT(1, INT_MAX),
-			      &gmem_registry_next_view_id, GFP_KERNEL);
+	err = xa_alloc_cyclic(&r->all, &id, NULL, XA_LIMIT(1, INT_MAX),
+			      &r->next_id, GFP_KERNEL);
 	if (err < 0)
 		return err;
-	view->d.id = id;
-	xa_store(&gmem_registry_views, id, view, GFP_KERNEL);
-	atomic_inc_return_release(&gmem_registry_views_gen);
+	d->id = id;
+	xa_store(&r->all, id, d, GFP_KERNEL);
+	atomic_inc_return_release(&r->gen);
 	return 0;
+}
+
+static void gmem_registry_remove(struct gmem_registry_descriptors *r,
+				 struct gmem_descriptor *d)
+{
+	xa_erase(&r->all, d->id);
+	atomic_inc_return_release(&r->gen);
+}
+
+static const struct gmem_descriptor *
+gmem_registry_next(struct gmem_registry_descriptors *r, u32 id)
+{
+	unsigned long index = id;
+
+	return xa_find(&r->all, &index, ULONG_MAX, XA_PRESENT);
+}
+
+static u64 gmem_descriptor_length(const struct gmem_descriptor *d)
+{
+	return (u64)(d->last - d->first + 1) << PAGE_SHIFT;
+}
+
+int gmem_registry_add_view(struct gmem_view *view)
+{
+	return gmem_registry_add(&gmem_registry_views, &view->d);
 }
 
 void gmem_registry_remove_view(struct gmem_view *view)
 {
-	xa_erase(&gmem_registry_views, view->d.id);
-	atomic_inc_return_release(&gmem_registry_views_gen);
+	gmem_registry_remove(&gmem_registry_views, &view->d);
 }
 
 struct gmem_view *gmem_registry_get_view(u32 id)
 {
-	struct gmem_view *view;
+	struct gmem_descriptor *d;
 
 	rcu_read_lock();
-	view = xa_load(&gmem_registry_views, id);
-	if (view && !refcount_inc_not_zero(&view->d.refs))
-		view = NULL;
+	d = xa_load(&gmem_registry_views.all, id);
+	if (d && !refcount_inc_not_zero(&d->refs))
+		d = NULL;
 	rcu_read_unlock();
-	return view;
+	return d ? container_of(d, struct gmem_view, d) : NULL;
 }
 
 bool gmem_registry_next_view(u32 id, struct gmem_view_info *info)
 {
-	unsigned long index = id;
+	const struct gmem_descriptor *d;
 	const struct gmem_view *view;
 
 	rcu_read_lock();
-	view = xa_find(&gmem_registry_views, &index, ULONG_MAX, XA_PRESENT);
-	if (view) {
-		info->id = view->d.id;
+	d = gmem_registry_next(&gmem_registry_views, id);
+	if (d) {
+		view = container_of(d, struct gmem_view, d);
+		info->id = d->id;
 		/* Like the view, the inode outlives the RCU section. */
 		info->mem_id = view->mem->inode.i_ino;
-		info->offset = (u64)view->d.first << PAGE_SHIFT;
-		info->length = (u64)(view->d.last - view->d.first + 1)
-			       << PAGE_SHIFT;
-		info->flags = view->d.flags;
+		info->offset = (u64)d->first << PAGE_SHIFT;
+		info->length = gmem_descriptor_length(d);
+		info->flags = d->flags;
 		info->revoked = READ_ONCE(view->revoked);
-		info->pid = view->d.pid;
-		strscpy(info->name, view->d.name, sizeof(info->name));
+		info->pid = d->pid;
+		strscpy(info->name, d->name, sizeof(info->name));
 	}
 	rcu_read_unlock();
-	return view;
+	return d;
+}
+
+int gmem_registry_add_window(struct gmem_window_desc *window)
+{
+	return gmem_registry_add(&gmem_registry_windows, &window->d);
+}
+
+void gmem_registry_remove_window(struct gmem_window_desc *window)
+{
+	gmem_registry_remove(&gmem_registry_windows, &window->d);
+}
+
+bool gmem_registry_next_window(u32 id, struct gmem_window_info *info)
+{
+	const struct gmem_descriptor *d;
+	const struct gmem_window_desc *window;
+
+	rcu_read_lock();
+	d = gmem_registry_next(&gmem_registry_windows, id);
+	if (d) {
+		window = container_of(d, struct gmem_window_desc, d);
+		info->id = d->id;
+		info->vm_id = window->vm_id;
+		info->guest_addr = (u64)d->first << PAGE_SHIFT;
+		info->length = gmem_descriptor_length(d);
+		info->flags = d->flags;
+		info->pid = d->pid;
+		strscpy(info->name, d->name, sizeof(info->name));
+	}
+	rcu_read_unlock();
+	return d;
 }
 
 u32 gmem_registry_vms_generation(void)
@@ -215,5 +281,10 @@ u32 gmem_registry_mems_generation(void)
 
 u32 gmem_registry_views_generation(void)
 {
-	return atomic_read_acquire(&gmem_registry_views_gen);
+	return atomic_read_acquire(&gmem_registry_views.gen);
+}
+
+u32 gmem_registry_windows_generation(void)
+{
+	return atomic_read_acquire(&gmem_registry_windows.gen);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * All VMs, guestmems and views, for netlink and debugfs. These keep no guestmem
- * and no view from ending, and a VM only for a short time.
+ * All VMs, guestmems, views and window descriptors, for netlink and debugfs.
+ * These keep a VM from ending for a short time, and the others not at all.
  */
 #ifndef _GMEM_REGISTRY_H
 #define _GMEM_REGISTRY_H
@@ -12,6 +12,7 @@
 struct gmem_mem;
 struct gmem_view;
 struct gmem_vm;
+struct gmem_window_desc;
 
 /**
  * struct gmem_mem_info - a guestmem as seen from outside
@@ -59,6 +60,26 @@ struct gmem_view_info {
 	char name[GMEM_OBJECT_NAME_LEN];
 };
 
+/**
+ * struct gmem_window_info - a window descriptor as seen from outside
+ * @id: number of the window descriptor
+ * @vm_id: number of the VM
+ * @guest_addr: in bytes
+ * @length: in bytes
+ * @flags: bits of &enum gmem_window_flags
+ * @pid: the process that made it, in the initial PID namespace
+ * @name: NUL-terminated
+ */
+struct gmem_window_info {
+	u32 id;
+	u32 vm_id;
+	u64 guest_addr;
+	u64 length;
+	u32 flags;
+	pid_t pid;
+	char name[GMEM_OBJECT_NAME_LEN];
+};
+
 /*
  * Give a VM that is ready for use a number, gmem_vm.id, and let readers see it;
  * -ENOMEM or -EBUSY.
@@ -98,11 +119,17 @@ struct gmem_view *gmem_registry_get_view(u32 id);
 /* Describe the first view whose number is @id or higher; false: none. */
 bool gmem_registry_next_view(u32 id, struct gmem_view_info *info);
 
+/* As for a view; nobody needs a reference to a window descriptor. */
+int gmem_registry_add_window(struct gmem_window_desc *window);
+void gmem_registry_remove_window(struct gmem_window_desc *window);
+bool gmem_registry_next_window(u32 id, struct gmem_window_info *info);
+
 /*
  * Generations: each changes with the objects of one kind that exist.
  */
 u32 gmem_registry_vms_generation(void);
 u32 gmem_registry_mems_generation(void);
 u32 gmem_registry_views_generation(void);
+u32 gmem_registry_windows_generation(void);
 
 #endif /* _GMEM_REGISTRY_H */

@@ -1,23 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <linux/atomic.h>
 #include <linux/fs.h>
-#include <linux/mm.h>
 #include <linux/pagemap.h>
 
 #include "folio.h"
 #include "objects.h"
 #include "user.h"
-
-/* Free all pages. No binding is left, so none is lent or shared. */
-static void gmem_user_free_pages(struct gmem_mem *mem)
-{
-	struct address_space *mapping = mem->inode.i_mapping;
-
-	gmem_folio_forget(mem, 0, ULONG_MAX);
-	/* Truncation doesn't zap the hwpoison entries of page tables. */
-	unmap_mapping_pages(mapping, 0, 0, true);
-	truncate_inode_pages(mapping, 0);
-}
 
 void gmem_user_get(struct gmem_mem *mem)
 {
@@ -42,7 +30,9 @@ void gmem_user_put(struct gmem_mem *mem)
 	if (!atomic_dec_and_test(&mem->users) || mem->secret)
 		return;
 	filemap_invalidate_lock(mapping);
+	/* No binding is left, so no guest has a page. */
 	if (!atomic_read(&mem->users))
-		gmem_user_free_pages(mem);
+		gmem_folio_remove(mem, 0,
+				  (i_size_read(&mem->inode) >> PAGE_SHIFT) - 1);
 	filemap_invalidate_unlock(mapping);
 }

@@ -117,7 +117,7 @@ static const struct file_operations gmem_view_fops = {
 	.owner = THIS_MODULE,
 	.open = gmem_descriptor_open,
 	.mmap = gmem_view_mmap,
-	.get_unmapped_area = thp_get_unmapped_area,
+	.get_unmapped_area = gmem_descriptor_get_unmapped_area,
 	.llseek = generic_file_llseek,
 	.show_fdinfo = gmem_view_show_fdinfo,
 };

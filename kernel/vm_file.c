@@ -17,6 +17,7 @@
 #include "query.h"
 #include "vm.h"
 #include "vm_file.h"
+#include "window_desc.h"
 
 static int gmem_vm_set_policy_call(void *obj, void *arg)
 {
@@ -44,6 +45,8 @@ static const struct gmem_call gmem_vm_calls[] = {
 		  struct gmem_vm_faults, entries),
 	GMEM_CALL(GMEM_VM_SET_POLICY, GMEM_CALL_IN, gmem_vm_set_policy_call,
 		  struct gmem_vm_set_policy, policy),
+	GMEM_CALL_OPENS(GMEM_VM_WINDOW, gmem_vm_window_call,
+			struct gmem_vm_window, name),
 };
 
 static long gmem_vm_ioctl(struct file *file, unsigned int cmd,

@@ -591,8 +591,9 @@ struct gmem_vm_set_policy {
 
 /**
  * enum gmem_window_flags - flags of &struct gmem_vm_window
- * @GMEM_WINDOW_READ_ONLY: no mapping of the descriptor is writable
- * @GMEM_WINDOW_NO_DISCARD: the descriptor has no fallocate()
+ * @GMEM_WINDOW_READ_ONLY: the descriptor can only be read: it can't be opened
+ *	for writing, not even by root, and a mapping can't be made writable
+ * @GMEM_WINDOW_NO_DISCARD: no fallocate()
  */
 enum gmem_window_flags {
 	GMEM_WINDOW_READ_ONLY = 1UL << 0,
@@ -605,8 +606,11 @@ enum gmem_window_flags {
  * @flags: bits of &enum gmem_window_flags
  * @guest_addr: guest address of the first byte
  * @length: bytes; not 0
- * @id: out: the number of the descriptor
- * @name: a name for operators, or zeroes
+ * @id: out: number of the window descriptor; never 0; below 2^32
+ * @name: see "Names"
+ *
+ * @guest_addr and @length are multiples of the page size, and the range lies
+ * within the VM's address width. Nothing need be bound there.
  */
 struct gmem_vm_window {
 	__u32 size;
@@ -618,11 +622,40 @@ struct gmem_vm_window {
 };
 
 /**
- * GMEM_VM_WINDOW - ioctl on a VM: create a descriptor of a guest range
+ * GMEM_VM_WINDOW - ioctl on a live VM: create a window descriptor
  *
+ * A window descriptor is a file of its own that stands for a range of the VM's
+ * guest memory; its offset 0 is the start of the range. Its holder has the
+ * memory, without the VM's calls. It can only be
+ *
+ * - mapped, MAP_SHARED and within the range (else -EINVAL): the mapping is a live
+ *   window, see "DOC: Windows";
+ * - opened again through /proc/self/fd, by any user: the mode of the file is
+ *   0666, or 0444 with GMEM_WINDOW_READ_ONLY;
+ * - asked for its size, by fstat() or lseek(SEEK_END). st_ino is @id, and
+ *   fstatfs() returns GMEM_WINDOW_MAGIC;
+ * - discarded through, by fallocate() with PUNCH_HOLE and KEEP_SIZE, if it is
+ *   open for writing and hasn't GMEM_WINDOW_NO_DISCARD.
+ *
+ * Nobody can change its mode, its owner, its times or its size (-EPERM).
+ *
+ * A *discard* is the guest's: it no longer needs what is in the range. Under
+ * every policy, pages are freed, and read as zeroes when next used. Where the
+ * range has a part of a huge page, the part is zeroed instead. Parts that aren't
+ * bound are skipped. If a page can't be discarded, nothing is: -EACCES if its
+ * binding doesn't allow writing, -EBUSY if another binding has it, too, or if it
+ * is pinned. Offset and length are multiples of the page size, within the range
+ * (else -EINVAL). MADV_REMOVE of a mapping changes nothing (-EOPNOTSUPP).
+ *
+ * A window descriptor holds the VM, as a window does.
+ *
+ * Return: a descriptor (close-on-exec). -EOPNOTSUPP if the VM isn't live;
  * -ENOTTY if the module lacks GMEM_FEATURE_WINDOW.
  */
 #define GMEM_VM_WINDOW _IO(GMEM_IOCTL_TYPE, 0x96)
+
+/* f_type of a window descriptor: "GMWN" */
+#define GMEM_WINDOW_MAGIC 0x474d574e
 
 /**
  * struct gmem_mem_query - argument of GMEM_MEM_QUERY

@@ -60,6 +60,7 @@ enum gmem_event {
  * @GMEM_RECLAIM_CAUSE_UNBIND: the binding of the pages goes
  * @GMEM_RECLAIM_CAUSE_TEARDOWN: the VM goes
  * @GMEM_RECLAIM_CAUSE_POISON: the pages broke
+ * @GMEM_RECLAIM_CAUSE_DISCARD: the guest gives the pages back
  */
 enum gmem_reclaim_cause {
 	GMEM_RECLAIM_CAUSE_HOST = 1,
@@ -67,6 +68,7 @@ enum gmem_reclaim_cause {
 	GMEM_RECLAIM_CAUSE_UNBIND,
 	GMEM_RECLAIM_CAUSE_TEARDOWN,
 	GMEM_RECLAIM_CAUSE_POISON,
+	GMEM_RECLAIM_CAUSE_DISCARD,
 };
 
 /**
