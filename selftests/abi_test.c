@@ -45,6 +45,7 @@ SAME(GMEM_VM_POPULATE, 0x4792);
 SAME(GMEM_VM_QUERY, 0x4793);
 SAME(GMEM_VM_FAULTS, 0x4794);
 SAME(GMEM_VM_SET_POLICY, 0x4795);
+SAME(GMEM_VM_WINDOW, 0x4796);
 SAME(GMEM_MEM_QUERY, 0x47a0);
 SAME(GMEM_MEM_VIEW, 0x47a1);
 SAME(GMEM_MEM_REVOKE, 0x47a2);
@@ -67,6 +68,10 @@ SAME(sizeof(struct gmem_mem_view), 64);
 SAME(offsetof(struct gmem_mem_view, name), 32);
 SAME(sizeof(struct gmem_mem_revoke), 24);
 SAME(GMEM_VIEW_READ_ONLY, 1);
+SAME(sizeof(struct gmem_vm_window), 64);
+SAME(offsetof(struct gmem_vm_window, name), 32);
+SAME(GMEM_WINDOW_READ_ONLY, 1);
+SAME(GMEM_WINDOW_NO_DISCARD, 2);
 
 /* The calls of gunyah VMs are compatible with the v17 series, too. */
 SAME(GMEM_GUNYAH_SET_DTB_CONFIG, 0x40104702);
@@ -110,7 +115,8 @@ FIXTURE_SETUP(abi)
 	self->fd[DEV] = gmem_dev();
 	ASSERT_LE(0, self->fd[DEV]);
 	/* A window VM has the calls common to all providers, and no others. */
-	self->fd[VM] = new_vm("window", GMEM_POLICY_ALLOW);
+	self->fd[VM] = new_vm(have_provider("live") ? "live" : "window",
+			      GMEM_POLICY_ALLOW);
 	ASSERT_LE(0, self->fd[VM]);
 	self->fd[MEM] = new_mem(MIB(4), 0);
 	ASSERT_LE(0, self->fd[MEM]);
@@ -160,15 +166,24 @@ static const struct sized_call sized_calls[] = {
 	{ SIZED(GMEM_VM_FAULTS, VM, struct gmem_vm_faults, true, size) },
 	{ SIZED(GMEM_VM_SET_POLICY, VM, struct gmem_vm_set_policy, false,
 		policy) },
+	{ SIZED(GMEM_VM_WINDOW, VM, struct gmem_vm_window, true, flags),
+	  .words = { 0, 0, PAGE } },
 	{ SIZED(GMEM_MEM_QUERY, MEM, struct gmem_mem_query, true, flags),
 	  .words = { 0, 0, PAGE } },
 	{ SIZED(GMEM_MEM_VIEW, MEM, struct gmem_mem_view, true, flags),
 	  .words = { 0, 0, PAGE } },
 };
 
+/* Only live VMs have window descriptors. */
+static bool call_works(const struct sized_call *call)
+{
+	return call->cmd != GMEM_VM_WINDOW || have_provider("live");
+}
+
 #define for_each_sized(call)						\
 	for (call = sized_calls;					\
-	     call < sized_calls + ARRAY_SIZE(sized_calls); call++)
+	     call < sized_calls + ARRAY_SIZE(sized_calls); call++)	\
+		if (call_works(call))
 
 static void fill_call(const struct sized_call *call, void *arg, __u32 size)
 {
@@ -180,8 +195,8 @@ static int do_call(const struct sized_call *call, const int *fds, void *arg)
 {
 	int ret = err_of(ioctl(fds[call->on], call->cmd, arg));
 
-	if ((call->cmd == GMEM_VM_CREATE || call->cmd == GMEM_MEM_VIEW) &&
-	    ret >= 0) {
+	if ((call->cmd == GMEM_VM_CREATE || call->cmd == GMEM_VM_WINDOW ||
+	     call->cmd == GMEM_MEM_VIEW) && ret >= 0) {
 		close(ret);
 		return 0;
 	}
@@ -497,7 +512,8 @@ static bool known(unsigned int cmd, enum on on)
 	return (on == DEV && (cmd == GMEM_CREATE_VM || cmd == GMEM_CREATE_MEM ||
 			      cmd == GMEM_MEM_FROM_SECRET)) ||
 	       (on == VM && (cmd == GMEM_VM_MAP_MEM || cmd == GMEM_TEST ||
-			     cmd == GMEM_GUNYAH_START)) ||
+			     cmd == GMEM_GUNYAH_START ||
+			     cmd == GMEM_VM_WINDOW)) ||
 	       /* A call that can be made only once: see view_test.c. */
 	       (on == MEM && cmd == GMEM_MEM_REVOKE);
 }

@@ -8,6 +8,7 @@
 #include "lib/fail_nth.h"
 #include "lib/fixture.h"
 #include "lib/view.h"
+#include "lib/window_desc.h"
 
 #define UNITS 4
 #define GPA GIB(1)
@@ -361,6 +362,50 @@ TEST_F(fail_nth, views)
 		disarm(self);
 		close(view);
 	}
+}
+
+static int act_window_desc(const data_t *self)
+{
+	return new_window(self->vm, GPA, self->size, 0, NULL);
+}
+
+static int act_map_window_desc(const data_t *self)
+{
+	int window = act_window_desc(self), ret = 0;
+	__u8 *map;
+
+	if (window < 0)
+		return window;
+	map = mmap(NULL, self->size, PROT_READ, MAP_SHARED, window, 0);
+	if (map == MAP_FAILED)
+		ret = -errno;
+	else
+		munmap(map, self->size);
+	close(window);
+	return ret;
+}
+
+/* The descriptor for act_discard(). */
+static int discard_window;
+
+static int act_discard(const data_t *self)
+{
+	return mem_alloc(discard_window, PUNCH, self->unit, 2 * self->unit);
+}
+
+TEST_F(fail_nth, window_descriptors)
+{
+	if (strcmp(self->provider, "live"))
+		SKIP(return, "only a live VM has window descriptors");
+	sweep(_metadata, self, &(struct sweep){ .act = act_window_desc,
+						.undo = close_it });
+	sweep(_metadata, self, &(struct sweep){ .act = act_map_window_desc });
+	discard_window = act_window_desc(self);
+	ASSERT_LE(0, discard_window);
+	sweep(_metadata, self, &(struct sweep){ .prepare = bind_populate,
+						.act = act_discard,
+						.undo = unbind_all });
+	close(discard_window);
 }
 
 /* These calls may fail only by an injected fault. */

@@ -16,7 +16,10 @@ TEST(info)
 		  first.features & ~(__u64)(GMEM_FEATURE_HUGEPAGE |
 					    GMEM_FEATURE_LIVE |
 					    GMEM_FEATURE_LIVE_HUGE |
+					    GMEM_FEATURE_WINDOW |
 					    GMEM_FEATURE_VIEW));
+	EXPECT_EQ(!(first.features & GMEM_FEATURE_LIVE),
+		  !(first.features & GMEM_FEATURE_WINDOW));
 	EXPECT_EQ(!(first.features & GMEM_FEATURE_HUGEPAGE),
 		  !first.huge_page_size);
 
