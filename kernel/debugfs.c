@@ -177,6 +177,20 @@ static int gmem_debugfs_views_show(struct seq_file *seq, void *v)
 	return 0;
 }
 
+static int gmem_debugfs_windows_show(struct seq_file *seq, void *v)
+{
+	const struct gmem_window_info *at = v;
+
+	seq_printf(seq, "window %u", at->id);
+	gmem_debugfs_show_name(seq, at->name);
+	seq_printf(seq, "vm %u %#014llx-%#014llx, %s, by process %d\n",
+		   at->vm_id, at->guest_addr, at->guest_addr + at->length - 1,
+		   at->flags & GMEM_WINDOW_READ_ONLY ? "read-only" :
+		   at->flags & GMEM_WINDOW_NO_DISCARD ? "read-write" :
+		   "read-write, discard", at->pid);
+	return 0;
+}
+
 static void gmem_debugfs_list_stop(struct seq_file *seq, void *v)
 {
 }
@@ -227,6 +241,7 @@ static const struct file_operations gmem_debugfs_##_kind##s_fops = {	\
 
 GMEM_DEBUGFS_LIST(mem);
 GMEM_DEBUGFS_LIST(view);
+GMEM_DEBUGFS_LIST(window);
 
 /* The module works without its files, so errors don't matter. */
 void gmem_debugfs_init(void)
@@ -238,6 +253,8 @@ void gmem_debugfs_init(void)
 			    &gmem_debugfs_mems_fops);
 	debugfs_create_file("views", 0400, gmem_debugfs_dir, NULL,
 			    &gmem_debugfs_views_fops);
+	debugfs_create_file("windows", 0400, gmem_debugfs_dir, NULL,
+			    &gmem_debugfs_windows_fops);
 	gmem_providers_debugfs(gmem_debugfs_dir);
 }
 

@@ -73,7 +73,20 @@ gmem_event_of_view(const struct gmem_view *view, enum gmem_event type)
 		.mem_id = view->mem->inode.i_ino,
 		.view_id = view->d.id,
 		.offset = (u64)view->d.first << PAGE_SHIFT,
-		.length = (u64)(view->d.last - view->d.first + 1) << PAGE_SHIFT,
+		.length = gmem_descriptor_length(&view->d),
+	};
+}
+
+static struct gmem_event_record
+gmem_event_of_window(const struct gmem_window_desc *window,
+		     enum gmem_event type)
+{
+	return (struct gmem_event_record) {
+		.type = type,
+		.vm_id = window->vm_id,
+		.window_id = window->d.id,
+		.guest_addr = (u64)window->d.first << PAGE_SHIFT,
+		.length = gmem_descriptor_length(&window->d),
 	};
 }
 
@@ -154,6 +167,27 @@ void gmem_event_view_revoked(const struct gmem_view *view)
 		return;
 	rec = gmem_event_of_view(view, GMEM_EVENT_VIEW_REVOKED);
 	gmem_event_tell(gmem_view_revoked, &rec);
+}
+
+void gmem_event_window_created(const struct gmem_window_desc *window)
+{
+	struct gmem_event_record rec;
+
+	if (!gmem_event_wanted(gmem_window_created))
+		return;
+	rec = gmem_event_of_window(window, GMEM_EVENT_WINDOW_CREATED);
+	strscpy(rec.name, window->d.name);
+	gmem_event_tell(gmem_window_created, &rec);
+}
+
+void gmem_event_window_destroyed(const struct gmem_window_desc *window)
+{
+	struct gmem_event_record rec;
+
+	if (!gmem_event_wanted(gmem_window_destroyed))
+		return;
+	rec = gmem_event_of_window(window, GMEM_EVENT_WINDOW_DESTROYED);
+	gmem_event_tell(gmem_window_destroyed, &rec);
 }
 
 void gmem_event_map(const struct gmem_binding *b)

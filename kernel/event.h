@@ -12,6 +12,7 @@
 
 struct folio;
 struct gmem_view;
+struct gmem_window_desc;
 
 void gmem_event_vm_created(const struct gmem_vm *vm);
 void gmem_event_vm_destroyed(const struct gmem_vm *vm);
@@ -21,6 +22,8 @@ void gmem_event_mem_destroyed(const struct gmem_mem *mem);
 void gmem_event_view_created(const struct gmem_view *view);
 void gmem_event_view_destroyed(const struct gmem_view *view);
 void gmem_event_view_revoked(const struct gmem_view *view);
+void gmem_event_window_created(const struct gmem_window_desc *window);
+void gmem_event_window_destroyed(const struct gmem_window_desc *window);
 
 /* Pages [@first, @last] of the guestmem. */
 void gmem_event_map(const struct gmem_binding *b);

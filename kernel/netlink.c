@@ -479,6 +479,66 @@ static int gmem_nl_view_get_dumpit(struct sk_buff *skb,
 	return gmem_nl_dump_result(skb, err);
 }
 
+/* ---- window descriptors ---- */
+
+static int gmem_nl_put_window(struct sk_buff *skb,
+			      const struct gmem_window_info *info)
+{
+	if (nla_put_u32(skb, GMEM_A_WINDOW_ID, info->id) ||
+	    nla_put_u32(skb, GMEM_A_WINDOW_VM_ID, info->vm_id) ||
+	    nla_put_u64_64bit(skb, GMEM_A_WINDOW_GUEST_ADDR, info->guest_addr,
+			      GMEM_A_WINDOW_PAD) ||
+	    nla_put_u64_64bit(skb, GMEM_A_WINDOW_LENGTH, info->length,
+			      GMEM_A_WINDOW_PAD) ||
+	    nla_put_u32(skb, GMEM_A_WINDOW_FLAGS, info->flags) ||
+	    nla_put_string(skb, GMEM_A_WINDOW_NAME, info->name) ||
+	    nla_put_u32(skb, GMEM_A_WINDOW_PID, info->pid))
+		return -EMSGSIZE;
+	return 0;
+}
+
+static int gmem_nl_window_get_doit(struct sk_buff *skb, struct genl_info *info)
+{
+	struct gmem_window_info window;
+	struct sk_buff *reply;
+	void *hdr;
+	u32 id;
+
+	if (GENL_REQ_ATTR_CHECK(info, GMEM_A_WINDOW_ID))
+		return -EINVAL;
+	id = nla_get_u32(info->attrs[GMEM_A_WINDOW_ID]);
+	if (!gmem_registry_next_window(id, &window) || window.id != id) {
+		NL_SET_ERR_MSG_ATTR(info->extack, info->attrs[GMEM_A_WINDOW_ID],
+				    "no such window descriptor");
+		return -ENOENT;
+	}
+	reply = gmem_nl_reply_new(info, &hdr);
+	if (!reply)
+		return -ENOMEM;
+	return gmem_nl_reply(reply, info, hdr,
+			     gmem_nl_put_window(reply, &window));
+}
+
+static int gmem_nl_window_get_dumpit(struct sk_buff *skb,
+				     struct netlink_callback *cb)
+{
+	struct gmem_nl_dump *dump = gmem_nl_dump(cb);
+	struct gmem_window_info window;
+	int err = 0;
+	void *hdr;
+
+	gmem_nl_set_generation(cb, gmem_registry_windows_generation());
+	while (!err && gmem_registry_next_window(dump->id, &window)) {
+		hdr = gmem_nl_dump_put(skb, cb, GMEM_CMD_WINDOW_GET);
+		err = hdr ? gmem_nl_dump_end(skb, hdr,
+					     gmem_nl_put_window(skb, &window)) :
+			    -EMSGSIZE;
+		if (!err)
+			dump->id = window.id + 1;
+	}
+	return gmem_nl_dump_result(skb, err);
+}
+
 /* ---- counters ---- */
 
 static int gmem_nl_put_stats(struct sk_buff *skb, const struct gmem_stats *stats)
@@ -540,6 +600,11 @@ static const struct nla_policy gmem_view_get_nl_policy[GMEM_A_VIEW_ID + 1] = {
 	[GMEM_A_VIEW_ID] = NLA_POLICY_MIN(NLA_U32, 1),
 };
 
+static const struct nla_policy
+gmem_window_get_nl_policy[GMEM_A_WINDOW_ID + 1] = {
+	[GMEM_A_WINDOW_ID] = NLA_POLICY_MIN(NLA_U32, 1),
+};
+
 static const struct genl_split_ops gmem_nl_ops[] = {
 	{
 		.cmd = GMEM_CMD_VM_GET,
@@ -595,6 +660,20 @@ static const struct genl_split_ops gmem_nl_ops[] = {
 		.cmd = GMEM_CMD_VIEW_GET,
 		.start = gmem_nl_dump_start,
 		.dumpit = gmem_nl_view_get_dumpit,
+		.flags = GENL_CMD_CAP_DUMP,
+	},
+	{
+		.cmd = GMEM_CMD_WINDOW_GET,
+		.pre_doit = gmem_nl_pre_doit,
+		.doit = gmem_nl_window_get_doit,
+		.policy = gmem_window_get_nl_policy,
+		.maxattr = GMEM_A_WINDOW_ID,
+		.flags = GENL_CMD_CAP_DO,
+	},
+	{
+		.cmd = GMEM_CMD_WINDOW_GET,
+		.start = gmem_nl_dump_start,
+		.dumpit = gmem_nl_window_get_dumpit,
 		.flags = GENL_CMD_CAP_DUMP,
 	},
 };

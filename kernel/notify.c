@@ -239,7 +239,9 @@ static int gmem_notify_put(struct sk_buff *skb,
 	    (*rec->name &&
 	     nla_put_string(skb, GMEM_A_EVENT_NAME, rec->name)) ||
 	    (rec->view_id &&
-	     nla_put_u32(skb, GMEM_A_EVENT_VIEW_ID, rec->view_id)))
+	     nla_put_u32(skb, GMEM_A_EVENT_VIEW_ID, rec->view_id)) ||
+	    (rec->window_id &&
+	     nla_put_u32(skb, GMEM_A_EVENT_WINDOW_ID, rec->window_id)))
 		return -EMSGSIZE;
 	if (!rec->count)
 		return 0;

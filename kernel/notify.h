@@ -14,6 +14,7 @@ struct genl_family;
  * @vm_id: the VM, or 0
  * @mem_id: the guestmem, or 0
  * @view_id: the view, or 0
+ * @window_id: the window descriptor, or 0
  * @guest_addr: bytes
  * @offset: bytes
  * @length: bytes; 0 if the event is of no range
@@ -30,6 +31,7 @@ struct gmem_event_record {
 	u32 vm_id;
 	u64 mem_id;
 	u32 view_id;
+	u32 window_id;
 	u64 guest_addr;
 	u64 offset;
 	u64 length;

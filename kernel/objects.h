@@ -250,6 +250,12 @@ struct gmem_descriptor {
 	unsigned long last;
 };
 
+/* In bytes. */
+static inline u64 gmem_descriptor_length(const struct gmem_descriptor *d)
+{
+	return (u64)(d->last - d->first + 1) << PAGE_SHIFT;
+}
+
 /**
  * struct gmem_view - a range of a guestmem for device back-ends
  * @d: its number, range (pages of @mem) and name

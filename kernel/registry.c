@@ -188,11 +188,6 @@ gmem_registry_next(struct gmem_registry_descriptors *r, u32 id)
 	return xa_find(&r->all, &index, ULONG_MAX, XA_PRESENT);
 }
 
-static u64 gmem_descriptor_length(const struct gmem_descriptor *d)
-{
-	return (u64)(d->last - d->first + 1) << PAGE_SHIFT;
-}
-
 int gmem_registry_add_view(struct gmem_view *view)
 {
 	return gmem_registry_add(&gmem_registry_views, &view->d);

@@ -115,6 +115,31 @@ DEFINE_EVENT(gmem_view, gmem_view_destroyed,
 DEFINE_EVENT(gmem_view, gmem_view_revoked,
 	TP_PROTO(const struct gmem_event_record *rec), TP_ARGS(rec));
 
+DECLARE_EVENT_CLASS(gmem_window,
+	TP_PROTO(const struct gmem_event_record *rec),
+	TP_ARGS(rec),
+	TP_STRUCT__entry(
+		__field(u32, window)
+		__field(u32, vm)
+		__field(u64, guest_addr)
+		__field(u64, length)
+	),
+	TP_fast_assign(
+		__entry->window = rec->window_id;
+		__entry->vm = rec->vm_id;
+		__entry->guest_addr = rec->guest_addr;
+		__entry->length = rec->length;
+	),
+	TP_printk("window=%u vm=%u guest_addr=0x%llx length=0x%llx",
+		  __entry->window, __entry->vm, __entry->guest_addr,
+		  __entry->length)
+);
+
+DEFINE_EVENT(gmem_window, gmem_window_created,
+	TP_PROTO(const struct gmem_event_record *rec), TP_ARGS(rec));
+DEFINE_EVENT(gmem_window, gmem_window_destroyed,
+	TP_PROTO(const struct gmem_event_record *rec), TP_ARGS(rec));
+
 DECLARE_EVENT_CLASS(gmem_binding,
 	TP_PROTO(const struct gmem_event_record *rec),
 	TP_ARGS(rec),

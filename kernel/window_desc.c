@@ -17,6 +17,7 @@
 #include "call.h"
 #include "descriptor.h"
 #include "discard.h"
+#include "event.h"
 #include "objects.h"
 #include "provider.h"
 #include "registry.h"
@@ -103,6 +104,7 @@ static void gmem_window_desc_release(struct gmem_descriptor *d)
 		container_of(d, struct gmem_window_desc, d);
 
 	gmem_registry_remove_window(window);
+	gmem_event_window_destroyed(window);
 	gmem_window_desc_free(window);
 }
 
@@ -169,6 +171,7 @@ struct file *gmem_vm_window_call(void *obj, void *arg)
 	if (IS_ERR(file))
 		goto remove_window;
 	call->id = window->d.id;
+	gmem_event_window_created(window);
 	return file;
 
 remove_window:

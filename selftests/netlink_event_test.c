@@ -3,6 +3,7 @@
 #include "lib/fixture.h"
 #include "lib/netlink_listener.h"
 #include "lib/view.h"
+#include "lib/window_desc.h"
 
 #include <sys/syscall.h>
 
@@ -201,7 +202,68 @@ TEST_F(events, views)
 	for (i = 0; i < l->nr; i++) {
 		EXPECT_EQ(ino, e[i].mem);
 		EXPECT_EQ(0, e[i].vm);
+		EXPECT_EQ(0, e[i].window);
 	}
+}
+
+TEST_F(events, window_descriptors)
+{
+	struct listener *l = self->l;
+	struct event *e = l->events;
+	int window, vm, i;
+	__u32 number;
+	__u64 id;
+
+	if (!is_live(variant->provider))
+		SKIP(return, "no live windows");
+	drain(l);
+	vm = new_vm("live", GMEM_POLICY_ALLOW);
+	number = vm_id(vm);
+	window = new_window_named(vm, GPA, 4 * PAGE, 0, "for a VMM", &id);
+	ASSERT_LE(0, window);
+	close(vm);
+	close(window);
+	listener_sync(l);
+
+	ASSERT_EQ(4, l->nr);
+	EXPECT_EQ(GMEM_EVENT_VM_CREATED, e[0].type);
+	EXPECT_EQ(GMEM_EVENT_WINDOW_CREATED, e[1].type);
+	EXPECT_EQ(id, e[1].window);
+	EXPECT_STREQ("for a VMM", e[1].name);
+	EXPECT_TRUE(range_is(&e[1], GPA, 0, 4 * PAGE));
+	EXPECT_EQ(GMEM_EVENT_WINDOW_DESTROYED, e[2].type);
+	EXPECT_EQ(id, e[2].window);
+	EXPECT_STREQ("absent", e[2].name);
+	EXPECT_TRUE(range_is(&e[2], GPA, 0, 4 * PAGE));
+	/* The VM's end comes after those of its descriptors. */
+	EXPECT_EQ(GMEM_EVENT_VM_DESTROYED, e[3].type);
+	for (i = 0; i < l->nr; i++) {
+		EXPECT_EQ(number, e[i].vm);
+		EXPECT_EQ(0, e[i].view);
+	}
+}
+
+/* The guest gives pages back, by the holder of a window descriptor. */
+TEST_F(events, discard)
+{
+	struct listener *l = self->l;
+	struct event *e;
+	int window;
+
+	if (!is_live(variant->provider))
+		SKIP(return, "no live windows");
+	ASSERT_EQ(0,
+		  map_mem(self->vm, GPA, self->mem, 0, 4 * PAGE, LEND | RWX));
+	ASSERT_EQ(0, populate_range(self->vm, GPA, 4 * PAGE, NULL));
+	window = new_window(self->vm, GPA, 4 * PAGE, 0, NULL);
+	ASSERT_LE(0, window);
+	drain(l);
+	ASSERT_EQ(0, err_of(fallocate(window, PUNCH, PAGE, 2 * PAGE)));
+	listener_sync(l);
+	e = only(l, GMEM_EVENT_RECLAIM);
+	ASSERT_TRUE(range_is(e, GPA + PAGE, PAGE, 2 * PAGE));
+	EXPECT_EQ(GMEM_RECLAIM_CAUSE_DISCARD, e->cause);
+	close(window);
 }
 
 TEST_F(events, map_unmap)

@@ -98,11 +98,18 @@ static int dump_views(struct client *c, int vm, int mem)
 	return request_dump(c, GMEM_CMD_VIEW_GET, NULL, NULL);
 }
 
+static int dump_windows(struct client *c, int vm, int mem)
+{
+	(void)vm;
+	(void)mem;
+	return request_dump(c, GMEM_CMD_WINDOW_GET, NULL, NULL);
+}
+
 TEST_F(netlink_fail_nth, requests)
 {
 	int (*const requests[])(struct client *c, int vm, int mem) = {
 		get_vm, get_mem, get_stats_nl, dump_bindings, dump_mems,
-		get_view, dump_views,
+		get_view, dump_views, dump_windows,
 	};
 	int failures = 0, nth, ret;
 	bool injected;

@@ -3,6 +3,7 @@
 #include "lib/fixture.h"
 #include "lib/netlink_listener.h"
 #include "lib/view.h"
+#include "lib/window_desc.h"
 
 #include <sched.h>
 #include <sys/prctl.h>
@@ -641,6 +642,120 @@ TEST_F(netlink, view_dump)
 	free(ids);
 }
 
+/* ---- window descriptors ---- */
+
+struct window_info {
+	int nr;
+	__u32 id;
+	__u32 vm;
+	__u64 guest_addr;
+	__u64 length;
+	__u32 flags;
+	char name[GMEM_OBJECT_NAME_LEN];
+	__u32 pid;
+};
+
+static void get_window_info(struct nlattr **attrs, void *arg)
+{
+	struct window_info *info = arg;
+
+	info->nr++;
+	info->id = attr_u32(attrs, GMEM_A_WINDOW_ID);
+	info->vm = attr_u32(attrs, GMEM_A_WINDOW_VM_ID);
+	info->guest_addr = attr_u64(attrs, GMEM_A_WINDOW_GUEST_ADDR);
+	info->length = attr_u64(attrs, GMEM_A_WINDOW_LENGTH);
+	info->flags = attr_u32(attrs, GMEM_A_WINDOW_FLAGS);
+	attr_name(attrs, GMEM_A_WINDOW_NAME, info->name);
+	info->pid = attr_u32(attrs, GMEM_A_WINDOW_PID);
+}
+
+static int get_window(struct client *c, __u32 id, struct window_info *info)
+{
+	memset(info, 0, sizeof(*info));
+	return request_u32(c, GMEM_CMD_WINDOW_GET, NLM_F_ACK, GMEM_A_WINDOW_ID,
+			   id, get_window_info, info);
+}
+
+static void add_window_id(struct nlattr **attrs, void *arg)
+{
+	add_id(arg, attr_u32(attrs, GMEM_A_WINDOW_ID));
+}
+
+TEST_F(netlink, window_get)
+{
+	__u32 flags = GMEM_WINDOW_READ_ONLY | GMEM_WINDOW_NO_DISCARD, vm_number;
+	struct window_info info;
+	int vm, window, first;
+	__u64 id, plain;
+	void *p;
+
+	if (!have_provider("live"))
+		SKIP(return, "no live windows");
+	vm = new_vm("live", GMEM_POLICY_ALLOW);
+	ASSERT_LE(0, vm);
+	vm_number = vm_id(vm);
+	first = new_window(vm, 0, PAGE, 0, &plain);
+	ASSERT_LE(0, first);
+	window = new_window_named(vm, GPA, 3 * PAGE, flags, LONG_NAME, &id);
+	ASSERT_LE(0, window);
+
+	ASSERT_EQ(0, get_window(&self->c, plain, &info));
+	EXPECT_EQ(1, info.nr);
+	EXPECT_EQ(plain, info.id);
+	EXPECT_EQ(0, info.guest_addr);
+	EXPECT_EQ(PAGE, info.length);
+	EXPECT_EQ(0, info.flags);
+	EXPECT_STREQ("", info.name);
+
+	ASSERT_EQ(0, get_window(&self->c, id, &info));
+	EXPECT_EQ(1, info.nr);
+	EXPECT_EQ(id, info.id);
+	EXPECT_EQ(vm_number, info.vm);
+	EXPECT_EQ(GPA, info.guest_addr);
+	EXPECT_EQ(3 * PAGE, info.length);
+	EXPECT_EQ(flags, info.flags);
+	EXPECT_STREQ(LONG_NAME, info.name);
+	EXPECT_EQ(getpid(), (pid_t)info.pid);
+
+	/* The descriptor stays until its last mapping goes, and so the VM. */
+	p = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, window, 0);
+	ASSERT_NE(MAP_FAILED, p);
+	close(window);
+	close(vm);
+	close(first);
+	EXPECT_EQ(-ENOENT, get_window(&self->c, plain, &info));
+	ASSERT_EQ(0, get_window(&self->c, id, &info));
+	EXPECT_EQ(vm_number, info.vm);
+	munmap(p, PAGE);
+	EXPECT_EQ(-ENOENT, get_window(&self->c, id, &info));
+}
+
+TEST_F(netlink, window_dump)
+{
+	struct ids *ids = calloc(1, sizeof(*ids));
+	int windows[MANY], vm, i;
+
+	if (!have_provider("live"))
+		SKIP(return, "no live windows");
+	vm = new_vm("live", GMEM_POLICY_ALLOW);
+	for (i = 0; i < MANY; i++) {
+		windows[i] = new_window_named(vm, 0, PAGE, 0,
+					      i % 2 ? LONG_NAME : "", NULL);
+		ASSERT_LE(0, windows[i]);
+	}
+	ASSERT_EQ(0, request_dump(&self->c, GMEM_CMD_WINDOW_GET, add_window_id,
+				  ids));
+	EXPECT_FALSE(self->c.interrupted);
+	EXPECT_TRUE(ascending(ids));
+	EXPECT_EQ(MANY, ids->nr);
+	for (i = 0; i < MANY; i++) {
+		EXPECT_EQ(1, count_id(ids, window_id(windows[i])));
+		close(windows[i]);
+	}
+	close(vm);
+	free(ids);
+}
+
 /* ---- the module ---- */
 
 static void get_stats_info(struct nlattr **attrs, void *arg)
@@ -678,6 +793,7 @@ TEST_F(netlink, bad_requests)
 	/* A mandatory attribute is missing. */
 	EXPECT_EQ(-EINVAL, request_do(c, GMEM_CMD_VM_GET, NULL, NULL));
 	EXPECT_EQ(-EINVAL, request_do(c, GMEM_CMD_MEM_GET, NULL, NULL));
+	EXPECT_EQ(-EINVAL, request_do(c, GMEM_CMD_WINDOW_GET, NULL, NULL));
 	EXPECT_EQ(-EINVAL, request_do(c, GMEM_CMD_VIEW_GET, NULL, NULL));
 	/* No object has that number. */
 	EXPECT_EQ(-ERANGE, request_u32(c, GMEM_CMD_VM_GET, NLM_F_ACK,
@@ -694,6 +810,10 @@ TEST_F(netlink, bad_requests)
 				       NULL));
 	EXPECT_EQ(-ENOENT, request_u32(c, GMEM_CMD_BINDING_GET, NLM_F_DUMP,
 				       GMEM_A_BINDING_VM_ID, ~0U, NULL, NULL));
+	EXPECT_EQ(-ERANGE, request_u32(c, GMEM_CMD_WINDOW_GET, NLM_F_ACK,
+				       GMEM_A_WINDOW_ID, 0, NULL, NULL));
+	EXPECT_EQ(-ENOENT, request_u32(c, GMEM_CMD_WINDOW_GET, NLM_F_ACK,
+				       GMEM_A_WINDOW_ID, ~0U, NULL, NULL));
 	EXPECT_EQ(-ERANGE, request_u32(c, GMEM_CMD_VIEW_GET, NLM_F_ACK,
 				       GMEM_A_VIEW_ID, 0, NULL, NULL));
 	EXPECT_EQ(-ENOENT, request_u32(c, GMEM_CMD_VIEW_GET, NLM_F_ACK,
@@ -714,6 +834,10 @@ TEST_F(netlink, bad_requests)
 				       GMEM_A_STATS_VMS, 1, NULL, NULL));
 	EXPECT_EQ(-EINVAL, request_u32(c, GMEM_CMD_BINDING_GET, NLM_F_DUMP,
 				       GMEM_A_BINDING_MEM_ID, 1, NULL, NULL));
+	EXPECT_EQ(-EINVAL, request_u32(c, GMEM_CMD_WINDOW_GET, NLM_F_ACK,
+				       GMEM_A_WINDOW_VM_ID, 1, NULL, NULL));
+	EXPECT_EQ(-EINVAL, request_u32(c, GMEM_CMD_WINDOW_GET, NLM_F_DUMP,
+				       GMEM_A_WINDOW_ID, 1, NULL, NULL));
 	EXPECT_EQ(-EINVAL, request_u64(c, GMEM_CMD_VIEW_GET, NLM_F_ACK,
 				       GMEM_A_VIEW_ID, 1, NULL, NULL));
 	EXPECT_EQ(-EINVAL, request_u32(c, GMEM_CMD_VIEW_GET, NLM_F_DUMP,
@@ -751,6 +875,9 @@ static int calls_allowed(struct client *c, __u32 vm, __u64 mem)
 	allowed += request_dump(c, GMEM_CMD_BINDING_GET, NULL, NULL) != -EPERM;
 	allowed += request_dump(c, GMEM_CMD_VM_GET, NULL, NULL) != -EPERM;
 	allowed += request_dump(c, GMEM_CMD_MEM_GET, NULL, NULL) != -EPERM;
+	allowed += request_u32(c, GMEM_CMD_WINDOW_GET, NLM_F_ACK,
+			       GMEM_A_WINDOW_ID, 1, NULL, NULL) != -EPERM;
+	allowed += request_dump(c, GMEM_CMD_WINDOW_GET, NULL, NULL) != -EPERM;
 	allowed += request_u32(c, GMEM_CMD_VIEW_GET, NLM_F_ACK, GMEM_A_VIEW_ID,
 			       1, NULL, NULL) != -EPERM;
 	allowed += request_dump(c, GMEM_CMD_VIEW_GET, NULL, NULL) != -EPERM;

@@ -2,6 +2,7 @@
 /* Tracepoints and debugfs, which show the module's state to humans. */
 #include "lib/fixture.h"
 #include "lib/view.h"
+#include "lib/window_desc.h"
 
 #include <sys/prctl.h>
 
@@ -183,6 +184,24 @@ TEST_F(trace, views)
 			     m));
 }
 
+TEST_F(trace, window_descriptors)
+{
+	__u64 id;
+	int fd;
+
+	if (!is_live(variant->provider))
+		SKIP(return, "no live windows");
+	if (access(TRACING "trace", W_OK))
+		SKIP(return, "no tracefs");
+	fd = new_window(self->vm, GPA, 2 * PAGE, 0, &id);
+	ASSERT_LE(0, fd);
+	close(fd);
+	EXPECT_TRUE(in_trace("gmem_window_created", "window=%llu vm=%llu guest_addr=0x40000000 length=0x2000\n",
+			     id, self->vm_id));
+	EXPECT_TRUE(in_trace("gmem_window_destroyed", "window=%llu vm=%llu ",
+			     id, self->vm_id));
+}
+
 #define DEBUGFS "/sys/kernel/debug/gmem/"
 #define MANY 100
 
@@ -265,6 +284,38 @@ TEST_F(trace, debugfs_names)
 	}
 	close(vm);
 	close(mem);
+}
+
+TEST_F(trace, debugfs_windows)
+{
+	int named, read_only, no_discard;
+	char want[512];
+	__u64 id;
+
+	if (!is_live(variant->provider))
+		SKIP(return, "no live windows");
+	if (access(DEBUGFS, R_OK))
+		SKIP(return, "no debugfs");
+	named = new_window_named(self->vm, GPA, 2 * PAGE, 0, "for a VMM", &id);
+	ASSERT_LE(0, named);
+	snprintf(want, sizeof(want),
+		 "window %llu \"for a VMM\": vm %llu 0x000040000000-0x000040001fff, read-write, discard, by process %d\n",
+		 id, self->vm_id, getpid());
+	EXPECT_NE(NULL, strstr(read_file(DEBUGFS "windows"), want)) {
+		TH_LOG("want: %s\ngot: %s", want, text);
+	}
+	close(named);
+
+	read_only = new_window(self->vm, 0, PAGE, GMEM_WINDOW_READ_ONLY, NULL);
+	no_discard = new_window(self->vm, 0, PAGE, GMEM_WINDOW_NO_DISCARD,
+				NULL);
+	read_file(DEBUGFS "windows");
+	EXPECT_EQ(NULL, strstr(text, "for a VMM"));
+	EXPECT_EQ(NULL, strstr(text, "discard"));
+	EXPECT_NE(NULL, strstr(text, ", read-only, by process "));
+	EXPECT_NE(NULL, strstr(text, ", read-write, by process "));
+	close(read_only);
+	close(no_discard);
 }
 
 TEST_F(trace, debugfs_views)

@@ -24,6 +24,7 @@ struct event {
 	__u64 count;
 	__u64 lost;
 	char name[GMEM_OBJECT_NAME_LEN];
+	__u32 window;
 	__u32 view;
 };
 
@@ -63,6 +64,7 @@ static inline void listener_event(struct nlattr **attrs, void *arg)
 	e->count = attr_u64(attrs, GMEM_A_EVENT_COUNT);
 	e->lost = attr_u64(attrs, GMEM_A_EVENT_LOST);
 	attr_name(attrs, GMEM_A_EVENT_NAME, e->name);
+	e->window = attr_u32(attrs, GMEM_A_EVENT_WINDOW_ID);
 	e->view = attr_u32(attrs, GMEM_A_EVENT_VIEW_ID);
 }
 

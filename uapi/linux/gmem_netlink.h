@@ -32,6 +32,8 @@
  * @GMEM_EVENT_VIEW_CREATED: a view was created
  * @GMEM_EVENT_VIEW_DESTROYED: a view is gone, with its mappings
  * @GMEM_EVENT_VIEW_REVOKED: nobody can reach memory through a view any longer
+ * @GMEM_EVENT_WINDOW_CREATED: a window descriptor was created
+ * @GMEM_EVENT_WINDOW_DESTROYED: a window descriptor is gone, with its mappings
  */
 enum gmem_event {
 	GMEM_EVENT_OVERRUN = 1,
@@ -51,6 +53,8 @@ enum gmem_event {
 	GMEM_EVENT_VIEW_CREATED,
 	GMEM_EVENT_VIEW_DESTROYED,
 	GMEM_EVENT_VIEW_REVOKED,
+	GMEM_EVENT_WINDOW_CREATED,
+	GMEM_EVENT_WINDOW_DESTROYED,
 };
 
 /**
@@ -160,6 +164,21 @@ enum {
 	GMEM_A_VIEW_MAX = (__GMEM_A_VIEW_MAX - 1)
 };
 
+/* Attributes of GMEM_CMD_WINDOW_GET. */
+enum {
+	GMEM_A_WINDOW_ID = 1,		/* u32 */
+	GMEM_A_WINDOW_VM_ID,		/* u32 */
+	GMEM_A_WINDOW_GUEST_ADDR,	/* u64, bytes */
+	GMEM_A_WINDOW_LENGTH,		/* u64, bytes */
+	GMEM_A_WINDOW_FLAGS,		/* u32, enum gmem_window_flags */
+	GMEM_A_WINDOW_NAME,		/* string */
+	GMEM_A_WINDOW_PID,		/* u32 */
+	GMEM_A_WINDOW_PAD,
+
+	__GMEM_A_WINDOW_MAX,
+	GMEM_A_WINDOW_MAX = (__GMEM_A_WINDOW_MAX - 1)
+};
+
 /* Attributes of GMEM_CMD_STATS_GET: the members of struct gmem_stats. */
 enum {
 	GMEM_A_STATS_VMS = 1,		/* u64, as all below */
@@ -195,6 +214,7 @@ enum {
 	GMEM_A_EVENT_PAD,
 	GMEM_A_EVENT_NAME,		/* string */
 	GMEM_A_EVENT_VIEW_ID,		/* u32 */
+	GMEM_A_EVENT_WINDOW_ID,		/* u32 */
 
 	__GMEM_A_EVENT_MAX,
 	GMEM_A_EVENT_MAX = (__GMEM_A_EVENT_MAX - 1)
@@ -207,6 +227,7 @@ enum {
 	GMEM_CMD_STATS_GET,		/* do */
 	GMEM_CMD_EVENT,			/* from the kernel, to the group */
 	GMEM_CMD_VIEW_GET,		/* do, dump */
+	GMEM_CMD_WINDOW_GET,		/* do, dump */
 
 	__GMEM_CMD_MAX,
 	GMEM_CMD_MAX = (__GMEM_CMD_MAX - 1)
