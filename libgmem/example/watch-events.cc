@@ -12,6 +12,7 @@
 
 void Print(const gmem::Event& event) {
   std::cout << gmem::ToString(event.type);
+  if (!event.name.empty()) std::cout << " " << event.name;
   if (event.guest_address && event.size.value() != 0) {
     std::cout << " " << gmem::GuestRange{*event.guest_address, event.size};
   }
@@ -25,9 +26,10 @@ void Print(const gmem::Event& event) {
 // window counts as the guest's.
 void LiveAndDie() {
   const gmem::Device device = OrDie(gmem::Device::Open());
-  const gmem::GuestMemory memory = OrDie(device.CreateGuestMemory(gmem::MiB(1)));
+  const gmem::GuestMemory memory =
+      OrDie(device.CreateGuestMemory(gmem::MiB(1), {.name = "ram of guest-1"}));
   const gmem::Mapping host = OrDie(memory.Map());
-  const gmem::Vm vm = OrDie(device.CreateVm());
+  const gmem::Vm vm = OrDie(device.CreateVm({.name = "guest-1"}));
   OrDie(vm.Map(memory, {.size = memory.size(), .mode = gmem::MapMode::kLend}));
   const gmem::Window window = OrDie(gmem::Window::Create(vm, {.size = gmem::MiB(1)}));
   window.data()[0x5000] = 1;  // lent

@@ -309,6 +309,43 @@ absl::StatusOr<GuestMemoryState> ParseGuestMemory(const nlmsghdr& message) {
   return memory;
 }
 
+absl::StatusOr<WindowState> ParseWindow(const nlmsghdr& message) {
+  GMEM_ASSIGN_OR_RETURN(const Attributes attributes, Attributes::OfMessage(message));
+  Reader reader(attributes);
+  const uint32_t flags = reader.U32(GMEM_A_WINDOW_FLAGS, "flags");
+  WindowState window = {
+      .id = reader.U32(GMEM_A_WINDOW_ID, "id"),
+      .vm_id = reader.U32(GMEM_A_WINDOW_VM_ID, "vm-id"),
+      .range = {GuestAddress(reader.U64(GMEM_A_WINDOW_GUEST_ADDR, "guest-addr")),
+                ByteSize(reader.U64(GMEM_A_WINDOW_LENGTH, "length"))},
+      .read_only = (flags & GMEM_WINDOW_READ_ONLY) != 0,
+      .allow_discard = (flags & (GMEM_WINDOW_READ_ONLY | GMEM_WINDOW_NO_DISCARD)) == 0,
+      .name = reader.String(GMEM_A_WINDOW_NAME, "name"),
+      .pid = reader.U32(GMEM_A_WINDOW_PID, "pid"),
+  };
+  GMEM_RETURN_IF_ERROR(reader.status());
+  if (!window.range.IsValid()) return Malformed("has a window descriptor that ends beyond 2^64");
+  return window;
+}
+
+absl::StatusOr<ViewState> ParseView(const nlmsghdr& message) {
+  GMEM_ASSIGN_OR_RETURN(const Attributes attributes, Attributes::OfMessage(message));
+  Reader reader(attributes);
+  ViewState view = {
+      .id = reader.U32(GMEM_A_VIEW_ID, "id"),
+      .memory_id = reader.U64(GMEM_A_VIEW_MEM_ID, "mem-id"),
+      .range = {ByteOffset(reader.U64(GMEM_A_VIEW_OFFSET, "offset")),
+                ByteSize(reader.U64(GMEM_A_VIEW_LENGTH, "length"))},
+      .read_only = (reader.U32(GMEM_A_VIEW_FLAGS, "flags") & GMEM_VIEW_READ_ONLY) != 0,
+      .revoked = reader.Has(GMEM_A_VIEW_REVOKED),
+      .name = reader.String(GMEM_A_VIEW_NAME, "name"),
+      .pid = reader.U32(GMEM_A_VIEW_PID, "pid"),
+  };
+  GMEM_RETURN_IF_ERROR(reader.status());
+  if (!view.range.IsValid()) return Malformed("has a view that ends beyond 2^64");
+  return view;
+}
+
 absl::StatusOr<DeviceStats> ParseStats(const nlmsghdr& message) {
   GMEM_ASSIGN_OR_RETURN(const Attributes attributes, Attributes::OfMessage(message));
   Reader reader(attributes);
@@ -336,6 +373,8 @@ absl::StatusOr<Event> ParseEvent(const nlmsghdr& message) {
       .count = reader.OptionalU64(GMEM_A_EVENT_COUNT, "count"),
       .lost = reader.OptionalU64(GMEM_A_EVENT_LOST, "lost"),
       .name = reader.OptionalString(GMEM_A_EVENT_NAME, "name"),
+      .window_id = reader.OptionalU32(GMEM_A_EVENT_WINDOW_ID, "window-id"),
+      .view_id = reader.OptionalU32(GMEM_A_EVENT_VIEW_ID, "view-id"),
   };
   if (reader.Has(GMEM_A_EVENT_MEM_ID)) {
     event.memory_id = reader.U64(GMEM_A_EVENT_MEM_ID, "mem-id");

@@ -65,6 +65,8 @@ absl::Status ParseResult(const nlmsghdr& message, absl::string_view request);
 absl::StatusOr<VmState> ParseVm(const nlmsghdr& message);
 absl::StatusOr<VmBinding> ParseBinding(const nlmsghdr& message);
 absl::StatusOr<GuestMemoryState> ParseGuestMemory(const nlmsghdr& message);
+absl::StatusOr<WindowState> ParseWindow(const nlmsghdr& message);
+absl::StatusOr<ViewState> ParseView(const nlmsghdr& message);
 absl::StatusOr<DeviceStats> ParseStats(const nlmsghdr& message);
 absl::StatusOr<Event> ParseEvent(const nlmsghdr& message);
 

@@ -127,6 +127,30 @@ Message MemoryMessage() {
   return message;
 }
 
+Message WindowMessage(uint32_t flags) {
+  Message message(GMEM_CMD_WINDOW_GET);
+  message.U32(GMEM_A_WINDOW_ID, 5)
+      .U32(GMEM_A_WINDOW_VM_ID, 3)
+      .U64(GMEM_A_WINDOW_GUEST_ADDR, 0x40000000)
+      .U64(GMEM_A_WINDOW_LENGTH, MiB(64).value())
+      .U32(GMEM_A_WINDOW_FLAGS, flags)
+      .String(GMEM_A_WINDOW_NAME, "ram of web-1")
+      .U32(GMEM_A_WINDOW_PID, 1204);
+  return message;
+}
+
+Message ViewMessage(uint64_t offset) {
+  Message message(GMEM_CMD_VIEW_GET);
+  message.U32(GMEM_A_VIEW_ID, 7)
+      .U64(GMEM_A_VIEW_MEM_ID, 12)
+      .U64(GMEM_A_VIEW_OFFSET, offset)
+      .U64(GMEM_A_VIEW_LENGTH, 0x3000)
+      .U32(GMEM_A_VIEW_FLAGS, GMEM_VIEW_READ_ONLY)
+      .String(GMEM_A_VIEW_NAME, "")
+      .U32(GMEM_A_VIEW_PID, 1204);
+  return message;
+}
+
 Message StatsMessage() {
   Message message(GMEM_CMD_STATS_GET);
   for (uint16_t type = GMEM_A_STATS_VMS; type <= GMEM_A_STATS_REFUSED; ++type) {
@@ -235,6 +259,48 @@ TEST(MonitorMessageTest, GuestMemory) {
   EXPECT_EQ(memory->name, "ram of web-1");
 }
 
+TEST(MonitorMessageTest, Window) {
+  const auto window = ParseWindow(AsMessage(WindowMessage(0).bytes()));
+  ASSERT_TRUE(window.ok()) << window.status();
+  EXPECT_EQ(window->id, 5U);
+  EXPECT_EQ(window->vm_id, 3U);
+  EXPECT_EQ(window->range, (GuestRange{GuestAddress(0x40000000), MiB(64)}));
+  EXPECT_FALSE(window->read_only);
+  EXPECT_TRUE(window->allow_discard);
+  EXPECT_EQ(window->name, "ram of web-1");
+  EXPECT_EQ(window->pid, 1204U);
+  const auto read_only = ParseWindow(AsMessage(WindowMessage(GMEM_WINDOW_READ_ONLY).bytes()));
+  ASSERT_TRUE(read_only.ok()) << read_only.status();
+  EXPECT_TRUE(read_only->read_only);
+  EXPECT_FALSE(read_only->allow_discard);
+  const auto no_discard = ParseWindow(AsMessage(WindowMessage(GMEM_WINDOW_NO_DISCARD).bytes()));
+  ASSERT_TRUE(no_discard.ok()) << no_discard.status();
+  EXPECT_FALSE(no_discard->read_only);
+  EXPECT_FALSE(no_discard->allow_discard);
+}
+
+TEST(MonitorMessageTest, View) {
+  const auto view = ParseView(AsMessage(ViewMessage(0x2000).bytes()));
+  ASSERT_TRUE(view.ok()) << view.status();
+  EXPECT_EQ(view->id, 7U);
+  EXPECT_EQ(view->memory_id, 12U);
+  EXPECT_EQ(view->range, (ByteRange{ByteOffset(0x2000), ByteSize(0x3000)}));
+  EXPECT_TRUE(view->read_only);
+  EXPECT_FALSE(view->revoked);
+  EXPECT_EQ(view->name, "");
+  EXPECT_EQ(view->pid, 1204U);
+  Message revoked = ViewMessage(0x2000);
+  revoked.Bytes(GMEM_A_VIEW_REVOKED, "");
+  EXPECT_TRUE(ParseView(AsMessage(revoked.bytes()))->revoked);
+}
+
+TEST(MonitorMessageTest, RangesThatWrap) {
+  EXPECT_EQ(GetErrno(ParseView(AsMessage(ViewMessage(~uint64_t{0}).bytes())).status()), EBADMSG);
+  Message window = WindowMessage(0);
+  window.U64(GMEM_A_WINDOW_GUEST_ADDR, ~uint64_t{0});
+  EXPECT_EQ(GetErrno(ParseWindow(AsMessage(window.bytes())).status()), EBADMSG);
+}
+
 TEST(MonitorMessageTest, Stats) {
   const auto stats = ParseStats(AsMessage(StatsMessage().bytes()));
   ASSERT_TRUE(stats.ok()) << stats.status();
@@ -268,6 +334,26 @@ TEST(MonitorMessageTest, NameOfANewObject) {
   ASSERT_TRUE(event.ok()) << event.status();
   EXPECT_EQ(event->type, EventType::kVmCreated);
   EXPECT_EQ(event->name, "web-2");
+  EXPECT_EQ(event->window_id, 0U);
+  EXPECT_EQ(event->view_id, 0U);
+}
+
+TEST(MonitorMessageTest, EventOfAView) {
+  Message message(GMEM_CMD_EVENT);
+  message.U64(GMEM_A_EVENT_SEQ, 79)
+      .U32(GMEM_A_EVENT_TYPE, GMEM_EVENT_VIEW_REVOKED)
+      .U64(GMEM_A_EVENT_MEM_ID, 12)
+      .U64(GMEM_A_EVENT_OFFSET, 0x2000)
+      .U64(GMEM_A_EVENT_LENGTH, 0x3000)
+      .U32(GMEM_A_EVENT_VIEW_ID, 7);
+  const auto event = ParseEvent(AsMessage(message.bytes()));
+  ASSERT_TRUE(event.ok()) << event.status();
+  EXPECT_EQ(event->type, EventType::kViewRevoked);
+  EXPECT_EQ(event->memory_id, 12U);
+  EXPECT_EQ(event->offset, ByteOffset(0x2000));
+  EXPECT_EQ(event->size, ByteSize(0x3000));
+  EXPECT_EQ(event->view_id, 7U);
+  EXPECT_EQ(event->window_id, 0U);
 }
 
 TEST(MonitorMessageTest, NewAttributesAndEventsAreNoError) {
@@ -319,6 +405,8 @@ void ParseAll(const std::vector<uint8_t>& bytes) {
     (void)ParseVm(message);
     (void)ParseBinding(message);
     (void)ParseGuestMemory(message);
+    (void)ParseWindow(message);
+    (void)ParseView(message);
     (void)ParseStats(message);
     (void)ParseEvent(message);
     (void)ParseResult(message, "test");
@@ -377,8 +465,9 @@ TEST(MonitorMessageTest, LengthsThatLie) {
 TEST(MonitorMessageTest, RandomDamage) {
   std::mt19937 random(1);  // NOLINT(bugprone-random-generator-seed): the same each time
   const std::vector<std::vector<uint8_t>> wholes = {
-      VmMessage().bytes(), BindingMessage(0, 0x1000).bytes(), MemoryMessage().bytes(),
-      StatsMessage().bytes(), RefusedMessage().bytes()};
+      VmMessage().bytes(),    BindingMessage(0, 0x1000).bytes(), MemoryMessage().bytes(),
+      StatsMessage().bytes(), RefusedMessage().bytes(),          WindowMessage(0).bytes(),
+      ViewMessage(0).bytes()};
   for (int i = 0; i < 20000; ++i) {
     std::vector<uint8_t> bytes = wholes[random() % wholes.size()];
     for (unsigned n = random() % 4; n > 0; --n) bytes[random() % bytes.size()] = random() & 0xff;

@@ -91,6 +91,15 @@ absl::StatusOr<std::optional<absl::Span<const uint8_t>>> Receive(const Socket& s
   }
 }
 
+// Explains the error of a request that an older module doesn't know.
+template <typename T>
+absl::StatusOr<T> ForNewerModule(absl::StatusOr<T> result) {
+  if (GetErrno(result.status()) != EOPNOTSUPP) return result;
+  return CheckError(EOPNOTSUPP, absl::StrCat(result.status().message(),
+                                             ": the module has none; load a gmem.ko of ABI 2 or "
+                                             "later"));
+}
+
 // A request, with room for one or two attributes.
 class Request {
  public:
@@ -298,6 +307,16 @@ absl::StatusOr<std::vector<GuestMemoryState>> Monitor::GuestMemories() {
                          internal::ParseGuestMemory);
 }
 
+absl::StatusOr<std::vector<WindowState>> Monitor::Windows() {
+  return ForNewerModule(state_->DumpAll(Request(state_->family, GMEM_CMD_WINDOW_GET, NLM_F_DUMP),
+                                        "list window descriptors", internal::ParseWindow));
+}
+
+absl::StatusOr<std::vector<ViewState>> Monitor::Views() {
+  return ForNewerModule(state_->DumpAll(Request(state_->family, GMEM_CMD_VIEW_GET, NLM_F_DUMP),
+                                        "list views", internal::ParseView));
+}
+
 absl::StatusOr<VmState> Monitor::FindVm(uint32_t vm_id) {
   return state_->AskOne(
       Request(state_->family, GMEM_CMD_VM_GET, NLM_F_ACK).Add(GMEM_A_VM_ID, vm_id),
@@ -308,6 +327,18 @@ absl::StatusOr<GuestMemoryState> Monitor::FindGuestMemory(uint64_t memory_id) {
   return state_->AskOne(
       Request(state_->family, GMEM_CMD_MEM_GET, NLM_F_ACK).Add(GMEM_A_MEM_ID, memory_id),
       absl::StrCat("describe guestmem ", memory_id), internal::ParseGuestMemory);
+}
+
+absl::StatusOr<WindowState> Monitor::FindWindow(uint32_t window_id) {
+  return ForNewerModule(state_->AskOne(
+      Request(state_->family, GMEM_CMD_WINDOW_GET, NLM_F_ACK).Add(GMEM_A_WINDOW_ID, window_id),
+      absl::StrCat("describe window descriptor ", window_id), internal::ParseWindow));
+}
+
+absl::StatusOr<ViewState> Monitor::FindView(uint32_t view_id) {
+  return ForNewerModule(state_->AskOne(
+      Request(state_->family, GMEM_CMD_VIEW_GET, NLM_F_ACK).Add(GMEM_A_VIEW_ID, view_id),
+      absl::StrCat("describe view ", view_id), internal::ParseView));
 }
 
 absl::StatusOr<DeviceStats> Monitor::Stats() {

@@ -65,8 +65,10 @@ TEST_F(MonitorTest, ListsAllObjects) {
   Monitor monitor = Open();
   const auto before = monitor.Vms();
   ASSERT_THAT(before, IsOk());
-  const Vm vm = NewVm({.policy = ReclaimPolicy::kScrub, .guest_address_bits = 40});
-  const GuestMemory memory = NewMemory(8 * kPage);
+  const Vm vm = NewVm({.policy = ReclaimPolicy::kScrub, .guest_address_bits = 40, .name = "web-1"});
+  const auto created = device().CreateGuestMemory(8 * kPage, {.name = "ram of web-1"});
+  ASSERT_THAT(created, IsOk());
+  const GuestMemory& memory = *created;
   ASSERT_THAT(vm.Map(memory, {.guest_address = GuestAddress(0x10000), .size = 2 * kPage}), IsOk());
   ASSERT_THAT(vm.Map(memory, {.guest_address = GuestAddress(0x20000),
                               .offset = ByteOffset(0x4000),
@@ -87,6 +89,8 @@ TEST_F(MonitorTest, ListsAllObjects) {
   EXPECT_EQ(state.bindings, 2U);
   EXPECT_EQ(state.lent_pages, 1U);
   EXPECT_EQ(state.refused, 0U);
+  EXPECT_EQ(state.name, "web-1");
+  EXPECT_EQ(state.windows, vm.Windows());
   EXPECT_EQ(*vm.Id(), state.id);
   const auto found = monitor.FindVm(state.id);
   ASSERT_THAT(found, IsOk());
@@ -111,12 +115,77 @@ TEST_F(MonitorTest, ListsAllObjects) {
   ASSERT_THAT(one, IsOk());
   EXPECT_EQ(one->size, 8 * kPage);
   EXPECT_EQ(one->page_size, kPage);
+  EXPECT_EQ(one->name, "ram of web-1");
   EXPECT_EQ(one->pages, (PageCounts{.absent = 7, .lent = 1}));
 
   const auto stats = monitor.Stats();
   ASSERT_THAT(stats, IsOk());
   EXPECT_EQ(stats->vms, vms->size());
   EXPECT_EQ(stats->lent_pages, device().Stats()->lent_pages);
+}
+
+TEST_F(MonitorTest, ListsKindsOfWindows) {
+  Monitor monitor = Open();
+  const Vm paged = NewVm({.windows = WindowKind::kPaged});
+  EXPECT_EQ(monitor.FindVm(*paged.Id())->windows, WindowKind::kPaged);
+  EXPECT_EQ(monitor.FindVm(*paged.Id())->name, "");
+  if (device().Info()->has_live_windows) {
+    const Vm live = NewVm({.windows = WindowKind::kLive});
+    EXPECT_EQ(monitor.FindVm(*live.Id())->windows, WindowKind::kLive);
+  }
+  const Vm mock = NewVm({.provider = "mock"});
+  EXPECT_EQ(monitor.FindVm(*mock.Id())->windows, WindowKind::kNone);
+}
+
+TEST_F(MonitorTest, ListsWindowDescriptors) {
+  if (!device().Info()->has_window_descriptors) GTEST_SKIP() << "no window descriptors here";
+  Monitor monitor = Open();
+  const Vm vm = NewVm({.windows = WindowKind::kLive});
+  const GuestRange range = {GuestAddress(0x40000), 4 * kPage};
+  const auto window = vm.OpenWindow(range, {.name = "for the VMM"});
+  ASSERT_THAT(window, IsOk());
+  const auto read_only = vm.OpenWindow(range, {.read_only = true});
+  ASSERT_THAT(read_only, IsOk());
+
+  const auto windows = monitor.Windows();
+  ASSERT_THAT(windows, IsOk());
+  ASSERT_EQ(windows->size(), 2U);
+  const WindowState& state = windows->front();
+  EXPECT_EQ(state.id, window->id());
+  EXPECT_EQ(state.vm_id, *vm.Id());
+  EXPECT_EQ(state.range, range);
+  EXPECT_FALSE(state.read_only);
+  EXPECT_TRUE(state.allow_discard);
+  EXPECT_EQ(state.name, "for the VMM");
+  EXPECT_EQ(state.pid, static_cast<uint32_t>(getpid()));
+  const auto found = monitor.FindWindow(static_cast<uint32_t>(read_only->id()));
+  ASSERT_THAT(found, IsOk());
+  EXPECT_TRUE(found->read_only);
+  EXPECT_FALSE(found->allow_discard);
+  EXPECT_EQ(found->name, "");
+}
+
+TEST_F(MonitorTest, ListsViews) {
+  Monitor monitor = Open();
+  const GuestMemory memory = NewMemory(8 * kPage);
+  const ByteRange range = {ByteOffset(kPage.value()), 2 * kPage};
+  const auto view = memory.CreateView(range, {.read_only = true, .name = "disk"});
+  ASSERT_THAT(view, IsOk());
+  const auto views = monitor.Views();
+  ASSERT_THAT(views, IsOk());
+  ASSERT_EQ(views->size(), 1U);
+  const ViewState& state = views->front();
+  EXPECT_EQ(state.id, view->id());
+  EXPECT_EQ(state.memory_id, memory.id());
+  EXPECT_EQ(state.range, range);
+  EXPECT_TRUE(state.read_only);
+  EXPECT_FALSE(state.revoked);
+  EXPECT_EQ(state.name, "disk");
+  EXPECT_EQ(state.pid, static_cast<uint32_t>(getpid()));
+  ASSERT_THAT(memory.RevokeView(view->id()), IsOk());
+  const auto found = monitor.FindView(state.id);
+  ASSERT_THAT(found, IsOk());
+  EXPECT_TRUE(found->revoked);
 }
 
 TEST_F(MonitorTest, ListsDetailsOfTheProvider) {
@@ -135,6 +204,8 @@ TEST_F(MonitorTest, UnknownNumbersAreNotFound) {
   EXPECT_THAT(monitor.FindVm(123456), FailsWith(ENOENT, "describe VM 123456: no such VM"));
   EXPECT_THAT(monitor.Bindings(123456), FailsWith(ENOENT, "VM 123456"));
   EXPECT_THAT(monitor.FindGuestMemory(~uint64_t{0}), FailsWith(ENOENT, "no such guestmem"));
+  EXPECT_THAT(monitor.FindWindow(123456), FailsWith(ENOENT, "no such window descriptor"));
+  EXPECT_THAT(monitor.FindView(123456), FailsWith(ENOENT, "no such view"));
   // 0 is no object's number.
   EXPECT_FALSE(monitor.FindVm(0).ok());
   // The socket still works.
@@ -240,6 +311,36 @@ TEST_F(MonitorTest, Events) {
   for (size_t i = 1; i < events.size(); ++i) {
     EXPECT_EQ(events[i].sequence, events[i - 1].sequence + 1);
   }
+}
+
+TEST_F(MonitorTest, EventsOfNamedObjects) {
+  Monitor monitor = Open();
+  ASSERT_THAT(monitor.Subscribe(), IsOk());
+  // The kernel may have kept events of an earlier test.
+  ReadAll(monitor);
+  uint64_t view_id = 0;
+  {
+    const Vm vm = NewVm({.name = "web-1"});
+    const auto memory = device().CreateGuestMemory(8 * kPage, {.name = "ram"});
+    ASSERT_THAT(memory, IsOk());
+    const auto view = memory->CreateView({ByteOffset(0), kPage}, {.name = "disk"});
+    ASSERT_THAT(view, IsOk());
+    view_id = view->id();
+    ASSERT_THAT(memory->RevokeView(view_id), IsOk());
+  }
+  const std::vector<Event> events = ReadAll(monitor);
+  EXPECT_THAT(Types(events),
+              ElementsAre(EventType::kVmCreated, EventType::kMemoryCreated, EventType::kViewCreated,
+                          EventType::kViewRevoked, EventType::kViewDestroyed,
+                          EventType::kMemoryDestroyed, EventType::kVmDestroyed));
+  ASSERT_EQ(events.size(), 7U);
+  EXPECT_EQ(events[0].name, "web-1");
+  EXPECT_EQ(events[1].name, "ram");
+  EXPECT_EQ(events[2].name, "disk");
+  EXPECT_EQ(events[2].memory_id, events[1].memory_id);
+  EXPECT_EQ(events[2].size, kPage);
+  for (size_t i = 2; i < 5; ++i) EXPECT_EQ(events[i].view_id, view_id);
+  for (size_t i = 3; i < 7; ++i) EXPECT_EQ(events[i].name, "");
 }
 
 TEST_F(MonitorTest, FullSocketIsReported) {

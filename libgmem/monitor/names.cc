@@ -38,6 +38,16 @@ absl::string_view ToString(EventType type) {
       return "hwpoison";
     case EventType::kRefused:
       return "refused";
+    case EventType::kViewCreated:
+      return "view-created";
+    case EventType::kViewDestroyed:
+      return "view-destroyed";
+    case EventType::kViewRevoked:
+      return "view-revoked";
+    case EventType::kWindowCreated:
+      return "window-created";
+    case EventType::kWindowDestroyed:
+      return "window-destroyed";
   }
   return "unknown";
 }
@@ -54,6 +64,8 @@ absl::string_view ToString(ReclaimCause cause) {
       return "teardown";
     case ReclaimCause::kPoison:
       return "poison";
+    case ReclaimCause::kDiscard:
+      return "discard";
   }
   return "unknown";
 }

@@ -71,6 +71,39 @@ struct GuestMemoryState {
   std::string name = {};
 };
 
+/// A window descriptor of the host: see Vm::OpenWindow().
+struct WindowState {
+  /// WindowDescriptor::id().
+  uint32_t id = 0;
+  uint32_t vm_id = 0;
+  GuestRange range = {};
+  bool read_only = false;
+  /// The holder may give memory back: WindowDescriptor::Discard().
+  bool allow_discard = false;
+  /// As VmState::name.
+  std::string name = {};
+  /// The process that created the descriptor, numbered in the initial PID namespace. That process
+  /// may have ended since, or may have passed the descriptor on.
+  uint32_t pid = 0;
+};
+
+/// A view of the host: see GuestMemory::CreateView().
+struct ViewState {
+  /// MemoryView::id().
+  uint32_t id = 0;
+  /// The guestmem that the view shows.
+  uint64_t memory_id = 0;
+  ByteRange range = {};
+  bool read_only = false;
+  /// GuestMemory::RevokeView() was called. The view exists as long as it has descriptors or
+  /// mappings.
+  bool revoked = false;
+  /// As VmState::name.
+  std::string name = {};
+  /// As WindowState::pid.
+  uint32_t pid = 0;
+};
+
 /// The kind of an event. The numbers are those of the kernel's enum gmem_event, except kGap. A
 /// newer kernel may send further numbers.
 enum class EventType : uint32_t {
@@ -101,6 +134,14 @@ enum class EventType : uint32_t {
   kHwPoison = 13,
   /// A guest access was refused.
   kRefused = 14,
+  /// A view was created, or it is gone with its mappings.
+  kViewCreated = 15,
+  kViewDestroyed = 16,
+  /// The owner of the memory has revoked a view.
+  kViewRevoked = 17,
+  /// A window descriptor was created, or it is gone with its mappings.
+  kWindowCreated = 18,
+  kWindowDestroyed = 19,
 };
 
 /// Why the kernel takes pages back. The numbers are the kernel's; a newer kernel may have more.
@@ -115,6 +156,8 @@ enum class ReclaimCause : uint32_t {
   kTeardown = 4,
   /// They are broken.
   kPoison = 5,
+  /// The guest gives them back: WindowDescriptor::Discard().
+  kDiscard = 6,
 };
 
 /// The access mode and the permissions of a binding that was made or removed.
@@ -150,8 +193,11 @@ struct Event {
   uint64_t count = 0;
   /// For kOverrun and kGap.
   uint64_t lost = 0;
-  /// For kVmCreated and kMemoryCreated: VmState::name, GuestMemoryState::name.
+  /// For kVmCreated, kMemoryCreated, kWindowCreated and kViewCreated: the name of the new object.
   std::string name = {};
+  /// Each counts from 1; 0 if the event isn't about a window descriptor or a view.
+  uint32_t window_id = 0;
+  uint32_t view_id = 0;
 };
 
 /// The names from the specification of the netlink family: "vm-created", "reclaim-refused".
@@ -162,10 +208,11 @@ absl::string_view ToString(FaultReason reason);
 absl::string_view ToString(ReclaimPolicy policy);
 absl::string_view ToString(WindowKind kind);
 
-/// Reports all VMs, bindings and guestmems of a host, and their events, through the generic netlink
-/// family "gmem" (Documentation/netlink.rst). It serves the host's operator: every call needs
-/// CAP_SYS_ADMIN in the initial user namespace, else PermissionDenied (EPERM). A VMM asks about its
-/// own VM with Vm::Query() and Vm::Faults(), which need no capability.
+/// Reports all VMs, bindings, guestmems, window descriptors and views of a host, and their events,
+/// through the generic netlink family "gmem" (Documentation/netlink.rst). It serves the host's
+/// operator: every call needs CAP_SYS_ADMIN in the initial user namespace, else PermissionDenied
+/// (EPERM). A VMM asks about its own VM with Vm::Query() and Vm::Faults(), which need no
+/// capability.
 ///
 /// A query waits for the kernel's answer; no other process can delay that answer. The library
 /// checks the kernel's messages: DataLoss (EBADMSG) if it can't understand one.
@@ -177,9 +224,10 @@ absl::string_view ToString(WindowKind kind);
 ///
 /// @par Thread safety
 /// Thread-safe: Open(), fd().\n
-/// Needs exclusive access: Vms(), Bindings(), GuestMemories(), FindVm(), FindGuestMemory(),
-/// Stats(), Subscribe(), ReadEvents(), moving, destroying. Several threads need a Monitor each. Use
-/// fd() from another thread only after Subscribe() has returned.
+/// Needs exclusive access: Vms(), Bindings(), GuestMemories(), Windows(), Views(), FindVm(),
+/// FindGuestMemory(), FindWindow(), FindView(), Stats(), Subscribe(), ReadEvents(), moving,
+/// destroying. Several threads need a Monitor each. Use fd() from another thread only after
+/// Subscribe() has returned.
 class Monitor {
  public:
   /// NotFound (ENOENT) if the module isn't loaded, or if the process isn't in the host's initial
@@ -190,8 +238,8 @@ class Monitor {
   Monitor& operator=(Monitor&&) noexcept;
   ~Monitor();
 
-  /// Return all objects of a kind in ascending order: VMs and guestmems by number, bindings by VM
-  /// and then guest address. All returned objects existed at the same time: if objects come or go
+  /// Return all objects of a kind in ascending order: bindings by VM and then guest address, other
+  /// objects by number. All returned objects existed at the same time: if objects come or go
   /// during the answer, the call asks again, up to kMaxDumps times; then it fails with Unavailable
   /// (EAGAIN).
   static constexpr int kMaxDumps = 20;
@@ -201,10 +249,16 @@ class Monitor {
   absl::StatusOr<std::vector<VmBinding>> Bindings(uint32_t vm_id);
   /// For this call the kernel visits every page of every guestmem.
   absl::StatusOr<std::vector<GuestMemoryState>> GuestMemories();
+  /// Unimplemented (EOPNOTSUPP) if the module is older than ABI 2: it has no such objects.
+  absl::StatusOr<std::vector<WindowState>> Windows();
+  absl::StatusOr<std::vector<ViewState>> Views();
 
-  /// NotFound (ENOENT) if no VM or guestmem has that number.
+  /// NotFound (ENOENT) if no object of the kind has that number.
   absl::StatusOr<VmState> FindVm(uint32_t vm_id);
   absl::StatusOr<GuestMemoryState> FindGuestMemory(uint64_t memory_id);
+  /// Unimplemented (EOPNOTSUPP) if the module is older than ABI 2.
+  absl::StatusOr<WindowState> FindWindow(uint32_t window_id);
+  absl::StatusOr<ViewState> FindView(uint32_t view_id);
 
   absl::StatusOr<DeviceStats> Stats();
 
