@@ -139,9 +139,9 @@ absl::StatusOr<uint32_t> ChooseVm(gmem::Monitor& monitor) {
   }
   const std::string called = absl::StrCat("called", NameText(name));
   if (found.empty()) {
-    return absl::NotFoundError(
-        id == 0 ? absl::StrCat("there is no VM ", called)
-                : absl::StrCat("there is no VM ", id, ", or it isn't ", called));
+    return absl::NotFoundError(id == 0
+                                   ? absl::StrCat("there is no VM ", called)
+                                   : absl::StrCat("there is no VM ", id, ", or it isn't ", called));
   }
   return absl::InvalidArgumentError(absl::StrCat(
       found.size(), " VMs are ", called, ": choose one with --vm: ", absl::StrJoin(found, ", ")));

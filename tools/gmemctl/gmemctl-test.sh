@@ -50,7 +50,7 @@ has() {
 }
 
 echo "TAP version 13"
-echo "1..56"
+echo "1..58"
 
 run ./gmemctl help && has "usage: gmemctl SUBCOMMAND"
 result $? "help"
@@ -72,9 +72,10 @@ result $? "surplus argument"
 ! run ./gmemctl list --nonsense
 result $? "unknown flag"
 
-run ./gmemctl info && has "provider window: 52 bits"
+run ./gmemctl info && has "provider window: 52 bits" &&
+	has "^features: names, live windows, .*window descriptors, views$"
 result $? "info"
-run ./gmemctl info -j && value /abi_version 2 && value /page_size 4096
+run ./gmemctl info -j && value /abi_version 2 && value /features/0 names && value /page_size 4096
 result $? "info -j"
 run ./gmemctl -p info && value /abi_version 2 && [ "$(wc -l <"$dir/out")" -gt 5 ]
 result $? "info -p is for humans"
@@ -90,8 +91,14 @@ read -r vm_fd mem_fd <"$dir/vm"
 run ./gmemctl list -j && value /vms/0/comm gmemctl-testbed && value /vms/0/pid $bed
 result $? "list -j: the VM"
 value /vms/0/name web-1 && value /guestmems/0/name "ram of web-1" &&
-	{ value /vms/0/window_kind paged || value /vms/0/window_kind live; }
+	value /vms/0/window_kind live
 result $? "list -j: names and the kind of window"
+value /vms/0/windows/0/name "window of web-1" && value /vms/0/windows/0/guest_addr 65536 &&
+	value /vms/0/windows/0/length 65536 && value /vms/0/windows/0/discard true &&
+	value /vms/0/windows/0/pid $bed && value /guestmems/0/views/0/name "disk of web-1" &&
+	value /guestmems/0/views/0/offset 81920 && value /guestmems/0/views/0/read_only true &&
+	value /guestmems/0/views/0/revoked false
+result $? "list -j: window descriptors and views"
 id=$(./gmemctl-testbed json /vms/0/id <"$dir/out")
 value /vms/0/lent_pages 4 && value /vms/0/bindings/0/guest_addr 65536 &&
 	value /vms/0/bindings/0/mode lend && value /vms/0/bindings/1/mode share &&
@@ -101,7 +108,9 @@ value /guestmems/0/pages/lent 4 && value /guestmems/0/pages/shared 4 &&
 	value /guestmems/0/pages/host 2 && value /guestmems/0/pages/absent 22
 result $? "list -j: pages by state"
 run ./gmemctl list && has "^vm $id \"web-1\": window, policy allow, .* window, by gmemctl-testbed" &&
-	has "0x000000010000-0x00000001ffff lend  rwx guestmem" && has "^guestmem .* \"ram of web-1\": "
+	has "0x000000010000-0x00000001ffff lend  rwx guestmem" && has "^guestmem .* \"ram of web-1\": " &&
+	has "^  window [0-9]* \"window of web-1\": 0x000000010000-0x00000001ffff, read-write, discard," &&
+	has "^  view [0-9]* \"disk of web-1\": offset 0x14000, 16 KiB, read-only, by process $bed$"
 result $? "list"
 run ./gmemctl list --vm "$id" -j && value /vms/0/id "$id"
 result $? "list --vm"
@@ -110,8 +119,11 @@ result $? "list of a VM that isn't there"
 
 run ./gmemctl list --name web-1 -j && value /vms/0/id "$id" && value /guestmems/0/pages/lent 4
 result $? "list --name of a VM shows its memory"
-run ./gmemctl list --name "ram of web-1" && [ "$(wc -l <"$dir/out")" = 1 ] && has "^guestmem "
+run ./gmemctl list --name "ram of web-1" && [ "$(wc -l <"$dir/out")" = 2 ] && has "^guestmem "
 result $? "list --name of a guestmem"
+run ./gmemctl list --name "disk of web-1" && [ "$(wc -l <"$dir/out")" = 2 ] && has "^  view " &&
+	run ./gmemctl list --name "window of web-1" -j && value /vms/0/id "$id"
+result $? "list --name of a view and of a window descriptor"
 run ./gmemctl list --name nobody && [ ! -s "$dir/out" ] &&
 	run ./gmemctl list --vm "$id" --name nobody && [ ! -s "$dir/out" ]
 result $? "list --name of nothing"

@@ -25,7 +25,7 @@ const std::vector<Command>& Commands() {
       {"info", "", "abilities of the module", {"j", "p"}, RunInfo},
       {"list",
        "",
-       "VMs, their bindings, and guestmems by the state of their pages",
+       "VMs, their bindings and window descriptors; guestmems, their pages by state and views",
        {"vm", "name", "j", "p"},
        RunList},
       {"stats",

@@ -85,9 +85,8 @@ Json PictureJson(const Picture& picture) {
   }
   Json memories = Json::array();
   for (const auto& [id, holders] : picture.memory_holders) {
-    memories.push_back({{"id", id},
-                        {"name", picture.memory_names.at(id)},
-                        {"holders", HoldersJson(holders)}});
+    memories.push_back(
+        {{"id", id}, {"name", picture.memory_names.at(id)}, {"holders", HoldersJson(holders)}});
   }
   return {{"vm", ToJson(picture.vm)},
           {"vm_holders", HoldersJson(picture.vm_holders)},

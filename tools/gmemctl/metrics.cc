@@ -81,9 +81,9 @@ std::string MetricsText(MetricsFormat format, const gmem::DeviceStats& stats,
 
   const auto each_vm = [&](uint64_t gmem::VmState::*member) {
     for (const gmem::VmState& vm : vms) {
-      out.Sample(vm.*member, absl::StrCat("{vm=\"", vm.id, "\",name=\"", Label(vm.name),
-                                          "\",pid=\"", vm.pid, "\",comm=\"",
-                                          Label(Printable(vm.command)), "\"}"));
+      out.Sample(vm.*member,
+                 absl::StrCat("{vm=\"", vm.id, "\",name=\"", Label(vm.name), "\",pid=\"", vm.pid,
+                              "\",comm=\"", Label(Printable(vm.command)), "\"}"));
     }
   };
   out.Gauge("gmem_vm_bindings", "Bindings of the VM.");

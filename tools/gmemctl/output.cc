@@ -148,6 +148,28 @@ Json ToJson(const gmem::GuestMemoryState& memory) {
           {"pages", ToJson(memory.pages)}};
 }
 
+Json ToJson(const gmem::WindowState& window) {
+  return {{"id", window.id},
+          {"name", window.name},
+          {"vm_id", window.vm_id},
+          {"guest_addr", window.range.start.value()},
+          {"length", window.range.size.value()},
+          {"read_only", window.read_only},
+          {"discard", window.allow_discard},
+          {"pid", window.pid}};
+}
+
+Json ToJson(const gmem::ViewState& view) {
+  return {{"id", view.id},
+          {"name", view.name},
+          {"mem_id", view.memory_id},
+          {"offset", view.range.start.value()},
+          {"length", view.range.size.value()},
+          {"read_only", view.read_only},
+          {"revoked", view.revoked},
+          {"pid", view.pid}};
+}
+
 Json ToJson(const gmem::DeviceStats& stats) {
   return {{"vms", stats.vms},
           {"mems", stats.guest_memories},
@@ -167,6 +189,8 @@ Json ToJson(const gmem::Event& event) {
   if (event.size.value() != 0) json["length"] = event.size.value();
   if (event.memory_id) json["mem_id"] = *event.memory_id;
   if (event.offset) json["offset"] = event.offset->value();
+  if (event.window_id != 0) json["window_id"] = event.window_id;
+  if (event.view_id != 0) json["view_id"] = event.view_id;
   if (!event.name.empty()) json["name"] = event.name;
   if (event.access) {
     if (event.access->mode != gmem::MapMode::kDefault) {

@@ -41,6 +41,8 @@ Json ToJson(const gmem::VmState& vm);
 Json ToJson(const gmem::Binding& binding);
 Json ToJson(const gmem::GuestMemoryState& memory);
 Json ToJson(const gmem::PageCounts& pages);
+Json ToJson(const gmem::WindowState& window);
+Json ToJson(const gmem::ViewState& view);
 Json ToJson(const gmem::DeviceStats& stats);
 Json ToJson(const gmem::Event& event);
 

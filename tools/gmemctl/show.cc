@@ -4,6 +4,7 @@
 #include <iostream>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/flags/flag.h"
@@ -11,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "commands.h"
 #include "flags.h"
 #include "gmem/device.h"
@@ -35,6 +37,17 @@ std::string AccessText(const gmem::ProviderInfo& provider) {
   return text;
 }
 
+// What the module has beyond the first ABI.
+std::vector<std::string> Features(const gmem::DeviceInfo& info) {
+  std::vector<std::string> features;
+  if (info.has_names) features.emplace_back("names");
+  if (info.has_live_windows) features.emplace_back("live windows");
+  if (info.has_live_huge_pages) features.emplace_back("huge pages in live windows");
+  if (info.has_window_descriptors) features.emplace_back("window descriptors");
+  if (info.has_views) features.emplace_back("views");
+  return features;
+}
+
 Json BindingsOf(const std::vector<gmem::VmBinding>& bindings, uint32_t vm_id) {
   Json result = Json::array();
   for (const gmem::VmBinding& binding : bindings) {
@@ -43,7 +56,75 @@ Json BindingsOf(const std::vector<gmem::VmBinding>& bindings, uint32_t vm_id) {
   return result;
 }
 
-void PrintVm(const gmem::VmState& vm, const std::vector<gmem::VmBinding>& bindings) {
+// All objects of the host.
+struct Objects {
+  std::vector<gmem::VmState> vms;
+  std::vector<gmem::VmBinding> bindings;
+  std::vector<gmem::WindowState> windows;
+  std::vector<gmem::GuestMemoryState> memories;
+  std::vector<gmem::ViewState> views;
+};
+
+// Stores an answer of the monitor.
+template <typename T>
+absl::Status Store(absl::StatusOr<std::vector<T>> answer, std::vector<T>* to) {
+  if (!answer.ok()) return answer.status();
+  *to = *std::move(answer);
+  return absl::OkStatus();
+}
+
+// An older module lacks some kinds of objects, so there are none.
+absl::Status UnlessUnimplemented(absl::Status status) {
+  return absl::IsUnimplemented(status) ? absl::OkStatus() : status;
+}
+
+// Asks for all objects, or for those of one VM and all guestmems and views.
+absl::StatusOr<Objects> Ask(gmem::Monitor& monitor, uint32_t only_vm) {
+  Objects objects;
+  absl::Status status;
+  if (only_vm != 0) {
+    const auto vm = monitor.FindVm(only_vm);
+    if (!vm.ok()) return vm.status();
+    objects.vms.push_back(*vm);
+    status.Update(Store(monitor.Bindings(only_vm), &objects.bindings));
+  } else {
+    status.Update(Store(monitor.Vms(), &objects.vms));
+    status.Update(Store(monitor.Bindings(), &objects.bindings));
+  }
+  status.Update(Store(monitor.GuestMemories(), &objects.memories));
+  status.Update(UnlessUnimplemented(Store(monitor.Windows(), &objects.windows)));
+  status.Update(UnlessUnimplemented(Store(monitor.Views(), &objects.views)));
+  if (!status.ok()) return status;
+  return objects;
+}
+
+// Leaves the VMs and guestmems that have the name, or have a window descriptor or view with it, and
+// the guestmems of these VMs. An empty name is every object's.
+void Filter(const std::string& name, bool has_one_vm, Objects* objects) {
+  std::set<uint32_t> vms;
+  std::set<uint64_t> memories;
+  for (const gmem::WindowState& window : objects->windows) {
+    if (window.name == name) vms.insert(window.vm_id);
+  }
+  std::erase_if(objects->vms, [&](const gmem::VmState& vm) {
+    return !name.empty() && vm.name != name && vms.count(vm.id) == 0;
+  });
+  vms.clear();
+  for (const gmem::VmState& vm : objects->vms) vms.insert(vm.id);
+  for (const gmem::VmBinding& binding : objects->bindings) {
+    if (vms.count(binding.vm_id) != 0) memories.insert(binding.binding.memory_id);
+  }
+  if (!has_one_vm) {
+    for (const gmem::ViewState& view : objects->views) {
+      if (view.name == name) memories.insert(view.memory_id);
+    }
+  }
+  std::erase_if(objects->memories, [&](const gmem::GuestMemoryState& memory) {
+    return memories.count(memory.id) == 0 && (has_one_vm || memory.name != name);
+  });
+}
+
+void PrintVm(const gmem::VmState& vm, const Objects& objects) {
   std::cout << absl::StreamFormat("vm %d%s: %s, policy %s, %d bits, ", vm.id, NameText(vm.name),
                                   vm.provider, gmem::ToString(vm.policy), vm.guest_address_bits);
   if (vm.windows && *vm.windows != gmem::WindowKind::kNone) {
@@ -60,7 +141,7 @@ void PrintVm(const gmem::VmState& vm, const std::vector<gmem::VmBinding>& bindin
     }
   }
   std::cout << "\n";
-  for (const gmem::VmBinding& item : bindings) {
+  for (const gmem::VmBinding& item : objects.bindings) {
     const gmem::Binding& binding = item.binding;
     if (item.vm_id != vm.id) continue;
     std::cout << absl::StreamFormat("  0x%012x-0x%012x %-5s %s guestmem %d offset 0x%x\n",
@@ -69,14 +150,29 @@ void PrintVm(const gmem::VmState& vm, const std::vector<gmem::VmBinding>& bindin
                                     PermissionText(binding.read, binding.write, binding.execute),
                                     binding.memory_id, binding.offset.value());
   }
+  for (const gmem::WindowState& window : objects.windows) {
+    if (window.vm_id != vm.id) continue;
+    std::cout << absl::StreamFormat("  window %d%s: 0x%012x-0x%012x, %s%s, by process %d\n",
+                                    window.id, NameText(window.name), window.range.start.value(),
+                                    window.range.end().value() - 1,
+                                    window.read_only ? "read-only" : "read-write",
+                                    window.allow_discard ? ", discard" : "", window.pid);
+  }
 }
 
-void PrintMemory(const gmem::GuestMemoryState& memory) {
+void PrintMemory(const gmem::GuestMemoryState& memory, const Objects& objects) {
   std::cout << absl::StreamFormat(
       "guestmem %d%s: %s in pages of %s: %d absent, %d host, %d lent, %d shared, %d leaked\n",
       memory.id, NameText(memory.name), ToString(memory.size), ToString(memory.page_size),
       memory.pages.absent, memory.pages.host, memory.pages.lent, memory.pages.shared,
       memory.pages.leaked);
+  for (const gmem::ViewState& view : objects.views) {
+    if (view.memory_id != memory.id) continue;
+    std::cout << absl::StreamFormat(
+        "  view %d%s: offset 0x%x, %s, %s%s, by process %d\n", view.id, NameText(view.name),
+        view.range.start.value(), ToString(view.range.size),
+        view.read_only ? "read-only" : "read-write", view.revoked ? ", revoked" : "", view.pid);
+  }
 }
 
 }  // namespace
@@ -98,6 +194,8 @@ absl::StatusOr<int> RunInfo(Arguments /*arguments*/) {
     PrintJson({{"abi_version", info->abi_version},
                {"page_size", info->page_size.value()},
                {"huge_page_size", info->huge_page_size.value()},
+               {"max_bindings", info->max_bindings},
+               {"features", Features(*info)},
                {"providers", providers}});
     return 0;
   }
@@ -105,6 +203,8 @@ absl::StatusOr<int> RunInfo(Arguments /*arguments*/) {
             << ", huge pages: "
             << (info->huge_page_size.value() == 0 ? "none" : ToString(info->huge_page_size))
             << "\n";
+  const std::vector<std::string> features = Features(*info);
+  std::cout << "features: " << (features.empty() ? "none" : absl::StrJoin(features, ", ")) << "\n";
   for (const gmem::ProviderInfo& provider : info->providers) {
     std::cout << absl::StreamFormat(
         "provider %s: %d bits of guest addresses, %s, shared pages in %s, access %s\n",
@@ -118,51 +218,34 @@ absl::StatusOr<int> RunInfo(Arguments /*arguments*/) {
 absl::StatusOr<int> RunList(Arguments /*arguments*/) {
   auto monitor = gmem::Monitor::Open();
   if (!monitor.ok()) return monitor.status();
-  const uint32_t only = absl::GetFlag(FLAGS_vm);
+  const uint32_t only_vm = absl::GetFlag(FLAGS_vm);
   const std::string name = absl::GetFlag(FLAGS_name);
-  std::vector<gmem::VmState> vms;
-  if (only != 0) {
-    const auto vm = monitor->FindVm(only);
-    if (!vm.ok()) return vm.status();
-    vms.push_back(*vm);
-  } else {
-    auto all = monitor->Vms();
-    if (!all.ok()) return all.status();
-    vms = *std::move(all);
-  }
-  if (!name.empty()) {
-    std::erase_if(vms, [&](const gmem::VmState& vm) { return vm.name != name; });
-  }
-  const auto bindings = only != 0 ? monitor->Bindings(only) : monitor->Bindings();
-  if (!bindings.ok()) return bindings.status();
-  auto memories = monitor->GuestMemories();
-  if (!memories.ok()) return memories.status();
-  if (only != 0 || !name.empty()) {
-    // Show the guestmems of the VMs that are shown, and those that have the name themselves.
-    std::set<uint32_t> shown;
-    for (const gmem::VmState& vm : vms) shown.insert(vm.id);
-    std::set<uint64_t> bound;
-    for (const gmem::VmBinding& binding : *bindings) {
-      if (shown.count(binding.vm_id) != 0) bound.insert(binding.binding.memory_id);
-    }
-    std::erase_if(*memories, [&](const gmem::GuestMemoryState& memory) {
-      return bound.count(memory.id) == 0 && (only != 0 || memory.name != name);
-    });
-  }
+  auto objects = Ask(*monitor, only_vm);
+  if (!objects.ok()) return objects.status();
+  if (only_vm != 0 || !name.empty()) Filter(name, only_vm != 0, &*objects);
 
   if (!WantsJson()) {
-    for (const gmem::VmState& vm : vms) PrintVm(vm, *bindings);
-    for (const gmem::GuestMemoryState& memory : *memories) PrintMemory(memory);
+    for (const gmem::VmState& vm : objects->vms) PrintVm(vm, *objects);
+    for (const gmem::GuestMemoryState& memory : objects->memories) PrintMemory(memory, *objects);
     return 0;
   }
   Json json = {{"vms", Json::array()}, {"guestmems", Json::array()}};
-  for (const gmem::VmState& vm : vms) {
+  for (const gmem::VmState& vm : objects->vms) {
     Json entry = ToJson(vm);
-    entry["bindings"] = BindingsOf(*bindings, vm.id);
+    entry["bindings"] = BindingsOf(objects->bindings, vm.id);
+    entry["windows"] = Json::array();
+    for (const gmem::WindowState& window : objects->windows) {
+      if (window.vm_id == vm.id) entry["windows"].push_back(ToJson(window));
+    }
     json["vms"].push_back(entry);
   }
-  for (const gmem::GuestMemoryState& memory : *memories) {
-    json["guestmems"].push_back(ToJson(memory));
+  for (const gmem::GuestMemoryState& memory : objects->memories) {
+    Json entry = ToJson(memory);
+    entry["views"] = Json::array();
+    for (const gmem::ViewState& view : objects->views) {
+      if (view.memory_id == memory.id) entry["views"].push_back(ToJson(view));
+    }
+    json["guestmems"].push_back(entry);
   }
   PrintJson(json);
   return 0;

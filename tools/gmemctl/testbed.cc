@@ -2,7 +2,9 @@
 // Helps gmemctl-test.sh, which has only busybox besides:
 //   gmemctl-testbed vm [COMM [NAME]]
 //                                keeps a VM called NAME and its guestmem, "ram of NAME", until
-//                                standard input ends, in a process with the name COMM; prints
+//                                standard input ends, in a process with the name COMM; with a
+//                                NAME, also a view of the guestmem, "disk of NAME", and a
+//                                descriptor of the VM's window, "window of NAME"; prints
 //                                "VM-DESCRIPTOR MEMORY-DESCRIPTOR"
 //   gmemctl-testbed json POINTER prints the value at POINTER of the JSON on standard input
 //   gmemctl-testbed jsonlines    counts the lines of standard input, each of which must be JSON
@@ -13,15 +15,19 @@
 #include <exception>
 #include <iostream>
 #include <iterator>
+#include <optional>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "gmem/device.h"
 #include "gmem/guest_memory.h"
+#include "gmem/memory_view.h"
 #include "gmem/types.h"
 #include "gmem/vm.h"
+#include "gmem/window_descriptor.h"
 #include "nlohmann/json.hpp"
 
 namespace {
@@ -53,6 +59,18 @@ int HoldVm(const std::string& name) {
   status.Update(vm->Populate({gmem::GuestAddress(0x10000), 4 * kPage}));
   status.Update(vm->Populate({gmem::GuestAddress(0x100000), 4 * kPage}));
   if (!status.ok()) return Fail(status);
+  std::optional<gmem::MemoryView> view;
+  std::optional<gmem::WindowDescriptor> window;
+  if (!name.empty()) {
+    auto new_view = memory->CreateView({gmem::ByteOffset(0x14000), 4 * kPage},
+                                       {.read_only = true, .name = absl::StrCat("disk of ", name)});
+    if (!new_view.ok()) return Fail(new_view.status());
+    view.emplace(*std::move(new_view));
+    auto new_window = vm->OpenWindow({gmem::GuestAddress(0x10000), 16 * kPage},
+                                     {.name = absl::StrCat("window of ", name)});
+    if (!new_window.ok()) return Fail(new_window.status());
+    window.emplace(*std::move(new_window));
+  }
   std::cout << vm->fd() << " " << memory->fd() << std::endl;
   char byte = 0;
   while (read(STDIN_FILENO, &byte, 1) > 0) {

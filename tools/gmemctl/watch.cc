@@ -37,12 +37,15 @@ std::string EventText(const gmem::Event& event) {
                     event.lost == 0 ? std::string("events") : std::to_string(event.lost));
     return text;
   }
+  if (event.window_id != 0) absl::StrAppend(&text, " window ", event.window_id);
+  if (event.view_id != 0) absl::StrAppend(&text, " view ", event.view_id);
   if (event.vm_id != 0) absl::StrAppend(&text, " vm ", event.vm_id);
   if (event.guest_address) {
     absl::StrAppend(&text, " ", ToString(gmem::GuestRange{*event.guest_address, event.size}));
   }
   if (event.memory_id) absl::StrAppend(&text, " guestmem ", *event.memory_id);
   if (event.offset) absl::StrAppend(&text, " offset ", ToString(*event.offset));
+  if (event.view_id != 0) absl::StrAppend(&text, " size ", ToString(event.size));
   absl::StrAppend(&text, NameText(event.name));
   const Json json = ToJson(event);
   for (const char* const key : {"mode", "access", "cause", "reason", "error", "count"}) {
