@@ -6,22 +6,22 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <utility>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
 #include "base/host_map.h"
-#include "base/mutex.h"
 #include "base/range_error.h"
 #include "base/status.h"
 #include "gmem/mapping.h"
@@ -50,12 +50,13 @@ constexpr int kMaxTries = 100;
 
 }  // namespace
 
-// Changes of a window take turns. A vCPU's thread counts them without a lock.
+// Changes of ranges that overlap take turns. A vCPU's thread counts changes without a lock.
 class [[gnu::visibility("hidden")]] Window::Changes {
  public:
   uint64_t nr_begun() const { return nr_begun_; }
   uint64_t nr_over() const { return nr_over_; }
 
+  // Waits until as many changes are over.
   void WaitUntilOver(uint64_t nr_changes) const {
     for (uint64_t over = nr_over_; over < nr_changes; over = nr_over_) nr_over_.wait(over);
   }
@@ -63,29 +64,48 @@ class [[gnu::visibility("hidden")]] Window::Changes {
  private:
   friend class Window::Change;
 
-  internal::Mutex mutex_;
+  std::mutex mutex_;
+  std::condition_variable one_is_over_;
+  // The changes under way, in a list that needs no memory of its own. Guarded by mutex_.
+  Change* first_ = nullptr;
   std::atomic<uint64_t> nr_begun_ = 0;
   std::atomic<uint64_t> nr_over_ = 0;
 };
 
-// A change is under way while this object lives.
-class [[gnu::visibility("hidden")]] ABSL_SCOPED_LOCKABLE Window::Change {
+// A change of @range is under way while this object lives.
+class [[gnu::visibility("hidden")]] Window::Change {
  public:
-  explicit Change(Changes* changes) ABSL_EXCLUSIVE_LOCK_FUNCTION(changes->mutex_)
-      : changes_(changes) {
-    changes_->mutex_.Lock();
+  Change(Changes * changes, GuestRange range) : changes_(changes), range_(range) {
+    std::unique_lock lock(changes_->mutex_);
+    changes_->one_is_over_.wait(lock, [this] { return !OverlapsAnother(); });
+    next_ = std::exchange(changes_->first_, this);
     ++changes_->nr_begun_;
   }
   Change(const Change&) = delete;
   Change& operator=(const Change&) = delete;
-  ~Change() ABSL_UNLOCK_FUNCTION() {
-    ++changes_->nr_over_;
+  ~Change() {
+    {
+      const std::lock_guard lock(changes_->mutex_);
+      Change** link = &changes_->first_;
+      while (*link != this) link = &(*link)->next_;
+      *link = next_;
+      ++changes_->nr_over_;
+    }
+    changes_->one_is_over_.notify_all();
     changes_->nr_over_.notify_all();
-    changes_->mutex_.Unlock();
   }
 
  private:
+  bool OverlapsAnother() const {
+    for (const Change* other = changes_->first_; other != nullptr; other = other->next_) {
+      if (other->range_.Overlaps(range_)) return true;
+    }
+    return false;
+  }
+
   Changes* const changes_;
+  const GuestRange range_;
+  Change* next_ = nullptr;
 };
 
 Window::Window(Vm vm, Mapping memory, size_t offset, GuestRange range, MemoryAccess access,
@@ -146,7 +166,7 @@ absl::Status Window::Map(int guest_memory_fd, const MapOptions& options) const {
   GMEM_RETURN_IF_ERROR(CheckInside(range));
   if (kind_ == WindowKind::kLive) return vm_.Map(guest_memory_fd, options);
 
-  const Change change(changes_.get());
+  const Change change(changes_.get(), range);
   GMEM_RETURN_IF_ERROR(vm_.Map(guest_memory_fd, options));
   absl::Status status = ShowBindings(range);
   if (!status.ok()) Remove(range, [&] { return vm_.Unmap(range).status(); }).IgnoreError();
@@ -157,7 +177,7 @@ absl::StatusOr<uint64_t> Window::Unmap(GuestRange range) const {
   GMEM_RETURN_IF_ERROR(CheckInside(range));
   if (kind_ == WindowKind::kLive) return vm_.Unmap(range);
 
-  const Change change(changes_.get());
+  const Change change(changes_.get(), range);
   absl::StatusOr<uint64_t> nr_pages = 0;
   GMEM_RETURN_IF_ERROR(Remove(range, [&] {
     nr_pages = vm_.Unmap(range);
@@ -171,7 +191,7 @@ absl::Status Window::UnmapExact(int guest_memory_fd, const MapOptions& options) 
   GMEM_RETURN_IF_ERROR(CheckInside(range));
   if (kind_ == WindowKind::kLive) return vm_.UnmapExact(guest_memory_fd, options);
 
-  const Change change(changes_.get());
+  const Change change(changes_.get(), range);
   return Remove(range, [&] { return vm_.UnmapExact(guest_memory_fd, options); });
 }
 
@@ -180,7 +200,7 @@ absl::Status Window::Refresh(GuestRange range) const {
   GMEM_RETURN_IF_ERROR(CheckInside(range));
   if (kind_ == WindowKind::kLive) return absl::OkStatus();
 
-  const Change change(changes_.get());
+  const Change change(changes_.get(), range);
   return ShowBindings(range);
 }
 
@@ -238,8 +258,9 @@ absl::Status Window::ShowBindingsOnce(GuestRange* rest) const {
   const auto show_binding = [&](const Binding& binding) {
     // If bindings changed meanwhile, this one may begin before the end of the previous one.
     const GuestAddress start = std::max(binding.range.start, rest->start);
+    const GuestAddress stop = std::max(start, std::min(binding.range.end(), end));
     const MemoryAccess access = binding.write ? access_ : MemoryAccess::kReadOnly;
-    return show_until(start, access_) && show_until(std::min(binding.range.end(), end), access);
+    return show_until(start, access_) && show_until(stop, access);
   };
   GMEM_RETURN_IF_ERROR(vm_.ForEachBinding(*rest, show_binding));
   if (status.ok()) show_until(end, access_);

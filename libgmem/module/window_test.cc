@@ -211,6 +211,34 @@ TEST_F(WindowTest, WaitsForAChange) {
   EXPECT_FALSE(window.HasChangedSince(window.NrChanges()));
 }
 
+// A long change keeps only changes of its own range waiting.
+TEST_F(WindowTest, ChangesOfOtherRangesDontWait) {
+  const Window window = NewWindow(WindowKind::kPaged);
+  ASSERT_THAT(window.Map(memory_, Piece(0, 2)), IsOk());
+  std::atomic<bool> is_under_way = false, may_end = false;
+  module_.SetHook(GMEM_VM_UNMAP, [&] {
+    is_under_way = true;
+    is_under_way.notify_all();
+    may_end.wait(false);
+  });
+  std::thread slow([&] { EXPECT_THAT(window.Unmap(Pages(0, 2)), IsOk()); });
+  is_under_way.wait(false);
+  EXPECT_THAT(window.Map(memory_, Piece(2, 2)), IsOk());
+  EXPECT_THAT(window.UnmapExact(memory_, Piece(2, 2)), IsOk());
+  std::atomic<bool> is_mapped = false;
+  std::thread other([&] {
+    EXPECT_THAT(window.Map(memory_, Piece(1, 3)), IsOk());
+    is_mapped = true;
+  });
+  usleep(10'000);
+  EXPECT_FALSE(is_mapped);
+  may_end = true;
+  may_end.notify_all();
+  slow.join();
+  other.join();
+  EXPECT_EQ(window.vm().Query(window.range())->size(), 1U);
+}
+
 TEST_F(WindowTest, LiveIsOneMapping) {
   const int before = CountMappings();
   const Window window = NewWindow(WindowKind::kLive);

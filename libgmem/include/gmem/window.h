@@ -57,7 +57,8 @@ namespace gmem {
 ///
 /// @par Thread safety
 /// Thread-safe: Create(), vm(), range(), access(), kind(), data(), size(), HostMemory(), ToGuest(),
-/// Map(), Unmap(), UnmapExact(), Refresh(), NrChanges(), HasChangedSince().\n
+/// Map(), Unmap(), UnmapExact(), Refresh(), NrChanges(), HasChangedSince(). Changes of ranges that
+/// overlap take turns; others don't wait for each other.\n
 /// Needs exclusive access: moving, destroying.
 class Window {
  public:
