@@ -38,7 +38,7 @@ struct slot {
 struct model {
 	__u64 unit;
 	bool multi;
-	bool window;
+	bool paged;
 	bool gunyah;
 	int mem;
 	__u8 *host;
@@ -77,7 +77,7 @@ FIXTURE_SETUP(model)
 	SETUP_STATS();
 	ASSERT_TRUE(find_provider(variant->provider, &info));
 	m->multi = info.provider_flags & GMEM_PROVIDER_SHARE_MULTI;
-	m->window = !strcmp(variant->provider, "window");
+	m->paged = !strcmp(variant->provider, "window");
 	m->gunyah = !strcmp(variant->provider, "gunyah");
 	m->unit = variant->mem_flags & GMEM_MEM_ALLOW_HUGEPAGE ? HUGE_PAGE :
 								 PAGE;
@@ -295,8 +295,8 @@ static int step_guest(struct model *m, int vm, int u, int *expected)
 	if (slot->page == NOBODY) {
 		*expected = -EFAULT;
 	} else if (write && !(slot->flags & GMEM_MAP_ALLOW_WRITE)) {
-		/* A window can't be mapped for writing then. */
-		*expected = m->window ? -EACCES : -EFAULT;
+		/* A paged window can't be mapped for writing then. */
+		*expected = m->paged ? -EACCES : -EFAULT;
 	} else {
 		guest_gets(m, vm, slot);
 		if (write)

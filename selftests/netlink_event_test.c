@@ -366,7 +366,7 @@ TEST_F(events, huge)
 	int mem;
 
 	if (!takes_huge(variant->provider))
-		SKIP(return, "no huge pages");
+		SKIP(return, NO_HUGE, variant->provider);
 	mem = new_mem(2 * HUGE_PAGE, GMEM_MEM_ALLOW_HUGEPAGE);
 	ASSERT_EQ(0, map_mem(self->vm, GPA, mem, 0, 2 * HUGE_PAGE, LEND | RWX));
 	drain(l);

@@ -187,21 +187,32 @@ TEST_F(pin, punched_while_pinned)
 }
 
 /*
- * A page pinned through a window is the guest's; once it is back, it can't be
- * lent.
+ * A page pinned through a paged window is the guest's; once it is back, it can't
+ * be lent. Through a live window no page can be pinned.
  */
 TEST_F(pin, pinned_through_a_window)
 {
 	__u8 *window;
 	int byte;
 
-	if (strcmp(variant->provider, "window"))
+	if (!has_window(variant->provider))
 		SKIP(return, "provider %s has no window", variant->provider);
 	ASSERT_EQ(0, map_mem(self->vm, GPA, self->mem, 0, self->size,
 			     LEND | RWX));
 	window = map_window(self->vm, GPA, self->size, PROT_READ | PROT_WRITE);
 	ASSERT_NE(MAP_FAILED, window);
 	ASSERT_EQ(0, touch_write(window, 0x11));
+	if (is_live(variant->provider)) {
+		EXPECT_EQ(-EFAULT, pin(self->fd, variant->kind, window));
+		/* A system call copies, though. */
+		EXPECT_EQ(self->fd[1] < 0 ? -EBADF : 1,
+			  err_of(write(self->fd[1], window, 1)));
+		EXPECT_EQ('l', page_state(self->mem, 0));
+		EXPECT_EQ(0x11, peek(self->host));
+		EXPECT_EQ(0x11, peek(window));
+		munmap(window, self->size);
+		return;
+	}
 	ASSERT_EQ(0, pin(self->fd, variant->kind, window));
 	EXPECT_EQ(0x11, peek(window));
 	EXPECT_EQ('l', page_state(self->mem, 0));

@@ -43,11 +43,6 @@ FIXTURE_TEARDOWN(teardown)
 	ASSERT_EQ(0, map_mem(self->vm, GPA, self->mem, 0, self->size,	\
 			     variant->access | RWX))
 
-static bool is_window(const char *provider)
-{
-	return !strcmp(provider, "window");
-}
-
 TEST_F(teardown, vm_first)
 {
 	__u8 *host = map_host(self->mem, 0, self->size);
@@ -95,7 +90,7 @@ TEST_F(teardown, mappings_last)
 	host = map_host(self->mem, 0, self->size);
 	ASSERT_NE(MAP_FAILED, host);
 	ASSERT_EQ(0, guest_write(self->vm, GPA, 1));
-	if (is_window(variant->provider)) {
+	if (has_window(variant->provider)) {
 		window = map_window(self->vm, GPA, self->size,
 				    PROT_READ | PROT_WRITE);
 		hole = map_window(self->vm, 0, self->size, PROT_READ);
