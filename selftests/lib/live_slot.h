@@ -64,6 +64,21 @@ static inline void end_live_access(void)
 	pthread_rwlock_unlock(&live_lock);
 }
 
+/*
+ * Unmap the windows of all VMs that this process has had under that number: two
+ * threads may renew a guest at the same time. The lock is held.
+ */
+static inline void clear_live_slots(int vm)
+{
+	struct live_slot *slot;
+
+	for (slot = live_slots; slot < live_slots + MAX_LIVE_GUESTS; slot++)
+		if (slot->window && slot->vm == vm && slot->pid == getpid()) {
+			munmap(slot->window, LIVE_SPAN);
+			slot->window = NULL;
+		}
+}
+
 /* Map the window of a new VM. */
 static inline void open_live_slot(int vm)
 {
@@ -77,6 +92,7 @@ static inline void open_live_slot(int vm)
 	if (window == MAP_FAILED)
 		return;
 	pthread_rwlock_wrlock(&live_lock);
+	clear_live_slots(vm);
 	for (slot = live_slots; slot < live_slots + MAX_LIVE_GUESTS; slot++)
 		if (!slot->window || slot->pid != getpid()) {
 			*slot = (struct live_slot){ vm, st.st_ino, getpid(),
@@ -92,14 +108,8 @@ static inline void open_live_slot(int vm)
 /* Unmap the window, which keeps the VM. No error if there is none. */
 static inline void close_live_slot(int vm)
 {
-	struct live_slot *slot;
-
 	pthread_rwlock_wrlock(&live_lock);
-	slot = find_live_slot(vm);
-	if (slot) {
-		munmap(slot->window, LIVE_SPAN);
-		slot->window = NULL;
-	}
+	clear_live_slots(vm);
 	pthread_rwlock_unlock(&live_lock);
 }
 
