@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <linux/gmem.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -130,12 +129,9 @@ TEST_F(WindowTest, PagedComesBackIfUnbindingFails) {
 
 TEST_F(WindowTest, PagedBindsAllOrNothing) {
   const Window window = NewWindow(WindowKind::kPaged);
-  rlimit old = {};
-  ASSERT_EQ(getrlimit(RLIMIT_AS, &old), 0);
-  const rlimit nothing = {.rlim_cur = 0, .rlim_max = old.rlim_max};
-  ASSERT_EQ(setrlimit(RLIMIT_AS, &nothing), 0);
+  module_.FailMoves(ENOMEM);
   const absl::Status status = window.Map(memory_, Piece(0, 8));
-  ASSERT_EQ(setrlimit(RLIMIT_AS, &old), 0);
+  module_.FailMoves(0);
   EXPECT_THAT(status, FailsWith(ENOMEM, "can't map a window"));
   EXPECT_EQ(window.vm().Query(window.range())->size(), 0U);
 
@@ -148,14 +144,11 @@ TEST_F(WindowTest, PagedBindsAllOrNothing) {
 TEST_F(WindowTest, PagedStaysHiddenIfItCantBeShown) {
   const Window window = NewWindow(WindowKind::kPaged);
   ASSERT_THAT(window.Map(memory_, Piece(0, 8)), IsOk());
-  rlimit old = {};
-  ASSERT_EQ(getrlimit(RLIMIT_AS, &old), 0);
-  const rlimit nothing = {.rlim_cur = 0, .rlim_max = old.rlim_max};
-  ASSERT_EQ(setrlimit(RLIMIT_AS, &nothing), 0);
+  module_.FailMoves(ENOMEM);
   const auto pages = window.Unmap(Pages(0, 4));
   module_.FailNext(GMEM_VM_UNMAP, EIO);
   const auto failed = window.Unmap(Pages(4, 4));
-  ASSERT_EQ(setrlimit(RLIMIT_AS, &old), 0);
+  module_.FailMoves(0);
   EXPECT_THAT(pages, IsOk());
   EXPECT_THAT(failed, FailsWith(EIO, "the window can't show 0x40009000..0x4000cfff: call Refresh"));
   EXPECT_FALSE(CanRead(window, 0));

@@ -2,12 +2,14 @@
 #include "testing/system_calls.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstdarg>
+#include <cstddef>
 #include <optional>
 #include <vector>
 
@@ -59,4 +61,19 @@ extern "C" int fstatfs(int fd, struct statfs* fs) noexcept {
   if (syscall(SYS_fstatfs, fd, fs) != 0) return -1;
   for (const SystemCalls* const one : gmem::doubles::All()) one->ChangeStatfs(fd, *fs);
   return 0;
+}
+
+extern "C" void* mremap(void* old, size_t old_size, size_t new_size, int flags, ...) noexcept {
+  va_list args;
+  va_start(args, flags);
+  void* const fixed = (flags & MREMAP_FIXED) != 0 ? va_arg(args, void*) : nullptr;
+  va_end(args);
+
+  for (const SystemCalls* const one : gmem::doubles::All()) {
+    if (one->MremapError() == 0) continue;
+    errno = one->MremapError();
+    return MAP_FAILED;
+  }
+  // NOLINTNEXTLINE(google-runtime-int,performance-no-int-to-ptr)
+  return reinterpret_cast<void*>(syscall(SYS_mremap, old, old_size, new_size, flags, fixed));
 }
