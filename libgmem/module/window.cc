@@ -66,7 +66,8 @@ class [[gnu::visibility("hidden")]] Window::Changes {
 
   std::mutex mutex_;
   std::condition_variable one_is_over_;
-  // The changes under way, in a list that needs no memory of its own. Guarded by mutex_.
+  // The changes under way and, behind those that they wait for, the waiting ones: a list that needs
+  // no memory of its own. Guarded by mutex_.
   Change* first_ = nullptr;
   std::atomic<uint64_t> nr_begun_ = 0;
   std::atomic<uint64_t> nr_over_ = 0;
@@ -77,8 +78,11 @@ class [[gnu::visibility("hidden")]] Window::Change {
  public:
   Change(Changes * changes, GuestRange range) : changes_(changes), range_(range) {
     std::unique_lock lock(changes_->mutex_);
-    changes_->one_is_over_.wait(lock, [this] { return !OverlapsAnother(); });
-    next_ = std::exchange(changes_->first_, this);
+    // In the order of arrival: else a change of a wide range could wait for ever.
+    Change** link = &changes_->first_;
+    while (*link != nullptr) link = &(*link)->next_;
+    *link = this;
+    changes_->one_is_over_.wait(lock, [this] { return !OverlapsEarlier(); });
     ++changes_->nr_begun_;
   }
   Change(const Change&) = delete;
@@ -96,8 +100,8 @@ class [[gnu::visibility("hidden")]] Window::Change {
   }
 
  private:
-  bool OverlapsAnother() const {
-    for (const Change* other = changes_->first_; other != nullptr; other = other->next_) {
+  bool OverlapsEarlier() const {
+    for (const Change* other = changes_->first_; other != this; other = other->next_) {
       if (other->range_.Overlaps(range_)) return true;
     }
     return false;
@@ -207,9 +211,10 @@ absl::Status Window::Refresh(GuestRange range) const {
 uint64_t Window::NrChanges() const { return changes_->nr_over(); }
 
 bool Window::HasChangedSince(uint64_t nr_changes) const {
-  const uint64_t begun = changes_->nr_begun();
-  if (begun == nr_changes) return false;
-  changes_->WaitUntilOver(begun);
+  if (changes_->nr_begun() == nr_changes) return false;
+  // The end of any change is worth another try. If the one that matters is still under way, the
+  // next try fails, too, and waits for the next end.
+  changes_->WaitUntilOver(nr_changes + 1);
   return true;
 }
 

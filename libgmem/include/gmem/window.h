@@ -134,7 +134,7 @@ class Window {
   uint64_t NrChanges() const;
 
   /// Has Map(), Unmap(), UnmapExact() or Refresh() changed the window since NrChanges() returned
-  /// @p nr_changes? If such a call is under way, waits for its end and returns true.
+  /// @p nr_changes? If such calls are under way, waits until one of them ends, and returns true.
   bool HasChangedSince(uint64_t nr_changes) const;
 
  private:
