@@ -57,9 +57,21 @@ static inline int kvm_agent_set_register(struct kvm_agent* agent, uint64_t offse
   return ioctl(agent->vcpu, KVM_SET_ONE_REG, &reg) ? -errno : 0;
 }
 
-static inline int kvm_agent_reset(struct kvm_agent* agent) {
-  int err = kvm_agent_set_register(agent, offsetof(struct kvm_regs, regs.regs[28]), KVM_AGENT_PORT);
+/* KVM ends the access that made it exit when it runs next: then it adds 4 to the PC. */
+static inline int kvm_agent_end_access(struct kvm_agent* agent) {
+  int err = 0;
 
+  agent->run->immediate_exit = 1;
+  if (ioctl(agent->vcpu, KVM_RUN, 0) && errno != EINTR) err = -errno;
+  agent->run->immediate_exit = 0;
+  return err;
+}
+
+static inline int kvm_agent_reset(struct kvm_agent* agent) {
+  int err = kvm_agent_end_access(agent);
+
+  if (!err)
+    err = kvm_agent_set_register(agent, offsetof(struct kvm_regs, regs.regs[28]), KVM_AGENT_PORT);
   if (!err)
     err =
         kvm_agent_set_register(agent, offsetof(struct kvm_regs, regs.regs[29]), agent->code + 0x2c);
