@@ -14,6 +14,9 @@
  *
  * A failure in step 2 has changed nothing that anybody could notice: the next
  * access brings a page back.
+ *
+ * Pages that the host allocates at the same time may be missing afterwards, as
+ * if they had been there before.
  */
 #include <linux/err.h>
 #include <linux/fs.h>
@@ -24,6 +27,7 @@
 #include <linux/pagemap.h>
 #include <linux/rwsem.h>
 #include <linux/sched.h>
+#include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/sort.h>
 
@@ -41,7 +45,8 @@
  * @last: last guest frame number
  * @mems: the guestmems, in the order of their addresses; one may be there more
  *	than once
- * @nr: entries of @mems; before, the number of bindings
+ * @nr: entries of @mems
+ * @mem: the guestmem of the binding before
  */
 struct gmem_discard {
 	struct gmem_vm *vm;
@@ -49,6 +54,7 @@ struct gmem_discard {
 	unsigned long last;
 	struct gmem_mem **mems;
 	size_t nr;
+	struct gmem_mem *mem;
 };
 
 /* Call @fn for the part of each binding in the range, until it fails. */
@@ -74,14 +80,18 @@ static int gmem_discard_check_rights(struct gmem_discard *d,
 				     struct gmem_binding *b, pgoff_t first,
 				     pgoff_t last)
 {
-	d->nr++;
+	if (b->mem != d->mem)
+		d->nr++;
+	d->mem = b->mem;
 	return b->flags & GMEM_MAP_ALLOW_WRITE ? 0 : -EACCES;
 }
 
 static int gmem_discard_collect(struct gmem_discard *d, struct gmem_binding *b,
 				pgoff_t first, pgoff_t last)
 {
-	d->mems[d->nr++] = b->mem;
+	if (b->mem != d->mem)
+		d->mems[d->nr++] = b->mem;
+	d->mem = b->mem;
 	return 0;
 }
 
@@ -136,6 +146,8 @@ static int gmem_discard_take(struct gmem_discard *d, struct gmem_binding *b,
 		for (i = 0; !err && i < folio_batch_count(&batch); i++)
 			err = gmem_discard_unpin(batch.folios[i]);
 		folio_batch_release(&batch);
+		if (!err && fatal_signal_pending(current))
+			err = -EINTR;
 		cond_resched();
 	}
 	return err;
@@ -262,6 +274,7 @@ int gmem_vm_discard(struct gmem_vm *vm, unsigned long first,
 	if (!d.mems)
 		return -ENOMEM;
 	d.nr = 0;
+	d.mem = NULL;
 	gmem_discard_for_each(&d, gmem_discard_collect);
 
 	gmem_discard_lock(&d);

@@ -645,7 +645,10 @@ struct gmem_vm_window {
  * bound are skipped. If a page can't be discarded, nothing is: -EACCES if its
  * binding doesn't allow writing, -EBUSY if another binding has it, too, or if it
  * is pinned. Offset and length are multiples of the page size, within the range
- * (else -EINVAL). MADV_REMOVE of a mapping changes nothing (-EOPNOTSUPP).
+ * (else -EINVAL). MADV_REMOVE of a mapping fails and changes nothing. While the
+ * discard of a large range is under way, faults in its guestmems wait, those of
+ * other VMs, too; a fatal signal ends it (-EINTR) as long as nothing has changed.
+ * Use GMEM_WINDOW_NO_DISCARD if that is too much for the holder to be given.
  *
  * A window descriptor holds the VM, as a window does.
  *
