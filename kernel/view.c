@@ -139,8 +139,11 @@ static void gmem_view_release(struct gmem_descriptor *d)
 	struct gmem_view *view = container_of(d, struct gmem_view, d);
 
 	gmem_registry_remove_view(view);
+	/* A revocation under way reports itself first. */
+	mutex_lock(&view->revoking);
 	gmem_view_end(view);
 	gmem_event_view_destroyed(view);
+	mutex_unlock(&view->revoking);
 	gmem_view_put(view);
 }
 
@@ -296,22 +299,30 @@ static u64 gmem_view_zap_piece(struct gmem_view *view, pgoff_t first,
 	return gmem_view_for_each(view, first, last, gmem_view_count_pinned);
 }
 
-/* The revocation must be complete, so no signal ends it. */
-static u64 gmem_view_zap(struct gmem_view *view)
+/*
+ * Zap [*first, *last] of the file, and narrow it to the pieces with pinned pages.
+ * The revocation must be complete, so no signal ends it.
+ */
+static u64 gmem_view_zap(struct gmem_view *view, pgoff_t *first, pgoff_t *last)
 {
 	struct address_space *mapping = view->mem->inode.i_mapping;
 	unsigned long piece = max(GMEM_VIEW_PIECE, 1UL << view->mem->order);
-	pgoff_t index = view->d.first, last;
-	u64 pinned = 0;
+	pgoff_t index = *first, end = *last, piece_last;
+	u64 pinned = 0, nr;
 
-	while (xa_find(&mapping->i_pages, &index, view->d.last, XA_PRESENT)) {
-		last = min(round_down(index, piece) + piece - 1, view->d.last);
+	while (xa_find(&mapping->i_pages, &index, end, XA_PRESENT)) {
+		piece_last = min(round_down(index, piece) + piece - 1, end);
 		filemap_invalidate_lock(mapping);
-		pinned += gmem_view_zap_piece(view, index, last);
+		nr = gmem_view_zap_piece(view, index, piece_last);
 		filemap_invalidate_unlock(mapping);
-		if (last == view->d.last)
+		if (nr && !pinned)
+			*first = index;
+		if (nr)
+			*last = piece_last;
+		pinned += nr;
+		if (piece_last == end)
 			break;
-		index = last + 1;
+		index = piece_last + 1;
 		cond_resched();
 	}
 	return pinned;
@@ -320,13 +331,15 @@ static u64 gmem_view_zap(struct gmem_view *view)
 /* The number of pinned pages; -ENOENT if the view was revoked before. */
 static int gmem_view_revoke(struct gmem_view *view, u64 *pinned)
 {
+	pgoff_t first = view->d.first, last = view->d.last;
+
 	if (!gmem_view_end(view))
 		return -ENOENT;
-	*pinned = gmem_view_zap(view);
+	*pinned = gmem_view_zap(view, &first, &last);
 	/* A brief reference isn't a pin. */
 	if (*pinned) {
 		usleep_range(1000, 2000);
-		*pinned = gmem_view_zap(view);
+		*pinned = gmem_view_zap(view, &first, &last);
 	}
 	gmem_event_view_revoked(view);
 	return 0;
