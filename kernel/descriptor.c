@@ -112,7 +112,7 @@ struct file *gmem_descriptor_file(struct gmem_descriptor_kind *kind,
 	struct file *file;
 	int err;
 
-	err = simple_pin_fs(&kind->fs, &kind->mnt, &kind->nr_pins);
+	err = gmem_file_pin_fs(&kind->fs, &kind->mnt, &kind->nr_pins);
 	if (err)
 		return ERR_PTR(err);
 	inode = gmem_descriptor_inode(kind, d, read_only, order);

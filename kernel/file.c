@@ -3,8 +3,20 @@
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/module.h>
+#include <linux/mount.h>
 
 #include "file.h"
+
+int gmem_file_pin_fs(struct file_system_type *fs, struct vfsmount **mnt,
+		     int *nr_pins)
+{
+	int err = simple_pin_fs(fs, mnt, nr_pins);
+
+	/* The kernel ends an internal mount at once. */
+	if (!err)
+		(*mnt)->mnt_flags &= ~MNT_INTERNAL;
+	return err;
+}
 
 struct file *gmem_file_create(struct inode *inode, struct vfsmount *mnt,
 			      const char *name, int flags,

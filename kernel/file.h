@@ -7,6 +7,14 @@
 struct vfsmount;
 
 /*
+ * simple_pin_fs(), for a filesystem whose inodes drop their pin when they end.
+ * That may be under the filesystem's s_umount (drop_caches), which the end of the
+ * filesystem takes. So the last pin ends the filesystem later.
+ */
+int gmem_file_pin_fs(struct file_system_type *fs, struct vfsmount **mnt,
+		     int *nr_pins);
+
+/*
  * A new file of @inode, with operations of its own; @flags: O_RDONLY or O_RDWR.
  * The kernel doesn't call their ->open.
  */

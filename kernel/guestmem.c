@@ -513,7 +513,7 @@ static struct file *gmem_mem_create(u64 size, unsigned int order,
 	struct file *file;
 	int err;
 
-	err = simple_pin_fs(&gmem_fs, &gmem_mnt, &gmem_mnt_count);
+	err = gmem_file_pin_fs(&gmem_fs, &gmem_mnt, &gmem_mnt_count);
 	if (err)
 		return ERR_PTR(err);
 	inode = gmem_mem_inode_create(size, order, secret, name);
