@@ -5,6 +5,8 @@
 # turn. Fails if one fails. Works with busybox.
 #
 # GMEM_SCALE   divides the counts of the long tests; set here on a slow kernel
+# GMEM_SAMPLE  run each test on one page size, 4 KiB and 2 MiB in turns; on live windows,
+#              on both, since few kernels have live windows with huge pages
 
 cd "$(dirname "$0")" || exit 1
 
@@ -22,12 +24,46 @@ fi
 
 [ $# -gt 0 ] || set -- *_test
 
+# sample NAME: the options that choose, if the program's fixtures have both sizes
+sample() {
+	./"$1" -l 2>&1 | awk '
+		function flush(	i, j, size) {
+			for (i = 0; i < tests; i++) {
+				if (!variants)
+					print "-r " fixture "." test[i]
+				for (j = 0; j < variants; j++) {
+					size = i % 2 ? "_2m_" : "_4k_"
+					if (("_" variant[j] "_") !~ /_(4k|2m)_/ ||
+					    variant[j] ~ /^live_/ ||
+					    index("_" variant[j] "_", size))
+						print "-r " fixture "." variant[j] "." test[i]
+				}
+			}
+			tests = variants = 0
+		}
+		/^#/ { next }
+		/^---/ { flush(); next }
+		{
+			at = 1
+			if (!/^ /)
+				fixture = $(at++)
+			# The columns begin at 1, 22 and 48.
+			if (substr($0, 22) ~ /^[^ ]/)
+				variant[variants++] = $(at++)
+			if (at <= NF)
+				test[tests++] = $at
+		}
+		END { flush() }'
+}
+
 failed=
 for test in "$@"; do
 	begin=$(cut -d. -f1 /proc/uptime)
 	echo "# $test"
+	options=
+	[ -z "$GMEM_SAMPLE" ] || options=$(sample "${test%% *}")
 	# shellcheck disable=SC2086 # options follow the name
-	./$test || failed="$failed ${test%% *}"
+	./$test $options || failed="$failed ${test%% *}"
 	echo "# ${test%% *} took $(($(cut -d. -f1 /proc/uptime) - begin)) s"
 done
 

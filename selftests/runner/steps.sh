@@ -30,10 +30,11 @@ boot() {
 		--log "$state/$part.console" --memory "$memory" "$@"
 }
 
-# loops: the variables that make loops shorter, as they are set here, for env
+# loops: the variables that make tests fewer and loops shorter, as they are set here, for env
 loops() {
 	local name
-	for name in GMEM_SCALE GMEM_RACE_SECONDS GMEM_MODEL_SECONDS GMEM_RANDOM_SECONDS; do
+	for name in GMEM_SAMPLE GMEM_SCALE GMEM_RACE_SECONDS GMEM_MODEL_SECONDS \
+		GMEM_RANDOM_SECONDS; do
 		[ -z "${!name:-}" ] || echo "$name=${!name}"
 	done
 }
