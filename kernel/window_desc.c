@@ -79,6 +79,7 @@ static void gmem_window_desc_show_fdinfo(struct seq_file *seq,
 	const struct gmem_window_desc *window = gmem_window_desc_of(file);
 
 	seq_printf(seq, "gmem-window:\t%u\n", window->d.id);
+	seq_printf(seq, "gmem-window-vm:\t%u\n", window->vm_id);
 	gmem_descriptor_show(seq, &window->d);
 }
 

@@ -139,6 +139,7 @@ TEST_F(view, attributes)
 	ASSERT_EQ(0, fstatfs(self->view, &fs));
 	EXPECT_EQ(GMEM_VIEW_MAGIC, fs.f_type);
 	EXPECT_EQ(self->id, view_id(self->view));
+	EXPECT_EQ(mem_id(self->mem), fd_number(self->view, "gmem-view-mem:"));
 	EXPECT_EQ(O_RDWR, fcntl(self->view, F_GETFL) & O_ACCMODE);
 
 	fd = err_of(ioctl(self->mem, GMEM_MEM_VIEW, &named));

@@ -121,6 +121,7 @@ TEST_F(window_desc, attributes)
 	ASSERT_EQ(0, fstatfs(self->window, &fs));
 	EXPECT_EQ(GMEM_WINDOW_MAGIC, fs.f_type);
 	EXPECT_EQ(self->id, window_id(self->window));
+	EXPECT_EQ(vm_id(self->vm), fd_number(self->window, "gmem-window-vm:"));
 	EXPECT_EQ(O_RDWR, fcntl(self->window, F_GETFL) & O_ACCMODE);
 
 	ro = new_window(self->vm, 0, MIB(3), GMEM_WINDOW_READ_ONLY, NULL);

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
+#include <initializer_list>
 #include <optional>
 #include <string>
 #include <system_error>
@@ -35,17 +36,22 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr absl::string_view kVmKey = "gmem-vm:", kMemoryKey = "gmem-mem:";
+// A window descriptor keeps its VM, and a view its guestmem.
+constexpr absl::string_view kWindowVmKey = "gmem-window-vm:", kViewMemoryKey = "gmem-view-mem:";
 
-// Returns the number after @key in a file of /proc/PID/fdinfo, if the file has the key.
-std::optional<uint64_t> ReadId(const fs::path& path, absl::string_view key) {
+// Returns the number after one of @keys in a file of /proc/PID/fdinfo, if the file has such a key.
+std::optional<uint64_t> ReadId(const fs::path& path,
+                               std::initializer_list<absl::string_view> keys) {
   std::ifstream file(path);
   std::string line;
   while (std::getline(file, line)) {
-    absl::string_view rest = line;
-    uint64_t number = 0;
-    if (absl::ConsumePrefix(&rest, key) &&
-        absl::SimpleAtoi(absl::StripAsciiWhitespace(rest), &number)) {
-      return number;
+    for (const absl::string_view key : keys) {
+      absl::string_view rest = line;
+      uint64_t number = 0;
+      if (absl::ConsumePrefix(&rest, key) &&
+          absl::SimpleAtoi(absl::StripAsciiWhitespace(rest), &number)) {
+        return number;
+      }
     }
   }
   return std::nullopt;
@@ -72,12 +78,12 @@ std::vector<int> NumbersIn(const fs::path& folder) {
   return numbers;
 }
 
-HoldersById FindHolders(absl::string_view key) {
+HoldersById FindHolders(std::initializer_list<absl::string_view> keys) {
   HoldersById found;
   for (const pid_t pid : NumbersIn("/proc")) {
     const fs::path folder = absl::StrCat("/proc/", pid, "/fdinfo");
     for (const int fd : NumbersIn(folder)) {
-      if (const auto id = ReadId(folder / std::to_string(fd), key)) {
+      if (const auto id = ReadId(folder / std::to_string(fd), keys)) {
         found[*id].push_back({.pid = pid, .fd = fd, .command = CommandOf(pid)});
       }
     }
@@ -97,8 +103,9 @@ absl::StatusOr<Object> Take(absl::Span<const Holder> holders, absl::string_view 
       why = fd.status();
       continue;
     }
-    // Between the search and the call, the number may have become another file.
-    if (ReadId(absl::StrCat("/proc/self/fdinfo/", fd->get()), key) != id) continue;
+    // A window descriptor or a view takes no calls. And between the search and the call, the number
+    // may have become another file.
+    if (ReadId(absl::StrCat("/proc/self/fdinfo/", fd->get()), {key}) != id) continue;
     return Object::Adopt(*std::move(fd));
   }
   return why;
@@ -118,8 +125,8 @@ absl::StatusOr<gmem::UniqueFd> TakeFd(pid_t pid, int fd) {
   return result;
 }
 
-HoldersById FindVmHolders() { return FindHolders(kVmKey); }
-HoldersById FindMemoryHolders() { return FindHolders(kMemoryKey); }
+HoldersById FindVmHolders() { return FindHolders({kVmKey, kWindowVmKey}); }
+HoldersById FindMemoryHolders() { return FindHolders({kMemoryKey, kViewMemoryKey}); }
 
 absl::StatusOr<uint32_t> ChooseVm(gmem::Monitor& monitor) {
   const uint32_t id = absl::GetFlag(FLAGS_vm);

@@ -23,7 +23,8 @@ namespace gmemctl {
 // to trace the process.
 absl::StatusOr<gmem::UniqueFd> TakeFd(pid_t pid, int fd);
 
-// A process that has a VM or guestmem open.
+// A process that has a VM or guestmem open: its own descriptor, a window descriptor of the VM or a
+// view of the guestmem.
 struct Holder {
   pid_t pid;
   int fd;

@@ -86,7 +86,7 @@ mkfifo "$dir/hold"
 bed=$!
 exec 9>"$dir/hold"
 wait_for test -s "$dir/vm"
-read -r vm_fd mem_fd <"$dir/vm"
+read -r vm_fd mem_fd window_fd view_fd <"$dir/vm"
 
 run ./gmemctl list -j && value /vms/0/comm gmemctl-testbed && value /vms/0/pid $bed
 result $? "list -j: the VM"
@@ -149,8 +149,8 @@ result $? "stats --output alone"
 
 run ./gmemctl map && has "^vm $id \"web-1\" (window, " && has "guestmem .* offset 0x0" && has "0x000000010000  ####........--..$" &&
 	has "0x000000100000  ====" && has "hole" &&
-	has "^  vm $id: gmemctl-testbed\[$bed\]: $vm_fd$" &&
-	has "^  guestmem [0-9]* \"ram of web-1\": gmemctl-testbed\[$bed\]: $mem_fd$"
+	has "^  vm $id: gmemctl-testbed\[$bed\]: $vm_fd $window_fd$" &&
+	has "^  guestmem [0-9]* \"ram of web-1\": gmemctl-testbed\[$bed\]: $mem_fd $view_fd$"
 result $? "map"
 run ./gmemctl map --vm "$id" -j && value /cell_size 4096 && value /pieces/0/kind hole &&
 	value /pieces/1/cells "####........--.." && value /pieces/1/pages/lent 4 &&

@@ -71,7 +71,9 @@ int HoldVm(const std::string& name) {
     if (!new_window.ok()) return Fail(new_window.status());
     window.emplace(*std::move(new_window));
   }
-  std::cout << vm->fd() << " " << memory->fd() << std::endl;
+  std::cout << vm->fd() << " " << memory->fd();
+  if (!name.empty()) std::cout << " " << window->fd() << " " << view->fd();
+  std::cout << std::endl;
   char byte = 0;
   while (read(STDIN_FILENO, &byte, 1) > 0) {
   }
