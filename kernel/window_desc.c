@@ -129,6 +129,9 @@ gmem_window_desc_alloc(struct gmem_vm *vm, const struct gmem_vm_window *arg)
 	struct gmem_window_desc *window;
 	int err;
 
+	/* First of all: the errno for an empty range tells the kind of a VM. */
+	if (!vm->provider->set_window)
+		return ERR_PTR(-EOPNOTSUPP);
 	if (arg->flags & ~(u32)(GMEM_WINDOW_READ_ONLY | GMEM_WINDOW_NO_DISCARD))
 		return ERR_PTR(-EINVAL);
 	window = kzalloc(sizeof(*window), GFP_KERNEL_ACCOUNT);
@@ -138,8 +141,6 @@ gmem_window_desc_alloc(struct gmem_vm *vm, const struct gmem_vm_window *arg)
 			    &window->d.last);
 	if (!err)
 		err = gmem_call_name(window->d.name, arg->name);
-	if (!err && !vm->provider->set_window)
-		err = -EOPNOTSUPP;
 	if (err) {
 		kfree(window);
 		return ERR_PTR(err);

@@ -652,8 +652,9 @@ struct gmem_vm_window {
  *
  * A window descriptor holds the VM, as a window does.
  *
- * Return: a descriptor (close-on-exec). -EOPNOTSUPP if the VM isn't live;
- * -ENOTTY if the module lacks GMEM_FEATURE_WINDOW.
+ * Return: a descriptor (close-on-exec). -EOPNOTSUPP if the VM isn't live,
+ * whatever else the argument has: so a call with @length 0 tells whether a VM is
+ * live (-EINVAL). -ENOTTY if the module lacks GMEM_FEATURE_WINDOW.
  */
 #define GMEM_VM_WINDOW _IO(GMEM_IOCTL_TYPE, 0x96)
 
