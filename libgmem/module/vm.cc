@@ -21,7 +21,6 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
@@ -170,9 +169,6 @@ WindowKind Vm::Windows() const {
   gmem_vm_window window = {};
   window.size = sizeof(window);
   if (ioctl(fd_.get(), GMEM_VM_WINDOW, &window) != 0 && errno == EINVAL) return WindowKind::kLive;
-  // A module without that call may have live windows all the same.
-  const absl::StatusOr<std::string> info = ReadFdInfo(fd_.get());
-  if (info.ok() && absl::StrContains(*info, "gmem-windows:\tlive")) return WindowKind::kLive;
 
   void* const page = mmap(nullptr, HostPageSize().value(), PROT_NONE, MAP_SHARED, fd_.get(), 0);
   if (page == MAP_FAILED) return errno == ENODEV ? WindowKind::kNone : WindowKind::kPaged;
