@@ -40,6 +40,8 @@
  * -EIO		the provider failed or refused. The provider "gunyah" can return
  *		another errno that names the cause.
  * -EMFILE	the process can't have another descriptor
+ * -ENFILE	the host can't have another open file
+ * -ENODATA	a memfd_secret() file lacks pages
  * -ENOENT	no such binding or view; GMEM_INFO: no such provider
  * -ENOMEM	no memory, or the memory cgroup is at its limit
  * -ENOSPC	the VM has as many bindings as it can have: gmem_info.max_bindings
@@ -79,7 +81,8 @@
  *
  * The argument must be 0 (else -EINVAL). The VM gets the first provider that
  * GMEM_INFO lists ("gunyah" if the host has it, else "window"), the reclaim
- * policy GMEM_POLICY_ALLOW, the widest guest address space and no name.
+ * policy GMEM_POLICY_ALLOW, the widest guest address space, paged windows if
+ * the provider has windows, and no name.
  *
  * Return: a VM descriptor (close-on-exec).
  */
@@ -192,9 +195,10 @@ struct gmem_map_mem {
  * lent page is in no other binding of any VM; a shared page may be in several
  * bindings if their providers have GMEM_PROVIDER_SHARE_MULTI. A file range that
  * breaks this rule is -EEXIST, too. -EOPNOTSUPP if the provider doesn't take
- * secret memory (GMEM_MEM_FROM_SECRET), or if the guestmem has huge pages and the
- * VM is live, without GMEM_FEATURE_LIVE_HUGE; -EPERM if the provider lends nothing
- * but secret memory. -ENOSPC if the VM has gmem_info.max_bindings bindings.
+ * secret memory (GMEM_MEM_FROM_SECRET), or if the VM is live, the guestmem has
+ * huge pages and GMEM_FEATURE_LIVE_HUGE is missing. -EPERM if the provider
+ * lends nothing but secret memory. -ENOSPC if the VM has gmem_info.max_bindings
+ * bindings.
  *
  * Removing (with GMEM_MAP_UNMAP): the range must lie within one binding, and
  * flags, guestmem and offset must be those of the binding; else -ENOENT. The
@@ -214,7 +218,8 @@ struct gmem_map_mem {
  * the first version is -EINVAL. If the struct is longer, the part that the
  * kernel doesn't know must be zero (else -E2BIG). The kernel writes results
  * back into the struct, never beyond @size. On failure the struct is unchanged
- * unless the call says otherwise.
+ * unless the call says otherwise. A module that lacks a call returns -ENOTTY:
+ * GMEM_VM_WINDOW, GMEM_MEM_VIEW and GMEM_MEM_REVOKE exist since ABI 2.
  */
 
 #define GMEM_NAME_LEN 16
@@ -626,7 +631,9 @@ struct gmem_vm_window {
  *
  * A window descriptor is a file of its own that stands for a range of the VM's
  * guest memory; its offset 0 is the start of the range. Its holder has the
- * memory, without the VM's calls. It can only be
+ * memory, lent pages included, without the VM's calls: it can neither bind nor
+ * take back, and GMEM_VM_FAULTS doesn't tell it why a touch was refused. The
+ * descriptor can only be
  *
  * - mapped, MAP_SHARED and within the range (else -EINVAL): the mapping is a live
  *   window, see "DOC: Windows";
@@ -641,20 +648,24 @@ struct gmem_vm_window {
  *
  * A *discard* is the guest's: it no longer needs what is in the range. Under
  * every policy, pages are freed, and read as zeroes when next used. Where the
- * range has a part of a huge page, the part is zeroed instead. Parts that aren't
- * bound are skipped. If a page can't be discarded, nothing is: -EACCES if its
- * binding doesn't allow writing, -EBUSY if another binding has it, too, or if it
- * is pinned. Offset and length are multiples of the page size, within the range
- * (else -EINVAL). MADV_REMOVE of a mapping fails and changes nothing. While the
- * discard of a large range is under way, faults in its guestmems wait, those of
- * other VMs, too; a fatal signal ends it (-EINTR) as long as nothing has changed.
- * Use GMEM_WINDOW_NO_DISCARD if that is too much for the holder to be given.
+ * range has a part of a huge page, the part is zeroed instead. Parts that
+ * aren't bound are skipped. If a page can't be discarded, nothing is: -EACCES
+ * if its binding doesn't allow writing, -EBUSY if another binding has it, too,
+ * or if it is pinned. Offset and length are multiples of the page size, within
+ * the range (else -EINVAL). A descriptor that isn't open for writing is -EBADF;
+ * another mode of fallocate() is -EOPNOTSUPP, as is every call with
+ * GMEM_WINDOW_NO_DISCARD. MADV_REMOVE of a mapping fails and changes nothing.
+ * While the discard of a large range is under way, faults in its guestmems wait,
+ * those of other VMs, too; a fatal signal ends it (-EINTR) as long as nothing
+ * has changed. Use GMEM_WINDOW_NO_DISCARD if the holder must not be able to do
+ * that.
  *
- * A window descriptor holds the VM, as a window does.
+ * A window descriptor holds the VM, as a window does. It can't be revoked: to
+ * end its holder's access, unbind the memory.
  *
  * Return: a descriptor (close-on-exec). -EOPNOTSUPP if the VM isn't live,
- * whatever else the argument has: so a call with @length 0 tells whether a VM is
- * live (-EINVAL). -ENOTTY if the module lacks GMEM_FEATURE_WINDOW.
+ * whatever else the argument has: so a call with @length 0 tells whether a VM
+ * is live (-EINVAL).
  */
 #define GMEM_VM_WINDOW _IO(GMEM_IOCTL_TYPE, 0x96)
 
@@ -725,7 +736,8 @@ struct gmem_mem_view {
  *
  * A view is a file of its own that stands for a range of the guestmem; its
  * offset 0 is the start of the range. A device back-end gets a view instead of
- * the guestmem, so it has this range and no call. A view can only be
+ * the guestmem, so it has this range and no call: it can't bind the memory,
+ * punch holes, take pages from a guest or make a view. A view can only be
  *
  * - mapped, MAP_SHARED and within the range (else -EINVAL), with the same effect
  *   as a mapping of the guestmem, except for lent pages: a touch of a lent page
@@ -791,23 +803,33 @@ struct gmem_mem_revoke {
  * counts as the guest's, whichever process makes it. A refused touch gets SIGBUS,
  * or ends KVM_RUN with EFAULT, and is recorded for GMEM_VM_FAULTS.
  *
- * A window holds its VM: the VM ends when its descriptors and windows are gone.
- * No core dump has windows. mprotect() can take write access away, but not give
- * it: -EACCES; map again. There are two kinds of windows; a VM has one of them.
+ * A window holds its VM: the VM ends when its descriptors, its window
+ * descriptors and its windows are gone. No core dump has windows. mprotect()
+ * can take write access away, but not give it: -EACCES; map again. A
+ * userfaultfd can't wait for the missing pages of a window. There are two kinds
+ * of windows; a VM has one of them.
  *
- * A *live* window (GMEM_VM_LIVE) shows at any time what is bound, so binding and
- * unbinding need no second call. It is a PFN mapping: nobody can pin its pages,
- * so O_DIRECT, vmsplice(), io_uring's fixed buffers, process_vm_readv(),
- * vhost-scsi and VFIO fail with EFAULT there, and /proc/PID/mem with EIO. (Up to
- * 6.12, KVM itself holds a few pages of a guest that runs nested guests.) Copies by the kernel work: read() and write(),
- * vhost-net, vhost-vsock. A write to a page of a read-only binding that the
- * window shows already ends KVM_RUN with KVM_EXIT_MMIO, and is recorded, too. A
- * touch of a broken page is recorded with reason HWPOISON; KVM_RUN returns EFAULT
- * for it, and no signal comes before. No child process inherits a live window. A
- * huge page is mapped as one where host and guest address are equal modulo its
- * size.
+ * A *live* window (GMEM_VM_LIVE) shows at any time what is bound, so binding
+ * and unbinding need no second call, and any number of bindings is one mapping.
+ * It is a PFN mapping: nobody can pin its pages. So system calls that pin
+ * memory fail with EFAULT (O_DIRECT, vmsplice(), MSG_ZEROCOPY, io_uring's fixed
+ * buffers, process_vm_readv()), and devices that pin it don't work: VFIO,
+ * vhost-scsi, vhost-vdpa. /proc/PID/mem and ptrace(), which gdb uses, fail with
+ * EIO, and MADV_DONTNEED with EINVAL. Up to Linux 6.12, KVM holds a few pages
+ * of a guest that runs nested guests; from 6.13 on, it can't run these. Copies
+ * by the kernel work: read() and write(), vhost-net, vhost-vsock.
  *
- * A *paged* window consists of ordinary pages, which can be pinned.
+ * A write to a page of a read-only binding that a live window shows already
+ * ends KVM_RUN with KVM_EXIT_MMIO, and is recorded, too. A touch of a broken
+ * page is recorded with reason HWPOISON; KVM_RUN returns EFAULT for it, and no
+ * signal comes before. No child process inherits a live window, and smaps
+ * counts none of its pages. Under userfaultfd's asynchronous write protection,
+ * every touch is SIGBUS. A huge page is mapped as one where host and guest
+ * address are equal modulo its size.
+ *
+ * A *paged* window consists of ordinary pages, which can be pinned; a pinned
+ * page can't be lent (GMEM_FAULT_PINNED). Each piece of it is a mapping of the
+ * process (sysctl vm.max_map_count limits these).
  *
  * - A range that lies within one binding is mapped onto the pages of that
  *   binding, with no more permission than the binding gives (-EACCES).
@@ -828,12 +850,12 @@ struct gmem_mem_revoke {
  * returns KVM_EXIT_MMIO. A write is recorded (GMEM_FAULT_PERM) only in a window
  * that was mapped while another binding allowed writing there.
  *
- * With an in-kernel interrupt controller, KVM on x86 doesn't end KVM_RUN when an
- * access to a paged window onto a binding is refused, except for a write without
- * write access. It tries again about ten
- * times a second: the vCPU stays there until the page is bound, or no longer
- * pinned, or the piece is mapped again. A signal ends KVM_RUN. In a hole, KVM_RUN
- * always fails at once.
+ * With an in-kernel interrupt controller, KVM on x86 doesn't end KVM_RUN when
+ * an access to a paged window onto a binding is refused, except for a write
+ * without write access. It tries again about ten times a second: the vCPU stays
+ * there until the page is bound, or no longer pinned, or the piece is mapped
+ * again. A signal ends KVM_RUN. In a hole, KVM_RUN always fails at once. To
+ * avoid the wait, map a hole over a piece before you unbind it.
  */
 
 #endif /* _UAPI_LINUX_GMEM_H */
