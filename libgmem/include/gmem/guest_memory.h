@@ -33,7 +33,7 @@ struct PageCounts {
 };
 
 /// A *guestmem*: a file whose pages guests use as memory. Device::CreateGuestMemory() makes it; it
-/// lives as long as a descriptor, a mapping or a binding refers to it.
+/// lives as long as a descriptor, a mapping, a binding or a view that isn't revoked refers to it.
 ///
 /// Ranges lie within size(). They are multiples of page_size(); for Map() and Query(), of the
 /// host's page size. Otherwise a call fails with InvalidArgument (EINVAL), or with OutOfRange

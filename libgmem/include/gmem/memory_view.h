@@ -34,7 +34,7 @@ struct MemoryViewOptions {
 /// guestmem alive. Closing the descriptor doesn't revoke the view: other descriptors and mappings
 /// of it may exist.
 ///
-/// A userfaultfd can't register a mapping of a view.
+/// A userfaultfd can't wait for missing pages of a view.
 ///
 /// @par Thread safety
 /// Thread-safe: fd(), id(), size(), Map().\n
@@ -43,8 +43,8 @@ class MemoryView {
  public:
   /// Close-on-exec. Pass it over a socket, or let a child inherit it.
   int fd() const { return fd_.get(); }
-  /// For GuestMemory::RevokeView(). It differs from the number of every other view of the host,
-  /// now and before; st_ino of the descriptor has it, too.
+  /// For GuestMemory::RevokeView(). No other view of the host has this number; the module gives it
+  /// out again only after all others. st_ino of the descriptor has it, too.
   uint64_t id() const { return id_; }
   ByteSize size() const { return size_; }
 

@@ -247,7 +247,6 @@ class Monitor {
   absl::StatusOr<std::vector<VmBinding>> Bindings();
   /// Returns the bindings of one VM. NotFound (ENOENT) if no VM has that number.
   absl::StatusOr<std::vector<VmBinding>> Bindings(uint32_t vm_id);
-  /// For this call the kernel visits every page of every guestmem.
   absl::StatusOr<std::vector<GuestMemoryState>> GuestMemories();
   /// Unimplemented (EOPNOTSUPP) if the module is older than ABI 2: it has no such objects.
   absl::StatusOr<std::vector<WindowState>> Windows();

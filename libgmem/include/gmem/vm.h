@@ -51,8 +51,9 @@ enum class WindowKind {
   kPaged,
   /// A window is one mapping, which follows the bindings by itself: a change is one call, and a VM
   /// can have a million bindings (DeviceInfo::max_bindings). Nothing can pin memory through the
-  /// window, so all the uses that kPaged names fail (EFAULT). System calls that copy, read() and
-  /// write() for example, work.
+  /// window, so all the uses that kPaged names fail (EFAULT; gdb gets EIO; up to Linux 6.12, nested
+  /// guests work). System calls that copy, read() and write() for example, work. If a page breaks,
+  /// KVM sends no signal: Vm::Faults() reports FaultReason::kHwPoison.
   kLive,
 };
 
@@ -133,8 +134,8 @@ struct FaultReport {
 };
 
 /// The address space of a guest, to which a VMM binds guest memory. Device::CreateVm() makes it. It
-/// lives as long as a descriptor or a Window refers to it; at its end the kernel takes back all its
-/// pages.
+/// lives as long as a descriptor, a Window or a WindowDescriptor refers to it; at its end the
+/// kernel takes back all its pages.
 ///
 /// Ranges are not empty and are multiples of the host's page size. Where a range starts or ends
 /// inside a binding of memory with huge pages, that place is a multiple of the huge page size.

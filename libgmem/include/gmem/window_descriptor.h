@@ -32,9 +32,11 @@ struct WindowDescriptorOptions {
 /// The holder can map it shared, open it again through /proc/self/fd, ask for its size with fstat()
 /// and lseek(), and give memory back. Its offset 0 is the first address of the range. A mapping
 /// follows the VM's bindings by itself, as a Window of kind kLive does, and a touch counts as the
-/// guest's: it is refused with SIGBUS where nothing is bound.
+/// guest's: it is refused with SIGBUS where nothing is bound. The holder can't ask for the reason;
+/// Vm::Faults() tells the owner of the VM. Nothing can pin the memory: see WindowKind::kLive.
 ///
-/// A descriptor and each of its mappings keep the VM alive.
+/// A descriptor and each of its mappings keep the VM alive. It can't be revoked: to end the
+/// holder's access, unbind the memory.
 ///
 /// @par Thread safety
 /// Thread-safe: fd(), id(), range(), Map(), Discard().\n
