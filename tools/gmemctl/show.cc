@@ -37,7 +37,7 @@ std::string AccessText(const gmem::ProviderInfo& provider) {
   return text;
 }
 
-// What the module has beyond the first ABI.
+// The features that the module has beyond the first ABI.
 std::vector<std::string> Features(const gmem::DeviceInfo& info) {
   std::vector<std::string> features;
   if (info.has_names) features.emplace_back("names");
