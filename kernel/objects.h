@@ -103,7 +103,7 @@ struct gmem_vm {
 };
 
 /*
- * The bindings that a VM can have. From 7.3 on, no cgroup is charged for the
+ * The bindings that a VM can have. From 6.18 on, no cgroup is charged for the
  * nodes of a maple tree; this bounds them.
  */
 #define GMEM_MAX_BINDINGS (1UL << 20)
