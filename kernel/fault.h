@@ -19,7 +19,8 @@ struct inode;
  * @inode: for gmem_fault_guest(): the guestmem that the caller expects there
  * @index: for gmem_fault_guest(): the page of it that the caller expects there
  * @writable: the caller is going to let the guest write, whatever @access is
- * @recorded: the same access was refused and recorded just before
+ * @recorded: the same access was refused and recorded just before, or is going
+ *	to be: don't record it
  * @map: optional; lets the guest reach the page. Called with the folio locked
  *	and the invalidate lock held.
  */

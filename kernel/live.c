@@ -14,10 +14,16 @@
  * guest zaps under one of them: a range under the invalidate lock, held for
  * writing, and a single folio under its lock.
  *
- * KVM resolves a fault in a PFN mapping first and looks for the page afterwards.
- * If the host takes the page back in between, KVM_RUN would fail for no reason.
- * So the handler drops the mmap lock itself, and KVM then starts its lookup
- * again.
+ * KVM looks for the entry, resolves a fault if there is none, and looks again. If
+ * the host takes the page back in between, KVM_RUN would fail for no reason. So
+ * the handler drops the mmap lock itself, and KVM then starts with the first
+ * look again.
+ *
+ * That isn't enough for two vCPUs: the handler isn't called if another task
+ * inserts the entry after the first look. KVM holds the mmap lock for reading from
+ * the first look to the second. So where a page may go again at once, the handler
+ * inserts with the mmap lock held for writing. This is slower where many vCPUs
+ * have faults at once, so a VM does it only for a second after it has lost a page.
  *
  * KVM before 6.13 takes a reference to the very page, which fails for the tail
  * pages of a huge folio. There, a live VM takes only guestmems without huge
@@ -26,9 +32,11 @@
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/gmem_netlink.h>
+#include <linux/jiffies.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
 #include <linux/rcupdate.h>
+#include <linux/slab.h>
 #include <linux/userfaultfd_k.h>
 
 #include "compat.h"
@@ -39,6 +47,14 @@
 #include "objects.h"
 #include "provider.h"
 #include "window.h"
+
+/**
+ * struct gmem_live - provider_data of a live VM
+ * @lost: when the guest last lost a page, in jiffies
+ */
+struct gmem_live {
+	unsigned long lost;
+};
 
 /**
  * struct gmem_live_fault - a fault in a live window
@@ -127,14 +143,95 @@ static vm_fault_t gmem_live_done(struct vm_fault *vmf)
 	return VM_FAULT_COMPLETED | VM_FAULT_NOPAGE;
 }
 
+/*
+ * The flags of the fault that gmem_live_insert_alone() makes. No other caller
+ * combines them so.
+ */
+#define GMEM_LIVE_ALONE FAULT_FLAG_RETRY_NOWAIT
+
+static bool gmem_live_is_alone(const struct vm_fault *vmf)
+{
+	return (vmf->flags & (FAULT_FLAG_ALLOW_RETRY |
+			      FAULT_FLAG_RETRY_NOWAIT)) == GMEM_LIVE_ALONE;
+}
+
+/* May the guest lose pages in the next moment? */
+static bool gmem_live_unsettled(struct gmem_vm *vm)
+{
+	struct gmem_live *live = vm->provider_data;
+
+	return time_before(jiffies, READ_ONCE(live->lost) + HZ);
+}
+
+static void gmem_live_settle(struct gmem_vm *vm)
+{
+	struct gmem_live *live = vm->provider_data;
+
+	WRITE_ONCE(live->lost, jiffies - HZ);
+}
+
+static void gmem_live_zap(struct gmem_vm *vm, unsigned long gfn,
+			  unsigned long nr)
+{
+	struct gmem_live *live = vm->provider_data;
+
+	WRITE_ONCE(live->lost, jiffies);
+	unmap_mapping_pages(vm->file->f_mapping, gfn, nr, false);
+}
+
+/* The mmap lock is held for writing, and the mapping may have changed. */
+static void gmem_live_fault_again(struct mm_struct *mm, const struct file *file,
+				  unsigned long address, unsigned int flags)
+{
+	struct vm_area_struct *vma = vma_lookup(mm, address);
+
+	/* No other mapping understands these flags. */
+	if (!vma || vma->vm_file != file || userfaultfd_wp(vma))
+		return;
+	/* The next fault inserts by itself, and reports the error. */
+	if (fixup_user_fault(mm, address, flags, NULL) == -ENOMEM)
+		gmem_live_settle(gmem_live_vm(vma));
+}
+
+/*
+ * Insert while no other task is between its two looks at the page tables. The
+ * page has been provided. Without the mmap lock no error can be returned: the
+ * caller meets it when it looks again. The file keeps the VM and this code.
+ */
+static vm_fault_t gmem_live_insert_alone(struct vm_fault *vmf)
+{
+	unsigned int flags = GMEM_LIVE_ALONE |
+			     (vmf->flags & (FAULT_FLAG_WRITE |
+					    FAULT_FLAG_INSTRUCTION |
+					    FAULT_FLAG_REMOTE));
+	struct file *file = get_file(vmf->vma->vm_file);
+	struct mm_struct *mm = vmf->vma->vm_mm;
+	unsigned long address = vmf->address;
+	vm_fault_t ret = VM_FAULT_RETRY;
+
+	mmap_read_unlock(mm);
+	if (!mmap_write_lock_killable(mm)) {
+		gmem_live_fault_again(mm, file, address, flags);
+		mmap_write_unlock(mm);
+		ret = VM_FAULT_COMPLETED | VM_FAULT_NOPAGE;
+	}
+	fput(file);
+	return ret;
+}
+
 static vm_fault_t gmem_live_resolve(struct vm_fault *vmf, bool huge)
 {
+	struct gmem_vm *vm = gmem_live_vm(vmf->vma);
+	bool alone = (vmf->flags & FAULT_FLAG_ALLOW_RETRY) &&
+		     !(vmf->flags & FAULT_FLAG_RETRY_NOWAIT) &&
+		     gmem_live_unsettled(vm);
 	struct gmem_live_fault fault = {
 		.access = {
-			.vm = gmem_live_vm(vmf->vma),
+			.vm = vm,
 			.gfn = vmf->pgoff,
 			.access = gmem_window_access(vmf),
-			.map = gmem_live_insert,
+			.recorded = gmem_live_is_alone(vmf),
+			.map = alone ? NULL : gmem_live_insert,
 		},
 		.vmf = vmf,
 		.huge = huge,
@@ -148,17 +245,22 @@ static vm_fault_t gmem_live_resolve(struct vm_fault *vmf, bool huge)
 	 */
 	if (userfaultfd_wp(vmf->vma))
 		return VM_FAULT_SIGBUS;
-
+	if (alone && (vmf->flags & FAULT_FLAG_VMA_LOCK)) {
+		vma_end_read(vmf->vma);
+		return VM_FAULT_RETRY;
+	}
 	gmem_window_charge(&charge, vmf->vma->vm_mm);
 	err = gmem_fault_resolve(&fault.access);
 	gmem_window_uncharge(&charge);
-	if (!err && (fault.ret & VM_FAULT_OOM))
-		err = gmem_fault_refuse(fault.access.vm, fault.access.gfn,
-					fault.access.access, GMEM_FAULT_NOMEM);
+	if (!err && (fault.ret & VM_FAULT_OOM) && !gmem_live_is_alone(vmf))
+		err = gmem_fault_refuse(vm, vmf->pgoff, fault.access.access,
+					GMEM_FAULT_NOMEM);
 	if (err == -EHWPOISON)
 		return VM_FAULT_HWPOISON;
 	if (err)
 		return VM_FAULT_SIGBUS;
+	if (alone)
+		return gmem_live_insert_alone(vmf);
 	if (fault.ret == VM_FAULT_NOPAGE)
 		return gmem_live_done(vmf);
 	return fault.ret;
@@ -205,7 +307,7 @@ static vm_fault_t gmem_live_huge_fault(struct vm_fault *vmf, unsigned int order)
  */
 static vm_fault_t gmem_live_pfn_mkwrite(struct vm_fault *vmf)
 {
-	unmap_mapping_pages(vmf->vma->vm_file->f_mapping, vmf->pgoff, 1, false);
+	gmem_live_zap(gmem_live_vm(vmf->vma), vmf->pgoff, 1);
 	return gmem_live_done(vmf);
 }
 
@@ -252,16 +354,27 @@ static int gmem_live_mmap(struct gmem_vm *vm, struct vm_area_struct *vma)
 	return 0;
 }
 
+static int gmem_live_vm_init(struct gmem_vm *vm)
+{
+	struct gmem_live *live;
+
+	live = kmalloc(sizeof(*live), GFP_KERNEL_ACCOUNT);
+	if (!live)
+		return -ENOMEM;
+	vm->provider_data = live;
+	gmem_live_settle(vm);
+	return 0;
+}
+
+static void gmem_live_vm_release(struct gmem_vm *vm)
+{
+	kfree(vm->provider_data);
+}
+
 static int gmem_live_bind(struct gmem_vm *vm, const struct gmem_mem *mem,
 			  u32 flags)
 {
 	return mem->order && !gmem_live_takes_huge() ? -EOPNOTSUPP : 0;
-}
-
-static void gmem_live_zap(struct gmem_vm *vm, unsigned long gfn,
-			  unsigned long nr)
-{
-	unmap_mapping_pages(vm->file->f_mapping, gfn, nr, false);
 }
 
 static int gmem_live_reclaim(struct gmem_vm *vm, unsigned long gfn,
@@ -288,6 +401,8 @@ const struct gmem_provider gmem_live_provider = {
 	.map_access = GMEM_WINDOW_MAP_ACCESS,
 	/* Windows hold the VM. */
 	.ends_with_vm = true,
+	.vm_init = gmem_live_vm_init,
+	.vm_release = gmem_live_vm_release,
 	.mmap = gmem_live_mmap,
 	.set_window = gmem_live_set_window,
 	.bind = gmem_live_bind,
