@@ -181,26 +181,18 @@ FIXTURE(live_freed)
 
 FIXTURE_VARIANT(live_freed)
 {
-	const char *provider;
 	__u64 mem_flags;
 };
 
-VARIANT(live_freed, live_4k, .provider = "live");
-VARIANT(live_freed, live_2m, .provider = "live",
-	.mem_flags = GMEM_MEM_ALLOW_HUGEPAGE);
+VARIANT(live_freed, 4k);
+VARIANT(live_freed, 2m, .mem_flags = GMEM_MEM_ALLOW_HUGEPAGE);
 
 FIXTURE_SETUP(live_freed)
 {
 	struct arena *a = &self->arena;
 	int i;
 
-	ASSERT_LE(0, gmem_dev());
-	if (access("/dev/kvm", R_OK | W_OK))
-		SKIP(return, "no /dev/kvm");
-	if (!have_provider(variant->provider))
-		SKIP(return, "no live windows");
-	if (variant->mem_flags && !takes_huge(variant->provider))
-		SKIP(return, "no huge pages");
+	SKIP_UNLESS_LIVE_KVM(variant);
 	if (!have_provider("mock"))
 		SKIP(return, "the module isn't built for tests");
 	ASSERT_EQ(0, get_stats(&self->before));
@@ -208,7 +200,7 @@ FIXTURE_SETUP(live_freed)
 	a->size = variant->mem_flags ? 2 * HUGE_PAGE : 64 * PAGE;
 	a->random = time(NULL);
 	for (i = 0; i < NR_GUESTS; i++) {
-		ASSERT_EQ(0, kvm_guest_open(&a->guests[i], variant->provider,
+		ASSERT_EQ(0, kvm_guest_open(&a->guests[i], "live",
 					    variant->mem_flags, false));
 		install_watch(&a->guests[i], a->size);
 	}

@@ -221,4 +221,16 @@ static inline int kvm_thread_join(struct kvm_thread *t)
 		EXPECT_TRUE(stats_settle(&self->before));		\
 	}
 
+/* For a fixture of KVM guests behind live windows, whose variant has mem_flags. */
+#define SKIP_UNLESS_LIVE_KVM(variant)					\
+	do {								\
+		ASSERT_LE(0, gmem_dev());				\
+		if (access("/dev/kvm", R_OK | W_OK))			\
+			SKIP(return, "no /dev/kvm");			\
+		if (!have_provider("live"))				\
+			SKIP(return, "no live windows");		\
+		if ((variant)->mem_flags && !takes_huge("live"))	\
+			SKIP(return, "no huge pages");			\
+	} while (0)
+
 #endif /* LIB_KVM_GUEST_H */
