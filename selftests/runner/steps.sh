@@ -10,8 +10,9 @@ module() { echo "$out/$1/kernel/gmem.ko"; }
 build_module() { "$runner/build-module" "$@" >/dev/null; }
 
 # boot KERNEL TIMEOUT MODULE FILE... -- COMMAND...: run the command in a virtual machine
-# that has the files, and has loaded the module, if one is named. KERNEL may be
-# NAME:PLATFORM: under the EL2 monitor.
+# that has the files, and has loaded the module, if one is named. A file module:NAME is a
+# module of the kernel, loaded if the kernel has it. KERNEL may be NAME:PLATFORM: under the
+# EL2 monitor.
 boot() {
 	local kernel=$1 timeout=$2 module=$3 memory=3G options=()
 	shift 3
@@ -23,7 +24,10 @@ boot() {
 	esac
 	[ -z "$module" ] || options+=(--insmod "$module" --file "$module")
 	while [ "$1" != -- ]; do
-		options+=(--file "$1")
+		case $1 in
+		module:*) options+=(--module "${1#module:}") ;;
+		*) options+=(--file "$1") ;;
+		esac
 		shift
 	done
 	"$runner/run" --kernel "$kernel" --timeout "$timeout" "${options[@]}" \
