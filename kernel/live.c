@@ -243,8 +243,11 @@ static vm_fault_t gmem_live_resolve(struct vm_fault *vmf, bool huge)
 	 * Write protection by userfaultfd leaves markers, over which no entry is
 	 * inserted: the fault would repeat for ever.
 	 */
-	if (userfaultfd_wp(vmf->vma))
+	if (userfaultfd_wp(vmf->vma)) {
+		gmem_fault_refuse(vm, vmf->pgoff, fault.access.access,
+				  GMEM_FAULT_PROVIDER);
 		return VM_FAULT_SIGBUS;
+	}
 	if (alone && (vmf->flags & FAULT_FLAG_VMA_LOCK)) {
 		vma_end_read(vmf->vma);
 		return VM_FAULT_RETRY;

@@ -76,6 +76,7 @@ static vm_fault_t gmem_window_hole_fault(struct vm_fault *vmf)
 }
 
 static const struct vm_operations_struct gmem_window_hole_vm_ops = {
+	.mprotect = gmem_window_mprotect,
 	.fault = gmem_window_hole_fault,
 };
 

@@ -205,6 +205,8 @@ absl::StatusOr<int> RunInfo(Arguments /*arguments*/) {
             << "\n";
   const std::vector<std::string> features = Features(*info);
   std::cout << "features: " << (features.empty() ? "none" : absl::StrJoin(features, ", ")) << "\n";
+  if (info->max_bindings != 0)
+    std::cout << "bindings of a VM: at most " << info->max_bindings << "\n";
   for (const gmem::ProviderInfo& provider : info->providers) {
     std::cout << absl::StreamFormat(
         "provider %s: %d bits of guest addresses, %s, shared pages in %s, access %s\n",
