@@ -6,6 +6,7 @@
 #include "event.h"
 #include "notify.h"
 #include "objects.h"
+#include "provider.h"
 
 #define CREATE_TRACE_POINTS
 #include "trace.h"
@@ -45,15 +46,6 @@ static void gmem_event_of_object(struct gmem_event_record rec, const char *name)
 	strscpy(rec.name, name, sizeof(rec.name));
 	if (gmem_notify_wanted())
 		gmem_notify(&rec);
-}
-
-static void gmem_event_of_vm(const struct gmem_vm *vm, enum gmem_event type,
-			     const char *name)
-{
-	gmem_event_of_object((struct gmem_event_record) {
-		.type = type,
-		.vm_id = vm->id,
-	}, name);
 }
 
 static void gmem_event_of_mem(const struct gmem_mem *mem, enum gmem_event type,
@@ -117,13 +109,20 @@ static struct gmem_event_record gmem_event_of_folio(const struct gmem_binding *b
 void gmem_event_vm_created(const struct gmem_vm *vm)
 {
 	trace_gmem_vm_created(vm->id);
-	gmem_event_of_vm(vm, GMEM_EVENT_VM_CREATED, vm->name);
+	gmem_event_of_object((struct gmem_event_record) {
+		.type = GMEM_EVENT_VM_CREATED,
+		.vm_id = vm->id,
+		.window_kind = vm->provider->window_kind,
+	}, vm->name);
 }
 
 void gmem_event_vm_destroyed(const struct gmem_vm *vm)
 {
 	trace_gmem_vm_destroyed(vm->id);
-	gmem_event_of_vm(vm, GMEM_EVENT_VM_DESTROYED, "");
+	gmem_event_of_object((struct gmem_event_record) {
+		.type = GMEM_EVENT_VM_DESTROYED,
+		.vm_id = vm->id,
+	}, "");
 }
 
 void gmem_event_mem_created(const struct gmem_mem *mem)

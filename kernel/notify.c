@@ -192,7 +192,7 @@ static size_t gmem_notify_msg_size(void)
 {
 	return NLMSG_ALIGN(nlmsg_msg_size(GENL_HDRLEN)) +
 	       7 * nla_total_size_64bit(sizeof(u64)) +
-	       8 * nla_total_size(sizeof(u32)) +
+	       9 * nla_total_size(sizeof(u32)) +
 	       nla_total_size(GMEM_OBJECT_NAME_LEN);
 }
 
@@ -241,7 +241,9 @@ static int gmem_notify_put(struct sk_buff *skb,
 	    (rec->view_id &&
 	     nla_put_u32(skb, GMEM_A_EVENT_VIEW_ID, rec->view_id)) ||
 	    (rec->window_id &&
-	     nla_put_u32(skb, GMEM_A_EVENT_WINDOW_ID, rec->window_id)))
+	     nla_put_u32(skb, GMEM_A_EVENT_WINDOW_ID, rec->window_id)) ||
+	    (rec->window_kind &&
+	     nla_put_u32(skb, GMEM_A_EVENT_WINDOW_KIND, rec->window_kind)))
 		return -EMSGSIZE;
 	if (!rec->count)
 		return 0;

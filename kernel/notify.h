@@ -24,6 +24,7 @@ struct genl_family;
  * @access: bits of &enum gmem_access
  * @reason: one of &enum gmem_fault_reason, or 0
  * @count: number of equal events, or 0; of overrun: events lost
+ * @window_kind: of a new VM: one of &enum gmem_window_kind
  * @name: of a new object, or empty
  */
 struct gmem_event_record {
@@ -41,6 +42,7 @@ struct gmem_event_record {
 	u32 access;
 	u32 reason;
 	u64 count;
+	u32 window_kind;
 	char name[GMEM_OBJECT_NAME_LEN];
 };
 

@@ -110,7 +110,8 @@ static void gmem_view_show_fdinfo(struct seq_file *seq, struct file *file)
 	const struct gmem_view *view = gmem_view_of(file);
 
 	seq_printf(seq, "gmem-view:\t%u\n", view->d.id);
-	seq_printf(seq, "gmem-view-mem:\t%lu\n", view->mem->inode.i_ino);
+	seq_printf(seq, "gmem-view-mem:\t%llu\n",
+		   (u64)view->mem->inode.i_ino);
 	gmem_descriptor_show(seq, &view->d);
 }
 

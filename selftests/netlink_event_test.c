@@ -119,6 +119,10 @@ TEST_F(events, life_of_a_vm)
 	e = l->events;
 	EXPECT_EQ(GMEM_EVENT_VM_CREATED, e[0].type);
 	EXPECT_EQ(id, e[0].vm);
+	EXPECT_EQ(!strcmp(variant->provider, "window") ? GMEM_WINDOW_KIND_PAGED :
+		  !strcmp(variant->provider, "live") ? GMEM_WINDOW_KIND_LIVE :
+						       GMEM_WINDOW_KIND_NONE,
+		  e[0].window_kind);
 	EXPECT_EQ(GMEM_EVENT_MEM_CREATED, e[1].type);
 	EXPECT_EQ(ino, e[1].mem);
 	EXPECT_EQ(GMEM_EVENT_MAP, e[2].type);

@@ -376,6 +376,9 @@ absl::StatusOr<Event> ParseEvent(const nlmsghdr& message) {
       .window_id = reader.OptionalU32(GMEM_A_EVENT_WINDOW_ID, "window-id"),
       .view_id = reader.OptionalU32(GMEM_A_EVENT_VIEW_ID, "view-id"),
   };
+  if (reader.Has(GMEM_A_EVENT_WINDOW_KIND)) {
+    event.window_kind = ToWindowKind(reader.U32(GMEM_A_EVENT_WINDOW_KIND, "window-kind"));
+  }
   if (reader.Has(GMEM_A_EVENT_MEM_ID)) {
     event.memory_id = reader.U64(GMEM_A_EVENT_MEM_ID, "mem-id");
   }

@@ -329,11 +329,13 @@ TEST(MonitorMessageTest, NameOfANewObject) {
   message.U64(GMEM_A_EVENT_SEQ, 78)
       .U32(GMEM_A_EVENT_TYPE, GMEM_EVENT_VM_CREATED)
       .U32(GMEM_A_EVENT_VM_ID, 4)
-      .String(GMEM_A_EVENT_NAME, "web-2");
+      .String(GMEM_A_EVENT_NAME, "web-2")
+      .U32(GMEM_A_EVENT_WINDOW_KIND, GMEM_WINDOW_KIND_LIVE);
   const auto event = ParseEvent(AsMessage(message.bytes()));
   ASSERT_TRUE(event.ok()) << event.status();
   EXPECT_EQ(event->type, EventType::kVmCreated);
   EXPECT_EQ(event->name, "web-2");
+  EXPECT_EQ(event->window_kind, WindowKind::kLive);
   EXPECT_EQ(event->window_id, 0U);
   EXPECT_EQ(event->view_id, 0U);
 }

@@ -26,6 +26,7 @@ struct event {
 	char name[GMEM_OBJECT_NAME_LEN];
 	__u32 window;
 	__u32 view;
+	__u32 window_kind;
 };
 
 #define MAX_EVENTS 8192
@@ -66,6 +67,7 @@ static inline void listener_event(struct nlattr **attrs, void *arg)
 	attr_name(attrs, GMEM_A_EVENT_NAME, e->name);
 	e->window = attr_u32(attrs, GMEM_A_EVENT_WINDOW_ID);
 	e->view = attr_u32(attrs, GMEM_A_EVENT_VIEW_ID);
+	e->window_kind = attr_u32(attrs, GMEM_A_EVENT_WINDOW_KIND);
 }
 
 static inline int listener_join(struct listener *l)

@@ -191,6 +191,7 @@ Json ToJson(const gmem::Event& event) {
   if (event.offset) json["offset"] = event.offset->value();
   if (event.window_id != 0) json["window_id"] = event.window_id;
   if (event.view_id != 0) json["view_id"] = event.view_id;
+  if (event.window_kind) json["window_kind"] = std::string(gmem::ToString(*event.window_kind));
   if (!event.name.empty()) json["name"] = event.name;
   if (event.access) {
     if (event.access->mode != gmem::MapMode::kDefault) {

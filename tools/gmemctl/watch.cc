@@ -48,7 +48,8 @@ std::string EventText(const gmem::Event& event) {
   if (event.view_id != 0) absl::StrAppend(&text, " size ", ToString(event.size));
   absl::StrAppend(&text, NameText(event.name));
   const Json json = ToJson(event);
-  for (const char* const key : {"mode", "access", "cause", "reason", "error", "count"}) {
+  for (const char* const key :
+       {"window_kind", "mode", "access", "cause", "reason", "error", "count"}) {
     if (!json.contains(key)) continue;
     const Json& value = json[key];
     absl::StrAppend(&text, " ", key, " ",

@@ -215,6 +215,7 @@ enum {
 	GMEM_A_EVENT_NAME,		/* string */
 	GMEM_A_EVENT_VIEW_ID,		/* u32 */
 	GMEM_A_EVENT_WINDOW_ID,		/* u32 */
+	GMEM_A_EVENT_WINDOW_KIND,	/* u32, enum gmem_window_kind */
 
 	__GMEM_A_EVENT_MAX,
 	GMEM_A_EVENT_MAX = (__GMEM_A_EVENT_MAX - 1)

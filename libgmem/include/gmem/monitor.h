@@ -198,6 +198,9 @@ struct Event {
   /// Each counts from 1; 0 if the event isn't about a window descriptor or a view.
   uint32_t window_id = 0;
   uint32_t view_id = 0;
+  /// For kVmCreated: the kind of the VM's windows. Nothing if it has none, and from a module of
+  /// ABI 1.
+  std::optional<WindowKind> window_kind = {};
 };
 
 /// The names from the specification of the netlink family: "vm-created", "reclaim-refused".
