@@ -35,8 +35,8 @@ check: ## build with warnings as errors, run all tests; TESTS="..." runs areas o
 check-long: ## run the tests that take longer: other kernels, other releases, races, long fuzzing; TESTS="..." runs some of them
 	@$(RUNNER)/check --long $(TESTS)
 
-bench: ## compare gmem with KVM's own ways, in a virtual machine
-	@$(RUNNER)/bench
+bench: ## compare gmem with KVM's own ways, in a virtual machine; KERNEL=7.2 for another kernel
+	@$(RUNNER)/bench $(KERNEL)
 
 bench-vhost: ## compare vhost-user with bare sockets, QEMU and qemu-storage-daemon
 	@selftests/peers/bench/run

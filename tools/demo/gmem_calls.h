@@ -73,6 +73,14 @@ inline bool HasLiveWindows(const Fd& device) {
   return (info.features & GMEM_FEATURE_LIVE) != 0;
 }
 
+// Can a VM with live windows take guestmems with huge pages?
+inline bool TakesHugePages(const Fd& device) {
+  gmem_info info = {};
+  info.size = sizeof(info);
+  if (ioctl(device.get(), GMEM_INFO, &info) != 0) Die("GMEM_INFO", errno);
+  return (info.features & GMEM_FEATURE_LIVE_HUGE) != 0;
+}
+
 inline Fd CreateLiveVm(const Fd& device) {
   gmem_vm_create create = {};
   create.size = sizeof(create);
@@ -89,6 +97,15 @@ inline void Bind(const Fd& vm, const Fd& mem, uint64_t guest_addr, uint64_t offs
   map.offset = offset;
   map.size = size;
   if (ioctl(vm.get(), GMEM_VM_MAP_MEM, &map) != 0) Die("GMEM_VM_MAP_MEM", errno);
+}
+
+// A view of a range of a guestmem.
+inline Fd CreateView(const Fd& mem, uint64_t offset, uint64_t length) {
+  gmem_mem_view view = {};
+  view.size = sizeof(view);
+  view.offset = offset;
+  view.length = length;
+  return Fd(ioctl(mem.get(), GMEM_MEM_VIEW, &view), "GMEM_MEM_VIEW");
 }
 
 // Returns the number of pages that were unbound.
