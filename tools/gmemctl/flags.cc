@@ -2,16 +2,13 @@
 #include "flags.h"
 
 #include <cstdint>
-#include <limits>
 #include <string>
 
 #include "absl/flags/flag.h"
-#include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "absl/strings/strip.h"
 #include "absl/time/time.h"
+#include "base/bytes.h"
 
 ABSL_FLAG(bool, j, false, "print JSON");
 ABSL_FLAG(bool, json, false, "the same as -j");
@@ -36,35 +33,6 @@ ABSL_FLAG(uint64_t, iterations, 0,
           "end after this number of tables; 0: never on a terminal, else after the first");
 
 namespace gmemctl {
-namespace {
-
-bool ParseBytes(absl::string_view text, uint64_t* bytes, std::string* error) {
-  absl::string_view digits = absl::StripSuffix(text, "iB");
-  int shift = 0;
-  if (!digits.empty() && !absl::StartsWith(digits, "0x")) {
-    const size_t unit = absl::string_view("KMGT").find(digits.back());
-    if (unit != absl::string_view::npos) {
-      shift = 10 * (static_cast<int>(unit) + 1);
-      digits.remove_suffix(1);
-    }
-  }
-  uint64_t value = 0;
-  const bool is_hex = absl::StartsWith(digits, "0x");
-  if (!(is_hex ? absl::SimpleHexAtoi(digits, &value) : absl::SimpleAtoi(digits, &value)) ||
-      (digits.size() != text.size() && shift == 0)) {
-    *error = "use a number, a hexadecimal number after 0x, or a number and one of K, M, G, T";
-    return false;
-  }
-  if (value > std::numeric_limits<uint64_t>::max() >> shift) {
-    *error = "it doesn't fit into 64 bits";
-    return false;
-  }
-  *bytes = value << shift;
-  return true;
-}
-
-}  // namespace
-
 // Abseil parses the text of each default, so the empty value must have a text, too.
 bool AbslParseFlag(absl::string_view text, Size* size, std::string* error) {
   if (text.empty()) return true;
