@@ -21,7 +21,7 @@ result() {
 }
 
 echo "TAP version 13"
-for page in man/*.8 ../minivmm/minivmm.1 ../vhost/man/*.1; do
+for page in man/*.8 ../broker/man/*.8 ../minivmm/minivmm.1 ../vhost/man/*.1; do
 	# mandoc doesn't know pages that aren't installed.
 	found=$(mandoc -T lint -W style "$page" 2>&1 | grep -v ': referenced manual not found: \|mandoc.db')
 	[ -z "$found" ]
@@ -42,10 +42,10 @@ for program in "$@"; do
 	name=$(basename "$program")
 	# The page has exactly the flags of the program.
 	has=$("$program" --helpshort | sed -n 's/^    \(--[_a-z]*\) (.*/\1/p' | sort)
-	says=$(mandoc -T ascii "../vhost/man/$name.1" 2>&1 | col -bx |
+	says=$(mandoc -T ascii ../*/man/"$name".[18] 2>&1 | col -bx |
 		sed -n 's/^     \(--[_a-z]*\).*/\1/p' | sort)
 	[ -n "$has" ] && [ "$has" = "$says" ]
-	result $? "$name.1 has each flag" "$(printf 'it has\n%s\nthe page says\n%s' "$has" "$says")"
+	result $? "the page of $name has each flag" "$(printf 'it has\n%s\nthe page says\n%s' "$has" "$says")"
 done
 echo "1..$n"
 exit $failed

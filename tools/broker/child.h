@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+// The command that uses the guest's memory: a VMM, as another user.
+#ifndef GMEM_TOOLS_BROKER_CHILD_H_
+#define GMEM_TOOLS_BROKER_CHILD_H_
+
+#include <sys/types.h>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "gmem/unique_fd.h"
+
+namespace broker {
+
+// Exit statuses for a command that doesn't start, as the shell has them.
+inline constexpr int kExitCantRun = 126;
+inline constexpr int kExitNotFound = 127;
+
+struct User {
+  std::string name;
+  uid_t uid;
+  gid_t gid;
+};
+
+// NotFound if there is no such user.
+absl::StatusOr<User> FindUser(const std::string& name);
+
+// Starts a command that inherits @fd, and no other descriptor of this program. In each argument,
+// "{}" becomes the descriptor's number; $GMEM_FD has it, too. The command runs as @user, if given,
+// with that user's groups and no capabilities. Returns its process.
+absl::StatusOr<pid_t> StartChild(absl::Span<char* const> arguments, gmem::UniqueFd fd,
+                                 const std::optional<User>& user);
+
+}  // namespace broker
+
+#endif  // GMEM_TOOLS_BROKER_CHILD_H_

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+// gmem-broker: owns a guest's memory, which a VMM of another user maps by a descriptor.
+#include <poll.h>
+#include <sys/signalfd.h>
+#include <sys/types.h>
+#include <sys/wait.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstdint>
+#include <iostream>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/flags/flag.h"
+#include "absl/flags/parse.h"
+#include "absl/flags/usage.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "base/bytes.h"
+#include "child.h"
+#include "control.h"
+#include "gmem/status.h"
+#include "gmem/types.h"
+#include "gmem/unique_fd.h"
+#include "gmem/vm.h"
+#include "guest.h"
+
+namespace {
+
+// Numbers of bytes: "4096", "256M", "1GiB".
+struct Size {
+  uint64_t bytes = 0;
+};
+
+// Abseil parses the text of the default, too.
+bool AbslParseFlag(absl::string_view text, Size* size, std::string* error) {
+  return text.empty() || ParseBytes(text, &size->bytes, error);
+}
+std::string AbslUnparseFlag(const Size& size) {
+  return size.bytes == 0 ? "" : absl::StrCat(size.bytes);
+}
+
+}  // namespace
+
+ABSL_FLAG(std::string, socket, "", "path of the control socket");
+ABSL_FLAG(Size, size, {}, "bytes of the guest's memory; K, M, G and T stand for powers of 1024");
+ABSL_FLAG(std::string, user, "", "run the command as this user");
+ABSL_FLAG(std::string, name, "", "a name, at most 31 characters, for the host's operator");
+ABSL_FLAG(std::string, policy, "allow",
+          "what becomes of a page that comes back from the guest: allow keeps its contents, scrub "
+          "zeroes it, deny refuses until the page is unbound");
+ABSL_FLAG(bool, hugepages, false, "back the memory with huge pages");
+ABSL_FLAG(bool, discard, true, "let the command give memory back");
+
+namespace broker {
+namespace {
+
+constexpr int kExitUsage = 1;
+constexpr int kExitFailed = 2;
+// As the shell has it, plus the number of the signal.
+constexpr int kExitSignal = 128;
+
+absl::StatusOr<gmem::ReclaimPolicy> Policy() {
+  const std::string policy = absl::GetFlag(FLAGS_policy);
+  if (policy == "allow") return gmem::ReclaimPolicy::kAllow;
+  if (policy == "scrub") return gmem::ReclaimPolicy::kScrub;
+  if (policy == "deny") return gmem::ReclaimPolicy::kDeny;
+  return absl::InvalidArgumentError(
+      absl::StrCat("--policy: \"", policy, "\" is neither allow nor scrub nor deny"));
+}
+
+// The signals that end the program arrive through the descriptor, as does the command's end.
+absl::StatusOr<gmem::UniqueFd> Signals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (const int signal : {SIGCHLD, SIGINT, SIGTERM, SIGHUP}) sigaddset(&signals, signal);
+  sigprocmask(SIG_BLOCK, &signals, nullptr);
+  gmem::UniqueFd fd(signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
+  if (!fd) return absl::ErrnoToStatus(errno, "can't wait for signals");
+  return fd;
+}
+
+// Passes signals on to the command. Returns the exit status if the command has ended.
+std::optional<int> HandleSignals(int signals, pid_t child) {
+  signalfd_siginfo info;
+  while (read(signals, &info, sizeof(info)) == sizeof(info)) {
+    if (info.ssi_signo != SIGCHLD) {
+      kill(child, static_cast<int>(info.ssi_signo));
+      continue;
+    }
+    int status = 0;
+    if (waitpid(child, &status, WNOHANG) != child) continue;
+    return WIFSIGNALED(status) ? kExitSignal + WTERMSIG(status) : WEXITSTATUS(status);
+  }
+  return std::nullopt;
+}
+
+// Carries out commands of the control socket until the child ends. Returns its exit status.
+int Serve(const Guest& guest, std::optional<Control> control, int signals, pid_t child) {
+  std::vector<pollfd> fds;
+  for (;;) {
+    if (const std::optional<int> status = HandleSignals(signals, child)) return *status;
+    if (control) control->Process(guest);
+    fds = {{.fd = signals, .events = POLLIN, .revents = 0}};
+    if (control) control->AddTo(fds);
+    poll(fds.data(), fds.size(), -1);
+  }
+}
+
+absl::StatusOr<int> RunCommandWithMemory(absl::Span<char* const> arguments) {
+  const gmem::ByteSize size(absl::GetFlag(FLAGS_size).bytes);
+  if (size.value() == 0) return absl::InvalidArgumentError("run needs --size, say --size=256M");
+  if (arguments.empty()) return absl::InvalidArgumentError("run needs a command, after --");
+  const absl::StatusOr<gmem::ReclaimPolicy> policy = Policy();
+  if (!policy.ok()) return policy.status();
+  std::optional<User> user;
+  if (const std::string name = absl::GetFlag(FLAGS_user); !name.empty()) {
+    absl::StatusOr<User> found = FindUser(name);
+    if (!found.ok()) return found.status();
+    user = *std::move(found);
+  }
+
+  absl::StatusOr<Guest> guest = Guest::Create({.size = size,
+                                               .huge_pages = absl::GetFlag(FLAGS_hugepages),
+                                               .policy = *policy,
+                                               .allow_discard = absl::GetFlag(FLAGS_discard),
+                                               .name = absl::GetFlag(FLAGS_name)});
+  if (!guest.ok()) return guest.status();
+  std::optional<Control> control;
+  if (const std::string path = absl::GetFlag(FLAGS_socket); !path.empty()) {
+    absl::StatusOr<Control> listening = Control::Listen(path);
+    if (!listening.ok()) return listening.status();
+    control = *std::move(listening);
+  }
+  const absl::StatusOr<gmem::UniqueFd> signals = Signals();
+  if (!signals.ok()) return signals.status();
+  const absl::StatusOr<pid_t> child = StartChild(arguments, guest->TakeWindow(), user);
+  if (!child.ok()) return child.status();
+  return Serve(*guest, std::move(control), signals->get(), *child);
+}
+
+absl::StatusOr<int> TellBroker(absl::Span<char* const> words) {
+  const std::string path = absl::GetFlag(FLAGS_socket);
+  if (path.empty()) return absl::InvalidArgumentError("tell needs --socket");
+  if (words.empty()) return absl::InvalidArgumentError("tell needs a command");
+  if (absl::Status status = Tell(path, absl::StrJoin(words, " ")); !status.ok()) return status;
+  return 0;
+}
+
+absl::StatusOr<int> Run(absl::Span<char* const> words) {
+  if (!words.empty() && absl::string_view(words[0]) == "run") {
+    return RunCommandWithMemory(words.subspan(1));
+  }
+  if (!words.empty() && absl::string_view(words[0]) == "tell") return TellBroker(words.subspan(1));
+  return absl::InvalidArgumentError("the first word is run or tell: see gmem-broker --help");
+}
+
+int Main(int argc, char** argv) {
+  absl::SetProgramUsageMessage(
+      "owns a guest's memory, which a VMM of another user maps by a descriptor\n"
+      "gmem-broker run --size=SIZE [--user=USER] [--socket=PATH] [FLAG]... -- COMMAND "
+      "[ARGUMENT]...\n"
+      "gmem-broker tell --socket=PATH bind|unbind|trim|reclaim ADDRESS SIZE\n"
+      "gmem-broker tell --socket=PATH status");
+  const std::vector<char*> words = absl::ParseCommandLine(argc, argv);
+  const absl::StatusOr<int> status = Run(absl::MakeConstSpan(words).subspan(1));
+  if (status.ok()) return *status;
+  std::cout.flush();
+  std::cerr << "gmem-broker: " << status.status().message() << "\n";
+  // InvalidArgument is about the command line, unless it comes from a system call.
+  return absl::IsInvalidArgument(status.status()) && !gmem::GetErrno(status.status()) ? kExitUsage
+                                                                                      : kExitFailed;
+}
+
+}  // namespace
+}  // namespace broker
+
+int main(int argc, char** argv) { return broker::Main(argc, argv); }

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// The memory of one guest, and the calls that change it.
+#ifndef GMEM_TOOLS_BROKER_GUEST_H_
+#define GMEM_TOOLS_BROKER_GUEST_H_
+
+#include <cstdint>
+#include <string>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "gmem/guest_memory.h"
+#include "gmem/types.h"
+#include "gmem/unique_fd.h"
+#include "gmem/vm.h"
+
+namespace broker {
+
+// A VM with live windows, and guest memory of the same size. Byte N of the memory is bound at guest
+// address N, or nowhere.
+class Guest {
+ public:
+  struct Options {
+    gmem::ByteSize size;
+    bool huge_pages = false;
+    gmem::ReclaimPolicy policy = gmem::ReclaimPolicy::kAllow;
+    // The holder of the window descriptor may give memory back.
+    bool allow_discard = true;
+    std::string name;
+  };
+
+  // All of the memory is bound, as lent memory.
+  static absl::StatusOr<Guest> Create(const Options& options);
+
+  // The window descriptor, which the guest's VMM maps. Call this once.
+  gmem::UniqueFd TakeWindow() { return std::move(window_); }
+
+  absl::Status Bind(gmem::GuestRange range, gmem::MapMode mode, bool writable) const;
+  // Returns how many pages were bound. The memory keeps its contents, as far as the VM's policy
+  // keeps them.
+  absl::StatusOr<uint64_t> Unbind(gmem::GuestRange range) const;
+  // Frees the memory of a range. It stays bound, if it is, and reads as zeroes.
+  absl::Status Trim(gmem::GuestRange range) const;
+  // Takes lent pages back. The guest's next access lends them again. Returns their number.
+  absl::StatusOr<uint64_t> Reclaim(gmem::GuestRange range) const;
+  // Pages, bindings and refused accesses, a line each.
+  absl::StatusOr<std::string> Describe() const;
+
+ private:
+  Guest(gmem::GuestMemory memory, gmem::Vm vm, gmem::UniqueFd window)
+      : memory_(std::move(memory)), vm_(std::move(vm)), window_(std::move(window)) {}
+
+  gmem::GuestMemory memory_;
+  gmem::Vm vm_;
+  gmem::UniqueFd window_;
+};
+
+}  // namespace broker
+
+#endif  // GMEM_TOOLS_BROKER_GUEST_H_
