@@ -173,7 +173,11 @@ absl::Status Window::Map(int guest_memory_fd, const MapOptions& options) const {
   const Change change(changes_.get(), range);
   GMEM_RETURN_IF_ERROR(vm_.Map(guest_memory_fd, options));
   absl::Status status = ShowBindings(range);
-  if (!status.ok()) Remove(range, [&] { return vm_.Unmap(range).status(); }).IgnoreError();
+  if (status.ok()) return status;
+  // The window doesn't show the binding, so there is nothing to hide. At the limit of mappings,
+  // hiding would fail.
+  vm_.Unmap(range).status().IgnoreError();
+  ShowBindings(range).IgnoreError();
   return status;
 }
 

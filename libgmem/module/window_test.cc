@@ -129,15 +129,30 @@ TEST_F(WindowTest, PagedComesBackIfUnbindingFails) {
 
 TEST_F(WindowTest, PagedBindsAllOrNothing) {
   const Window window = NewWindow(WindowKind::kPaged);
-  module_.FailMoves(ENOMEM);
-  const absl::Status status = window.Map(memory_, Piece(0, 8));
-  module_.FailMoves(0);
-  EXPECT_THAT(status, FailsWith(ENOMEM, "can't map a window"));
-  EXPECT_EQ(window.vm().Query(window.range())->size(), 0U);
+  for (const int error : {0, ENOMEM}) {
+    module_.FailMoves(ENOMEM);
+    module_.FailProtections(error);
+    const absl::Status status = window.Map(memory_, Piece(0, 8));
+    module_.FailMoves(0);
+    module_.FailProtections(0);
+    EXPECT_THAT(status, FailsWith(ENOMEM, "can't map a window"));
+    EXPECT_EQ(window.vm().Query(window.range())->size(), 0U);
+  }
 
   module_.FailNext(GMEM_VM_MAP_MEM, EEXIST);
   EXPECT_THAT(window.Map(memory_, Piece(0, 8)), FailsWith(EEXIST, ""));
   EXPECT_THAT(window.Map(memory_, Piece(0, 8)), IsOk());
+}
+
+TEST_F(WindowTest, PagedUnbindsNothingThatItCantHide) {
+  const Window window = NewWindow(WindowKind::kPaged);
+  ASSERT_THAT(window.Map(memory_, Piece(0, 8)), IsOk());
+  module_.FailProtections(ENOMEM);
+  const absl::Status status = window.Unmap(Pages(0, 4)).status();
+  module_.FailProtections(0);
+  EXPECT_THAT(status, FailsWith(ENOMEM, "can't hide 0x40005000..0x40008fff of a window"));
+  EXPECT_TRUE(CanRead(window, 0));
+  EXPECT_EQ(window.vm().Query(window.range())->size(), 1U);
 }
 
 // The process may be at its limit when the range is unbound already.

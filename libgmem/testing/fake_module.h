@@ -43,6 +43,8 @@ class FakeModule final : private SystemCalls {
   void FailNext(unsigned int request, int error) { failures_[request] = error; }
   // The program can't move mappings, as at its limits. 0: it can.
   void FailMoves(int error) { move_error_ = error; }
+  // The program can't change the access of mappings.
+  void FailProtections(int error) { protection_error_ = error; }
   // Called at the beginning of each such call, before it changes anything.
   void SetHook(unsigned int request, std::function<void()> hook) { hooks_[request] = hook; }
   // Reported by the next GMEM_MEM_REVOKE calls.
@@ -67,6 +69,7 @@ class FakeModule final : private SystemCalls {
   void ChangeStat(int fd, struct stat& stat) const override;
   void ChangeStatfs(int fd, struct statfs& fs) const override;
   int MremapError() const override { return move_error_; }
+  int MprotectError() const override { return protection_error_; }
 
   enum class Kind { kDevice, kVm, kMemory, kView, kWindow };
   struct Object {
@@ -97,6 +100,7 @@ class FakeModule final : private SystemCalls {
   std::map<unsigned int, std::function<void()>> hooks_;
   uint64_t pinned_ = 0;
   int move_error_ = 0;
+  int protection_error_ = 0;
 
   mutable std::mutex mutex_;
   // The file system of all objects.

@@ -63,6 +63,15 @@ extern "C" int fstatfs(int fd, struct statfs* fs) noexcept {
   return 0;
 }
 
+extern "C" int mprotect(void* start, size_t size, int access) noexcept {
+  for (const SystemCalls* const one : gmem::doubles::All()) {
+    if (one->MprotectError() == 0) continue;
+    errno = one->MprotectError();
+    return -1;
+  }
+  return static_cast<int>(syscall(SYS_mprotect, start, size, access));
+}
+
 extern "C" void* mremap(void* old, size_t old_size, size_t new_size, int flags, ...) noexcept {
   va_list args;
   va_start(args, flags);

@@ -13,9 +13,9 @@
 namespace gmem::doubles {
 
 // A double that has descriptors of its own. While it lives, the test program's ioctl(), fstat(),
-// fstatfs() and mremap() ask it first. One file replaces these functions for all doubles, so that a
-// program can link with several. Create and destroy doubles while no other thread makes these
-// calls.
+// fstatfs(), mprotect() and mremap() ask it first. One file replaces these functions for all
+// doubles, so that a program can link with several. Create and destroy doubles while no other
+// thread makes these calls.
 class SystemCalls {
  public:
   SystemCalls(const SystemCalls&) = delete;
@@ -27,8 +27,9 @@ class SystemCalls {
   virtual void ChangeStat(int /*fd*/, struct stat& /*stat*/) const {}
   virtual void ChangeStatfs(int /*fd*/, struct statfs& /*fs*/) const {}
 
-  // The error of each mremap() of the program; 0: the kernel answers.
+  // The error of each mremap() or mprotect() of the program; 0: the kernel answers.
   virtual int MremapError() const { return 0; }
+  virtual int MprotectError() const { return 0; }
 
   // The kernel's own fstat(): 0, or -1 and errno.
   static int RealFstat(int fd, struct stat* stat);

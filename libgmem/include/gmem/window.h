@@ -98,7 +98,7 @@ class Window {
 
   /// Binds a range of guest memory, which lies in the window, and shows it. Errors: those of
   /// Vm::Map(); InvalidArgument (EINVAL) if the range doesn't lie in the window; ResourceExhausted
-  /// (ENOMEM) at the process's limit of mappings (kPaged).
+  /// (ENOMEM) at the process's limit of mappings (kPaged). Nothing is bound after an error.
   absl::Status Map(const GuestMemory& memory, const MapOptions& options) const {
     return Map(memory.fd(), options);
   }
