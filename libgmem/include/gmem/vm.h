@@ -45,9 +45,11 @@ enum class WindowKind {
   kNone,
   /// A window consists of a mapping for each binding that it shows, and of mappings for the holes
   /// between them. The process needs one of its mappings (65,530 by default) for each, and each
-  /// change takes several calls; Window makes them. The pages are ordinary ones, so a device or a
-  /// system call can pin the guest's memory through the window: VFIO, O_DIRECT, io_uring. gdb and
-  /// nested guests can use it, too. A page that is pinned can't be lent.
+  /// change takes several calls; Window makes them. Window::Unmap() leaves a hole of its own, which
+  /// doesn't join holes beside it; Window::Refresh() makes one mapping of each hole. The pages are
+  /// ordinary ones, so a device or a system call can pin the guest's memory through the window:
+  /// VFIO, O_DIRECT, io_uring. gdb and nested guests can use it, too. A page that is pinned can't be
+  /// lent.
   kPaged,
   /// A window is one mapping, which follows the bindings by itself: a change is one call, and a VM
   /// can have a million bindings (DeviceInfo::max_bindings). Nothing can pin memory through the

@@ -112,6 +112,9 @@ class Window {
   /// limit of mappings (kPaged). At this limit, the range may stay hidden after the call: touches
   /// are then refused, but Vm::Faults() doesn't report them, until a Map() or Refresh() of the
   /// range succeeds.
+  ///
+  /// With kPaged, the number of mappings doesn't fall: the hole stays a mapping of its own, even
+  /// beside other holes. One Refresh() of a range that contains all of them joins them.
   absl::StatusOr<uint64_t> Unmap(GuestRange range) const;
 
   /// Unbinds a range that lies in the window, and within one binding with exactly these properties:
