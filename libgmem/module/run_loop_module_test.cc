@@ -67,7 +67,11 @@ class RunLoopTest : public ModuleTest,
     uint64_t changes = window_->NrChanges();
     int result =
         kvm_agent_command(&agent_, KVM_AGENT_SPIN, kWord * kPage.value(), 0, /*report=*/nullptr);
-    while (result == -EFAULT && window_->HasChangedSince(changes)) {
+    uint64_t seen = 0;
+    while (result == -EFAULT) {
+      const FaultReport report = *window_->vm().Faults(seen);
+      seen = report.last_sequence;
+      if (!report.faults.empty() || !window_->HasChangedSince(changes)) break;
       ++nr_repeated_;
       changes = window_->NrChanges();
       result = kvm_agent_resume(&agent_, /*report=*/nullptr);
@@ -140,18 +144,31 @@ TEST_P(RunLoopTest, NoSpuriousEnd) {
 // A refusal for another reason ends the loop, even if other pages change all the time.
 TEST_P(RunLoopTest, FindsARefusal) {
   int result = 0;
-  std::thread vcpu([&] { result = Run(); });
+  std::atomic<bool> has_ended = false;
+  std::thread vcpu([&] {
+    result = Run();
+    has_ended = true;
+  });
   const auto until = [](auto condition) {
     const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
     while (!condition() && std::chrono::steady_clock::now() < end) std::this_thread::yield();
   };
   until([this] { return *Word() > 0; });
-  for (int i = 0; i < 100; ++i) {
-    EXPECT_THAT(window_->Unmap(Pages(kFirst, 4)), IsOk());
-    EXPECT_THAT(window_->Map(*memory_, Piece(kFirst, 4)), IsOk());
-    if (i != 50) continue;
-    EXPECT_EQ(*window_->Unmap(Pages(kWord, 1)), 1U);
-  }
+  // With two threads, a change is under way all the time.
+  std::atomic<bool> is_over = false;
+  const auto change = [&](uint64_t first) {
+    while (!is_over) {
+      EXPECT_THAT(window_->Unmap(Pages(first, 4)), IsOk());
+      EXPECT_THAT(window_->Map(*memory_, Piece(first, 4)), IsOk());
+    }
+  };
+  std::thread below(change, kFirst), above(change, kWord + 1);
+  EXPECT_EQ(*window_->Unmap(Pages(kWord, 1)), 1U);
+  until([&] { return has_ended.load(); });
+  EXPECT_TRUE(has_ended) << "the loop goes on for as long as other pages change";
+  is_over = true;
+  below.join();
+  above.join();
   vcpu.join();
   EXPECT_EQ(result, -EFAULT);
   const Fault fault = window_->vm().Faults()->faults.back();

@@ -30,23 +30,30 @@ namespace gmem {
 /// @par The loop around KVM_RUN
 /// A change of a window of kind kPaged takes several steps. Between them, the guest's access to the
 /// range of the change is refused, and KVM_RUN fails with EFAULT, although the range was bound
-/// before or is bound afterwards. So a VMM that changes bindings while the guest runs looks at the
-/// number of changes first, and runs the vCPU again if a change was under way:
+/// before or is bound afterwards. Vm::Faults() has no row for such an access, or one of kStale. So
+/// a VMM that changes bindings while the guest runs looks at the number of changes first, and runs
+/// the vCPU again if there is no new row, and a change was under way:
 ///
+///     uint64_t seen = 0;
 ///     for (;;) {
 ///       const uint64_t changes = window.NrChanges();
 ///       if (ioctl(vcpu, KVM_RUN, 0) == 0) {
 ///         HandleExit();
 ///       } else if (errno == EFAULT) {
-///         if (window.HasChangedSince(changes)) continue;
-///         HandleRefusal();  // Vm::Faults() says where, and why
+///         const FaultReport report = *window.vm().Faults(seen);
+///         seen = report.last_sequence;
+///         if (report.faults.empty() && window.HasChangedSince(changes)) continue;
+///         HandleRefusal(report);  // it says where, and why
 ///       } else if (errno != EINTR) {
 ///         Die(errno);
 ///       }
 ///     }
 ///
-/// A refusal that has another reason comes again. With kLive, HasChangedSince() is always false:
-/// the loop is right for both kinds.
+/// HandleRefusal() calls Refresh() for a page that is kStale, which waits for a change of the page.
+/// A row may be that of another vCPU, and another thread may have bound the page since: then run
+/// the vCPU again. Some refusals never have a row: a guest's write to a read-only binding (see
+/// "DOC: Windows"). As long as changes come all the time, the loop goes on trying these. With
+/// kLive, HasChangedSince() is always false: the loop is right for both kinds.
 ///
 /// Another thread of the VMM that touches the range of a change at that time gets SIGSEGV or
 /// SIGBUS.
