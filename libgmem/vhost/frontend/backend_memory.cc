@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -103,15 +104,14 @@ bool BackendMemory::has_views() const {
 }
 
 void BackendMemory::RevokeViews() {
-  for (SharedRegion& region : regions_) {
-    // Send() may hold the view, too.
-    if (region.view != nullptr) region.view->Revoke();
-    region.view.reset();
+  for (const std::weak_ptr<BackendView>& one : std::exchange(views_, {})) {
+    if (const std::shared_ptr<BackendView> view = one.lock()) view->Revoke();
   }
+  for (SharedRegion& region : regions_) region.view.reset();
 }
 
 // Lets a region of a guestmem have a view, unless it has one.
-absl::Status BackendMemory::MakeView(SharedRegion& region) const {
+absl::Status BackendMemory::MakeView(SharedRegion& region) {
   if (region.view != nullptr || whole_guest_memory_ ||
       !GuestMemory::IsGuestMemory(region.fd.get())) {
     return absl::OkStatus();
@@ -122,6 +122,8 @@ absl::Status BackendMemory::MakeView(SharedRegion& region) const {
                                   view_name_);
   if (view.ok()) {
     region.view = *std::move(view);
+    std::erase_if(views_, [](const std::weak_ptr<BackendView>& one) { return one.expired(); });
+    views_.push_back(region.view);
     return absl::OkStatus();
   }
   const std::string message =
@@ -136,7 +138,7 @@ absl::Status BackendMemory::MakeView(SharedRegion& region) const {
                                  "and lets the back-end reach all of the guestmem"));
 }
 
-absl::Status BackendMemory::MakeViews(std::vector<SharedRegion>& regions) const {
+absl::Status BackendMemory::MakeViews(std::vector<SharedRegion>& regions) {
   for (SharedRegion& region : regions) {
     // The back-end has the region already, so it has the view.
     const auto same = std::find_if(regions_.begin(), regions_.end(),

@@ -3,12 +3,14 @@
 #ifndef GMEM_VHOST_FRONTEND_BACKEND_MEMORY_H_
 #define GMEM_VHOST_FRONTEND_BACKEND_MEMORY_H_
 
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/types/span.h"
+#include "gmem/vhost/backend_view.h"
 #include "gmem/vhost/memory_table.h"
 #include "gmem/vhost/protocol.h"
 #include "vhost/frontend/agreement.h"
@@ -60,8 +62,8 @@ class BackendMemory {
   absl::Status Resume(absl::Span<const SharedRegion> regions);
 
  private:
-  absl::Status MakeView(SharedRegion& region) const;
-  absl::Status MakeViews(std::vector<SharedRegion>& regions) const;
+  absl::Status MakeView(SharedRegion& region);
+  absl::Status MakeViews(std::vector<SharedRegion>& regions);
   absl::Status Send(std::vector<SharedRegion> regions);
   absl::Status SendTable(std::vector<SharedRegion> regions);
   absl::Status SendDifference(std::vector<SharedRegion> regions);
@@ -78,6 +80,8 @@ class BackendMemory {
   const bool whole_guest_memory_;
   const std::string view_name_;
   std::vector<SharedRegion> regions_;
+  // All views that may not be revoked: those of regions_, and those of regions that are under way.
+  std::vector<std::weak_ptr<BackendView>> views_;
   // Does regions_ hold the table that a Set() after the connection's end has left for the next one?
   bool is_for_next_ = false;
   bool is_postcopy_ = false;

@@ -207,6 +207,23 @@ TEST_P(ViewsTest, AllGoWithTheConnection) {
   EXPECT_THAT(Views(), IsEmpty());
 }
 
+// The connection ends while the back-end has a view, but hasn't acknowledged the region yet.
+TEST_P(ViewsTest, ThoseUnderWayGoWithTheConnection) {
+  FakeBackend::Options options = Features();
+  const auto close = [](FakeBackend& backend, Message&) { backend.Close(); };
+  options.handlers[Request::kSetMemTable] = close;
+  options.handlers[Request::kAddMemReg] = close;
+  StartNegotiated(std::move(options));
+  std::vector<std::string> left = {"OnDisconnect() didn't run"};
+  handler_.then = [&] {
+    left = Views();
+    return absl::OkStatus();
+  };
+  EXPECT_THAT(frontend_->SetMemory({Pages(1, 2), Pages(8, 15)}), FailsWith(ECONNRESET, ""));
+  EXPECT_EQ(module_.views().size(), 2u);
+  EXPECT_THAT(left, IsEmpty()) << "when OnDisconnect() runs, the VMM may unbind the memory";
+}
+
 TEST_P(ViewsTest, NoViewNothingSent) {
   StartNegotiated(Features());
   module_.FailNext(GMEM_MEM_VIEW, EOPNOTSUPP);
