@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstdint>
 #include <string>
@@ -222,6 +223,32 @@ TEST_P(ViewsTest, ThoseUnderWayGoWithTheConnection) {
   EXPECT_THAT(frontend_->SetMemory({Pages(1, 2), Pages(8, 15)}), FailsWith(ECONNRESET, ""));
   EXPECT_EQ(module_.views().size(), 2u);
   EXPECT_THAT(left, IsEmpty()) << "when OnDisconnect() runs, the VMM may unbind the memory";
+}
+
+// A back-end that doesn't give memory back has it until the connection ends.
+TEST_P(ViewsTest, ARefusedRemovalChangesNothing) {
+  std::atomic<bool> refuses = false;
+  FakeBackend::Options options = Features();
+  const auto answer = [&](FakeBackend& backend, Message& message) {
+    refuses ? backend.Reply(message, AsBytes(uint64_t{EINVAL})) : backend.Answer(message);
+  };
+  options.handlers[Request::kSetMemTable] = answer;
+  options.handlers[Request::kRemMemReg] = answer;
+  StartNegotiated(std::move(options));
+  ASSERT_THAT(frontend_->SetMemory({Pages(1, 2), Pages(8, 15)}), IsOk());
+  refuses = true;
+  EXPECT_THAT(frontend_->SetMemory({Pages(8, 15)}), FailsWith(EIO, ""));
+  EXPECT_THAT(Views(), ElementsAre("1+2", "8+8"));
+  EXPECT_EQ(frontend_->memory().size(), 2u);
+  refuses = false;
+  ASSERT_THAT(frontend_->SetMemory({Pages(8, 15)}), IsOk());
+  EXPECT_THAT(Views(), ElementsAre("8+8"));
+
+  refuses = true;
+  EXPECT_THAT(frontend_->SetMemory({}), FailsWith(EIO, ""));
+  EXPECT_THAT(Views(), ElementsAre("8+8"));
+  frontend_->Close();
+  EXPECT_THAT(Views(), IsEmpty());
 }
 
 TEST_P(ViewsTest, NoViewNothingSent) {

@@ -266,11 +266,12 @@ class Frontend {
   /// byte, and the back-end can do nothing with it but map it (see MemoryView). The front-end
   /// revokes the view when the back-end has acknowledged the removal of the region, and when the
   /// connection ends for any reason; Reconnect() makes new ones. So call SetMemory() without a
-  /// region before you withdraw its memory from the guest: after that, the back-end doesn't have
-  /// the memory, even if it is hostile, except pages that it holds pinned. Views are writable:
-  /// back-ends map all regions for reading and writing (those of QEMU and DPDK do), so a read-only
-  /// view is of no use to them. Unimplemented if a guestmem can't have a view; nothing was sent.
-  /// Options::whole_guest_memory hands out guestmems instead.
+  /// region before you withdraw its memory from the guest: if that succeeds, the back-end doesn't
+  /// have the memory, even if it is hostile, except pages that it holds pinned. A back-end can
+  /// refuse the removal, and has the memory then: if SetMemory() fails, Close() before you withdraw
+  /// memory. Views are writable: back-ends map all regions for reading and writing (those of QEMU
+  /// and DPDK do), so a read-only view is of no use to them. Unimplemented if a guestmem can't have
+  /// a view; nothing was sent. Options::whole_guest_memory hands out guestmems instead.
   ///
   /// With kConfigureMemSlots, a region that has grown stays, and another one beside it holds the
   /// new part, as long as there are enough slots: virtqueues with rings in it go on. So memory()

@@ -32,8 +32,9 @@ struct BindingHost {
 ///
 /// After memory was bound, call Frontend::SetMemory() with the result: the back-end gets a view of
 /// each region. Before you unbind memory, call it with the result that leaves out the range
-/// @p except: the front-end has then revoked the back-end's view of the range. A range whose end
-/// doesn't fit 64 bits stands for everything from its start. Thread-safe.
+/// @p except: if that succeeds, the front-end has revoked the back-end's view of the range. If it
+/// fails, the back-end may still have the memory: call Frontend::Close() before you unbind it. A
+/// range whose end doesn't fit 64 bits stands for everything from its start. Thread-safe.
 std::vector<GuestRegion> SharedRegions(
     absl::Span<const Binding> bindings,
     absl::FunctionRef<std::optional<BindingHost>(const Binding&)> find, GuestRange except = {});
