@@ -81,7 +81,7 @@ absl::StatusOr<std::vector<SharedRegion>> Share(absl::Span<const GuestRegion> re
 absl::Status NoPostcopyError() {
   return CheckError(EOPNOTSUPP,
                     "postcopy needs userfaultfd, which can't register the views of guestmems that "
-                    "the back-end has: migrate by precopy");
+                    "the back-end gets: migrate by precopy");
 }
 
 absl::Status BackendMemory::Set(absl::Span<const GuestRegion> regions) {
@@ -116,7 +116,7 @@ absl::Status BackendMemory::MakeView(SharedRegion& region) {
       !GuestMemory::IsGuestMemory(region.fd.get())) {
     return absl::OkStatus();
   }
-  if (is_postcopy_) return NoPostcopyError();
+  if (!may_have_views_) return NoPostcopyError();
   auto view = BackendView::Create(region.fd.get(),
                                   {ByteOffset(region.wire.mmap_offset), ByteSize(region.wire.size)},
                                   view_name_);
@@ -252,6 +252,7 @@ absl::Status BackendMemory::AcknowledgeClients(FrontendRequest request) {
 }
 
 void BackendMemory::EndPostcopy() {
+  may_have_views_ = true;
   is_postcopy_ = false;
   for (SharedRegion& region : regions_) region.client_address.reset();
 }

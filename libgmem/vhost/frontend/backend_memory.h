@@ -49,9 +49,11 @@ class BackendMemory {
   // The back-end is gone, or can't be reached: what it still has of guestmems ends here.
   void RevokeViews();
 
+  // From now on, the back-end may get no view. It has none yet.
+  void AdvisePostcopy() { may_have_views_ = false; }
   // From now on, the back-end answers each region with its own address of it.
   void StartPostcopy() { is_postcopy_ = true; }
-  // No longer; forgets those addresses.
+  // Ends both; forgets those addresses.
   void EndPostcopy();
 
   // Hands over all regions. Restore() brings them back, unless a Set() after the connection's end
@@ -84,6 +86,7 @@ class BackendMemory {
   std::vector<std::weak_ptr<BackendView>> views_;
   // Does regions_ hold the table that a Set() after the connection's end has left for the next one?
   bool is_for_next_ = false;
+  bool may_have_views_ = true;
   bool is_postcopy_ = false;
   bool is_unacknowledged_ = false;
 };

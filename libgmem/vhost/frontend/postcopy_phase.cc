@@ -27,12 +27,12 @@ absl::Status PostcopyPhase::Advise() {
   GMEM_RETURN_IF_ERROR(session_.status());
   GMEM_ASSIGN_OR_RETURN(Faults faults, Faults::Adopt(fds.Take(0)));
   faults_.emplace(std::move(faults));
+  memory_.AdvisePostcopy();
   return absl::OkStatus();
 }
 
 absl::Status PostcopyPhase::Listen() {
   if (!faults_) return absl::FailedPreconditionError("POSTCOPY_LISTEN comes after ADVISE");
-  if (memory_.has_views()) return NoPostcopyError();
   GMEM_RETURN_IF_ERROR(session_.Do<FrontendRequest::kPostcopyListen>());
   // As in Advise().
   GMEM_RETURN_IF_ERROR(session_.status());

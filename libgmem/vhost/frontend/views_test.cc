@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The back-end gets views of guestmems, and loses them in time.
+#include <fcntl.h>
 #include <linux/gmem.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -15,6 +18,7 @@
 #include "gmem/device.h"
 #include "gmem/guest_memory.h"
 #include "gmem/types.h"
+#include "gmem/unique_fd.h"
 #include "gmem/vhost/frontend.h"
 #include "gmem/vhost/memory_table.h"
 #include "gmem/vhost/message.h"
@@ -294,6 +298,26 @@ TEST_P(ViewsTest, NoPostcopy) {
   EXPECT_THAT(status, FailsWith(EOPNOTSUPP, "userfaultfd, which can't register the views"));
   EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented);
   EXPECT_THAT(backend_->TakeRequests(), IsEmpty());
+}
+
+// From the announcement on, not only during the phase itself.
+TEST_P(ViewsTest, NoViewsDuringPostcopy) {
+  FakeBackend::Options options = Features(Bit(ProtocolFeature::kPagefault));
+  options.handlers[Request::kPostcopyAdvise] = [](FakeBackend& backend, Message& message) {
+    const UniqueFd uffd(static_cast<int>(syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK)));
+    const int fd = uffd.get();
+    backend.Reply(message, {}, {&fd, 1});
+  };
+  StartNegotiated(std::move(options));
+  ASSERT_THAT(frontend_->PostcopyAdvise(), IsOk());
+  backend_->TakeRequests();
+  EXPECT_THAT(frontend_->SetMemory({Pages(1, 2)}), FailsWith(EOPNOTSUPP, "userfaultfd"));
+  EXPECT_THAT(backend_->TakeRequests(), IsEmpty());
+  EXPECT_TRUE(module_.views().empty());
+  ASSERT_THAT(frontend_->PostcopyListen(), IsOk());
+  EXPECT_THAT(frontend_->SetMemory({Pages(1, 2)}), FailsWith(EOPNOTSUPP, "userfaultfd"));
+  ASSERT_THAT(frontend_->PostcopyEnd(), IsOk());
+  EXPECT_THAT(frontend_->SetMemory({Pages(1, 2)}), IsOk());
 }
 
 class OldModuleViewsTest : public FrontendTest {};

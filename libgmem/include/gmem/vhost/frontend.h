@@ -300,8 +300,8 @@ class Frontend {
   /// Postcopy migration: announces it, says that the source has stopped, and ends it. Between
   /// PostcopyListen() and PostcopyEnd(), SetMemory() learns where the back-end has its memory.
   /// Unimplemented (EOPNOTSUPP) if the back-end has views of guestmems: a userfaultfd, with which
-  /// it would wait for missing pages, can't register them. During postcopy, SetMemory() makes no
-  /// view for the same reason.
+  /// it would wait for missing pages, can't register them. Between PostcopyAdvise() and
+  /// PostcopyEnd(), SetMemory() makes no view for the same reason, and fails likewise.
   absl::Status PostcopyAdvise();
   absl::Status PostcopyListen();
   absl::Status PostcopyEnd();
