@@ -70,6 +70,7 @@ TEST(AbiTest, ProviderWithoutLiveWindows) {
   module.FailNext(GMEM_VM_CREATE, EOPNOTSUPP);
   EXPECT_THAT(device.CreateVm({.windows = WindowKind::kLive}),
               FailsWith(EOPNOTSUPP, "and live windows; this host has: window"));
+  EXPECT_THAT(device.CreateVm({.windows = WindowKind::kNone}), FailsWith(EINVAL, "choose kBest"));
 }
 
 TEST(AbiTest, HugePagesInALiveWindowOfAnOldKernel) {
@@ -144,6 +145,8 @@ TEST(AbiTest, Views) {
   ASSERT_THAT(pinned, IsOk());
   EXPECT_EQ(*pinned, 3U);
   EXPECT_THAT(memory->RevokeView(view->id()), FailsWith(ENOENT, "revoked before"));
+  module.FailNext(GMEM_MEM_REVOKE, EACCES);
+  EXPECT_THAT(memory->RevokeView(view->id()), FailsWith(EACCES, "is not open for writing"));
 
   EXPECT_THAT(memory->CreateView({ByteOffset(1), KiB(4)}), FailsWith(EINVAL, "offset 0x1"));
   module.FailNext(GMEM_MEM_VIEW, EOPNOTSUPP);

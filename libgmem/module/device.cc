@@ -199,6 +199,10 @@ absl::StatusOr<Vm> Device::CreateVm(const VmOptions& options) const {
   }
   std::copy(options.provider.begin(), options.provider.end(), create.provider_name);
   GMEM_RETURN_IF_ERROR(internal::SetName(options.name, create.name));
+  if (options.windows == WindowKind::kNone) {
+    return CheckError(EINVAL,
+                      "can't create a VM with WindowKind::kNone: choose kBest, kPaged or kLive");
+  }
 
   if (WantsLive(fd_.get(), options)) create.flags = GMEM_VM_LIVE;
   UniqueFd fd(ioctl(fd_.get(), GMEM_VM_CREATE, &create));

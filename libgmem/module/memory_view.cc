@@ -79,6 +79,10 @@ absl::StatusOr<uint64_t> GuestMemory::RevokeView(uint64_t view_id) const {
                                           ": this guestmem has no such view, or it was "
                                           "revoked before"));
   }
+  if (error == EACCES) {
+    return ErrnoError(
+        error, absl::StrCat(what, ": the descriptor of the guestmem is not open for writing"));
+  }
   return ErrnoError(error, what);
 }
 

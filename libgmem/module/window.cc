@@ -292,12 +292,14 @@ absl::Status Window::Show(GuestRange range, MemoryAccess access) const {
     return internal::ErrnoError(error,
                                 "the VM's provider has no windows: see ProviderInfo::has_windows");
   }
-  if (error != EINVAL && error != EACCES) {
-    return internal::ErrnoError(error, absl::StrCat("can't map a window of ", ToString(range)));
-  }
-  const std::string wrong = internal::FindGuestRangeMistake(vm_, range);
+  const std::string wrong =
+      error == EINVAL || error == EACCES ? internal::FindGuestRangeMistake(vm_, range) : "";
   if (!wrong.empty()) {
     return internal::CheckError(error, absl::StrCat("can't map a window: ", wrong));
+  }
+  // A paged window fits the bindings; a live one always does.
+  if ((error != EINVAL && error != EACCES) || kind_ == WindowKind::kLive) {
+    return internal::ErrnoError(error, absl::StrCat("can't map a window of ", ToString(range)));
   }
   return internal::CheckError(EAGAIN, absl::StrCat("can't map a window of ", ToString(range),
                                                    ": its bindings change all the time"));

@@ -88,8 +88,8 @@ struct VmOptions {
   int guest_address_bits = 0;
   /// The kind of the VM's windows. kBest gives the VM the live kind if the provider and the kernel
   /// have it, and if it takes the VM's memory (see huge_pages); else the paged kind, if the
-  /// provider has windows. Choose kPaged if another program or device pins the guest's memory
-  /// through the window: see WindowKind.
+  /// provider has windows. kNone can't be chosen. Choose kPaged if another program or device pins
+  /// the guest's memory through the window: see WindowKind.
   WindowKind windows = WindowKind::kBest;
   /// The VMM will bind memory with huge pages (GuestMemoryOptions::huge_pages). Set it in both
   /// options, also if your own kernel doesn't need it here: live windows of kernels before 6.13
@@ -133,9 +133,9 @@ class Device {
 
   /// Creates a VM. Unimplemented (EOPNOTSUPP) if the host doesn't have the provider, or if
   /// @p options asks for live windows and the host or the provider has none. InvalidArgument
-  /// (EINVAL) if the provider doesn't support an address space of that width, or for a name that
-  /// is too long or isn't printable. Unimplemented (EOPNOTSUPP) for a name if the module has no
-  /// names: load a gmem.ko of ABI 2 or later.
+  /// (EINVAL) if the provider doesn't support an address space of that width, for windows of
+  /// kNone, or for a name that is too long or isn't printable. Unimplemented (EOPNOTSUPP) for a
+  /// name if the module has no names: load a gmem.ko of ABI 2 or later.
   absl::StatusOr<Vm> CreateVm(const VmOptions& options = {}) const;
 
   /// Creates guest memory of @p size bytes. The size is a multiple of the page size and never

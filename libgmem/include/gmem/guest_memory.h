@@ -92,16 +92,18 @@ class GuestMemory {
   absl::StatusOr<UniqueFd> Reopen(MemoryAccess access) const;
 
   /// Makes a descriptor of a range for a process that may map this range, and do nothing else with
-  /// the memory: see MemoryView. Unimplemented (EOPNOTSUPP) for secret memory; Unimplemented
-  /// (ENOTTY) if the module has no views: load a gmem.ko of ABI 2 or later.
+  /// the memory: see MemoryView. PermissionDenied (EACCES) if this descriptor is read-only and the
+  /// view isn't; Unimplemented (EOPNOTSUPP) for secret memory; Unimplemented (ENOTTY) if the module
+  /// has no views: load a gmem.ko of ABI 2 or later.
   absl::StatusOr<MemoryView> CreateView(ByteRange range, const MemoryViewOptions& options) const;
   absl::StatusOr<MemoryView> CreateView(ByteRange range) const { return CreateView(range, {}); }
 
   /// Takes the memory away from all holders of a view, by MemoryView::id(): from now on each touch
   /// of it raises SIGBUS, and it can't be mapped. Returns how many pages of its range (of the
   /// host's page size) somebody holds pinned: a holder of the view that has pinned them can use
-  /// them until the pins end. NotFound (ENOENT) if the memory has no such view, or if the view is
-  /// revoked already.
+  /// them until the pins end. Needs a descriptor that is open for writing, even if the view is
+  /// read-only: PermissionDenied (EACCES). NotFound (ENOENT) if the memory has no such view, or if
+  /// the view is revoked already.
   absl::StatusOr<uint64_t> RevokeView(uint64_t view_id) const;
 
   /// Gives the descriptor to the caller, who must close it.

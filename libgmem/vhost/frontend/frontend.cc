@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "gmem/vhost/frontend.h"
 
+#include <linux/gmem.h>
+
 #include <array>
 #include <cerrno>
 #include <cstddef>
@@ -26,6 +28,7 @@
 #include "gmem/vhost/protocol.h"
 #include "gmem/vhost/requester.h"
 #include "gmem/vhost/shmem.h"
+#include "module/object_name.h"
 #include "vhost/frontend/frontend_impl.h"
 
 namespace gmem::vhost {
@@ -35,6 +38,8 @@ Frontend::Frontend(Options options, Handler* handler)
 
 absl::StatusOr<std::unique_ptr<Frontend>> Frontend::Create(Connection connection, Options options,
                                                            Handler* handler) {
+  uint8_t name[GMEM_OBJECT_NAME_LEN];
+  GMEM_RETURN_IF_ERROR(internal::SetName(options.view_name, name));
   if (options.shmem_factory == nullptr) {
     options.protocol_features &= ~Bit(ProtocolFeature::kShmemMap);
   }

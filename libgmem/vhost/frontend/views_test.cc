@@ -286,8 +286,8 @@ TEST_P(ViewsTest, Names) {
   EXPECT_STREQ(reinterpret_cast<const char*>(module_.views()[1].create.name), "disk 3");
 
   options.view_name = std::string(32, 'x');
-  StartNegotiated(Features(), std::move(options));
-  EXPECT_THAT(frontend_->SetMemory({Pages(1, 2)}), FailsWith(EINVAL, "at most 31"));
+  EXPECT_THAT(Frontend::Create(NewBackend(Features()), std::move(options)),
+              FailsWith(EINVAL, "at most 31"));
 }
 
 TEST_P(ViewsTest, NoPostcopy) {

@@ -106,7 +106,8 @@ class Frontend {
   };
 
   /// Sends nothing yet. @p handler outlives the front-end; if null, the front-end refuses all
-  /// requests without a default.
+  /// requests without a default. InvalidArgument (EINVAL) if Options::view_name is too long or
+  /// isn't printable.
   static absl::StatusOr<std::unique_ptr<Frontend>> Create(Connection connection, Options options,
                                                           Handler* handler = nullptr);
   Frontend(const Frontend&) = delete;
