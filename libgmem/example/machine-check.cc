@@ -7,6 +7,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <cstdint>
 #include <cstdio>
 #include <cstring>
 
@@ -34,9 +36,10 @@ constexpr uint64_t kPhysicalPage = 2 << 6 | 12;  // a physical address, of a pag
 constexpr uint64_t kGlobalStatus = 1 << 2 | 1 << 1 | 1 << 0;  // in progress; the vCPU can go on
 constexpr uint8_t kBank = 1;
 
-// Call this when KVM_RUN has failed with EFAULT.
-void HandleRefusal(const gmem::Vm& vm, int vcpu) {
-  const gmem::FaultReport report = OrDie(vm.Faults());
+// Call this when KVM_RUN has failed with EFAULT. *seen is the last row that was handled.
+void HandleRefusal(const gmem::Vm& vm, int vcpu, uint64_t* seen) {
+  const gmem::FaultReport report = OrDie(vm.Faults(*seen));
+  *seen = report.last_sequence;
   if (report.faults.empty() || report.faults.back().reason != gmem::FaultReason::kHwPoison) {
     Die(absl::InternalError("the guest touched memory that it doesn't have"));
   }
@@ -94,15 +97,21 @@ int main() {
   // to the process that asks, so let a child ask.
   host.data()[kBroken] = 1;
   const pid_t child = OrDie(fork(), "fork");
-  if (child == 0) _exit(madvise(host.data() + kBroken, 4096, MADV_HWPOISON));
-  OrDie(waitpid(child, nullptr, 0), "waitpid");
+  if (child == 0) _exit(madvise(host.data() + kBroken, 4096, MADV_HWPOISON) == 0 ? 0 : errno);
+  int status = 0;
+  OrDie(waitpid(child, &status, 0), "waitpid");
+  // The signal ends the child, unless the kernel refuses.
+  if (WIFEXITED(status) && WEXITSTATUS(status) != 0) {
+    Die(absl::ErrnoToStatus(WEXITSTATUS(status), "MADV_HWPOISON"));
+  }
 
+  uint64_t seen = 0;
   for (;;) {
     if (ioctl(vcpu.get(), KVM_RUN, 0) == 0) {
       if (run->exit_reason != KVM_EXIT_IO) break;
       std::putchar(shared.data()[run->io.data_offset]);
     } else if (errno == EFAULT) {
-      HandleRefusal(vm, vcpu.get());
+      HandleRefusal(vm, vcpu.get(), &seen);
     } else {
       Die(absl::ErrnoToStatus(errno, "KVM_RUN"));
     }
