@@ -9,6 +9,8 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "gmem/device.h"
 #include "gmem/guest_memory.h"
 #include "gmem/mapping.h"
@@ -47,28 +49,41 @@ class GuestRam {
   void Plug(gmem::GuestRange range, gmem::MapMode mode) { OrDie(Bind(range, mode)); }
   void Unplug(gmem::GuestRange range) { OrDie(window_.Unmap(range)); }
 
-  // Call this when KVM_RUN fails with EFAULT, and the window hasn't changed meanwhile: it lends the
-  // guest the pages that it touched, so that the guest can try again.
-  void OnRefusedAccess() {
+  // Call this when KVM_RUN fails with EFAULT; @changes is the window's NrChanges() before. It lends
+  // the guest the pages that it touched, so that the guest can try again.
+  void OnRefusedAccess(uint64_t changes) {
     const gmem::FaultReport report = OrDie(vm_.Faults(faults_seen_));
     faults_seen_ = report.last_sequence;
-    for (const gmem::Fault& fault : report.faults) {
-      // The guest tries again until the page can be lent.
-      if (fault.reason == gmem::FaultReason::kPinned) continue;
-      // The guest came in the middle of a change of the window, which is over.
-      if (fault.reason == gmem::FaultReason::kStale) continue;
-      if (fault.reason != gmem::FaultReason::kUnbound) {
-        Die(absl::InternalError(absl::StrCat("the guest's access to ", gmem::ToString(fault.page),
-                                             " was refused: ", gmem::ToString(fault.reason))));
-      }
-      const gmem::GuestRange page = {fault.page, memory_.page_size()};
-      // The page is bound already if Plug() was faster, or after another fault of this report.
-      const absl::Status status = Bind(page, gmem::MapMode::kLend);
-      if (!absl::IsAlreadyExists(status)) OrDie(status);
-    }
+    // The guest came in the middle of a change of the window, which is over now.
+    if (report.faults.empty() && window_.HasChangedSince(changes)) return;
+    bool has_helped = false;
+    for (const gmem::Fault& fault : report.faults) has_helped |= Help(fault);
+    // The guest tries again until somebody else has helped. That needn't take all of a CPU.
+    if (!has_helped) absl::SleepFor(absl::Milliseconds(1));
   }
 
  private:
+  // Returns whether the guest's next try has a better chance than the last.
+  bool Help(const gmem::Fault& fault) const {
+    const gmem::GuestRange page = {fault.page, memory_.page_size()};
+    switch (fault.reason) {
+      case gmem::FaultReason::kPinned:
+        return false;
+      case gmem::FaultReason::kStale:
+        OrDie(window_.Refresh(page));
+        return true;
+      case gmem::FaultReason::kUnbound: {
+        // The page is bound already if Plug() was faster, or after another fault of this report.
+        const absl::Status status = Bind(page, gmem::MapMode::kLend);
+        if (!absl::IsAlreadyExists(status)) OrDie(status);
+        return status.ok();
+      }
+      default:
+        Die(absl::InternalError(absl::StrCat("the guest's access to ", gmem::ToString(fault.page),
+                                             " was refused: ", gmem::ToString(fault.reason))));
+    }
+  }
+
   absl::Status Bind(gmem::GuestRange range, gmem::MapMode mode) const {
     return window_.Map(memory_, {.guest_address = range.start,
                                  .offset = gmem::ByteOffset(range.start.value()),

@@ -154,7 +154,7 @@ class Machine {
       if (ioctl(vcpu_.get(), KVM_RUN, 0) == 0) {
         if (!HandleExit()) return;
       } else if (errno == EFAULT) {
-        if (!ram_->window().HasChangedSince(changes)) ram_->OnRefusedAccess();
+        ram_->OnRefusedAccess(changes);
       } else if (errno == EINTR) {
         // Make KVM look for interrupts to inject. Nested in QEMU's emulated SVM, KVM was seen to
         // leave one pending in the 8259 forever; the guest's console hung then.
