@@ -93,19 +93,22 @@ HoldersById FindHolders(std::initializer_list<absl::string_view> keys) {
 
 template <typename Object>
 absl::StatusOr<Object> Take(absl::Span<const Holder> holders, absl::string_view key, uint64_t id,
-                            absl::string_view what) {
-  absl::Status why =
-      absl::NotFoundError(absl::StrCat("no process that you may look into has ", what, " ", id,
-                                       " open: run gmemctl as root, see \"gmemctl list\""));
+                            absl::string_view what, absl::string_view parts) {
+  const auto has_id = [&](const fs::path& fdinfo) { return ReadId(fdinfo, {key}) == id; };
+  const std::string nobody =
+      absl::StrCat("no process that you may look into has ", what, " ", id, " open");
+  absl::Status why = absl::NotFoundError(
+      holders.empty() ? absl::StrCat(nobody, ": run gmemctl as root, see \"gmemctl list\"")
+                      : absl::StrCat(nobody, ", except by ", parts, ", which take no calls"));
   for (const Holder& holder : holders) {
+    if (!has_id(absl::StrCat("/proc/", holder.pid, "/fdinfo/", holder.fd))) continue;
     absl::StatusOr<gmem::UniqueFd> fd = TakeFd(holder.pid, holder.fd);
     if (!fd.ok()) {
       why = fd.status();
       continue;
     }
-    // A window descriptor or a view takes no calls. And between the search and the call, the number
-    // may have become another file.
-    if (ReadId(absl::StrCat("/proc/self/fdinfo/", fd->get()), {key}) != id) continue;
+    // Between the search and the call, the number may have become another file.
+    if (!has_id(absl::StrCat("/proc/self/fdinfo/", fd->get()))) continue;
     return Object::Adopt(*std::move(fd));
   }
   return why;
@@ -155,12 +158,12 @@ absl::StatusOr<uint32_t> ChooseVm(gmem::Monitor& monitor) {
 }
 
 absl::StatusOr<gmem::Vm> FindVm(uint32_t vm_id) {
-  return Take<gmem::Vm>(FindVmHolders()[vm_id], kVmKey, vm_id, "VM");
+  return Take<gmem::Vm>(FindVmHolders()[vm_id], kVmKey, vm_id, "VM", "window descriptors");
 }
 
 absl::StatusOr<gmem::GuestMemory> TakeGuestMemory(absl::Span<const Holder> holders,
                                                   uint64_t memory_id) {
-  return Take<gmem::GuestMemory>(holders, kMemoryKey, memory_id, "guestmem");
+  return Take<gmem::GuestMemory>(holders, kMemoryKey, memory_id, "guestmem", "views");
 }
 
 }  // namespace gmemctl

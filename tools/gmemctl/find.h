@@ -43,7 +43,7 @@ HoldersById FindMemoryHolders();
 absl::StatusOr<uint32_t> ChooseVm(gmem::Monitor& monitor);
 
 // These return the VM or guestmem with this number. NotFound if no process that the caller may look
-// into has it open.
+// into has it open, except by a window descriptor or a view.
 absl::StatusOr<gmem::Vm> FindVm(uint32_t vm_id);
 absl::StatusOr<gmem::GuestMemory> TakeGuestMemory(absl::Span<const Holder> holders,
                                                   uint64_t memory_id);

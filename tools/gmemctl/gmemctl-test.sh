@@ -242,6 +242,10 @@ result $? "exec of what isn't there"
 fails 1 "needs --size" ./gmemctl exec -- true
 result $? "exec without a size"
 
+echo >&9
+wait_for test ! -e "/proc/$bed/fd/$vm_fd"
+fails 2 "VM $id open, except by window descriptors" ./gmemctl reclaim --vm "$id"
+result $? "reclaim of a VM of which only a window descriptor is left"
 exec 9>&-
 wait $bed
 

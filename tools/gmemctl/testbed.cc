@@ -40,11 +40,11 @@ int Fail(const absl::Status& status) {
 }
 
 // Lends 16 pages at 0x10000, of which the guest has used 4, and shares 4 pages at 0x100000, which
-// the guest has used.
+// the guest has used. Closes the VM when a byte comes over the standard input, and ends with it.
 int HoldVm(const std::string& name) {
   const auto device = gmem::Device::Open();
   if (!device.ok()) return Fail(device.status());
-  const auto vm = device->CreateVm({.name = name});
+  auto vm = device->CreateVm({.name = name});
   if (!vm.ok()) return Fail(vm.status());
   const auto memory = device->CreateGuestMemory(
       32 * kPage, {.name = name.empty() ? std::string() : absl::StrCat("ram of ", name)});
@@ -75,8 +75,7 @@ int HoldVm(const std::string& name) {
   if (!name.empty()) std::cout << " " << window->fd() << " " << view->fd();
   std::cout << std::endl;
   char byte = 0;
-  while (read(STDIN_FILENO, &byte, 1) > 0) {
-  }
+  while (read(STDIN_FILENO, &byte, 1) > 0) vm = absl::CancelledError("only the window is left");
   return 0;
 }
 
