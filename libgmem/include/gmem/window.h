@@ -53,7 +53,8 @@ namespace gmem {
 /// A row may be that of another vCPU, and another thread may have bound the page since: then run
 /// the vCPU again. Some refusals never have a row: a guest's write to a read-only binding (see
 /// "DOC: Windows"). As long as changes come all the time, the loop goes on trying these. With
-/// kLive, HasChangedSince() is always false: the loop is right for both kinds.
+/// kLive, HasChangedSince() is always false, and a report without rows says that nothing was
+/// refused: run the vCPU again. The loop is right for both kinds.
 ///
 /// Another thread of the VMM that touches the range of a change at that time gets SIGSEGV or
 /// SIGBUS.
