@@ -103,12 +103,13 @@ static void sweep(struct __test_metadata *_metadata, const data_t *self,
 		  const struct sweep *s)
 {
 	struct state before, after;
+	const int part = scaled(8) == 8 ? 8 : 2;
 	int nth, ret, failures = 0;
 	bool injected = true;
 
 	/* The mock allocates something for each small page of a huge one. */
 	for (nth = 1; injected && nth < MAX_NTH;
-	     nth += self->unit > PAGE ? 1 + nth / 8 : 1) {
+	     nth += self->unit > PAGE ? 1 + nth / part : 1) {
 		ASSERT_LE(0, s->prepare ? s->prepare(self) : 0);
 		get_state(self, &before);
 		arm(self, nth);

@@ -445,7 +445,7 @@ TEST_F(mapping, mlock_has_no_effect)
 	EXPECT_EQ(0, mlock(self->host, self->size));
 	EXPECT_EQ(0, mlock2(self->host, self->size, MLOCK_ONFAULT));
 	EXPECT_FALSE(vm_flag(self->host, " lo"));
-	for (i = 0; i < self->size; i += PAGE)
+	for (i = 0; i < self->size; i += self->unit)
 		ASSERT_EQ(0, guest_write(self->vm, GPA + i, 2));
 	EXPECT_EQ('l', page_state(self->mem, 0));
 	EXPECT_EQ(2, peek(self->host));
