@@ -159,7 +159,7 @@ static int gmem_fault_get(struct gmem_guest_access *access,
 		filemap_invalidate_lock_shared(access->inode->i_mapping);
 		err = gmem_fault_try(access, folio);
 		filemap_invalidate_unlock_shared(access->inode->i_mapping);
-		if (err != -EAGAIN)
+		if (err != -EAGAIN || access->no_wait)
 			return err;
 
 		err = gmem_vm_wait_unmap(access->vm);
@@ -210,6 +210,8 @@ static int gmem_fault_resolve_once(struct gmem_guest_access *access)
 
 	file = gmem_fault_find(access);
 	/* A binding whose file is going is being unbound. */
+	if (IS_ERR(file) && access->no_wait)
+		return -EAGAIN;
 	if (IS_ERR(file))
 		return gmem_vm_wait_unmap(access->vm) ?: -ESTALE;
 	if (!file)

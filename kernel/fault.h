@@ -21,6 +21,7 @@ struct inode;
  * @writable: the caller is going to let the guest write, whatever @access is
  * @recorded: the same access was refused and recorded just before, or is going
  *	to be: don't record it
+ * @no_wait: return -EAGAIN instead of waiting for an unmap of the page
  * @map: optional; lets the guest reach the page. Called with the folio locked
  *	and the invalidate lock held.
  */
@@ -32,6 +33,7 @@ struct gmem_guest_access {
 	pgoff_t index;
 	bool writable;
 	bool recorded;
+	bool no_wait;
 	void (*map)(struct gmem_guest_access *access,
 		    const struct gmem_binding *b, struct folio *folio);
 };

@@ -24,6 +24,8 @@
  * the first look to the second. So where a page may go again at once, the handler
  * inserts with the mmap lock held for writing. This is slower where many vCPUs
  * have faults at once, so a VM does it only for a second after it has lost a page.
+ * A VMM with a window descriptor doesn't see the VM's refused accesses, and can't
+ * tell such a failure from a refusal. For it the handler always does it.
  *
  * KVM before 6.13 takes a reference to the very page, which fails for the tail
  * pages of a huge folio. There, a live VM takes only guestmems without huge
@@ -51,9 +53,11 @@
 /**
  * struct gmem_live - provider_data of a live VM
  * @lost: when the guest last lost a page, in jiffies
+ * @no_memory: an insertion alone found no memory; see gmem_live_fault_again()
  */
 struct gmem_live {
 	unsigned long lost;
+	bool no_memory;
 };
 
 /**
@@ -155,19 +159,20 @@ static bool gmem_live_is_alone(const struct vm_fault *vmf)
 			      FAULT_FLAG_RETRY_NOWAIT)) == GMEM_LIVE_ALONE;
 }
 
-/* May the guest lose pages in the next moment? */
-static bool gmem_live_unsettled(struct gmem_vm *vm)
+/* May another task's entry go before a task that has found it looks again? */
+static bool gmem_live_must_be_alone(const struct vm_fault *vmf)
 {
-	struct gmem_live *live = vm->provider_data;
+	const struct file *file = vmf->vma->vm_file;
+	struct gmem_live *live = gmem_live_vm(vmf->vma)->provider_data;
 
-	return time_before(jiffies, READ_ONCE(live->lost) + HZ);
-}
-
-static void gmem_live_settle(struct gmem_vm *vm)
-{
-	struct gmem_live *live = vm->provider_data;
-
-	WRITE_ONCE(live->lost, jiffies - HZ);
+	if (!(vmf->flags & FAULT_FLAG_ALLOW_RETRY) ||
+	    (vmf->flags & FAULT_FLAG_RETRY_NOWAIT))
+		return false;
+	/* A window descriptor has other operations. */
+	if (file->f_op == &gmem_window_fops &&
+	    !time_before(jiffies, READ_ONCE(live->lost) + HZ))
+		return false;
+	return !xchg(&live->no_memory, false);
 }
 
 static void gmem_live_zap(struct gmem_vm *vm, unsigned long gfn,
@@ -188,9 +193,12 @@ static void gmem_live_fault_again(struct mm_struct *mm, const struct file *file,
 	/* No other mapping understands these flags. */
 	if (!vma || vma->vm_file != file || userfaultfd_wp(vma))
 		return;
-	/* The next fault inserts by itself, and reports the error. */
-	if (fixup_user_fault(mm, address, flags, NULL) == -ENOMEM)
-		gmem_live_settle(gmem_live_vm(vma));
+	if (fixup_user_fault(mm, address, flags, NULL) == -ENOMEM) {
+		struct gmem_live *live = gmem_live_vm(vma)->provider_data;
+
+		/* The next fault isn't alone, so that it can report the error. */
+		WRITE_ONCE(live->no_memory, true);
+	}
 }
 
 /*
@@ -222,15 +230,14 @@ static vm_fault_t gmem_live_insert_alone(struct vm_fault *vmf)
 static vm_fault_t gmem_live_resolve(struct vm_fault *vmf, bool huge)
 {
 	struct gmem_vm *vm = gmem_live_vm(vmf->vma);
-	bool alone = (vmf->flags & FAULT_FLAG_ALLOW_RETRY) &&
-		     !(vmf->flags & FAULT_FLAG_RETRY_NOWAIT) &&
-		     gmem_live_unsettled(vm);
+	bool alone = gmem_live_must_be_alone(vmf);
 	struct gmem_live_fault fault = {
 		.access = {
 			.vm = vm,
 			.gfn = vmf->pgoff,
 			.access = gmem_window_access(vmf),
 			.recorded = gmem_live_is_alone(vmf),
+			.no_wait = gmem_live_is_alone(vmf),
 			.map = alone ? NULL : gmem_live_insert,
 		},
 		.vmf = vmf,
@@ -361,11 +368,11 @@ static int gmem_live_vm_init(struct gmem_vm *vm)
 {
 	struct gmem_live *live;
 
-	live = kmalloc(sizeof(*live), GFP_KERNEL_ACCOUNT);
+	live = kzalloc(sizeof(*live), GFP_KERNEL_ACCOUNT);
 	if (!live)
 		return -ENOMEM;
+	live->lost = jiffies - HZ;
 	vm->provider_data = live;
-	gmem_live_settle(vm);
 	return 0;
 }
 
