@@ -152,12 +152,16 @@ TEST_F(live_hwpoison, under_a_running_vcpu)
 		.command = KVM_AGENT_SPIN,
 		.addr = DATA + self->at,
 	};
+	double end;
 
 	ASSERT_EQ(0, touch_write(self->guest.host + OFFSET + self->at + 4, 0));
 	BIND(LEND);
 	ASSERT_EQ(0, kvm_thread_start(&spin));
-	while (page_state(self->guest.mem, OFFSET + self->at) != 'l')
+	end = now() + 60;
+	while (page_state(self->guest.mem, OFFSET + self->at) != 'l' &&
+	       now() < end)
 		usleep(1000);
+	EXPECT_EQ('l', page_state(self->guest.mem, OFFSET + self->at));
 	usleep(10000);
 	BREAK();
 	EXPECT_EQ(-EFAULT, kvm_thread_join(&spin));

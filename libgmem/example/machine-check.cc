@@ -40,7 +40,9 @@ constexpr uint8_t kBank = 1;
 void HandleRefusal(const gmem::Vm& vm, int vcpu, uint64_t* seen) {
   const gmem::FaultReport report = OrDie(vm.Faults(*seen));
   *seen = report.last_sequence;
-  if (report.faults.empty() || report.faults.back().reason != gmem::FaultReason::kHwPoison) {
+  // Without a new row, nothing was refused: run the vCPU again.
+  if (report.faults.empty()) return;
+  if (report.faults.back().reason != gmem::FaultReason::kHwPoison) {
     Die(absl::InternalError("the guest touched memory that it doesn't have"));
   }
   const gmem::GuestAddress page = report.faults.back().page;

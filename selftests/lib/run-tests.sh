@@ -34,7 +34,7 @@ sample() {
 				for (j = 0; j < variants; j++) {
 					size = i % 2 ? "_2m_" : "_4k_"
 					if (("_" variant[j] "_") !~ /_(4k|2m)_/ ||
-					    variant[j] ~ /^live_/ ||
+					    (fixture " " variant[j]) ~ /(^| )live_/ ||
 					    index("_" variant[j] "_", size))
 						print "-r " fixture "." variant[j] "." test[i]
 				}
