@@ -131,14 +131,15 @@ static void vm_life(const char *provider, __u64 mem_flags, int stop)
 /* B24: memory didn't come back after a VM's end until the host was rebooted. */
 TEST_F(scale, b24_a_thousand_lives)
 {
-	unsigned long i, lives = scaled(1000);
+	const unsigned long lives = scaled(1000), warm = 1 + scaled(20);
+	unsigned long i;
 	long before = 0;
 	int status;
 	pid_t pid;
 
 	/* The first ones warm up caches. */
-	for (i = 0; i < lives + 20; i++) {
-		if (i == 20)
+	for (i = 0; i < lives + warm; i++) {
+		if (i == warm)
 			before = mem_available();
 		pid = fork();
 		ASSERT_LE(0, pid);
