@@ -234,6 +234,8 @@ absl::Status BackendMemory::Add(SharedRegion region) {
   const SingleMemoryRegion single = {.padding = 0, .region = region.sent()};
   if (!is_postcopy_) {
     GMEM_RETURN_IF_ERROR(Change<FrontendRequest::kAddMemReg>(single, absl::MakeConstSpan(&fd, 1)));
+    // Nothing sends it again, unlike the descriptors of a whole table.
+    if (region.view != nullptr) region.view->CloseFd();
     regions_.push_back(std::move(region));
     return absl::OkStatus();
   }

@@ -28,7 +28,7 @@ absl::StatusOr<std::shared_ptr<BackendView>> BackendView::Create(int guest_memor
 
 void BackendView::Revoke() {
   // Pages that the back-end holds pinned stay with it until the pins end. Nobody could do more.
-  if (!std::exchange(is_revoked_, true)) memory_.RevokeView(view_.id()).status().IgnoreError();
+  if (!std::exchange(is_revoked_, true)) memory_.RevokeView(id_).status().IgnoreError();
 }
 
 }  // namespace gmem::vhost

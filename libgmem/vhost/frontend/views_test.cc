@@ -129,6 +129,16 @@ TEST_P(ViewsTest, TheBackEndGetsViews) {
   EXPECT_EQ(regions[2].mmap_offset, 32 * kPage);
 }
 
+// There may be hundreds of regions.
+TEST_P(ViewsTest, ClosesWhatItDoesntSendAgain) {
+  StartNegotiated(Features());
+  ASSERT_THAT(frontend_->SetMemory({Pages(1, 2), Pages(8, 15)}), IsOk());
+  for (const SharedRegion& region : frontend_->memory()) {
+    EXPECT_EQ(region.view->fd() >= 0, !GetParam());
+  }
+  EXPECT_THAT(Views(), ElementsAre("1+2", "8+8"));
+}
+
 TEST_P(ViewsTest, ARegionThatStaysKeepsItsView) {
   StartNegotiated(Features());
   ASSERT_THAT(frontend_->SetMemory({Pages(1, 2), Pages(8, 15)}), IsOk());

@@ -11,6 +11,7 @@
 #include "gmem/guest_memory.h"
 #include "gmem/memory_view.h"
 #include "gmem/types.h"
+#include "gmem/unique_fd.h"
 
 namespace gmem::vhost {
 
@@ -27,18 +28,23 @@ class BackendView {
   BackendView& operator=(const BackendView&) = delete;
   ~BackendView() { Revoke(); }
 
-  int fd() const { return view_.fd(); }
-  uint64_t id() const { return view_.id(); }
+  /// The view, for the back-end; -1 after CloseFd().
+  int fd() const { return fd_.get(); }
+  uint64_t id() const { return id_; }
+
+  /// Closes this process's own descriptor of the view. The back-end keeps the view.
+  void CloseFd() { fd_.reset(); }
 
   /// The back-end's memory ends here, whatever it still has mapped. Has no effect the second time.
   void Revoke();
 
  private:
   BackendView(GuestMemory memory, MemoryView view)
-      : memory_(std::move(memory)), view_(std::move(view)) {}
+      : memory_(std::move(memory)), id_(view.id()), fd_(std::move(view).Release()) {}
 
   const GuestMemory memory_;
-  const MemoryView view_;
+  const uint64_t id_;
+  UniqueFd fd_;
   bool is_revoked_ = false;
 };
 

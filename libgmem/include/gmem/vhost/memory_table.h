@@ -51,7 +51,8 @@ struct SharedRegion {
     return wire == other.wire && device == other.device && inode == other.inode;
   }
 
-  /// The region and the descriptor as the back-end has got them.
+  /// The region and the descriptor as the back-end gets them. The descriptor is -1 if the front-end
+  /// has closed it since.
   MemoryRegion sent() const;
   int sent_fd() const { return view != nullptr ? view->fd() : fd.get(); }
 
