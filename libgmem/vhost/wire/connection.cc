@@ -98,6 +98,23 @@ int ConnectTo(int fd, const sockaddr_un& address) {
   return connect(fd, Generic(address), sizeof(address)) == 0 ? 0 : errno;
 }
 
+int BindTo(int fd, const sockaddr_un& address) {
+  return bind(fd, Generic(address), sizeof(address)) == 0 ? 0 : errno;
+}
+
+// Removes the file at @address if it is a socket that a program has left behind: nobody answers
+// there. Nobody answers at a file of another kind, either; that one stays.
+absl::StatusOr<bool> RemoveAbandoned(const sockaddr_un& address) {
+  // The descriptor keeps the file's number from a socket that replaces it meanwhile.
+  const UniqueFd file(open(address.sun_path, O_PATH | O_NOFOLLOW | O_CLOEXEC));
+  struct stat old = {};
+  struct stat now = {};
+  if (!file || fstat(file.get(), &old) != 0 || !S_ISSOCK(old.st_mode)) return false;
+  GMEM_ASSIGN_OR_RETURN(const UniqueFd probe, NewSocket());
+  return ConnectTo(probe.get(), address) == ECONNREFUSED && lstat(address.sun_path, &now) == 0 &&
+         now.st_dev == old.st_dev && now.st_ino == old.st_ino && unlink(address.sun_path) == 0;
+}
+
 // Moves the descriptors in @header's control data into @fds.
 void TakeFds(msghdr& header, FdList& fds) {
   for (cmsghdr* cmsg = CMSG_FIRSTHDR(&header); cmsg != nullptr; cmsg = CMSG_NXTHDR(&header, cmsg)) {
@@ -285,21 +302,26 @@ absl::StatusOr<bool> Connection::ReceivePayload(Message& message) {
 absl::StatusOr<Listener> Listener::Create(const std::string& path) {
   GMEM_ASSIGN_OR_RETURN(const sockaddr_un address, AddressOf(path));
   GMEM_ASSIGN_OR_RETURN(UniqueFd socket, NewSocket());
-  int error = bind(socket.get(), Generic(address), sizeof(address)) == 0 ? 0 : errno;
+  int error = BindTo(socket.get(), address);
   if (error == EADDRINUSE) {
-    // If the path is a socket and nobody answers there, a program that has ended left it behind.
-    // Don't remove a file of another kind: nobody answers there, either.
-    struct stat state = {};
-    GMEM_ASSIGN_OR_RETURN(const UniqueFd probe, NewSocket());
-    if (lstat(path.c_str(), &state) == 0 && S_ISSOCK(state.st_mode) &&
-        ConnectTo(probe.get(), address) == ECONNREFUSED && unlink(path.c_str()) == 0) {
-      error = bind(socket.get(), Generic(address), sizeof(address)) == 0 ? 0 : errno;
-    }
+    GMEM_ASSIGN_OR_RETURN(const bool removed, RemoveAbandoned(address));
+    if (removed) error = BindTo(socket.get(), address);
   }
   if (error != 0) return ErrnoError(error, absl::StrCat("can't listen at ", path));
+  struct stat state = {};
+  if (lstat(path.c_str(), &state) != 0) {
+    return ErrnoError(errno, absl::StrCat("can't listen at ", path));
+  }
   Listener listener(std::move(socket), path);
+  listener.device_ = state.st_dev;
+  listener.inode_ = state.st_ino;
   if (listen(listener.fd(), SOMAXCONN) != 0) {
     return ErrnoError(errno, absl::StrCat("can't listen at ", path));
+  }
+  // Before listen(), the socket seems abandoned: another listener that starts at the same time may
+  // have replaced it.
+  if (!listener.OwnsPath()) {
+    return CheckError(EADDRINUSE, absl::StrCat("can't listen at ", path, ": it was replaced"));
   }
   return listener;
 }
@@ -321,14 +343,22 @@ Listener& Listener::operator=(Listener&& other) noexcept {
     Remove();
     socket_ = std::move(other.socket_);
     path_ = std::exchange(other.path_, {});
+    device_ = other.device_;
+    inode_ = other.inode_;
   }
   return *this;
 }
 
 Listener::~Listener() { Remove(); }
 
+bool Listener::OwnsPath() const {
+  struct stat state = {};
+  return !path_.empty() && lstat(path_.c_str(), &state) == 0 && state.st_dev == device_ &&
+         state.st_ino == inode_;
+}
+
 void Listener::Remove() {
-  if (!path_.empty()) unlink(path_.c_str());
+  if (OwnsPath()) unlink(path_.c_str());
 }
 
 absl::StatusOr<std::optional<Connection>> Listener::Accept() const {

@@ -5,6 +5,7 @@
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,6 +16,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -293,6 +295,43 @@ TEST_F(ListenerTest, ReplacesAnAbandonedSocket) {
   { auto moved = std::move(*first); }
   std::filesystem::rename(kept, path_);
   EXPECT_TRUE(Listener::Create(path_).ok());
+}
+
+TEST_F(ListenerTest, LeavesTheSocketThatReplacedItsOwn) {
+  auto first = Listener::Create(path_);
+  ASSERT_TRUE(first.ok()) << first.status();
+  unlink(path_.c_str());
+  auto second = Listener::Create(path_);
+  ASSERT_TRUE(second.ok()) << second.status();
+  { auto moved = std::move(*first); }
+  EXPECT_TRUE(Connection::Connect(path_).ok());
+  // The identity of the file moves with the listener.
+  { auto moved = std::move(*second); }
+  EXPECT_FALSE(std::filesystem::exists(path_));
+}
+
+// A loser of the race must not remove the winner's socket.
+TEST_F(ListenerTest, OneOfThoseThatStartAtOnceCanBeReached) {
+  constexpr int kRounds = 50;
+  for (int round = 0; round < kRounds; round++) {
+    {
+      // A socket that nobody listens on.
+      const UniqueFd old(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+      sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = {}};
+      path_.copy(address.sun_path, sizeof(address.sun_path) - 1);
+      ASSERT_EQ(bind(old.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
+    }
+    std::array<std::optional<Listener>, 4> listeners;
+    std::vector<std::thread> threads;
+    for (std::optional<Listener>& listener : listeners) {
+      threads.emplace_back([this, &listener] {
+        auto created = Listener::Create(path_);
+        if (created.ok()) listener = *std::move(created);
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    ASSERT_TRUE(Connection::Connect(path_).ok()) << "round " << round;
+  }
 }
 
 TEST_F(ListenerTest, LeavesAFileAlone) {

@@ -2,6 +2,8 @@
 #ifndef GMEM_VHOST_CONNECTION_H_
 #define GMEM_VHOST_CONNECTION_H_
 
+#include <sys/types.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -99,9 +101,12 @@ class Listener {
   static absl::StatusOr<Listener> Adopt(UniqueFd socket);
 
   Listener(Listener&& other) noexcept
-      : socket_(std::move(other.socket_)), path_(std::exchange(other.path_, {})) {}
+      : socket_(std::move(other.socket_)),
+        path_(std::exchange(other.path_, {})),
+        device_(other.device_),
+        inode_(other.inode_) {}
   Listener& operator=(Listener&& other) noexcept;
-  /// Removes the path that Create() made.
+  /// Removes the path that Create() made, unless another file has taken its place.
   ~Listener();
 
   /// For epoll: readable when Accept() may return a peer.
@@ -114,10 +119,15 @@ class Listener {
   Listener(UniqueFd socket, std::string path)
       : socket_(std::move(socket)), path_(std::move(path)) {}
 
+  // Whether the file at the path is the one that Create() made.
+  bool OwnsPath() const;
   void Remove();
 
   UniqueFd socket_;
   std::string path_;
+  // The file that Create() made. The socket holds it, so no other file gets its number.
+  dev_t device_ = 0;
+  ino_t inode_ = 0;
 };
 
 }  // namespace gmem::vhost
