@@ -35,8 +35,8 @@ start() {
 	# This process keeps the FIFO open, so the testbed never reads an end of file.
 	sleep 1000 >"$dir/in" &
 	holder=$!
-	./gmem-broker run --size=1M --socket="$dir/socket" "$@" -- ./gmem-broker-testbed \
-		'/proc/self/fd/{}' <"$dir/in" >"$dir/testbed.log" 2>"$dir/broker.log" &
+	SECRET=1 PATH=$PATH ./gmem-broker run --size=1M --socket="$dir/socket" "$@" -- ./gmem-broker-testbed \
+		'/proc/self/fd/{}' <"$dir/in" >"$dir/testbed.log" 2>"$dir/broker.log" 9</dev/null &
 	broker=$!
 	lines=1
 	await has_lines
@@ -108,6 +108,14 @@ result $? "another user opens the descriptor again, learns the size, and maps it
 grep -q "^Groups:.*104" "/proc/$(pidof gmem-broker-testbed)/status" &&
 	grep -q "^CapEff:.*0000000000000000$" "/proc/$(pidof gmem-broker-testbed)/status"
 result $? "the command has the user's groups, and no capabilities"
+[ "$(cut -d' ' -f5,6 "/proc/$(pidof gmem-broker-testbed)/stat")" = \
+	"$(pidof gmem-broker-testbed) $(pidof gmem-broker-testbed)" ]
+result $? "the command has a session and a process group of its own"
+environment() { tr '\0' '\n' <"/proc/$(pidof gmem-broker-testbed)/environ"; }
+[ "$(environment | cut -d= -f1 | grep -vx 'LANG\|PATH\|TERM' | sort | tr '\n' ' ')" = \
+	"GMEM_FD HOME LOGNAME USER " ] && environment | grep -qx "PATH=$PATH" &&
+	environment | grep -qx "HOME=/" && environment | grep -qx "USER=nobody"
+result $? "the command gets the user's environment, not the broker's"
 # The testbed has standard input, output and error, the window descriptor, and its own descriptor.
 [ "$(find "/proc/$(pidof gmem-broker-testbed)/fd" -type l | wc -l)" = 5 ]
 result $? "the command inherits no other descriptor"

@@ -36,6 +36,30 @@ constexpr int kFirstFd = 3;
   _exit(status);
 }
 
+// Gives the command of another user an environment without this program's secrets.
+bool ResetEnvironment(const User& user) {
+  std::vector<std::pair<const char*, std::string>> variables = {
+      {"HOME", user.home}, {"LOGNAME", user.name}, {"USER", user.name}};
+  for (const char* const name : {"LANG", "PATH", "TERM"}) {
+    if (const char* const value = getenv(name)) variables.emplace_back(name, value);
+  }
+  if (clearenv() != 0) return false;
+  for (const auto& [name, value] : variables) {
+    if (setenv(name, value.c_str(), 1) != 0) return false;
+  }
+  return true;
+}
+
+// Leaves another user's command nothing of this program's but standard input, output and error.
+void Withhold(const User& user) {
+  if (close_range(kFirstFd, ~0U, CLOSE_RANGE_CLOEXEC) != 0) {
+    Fail("can't withhold descriptors from the command", kExitCantRun);
+  }
+  if (!ResetEnvironment(user)) {
+    Fail("can't withhold the environment from the command", kExitCantRun);
+  }
+}
+
 void Become(const User& user) {
   if (initgroups(user.name.c_str(), user.gid) != 0 || setgid(user.gid) != 0 ||
       setuid(user.uid) != 0) {
@@ -48,10 +72,14 @@ void Become(const User& user) {
 absl::StatusOr<User> FindUser(const std::string& name) {
   errno = 0;
   const passwd* const entry = getpwnam(name.c_str());
-  if (entry == nullptr) {
+  if (entry != nullptr) return User{name, entry->pw_uid, entry->pw_gid, entry->pw_dir};
+  // Several errors stand for an unknown name: see getpwnam(3).
+  const int error = errno;
+  if (error == 0 || error == ENOENT || error == ESRCH || error == EBADF || error == EPERM) {
     return absl::InvalidArgumentError(absl::StrCat("--user: there is no user \"", name, "\""));
   }
-  return User{name, entry->pw_uid, entry->pw_gid};
+  return absl::UnavailableError(
+      absl::StrCat("can't look up the user \"", name, "\": ", strerror(error)));
 }
 
 absl::StatusOr<pid_t> StartChild(absl::Span<char* const> arguments, gmem::UniqueFd fd,
@@ -73,9 +101,13 @@ absl::StatusOr<pid_t> StartChild(absl::Span<char* const> arguments, gmem::Unique
   if (pid < 0) return absl::ErrnoToStatus(errno, "can't make a process");
   if (pid > 0) return pid;
 
+  // Else the command could type on this program's terminal, by TIOCSTI, and get the terminal's
+  // signals twice.
+  if (setsid() < 0) Fail("can't make a session", kExitCantRun);
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
+  if (user) Withhold(*user);
   if (fcntl(fd.get(), F_SETFD, 0) != 0 || setenv("GMEM_FD", number.c_str(), 1) != 0) {
     Fail("can't let the command inherit the window descriptor", kExitCantRun);
   }

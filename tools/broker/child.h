@@ -23,14 +23,17 @@ struct User {
   std::string name;
   uid_t uid;
   gid_t gid;
+  std::string home;
 };
 
-// NotFound if there is no such user.
+// InvalidArgument if there is no such user; another status if that can't be found out.
 absl::StatusOr<User> FindUser(const std::string& name);
 
-// Starts a command that inherits @fd, and no other descriptor of this program. In each argument,
-// "{}" becomes the descriptor's number; $GMEM_FD has it, too. The command runs as @user, if given,
-// with that user's groups and no capabilities. Returns its process.
+// Starts a command that inherits @fd, and no other descriptor of this program, in a session without
+// a controlling terminal. In each argument, "{}" becomes the descriptor's number; $GMEM_FD has it,
+// too. The command runs as @user, if given, with that user's groups and no capabilities; then it
+// doesn't inherit the environment and the descriptors that this program has inherited, except a few
+// variables and standard input, output and error. Returns its process.
 absl::StatusOr<pid_t> StartChild(absl::Span<char* const> arguments, gmem::UniqueFd fd,
                                  const std::optional<User>& user);
 

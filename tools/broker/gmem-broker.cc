@@ -80,7 +80,7 @@ absl::StatusOr<gmem::ReclaimPolicy> Policy() {
 absl::StatusOr<gmem::UniqueFd> Signals() {
   sigset_t signals;
   sigemptyset(&signals);
-  for (const int signal : {SIGCHLD, SIGINT, SIGTERM, SIGHUP}) sigaddset(&signals, signal);
+  for (const int number : {SIGCHLD, SIGINT, SIGQUIT, SIGTERM, SIGHUP}) sigaddset(&signals, number);
   sigprocmask(SIG_BLOCK, &signals, nullptr);
   gmem::UniqueFd fd(signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
   if (!fd) return absl::ErrnoToStatus(errno, "can't wait for signals");
