@@ -98,6 +98,9 @@ result $? "a command that can't run"
 ends 3 "" run --size=1M -- sh -c 'exit 3' &&
 	ends 143 "" run --size=1M -- sh -c 'kill -TERM $$'
 result $? "the broker ends with the status of the command"
+timeout -s KILL 20 ./gmem-broker-testbed --ignore-sigchld ./gmem-broker run --size=1M -- sh -c 'exit 3'
+[ $? = 3 ]
+result $? "the same if the broker is started with SIGCHLD ignored"
 
 mkdir -p /etc
 echo 'nobody:x:65534:65534::/:/bin/sh' >/etc/passwd

@@ -78,6 +78,9 @@ absl::StatusOr<gmem::ReclaimPolicy> Policy() {
 
 // The signals that end the program arrive through the descriptor, as does the command's end.
 absl::StatusOr<gmem::UniqueFd> Signals() {
+  // If this program has inherited that SIGCHLD is ignored, the kernel doesn't report the end of the
+  // command.
+  signal(SIGCHLD, SIG_DFL);
   sigset_t signals;
   sigemptyset(&signals);
   for (const int number : {SIGCHLD, SIGINT, SIGQUIT, SIGTERM, SIGHUP}) sigaddset(&signals, number);
@@ -96,7 +99,9 @@ std::optional<int> HandleSignals(int signals, pid_t child) {
       continue;
     }
     int status = 0;
-    if (waitpid(child, &status, WNOHANG) != child) continue;
+    const pid_t ended = waitpid(child, &status, WNOHANG);
+    if (ended < 0) return kExitFailed;
+    if (ended != child) continue;
     return WIFSIGNALED(status) ? kExitSignal + WTERMSIG(status) : WEXITSTATUS(status);
   }
   return std::nullopt;

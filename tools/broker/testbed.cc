@@ -9,6 +9,9 @@
 //   quit STATUS
 //
 // Numbers are hexadecimal.
+//
+// gmem-broker-testbed --ignore-sigchld COMMAND [ARGUMENT]...: starts a command that ignores
+// SIGCHLD.
 #include <fcntl.h>
 #include <linux/gmem.h>
 #include <sys/ioctl.h>
@@ -48,6 +51,11 @@ void AnswerCall(int result) { Answer(result < 0 ? strerrorname_np(errno) : "ok")
 }  // namespace
 
 int main(int argc, char** argv) {
+  if (argc > 2 && std::strcmp(argv[1], "--ignore-sigchld") == 0) {
+    signal(SIGCHLD, SIG_IGN);
+    execv(argv[2], argv + 2);
+    return 1;
+  }
   const int fd = argc == 2 ? open(argv[1], O_RDWR | O_CLOEXEC) : -1;
   const off_t size = lseek(fd, 0, SEEK_END);
   void* const map =
