@@ -168,6 +168,9 @@ says ok write 2000 aa && refused "" reclaim 0 1M && refused "" trim 0 1M &&
 result $? "deny: the host gets pages back only by unbinding them, and they are zeroed"
 says EOPNOTSUPP discard 2000 1000
 result $? "--nodiscard"
+says ok connect 10 "$dir/socket" &&
+	timeout -s KILL 20 ./gmem-broker tell --socket="$dir/socket" status >"$dir/tell.log" 2>&1
+result $? "silent peers don't keep a command out"
 kill -TERM $broker
 wait $broker
 [ $? = 143 ]

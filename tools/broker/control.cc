@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "control.h"
 
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/time.h>
 #include <sys/types.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
+#include <ctime>
 #include <iostream>
 #include <string>
 #include <utility>
@@ -22,6 +25,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
+#include "absl/time/time.h"
 #include "command.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/connection.h"
@@ -30,16 +34,35 @@
 namespace broker {
 namespace {
 
-// A peer that doesn't read its answer for so long is disconnected.
-constexpr timeval kPatience = {.tv_sec = 1, .tv_usec = 0};
+// A peer is disconnected if it lets the broker wait longer than that, in sum, for room for the
+// answers to what the broker has received at once.
+constexpr absl::Duration kPatience = absl::Seconds(1);
 
-// False if the peer is gone, or doesn't read.
-bool Send(int socket, absl::string_view text) {
+// The time since the start of the system: nobody sets this clock.
+absl::Duration Uptime() {
+  timespec now = {};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return absl::DurationFromTimespec(now);
+}
+
+// Sends the text, and takes the time that it waits from @patience. False, with errno, if the peer
+// is gone, or doesn't read.
+bool Send(int socket, absl::string_view text, absl::Duration& patience) {
   while (!text.empty()) {
-    const ssize_t sent = send(socket, text.data(), text.size(), MSG_NOSIGNAL);
-    if (sent < 0 && errno == EINTR) continue;
-    if (sent < 0) return false;
-    text.remove_prefix(static_cast<size_t>(sent));
+    const ssize_t sent = send(socket, text.data(), text.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (sent >= 0) {
+      text.remove_prefix(static_cast<size_t>(sent));
+      continue;
+    }
+    if (errno != EAGAIN && errno != EINTR) return false;
+    const absl::Duration start = Uptime();
+    pollfd fd = {.fd = socket, .events = POLLOUT, .revents = 0};
+    const int64_t left = absl::ToInt64Milliseconds(std::max(patience, absl::ZeroDuration()));
+    if (poll(&fd, 1, static_cast<int>(left)) == 0) {
+      errno = ETIMEDOUT;
+      return false;
+    }
+    patience -= Uptime() - start;
   }
   return true;
 }
@@ -51,8 +74,8 @@ absl::StatusOr<gmem::UniqueFd> Connect(const std::string& path) {
   }
   std::memcpy(address.sun_path, path.data(), path.size());
   gmem::UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (!socket || connect(socket.get(), reinterpret_cast<const sockaddr*>(&address),
-                         sizeof(address)) != 0) {
+  if (!socket ||
+      connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
     return absl::ErrnoToStatus(errno, absl::StrCat("can't connect to ", path));
   }
   return socket;
@@ -77,27 +100,31 @@ absl::StatusOr<Control> Control::Listen(const std::string& path) {
   return Control(*std::move(listener));
 }
 
-void Control::AddTo(std::vector<pollfd>& fds) const {
-  if (peers_.size() < kMaxPeers) {
+int Control::AddTo(std::vector<pollfd>& fds) const {
+  const bool is_full = peers_.size() >= kMaxPeers;
+  if (!is_full) {
     fds.push_back({.fd = listener_.fd(), .events = POLLIN, .revents = 0});
   }
   for (const Peer& peer : peers_) {
     fds.push_back({.fd = peer.socket.get(), .events = POLLIN, .revents = 0});
   }
+  return is_full ? static_cast<int>(absl::ToInt64Milliseconds(kPatience)) : -1;
 }
 
 void Control::Process(const Guest& guest) {
-  Accept();
   peers_.remove_if([&guest](Peer& peer) { return !Serve(peer, guest); });
+  if (peers_.size() >= kMaxPeers) {
+    const absl::Duration now = Uptime();
+    peers_.remove_if([now](const Peer& peer) { return now - peer.last_command >= kMaxSilence; });
+  }
+  Accept();
 }
 
 void Control::Accept() {
   while (peers_.size() < kMaxPeers) {
     gmem::UniqueFd socket(accept4(listener_.fd(), nullptr, nullptr, SOCK_CLOEXEC));
     if (!socket) return;
-    if (setsockopt(socket.get(), SOL_SOCKET, SO_SNDTIMEO, &kPatience, sizeof(kPatience)) == 0) {
-      peers_.push_back({.socket = std::move(socket), .line = {}});
-    }
+    peers_.push_back({.socket = std::move(socket), .line = {}, .last_command = Uptime()});
   }
 }
 
@@ -108,19 +135,23 @@ bool Control::Serve(Peer& peer, const Guest& guest) {
   if (size < 0) return errno == EAGAIN || errno == EINTR;
   if (size == 0) return false;
   peer.line.append(buffer, static_cast<size_t>(size));
+  absl::Duration patience = kPatience;
   for (size_t end = peer.line.find('\n'); end != std::string::npos; end = peer.line.find('\n')) {
-    if (!Send(peer.socket.get(), RunCommand(guest, peer.line.substr(0, end)))) return false;
+    const std::string answer = RunCommand(guest, peer.line.substr(0, end));
+    if (!Send(peer.socket.get(), answer, patience)) return false;
     peer.line.erase(0, end + 1);
+    peer.last_command = Uptime();
   }
   if (peer.line.size() <= kMaxCommand) return true;
-  Send(peer.socket.get(), absl::StrCat(kError, "the command is too long\n"));
+  Send(peer.socket.get(), absl::StrCat(kError, "the command is too long\n"), patience);
   return false;
 }
 
 absl::Status Tell(const std::string& path, absl::string_view command) {
   const absl::StatusOr<gmem::UniqueFd> socket = Connect(path);
   if (!socket.ok()) return socket.status();
-  if (!Send(socket->get(), absl::StrCat(command, "\n"))) {
+  absl::Duration patience = kPatience;
+  if (!Send(socket->get(), absl::StrCat(command, "\n"), patience)) {
     return absl::ErrnoToStatus(errno, absl::StrCat("can't send to ", path));
   }
   std::string answer;

@@ -13,6 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/connection.h"
 #include "guest.h"
@@ -26,20 +27,25 @@ class Control {
   // Replaces an old socket at @path if nobody listens there.
   static absl::StatusOr<Control> Listen(const std::string& path);
 
-  // Appends the descriptors to wait for.
-  void AddTo(std::vector<pollfd>& fds) const;
-  // Carries out the commands that have arrived. Waits for a peer only while it sends an answer, for
-  // a second at most.
+  // Appends the descriptors to wait for. Returns for how many milliseconds to wait at most; -1 is
+  // for ever.
+  int AddTo(std::vector<pollfd>& fds) const;
+  // Carries out the commands that have arrived. Waits for a peer only while it sends answers, for a
+  // second at most.
   void Process(const Guest& guest);
 
  private:
-  // More peers wait until one leaves.
+  // More peers wait. While all places are taken, a peer that has sent no command for so long is
+  // disconnected.
   static constexpr size_t kMaxPeers = 16;
+  static constexpr absl::Duration kMaxSilence = absl::Seconds(5);
 
   struct Peer {
     gmem::UniqueFd socket;
     // The command that isn't complete yet.
     std::string line;
+    // When the last command, or the connection, came: the time since the start of the system.
+    absl::Duration last_command;
   };
 
   explicit Control(gmem::vhost::Listener listener) : listener_(std::move(listener)) {}

@@ -114,8 +114,8 @@ int Serve(const Guest& guest, std::optional<Control> control, int signals, pid_t
     if (const std::optional<int> status = HandleSignals(signals, child)) return *status;
     if (control) control->Process(guest);
     fds = {{.fd = signals, .events = POLLIN, .revents = 0}};
-    if (control) control->AddTo(fds);
-    poll(fds.data(), fds.size(), -1);
+    const int timeout = control ? control->AddTo(fds) : -1;
+    poll(fds.data(), fds.size(), timeout);
   }
 }
 

@@ -6,6 +6,7 @@
 //   read OFFSET            print the byte, or the signal that the touch raised
 //   discard OFFSET SIZE    free a range, by fallocate()
 //   info 0                 try one of the VM's calls
+//   connect COUNT PATH     connect to a socket that often, and send nothing
 //   quit STATUS
 //
 // Numbers are hexadecimal.
@@ -16,6 +17,8 @@
 #include <linux/gmem.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -48,6 +51,14 @@ void Answer(const std::string& text) { std::cout << text << std::endl; }
 
 void AnswerCall(int result) { Answer(result < 0 ? strerrorname_np(errno) : "ok"); }
 
+// Returns 0, or -1. The connection lasts as long as this process.
+int Connect(const std::string& path) {
+  sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = {}};
+  path.copy(address.sun_path, sizeof(address.sun_path) - 1);
+  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  return connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address));
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -70,6 +81,7 @@ int main(int argc, char** argv) {
   Answer("size " + std::to_string(size) + ", user " + std::to_string(geteuid()) + ", group " +
          std::to_string(getegid()));
   std::string command;
+  std::string path;
   uint64_t offset = 0;
   while (std::cin >> command >> std::hex >> offset) {
     uint64_t number = 0;
@@ -88,6 +100,10 @@ int main(int argc, char** argv) {
       gmem_vm_faults faults = {};
       faults.size = sizeof(faults);
       AnswerCall(ioctl(fd, GMEM_VM_FAULTS, &faults));
+    } else if (command == "connect" && std::cin >> path) {
+      int result = 0;
+      for (uint64_t i = 0; result == 0 && i < offset; i++) result = Connect(path);
+      AnswerCall(result);
     } else if (command == "quit") {
       return static_cast<int>(offset);
     } else {
