@@ -5,6 +5,7 @@
 #ifndef GMEM_TOOLS_MINIVMM_GUEST_RAM_H_
 #define GMEM_TOOLS_MINIVMM_GUEST_RAM_H_
 
+#include <algorithm>
 #include <cstdint>
 
 #include "absl/status/status.h"
@@ -55,7 +56,10 @@ class GuestRam {
     const gmem::FaultReport report = OrDie(vm_.Faults(faults_seen_));
     faults_seen_ = report.last_sequence;
     // The guest came in the middle of a change of the window, which is over now.
-    if (report.faults.empty() && window_.HasChangedSince(changes)) return;
+    const bool is_refused = std::any_of(
+        report.faults.begin(), report.faults.end(),
+        [](const gmem::Fault& fault) { return fault.reason != gmem::FaultReason::kStale; });
+    if (!is_refused && window_.HasChangedSince(changes)) return;
     bool has_helped = false;
     for (const gmem::Fault& fault : report.faults) has_helped |= Help(fault);
     // The guest tries again until somebody else has helped. That needn't take all of a CPU.
