@@ -32,7 +32,7 @@ namespace gmem {
 /// range of the change is refused, and KVM_RUN fails with EFAULT, although the range was bound
 /// before or is bound afterwards. Vm::Faults() has no row for such an access, or one of kStale. So
 /// a VMM that changes bindings while the guest runs looks at the number of changes first, and runs
-/// the vCPU again if there is no new row, and a change was under way:
+/// the vCPU again if there is no new row of another reason, and a change was under way:
 ///
 ///     uint64_t seen = 0;
 ///     for (;;) {
@@ -42,19 +42,22 @@ namespace gmem {
 ///       } else if (errno == EFAULT) {
 ///         const FaultReport report = *window.vm().Faults(seen);
 ///         seen = report.last_sequence;
-///         if (report.faults.empty() && window.HasChangedSince(changes)) continue;
+///         const bool is_refused =
+///             std::any_of(report.faults.begin(), report.faults.end(),
+///                         [](const Fault& fault) { return fault.reason != FaultReason::kStale; });
+///         if (!is_refused && window.HasChangedSince(changes)) continue;
 ///         HandleRefusal(report);  // it says where, and why
 ///       } else if (errno != EINTR) {
 ///         Die(errno);
 ///       }
 ///     }
 ///
-/// HandleRefusal() calls Refresh() for a page that is kStale, which waits for a change of the page.
-/// A row may be that of another vCPU, and another thread may have bound the page since: then run
-/// the vCPU again. Some refusals never have a row: a guest's write to a read-only binding (see
-/// "DOC: Windows"). As long as changes come all the time, the loop goes on trying these. With
-/// kLive, HasChangedSince() is always false, and a report without rows says that nothing was
-/// refused: run the vCPU again. The loop is right for both kinds.
+/// If no change was under way, HandleRefusal() calls Refresh() for a page that is kStale. A row may
+/// be that of another vCPU, and another thread may have bound the page since: then run the vCPU
+/// again. Some refusals never have a row: a guest's write to a read-only binding (see "DOC:
+/// Windows"). As long as changes come all the time, the loop goes on trying these. With kLive,
+/// HasChangedSince() is always false, and a report without rows says that nothing was refused: run
+/// the vCPU again. The loop is right for both kinds.
 ///
 /// Another thread of the VMM that touches the range of a change at that time gets SIGSEGV or
 /// SIGBUS.
