@@ -5,7 +5,6 @@
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -16,7 +15,6 @@
 #include <filesystem>
 #include <optional>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -308,30 +306,6 @@ TEST_F(ListenerTest, LeavesTheSocketThatReplacedItsOwn) {
   // The identity of the file moves with the listener.
   { auto moved = std::move(*second); }
   EXPECT_FALSE(std::filesystem::exists(path_));
-}
-
-// A loser of the race must not remove the winner's socket.
-TEST_F(ListenerTest, OneOfThoseThatStartAtOnceCanBeReached) {
-  constexpr int kRounds = 50;
-  for (int round = 0; round < kRounds; round++) {
-    {
-      // A socket that nobody listens on.
-      const UniqueFd old(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-      sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = {}};
-      path_.copy(address.sun_path, sizeof(address.sun_path) - 1);
-      ASSERT_EQ(bind(old.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
-    }
-    std::array<std::optional<Listener>, 4> listeners;
-    std::vector<std::thread> threads;
-    for (std::optional<Listener>& listener : listeners) {
-      threads.emplace_back([this, &listener] {
-        auto created = Listener::Create(path_);
-        if (created.ok()) listener = *std::move(created);
-      });
-    }
-    for (std::thread& thread : threads) thread.join();
-    ASSERT_TRUE(Connection::Connect(path_).ok()) << "round " << round;
-  }
 }
 
 TEST_F(ListenerTest, LeavesAFileAlone) {
