@@ -76,8 +76,8 @@ absl::StatusOr<std::string> Guest::Describe() const {
   std::string text =
       absl::StrFormat("pages: %d absent, %d host, %d lent, %d shared, %d leaked\n", pages->absent,
                       pages->host, pages->lent, pages->shared, pages->leaked);
-  absl::Status status = vm_.ForEachBinding(
-      {.size = memory_.size()}, [&text](const gmem::Binding& binding) {
+  absl::Status status =
+      vm_.ForEachBinding({.size = memory_.size()}, [&text](const gmem::Binding& binding) {
         absl::StrAppend(&text, "bound: ", gmem::ToString(binding.range),
                         binding.mode == gmem::MapMode::kShare ? " share " : " lend ",
                         Access(binding.read, binding.write, binding.execute), "\n");
