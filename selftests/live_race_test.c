@@ -302,6 +302,22 @@ FIXTURE_TEARDOWN(live_race)
 	EXPECT_TRUE(stats_settle(&self->before));
 }
 
+static unsigned long long nr_lends(const FIXTURE_DATA(live_race) *self)
+{
+	struct gmem_stats stats;
+
+	return get_stats(&stats) ? 0 : stats.lends - self->before.lends;
+}
+
+/* On a slow machine, some thread may not have run yet. */
+static bool has_raced(const FIXTURE_DATA(live_race) *self)
+{
+	const struct arena *a = &self->arena;
+
+	return a->commands >= self->nr_vcpus && a->host_rounds &&
+	       (!a->loses || nr_lends(self) > 1);
+}
+
 /* Run the vCPUs, a thread that touches pages and, if given, one that changes them. */
 static void race(struct __test_metadata *_metadata, FIXTURE_DATA(live_race) *self,
 		 void *(*vcpu)(void *), void *(*changes)(void *))
@@ -310,7 +326,6 @@ static void race(struct __test_metadata *_metadata, FIXTURE_DATA(live_race) *sel
 	double end = now() + env_uint("GMEM_RACE_SECONDS", 3) / 3.0;
 	__u64 refused = last_seq(self->guest.vm);
 	pthread_t host_thread, change_thread;
-	struct gmem_stats stats;
 	unsigned int i;
 
 	ASSERT_EQ(0, map_mem(self->guest.vm, DATA, self->guest.mem, OFFSET,
@@ -322,7 +337,8 @@ static void race(struct __test_metadata *_metadata, FIXTURE_DATA(live_race) *sel
 	ASSERT_EQ(0, pthread_create(&host_thread, NULL, run_host, a));
 	if (changes)
 		ASSERT_EQ(0, pthread_create(&change_thread, NULL, changes, a));
-	while (now() < end && !a->wrong)
+	while (!a->wrong && now() < end + 60 &&
+	       (now() < end || !has_raced(self)))
 		usleep(50000);
 	a->stop = true;
 	/* Stop a guest that spins. */
@@ -335,17 +351,12 @@ static void race(struct __test_metadata *_metadata, FIXTURE_DATA(live_race) *sel
 		pthread_join(change_thread, NULL);
 
 	refused = last_seq(self->guest.vm) - refused;
-	ASSERT_EQ(0, get_stats(&stats));
 	printf("# %lu commands, %llu lends, %lu rounds of the host, %lu failures\n",
-	       a->commands, stats.lends - self->before.lends, a->host_rounds,
-	       a->failures);
+	       a->commands, nr_lends(self), a->host_rounds, a->failures);
 	EXPECT_EQ(0, a->wrong);
 	EXPECT_EQ(refused, a->failures);
-	EXPECT_LE(self->nr_vcpus, a->commands);
-	EXPECT_LT(0, a->host_rounds);
 	/* Else nothing was raced for: lent once, and lent again. */
-	if (a->loses)
-		EXPECT_LT(1, stats.lends - self->before.lends);
+	EXPECT_TRUE(has_raced(self));
 }
 
 /* On one page there is no reason for a failure, except a short-lived pin. */
