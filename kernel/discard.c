@@ -46,7 +46,7 @@
  * @mems: the guestmems, in the order of their addresses; one may be there more
  *	than once
  * @nr: entries of @mems
- * @mem: the guestmem of the binding before
+ * @before: the guestmem of the binding before
  */
 struct gmem_discard {
 	struct gmem_vm *vm;
@@ -54,7 +54,7 @@ struct gmem_discard {
 	unsigned long last;
 	struct gmem_mem **mems;
 	size_t nr;
-	struct gmem_mem *mem;
+	struct gmem_mem *before;
 };
 
 /* Call @fn for the part of each binding in the range, until it fails. */
@@ -68,10 +68,12 @@ static int gmem_discard_for_each(struct gmem_discard *d,
 	pgoff_t first, last;
 	int err = 0;
 
+	d->before = NULL;
 	while (!err && (b = gmem_binding_next(d->vm, &gfn, d->last))) {
 		/* The part may cut a huge page. */
 		gmem_binding_clip(b, d->first, d->last, &first, &last);
 		err = fn(d, b, first, last);
+		d->before = b->mem;
 	}
 	return err;
 }
@@ -80,18 +82,16 @@ static int gmem_discard_check_rights(struct gmem_discard *d,
 				     struct gmem_binding *b, pgoff_t first,
 				     pgoff_t last)
 {
-	if (b->mem != d->mem)
+	if (b->mem != d->before)
 		d->nr++;
-	d->mem = b->mem;
 	return b->flags & GMEM_MAP_ALLOW_WRITE ? 0 : -EACCES;
 }
 
 static int gmem_discard_collect(struct gmem_discard *d, struct gmem_binding *b,
 				pgoff_t first, pgoff_t last)
 {
-	if (b->mem != d->mem)
+	if (b->mem != d->before)
 		d->mems[d->nr++] = b->mem;
-	d->mem = b->mem;
 	return 0;
 }
 
@@ -274,7 +274,6 @@ int gmem_vm_discard(struct gmem_vm *vm, unsigned long first,
 	if (!d.mems)
 		return -ENOMEM;
 	d.nr = 0;
-	d.mem = NULL;
 	gmem_discard_for_each(&d, gmem_discard_collect);
 
 	gmem_discard_lock(&d);
