@@ -230,15 +230,16 @@ static vm_fault_t gmem_live_insert_alone(struct vm_fault *vmf)
 static vm_fault_t gmem_live_resolve(struct vm_fault *vmf, bool huge)
 {
 	struct gmem_vm *vm = gmem_live_vm(vmf->vma);
-	bool alone = gmem_live_must_be_alone(vmf);
+	bool must_be_alone = gmem_live_must_be_alone(vmf);
+	bool is_alone = gmem_live_is_alone(vmf);
 	struct gmem_live_fault fault = {
 		.access = {
 			.vm = vm,
 			.gfn = vmf->pgoff,
 			.access = gmem_window_access(vmf),
-			.recorded = gmem_live_is_alone(vmf),
-			.no_wait = gmem_live_is_alone(vmf),
-			.map = alone ? NULL : gmem_live_insert,
+			.recorded = is_alone,
+			.no_wait = is_alone,
+			.map = must_be_alone ? NULL : gmem_live_insert,
 		},
 		.vmf = vmf,
 		.huge = huge,
@@ -255,21 +256,21 @@ static vm_fault_t gmem_live_resolve(struct vm_fault *vmf, bool huge)
 				  GMEM_FAULT_PROVIDER);
 		return VM_FAULT_SIGBUS;
 	}
-	if (alone && (vmf->flags & FAULT_FLAG_VMA_LOCK)) {
+	if (must_be_alone && (vmf->flags & FAULT_FLAG_VMA_LOCK)) {
 		vma_end_read(vmf->vma);
 		return VM_FAULT_RETRY;
 	}
 	gmem_window_charge(&charge, vmf->vma->vm_mm);
 	err = gmem_fault_resolve(&fault.access);
 	gmem_window_uncharge(&charge);
-	if (!err && (fault.ret & VM_FAULT_OOM) && !gmem_live_is_alone(vmf))
+	if (!err && (fault.ret & VM_FAULT_OOM) && !is_alone)
 		err = gmem_fault_refuse(vm, vmf->pgoff, fault.access.access,
 					GMEM_FAULT_NOMEM);
 	if (err == -EHWPOISON)
 		return VM_FAULT_HWPOISON;
 	if (err)
 		return VM_FAULT_SIGBUS;
-	if (alone)
+	if (must_be_alone)
 		return gmem_live_insert_alone(vmf);
 	if (fault.ret == VM_FAULT_NOPAGE)
 		return gmem_live_done(vmf);
