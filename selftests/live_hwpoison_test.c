@@ -114,9 +114,10 @@ static int host_read(FIXTURE_DATA(live_hwpoison) *self)
 	ASSERT_EQ(0, kvm_map(&self->guest, DATA, OFFSET, self->size,	\
 			     (access) | RWX))
 
-TEST_F(live_hwpoison, lent)
+static void break_used_page(struct __test_metadata *_metadata,
+			    FIXTURE_DATA(live_hwpoison) *self, __u32 access)
 {
-	BIND(LEND);
+	BIND(access);
 	check_others(_metadata, self);
 	ASSERT_EQ((int)(self->at / PAGE % 251),
 		  guest_peek(&self->guest, self->at));
@@ -124,6 +125,11 @@ TEST_F(live_hwpoison, lent)
 	check_broken(_metadata, self);
 	EXPECT_EQ(SIGBUS, host_read(self));
 	check_others(_metadata, self);
+}
+
+TEST_F(live_hwpoison, lent)
+{
+	break_used_page(_metadata, self, LEND);
 
 	/* A hole replaces the page. */
 	ASSERT_EQ(0, mem_alloc(self->guest.mem, PUNCH,
@@ -134,14 +140,7 @@ TEST_F(live_hwpoison, lent)
 
 TEST_F(live_hwpoison, shared)
 {
-	BIND(SHARE);
-	check_others(_metadata, self);
-	ASSERT_EQ((int)(self->at / PAGE % 251),
-		  guest_peek(&self->guest, self->at));
-	BREAK();
-	check_broken(_metadata, self);
-	EXPECT_EQ(SIGBUS, host_read(self));
-	check_others(_metadata, self);
+	break_used_page(_metadata, self, SHARE);
 }
 
 /* The vCPU is using the page. */
