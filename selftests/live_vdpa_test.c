@@ -5,6 +5,7 @@
  * window it gets nothing. The same on a memfd shows that the device works.
  */
 #include "lib/fixture.h"
+#include "lib/vring.h"
 
 #include <linux/vdpa.h>
 #include <linux/vduse.h>
@@ -137,18 +138,10 @@ FIXTURE_SETUP(live_vdpa)
 	self->vhost = -1;
 	self->vm = -1;
 	if (variant->live) {
-		self->mem = new_mem(SIZE, 0);
 		self->vm = new_vm("live", GMEM_POLICY_ALLOW);
 		ASSERT_LE(0, self->vm);
-		ASSERT_EQ(0, map_mem(self->vm, 0, self->mem, 0, SIZE,
-				     LEND | RWX));
-		self->guest = map_window(self->vm, 0, SIZE,
-					 PROT_READ | PROT_WRITE);
-	} else {
-		self->mem = memfd_create("guest", MFD_CLOEXEC);
-		ASSERT_EQ(0, ftruncate(self->mem, SIZE));
-		self->guest = map_host(self->mem, 0, SIZE);
 	}
+	self->guest = vhost_guest_memory(self->vm, SIZE, 0, &self->mem);
 	ASSERT_NE(MAP_FAILED, self->guest);
 	ASSERT_EQ(0, create_device(self));
 }

@@ -6,7 +6,7 @@
 #ifndef LIB_VRING_H
 #define LIB_VRING_H
 
-#include "test.h"
+#include "gmem.h"
 
 #include <linux/vhost.h>
 #include <linux/virtio_config.h>
@@ -32,6 +32,24 @@ struct vring_buffer {
 	__u32 length;
 	bool device_writes;
 };
+
+/*
+ * @size bytes of guest memory: behind a window of @vm, lent; or, if @vm is -1, a
+ * memfd. @mem is its file. MAP_FAILED if that fails.
+ */
+static inline __u8 *vhost_guest_memory(int vm, __u64 size, __u64 mem_flags,
+				       int *mem)
+{
+	if (vm < 0) {
+		*mem = memfd_create("guest", MFD_CLOEXEC);
+		return ftruncate(*mem, size) ? MAP_FAILED :
+					       map_host(*mem, 0, size);
+	}
+	*mem = new_mem(size, mem_flags);
+	return map_mem(vm, 0, *mem, 0, size, LEND | RWX) ?
+		       MAP_FAILED :
+		       map_window(vm, 0, size, PROT_READ | PROT_WRITE);
+}
 
 /* Give the device its owner, the features and the guest memory. 0 or -errno. */
 static inline int vhost_open(int vhost, __u64 features, void *base, __u64 size)
