@@ -1,30 +1,14 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # Test gmem-broker with a program that maps the memory as a VMM does, as TAP. Run this as root where
-# gmem.ko is loaded, in a folder with gmem-broker and gmem-broker-testbed; busybox is enough.
+# gmem.ko is loaded, in a folder with gmem-broker, gmem-broker-testbed and tap.sh; busybox is enough.
+# shellcheck source-path=SCRIPTDIR/../base
+. ./tap.sh
 
-n=0
-failed=0
 dir=$(mktemp -d)
 chmod 755 "$dir"
-result() {
-	n=$((n + 1))
-	if [ "$1" = 0 ]; then
-		echo "ok $n $2"
-	else
-		echo "not ok $n $2"
-		for file in "$dir"/*.log; do sed "s|^|# ${file##*/}: |" "$file"; done
-		failed=1
-	fi
-}
-
-# await WORDS...: wait until the command succeeds, for 10 seconds at most
-await() {
-	for _ in $(seq 100); do
-		"$@" && return
-		sleep 0.1
-	done
-	return 1
+details() {
+	for file in "$dir"/*.log; do sed "s|^|# ${file##*/}: |" "$file"; done
 }
 
 # start FLAG...: start a broker, with the testbed as the command. Its process: $broker.
@@ -39,7 +23,7 @@ start() {
 		'/proc/self/fd/{}' <"$dir/in" >"$dir/testbed.log" 2>"$dir/broker.log" 9</dev/null &
 	broker=$!
 	lines=1
-	await has_lines
+	wait_for has_lines
 }
 
 # shellcheck disable=SC2317 # await() calls it
@@ -53,7 +37,7 @@ says() {
 	# Without a reader, the FIFO can't be opened.
 	pidof gmem-broker-testbed >/dev/null || return
 	echo "$*" >"$dir/in"
-	await has_lines
+	wait_for has_lines
 	[ "$(tail -n 1 "$dir/testbed.log")" = "$text" ]
 }
 
@@ -184,7 +168,7 @@ wait $broker 2>/dev/null
 says 170 read 2000 && says ok write 3000 1 && [ -n "$(pidof gmem-broker-testbed)" ]
 result $? "without a broker, the command goes on with the memory that is bound"
 echo "quit 0" >"$dir/in"
-await sh -c '! pidof gmem-broker-testbed' >/dev/null
+wait_for sh -c '! pidof gmem-broker-testbed' >/dev/null
 kill $holder
 
 echo "1..$n"

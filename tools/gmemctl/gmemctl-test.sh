@@ -1,20 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # Test each subcommand of gmemctl with real VMs, as TAP. Run this as root where gmem.ko is loaded,
-# in a folder with gmemctl and gmemctl-testbed; busybox is enough.
+# in a folder with gmemctl, gmemctl-testbed and tap.sh; busybox is enough.
+# shellcheck source-path=SCRIPTDIR/../base
+. ./tap.sh
 
-n=0
-failed=0
 dir=$(mktemp -d)
-result() {
-	n=$((n + 1))
-	if [ "$1" = 0 ]; then
-		echo "ok $n $2"
-	else
-		echo "not ok $n $2"
-		for file in "$dir/out" "$dir/err"; do sed 's/^/# /' "$file"; done
-		failed=1
-	fi
+details() {
+	for file in "$dir/out" "$dir/err"; do sed 's/^/# /' "$file"; done
 }
 
 # run WORDS...: run a command; its output goes to files
@@ -34,15 +27,6 @@ fails() {
 # value POINTER TEXT: the value at POINTER of the JSON in the output is TEXT
 value() {
 	[ "$(./gmemctl-testbed json "$1" <"$dir/out")" = "$2" ]
-}
-
-# wait_for WORDS...: wait until the command succeeds, for 10 seconds at most
-wait_for() {
-	for _ in $(seq 100); do
-		"$@" && return
-		sleep 0.1
-	done
-	return 1
 }
 
 has() {

@@ -6,18 +6,12 @@
 gmemctl=$(realpath "$1")
 shift
 cd "$(dirname "$0")" || exit
-n=0
-failed=0
-# result STATUS NAME OUTPUT
-result() {
-	n=$((n + 1))
-	if [ "$1" = 0 ]; then
-		echo "ok $n $2"
-	else
-		echo "not ok $n $2"
-		echo "$3" | sed 's/^/# /'
-		failed=1
-	fi
+# shellcheck source-path=SCRIPTDIR/../base
+. ../base/tap.sh
+
+# details STATUS NAME OUTPUT
+details() {
+	echo "$3" | sed 's/^/# /'
 }
 
 echo "TAP version 13"

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: GPL-2.0
+# What the tests that are shell scripts share; busybox is enough. A script that sources this defines
+# "details", which gets the arguments of "result" and prints what is worth seeing after a failure.
+# It ends with "exit $failed".
+# shellcheck shell=sh
+
+n=0
+failed=0
+
+# result STATUS NAME [OUTPUT]: the next result, as TAP
+result() {
+	n=$((n + 1))
+	if [ "$1" = 0 ]; then
+		echo "ok $n $2"
+	else
+		echo "not ok $n $2"
+		details "$@"
+		failed=1
+	fi
+}
+
+# wait_for WORDS...: wait until the command succeeds, for 10 seconds at most
+wait_for() {
+	for _ in $(seq 100); do
+		"$@" && return
+		sleep 0.1
+	done
+	return 1
+}
