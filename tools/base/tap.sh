@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-# What the tests that are shell scripts share; busybox is enough. A script that sources this defines
-# "details", which gets the arguments of "result" and prints what is worth seeing after a failure.
-# It ends with "exit $failed".
+# Results for tests that are shell scripts; busybox is enough. A script that sources this defines
+# "details", which gets the arguments of "result" and prints more about a failure. It ends with
+# "exit $failed".
 # shellcheck shell=sh
 
 n=0
