@@ -15,6 +15,7 @@
 #include "folio.h"
 #include "lend.h"
 #include "objects.h"
+#include "piece.h"
 #include "provider.h"
 
 static int gmem_batch_stage(struct gmem_binding *b, struct list_head *staged,
@@ -25,6 +26,8 @@ static int gmem_batch_stage(struct gmem_binding *b, struct list_head *staged,
 
 	if (fatal_signal_pending(current))
 		return -EINTR;
+	if (gmem_mem_punching(b->mem, *index, *index))
+		return -ERESTART;
 	folio = gmem_folio_get(b->mem, *index);
 	if (IS_ERR(folio))
 		return PTR_ERR(folio);
@@ -33,7 +36,8 @@ static int gmem_batch_stage(struct gmem_binding *b, struct list_head *staged,
 		err = b->vm->provider->stage(b->vm, staged,
 					     gmem_binding_gfn(b, folio->index),
 					     folio, b->flags);
-	*index = folio_next_index(folio);
+	if (!err)
+		*index = folio_next_index(folio);
 	folio_unlock(folio);
 	folio_put(folio);
 	cond_resched();
@@ -75,7 +79,9 @@ static void gmem_batch_restore_folio(struct gmem_binding *b,
 	const struct gmem_provider *provider = b->vm->provider;
 	unsigned long gfn = gmem_binding_gfn(b, folio->index);
 
-	if (gmem_folio_is(folio, GMEM_FOLIO_LEAKED) || gmem_folio_broken(folio))
+	if (gmem_folio_is(folio, GMEM_FOLIO_LEAKED) ||
+	    gmem_folio_broken(folio) ||
+	    gmem_mem_punching(b->mem, folio->index, folio->index))
 		return;
 	/* A page that fails stays unprovided until the guest next uses it. */
 	if (staged)
@@ -84,21 +90,23 @@ static void gmem_batch_restore_folio(struct gmem_binding *b,
 		provider->provide(b->vm, gfn, folio, b->flags);
 }
 
-void gmem_batch_restore(struct gmem_binding *b, pgoff_t first, pgoff_t last)
+static xa_mark_t gmem_batch_state(const struct gmem_binding *b)
 {
-	xa_mark_t state = gmem_binding_lent(b) ? GMEM_FOLIO_LENT :
-						 GMEM_FOLIO_SHARED;
+	return gmem_binding_lent(b) ? GMEM_FOLIO_LENT : GMEM_FOLIO_SHARED;
+}
+
+/* With the invalidate lock held for writing. */
+static void gmem_batch_restore_piece(struct gmem_binding *b, pgoff_t first,
+				     pgoff_t last, bool batches)
+{
 	const struct gmem_provider *provider = b->vm->provider;
-	bool batches = provider->batches && provider->batches(b->vm);
 	struct folio_batch batch;
 	LIST_HEAD(staged);
 	unsigned int i;
 
-	lockdep_assert_held(&b->vm->lock);
-
 	folio_batch_init(&batch);
 	while (filemap_get_folios_tag(b->mem->inode.i_mapping, &first, last,
-				      state, &batch)) {
+				      gmem_batch_state(b), &batch)) {
 		for (i = 0; i < folio_batch_count(&batch); i++) {
 			folio_lock(batch.folios[i]);
 			gmem_batch_restore_folio(b, batches ? &staged : NULL,
@@ -112,21 +120,58 @@ void gmem_batch_restore(struct gmem_binding *b, pgoff_t first, pgoff_t last)
 		provider->commit(b->vm, &staged, 0);
 }
 
-int gmem_batch_provide(struct gmem_binding *b, pgoff_t first, pgoff_t last,
-		       u64 *nr)
+void gmem_batch_restore(struct gmem_binding *b, pgoff_t first, pgoff_t last)
+{
+	const struct gmem_provider *provider = b->vm->provider;
+	bool batches = gmem_provider_batches(b->vm);
+	struct address_space *mapping = b->mem->inode.i_mapping;
+	pgoff_t piece_last;
+
+	lockdep_assert_held(&b->vm->lock);
+
+	if (provider->on_demand)
+		return;
+	while (gmem_piece_find(b->mem, &first, last, gmem_batch_state(b))) {
+		/* One batch, so that the provider's objects are few. */
+		piece_last = batches ? last :
+				       gmem_piece_last(b->mem, first, last);
+		filemap_invalidate_lock(mapping);
+		gmem_batch_restore_piece(b, first, piece_last, batches);
+		filemap_invalidate_unlock(mapping);
+		if (piece_last == last)
+			break;
+		first = piece_last + 1;
+	}
+}
+
+/* On failure, *index is that of the page which failed. */
+static int gmem_batch_provide_once(struct gmem_binding *b, pgoff_t first,
+				   pgoff_t last, pgoff_t *index)
 {
 	struct address_space *mapping = b->mem->inode.i_mapping;
-	pgoff_t index = first;
 	LIST_HEAD(staged);
 	int err = 0;
 
-	filemap_invalidate_lock(mapping);
-	while (!err && index <= last)
-		err = gmem_batch_stage(b, &staged, &index);
+	if (down_write_killable(&mapping->invalidate_lock))
+		return -EINTR;
+	for (*index = first; !err && *index <= last;)
+		err = gmem_batch_stage(b, &staged, index);
 	err = b->vm->provider->commit(b->vm, &staged, err);
 	if (!err || err == -EUCLEAN)
 		gmem_batch_provided(b, first, last);
 	filemap_invalidate_unlock(mapping);
+	return err;
+}
+
+int gmem_batch_provide(struct gmem_binding *b, pgoff_t first, pgoff_t last,
+		       u64 *nr)
+{
+	pgoff_t index;
+	int err;
+
+	do {
+		err = gmem_batch_provide_once(b, first, last, &index);
+	} while (err == -EINPROGRESS && !(err = gmem_folio_wait(b->mem, index)));
 
 	if (!err)
 		*nr += last - first + 1;

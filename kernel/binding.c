@@ -7,16 +7,21 @@
  * accesses read under the invalidate lock.
  */
 #include <linux/atomic.h>
+#include <linux/err.h>
 #include <linux/file.h>
 #include <linux/interval_tree_generic.h>
 #include <linux/pagemap.h>
 #include <linux/slab.h>
+#include <linux/wait_bit.h>
 
 #include "binding.h"
 #include "event.h"
 #include "objects.h"
+#include "opener.h"
+#include "piece.h"
 #include "provider.h"
 #include "stats.h"
+#include "wait.h"
 
 static struct kmem_cache *gmem_binding_cache;
 static atomic_t gmem_bindings_gen;
@@ -42,18 +47,26 @@ void gmem_binding_cache_exit(void)
 
 static struct gmem_binding *gmem_binding_alloc(struct gmem_vm *vm,
 					       struct file *file, u32 flags,
-					       pgoff_t first, pgoff_t last,
+					       u8 policy, pgoff_t first,
+					       pgoff_t last,
 					       unsigned long gfn_delta)
 {
 	struct gmem_binding *b;
+	int err;
 
+	err = gmem_opener_add_binding(vm->opener);
+	if (err)
+		return ERR_PTR(err);
 	b = kmem_cache_zalloc(gmem_binding_cache, GFP_KERNEL);
-	if (!b)
-		return NULL;
+	if (!b) {
+		gmem_opener_remove_binding(vm->opener);
+		return ERR_PTR(-ENOMEM);
+	}
 	b->vm = vm;
 	b->mem = gmem_mem(file_inode(file));
 	b->file = get_file(file);
 	b->flags = flags;
+	b->policy = policy;
 	b->first = first;
 	b->last = last;
 	b->gfn_delta = gfn_delta;
@@ -62,7 +75,17 @@ static struct gmem_binding *gmem_binding_alloc(struct gmem_vm *vm,
 
 void gmem_binding_free(struct gmem_binding *b)
 {
-	fput(b->file);
+	struct file *file = b->file;
+
+	/*
+	 * A fault may still see the binding, and the memory of a file is used
+	 * for another file without a grace period. get_file_active() reads the
+	 * pointer again after it has got a reference. So clear the pointer
+	 * first; fput() orders that before it drops the reference.
+	 */
+	WRITE_ONCE(b->file, NULL);
+	fput(file);
+	gmem_opener_remove_binding(b->vm->opener);
 	kfree_rcu(b, rcu);
 }
 
@@ -78,12 +101,23 @@ void gmem_binding_changed(struct gmem_vm *vm, long nr)
 	 * acquire.
 	 */
 	smp_store_release(&vm->generation, vm->generation + 1);
-	atomic_inc_return_release(&gmem_bindings_gen);
+	/* Fully ordered, as wake_up_var() wants it. */
+	atomic_inc_return(&gmem_bindings_gen);
+	wake_up_var(&gmem_bindings_gen);
 }
 
 u32 gmem_bindings_generation(void)
 {
 	return atomic_read_acquire(&gmem_bindings_gen);
+}
+
+void gmem_binding_describe_policy(const struct gmem_binding *b,
+				  struct gmem_binding_info *info)
+{
+	if (b->policy == GMEM_POLICY_OF_VM)
+		return;
+	info->flags |= GMEM_MAP_POLICY;
+	info->policy = b->policy;
 }
 
 bool gmem_binding_peek(struct gmem_vm *vm, unsigned long gfn,
@@ -109,8 +143,9 @@ bool gmem_binding_peek(struct gmem_vm *vm, unsigned long gfn,
 				  << PAGE_SHIFT,
 			/* Like b, the inode outlives the RCU section. */
 			.mem_id = b->mem->inode.i_ino,
-			.flags = b->flags,
+			.flags = READ_ONCE(b->flags),
 		};
+		gmem_binding_describe_policy(b, info);
 	}
 	rcu_read_unlock();
 	return b;
@@ -132,10 +167,15 @@ struct gmem_binding *gmem_binding_next(struct gmem_vm *vm, unsigned long *gfn,
 	return b;
 }
 
+static bool gmem_binding_excludes(const struct gmem_binding *b, u32 flags)
+{
+	return (flags & GMEM_MAP_ACCESS_MASK) == GMEM_MAP_FORCE_LEND ||
+	       !gmem_provider_shares_again(b->vm->provider);
+}
+
 bool gmem_binding_exclusive(const struct gmem_binding *b)
 {
-	return gmem_binding_lent(b) ||
-	       !gmem_provider_shares_again(b->vm->provider);
+	return gmem_binding_excludes(b, b->flags);
 }
 
 static struct rb_root_cached *gmem_binding_index_of(struct gmem_binding *b)
@@ -155,6 +195,28 @@ struct gmem_binding *gmem_binding_of_page(struct gmem_mem *mem, pgoff_t index,
 	if (!b)
 		b = gmem_index_iter_first(&mem->shared, index, index);
 	return b;
+}
+
+static struct gmem_binding *gmem_binding_iter(struct rb_root_cached *index,
+					      pgoff_t first, pgoff_t last,
+					      struct gmem_binding *prev)
+{
+	return prev ? gmem_index_iter_next(prev, first, last) :
+		      gmem_index_iter_first(index, first, last);
+}
+
+struct gmem_binding *gmem_binding_next_exclusive(struct gmem_mem *mem,
+						 pgoff_t first, pgoff_t last,
+						 struct gmem_binding *prev)
+{
+	return gmem_binding_iter(&mem->exclusive, first, last, prev);
+}
+
+struct gmem_binding *gmem_binding_next_shared(struct gmem_mem *mem,
+					      pgoff_t first, pgoff_t last,
+					      struct gmem_binding *prev)
+{
+	return gmem_binding_iter(&mem->shared, first, last, prev);
 }
 
 bool gmem_binding_alone(const struct gmem_binding *b, pgoff_t *first,
@@ -182,22 +244,65 @@ bool gmem_binding_alone(const struct gmem_binding *b, pgoff_t *first,
 	return true;
 }
 
-/* Does another binding of the same pages exclude @b? */
-static bool gmem_binding_excluded(const struct gmem_binding *b)
+/* Another binding of the same pages that excludes @b. */
+static struct gmem_binding *gmem_binding_excluding(const struct gmem_binding *b)
 {
-	if (gmem_index_iter_first(&b->mem->exclusive, b->first, b->last))
-		return true;
-	return gmem_binding_exclusive(b) &&
-	       gmem_index_iter_first(&b->mem->shared, b->first, b->last);
+	struct gmem_binding *other;
+
+	other = gmem_index_iter_first(&b->mem->exclusive, b->first, b->last);
+	if (!other && gmem_binding_exclusive(b))
+		other = gmem_index_iter_first(&b->mem->shared, b->first,
+					      b->last);
+	return other;
+}
+
+/* Will the VM lose bindings soon, whatever its owner does? */
+static bool gmem_binding_vm_hands_back(const struct gmem_vm *vm)
+{
+	return READ_ONCE(vm->ending) || READ_ONCE(vm->unmap_list);
+}
+
+/*
+ * Put @b into the indexes. -EEXIST if another binding excludes it; -EAGAIN if
+ * that will go soon.
+ */
+static int gmem_binding_insert(struct gmem_binding *b, struct ma_state *mas)
+{
+	struct gmem_binding *other;
+	int err = 0;
+
+	if (down_write_killable(&b->mem->inode.i_mapping->invalidate_lock))
+		return -EINTR;
+	other = gmem_binding_excluding(b);
+	if (other) {
+		err = gmem_binding_vm_hands_back(other->vm) ? -EAGAIN : -EEXIST;
+	} else {
+		down_write(&b->mem->tree_rwsem);
+		gmem_index_insert(b, gmem_binding_index_of(b));
+		up_write(&b->mem->tree_rwsem);
+		mas_store_prealloc(mas, b);
+		gmem_event_map(b);
+	}
+	filemap_invalidate_unlock(b->mem->inode.i_mapping);
+	return err;
+}
+
+/* Wait for a change of any binding since @generation. -EINTR */
+static int gmem_bindings_wait(u32 generation)
+{
+	return wait_var_event_killable(&gmem_bindings_gen,
+				       gmem_bindings_generation() !=
+					       generation) ? -EINTR : 0;
 }
 
 int gmem_binding_map(struct gmem_vm *vm, struct file *file, u32 flags,
-		     pgoff_t first, pgoff_t last, unsigned long gfn)
+		     u8 policy, pgoff_t first, pgoff_t last, unsigned long gfn)
 {
 	MA_STATE(mas, &vm->bindings, gfn, gfn);
 	unsigned long gfn_last = gfn + (last - first);
-	struct inode *inode = file_inode(file);
+	struct gmem_wait_bind wait;
 	struct gmem_binding *b;
+	u32 generation;
 	int err;
 
 	lockdep_assert_held(&vm->lock);
@@ -206,31 +311,31 @@ int gmem_binding_map(struct gmem_vm *vm, struct file *file, u32 flags,
 		return -EEXIST;
 	if (atomic_long_read(&vm->nr_bindings) >= GMEM_MAX_BINDINGS)
 		return -ENOSPC;
-	b = gmem_binding_alloc(vm, file, flags, first, last, gfn - first);
-	if (!b)
-		return -ENOMEM;
+	b = gmem_binding_alloc(vm, file, flags, policy, first, last,
+			       gfn - first);
+	if (IS_ERR(b))
+		return PTR_ERR(b);
 	mas_set_range(&mas, gfn, gfn_last);
 	err = mas_preallocate(&mas, b, GFP_KERNEL_ACCOUNT);
 	if (err)
 		goto free_binding;
-
-	filemap_invalidate_lock(inode->i_mapping);
-	if (gmem_binding_excluded(b)) {
-		err = -EEXIST;
-	} else {
-		down_write(&b->mem->tree_rwsem);
-		gmem_index_insert(b, gmem_binding_index_of(b));
-		up_write(&b->mem->tree_rwsem);
-		mas_store_prealloc(&mas, b);
-		gmem_event_map(b);
-	}
-	filemap_invalidate_unlock(inode->i_mapping);
+	err = gmem_wait_prepare(vm, &wait, gfn, gfn_last);
 	if (err)
 		goto destroy_mas;
 
+	do {
+		generation = gmem_bindings_generation();
+		err = gmem_binding_insert(b, &mas);
+	} while (err == -EAGAIN && !(err = gmem_bindings_wait(generation)));
+	if (err)
+		goto cancel_wait;
+
 	gmem_binding_changed(vm, 1);
+	gmem_wait_bound(vm, &wait);
 	return 0;
 
+cancel_wait:
+	gmem_wait_cancel(&wait);
 destroy_mas:
 	mas_destroy(&mas);
 free_binding:
@@ -260,11 +365,11 @@ struct gmem_binding *gmem_binding_split(struct gmem_binding *b,
 
 	if (atomic_long_read(&b->vm->nr_bindings) >= GMEM_MAX_BINDINGS)
 		return ERR_PTR(-ENOSPC);
-	right = gmem_binding_alloc(b->vm, b->file, b->flags,
+	right = gmem_binding_alloc(b->vm, b->file, b->flags, b->policy,
 				   gmem_binding_index(b, last + 1), b->last,
 				   b->gfn_delta);
-	if (!right)
-		return ERR_PTR(-ENOMEM);
+	if (IS_ERR(right))
+		return right;
 	err = mas_store_gfp(&mas, right, GFP_KERNEL_ACCOUNT);
 	if (err) {
 		gmem_binding_free(right);
@@ -295,6 +400,7 @@ bool gmem_binding_cut(struct gmem_binding *b, struct gmem_binding *right,
 {
 	bool left = true;
 
+	filemap_invalidate_lock(b->mem->inode.i_mapping);
 	down_write(&b->mem->tree_rwsem);
 	gmem_index_remove(b, gmem_binding_index_of(b));
 	if (right) {
@@ -310,5 +416,140 @@ bool gmem_binding_cut(struct gmem_binding *b, struct gmem_binding *right,
 	if (left)
 		gmem_index_insert(b, gmem_binding_index_of(b));
 	up_write(&b->mem->tree_rwsem);
+	filemap_invalidate_unlock(b->mem->inode.i_mapping);
 	return left;
+}
+
+struct gmem_binding *gmem_binding_divide(struct gmem_binding *b,
+					 unsigned long last)
+{
+	struct gmem_binding *right = gmem_binding_split(b, last);
+
+	if (IS_ERR(right))
+		return right;
+	filemap_invalidate_lock(b->mem->inode.i_mapping);
+	down_write(&b->mem->tree_rwsem);
+	gmem_index_remove(b, gmem_binding_index_of(b));
+	b->last = right->first - 1;
+	gmem_index_insert(b, gmem_binding_index_of(b));
+	gmem_index_insert(right, gmem_binding_index_of(right));
+	up_write(&b->mem->tree_rwsem);
+	filemap_invalidate_unlock(b->mem->inode.i_mapping);
+	gmem_binding_changed(b->vm, 1);
+	return right;
+}
+
+/* Let the VM's tree show @left in the place of @right. */
+static int gmem_binding_extend(struct gmem_binding *left,
+			       const struct gmem_binding *right)
+{
+	MA_STATE(mas, &left->vm->bindings, gmem_binding_gfn(left, left->first),
+		 gmem_binding_gfn(right, right->last));
+
+	if (!mas_store_gfp(&mas, left, GFP_KERNEL_ACCOUNT))
+		return 0;
+	/* Two places, then: replacing the entry of a slot needs no memory. */
+	mas_set_range(&mas, gmem_binding_gfn(right, right->first),
+		      gmem_binding_gfn(right, right->last));
+	return mas_store_gfp(&mas, left, GFP_KERNEL);
+}
+
+void gmem_binding_join(struct gmem_binding *left, struct gmem_binding *right)
+{
+	struct address_space *mapping = left->mem->inode.i_mapping;
+
+	/* Pieces that stay apart do no harm. */
+	if (gmem_binding_extend(left, right))
+		return;
+	/* A fault that has found the right piece uses it under this lock. */
+	filemap_invalidate_lock(mapping);
+	down_write(&left->mem->tree_rwsem);
+	gmem_index_remove(right, gmem_binding_index_of(right));
+	gmem_index_remove(left, gmem_binding_index_of(left));
+	left->last = right->last;
+	gmem_index_insert(left, gmem_binding_index_of(left));
+	up_write(&left->mem->tree_rwsem);
+	filemap_invalidate_unlock(mapping);
+	gmem_binding_changed(left->vm, -1);
+	gmem_binding_free(right);
+}
+
+static bool gmem_binding_continues(const struct gmem_binding *left,
+				   const struct gmem_binding *right)
+{
+	return left->mem == right->mem && left->last + 1 == right->first &&
+	       left->gfn_delta == right->gfn_delta &&
+	       left->flags == right->flags && left->policy == right->policy &&
+	       !((left->file->f_mode ^ right->file->f_mode) & FMODE_WRITE);
+}
+
+void gmem_binding_join_range(struct gmem_vm *vm, unsigned long first,
+			     unsigned long last)
+{
+	struct gmem_binding *prev = NULL, *b;
+	unsigned long gfn = first ? first - 1 : 0;
+
+	lockdep_assert_held(&vm->lock);
+
+	/* Neighbours may stay apart, so a killed task leaves the rest. */
+	while (!gmem_killed() &&
+	       (b = gmem_binding_next(vm, &gfn, last + 1))) {
+		if (prev && gmem_binding_continues(prev, b))
+			gmem_binding_join(prev, b);
+		else
+			prev = b;
+	}
+}
+
+/* 0, or as gmem_binding_insert(). Invalidate lock. */
+static int gmem_binding_check_alone(const struct gmem_binding *b, pgoff_t first,
+				    pgoff_t last)
+{
+	struct gmem_binding *other = NULL;
+
+	while ((other = gmem_binding_next_shared(b->mem, first, last, other)))
+		if (other != b)
+			return gmem_binding_vm_hands_back(other->vm) ?
+				       -EAGAIN : -EEXIST;
+	return 0;
+}
+
+int gmem_binding_wait_alone(const struct gmem_binding *b, pgoff_t first,
+			    pgoff_t last)
+{
+	struct address_space *mapping = b->mem->inode.i_mapping;
+	u32 generation;
+	int err;
+
+	lockdep_assert_held(&b->vm->lock);
+
+	do {
+		generation = gmem_bindings_generation();
+		if (down_read_killable(&mapping->invalidate_lock))
+			return -EINTR;
+		err = gmem_binding_check_alone(b, first, last);
+		filemap_invalidate_unlock_shared(mapping);
+	} while (err == -EAGAIN && !(err = gmem_bindings_wait(generation)));
+	return err;
+}
+
+int gmem_binding_set_flags(struct gmem_binding *b, u32 flags)
+{
+	struct address_space *mapping = b->mem->inode.i_mapping;
+	int err = 0;
+
+	lockdep_assert_held(&b->vm->lock);
+
+	filemap_invalidate_lock(mapping);
+	if (gmem_binding_excludes(b, flags) && !gmem_binding_exclusive(b))
+		err = gmem_binding_check_alone(b, b->first, b->last);
+	if (!err) {
+		down_write(&b->mem->tree_rwsem);
+		gmem_index_remove(b, gmem_binding_index_of(b));
+		WRITE_ONCE(b->flags, flags);
+		gmem_index_insert(b, gmem_binding_index_of(b));
+		up_write(&b->mem->tree_rwsem);
+	}
+	filemap_invalidate_unlock(mapping);
+	return err == -EAGAIN ? -EEXIST : err;
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Looks up the handler of an ioctl and checks its argument. */
+#include <linux/align.h>
 #include <linux/err.h>
 #include <linux/fcntl.h>
 #include <linux/file.h>
@@ -10,6 +11,9 @@
 #include <linux/uaccess.h>
 
 #include "call.h"
+
+/* No entry will ever be that large. */
+#define GMEM_CALL_MAX_ENTRY 4096
 
 static int gmem_call_copy_in(const struct gmem_call *call, void *buf,
 			     void __user *uptr, u32 *usize)
@@ -135,5 +139,33 @@ int gmem_call_range(u64 addr, u64 length, unsigned long *first,
 
 	*first = addr >> PAGE_SHIFT;
 	*last = last_byte >> PAGE_SHIFT;
+	return 0;
+}
+
+bool gmem_call_entry_size_ok(u32 entry_size, size_t first)
+{
+	return entry_size >= first && entry_size <= GMEM_CALL_MAX_ENTRY &&
+	       IS_ALIGNED(entry_size, sizeof(u64));
+}
+
+int gmem_call_entry_size(u32 *entry_size, u32 usize, size_t end, size_t first)
+{
+	if (usize < end)
+		*entry_size = first;
+	return gmem_call_entry_size_ok(*entry_size, first) ? 0 : -EINVAL;
+}
+
+int gmem_call_put_entries(u64 to, u32 entry_size, u32 at, const void *entries,
+			  size_t size, u32 nr)
+{
+	void __user *uptr = u64_to_user_ptr(to + (u64)at * entry_size);
+	size_t known = min_t(size_t, entry_size, size);
+
+	if (entry_size == size)
+		return copy_to_user(uptr, entries, nr * size) ? -EFAULT : 0;
+	for (; nr; nr--, uptr += entry_size, entries += size)
+		if (copy_to_user(uptr, entries, known) ||
+		    clear_user(uptr + known, entry_size - known))
+			return -EFAULT;
 	return 0;
 }

@@ -86,4 +86,22 @@ int gmem_call_name(char *to, const u8 *from);
 int gmem_call_range(u64 addr, u64 length, unsigned long *first,
 		    unsigned long *last);
 
+/*
+ * Arrays of entries, see the uAPI: may a caller have entries of this size? @first
+ * is that of their first version.
+ */
+bool gmem_call_entry_size_ok(u32 entry_size, size_t first);
+/*
+ * For a call whose argument got @entry_size later, and ends at @end since then: set
+ * *entry_size to @first for a shorter argument, of @usize bytes. -EINVAL if the
+ * size is wrong.
+ */
+int gmem_call_entry_size(u32 *entry_size, u32 usize, size_t end, size_t first);
+/*
+ * Write @nr entries, each of @size bytes, to entries @at and later of the caller's
+ * array at @to. -EFAULT if it isn't there.
+ */
+int gmem_call_put_entries(u64 to, u32 entry_size, u32 at, const void *entries,
+			  size_t size, u32 nr);
+
 #endif /* _GMEM_CALL_H */

@@ -16,15 +16,19 @@
 #error "gmem needs a 64-bit kernel: guest frame numbers are unsigned long"
 #endif
 
+#ifndef GMEM_PROBED
+#error "Kbuild defines what this file asks for: build by make -C KDIR M=.../kernel"
+#endif
+
 /* 6.19 added a memory policy. */
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 19, 0)
+#ifdef GMEM_ALLOC_TAKES_POLICY
 #define gmem_filemap_alloc_folio(gfp, order) filemap_alloc_folio(gfp, order, NULL)
 #else
 #define gmem_filemap_alloc_folio(gfp, order) filemap_alloc_folio(gfp, order)
 #endif
 
 /* 6.17 has no type pfn_t. */
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 17, 0)
+#ifdef GMEM_INSERT_TAKES_PFN_T
 #include <linux/pfn_t.h>
 #define gmem_insert_pfn_pmd(vmf, pfn, write) \
 	vmf_insert_pfn_pmd(vmf, pfn_to_pfn_t(pfn), write)
@@ -32,8 +36,24 @@
 #define gmem_insert_pfn_pmd(vmf, pfn, write) vmf_insert_pfn_pmd(vmf, pfn, write)
 #endif
 
-/* From 6.13 on, KVM takes no reference to a page of a PFN mapping. */
-#define GMEM_KVM_MAPS_TAIL_PAGES \
-	(LINUX_VERSION_CODE >= KERNEL_VERSION(6, 13, 0))
+/*
+ * From 6.13 on, KVM takes no reference to a page of a PFN mapping. The function
+ * that finds a page says since then whether it took one.
+ */
+#ifdef GMEM_KVM_TELLS_REFCOUNTED
+#define GMEM_KVM_MAPS_TAIL_PAGES 1
+#else
+#define GMEM_KVM_MAPS_TAIL_PAGES 0
+#endif
+
+/*
+ * From 6.18 on, a fault that is handed a page maps all pages of its folio. That
+ * is a change within a function, so Kbuild can't find it. For an older kernel
+ * that has it, build with GMEM_FAULT_MAPS_FOLIO=1.
+ */
+#ifndef GMEM_FAULT_MAPS_FOLIO
+#define GMEM_FAULT_MAPS_FOLIO \
+	(LINUX_VERSION_CODE >= KERNEL_VERSION(6, 18, 0))
+#endif
 
 #endif /* _GMEM_COMPAT_H */

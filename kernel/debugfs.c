@@ -6,6 +6,7 @@
 #include <linux/seq_file.h>
 
 #include "binding.h"
+#include "cover.h"
 #include "debugfs.h"
 #include "fault.h"
 #include "objects.h"
@@ -120,14 +121,16 @@ static int gmem_debugfs_vms_show(struct seq_file *seq, void *v)
 		seq_putc(seq, '\n');
 		return 0;
 	}
-	seq_printf(seq, "  %#014llx-%#014llx %s %c%c%c guestmem %llu offset %#llx\n",
+	seq_printf(seq, "  %#014llx-%#014llx %s %c%c%c guestmem %llu offset %#llx%s%s\n",
 		   b->guest_addr, b->guest_addr + b->length - 1,
 		   (b->flags & GMEM_MAP_ACCESS_MASK) == GMEM_MAP_FORCE_LEND ?
 		   "lend " : "share",
 		   b->flags & GMEM_MAP_ALLOW_READ ? 'r' : '-',
 		   b->flags & GMEM_MAP_ALLOW_WRITE ? 'w' : '-',
 		   b->flags & GMEM_MAP_ALLOW_EXEC ? 'x' : '-', b->mem_id,
-		   b->offset);
+		   b->offset, b->flags & GMEM_MAP_POLICY ? ", policy " : "",
+		   b->flags & GMEM_MAP_POLICY ?
+		   gmem_debugfs_policies[b->policy] : "");
 	return 0;
 }
 
@@ -256,6 +259,7 @@ void gmem_debugfs_init(void)
 	debugfs_create_file("windows", 0400, gmem_debugfs_dir, NULL,
 			    &gmem_debugfs_windows_fops);
 	gmem_providers_debugfs(gmem_debugfs_dir);
+	gmem_cover_debugfs(gmem_debugfs_dir);
 }
 
 void gmem_debugfs_exit(void)

@@ -36,7 +36,7 @@ static void gmem_descriptor_evict_inode(struct inode *inode)
 
 static const struct super_operations gmem_descriptor_sops = {
 	.evict_inode = gmem_descriptor_evict_inode,
-	.statfs = simple_statfs,
+	.statfs = gmem_file_statfs,
 };
 
 int gmem_descriptor_init_fs_context(struct fs_context *fc)

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The guest's discard: a range of a VM is emptied as a whole or not at all.
+ * The guest's discard: a range of a VM is emptied as a whole or not at all, unless
+ * another task binds or pins a page of it meanwhile.
  *
- * The range may lie in several bindings and guestmems. The discard holds the
- * invalidate locks of all of these for writing, so it can first check
- * everything, and nothing changes before it is done:
+ * The range may lie in several bindings and guestmems, so the discard goes in
+ * three steps under gmem_vm.lock:
  *
  * 1. may the guest do it? Every binding allows writing, and nobody else has the
  *    pages;
@@ -12,13 +12,22 @@
  *    pin can appear, so look for pins;
  * 3. the pages leave their files.
  *
- * A failure in step 2 has changed nothing that anybody could notice: the next
- * access brings a page back.
+ * Steps 2 and 3 go in pieces: see piece.h. A failure in step 2 has changed nothing
+ * that anybody could notice: the next access brings a page back.
  *
- * Pages that the host allocates at the same time may be missing afterwards, as
- * if they had been there before.
+ * Between two pieces, another task may bind a page again or touch and pin it. So
+ * step 3 does the checks of step 2 once more for each piece, and stops where one
+ * fails. Pages that the host allocates at the same time may be missing afterwards,
+ * as if they had been there before.
+ *
+ * If a page has a reference that may be brief, the discard lets the guest and the
+ * VM's other calls go on, waits for the end of the reference and begins again. The
+ * holder may itself wait for the guest's page, or touch the page all the time; so
+ * the discard gives up after a few waits.
  */
+#include <linux/delay.h>
 #include <linux/err.h>
+#include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/highmem.h>
 #include <linux/minmax.h>
@@ -27,9 +36,6 @@
 #include <linux/pagemap.h>
 #include <linux/rwsem.h>
 #include <linux/sched.h>
-#include <linux/sched/signal.h>
-#include <linux/slab.h>
-#include <linux/sort.h>
 
 #include "binding.h"
 #include "compat.h"
@@ -37,117 +43,127 @@
 #include "folio.h"
 #include "lend.h"
 #include "objects.h"
+#include "piece.h"
+#include "poison.h"
+#include "unmap.h"
+
+/* The waits grow longer; together they take at least 190 ms. */
+#define GMEM_DISCARD_WAITS 20
 
 /**
- * struct gmem_discard - a discard under way
- * @vm: the guest
- * @first: first guest frame number
- * @last: last guest frame number
- * @mems: the guestmems, in the order of their addresses; one may be there more
- *	than once
- * @nr: entries of @mems
- * @before: the guestmem of the binding before
+ * struct gmem_discard_held - a page with a reference that may be brief
+ * @file: its guestmem, with a reference
+ * @index: its index there
  */
-struct gmem_discard {
-	struct gmem_vm *vm;
-	unsigned long first;
-	unsigned long last;
-	struct gmem_mem **mems;
-	size_t nr;
-	struct gmem_mem *before;
+struct gmem_discard_held {
+	struct file *file;
+	pgoff_t index;
 };
 
-/* Call @fn for the part of each binding in the range, until it fails. */
-static int gmem_discard_for_each(struct gmem_discard *d,
-				 int (*fn)(struct gmem_discard *d,
-					   struct gmem_binding *b,
-					   pgoff_t first, pgoff_t last))
+/*
+ * A step, for the part [@first, @last] of a binding. -EINPROGRESS: wait for
+ * @held.
+ */
+typedef int (*gmem_discard_step)(struct gmem_binding *b, pgoff_t first,
+				 pgoff_t last, struct gmem_discard_held *held);
+
+/* Call @step for the part of each binding in the range, until it fails. */
+static int gmem_discard_for_each(struct gmem_vm *vm, unsigned long first,
+				 unsigned long last, gmem_discard_step step,
+				 struct gmem_discard_held *held)
 {
-	unsigned long gfn = d->first;
+	pgoff_t part_first, part_last;
+	unsigned long gfn = first;
 	struct gmem_binding *b;
-	pgoff_t first, last;
 	int err = 0;
 
-	d->before = NULL;
-	while (!err && (b = gmem_binding_next(d->vm, &gfn, d->last))) {
+	while (!err && (b = gmem_binding_next(vm, &gfn, last))) {
 		/* The part may cut a huge page. */
-		gmem_binding_clip(b, d->first, d->last, &first, &last);
-		err = fn(d, b, first, last);
-		d->before = b->mem;
+		gmem_binding_clip(b, first, last, &part_first, &part_last);
+		err = step(b, part_first, part_last, held);
 	}
 	return err;
 }
 
-static int gmem_discard_check_rights(struct gmem_discard *d,
-				     struct gmem_binding *b, pgoff_t first,
-				     pgoff_t last)
+static int gmem_discard_check_rights(struct gmem_binding *b, pgoff_t first,
+				     pgoff_t last,
+				     struct gmem_discard_held *held)
 {
-	if (b->mem != d->before)
-		d->nr++;
 	return b->flags & GMEM_MAP_ALLOW_WRITE ? 0 : -EACCES;
 }
 
-static int gmem_discard_collect(struct gmem_discard *d, struct gmem_binding *b,
-				pgoff_t first, pgoff_t last)
+/* Has no other binding one of the pages? Invalidate lock. */
+static int gmem_discard_alone(struct gmem_binding *b, pgoff_t first,
+			      pgoff_t last)
 {
-	if (b->mem != d->before)
-		d->mems[d->nr++] = b->mem;
-	return 0;
-}
-
-static int gmem_discard_check_alone(struct gmem_discard *d,
-				    struct gmem_binding *b, pgoff_t first,
-				    pgoff_t last)
-{
-	pgoff_t alone_first = first, alone_last = last;
+	struct gmem_binding *other;
 
 	if (gmem_binding_lent(b))
 		return 0;
-	if (!gmem_binding_alone(b, &alone_first, &alone_last) ||
-	    alone_first != first || alone_last != last)
-		return -EBUSY;
-	return 0;
+	other = gmem_binding_next_shared(b->mem, first, last, NULL);
+	if (other == b)
+		other = gmem_binding_next_shared(b->mem, first, last, b);
+	return other ? -EBUSY : 0;
+}
+
+static int gmem_discard_check_alone(struct gmem_binding *b, pgoff_t first,
+				    pgoff_t last,
+				    struct gmem_discard_held *held)
+{
+	struct address_space *mapping = b->mem->inode.i_mapping;
+	int err;
+
+	if (down_read_killable(&mapping->invalidate_lock))
+		return -EINTR;
+	err = gmem_discard_alone(b, first, last);
+	filemap_invalidate_unlock_shared(mapping);
+	return err;
 }
 
 /* The module holds leaked folios, and the kernel broken ones. */
-static int gmem_discard_unpin(struct folio *folio)
+static int gmem_discard_unpin(struct gmem_binding *b, struct folio *folio,
+			      struct gmem_discard_held *held)
 {
 	int err = 0;
 
 	folio_lock(folio);
 	/* A fault may have been on its way when the range was zapped. */
 	if (folio_mapped(folio))
-		unmap_mapping_pages(folio->mapping, folio->index,
-				    folio_nr_pages(folio), false);
+		gmem_unmap_pages(folio->mapping, folio->index,
+				 folio_nr_pages(folio), false);
 	if (!gmem_folio_broken(folio) &&
-	    !gmem_folio_is(folio, GMEM_FOLIO_LEAKED) &&
-	    !gmem_lend_wait_unpinned(folio))
-		err = -EBUSY;
+	    !gmem_folio_is(folio, GMEM_FOLIO_LEAKED)) {
+		gmem_folio_settle(folio);
+		err = gmem_folio_check_pins(b->mem, folio);
+	}
+	if (err == -EINPROGRESS)
+		*held = (struct gmem_discard_held){
+			.file = get_file(b->file),
+			.index = folio->index,
+		};
 	folio_unlock(folio);
 	return err;
 }
 
-/* Step 2 for one binding. */
-static int gmem_discard_take(struct gmem_discard *d, struct gmem_binding *b,
-			     pgoff_t first, pgoff_t last)
+/* Step 2 for a piece. */
+static int gmem_discard_take(struct gmem_binding *b, pgoff_t first,
+			     pgoff_t last, struct gmem_discard_held *held)
 {
 	struct address_space *mapping = b->mem->inode.i_mapping;
 	struct folio_batch batch;
 	unsigned int i;
 	int err;
 
-	err = gmem_lend_begin_reclaim(b, first, last, GMEM_RECLAIM_DISCARD);
+	err = gmem_lend_begin_piece(b, first, last, GMEM_RECLAIM_DISCARD);
 	if (err)
 		return err;
-	unmap_mapping_pages(mapping, first, last - first + 1, false);
+	gmem_unmap_pages(mapping, first, last - first + 1, false);
 
 	folio_batch_init(&batch);
 	while (!err && filemap_get_folios(mapping, &first, last, &batch)) {
 		for (i = 0; !err && i < folio_batch_count(&batch); i++)
-			err = gmem_discard_unpin(batch.folios[i]);
+			err = gmem_discard_unpin(b, batch.folios[i], held);
 		folio_batch_release(&batch);
-		if (!err && fatal_signal_pending(current))
-			err = -EINTR;
 		cond_resched();
 	}
 	return err;
@@ -189,9 +205,8 @@ static void gmem_discard_edge(struct gmem_mem *mem, pgoff_t index,
 	folio_put(folio);
 }
 
-/* Step 3 for one binding. */
-static int gmem_discard_drop(struct gmem_discard *d, struct gmem_binding *b,
-			     pgoff_t first, pgoff_t last)
+static void gmem_discard_drop(struct gmem_binding *b, pgoff_t first,
+			      pgoff_t last)
 {
 	pgoff_t end = last + 1;
 
@@ -199,86 +214,102 @@ static int gmem_discard_drop(struct gmem_discard *d, struct gmem_binding *b,
 	if (first < end)
 		gmem_discard_edge(b->mem, last, &first, &end);
 	if (first < end) {
-		gmem_lend_finish_reclaim(b, first, end - 1,
-					 GMEM_RECLAIM_DISCARD);
-		gmem_folio_remove(b->mem, first, end - 1);
-	}
-	return 0;
-}
-
-static int gmem_discard_compare(const void *a, const void *b)
-{
-	const struct gmem_mem *first = *(struct gmem_mem *const *)a;
-	const struct gmem_mem *second = *(struct gmem_mem *const *)b;
-
-	return first < second ? -1 : first > second;
-}
-
-/* The first entry of the same guestmem? */
-static bool gmem_discard_is_first(const struct gmem_discard *d, size_t i)
-{
-	return !i || d->mems[i] != d->mems[i - 1];
-}
-
-static void gmem_discard_lock(struct gmem_discard *d)
-{
-	struct address_space *mapping;
-	size_t i;
-
-	sort(d->mems, d->nr, sizeof(*d->mems), gmem_discard_compare, NULL);
-	for (i = 0; i < d->nr; i++) {
-		mapping = d->mems[i]->inode.i_mapping;
-		if (gmem_discard_is_first(d, i))
-			down_write_nest_lock(&mapping->invalidate_lock,
-					     &d->vm->lock);
+		gmem_lend_finish_piece(b, first, end - 1,
+				       GMEM_RECLAIM_DISCARD);
+		gmem_poison_remove(b->mem, first, end - 1);
 	}
 }
 
-static void gmem_discard_unlock(struct gmem_discard *d)
-{
-	size_t i;
-
-	for (i = 0; i < d->nr; i++)
-		if (gmem_discard_is_first(d, i))
-			filemap_invalidate_unlock(d->mems[i]->inode.i_mapping);
-}
-
-static int gmem_discard_locked(struct gmem_discard *d)
+static int gmem_discard_piece(struct gmem_binding *b, pgoff_t first,
+			      pgoff_t last, bool drop,
+			      struct gmem_discard_held *held)
 {
 	int err;
 
-	err = gmem_discard_for_each(d, gmem_discard_check_alone);
-	if (!err)
-		err = gmem_discard_for_each(d, gmem_discard_take);
-	if (!err)
-		gmem_discard_for_each(d, gmem_discard_drop);
+	err = gmem_piece_lock_killable(b->mem);
+	if (err)
+		return err;
+	err = gmem_discard_alone(b, first, last) ?:
+	      gmem_discard_take(b, first, last, held);
+	if (!err && drop)
+		gmem_discard_drop(b, first, last);
+	filemap_invalidate_unlock(b->mem->inode.i_mapping);
+	cond_resched();
+	return err;
+}
+
+static int gmem_discard_pieces(struct gmem_binding *b, pgoff_t first,
+			       pgoff_t last, bool drop,
+			       struct gmem_discard_held *held)
+{
+	pgoff_t piece_last;
+	int err;
+
+	/* Take the lock once, as in gmem_lend_begin_reclaim(). */
+	do {
+		piece_last = gmem_piece_last(b->mem, first, last);
+		err = gmem_discard_piece(b, first, piece_last, drop, held);
+		first = piece_last + 1;
+	} while (!err && piece_last < last &&
+		 gmem_piece_find(b->mem, &first, last, XA_PRESENT));
+	return err;
+}
+
+static int gmem_discard_begin(struct gmem_binding *b, pgoff_t first,
+			      pgoff_t last, struct gmem_discard_held *held)
+{
+	return gmem_discard_pieces(b, first, last, false, held);
+}
+
+static int gmem_discard_finish(struct gmem_binding *b, pgoff_t first,
+			       pgoff_t last, struct gmem_discard_held *held)
+{
+	return gmem_discard_pieces(b, first, last, true, held);
+}
+
+/* -EINPROGRESS: wait for @held, and try again. */
+static int gmem_discard_try(struct gmem_vm *vm, unsigned long first,
+			    unsigned long last, struct gmem_discard_held *held)
+{
+	int err;
+
+	if (gmem_vm_lock_killable(vm))
+		return -EINTR;
+	err = gmem_discard_for_each(vm, first, last, gmem_discard_check_rights,
+				    held) ?:
+	      gmem_discard_for_each(vm, first, last, gmem_discard_check_alone,
+				    held);
+	if (!err) {
+		gmem_vm_begin_unmap(vm, first, last);
+		err = gmem_discard_for_each(vm, first, last, gmem_discard_begin,
+					    held) ?:
+		      gmem_discard_for_each(vm, first, last,
+					    gmem_discard_finish, held);
+		gmem_vm_end_unmap(vm);
+	}
+	mutex_unlock(&vm->lock);
 	return err;
 }
 
 int gmem_vm_discard(struct gmem_vm *vm, unsigned long first,
 		    unsigned long last)
 {
-	struct gmem_discard d = {
-		.vm = vm,
-		.first = first,
-		.last = last,
-	};
+	struct gmem_discard_held held;
+	unsigned int waits;
 	int err;
 
-	lockdep_assert_held(&vm->lock);
-
-	err = gmem_discard_for_each(&d, gmem_discard_check_rights);
-	if (err || !d.nr)
-		return err;
-	d.mems = kvmalloc_array(d.nr, sizeof(*d.mems), GFP_KERNEL_ACCOUNT);
-	if (!d.mems)
-		return -ENOMEM;
-	d.nr = 0;
-	gmem_discard_for_each(&d, gmem_discard_collect);
-
-	gmem_discard_lock(&d);
-	err = gmem_discard_locked(&d);
-	gmem_discard_unlock(&d);
-	kvfree(d.mems);
-	return err;
+	for (waits = 1;; waits++) {
+		err = gmem_discard_try(vm, first, last, &held);
+		if (err != -EINPROGRESS)
+			return err;
+		/* This ends at once where a page table has the page again. */
+		err = gmem_folio_wait(gmem_mem(file_inode(held.file)),
+				      held.index);
+		fput(held.file);
+		if (err)
+			return err;
+		if (waits == GMEM_DISCARD_WAITS)
+			return -EBUSY;
+		msleep(waits);
+	}
 }

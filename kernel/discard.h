@@ -6,7 +6,7 @@ struct gmem_vm;
 
 /*
  * The guest no longer needs [@first, @last]: empty what is bound there, all or
- * nothing. -EACCES, -EBUSY, -EINTR or -ENOMEM. Under gmem_vm.lock. Only for a VM
+ * nothing. -EACCES, -EBUSY, -EINTR or -ENOMEM. Takes gmem_vm.lock. Only for a VM
  * whose guest loses pages by page table entries alone: its next access brings
  * back a page that it has lost for nothing.
  */

@@ -25,6 +25,7 @@ static u32 gmem_event_cause(enum gmem_reclaim_reason reason)
 {
 	switch (reason) {
 	case GMEM_RECLAIM_HOST:
+	case GMEM_RECLAIM_READ:
 		return GMEM_RECLAIM_CAUSE_HOST;
 	case GMEM_RECLAIM_PUNCH:
 		return GMEM_RECLAIM_CAUSE_PUNCH;
@@ -36,6 +37,8 @@ static u32 gmem_event_cause(enum gmem_reclaim_reason reason)
 		return GMEM_RECLAIM_CAUSE_TEARDOWN;
 	case GMEM_RECLAIM_POISON:
 		return GMEM_RECLAIM_CAUSE_POISON;
+	case GMEM_RECLAIM_CHANGE:
+		return GMEM_RECLAIM_CAUSE_CHANGE;
 	}
 	return 0;
 }
@@ -209,6 +212,17 @@ void gmem_event_unmap(const struct gmem_binding *b, pgoff_t first, pgoff_t last)
 	rec = gmem_event_of_pages(b, first, last, GMEM_EVENT_UNMAP);
 	rec.flags = b->flags;
 	gmem_event_tell(gmem_unmap, &rec);
+}
+
+void gmem_event_change(const struct gmem_binding *b)
+{
+	struct gmem_event_record rec;
+
+	if (!gmem_event_wanted(gmem_change))
+		return;
+	rec = gmem_event_of_pages(b, b->first, b->last, GMEM_EVENT_CHANGE);
+	rec.flags = b->flags;
+	gmem_event_tell(gmem_change, &rec);
 }
 
 void gmem_event_lend(const struct gmem_binding *b, const struct folio *folio)

@@ -30,6 +30,8 @@ void gmem_event_map(const struct gmem_binding *b);
 void gmem_event_unmap(const struct gmem_binding *b, pgoff_t first,
 		      pgoff_t last);
 
+void gmem_event_change(const struct gmem_binding *b);
+
 void gmem_event_lend(const struct gmem_binding *b, const struct folio *folio);
 void gmem_event_share(const struct gmem_binding *b, const struct folio *folio);
 void gmem_event_reclaim(const struct gmem_binding *b, const struct folio *folio,

@@ -1,20 +1,37 @@
 // SPDX-License-Identifier: GPL-2.0
 /* A guest's access: resolved, or refused and remembered. */
+#include <linux/delay.h>
 #include <linux/file.h>
+#include <linux/gmem_test.h>
+#include <linux/minmax.h>
 #include <linux/pagemap.h>
+#include <linux/pid.h>
+#include <linux/poll.h>
 #include <linux/sched/signal.h>
-#include <linux/uaccess.h>
+#include <linux/slab.h>
 
+#include "call.h"
 #include "event.h"
 #include "fault.h"
+#include "folio.h"
 #include "lend.h"
 #include "objects.h"
+#include "piece.h"
+#include "reader.h"
 #include "stats.h"
 #include "unmap.h"
 
 void gmem_fault_log_init(struct gmem_fault_log *log)
 {
 	spin_lock_init(&log->lock);
+}
+
+void gmem_fault_log_destroy(struct gmem_fault_log *log)
+{
+	unsigned int i;
+
+	for (i = 0; i < GMEM_NR_FAULTS; i++)
+		put_pid(log->threads[i]);
 }
 
 u64 gmem_fault_count(struct gmem_fault_log *log)
@@ -25,6 +42,16 @@ u64 gmem_fault_count(struct gmem_fault_log *log)
 	seq = log->seq;
 	spin_unlock(&log->lock);
 	return seq;
+}
+
+bool gmem_fault_unread(struct gmem_fault_log *log)
+{
+	bool unread;
+
+	spin_lock(&log->lock);
+	unread = log->seq > log->returned;
+	spin_unlock(&log->lock);
+	return unread;
 }
 
 static int gmem_fault_errno(enum gmem_fault_reason reason)
@@ -44,22 +71,40 @@ static int gmem_fault_errno(enum gmem_fault_reason reason)
 		return -EHWPOISON;
 	case GMEM_FAULT_PROVIDER:
 	case GMEM_FAULT_LEAKED:
+	case GMEM_FAULT_INTERRUPTED:
 		break;
 	}
 	return -EIO;
+}
+
+/* The caller; NULL for a kernel thread, which acts for another. No reference. */
+static struct pid *gmem_fault_thread(void)
+{
+	return current->flags & PF_KTHREAD ? NULL : task_pid(current);
+}
+
+/* Does the access belong to the newest row? @thread is NULL for any. */
+static bool gmem_fault_in_row(const struct gmem_fault_log *log, u64 addr,
+			      u32 access, enum gmem_fault_reason reason,
+			      const struct pid *thread)
+{
+	const struct gmem_fault_info *entry = &log->entries[log->head];
+
+	return entry->seq && entry->guest_addr == addr &&
+	       entry->access == access && entry->reason == reason &&
+	       (!thread || thread == log->threads[log->head]);
 }
 
 int gmem_fault_refuse(struct gmem_vm *vm, unsigned long gfn, u32 access,
 		      enum gmem_fault_reason reason)
 {
 	struct gmem_fault_log *log = &vm->faults;
+	struct pid *thread = gmem_fault_thread(), *old = NULL;
 	u64 addr = (u64)gfn << PAGE_SHIFT;
 	struct gmem_fault_info *entry;
 
 	spin_lock(&log->lock);
-	entry = &log->entries[log->head];
-	if (!entry->seq || entry->guest_addr != addr ||
-	    entry->access != access || entry->reason != reason) {
+	if (!gmem_fault_in_row(log, addr, access, reason, thread)) {
 		log->head = (log->head + 1) % GMEM_NR_FAULTS;
 		entry = &log->entries[log->head];
 		if (entry->seq)
@@ -68,11 +113,16 @@ int gmem_fault_refuse(struct gmem_vm *vm, unsigned long gfn, u32 access,
 		entry->access = access;
 		entry->reason = reason;
 		entry->count = 0;
+		old = log->threads[log->head];
+		log->threads[log->head] = get_pid(thread);
 	}
+	entry = &log->entries[log->head];
 	entry->seq = ++log->seq;
 	entry->count++;
 	spin_unlock(&log->lock);
+	put_pid(old);
 
+	wake_up_poll(&vm->pollers, EPOLLPRI);
 	gmem_stat_add(GMEM_STAT_REFUSED, 1);
 	gmem_event_refused(vm, addr, access, reason);
 	return gmem_fault_errno(reason);
@@ -103,12 +153,21 @@ static int gmem_fault_refuse_access(const struct gmem_guest_access *access,
 				 reason);
 }
 
+/* Nothing is bound at access->gfn. */
+static int gmem_fault_unbound(const struct gmem_guest_access *access)
+{
+	if (access->defers)
+		return gmem_fault_errno(GMEM_FAULT_UNBOUND);
+	return gmem_fault_refuse_access(access, GMEM_FAULT_UNBOUND);
+}
+
 /*
  * One try, under the invalidate lock of the file. With it held, a binding of this
  * file that the tree shows can't be freed: an unmap takes it out of the tree
  * first, then needs the invalidate lock to take it out of the file's index, and
- * only then frees it. -EAGAIN: an unmap of the page is under way, wait for it.
- * -ESTALE: the page is bound to something else.
+ * only then frees it. -EAGAIN: the guest is kept from the page, or another task
+ * uses it; wait for that. -EINPROGRESS: the page has a reference that may be
+ * brief, wait for its end. -ESTALE: the page is bound to something else.
  */
 static int gmem_fault_try(struct gmem_guest_access *access,
 			  struct folio **foliop)
@@ -129,19 +188,26 @@ static int gmem_fault_try(struct gmem_guest_access *access,
 	 * first takes the invalidate lock. So a fault that took that lock later
 	 * and still found the old binding sees the range here.
 	 */
-	if (gmem_vm_unmapping(vm, access->gfn))
+	if (gmem_vm_unmapping(vm, access->gfn) ||
+	    gmem_mem_punching(gmem_mem(access->inode), access->index,
+			      access->index))
 		return -EAGAIN;
 	if (stale)
 		return -ESTALE;
 	if (!b)
-		return gmem_fault_refuse_access(access, GMEM_FAULT_UNBOUND);
+		return gmem_fault_unbound(access);
 
 	if (access->access & ~gmem_binding_access(b))
 		return gmem_fault_refuse_access(access, GMEM_FAULT_PERM);
 	if (access->writable && !(b->flags & GMEM_MAP_ALLOW_WRITE))
 		return -ESTALE;
 
-	err = gmem_lend_get(b, access->index, foliop);
+	err = gmem_lend_get(b, access->index, access->patience != GMEM_WAIT_NOT,
+			    foliop);
+	if (err == -EINPROGRESS ||
+	    (err == -EAGAIN && access->patience == GMEM_WAIT_NOT) ||
+	    (err == -EINTR && fatal_signal_pending(current)))
+		return err;
 	if (err)
 		return gmem_fault_refuse_access(access,
 						gmem_fault_reason_of(err));
@@ -150,22 +216,58 @@ static int gmem_fault_try(struct gmem_guest_access *access,
 	return 0;
 }
 
+static int gmem_fault_lock(const struct gmem_guest_access *access)
+{
+	struct address_space *mapping = access->inode->i_mapping;
+
+	if (filemap_invalidate_trylock_shared(mapping))
+		return 0;
+	if (access->patience == GMEM_WAIT_NOT)
+		return -EAGAIN;
+	return down_read_killable(&mapping->invalidate_lock);
+}
+
 static int gmem_fault_get(struct gmem_guest_access *access,
 			  struct folio **folio)
 {
 	int err;
 
 	for (;;) {
-		filemap_invalidate_lock_shared(access->inode->i_mapping);
+		access->held = false;
+		err = gmem_fault_lock(access);
+		if (err)
+			return err;
 		err = gmem_fault_try(access, folio);
+		access->held = err == -EINPROGRESS;
 		filemap_invalidate_unlock_shared(access->inode->i_mapping);
-		if (err != -EAGAIN || access->no_wait)
+		if ((err != -EAGAIN && err != -EINPROGRESS) ||
+		    access->patience != GMEM_WAIT_END)
 			return err;
 
-		err = gmem_vm_wait_unmap(access->vm);
+		err = gmem_fault_wait(access);
 		if (err)
 			return err;
 	}
+}
+
+int gmem_fault_wait(struct gmem_guest_access *access)
+{
+	struct address_space *mapping = access->inode->i_mapping;
+	struct gmem_mem *mem = gmem_mem(access->inode);
+	int err;
+
+	err = gmem_vm_wait_unmap(access->vm, access->gfn);
+	if (!err)
+		err = gmem_mem_wait_punch(mem, access->index, access->index);
+	if (err || down_read_killable(&mapping->invalidate_lock))
+		return -EINTR;
+	err = gmem_folio_lock_index(mem, access->index, true);
+	if (!err)
+		gmem_folio_unlock_index(mem, access->index);
+	filemap_invalidate_unlock_shared(mapping);
+	if (err || !access->held)
+		return err;
+	return gmem_folio_wait(mem, access->index);
 }
 
 int gmem_fault_guest(struct gmem_guest_access *access, struct folio **folio)
@@ -177,6 +279,31 @@ int gmem_fault_guest(struct gmem_guest_access *access, struct folio **folio)
 		return gmem_fault_refuse_access(access, GMEM_FAULT_STALE);
 	return err;
 }
+
+#ifdef CONFIG_GMEM_TEST
+static unsigned int gmem_fault_slow[GMEM_TEST_NR_FAULT_POINTS];
+
+void gmem_fault_slow_down(unsigned int point, unsigned int ms)
+{
+	WRITE_ONCE(gmem_fault_slow[point], ms);
+}
+
+/* Other tasks change bindings meanwhile. */
+static void gmem_fault_slow_at(enum gmem_test_fault_point point)
+{
+	unsigned int ms = READ_ONCE(gmem_fault_slow[point]);
+
+	/* No task may sleep under RCU. */
+	if (point == GMEM_TEST_FAULT_FOUND)
+		mdelay(ms);
+	else if (ms)
+		msleep(ms);
+}
+#else
+static void gmem_fault_slow_at(enum gmem_test_fault_point point)
+{
+}
+#endif
 
 /*
  * Find the binding at access->gfn; returns its file, or NULL if nothing is
@@ -191,6 +318,7 @@ static struct file *gmem_fault_find(struct gmem_guest_access *access)
 	rcu_read_lock();
 	b = mtree_load(&vm->bindings, access->gfn);
 	if (b) {
+		gmem_fault_slow_at(GMEM_TEST_FAULT_FOUND);
 		file = get_file_active(&b->file);
 		access->index = gmem_binding_index(b, access->gfn);
 	}
@@ -208,15 +336,17 @@ static int gmem_fault_resolve_once(struct gmem_guest_access *access)
 	struct file *file;
 	int err;
 
+	access->held = false;
 	file = gmem_fault_find(access);
 	/* A binding whose file is going is being unbound. */
-	if (IS_ERR(file) && access->no_wait)
+	if (IS_ERR(file) && access->patience != GMEM_WAIT_END)
 		return -EAGAIN;
 	if (IS_ERR(file))
-		return gmem_vm_wait_unmap(access->vm) ?: -ESTALE;
+		return gmem_vm_wait_unmap(access->vm, access->gfn) ?: -ESTALE;
 	if (!file)
-		return gmem_fault_refuse_access(access, GMEM_FAULT_UNBOUND);
+		return gmem_fault_unbound(access);
 
+	gmem_fault_slow_at(GMEM_TEST_FAULT_HELD);
 	err = gmem_fault_get(access, &folio);
 	if (!err) {
 		folio_unlock(folio);
@@ -239,6 +369,29 @@ int gmem_fault_resolve(struct gmem_guest_access *access)
 	return err;
 }
 
+int gmem_fault_resolve_wait(struct gmem_guest_access *access)
+{
+	struct file *file = gmem_fault_find(access);
+	int err;
+
+	if (IS_ERR_OR_NULL(file))
+		return gmem_vm_wait_unmap(access->vm, access->gfn);
+	err = gmem_fault_wait(access);
+	fput(file);
+	return err;
+}
+
+int gmem_fault_wait_at(struct gmem_vm *vm, unsigned long gfn)
+{
+	struct gmem_guest_access access = {
+		.vm = vm,
+		.gfn = gfn,
+		.held = true,
+	};
+
+	return gmem_fault_resolve_wait(&access);
+}
+
 /* Copy what is newer than @query->seq into @entries, oldest first. */
 static u32 gmem_fault_collect(struct gmem_fault_log *log,
 			      struct gmem_vm_faults *query,
@@ -246,20 +399,29 @@ static u32 gmem_fault_collect(struct gmem_fault_log *log,
 {
 	const struct gmem_fault_info *entry;
 	u64 since = query->seq;
-	unsigned int i;
+	unsigned int i, at;
 	u32 nr = 0;
 
 	spin_lock(&log->lock);
 	query->lost = log->overwritten > since ? log->overwritten - since : 0;
 	for (i = 1; i <= GMEM_NR_FAULTS && nr < query->nr_entries; i++) {
-		entry = &log->entries[(log->head + i) % GMEM_NR_FAULTS];
+		at = (log->head + i) % GMEM_NR_FAULTS;
+		entry = &log->entries[at];
 		if (entry->seq <= since)
 			continue;
-		entries[nr++] = *entry;
+		entries[nr] = *entry;
+		entries[nr++].pid = gmem_reader_pid(log->threads[at]);
 		query->seq = entry->seq;
 	}
 	spin_unlock(&log->lock);
 	return nr;
+}
+
+static void gmem_fault_set_returned(struct gmem_fault_log *log, u64 seq)
+{
+	spin_lock(&log->lock);
+	log->returned = max(log->returned, seq);
+	spin_unlock(&log->lock);
 }
 
 int gmem_vm_faults_call(void *obj, void *arg)
@@ -267,16 +429,24 @@ int gmem_vm_faults_call(void *obj, void *arg)
 	struct gmem_vm_faults *query = arg;
 	struct gmem_fault_info *entries;
 	struct gmem_vm *vm = obj;
-	int err = 0;
+	int err;
 
+	err = gmem_call_entry_size(&query->entry_size, query->size,
+				   offsetofend(typeof(*query), entry_size),
+				   offsetofend(typeof(*entries), count));
+	if (err || query->reserved)
+		return -EINVAL;
 	entries = kmalloc_array(GMEM_NR_FAULTS, sizeof(*entries), GFP_KERNEL);
 	if (!entries)
 		return -ENOMEM;
 
 	query->nr_entries = gmem_fault_collect(&vm->faults, query, entries);
-	if (copy_to_user(u64_to_user_ptr(query->entries), entries,
-			 query->nr_entries * sizeof(*entries)))
-		err = -EFAULT;
+	err = gmem_call_put_entries(query->entries, query->entry_size, 0,
+				    entries, sizeof(*entries),
+				    query->nr_entries);
+	if (!err && query->nr_entries)
+		gmem_fault_set_returned(&vm->faults, query->seq);
+	query->entry_size = min_t(u32, query->entry_size, sizeof(*entries));
 	kfree(entries);
 	return err;
 }

@@ -4,18 +4,34 @@
 #include <linux/fs.h>
 #include <linux/module.h>
 #include <linux/mount.h>
+#include <linux/mutex.h>
+#include <linux/statfs.h>
 
 #include "file.h"
 
 int gmem_file_pin_fs(struct file_system_type *fs, struct vfsmount **mnt,
 		     int *nr_pins)
 {
-	int err = simple_pin_fs(fs, mnt, nr_pins);
+	/* Nobody else uses a new mount before its flags are right. */
+	static DEFINE_MUTEX(lock);
+	int err;
 
+	mutex_lock(&lock);
+	err = simple_pin_fs(fs, mnt, nr_pins);
 	/* The kernel ends an internal mount at once. */
-	if (!err)
+	if (!err && (*mnt)->mnt_flags & MNT_INTERNAL)
 		(*mnt)->mnt_flags &= ~MNT_INTERNAL;
+	mutex_unlock(&lock);
 	return err;
+}
+
+int gmem_file_statfs(struct dentry *dentry, struct kstatfs *buf)
+{
+	buf->f_fsid = u64_to_fsid(huge_encode_dev(dentry->d_sb->s_dev));
+	buf->f_type = dentry->d_sb->s_magic;
+	buf->f_bsize = PAGE_SIZE;
+	buf->f_namelen = NAME_MAX;
+	return 0;
 }
 
 struct file *gmem_file_create(struct inode *inode, struct vfsmount *mnt,

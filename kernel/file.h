@@ -4,6 +4,7 @@
 
 #include <linux/fs.h>
 
+struct kstatfs;
 struct vfsmount;
 
 /*
@@ -13,6 +14,12 @@ struct vfsmount;
  */
 int gmem_file_pin_fs(struct file_system_type *fs, struct vfsmount **mnt,
 		     int *nr_pins);
+
+/*
+ * The statfs operation of a filesystem without a disk. It does what simple_statfs()
+ * does, which Android's kernels keep to themselves.
+ */
+int gmem_file_statfs(struct dentry *dentry, struct kstatfs *buf);
 
 /*
  * A new file of @inode, with operations of its own; @flags: O_RDONLY or O_RDWR.

@@ -1,15 +1,32 @@
 // SPDX-License-Identifier: GPL-2.0
+#include <linux/delay.h>
 #include <linux/gmem_test.h>
 #include <linux/hash.h>
 #include <linux/highmem.h>
+#include <linux/jiffies.h>
+#include <linux/minmax.h>
 #include <linux/mm.h>
 #include <linux/mutex.h>
+#include <linux/printk.h>
 #include <linux/sched/signal.h>
 
+#include "charge.h"
 #include "compat.h"
 #include "folio.h"
+#include "numa.h"
 #include "objects.h"
+#include "piece.h"
 #include "secret.h"
+
+/* So long after a wait that failed, no other task waits for the same folio. */
+#define GMEM_FOLIO_HELD_TIME HZ
+/* After such a pause, a brief reference is another one. */
+#define GMEM_FOLIO_WAITED_PAUSE (HZ / 2)
+/* Pauses between two looks at a folio: the first, and the longest. */
+#define GMEM_FOLIO_WAIT_MIN_US 25UL
+#define GMEM_FOLIO_WAIT_MAX_US 1000UL
+/* As many of the first pauses, about a millisecond, under the folio lock. */
+#define GMEM_FOLIO_SETTLE_TRIES 20
 
 /* Count the @nr pages of an entry among those of its state. */
 static void gmem_folio_count(struct gmem_mem *mem, struct xa_state *xas,
@@ -74,6 +91,11 @@ static void gmem_folio_forget_state(struct gmem_mem *mem, pgoff_t first,
 	}
 }
 
+bool gmem_folio_dirty(struct address_space *mapping, struct folio *folio)
+{
+	return !folio_test_dirty(folio) && !folio_test_set_dirty(folio);
+}
+
 void gmem_folio_remove(struct gmem_mem *mem, pgoff_t first, pgoff_t last)
 {
 	struct address_space *mapping = mem->inode.i_mapping;
@@ -81,25 +103,28 @@ void gmem_folio_remove(struct gmem_mem *mem, pgoff_t first, pgoff_t last)
 	gmem_folio_forget_state(mem, first, last, GMEM_FOLIO_SHARED);
 	gmem_folio_forget_state(mem, first, last, GMEM_FOLIO_LEAKED);
 	/* Truncation doesn't zap the hwpoison entries of page tables. */
-	unmap_mapping_pages(mapping, first, last - first + 1, true);
+	gmem_unmap_pages(mapping, first, last - first + 1, true);
 	truncate_inode_pages_range(mapping, (loff_t)first << PAGE_SHIFT,
 				   (((loff_t)last + 1) << PAGE_SHIFT) - 1);
 }
 
-static struct mutex *gmem_index_mutex(struct gmem_mem *mem, pgoff_t index)
+static struct gmem_index *gmem_index(struct gmem_mem *mem, pgoff_t index)
 {
-	return &mem->index_locks[hash_long(index >> mem->order,
-					   GMEM_INDEX_LOCK_BITS)];
+	return &mem->indexes[hash_long(index >> mem->order, GMEM_INDEX_BITS)];
 }
 
-void gmem_folio_lock_index(struct gmem_mem *mem, pgoff_t index)
+int gmem_folio_lock_index(struct gmem_mem *mem, pgoff_t index, bool wait)
 {
-	mutex_lock(gmem_index_mutex(mem, index));
+	struct mutex *lock = &gmem_index(mem, index)->lock;
+
+	if (mutex_trylock(lock))
+		return 0;
+	return wait ? mutex_lock_killable(lock) : -EAGAIN;
 }
 
 void gmem_folio_unlock_index(struct gmem_mem *mem, pgoff_t index)
 {
-	mutex_unlock(gmem_index_mutex(mem, index));
+	mutex_unlock(&gmem_index(mem, index)->lock);
 }
 
 /*
@@ -111,6 +136,7 @@ static struct folio *gmem_folio_add(struct gmem_mem *mem, pgoff_t index,
 {
 	struct address_space *mapping = mem->inode.i_mapping;
 	gfp_t gfp = mapping_gfp_mask(mapping);
+	struct mem_cgroup *before;
 	struct folio *folio;
 	int err;
 
@@ -119,10 +145,12 @@ static struct folio *gmem_folio_add(struct gmem_mem *mem, pgoff_t index,
 		gfp = (gfp & ~__GFP_RETRY_MAYFAIL) | __GFP_NORETRY;
 
 	index = round_down(index, 1UL << order);
-	folio = gmem_filemap_alloc_folio(gfp | __GFP_ZERO, order);
+	folio = gmem_numa_alloc_folio(mem, index, gfp | __GFP_ZERO, order);
 	if (!folio)
 		return ERR_PTR(-ENOMEM);
+	before = gmem_charge_begin(mem);
 	err = filemap_add_folio(mapping, folio, index, gfp);
+	gmem_charge_end(mem, before);
 	if (err) {
 		folio_put(folio);
 		return ERR_PTR(err);
@@ -130,6 +158,18 @@ static struct folio *gmem_folio_add(struct gmem_mem *mem, pgoff_t index,
 	/* drop_caches frees clean unmapped folios, even lent ones. */
 	folio_mark_dirty(folio);
 	return folio;
+}
+
+/*
+ * Has the huge page around @index any memory? Then a huge folio can't be added
+ * there. Zeroing one to learn that would cost hundreds of small folios.
+ */
+static bool gmem_folio_is_split(struct gmem_mem *mem, pgoff_t index)
+{
+	pgoff_t nr = 1UL << mem->order, first = round_down(index, nr);
+
+	return xa_find(&mem->inode.i_mapping->i_pages, &first, first + nr - 1,
+		       XA_PRESENT);
 }
 
 /* As gmem_folio_get(), but the folio doesn't count as used. */
@@ -142,7 +182,7 @@ static struct folio *gmem_folio_find_or_add(struct gmem_mem *mem, pgoff_t index)
 		/* A secret file has had all its pages from the start. */
 		if (!IS_ERR(folio) || mem->secret)
 			return folio;
-		if (mem->order) {
+		if (mem->order && !gmem_folio_is_split(mem, index)) {
 			folio = gmem_folio_add(mem, index, mem->order);
 			if (!IS_ERR(folio))
 				return folio;
@@ -170,7 +210,8 @@ struct folio *gmem_folio_get(struct gmem_mem *mem, pgoff_t index)
 	return folio;
 }
 
-bool gmem_folio_pinned(struct folio *folio)
+/* Does anybody refer to the folio except the page cache and the caller? */
+static bool gmem_folio_referenced(struct folio *folio)
 {
 	/* The page cache's references, and the caller's. */
 	int expected = folio_nr_pages(folio) + 1;
@@ -194,6 +235,135 @@ bool gmem_folio_pinned(struct folio *folio)
 			expected++;
 	}
 	return refs > expected;
+}
+
+enum gmem_folio_pins gmem_folio_pins(struct folio *folio)
+{
+	if (!gmem_folio_referenced(folio))
+		return GMEM_FOLIO_FREE;
+	return folio_maybe_dma_pinned(folio) ? GMEM_FOLIO_PINNED :
+					       GMEM_FOLIO_HELD;
+}
+
+/*
+ * Has a wait for the folio failed not long ago? The fields may change meanwhile:
+ * this costs another wait, or spares one.
+ */
+static bool gmem_folio_is_held(struct gmem_mem *mem, const struct folio *folio)
+{
+	const struct gmem_index *at = gmem_index(mem, folio->index);
+
+	return READ_ONCE(at->held) == folio->index &&
+	       time_before(jiffies, READ_ONCE(at->held_until));
+}
+
+void gmem_folio_give_up(struct gmem_mem *mem, const struct folio *folio)
+{
+	struct gmem_index *at = gmem_index(mem, folio->index);
+
+	WRITE_ONCE(at->held_until, jiffies + GMEM_FOLIO_HELD_TIME);
+	WRITE_ONCE(at->held, folio->index);
+}
+
+/*
+ * Has each look at the folio found a reference, for longer than a brief one lasts? A
+ * wait may end before the reference does: a touch by the host ends it, and the holder
+ * of the reference may touch the page all the time. So the waits count together,
+ * whosever they are. As above, a race costs another wait, or spares one.
+ */
+static bool gmem_folio_waited_long(struct gmem_mem *mem,
+				   const struct folio *folio)
+{
+	struct gmem_index *at = gmem_index(mem, folio->index);
+	unsigned long now = jiffies;
+
+	if (READ_ONCE(at->waited) != folio->index ||
+	    time_after(now, READ_ONCE(at->waited_last) +
+			    GMEM_FOLIO_WAITED_PAUSE)) {
+		WRITE_ONCE(at->waited, folio->index);
+		WRITE_ONCE(at->waited_since, now);
+	}
+	WRITE_ONCE(at->waited_last, now);
+	return time_after(now, READ_ONCE(at->waited_since) + GMEM_FOLIO_WAIT);
+}
+
+/* The wait itself is no pause. */
+static void gmem_folio_note_wait(struct gmem_mem *mem,
+				 const struct folio *folio)
+{
+	struct gmem_index *at = gmem_index(mem, folio->index);
+
+	if (READ_ONCE(at->waited) == folio->index)
+		WRITE_ONCE(at->waited_last, jiffies);
+}
+
+static void gmem_folio_forget_wait(struct gmem_mem *mem,
+				   const struct folio *folio)
+{
+	struct gmem_index *at = gmem_index(mem, folio->index);
+
+	if (READ_ONCE(at->waited) == folio->index)
+		WRITE_ONCE(at->waited, ULONG_MAX);
+}
+
+int gmem_folio_check_pins(struct gmem_mem *mem, struct folio *folio)
+{
+	switch (gmem_folio_pins(folio)) {
+	case GMEM_FOLIO_FREE:
+		gmem_folio_forget_wait(mem, folio);
+		return 0;
+	case GMEM_FOLIO_PINNED:
+		return -EBUSY;
+	case GMEM_FOLIO_HELD:
+		break;
+	}
+	if (gmem_folio_waited_long(mem, folio))
+		gmem_folio_give_up(mem, folio);
+	return gmem_folio_is_held(mem, folio) ? -EBUSY : -EINPROGRESS;
+}
+
+/* Is it of no use to wait any longer? */
+static bool gmem_folio_wait_done(struct gmem_mem *mem, pgoff_t index,
+				 unsigned long end)
+{
+	struct folio *folio;
+	bool done;
+
+	folio = filemap_get_folio(mem->inode.i_mapping, index);
+	if (IS_ERR(folio))
+		return true;
+	gmem_folio_note_wait(mem, folio);
+	/* A page table entry is a reference, too: the next try zaps it. */
+	done = folio_mapped(folio) || gmem_folio_pins(folio) != GMEM_FOLIO_HELD;
+	if (!done && time_after(jiffies, end)) {
+		gmem_folio_give_up(mem, folio);
+		done = true;
+	}
+	folio_put(folio);
+	return done;
+}
+
+int gmem_folio_wait(struct gmem_mem *mem, pgoff_t index)
+{
+	unsigned long end = jiffies + GMEM_FOLIO_WAIT;
+	unsigned long us = GMEM_FOLIO_WAIT_MIN_US;
+
+	while (!gmem_folio_wait_done(mem, index, end)) {
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		usleep_range(us, 2 * us);
+		us = min(2 * us, GMEM_FOLIO_WAIT_MAX_US);
+	}
+	return 0;
+}
+
+void gmem_folio_settle(struct folio *folio)
+{
+	int tries;
+
+	for (tries = 0; gmem_folio_pins(folio) == GMEM_FOLIO_HELD &&
+	     tries < GMEM_FOLIO_SETTLE_TRIES; tries++)
+		usleep_range(GMEM_FOLIO_WAIT_MIN_US, 2 * GMEM_FOLIO_WAIT_MIN_US);
 }
 
 bool gmem_folio_broken(const struct folio *folio)
@@ -233,14 +403,17 @@ void gmem_folio_scrub(struct folio *folio)
 	}
 }
 
-#ifdef CONFIG_GMEM_TEST
-void gmem_folio_mark_freed(struct folio *folio)
+/*
+ * For tests: fill a folio with GMEM_TEST_FREED. The page table entries of a live
+ * window hold no references: a guest that has kept one reads this.
+ */
+static void gmem_folio_mark_freed(struct folio *folio)
 {
 	void *addr;
 	long i;
 
 	/* The holder of a reference still uses the page. */
-	if (gmem_folio_broken(folio) || gmem_folio_pinned(folio))
+	if (gmem_folio_broken(folio) || gmem_folio_referenced(folio))
 		return;
 	for (i = 0; i < folio_nr_pages(folio); i++) {
 		addr = kmap_local_folio(folio, i * PAGE_SIZE);
@@ -248,7 +421,16 @@ void gmem_folio_mark_freed(struct folio *folio)
 		kunmap_local(addr);
 	}
 }
-#endif
+
+void gmem_folio_freed(struct folio *folio)
+{
+	if (folio_test_large(folio) && gmem_folio_broken(folio)) {
+		folio_get(folio);
+		pr_warn_once("gmem: a huge page with a broken page was in use when it was freed: it is lost until reboot\n");
+	}
+	if (IS_ENABLED(CONFIG_GMEM_TEST))
+		gmem_folio_mark_freed(folio);
+}
 
 static void gmem_folio_mark_used(struct folio *folio)
 {
@@ -290,14 +472,20 @@ static void gmem_folio_for_each_unused(struct gmem_mem *mem, pgoff_t first,
 static int gmem_folio_allocate_one(struct gmem_mem *mem, pgoff_t *index)
 {
 	struct folio *folio;
+	int err;
 
-	filemap_invalidate_lock_shared(mem->inode.i_mapping);
-	gmem_folio_lock_index(mem, *index);
-	folio = gmem_folio_find_or_add(mem, *index);
-	gmem_folio_unlock_index(mem, *index);
+	err = down_read_killable(&mem->inode.i_mapping->invalidate_lock);
+	if (err)
+		return err;
+	err = gmem_folio_lock_index(mem, *index, true);
+	if (!err) {
+		folio = gmem_folio_find_or_add(mem, *index);
+		err = PTR_ERR_OR_ZERO(folio);
+		gmem_folio_unlock_index(mem, *index);
+	}
 	filemap_invalidate_unlock_shared(mem->inode.i_mapping);
-	if (IS_ERR(folio))
-		return PTR_ERR(folio);
+	if (err)
+		return err;
 
 	*index = folio_next_index(folio);
 	folio_unlock(folio);
@@ -309,7 +497,7 @@ static int gmem_folio_allocate_one(struct gmem_mem *mem, pgoff_t *index)
 int gmem_folio_allocate(struct gmem_mem *mem, pgoff_t first, pgoff_t last)
 {
 	struct address_space *mapping = mem->inode.i_mapping;
-	pgoff_t index = first;
+	pgoff_t index = first, piece_last;
 	int err = 0;
 
 	/*
@@ -318,17 +506,24 @@ int gmem_folio_allocate(struct gmem_mem *mem, pgoff_t first, pgoff_t last)
 	lockdep_assert_held_write(&mem->inode.i_rwsem);
 
 	/*
-	 * Each call makes progress by at least one page of the guestmem, even
-	 * under a stream of signals. Without a huge folio that page may be many
-	 * small ones.
+	 * The call drops what it has allocated when it fails. So if any signal
+	 * ended it, a long call under a periodic timer would never come to an
+	 * end.
 	 */
 	while (!err && index <= last)
-		err = (index - first) >> mem->order && signal_pending(current) ?
+		err = fatal_signal_pending(current) ?
 			      -EINTR : gmem_folio_allocate_one(mem, &index);
 
-	filemap_invalidate_lock(mapping);
-	gmem_folio_for_each_unused(mem, first, last,
-				   err ? gmem_folio_drop : gmem_folio_mark_used);
-	filemap_invalidate_unlock(mapping);
+	/* A file may be as large as it likes: skip what has no folios. */
+	while (first <= last && gmem_piece_find(mem, &first, last, XA_PRESENT)) {
+		piece_last = gmem_piece_last(mem, first, last);
+		filemap_invalidate_lock(mapping);
+		gmem_folio_for_each_unused(mem, first, piece_last,
+					   err ? gmem_folio_drop :
+						 gmem_folio_mark_used);
+		filemap_invalidate_unlock(mapping);
+		cond_resched();
+		first = piece_last + 1;
+	}
 	return err;
 }

@@ -10,6 +10,7 @@
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/falloc.h>
+#include <linux/jiffies.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/mount.h>
@@ -19,10 +20,12 @@
 #include <linux/rcupdate_wait.h>
 #include <linux/sched/signal.h>
 #include <linux/seq_file.h>
+#include <linux/sizes.h>
 #include <linux/slab.h>
 #include <linux/string.h>
 
 #include "call.h"
+#include "charge.h"
 #include "event.h"
 #include "file.h"
 #include "folio.h"
@@ -30,11 +33,16 @@
 #include "lend.h"
 #include "numa.h"
 #include "objects.h"
+#include "piece.h"
+#include "poison.h"
 #include "registry.h"
 #include "secret.h"
+#include "state.h"
 #include "stats.h"
+#include "touch.h"
 #include "user.h"
 #include "view.h"
+#include "work.h"
 
 /*
  * Mounted while there is a guestmem; each has the mount pinned, with i_private
@@ -44,36 +52,65 @@
 static struct vfsmount *gmem_mnt;
 static int gmem_mnt_count;
 static struct kmem_cache *gmem_mem_cache;
-static struct workqueue_struct *gmem_mem_wq;
 
+/*
+ * On arm64 with 64 KiB pages, the page cache takes no folio as large as a PMD;
+ * contiguous page table entries map 2 MiB there.
+ */
 unsigned int gmem_mem_huge_order(void)
 {
-	return IS_ENABLED(CONFIG_TRANSPARENT_HUGEPAGE) ? HPAGE_PMD_ORDER : 0;
+	if (!IS_ENABLED(CONFIG_TRANSPARENT_HUGEPAGE))
+		return 0;
+	if (HPAGE_PMD_ORDER <= MAX_PAGECACHE_ORDER)
+		return HPAGE_PMD_ORDER;
+	return get_order(SZ_2M);
+}
+
+/*
+ * Faults of a CPU and of the kernel's user copies have one of these flags. GUP
+ * sets neither: it faults pages in for pins, futexes and debuggers, and in bulk
+ * for MAP_POPULATE and mlockall(). Nobody touches a page there, so such a fault
+ * must not take a page from a guest.
+ *
+ * The READ right is for a task that can't get write access to the mapping.
+ */
+static enum gmem_lend_right gmem_mem_fault_right(const struct vm_fault *vmf)
+{
+	if (!(vmf->flags & (FAULT_FLAG_USER | FAULT_FLAG_INTERRUPTIBLE)))
+		return GMEM_LEND_RIGHT_NONE;
+	return vmf->vma->vm_flags & VM_MAYWRITE ? GMEM_LEND_RIGHT_WRITE :
+						  GMEM_LEND_RIGHT_READ;
+}
+
+static int gmem_mem_get_folio(struct vm_fault *vmf, bool wait,
+			      struct folio **folio)
+{
+	return gmem_lend_host_get(gmem_mem(file_inode(vmf->vma->vm_file)),
+				  vmf->pgoff, gmem_mem_fault_right(vmf), wait,
+				  folio);
 }
 
 static vm_fault_t gmem_mem_host_fault(struct vm_fault *vmf)
 {
 	struct inode *inode = file_inode(vmf->vma->vm_file);
-	struct folio *folio;
-	int err;
 
 	if (vmf->pgoff >= i_size_read(inode) >> PAGE_SHIFT)
 		return VM_FAULT_SIGBUS;
-
-	filemap_invalidate_lock_shared(inode->i_mapping);
-	err = gmem_lend_host_get(gmem_mem(inode), vmf->pgoff, &folio);
-	filemap_invalidate_unlock_shared(inode->i_mapping);
-
-	if (!err) {
-		vmf->page = folio_file_page(folio, vmf->pgoff);
-		return VM_FAULT_LOCKED;
-	}
-	return err == -EHWPOISON ? VM_FAULT_HWPOISON : VM_FAULT_SIGBUS;
+	return gmem_touch(vmf, gmem_mem(inode), gmem_mem_get_folio);
 }
+
+#ifdef CONFIG_NUMA
+static int gmem_mem_set_policy(struct vm_area_struct *vma,
+			       struct mempolicy *policy)
+{
+	return gmem_numa_set_policy(gmem_mem(file_inode(vma->vm_file)), vma,
+				    policy);
+}
+#endif
 
 static const struct vm_operations_struct gmem_mem_vm_ops = {
 	.fault = gmem_mem_host_fault,
-	GMEM_NUMA_VM_OPS
+	GMEM_NUMA_VM_OPS(gmem_mem_set_policy)
 };
 
 static int gmem_mem_mmap(struct file *file, struct vm_area_struct *vma)
@@ -101,16 +138,41 @@ static int gmem_mem_mmap(struct file *file, struct vm_area_struct *vma)
 	return 0;
 }
 
-static int gmem_mem_punch(struct gmem_mem *mem, pgoff_t first, pgoff_t last)
+/*
+ * The guests have lost the pages: drop them. A task that is killed stops between
+ * two pieces, and the guests get the rest again when they next use it.
+ */
+static int gmem_mem_drop(struct gmem_mem *mem, pgoff_t first, pgoff_t last)
 {
 	struct address_space *mapping = mem->inode.i_mapping;
+	pgoff_t piece_last;
 	int err;
 
-	filemap_invalidate_lock(mapping);
-	err = gmem_lend_reclaim_file(mem, first, last);
+	while (first <= last &&
+	       gmem_piece_find(mem, &first, last, XA_PRESENT)) {
+		piece_last = gmem_piece_last(mem, first, last);
+		err = gmem_piece_lock_killable(mem);
+		if (err)
+			return err;
+		gmem_lend_finish_punch(mem, first, piece_last);
+		gmem_poison_remove(mem, first, piece_last);
+		filemap_invalidate_unlock(mapping);
+		cond_resched();
+		first = piece_last + 1;
+	}
+	return 0;
+}
+
+/* Nothing is dropped before all guests have lost all the pages. */
+static int gmem_mem_punch(struct gmem_mem *mem, pgoff_t first, pgoff_t last)
+{
+	int err;
+
+	gmem_mem_begin_punch(mem, first, last);
+	err = gmem_lend_begin_punch(mem, first, last);
 	if (!err)
-		gmem_folio_remove(mem, first, last);
-	filemap_invalidate_unlock(mapping);
+		err = gmem_mem_drop(mem, first, last);
+	gmem_mem_end_punch(mem);
 	return err;
 }
 
@@ -134,89 +196,18 @@ static long gmem_mem_fallocate(struct file *file, int mode, loff_t offset,
 	if (mem->secret && (mode & FALLOC_FL_PUNCH_HOLE))
 		return -EOPNOTSUPP;
 
-	inode_lock(inode);
+	if (mode & FALLOC_FL_PUNCH_HOLE) {
+		err = gmem_poison_wait_split(mem, first, last);
+		if (err)
+			return err;
+	}
+	if (down_write_killable(&inode->i_rwsem))
+		return -EINTR;
 	if (mode & FALLOC_FL_PUNCH_HOLE)
 		err = gmem_mem_punch(mem, first, last);
 	else
 		err = gmem_folio_allocate(mem, first, last);
 	inode_unlock(inode);
-	return err;
-}
-
-/* The caller holds the invalidate lock, so no folio goes meanwhile. */
-static int gmem_mem_count(struct gmem_mem *mem, pgoff_t first, pgoff_t last,
-			  struct gmem_mem_query *count)
-{
-	XA_STATE(xas, &mem->inode.i_mapping->i_pages, first);
-	u64 lent = 0, shared = 0, leaked = 0, present = 0;
-	pgoff_t next = first;
-	struct folio *folio;
-	int err = 0;
-
-	rcu_read_lock();
-	xas_for_each(&xas, folio, last) {
-		pgoff_t entry_first, entry_last;
-		u64 nr;
-
-		if (xas_retry(&xas, folio) || xa_is_value(folio))
-			continue;
-		/* Look only at the entry: the folio may go at any time. */
-		nr = 1UL << xas_get_order(&xas);
-		entry_first = round_down(xas.xa_index, nr);
-		entry_last = min(entry_first + nr - 1, last);
-		/*
-		 * If the folio is split meanwhile, the walk meets its parts,
-		 * too.
-		 */
-		if (entry_last < next)
-			continue;
-		nr = entry_last - max(entry_first, next) + 1;
-		next = entry_last + 1;
-		present += nr;
-		if (xas_get_mark(&xas, GMEM_FOLIO_LEAKED))
-			leaked += nr;
-		else if (xas_get_mark(&xas, GMEM_FOLIO_LENT))
-			lent += nr;
-		else if (xas_get_mark(&xas, GMEM_FOLIO_SHARED))
-			shared += nr;
-		if (need_resched()) {
-			xas_set(&xas, next);
-			cond_resched_rcu();
-			if (fatal_signal_pending(current)) {
-				err = -EINTR;
-				break;
-			}
-		}
-	}
-	rcu_read_unlock();
-
-	count->absent = last - first + 1 - present;
-	count->host = present - lent - shared - leaked;
-	count->lent = lent;
-	count->shared = shared;
-	count->leaked = leaked;
-	return err;
-}
-
-static int gmem_mem_query_call(void *obj, void *arg)
-{
-	struct inode *inode = file_inode(obj);
-	struct address_space *mapping = inode->i_mapping;
-	struct gmem_mem_query *query = arg;
-	unsigned long first, last;
-	int err;
-
-	if (query->flags)
-		return -EINVAL;
-	err = gmem_call_range(query->offset, query->length, &first, &last);
-	if (err)
-		return err;
-	if (last >= i_size_read(inode) >> PAGE_SHIFT)
-		return -EINVAL;
-
-	filemap_invalidate_lock_shared(mapping);
-	err = gmem_mem_count(gmem_mem(inode), first, last, query);
-	filemap_invalidate_unlock_shared(mapping);
 	return err;
 }
 
@@ -227,6 +218,8 @@ static const struct gmem_call gmem_mem_calls[] = {
 			struct gmem_mem_view, name),
 	GMEM_CALL(GMEM_MEM_REVOKE, GMEM_CALL_INOUT, gmem_mem_revoke_call,
 		  struct gmem_mem_revoke, pinned),
+	GMEM_CALL(GMEM_MEM_RUNS, GMEM_CALL_INOUT, gmem_mem_runs_call,
+		  struct gmem_mem_runs, entry_size),
 };
 
 static long gmem_mem_ioctl(struct file *file, unsigned int cmd,
@@ -237,10 +230,16 @@ static long gmem_mem_ioctl(struct file *file, unsigned int cmd,
 			 file, arg);
 }
 
+static loff_t gmem_mem_llseek(struct file *file, loff_t offset, int whence)
+{
+	if (whence == SEEK_DATA || whence == SEEK_HOLE)
+		return gmem_mem_seek(file, offset, whence);
+	return generic_file_llseek(file, offset, whence);
+}
+
 static int gmem_mem_open(struct inode *inode, struct file *file)
 {
-	gmem_user_get(gmem_mem(inode));
-	return 0;
+	return gmem_user_get(gmem_mem(inode));
 }
 
 static int gmem_mem_release(struct inode *inode, struct file *file)
@@ -267,7 +266,7 @@ static const struct file_operations gmem_mem_fops = {
 	.fallocate = gmem_mem_fallocate,
 	.unlocked_ioctl = gmem_mem_ioctl,
 	.compat_ioctl = compat_ptr_ioctl,
-	.llseek = generic_file_llseek,
+	.llseek = gmem_mem_llseek,
 	.show_fdinfo = gmem_mem_show_fdinfo,
 };
 
@@ -301,52 +300,11 @@ static const struct inode_operations gmem_mem_iops = {
 	.getattr = gmem_mem_getattr,
 };
 
-static void gmem_mem_poison_work(struct work_struct *work)
-{
-	struct gmem_mem *mem = container_of(work, struct gmem_mem, poison_work);
-
-	filemap_invalidate_lock(mem->inode.i_mapping);
-	gmem_lend_poison(mem);
-	filemap_invalidate_unlock(mem->inode.i_mapping);
-}
-
-/*
- * A page broke, and memory_failure() has taken it out of the page tables that the
- * reverse map of the folio knows. It stays in the file, so that the next access
- * gets an error instead of zeroes; punching a hole replaces it. The caller holds
- * the folio lock, so a work item takes the page from the guests of those
- * providers that need the invalidate lock for that.
- */
-static int gmem_mem_error_remove_folio(struct address_space *mapping,
-				       struct folio *folio)
-{
-	struct gmem_mem *mem = gmem_mem(mapping->host);
-
-	gmem_lend_zap_broken(mem, folio);
-	gmem_event_hwpoison(mem, folio);
-	/* The folio is in the file, so eviction can't have begun. */
-	queue_work(gmem_mem_wq, &mem->poison_work);
-	return MF_DELAYED;
-}
-
-/*
- * memory_failure() is about to split the huge folio of a broken page, and may
- * fail: then gmem_mem_error_remove_folio() isn't called.
- */
-static bool gmem_mem_release_folio(struct folio *folio, gfp_t gfp)
-{
-	if (gmem_folio_broken(folio))
-		gmem_lend_zap_broken(gmem_mem(folio->mapping->host), folio);
-	return true;
-}
-
 static const struct address_space_operations gmem_mem_aops = {
-#ifdef CONFIG_GMEM_TEST
-	.free_folio = gmem_folio_mark_freed,
-#endif
-	.release_folio = gmem_mem_release_folio,
-	.dirty_folio = noop_dirty_folio,
-	.error_remove_folio = gmem_mem_error_remove_folio,
+	.free_folio = gmem_folio_freed,
+	.release_folio = gmem_poison_release_folio,
+	.dirty_folio = gmem_folio_dirty,
+	.error_remove_folio = gmem_poison_error_remove_folio,
 };
 
 struct file *gmem_mem_file_get(int fd)
@@ -365,6 +323,7 @@ struct file *gmem_mem_file_get(int fd)
 static struct inode *gmem_mem_alloc_inode(struct super_block *sb)
 {
 	struct gmem_mem *mem;
+	unsigned int i;
 
 	mem = alloc_inode_sb(sb, gmem_mem_cache, GFP_KERNEL);
 	if (!mem)
@@ -373,13 +332,21 @@ static struct inode *gmem_mem_alloc_inode(struct super_block *sb)
 	mem->inode.i_mode = 0;
 	mem->order = 0;
 	mem->secret = NULL;
+	mem->spare = NULL;
+	mem->memcg = NULL;
 	mem->nr_lent = 0;
 	mem->nr_shared = 0;
 	mem->nr_leaked = 0;
-	atomic_set(&mem->users, 0);
+	mem->punch_first = ULONG_MAX;
+	mem->punch_last = 0;
+	atomic_set(&mem->changes, 0);
+	gmem_user_init(mem);
 	mem->exclusive = RB_ROOT_CACHED;
 	mem->shared = RB_ROOT_CACHED;
-	INIT_WORK(&mem->poison_work, gmem_mem_poison_work);
+	gmem_poison_init_mem(mem);
+	for (i = 0; i < ARRAY_SIZE(mem->indexes); i++)
+		mem->indexes[i].held_until = jiffies;
+	gmem_numa_init(mem);
 	return &mem->inode;
 }
 
@@ -392,8 +359,9 @@ static void gmem_mem_evict_inode(struct inode *inode)
 {
 	truncate_inode_pages_final(&inode->i_data);
 	clear_inode(inode);
+	iput(gmem_mem(inode)->spare);
 	/* No folio is left, so nothing can queue the work again. */
-	cancel_work_sync(&gmem_mem(inode)->poison_work);
+	gmem_poison_exit_mem(gmem_mem(inode));
 	if (inode->i_private)
 		simple_release_fs(&gmem_mnt, &gmem_mnt_count);
 }
@@ -418,6 +386,8 @@ static void gmem_mem_destroy_inode(struct inode *inode)
 		gmem_registry_remove_mem(gmem_mem(inode));
 		gmem_event_mem_destroyed(gmem_mem(inode));
 	}
+	gmem_numa_destroy(gmem_mem(inode));
+	mem_cgroup_put(gmem_mem(inode)->memcg);
 	/* Last, because the registry looks at the page cache under RCU. */
 	gmem_mem_put_secret(gmem_mem(inode));
 	gmem_stat_add(GMEM_STAT_MEMS, -1);
@@ -435,7 +405,7 @@ static const struct super_operations gmem_sops = {
 	.destroy_inode = gmem_mem_destroy_inode,
 	.free_inode = gmem_mem_free_inode,
 	.drop_inode = gmem_mem_drop_inode,
-	.statfs = simple_statfs,
+	.statfs = gmem_file_statfs,
 };
 
 static int gmem_fs_init_fs_context(struct fs_context *fc)
@@ -523,7 +493,7 @@ static struct file *gmem_mem_create(u64 size, unsigned int order,
 		file = gmem_file_create(inode, gmem_mnt, "[guestmem]", O_RDWR,
 					&gmem_mem_fops);
 		if (!IS_ERR(file)) {
-			gmem_user_get(gmem_mem(inode));
+			atomic_inc(&gmem_mem(inode)->users);
 			inode->i_private = &gmem_mnt;
 		}
 		iput(inode);
@@ -533,26 +503,39 @@ static struct file *gmem_mem_create(u64 size, unsigned int order,
 	return file;
 }
 
-int gmem_mem_create_call(void *obj, void *arg)
+/* Check what both calls have. */
+static int gmem_mem_check(u64 size, u64 flags, const u8 *from, char *name,
+			  unsigned int *order)
+{
+	*order = 0;
+	if (flags & ~(u64)(GMEM_MEM_CLOEXEC | GMEM_MEM_ALLOW_HUGEPAGE) ||
+	    gmem_call_name(name, from))
+		return -EINVAL;
+	if (flags & GMEM_MEM_ALLOW_HUGEPAGE) {
+		*order = gmem_mem_huge_order();
+		if (!*order)
+			return -EOPNOTSUPP;
+	}
+	if (!size || size > MAX_LFS_FILESIZE ||
+	    !IS_ALIGNED(size, PAGE_SIZE << *order))
+		return -EINVAL;
+	return 0;
+}
+
+int gmem_mem_create_default_call(void *obj, void *arg)
 {
 	const struct gmem_create_mem *create = arg;
 	char name[GMEM_OBJECT_NAME_LEN];
-	unsigned int order = 0;
+	unsigned int order;
 	struct file *file;
-	int fd;
+	int fd, err;
 
-	if (create->flags & ~(u64)(GMEM_MEM_CLOEXEC | GMEM_MEM_ALLOW_HUGEPAGE) ||
-	    memchr_inv(create->reserved, 0, sizeof(create->reserved)) ||
-	    gmem_call_name(name, create->name))
+	if (memchr_inv(create->reserved, 0, sizeof(create->reserved)))
 		return -EINVAL;
-	if (create->flags & GMEM_MEM_ALLOW_HUGEPAGE) {
-		order = gmem_mem_huge_order();
-		if (!order)
-			return -EOPNOTSUPP;
-	}
-	if (!create->size || create->size > MAX_LFS_FILESIZE ||
-	    !IS_ALIGNED(create->size, PAGE_SIZE << order))
-		return -EINVAL;
+	err = gmem_mem_check(create->size, create->flags, create->name, name,
+			     &order);
+	if (err)
+		return err;
 
 	fd = get_unused_fd_flags(create->flags & GMEM_MEM_CLOEXEC ?
 				 O_CLOEXEC : 0);
@@ -565,6 +548,58 @@ int gmem_mem_create_call(void *obj, void *arg)
 	}
 	fd_install(fd, file);
 	return fd;
+}
+
+/* The group that a creator has named, with a reference; NULL for none. */
+static struct mem_cgroup *gmem_mem_memcg(const struct gmem_mem_create *create)
+{
+	if (create->flags & GMEM_MEM_CGROUP)
+		return create->reserved ? ERR_PTR(-EINVAL) :
+					  gmem_charge_open(create->cgroup_fd);
+	return create->cgroup_fd || create->reserved ? ERR_PTR(-EINVAL) : NULL;
+}
+
+struct file *gmem_mem_create_call(void *obj, void *arg)
+{
+	const struct gmem_mem_create *create = arg;
+	char name[GMEM_OBJECT_NAME_LEN];
+	struct mem_cgroup *memcg;
+	struct gmem_numa *numa;
+	unsigned int order;
+	struct file *file;
+	int err;
+
+	err = gmem_mem_check(create->length,
+			     create->flags & ~(u32)GMEM_MEM_CGROUP,
+			     create->name, name, &order);
+	if (err)
+		return ERR_PTR(err);
+	memcg = gmem_mem_memcg(create);
+	if (IS_ERR(memcg))
+		return ERR_CAST(memcg);
+	err = gmem_numa_create(create, &numa);
+	if (err) {
+		file = ERR_PTR(err);
+		goto put_memcg;
+	}
+
+	file = gmem_mem_create(create->length, order, NULL, name);
+	if (IS_ERR(file))
+		goto free_numa;
+	err = gmem_numa_begin(gmem_mem(file_inode(file)), numa);
+	if (err) {
+		fput(file);
+		file = ERR_PTR(err);
+		goto free_numa;
+	}
+	gmem_mem(file_inode(file))->memcg = memcg;
+	return file;
+
+free_numa:
+	gmem_numa_free(numa);
+put_memcg:
+	mem_cgroup_put(memcg);
+	return file;
 }
 
 int gmem_mem_from_secret_call(void *obj, void *arg)
@@ -604,30 +639,32 @@ static void gmem_mem_init_once(void *obj)
 	unsigned int i;
 
 	inode_init_once(&mem->inode);
+	mutex_init(&mem->numa_lock);
 	init_rwsem(&mem->tree_rwsem);
-	for (i = 0; i < ARRAY_SIZE(mem->index_locks); i++)
-		mutex_init(&mem->index_locks[i]);
+	mutex_init(&mem->users_lock);
+	for (i = 0; i < ARRAY_SIZE(mem->indexes); i++)
+		mutex_init(&mem->indexes[i].lock);
 }
 
 int gmem_mem_init(void)
 {
+	int err;
+
 	gmem_mem_cache = kmem_cache_create("gmem_mem", sizeof(struct gmem_mem),
 					   0,
 					   SLAB_RECLAIM_ACCOUNT | SLAB_ACCOUNT,
 					   gmem_mem_init_once);
 	if (!gmem_mem_cache)
 		return -ENOMEM;
-	gmem_mem_wq = alloc_workqueue("gmem", WQ_UNBOUND, 0);
-	if (!gmem_mem_wq) {
+	err = gmem_poison_init();
+	if (err)
 		kmem_cache_destroy(gmem_mem_cache);
-		return -ENOMEM;
-	}
-	return 0;
+	return err;
 }
 
 void gmem_mem_exit(void)
 {
-	destroy_workqueue(gmem_mem_wq);
+	gmem_poison_exit();
 	/* Inodes are freed after a grace period. */
 	rcu_barrier();
 	kmem_cache_destroy(gmem_mem_cache);

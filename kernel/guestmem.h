@@ -13,7 +13,8 @@ unsigned int gmem_mem_huge_order(void);
 /* The guestmem behind a descriptor, referenced; -EBADF or -EINVAL. */
 struct file *gmem_mem_file_get(int fd);
 
-int gmem_mem_create_call(void *obj, void *arg);
+int gmem_mem_create_default_call(void *obj, void *arg);
+struct file *gmem_mem_create_call(void *obj, void *arg);
 int gmem_mem_from_secret_call(void *obj, void *arg);
 
 #endif /* _GMEM_GUESTMEM_H */

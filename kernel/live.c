@@ -38,6 +38,7 @@
 #include <linux/mm.h>
 #include <linux/pagemap.h>
 #include <linux/rcupdate.h>
+#include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/userfaultfd_k.h>
 
@@ -46,8 +47,10 @@
 #include "file.h"
 #include "folio.h"
 #include "live.h"
+#include "numa.h"
 #include "objects.h"
 #include "provider.h"
+#include "wait.h"
 #include "window.h"
 
 /**
@@ -175,13 +178,20 @@ static bool gmem_live_must_be_alone(const struct vm_fault *vmf)
 	return !xchg(&live->no_memory, false);
 }
 
+/*
+ * Afterwards no TLB has the pages, even if munmap() by another thread of the VMM
+ * has cleared the entries and not flushed yet. munmap() flushes PFN mappings
+ * before it takes them from the reverse map. So the zap either finds the mapping,
+ * and flushes since munmap() has announced a flush (mm_tlb_flush_nested()), or
+ * munmap() has flushed.
+ */
 static void gmem_live_zap(struct gmem_vm *vm, unsigned long gfn,
 			  unsigned long nr)
 {
 	struct gmem_live *live = vm->provider_data;
 
 	WRITE_ONCE(live->lost, jiffies);
-	unmap_mapping_pages(vm->file->f_mapping, gfn, nr, false);
+	gmem_unmap_pages(vm->inode->i_mapping, gfn, nr, false);
 }
 
 /* The mmap lock is held for writing, and the mapping may have changed. */
@@ -227,6 +237,54 @@ static vm_fault_t gmem_live_insert_alone(struct vm_fault *vmf)
 	return ret;
 }
 
+/*
+ * If a try dropped the mmap lock, fixup_user_fault() reports that, even if a later
+ * try failed. KVM then begins with its first look. So a refusal doesn't count there.
+ */
+static bool gmem_live_starts_anew(const struct vm_fault *vmf)
+{
+	return (vmf->flags & FAULT_FLAG_TRIED) &&
+	       !(vmf->flags & (FAULT_FLAG_USER | FAULT_FLAG_INTERRUPTIBLE));
+}
+
+static int gmem_live_wait(struct gmem_guest_access *access)
+{
+	gmem_wait(access->vm, access->gfn, access->access,
+		  access->interruptible);
+	return 0;
+}
+
+/*
+ * Nothing is bound there, and the VM waits instead of refusing. Once the mmap lock is
+ * dropped, a handler can't return an error. So a wait ends in another fault, and
+ * each refusal is decided here, before a wait.
+ *
+ * A signal that is handled ends the wait of a user instruction, which then runs
+ * again. The kernel's own user copies go on where they were, so only a fatal signal
+ * ends these. fixup_user_fault(), which KVM_RUN uses, looks for no other signal
+ * either, but comes to its end with an error.
+ */
+static vm_fault_t gmem_live_absent(struct vm_fault *vmf,
+				   struct gmem_guest_access *access)
+{
+	bool is_user = vmf->flags & FAULT_FLAG_USER;
+	bool is_fixup = !is_user && !(vmf->flags & FAULT_FLAG_INTERRUPTIBLE);
+	struct gmem_vm *vm = access->vm;
+	enum gmem_fault_reason reason = 0;
+
+	access->interruptible = is_user || (is_fixup && vm->wait.signals);
+	if (!(vmf->flags & FAULT_FLAG_ALLOW_RETRY) ||
+	    gmem_wait_refuses(vm, access->gfn))
+		reason = GMEM_FAULT_UNBOUND;
+	else if (is_fixup && access->interruptible && signal_pending(current))
+		reason = GMEM_FAULT_INTERRUPTED;
+	if (!reason)
+		return gmem_window_retry(vmf, access, gmem_live_wait);
+	if (!access->recorded)
+		gmem_fault_refuse(vm, access->gfn, access->access, reason);
+	return VM_FAULT_SIGBUS;
+}
+
 static vm_fault_t gmem_live_resolve(struct vm_fault *vmf, bool huge)
 {
 	struct gmem_vm *vm = gmem_live_vm(vmf->vma);
@@ -237,8 +295,10 @@ static vm_fault_t gmem_live_resolve(struct vm_fault *vmf, bool huge)
 			.vm = vm,
 			.gfn = vmf->pgoff,
 			.access = gmem_window_access(vmf),
-			.recorded = is_alone,
-			.no_wait = is_alone,
+			.recorded = is_alone || gmem_live_starts_anew(vmf),
+			.defers = vm->wait.on,
+			.patience = is_alone ? GMEM_WAIT_PIECE :
+					       gmem_window_patience(vmf),
 			.map = must_be_alone ? NULL : gmem_live_insert,
 		},
 		.vmf = vmf,
@@ -263,11 +323,16 @@ static vm_fault_t gmem_live_resolve(struct vm_fault *vmf, bool huge)
 	gmem_window_charge(&charge, vmf->vma->vm_mm);
 	err = gmem_fault_resolve(&fault.access);
 	gmem_window_uncharge(&charge);
-	if (!err && (fault.ret & VM_FAULT_OOM) && !is_alone)
+	if (!err && (fault.ret & VM_FAULT_OOM) && !fault.access.recorded)
 		err = gmem_fault_refuse(vm, vmf->pgoff, fault.access.access,
 					GMEM_FAULT_NOMEM);
 	if (err == -EHWPOISON)
 		return VM_FAULT_HWPOISON;
+	if (err == -ENOENT && fault.access.defers)
+		return gmem_live_absent(vmf, &fault.access);
+	if ((err == -EAGAIN || err == -EINPROGRESS) && !is_alone)
+		return gmem_window_retry(vmf, &fault.access,
+					 gmem_fault_resolve_wait);
 	if (err)
 		return VM_FAULT_SIGBUS;
 	if (must_be_alone)
@@ -335,6 +400,7 @@ static const struct vm_operations_struct gmem_live_vm_ops = {
 	.huge_fault = gmem_live_huge_fault,
 	.map_pages = gmem_live_map_pages,
 	.pfn_mkwrite = gmem_live_pfn_mkwrite,
+	GMEM_NUMA_VM_OPS(gmem_numa_no_policy)
 };
 
 static void gmem_live_set_window(struct vm_area_struct *vma)
@@ -377,9 +443,19 @@ static int gmem_live_vm_init(struct gmem_vm *vm)
 	return 0;
 }
 
-static void gmem_live_vm_release(struct gmem_vm *vm)
+static bool gmem_live_vm_release(struct gmem_vm *vm, bool wait)
 {
 	kfree(vm->provider_data);
+	return true;
+}
+
+static bool gmem_live_vm_detail(struct gmem_vm *vm, unsigned int index,
+				struct gmem_vm_detail *detail)
+{
+	if (index || !vm->wait.on)
+		return false;
+	*detail = (struct gmem_vm_detail){ "waiters", gmem_wait_count(vm) };
+	return true;
 }
 
 static int gmem_live_bind(struct gmem_vm *vm, const struct gmem_mem *mem,
@@ -412,6 +488,8 @@ const struct gmem_provider gmem_live_provider = {
 	.map_access = GMEM_WINDOW_MAP_ACCESS,
 	/* Windows hold the VM. */
 	.ends_with_vm = true,
+	.on_demand = true,
+	.vm_detail = gmem_live_vm_detail,
 	.vm_init = gmem_live_vm_init,
 	.vm_release = gmem_live_vm_release,
 	.mmap = gmem_live_mmap,

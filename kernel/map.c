@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <linux/file.h>
 #include <linux/fs.h>
+#include <linux/minmax.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
 #include <linux/sched/signal.h>
@@ -8,19 +9,30 @@
 #include "batch.h"
 #include "binding.h"
 #include "call.h"
+#include "fault.h"
+#include "fill.h"
+#include "folio.h"
 #include "guestmem.h"
 #include "lend.h"
 #include "map.h"
 #include "objects.h"
+#include "piece.h"
 #include "provider.h"
 #include "unmap.h"
 #include "vm.h"
 
-/* A GMEM_VM_MAP_MEM whose numbers have been checked. */
+/*
+ * A GMEM_VM_MAP_MEM, GMEM_VM_MAP or GMEM_VM_FILL whose numbers have been checked;
+ * the last one has a source.
+ */
 struct gmem_map_request {
 	struct file *file;
+	u64 source;
 	u32 flags;
+	u8 policy;
 	bool unmap;
+	bool join;
+	bool fill;
 	unsigned long gfn_first;
 	unsigned long gfn_last;
 	pgoff_t first;
@@ -41,6 +53,9 @@ static int gmem_map_check_flags(struct gmem_map_request *req, u32 flags)
 		flags |= GMEM_MAP_FORCE_LEND;
 	req->unmap = flags & GMEM_MAP_UNMAP;
 	req->flags = flags & ~(u32)GMEM_MAP_UNMAP;
+	req->policy = GMEM_POLICY_OF_VM;
+	req->join = false;
+	req->fill = false;
 	return 0;
 }
 
@@ -57,29 +72,40 @@ static int gmem_map_check_file(const struct gmem_map_request *req)
 	return 0;
 }
 
+int gmem_map_check(struct gmem_vm *vm, struct file *file, u32 flags)
+{
+	struct gmem_mem *mem = gmem_mem(file_inode(file));
+	fmode_t needed = FMODE_READ;
+
+	/*
+	 * As for mmap(): every mapping can be read. Lending excludes the host
+	 * and may end in zeroed pages, so it is a kind of writing.
+	 */
+	if ((flags & GMEM_MAP_ALLOW_WRITE) ||
+	    (flags & GMEM_MAP_ACCESS_MASK) == GMEM_MAP_FORCE_LEND)
+		needed |= FMODE_WRITE;
+	if (!gmem_provider_can(vm->provider, flags))
+		return -EOPNOTSUPP;
+	if ((file->f_mode & needed) != needed)
+		return -EACCES;
+	if (mem->secret && !vm->provider->takes_secret)
+		return -EOPNOTSUPP;
+	return vm->provider->bind ? vm->provider->bind(vm, mem, flags) : 0;
+}
+
 static int gmem_map_add(struct gmem_vm *vm, const struct gmem_map_request *req)
 {
-	fmode_t needed = FMODE_READ;
 	int err;
 
-	/* As for mmap(): every mapping can be read. */
-	if (req->flags & GMEM_MAP_ALLOW_WRITE)
-		needed |= FMODE_WRITE;
-	if (!gmem_provider_can(vm->provider, req->flags))
-		return -EOPNOTSUPP;
-	if ((req->file->f_mode & needed) != needed)
-		return -EACCES;
-	if (gmem_mem(file_inode(req->file))->secret &&
-	    !vm->provider->takes_secret)
-		return -EOPNOTSUPP;
-	if (vm->provider->bind) {
-		err = vm->provider->bind(vm, gmem_mem(file_inode(req->file)),
-					 req->flags);
-		if (err)
-			return err;
-	}
-	return gmem_binding_map(vm, req->file, req->flags, req->first,
-				req->last, req->gfn_first);
+	if (req->gfn_first < vm->min_gfn)
+		return -EINVAL;
+	err = gmem_map_check(vm, req->file, req->flags);
+	if (!err)
+		err = gmem_binding_map(vm, req->file, req->flags, req->policy,
+				       req->first, req->last, req->gfn_first);
+	if (!err && req->join)
+		gmem_binding_join_range(vm, req->gfn_first, req->gfn_last);
+	return err;
 }
 
 /* Unbind a part of one binding; guestmem, offset and flags must be its own. */
@@ -99,42 +125,95 @@ static int gmem_map_remove(struct gmem_vm *vm,
 	return gmem_binding_unmap(vm, req->gfn_first, req->gfn_last, &nr_pages);
 }
 
-int gmem_vm_map_call(void *obj, void *arg)
+/* @req has the flags; add the rest and carry it out. */
+static int gmem_map_request(struct gmem_vm *vm, struct gmem_map_request *req,
+			    u64 guest_addr, int fd, u64 offset, u64 length)
 {
-	const struct gmem_map_mem *map = arg;
-	struct gmem_map_request req;
-	struct gmem_vm *vm = obj;
 	int err;
 
-	err = gmem_map_check_flags(&req, map->flags);
+	err = gmem_vm_range(vm, guest_addr, length, &req->gfn_first,
+			    &req->gfn_last);
 	if (err)
 		return err;
-	err = gmem_vm_range(vm, map->guest_addr, map->size, &req.gfn_first,
-			    &req.gfn_last);
+	err = gmem_call_range(offset, length, &req->first, &req->last);
 	if (err)
 		return err;
-	err = gmem_call_range(map->offset, map->size, &req.first, &req.last);
-	if (err)
-		return err;
-	req.file = gmem_mem_file_get(map->guest_mem_fd);
-	if (IS_ERR(req.file))
-		return PTR_ERR(req.file);
-	err = gmem_map_check_file(&req);
+	req->file = gmem_mem_file_get(fd);
+	if (IS_ERR(req->file))
+		return PTR_ERR(req->file);
+	err = gmem_map_check_file(req);
+	if (!err && req->fill)
+		err = gmem_map_check(vm, req->file, req->flags) ?:
+		      gmem_fill(req->file, req->first, req->last, req->source);
 	if (err)
 		goto put_file;
 
-	if (mutex_lock_killable(&vm->lock)) {
+	if (gmem_vm_lock_killable(vm)) {
 		err = -EINTR;
 		goto put_file;
 	}
-	if (req.unmap)
-		err = gmem_map_remove(vm, &req);
+	if (req->unmap)
+		err = gmem_map_remove(vm, req);
 	else
-		err = gmem_map_add(vm, &req);
+		err = gmem_map_add(vm, req);
 	mutex_unlock(&vm->lock);
 put_file:
-	fput(req.file);
+	fput(req->file);
 	return err;
+}
+
+int gmem_vm_map_mem_call(void *obj, void *arg)
+{
+	const struct gmem_map_mem *map = arg;
+	struct gmem_map_request req;
+
+	return gmem_map_check_flags(&req, map->flags) ?:
+	       gmem_map_request(obj, &req, map->guest_addr, map->guest_mem_fd,
+				map->offset, map->size);
+}
+
+/* The flags and the policy of a GMEM_VM_MAP or GMEM_VM_FILL. */
+static int gmem_map_check_options(struct gmem_map_request *req, u32 flags,
+				  u32 policy)
+{
+	int err;
+
+	err = gmem_map_check_flags(req, flags & ~(u32)(GMEM_MAP_POLICY |
+						       GMEM_MAP_JOIN));
+	if (err)
+		return err;
+	if (req->unmap || policy > GMEM_POLICY_DENY ||
+	    (policy && !(flags & GMEM_MAP_POLICY)))
+		return -EINVAL;
+	if (flags & GMEM_MAP_POLICY)
+		req->policy = policy;
+	req->join = flags & GMEM_MAP_JOIN;
+	return 0;
+}
+
+int gmem_vm_map_call(void *obj, void *arg)
+{
+	const struct gmem_vm_map *map = arg;
+	struct gmem_map_request req;
+
+	return gmem_map_check_options(&req, map->flags, map->policy) ?:
+	       gmem_map_request(obj, &req, map->guest_addr, map->mem_fd,
+				map->offset, map->length);
+}
+
+int gmem_vm_fill_call(void *obj, void *arg)
+{
+	const struct gmem_vm_fill *fill = arg;
+	struct gmem_map_request req;
+	int err;
+
+	err = gmem_map_check_options(&req, fill->flags, fill->policy);
+	if (err)
+		return err;
+	req.fill = true;
+	req.source = fill->source;
+	return gmem_map_request(obj, &req, fill->guest_addr, fill->guest_mem_fd,
+				fill->offset, fill->length);
 }
 
 static int gmem_range_check(const struct gmem_vm *vm,
@@ -156,7 +235,7 @@ int gmem_vm_unmap_call(void *obj, void *arg)
 	err = gmem_range_check(vm, range, &first, &last);
 	if (err)
 		return err;
-	if (mutex_lock_killable(&vm->lock))
+	if (gmem_vm_lock_killable(vm))
 		return -EINTR;
 	err = gmem_binding_unmap(vm, first, last, &range->nr_pages);
 	mutex_unlock(&vm->lock);
@@ -192,16 +271,39 @@ static int gmem_range_for_each(struct gmem_vm *vm, unsigned long first,
 static int gmem_reclaim_part(struct gmem_binding *b, pgoff_t first,
 			     pgoff_t last, u64 *nr_pages)
 {
-	struct address_space *mapping = b->mem->inode.i_mapping;
-	int err;
+	struct gmem_vm *vm = b->vm;
+	pgoff_t piece_last;
+	int err = 0;
 
-	filemap_invalidate_lock(mapping);
-	err = gmem_lend_reclaim_range(b, first, last, GMEM_RECLAIM_HOST,
-				      nr_pages);
-	if (err)
-		gmem_batch_restore(b, first, last);
-	filemap_invalidate_unlock(mapping);
+	/* The host has never lost a shared page. */
+	while (!err && first <= last && gmem_binding_lent(b) &&
+	       gmem_piece_find(b->mem, &first, last, GMEM_FOLIO_LENT)) {
+		piece_last = gmem_provider_batches(vm) ? last :
+				gmem_piece_last(b->mem, first, last);
+		gmem_vm_begin_unmap(vm, gmem_binding_gfn(b, first),
+				    gmem_binding_gfn(b, piece_last));
+		err = gmem_lend_reclaim_piece(b, first, piece_last, nr_pages);
+		if (err)
+			gmem_batch_restore(b, first, piece_last);
+		gmem_vm_end_unmap(vm);
+		first = piece_last + 1;
+	}
 	return err;
+}
+
+/* Without a binding, the policy of the VM decides. */
+static bool gmem_reclaim_denied(struct gmem_vm *vm, unsigned long first,
+				unsigned long last)
+{
+	struct gmem_binding *b = gmem_binding_next(vm, &first, last);
+
+	if (!b)
+		return READ_ONCE(vm->policy) == GMEM_POLICY_DENY;
+	do {
+		if (gmem_binding_policy(b) == GMEM_POLICY_DENY)
+			return true;
+	} while ((b = gmem_binding_next(vm, &first, last)));
+	return false;
 }
 
 int gmem_vm_reclaim_call(void *obj, void *arg)
@@ -215,36 +317,45 @@ int gmem_vm_reclaim_call(void *obj, void *arg)
 	err = gmem_range_check(vm, range, &first, &last);
 	if (err)
 		return err;
-	if (READ_ONCE(vm->policy) == GMEM_POLICY_DENY)
-		return -EACCES;
-
-	if (mutex_lock_killable(&vm->lock))
+	if (gmem_vm_lock_killable(vm))
 		return -EINTR;
-	err = gmem_range_for_each(vm, first, last, &range->nr_pages,
-				  gmem_reclaim_part);
+	if (gmem_reclaim_denied(vm, first, last))
+		err = -EACCES;
+	else
+		err = gmem_range_for_each(vm, first, last, &range->nr_pages,
+					  gmem_reclaim_part);
 	mutex_unlock(&vm->lock);
 	return err;
 }
 
-static int gmem_populate_folios(struct gmem_binding *b, pgoff_t first,
-				pgoff_t last, u64 *nr_pages)
+static int gmem_populate_folio(struct gmem_binding *b, pgoff_t index,
+			       struct folio **folio)
 {
 	struct address_space *mapping = b->mem->inode.i_mapping;
-	pgoff_t index = first;
+	int err = -ERESTART;
+
+	if (fatal_signal_pending(current) ||
+	    down_read_killable(&mapping->invalidate_lock))
+		return -EINTR;
+	if (!gmem_mem_punching(b->mem, index, index))
+		err = gmem_lend_get(b, index, true, folio);
+	filemap_invalidate_unlock_shared(mapping);
+	return err;
+}
+
+static int gmem_populate_folios(struct gmem_binding *b, pgoff_t *first,
+				pgoff_t last, u64 *nr_pages)
+{
 	struct folio *folio;
 	int err;
 
-	while (index <= last) {
-		if (fatal_signal_pending(current))
-			return -EINTR;
-		filemap_invalidate_lock_shared(mapping);
-		err = gmem_lend_get(b, index, &folio);
-		filemap_invalidate_unlock_shared(mapping);
+	while (*first <= last) {
+		err = gmem_populate_folio(b, *first, &folio);
 		if (err)
 			return err;
 
-		*nr_pages += folio_next_index(folio) - index;
-		index = folio_next_index(folio);
+		*nr_pages += folio_next_index(folio) - *first;
+		*first = folio_next_index(folio);
 		folio_unlock(folio);
 		folio_put(folio);
 		cond_resched();
@@ -255,18 +366,39 @@ static int gmem_populate_folios(struct gmem_binding *b, pgoff_t first,
 static int gmem_populate_part(struct gmem_binding *b, pgoff_t first,
 			      pgoff_t last, u64 *nr_pages)
 {
-	const struct gmem_provider *provider = b->vm->provider;
 	int err;
 
-	if (provider->batches && provider->batches(b->vm))
-		err = gmem_batch_provide(b, first, last, nr_pages);
-	else
-		err = gmem_populate_folios(b, first, last, nr_pages);
+	for (;;) {
+		if (gmem_provider_batches(b->vm))
+			err = gmem_batch_provide(b, first, last, nr_pages);
+		else
+			err = gmem_populate_folios(b, &first, last, nr_pages);
+		if (err != -ERESTART)
+			break;
+		/* A page is being punched. */
+		if (gmem_mem_wait_punch(b->mem, first, last))
+			return -EINTR;
+	}
 	/* Core and providers use these among themselves. */
 	return err == -ENOTRECOVERABLE || err == -EUCLEAN ? -EIO : err;
 }
 
-static bool gmem_range_is_bound(struct gmem_vm *vm, unsigned long first,
+/* Wait for brief references, with the VM's lock held. */
+static int gmem_populate_part_waiting(struct gmem_binding *b, pgoff_t first,
+				      pgoff_t last, u64 *nr_pages)
+{
+	u64 nr = 0;
+	int err;
+
+	do {
+		err = gmem_populate_part(b, first + nr, last, &nr);
+	} while (err == -EINPROGRESS &&
+		 !(err = gmem_folio_wait(b->mem, first + nr)));
+	*nr_pages += nr;
+	return err;
+}
+
+bool gmem_range_is_bound(struct gmem_vm *vm, unsigned long first,
 				unsigned long last)
 {
 	unsigned long gfn = first, next = first;
@@ -289,7 +421,7 @@ int gmem_vm_populate(struct gmem_vm *vm, unsigned long first,
 	if (!gmem_range_is_bound(vm, first, last))
 		return -ENOENT;
 	return gmem_range_for_each(vm, first, last, nr_pages,
-				   gmem_populate_part);
+				   gmem_populate_part_waiting);
 }
 
 int gmem_vm_populate_all(struct gmem_vm *vm)
@@ -298,20 +430,46 @@ int gmem_vm_populate_all(struct gmem_vm *vm)
 
 	lockdep_assert_held(&vm->lock);
 	return gmem_range_for_each(vm, 0, vm->max_gfn, &nr_pages,
-				   gmem_populate_part);
+				   gmem_populate_part_waiting);
+}
+
+/* The binding that has all of the range, or NULL. */
+static struct gmem_binding *gmem_binding_around(struct gmem_vm *vm,
+						unsigned long first,
+						unsigned long last)
+{
+	unsigned long next = first;
+	struct gmem_binding *b = gmem_binding_next(vm, &next, last);
+
+	if (!b || gmem_binding_gfn(b, b->first) > first ||
+	    gmem_binding_gfn(b, b->last) < last)
+		return NULL;
+	return b;
+}
+
+int gmem_vm_widen_to_binding(struct gmem_vm *vm, unsigned long *first,
+			     unsigned long *last, u32 flags)
+{
+	struct gmem_binding *b = gmem_binding_around(vm, *first, *last);
+
+	lockdep_assert_held(&vm->lock);
+	if (!b)
+		return -ENOENT;
+	if (b->flags != flags)
+		return -EINVAL;
+	*first = gmem_binding_gfn(b, b->first);
+	*last = gmem_binding_gfn(b, b->last);
+	return 0;
 }
 
 int gmem_vm_widen_lent(struct gmem_vm *vm, unsigned long *first,
 		       unsigned long *last)
 {
-	unsigned long next = *first;
-	struct gmem_binding *b;
+	struct gmem_binding *b = gmem_binding_around(vm, *first, *last);
 	unsigned long pages;
 
 	lockdep_assert_held(&vm->lock);
-
-	b = gmem_binding_next(vm, &next, *last);
-	if (!b || gmem_binding_gfn(b, b->first) > *first || next <= *last)
+	if (!b)
 		return -ENOENT;
 	if (!gmem_binding_lent(b))
 		return -EINVAL;
@@ -319,6 +477,39 @@ int gmem_vm_widen_lent(struct gmem_vm *vm, unsigned long *first,
 	*first = round_down(*first, pages);
 	*last = round_up(*last + 1, pages) - 1;
 	return 0;
+}
+
+/* A huge page may have small folios: the next try begins with its first page. */
+static void gmem_populate_align(struct gmem_vm *vm, unsigned long first,
+				u64 *nr_pages)
+{
+	unsigned long next = first + *nr_pages, gfn = next;
+	struct gmem_binding *b = gmem_binding_next(vm, &gfn, next);
+	u64 before;
+
+	if (!b)
+		return;
+	before = gmem_binding_index(b, next) & ((1UL << b->mem->order) - 1);
+	*nr_pages -= min(before, *nr_pages);
+}
+
+/* On failure, the page at @first + *nr_pages is the one that failed. */
+static int gmem_populate_rest(struct gmem_vm *vm, unsigned long first,
+			      unsigned long last, u64 *nr_pages)
+{
+	int err;
+
+	if (gmem_vm_lock_killable(vm))
+		return -EINTR;
+	gmem_populate_align(vm, first, nr_pages);
+	first += *nr_pages;
+	if (!gmem_range_is_bound(vm, first, last))
+		err = -ENOENT;
+	else
+		err = gmem_range_for_each(vm, first, last, nr_pages,
+					  gmem_populate_part);
+	mutex_unlock(&vm->lock);
+	return err;
 }
 
 int gmem_vm_populate_call(void *obj, void *arg)
@@ -332,9 +523,9 @@ int gmem_vm_populate_call(void *obj, void *arg)
 	err = gmem_range_check(vm, range, &first, &last);
 	if (err)
 		return err;
-	if (mutex_lock_killable(&vm->lock))
-		return -EINTR;
-	err = gmem_vm_populate(vm, first, last, &range->nr_pages);
-	mutex_unlock(&vm->lock);
+	do {
+		err = gmem_populate_rest(vm, first, last, &range->nr_pages);
+	} while (err == -EINPROGRESS &&
+		 !(err = gmem_fault_wait_at(vm, first + range->nr_pages)));
 	return err;
 }

@@ -2,7 +2,10 @@
 #ifndef _GMEM_MAP_H
 #define _GMEM_MAP_H
 
+#include <linux/types.h>
+
 /* The calls that change a VM's bindings, or the owner of their pages. */
+struct file;
 struct gmem_vm;
 
 /*
@@ -18,8 +21,23 @@ int gmem_vm_populate_all(struct gmem_vm *vm);
  */
 int gmem_vm_widen_lent(struct gmem_vm *vm, unsigned long *first,
 		       unsigned long *last);
+/*
+ * Widen a range of GFNs to the whole binding; -ENOENT unless it lies within
+ * one,
+ * -EINVAL if that has other flags than @flags. Under gmem_vm.lock.
+ */
+int gmem_vm_widen_to_binding(struct gmem_vm *vm, unsigned long *first,
+			     unsigned long *last, u32 flags);
 
+/* Is all of the range bound? Under gmem_vm.lock. */
+bool gmem_range_is_bound(struct gmem_vm *vm, unsigned long first,
+			 unsigned long last);
+/* May @file be bound to the VM with these flags? 0 or an errno. */
+int gmem_map_check(struct gmem_vm *vm, struct file *file, u32 flags);
+
+int gmem_vm_map_mem_call(void *obj, void *arg);
 int gmem_vm_map_call(void *obj, void *arg);
+int gmem_vm_fill_call(void *obj, void *arg);
 int gmem_vm_unmap_call(void *obj, void *arg);
 int gmem_vm_reclaim_call(void *obj, void *arg);
 int gmem_vm_populate_call(void *obj, void *arg);

@@ -76,7 +76,7 @@ static int gmem_mock_vm_init(struct gmem_vm *vm)
 	return 0;
 }
 
-static void gmem_mock_vm_release(struct gmem_vm *vm)
+static bool gmem_mock_vm_release(struct gmem_vm *vm, bool wait)
 {
 	struct gmem_mock *mock = vm->provider_data;
 	struct gmem_mock_entry *entry;
@@ -88,6 +88,7 @@ static void gmem_mock_vm_release(struct gmem_vm *vm)
 	xa_destroy(&mock->stage2);
 	mutex_destroy(&mock->lock);
 	kfree(mock);
+	return true;
 }
 
 /* Count a pass of @point. True if it must fail. */
@@ -339,6 +340,15 @@ static int gmem_mock_set_hold(struct gmem_mock *mock,
 	return 0;
 }
 
+static int gmem_mock_slow_fault(const struct gmem_test *test)
+{
+	if (test->point >= GMEM_TEST_NR_FAULT_POINTS ||
+	    test->nth >= MSEC_PER_SEC)
+		return -EINVAL;
+	gmem_fault_slow_down(test->point, test->nth);
+	return 0;
+}
+
 static int gmem_mock_lookup(struct gmem_mock *mock, struct gmem_test *test)
 {
 	unsigned long gfn = test->guest_addr >> PAGE_SHIFT;
@@ -371,6 +381,8 @@ static int gmem_mock_call(void *obj, void *arg)
 		return 0;
 	case GMEM_TEST_HOLD_RECLAIM:
 		return gmem_mock_set_hold(vm->provider_data, test);
+	case GMEM_TEST_SLOW_FAULT:
+		return gmem_mock_slow_fault(test);
 	}
 	return -EOPNOTSUPP;
 }

@@ -253,7 +253,10 @@ static int gmem_nl_put_binding(struct sk_buff *skb, struct netlink_callback *cb,
 			      GMEM_A_BINDING_PAD) ||
 	    nla_put_u64_64bit(skb, GMEM_A_BINDING_LENGTH, info->length,
 			      GMEM_A_BINDING_PAD) ||
-	    nla_put_u32(skb, GMEM_A_BINDING_FLAGS, info->flags))
+	    nla_put_u32(skb, GMEM_A_BINDING_FLAGS,
+			info->flags & ~(u32)GMEM_MAP_POLICY) ||
+	    (info->flags & GMEM_MAP_POLICY &&
+	     nla_put_u32(skb, GMEM_A_BINDING_POLICY, info->policy)))
 		err = -EMSGSIZE;
 	return gmem_nl_dump_end(skb, hdr, err);
 }

@@ -106,6 +106,7 @@ static bool gmem_notify_merge(struct gmem_event_record *old,
 		old->count += new->count;
 		return true;
 	case GMEM_EVENT_UNMAP:
+	case GMEM_EVENT_CHANGE:
 	case GMEM_EVENT_LEND:
 	case GMEM_EVENT_SHARE:
 	case GMEM_EVENT_RECLAIM:

@@ -18,6 +18,7 @@
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/gmem_netlink.h>
+#include <linux/interval_tree_generic.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/pagemap.h>
@@ -29,11 +30,14 @@
 #include "binding.h"
 #include "fault.h"
 #include "file.h"
+#include "folio.h"
+#include "lend.h"
 #include "live.h"
 #include "numa.h"
 #include "objects.h"
 #include "paged.h"
 #include "provider.h"
+#include "touch.h"
 #include "window.h"
 
 /* Long enough to cost nothing; short, because a teardown waits for it. */
@@ -78,6 +82,7 @@ static vm_fault_t gmem_window_hole_fault(struct vm_fault *vmf)
 static const struct vm_operations_struct gmem_window_hole_vm_ops = {
 	.mprotect = gmem_window_mprotect,
 	.fault = gmem_window_hole_fault,
+	GMEM_NUMA_VM_OPS(gmem_numa_no_policy)
 };
 
 /*
@@ -137,9 +142,11 @@ static vm_fault_t gmem_window_fault(struct vm_fault *vmf)
 		.writable = vma->vm_flags & VM_WRITE,
 		.recorded = gmem_window_kvm_worker() &&
 			    (vmf->flags & FAULT_FLAG_ALLOW_RETRY),
+		.patience = gmem_window_patience(vmf),
 	};
 	struct gmem_window_charge charge;
 	struct folio *folio;
+	vm_fault_t ret;
 	int err;
 
 	gmem_window_charge(&charge, vma->vm_mm);
@@ -147,18 +154,52 @@ static vm_fault_t gmem_window_fault(struct vm_fault *vmf)
 	gmem_window_uncharge(&charge);
 
 	if (!err) {
-		vmf->page = folio_file_page(folio, vmf->pgoff);
-		return VM_FAULT_LOCKED;
+		ret = gmem_touch_hand_over(vmf, gmem_mem(access.inode), folio);
+		if (ret == VM_FAULT_SIGBUS)
+			gmem_fault_refuse(access.vm, access.gfn, access.access,
+					  GMEM_FAULT_HWPOISON);
+		return ret;
 	}
+	if (err == -EAGAIN || err == -EINPROGRESS)
+		return gmem_window_retry(vmf, &access, gmem_fault_wait);
 	if (gmem_window_may_pause(vmf) && gmem_window_spins(vmf, window))
 		return gmem_window_pause(vmf);
 	return err == -EHWPOISON ? VM_FAULT_HWPOISON : VM_FAULT_SIGBUS;
 }
 
+#ifdef CONFIG_NUMA
+/* Is the binding still there that the window was made for? */
+static bool gmem_window_is_bound(const struct vm_area_struct *vma,
+				 const struct gmem_mem *mem)
+{
+	const struct gmem_window *window = vma->vm_file->private_data;
+	struct gmem_vm *vm = window->vm_file->private_data;
+	const struct gmem_binding *b;
+	bool bound;
+
+	rcu_read_lock();
+	b = mtree_load(&vm->bindings, vma->vm_pgoff + window->gfn_delta);
+	bound = b && b->mem == mem && b->gfn_delta == window->gfn_delta;
+	rcu_read_unlock();
+	return bound;
+}
+
+static int gmem_window_set_policy(struct vm_area_struct *vma,
+				  struct mempolicy *policy)
+{
+	struct gmem_window *window = vma->vm_file->private_data;
+	struct gmem_mem *mem = gmem_mem(d_inode(window->mem_path.dentry));
+
+	if (!gmem_window_is_bound(vma, mem))
+		return -EACCES;
+	return gmem_numa_set_policy(mem, vma, policy);
+}
+#endif
+
 static const struct vm_operations_struct gmem_window_vm_ops = {
 	.mprotect = gmem_window_mprotect,
 	.fault = gmem_window_fault,
-	GMEM_NUMA_VM_OPS
+	GMEM_NUMA_VM_OPS(gmem_window_set_policy)
 };
 
 static int gmem_piece_release(struct inode *inode, struct file *file)
@@ -181,15 +222,16 @@ static const struct file_operations gmem_piece_fops = {
 };
 
 /* Turn a new mapping of the VM file into one that never maps anything. */
-static int gmem_window_onto_nothing(struct vm_area_struct *vma)
+static int gmem_window_onto_nothing(struct gmem_vm *vm,
+				    struct vm_area_struct *vma)
 {
 	struct file *file;
 
 	file = anon_inode_getfile("[gmem-window]", &gmem_window_fops,
-				  vma->vm_file, O_RDWR);
+				  vm->file, O_RDWR);
 	if (IS_ERR(file))
 		return PTR_ERR(file);
-	get_file(vma->vm_file);
+	get_file(vm->file);
 
 	vm_flags_set(vma, VM_IO);
 	vma->vm_ops = &gmem_window_hole_vm_ops;
@@ -198,13 +240,74 @@ static int gmem_window_onto_nothing(struct vm_area_struct *vma)
 	return 0;
 }
 
+/**
+ * struct gmem_paged_bound - what is bound where a window shall be
+ * @file: as in &struct gmem_binding, with a reference; NULL for nothing
+ * @flags: the same
+ * @gfn_delta: the same
+ */
+struct gmem_paged_bound {
+	struct file *file;
+	u32 flags;
+	unsigned long gfn_delta;
+};
+
+/*
+ * May one window show both? They are neighbours in the guest. A window depends on
+ * write access alone; the other flags count when a fault looks up its page. An
+ * unmap or a change in place cuts its binding for a moment, and nobody may notice
+ * that.
+ */
+static bool gmem_paged_continues(const struct gmem_binding *b,
+				 const struct gmem_binding *next)
+{
+	return next && next->mem == b->mem && next->gfn_delta == b->gfn_delta &&
+	       !((READ_ONCE(next->flags) ^ READ_ONCE(b->flags)) &
+		 GMEM_MAP_ALLOW_WRITE);
+}
+
+/*
+ * Find what is bound at [@first, @last]; -EINVAL if only a part of it is bound,
+ * or to bindings that don't continue each other; -EAGAIN if it is being unbound.
+ * mmap() holds mmap_lock, and the owner of gmem_vm.lock may have it for long, so
+ * RCU must do. A binding that goes by now leaves a window as one that goes a
+ * moment later.
+ */
+static int gmem_paged_find(struct gmem_vm *vm, unsigned long first,
+			   unsigned long last, struct gmem_paged_bound *bound)
+{
+	MA_STATE(mas, &vm->bindings, first, first);
+	struct gmem_binding *b;
+	int err = 0;
+
+	bound->file = NULL;
+	rcu_read_lock();
+	b = mas_find(&mas, last);
+	if (b && mas.index > first)
+		err = -EINVAL;
+	while (b && !err && mas.last < last)
+		if (!gmem_paged_continues(b, mas_find(&mas, mas.last + 1)))
+			err = -EINVAL;
+	if (b && !err) {
+		bound->flags = READ_ONCE(b->flags);
+		bound->gfn_delta = b->gfn_delta;
+		bound->file = get_file_active(&b->file);
+		if (!bound->file)
+			err = -EAGAIN;
+	}
+	rcu_read_unlock();
+	return err;
+}
+
 /* Turn a new mapping of the VM file into one of the guestmem that is bound. */
-static int gmem_window_onto(struct vm_area_struct *vma, struct gmem_binding *b)
+static int gmem_window_onto(struct gmem_vm *vm, struct vm_area_struct *vma,
+			    const struct gmem_paged_bound *bound)
 {
 	struct gmem_window *window;
 	struct file *file;
 
-	if (!(b->flags & GMEM_MAP_ALLOW_WRITE) && (vma->vm_flags & VM_WRITE))
+	if (!(bound->flags & GMEM_MAP_ALLOW_WRITE) &&
+	    (vma->vm_flags & VM_WRITE))
 		return -EACCES;
 
 	window = kmalloc(sizeof(*window), GFP_KERNEL_ACCOUNT);
@@ -218,16 +321,16 @@ static int gmem_window_onto(struct vm_area_struct *vma, struct gmem_binding *b)
 		return PTR_ERR(file);
 	}
 	file->private_data = window;
-	file->f_mapping = b->mem->inode.i_mapping;
-	window->vm_file = get_file(vma->vm_file);
-	window->mem_path = b->file->f_path;
+	file->f_mapping = file_inode(bound->file)->i_mapping;
+	window->vm_file = get_file(vm->file);
+	window->mem_path = bound->file->f_path;
 	path_get(&window->mem_path);
-	window->gfn_delta = b->gfn_delta;
+	window->gfn_delta = bound->gfn_delta;
 	ratelimit_state_init(&window->refused, HZ, GMEM_WINDOW_OFTEN);
 	ratelimit_set_flags(&window->refused, RATELIMIT_MSG_ON_RELEASE);
 
 	vma->vm_ops = &gmem_window_vm_ops;
-	vma->vm_pgoff -= b->gfn_delta;
+	vma->vm_pgoff -= bound->gfn_delta;
 	vma_set_file(vma, file);
 	fput(file);
 	return 0;
@@ -235,9 +338,8 @@ static int gmem_window_onto(struct vm_area_struct *vma, struct gmem_binding *b)
 
 static int gmem_paged_mmap(struct gmem_vm *vm, struct vm_area_struct *vma)
 {
-	unsigned long gfn = vma->vm_pgoff;
-	unsigned long last = gfn + vma_pages(vma) - 1;
-	struct gmem_binding *b;
+	unsigned long last = vma->vm_pgoff + vma_pages(vma) - 1;
+	struct gmem_paged_bound bound;
 	int err;
 
 	err = gmem_window_check(vm, vma);
@@ -246,39 +348,91 @@ static int gmem_paged_mmap(struct gmem_vm *vm, struct vm_area_struct *vma)
 
 	vm_flags_set(vma, VM_DONTCOPY | VM_DONTEXPAND | VM_DONTDUMP);
 
-	if (mutex_lock_killable(&vm->lock))
-		return -EINTR;
-	b = gmem_binding_next(vm, &gfn, last);
-	if (!b)
-		err = gmem_window_onto_nothing(vma);
-	else if (gmem_binding_gfn(b, b->first) <= vma->vm_pgoff &&
-		 gmem_binding_gfn(b, b->last) >= last)
-		err = gmem_window_onto(vma, b);
-	else
-		err = -EINVAL;
-	mutex_unlock(&vm->lock);
+	while ((err = gmem_paged_find(vm, vma->vm_pgoff, last, &bound)) ==
+	       -EAGAIN)
+		cond_resched();
+	if (err)
+		return err;
+	if (!bound.file)
+		return gmem_window_onto_nothing(vm, vma);
+	err = gmem_window_onto(vm, vma, &bound);
+	fput(bound.file);
 	return err;
 }
 
+/* The tree of the kernel's, whose own functions it doesn't export. */
+#define GMEM_VMA_FIRST(vma) ((vma)->vm_pgoff)
+#define GMEM_VMA_LAST(vma) ((vma)->vm_pgoff + vma_pages(vma) - 1)
+
+INTERVAL_TREE_DEFINE(struct vm_area_struct, shared.rb, unsigned long,
+		     shared.rb_subtree_last, GMEM_VMA_FIRST, GMEM_VMA_LAST,
+		     static inline, gmem_vma)
+
+/* Is a writable mapping a window of @vm onto pages [@first, @last]? */
+static bool gmem_paged_is_writable(const struct gmem_vm *vm,
+				   struct address_space *mapping, pgoff_t first,
+				   pgoff_t last)
+{
+	const struct gmem_window *window;
+	struct vm_area_struct *vma;
+	bool found = false;
+
+	i_mmap_lock_read(mapping);
+	for (vma = gmem_vma_iter_first(&mapping->i_mmap, first, last);
+	     vma && !found; vma = gmem_vma_iter_next(vma, first, last)) {
+		if (vma->vm_ops != &gmem_window_vm_ops ||
+		    !(vma->vm_flags & VM_WRITE))
+			continue;
+		window = vma->vm_file->private_data;
+		found = window->vm_file->private_data == vm;
+	}
+	i_mmap_unlock_read(mapping);
+	return found;
+}
+
+/*
+ * Without write access in the mapping, KVM maps the page read-only. No module can
+ * change a mapping of another process.
+ */
+static int gmem_paged_change(const struct gmem_binding *b, pgoff_t first,
+			     pgoff_t last, u32 flags)
+{
+	if ((b->flags & ~flags & GMEM_MAP_ALLOW_WRITE) &&
+	    gmem_paged_is_writable(b->vm, b->mem->inode.i_mapping, first, last))
+		return -EOPNOTSUPP;
+	return 0;
+}
+
+/*
+ * A folio that isn't mapped may still be in a TLB: munmap() by another thread of
+ * the VMM takes the mapping from the reverse map before it flushes. A zap doesn't
+ * help, because that mapping is no longer there to be found. But munmap() holds a
+ * reference to the folio until it has flushed. So wait until there is none, as
+ * lending does. This isn't needed for KVM's guest: munmap() has taken the page
+ * from KVM first of all. A pin holds a reference, too, and for long: munmap() has
+ * flushed meanwhile.
+ */
 static int gmem_paged_reclaim(struct gmem_vm *vm, unsigned long gfn,
 			      struct folio *folio, bool sanitize)
 {
 	if (folio_mapped(folio))
-		unmap_mapping_pages(folio->mapping, folio->index,
-				    folio_nr_pages(folio), false);
+		gmem_unmap_pages(folio->mapping, folio->index,
+				 folio_nr_pages(folio), false);
+	if (gmem_folio_is(folio, GMEM_FOLIO_LENT))
+		gmem_folio_settle(folio);
 	return 0;
 }
 
 /*
  * One zap instead of many. Reclaim finds the pages that a fault maps after the
- * zap.
+ * zap, because it has provided them before.
  */
 static bool gmem_paged_reclaim_begin(struct gmem_vm *vm, unsigned long gfn,
 				      struct address_space *mapping,
 				      pgoff_t first, pgoff_t last,
 				      bool sanitize)
 {
-	unmap_mapping_pages(mapping, first, last - first + 1, false);
+	gmem_unmap_pages(mapping, first, last - first + 1, false);
 	return false;
 }
 
@@ -290,10 +444,13 @@ const struct gmem_provider gmem_paged_provider = {
 	.map_access = GMEM_WINDOW_MAP_ACCESS,
 	/* Windows hold the VM. */
 	.ends_with_vm = true,
+	.on_demand = true,
+	.reclaims_all = true,
 #ifdef CONFIG_X86_64
 	.live = &gmem_live_provider,
 #endif
 	.mmap = gmem_paged_mmap,
+	.change = gmem_paged_change,
 	.provide = gmem_window_provide,
 	.reclaim = gmem_paged_reclaim,
 	.reclaim_begin = gmem_paged_reclaim_begin,

@@ -93,6 +93,17 @@ void gmem_providers_debugfs(struct dentry *dir)
 			gmem_providers[i]->debugfs(dir);
 }
 
+void gmem_provider_limits(const struct gmem_provider *provider,
+			  struct gmem_provider_limits *limits)
+{
+	*limits = (struct gmem_provider_limits) {
+		.flags = provider->flags,
+		.max_guest_addr_bits = provider->max_guest_addr_bits,
+	};
+	if (provider->limits)
+		provider->limits(limits);
+}
+
 bool gmem_provider_can(const struct gmem_provider *provider, u32 map_flags)
 {
 	unsigned int combination = 0;
@@ -104,6 +115,11 @@ bool gmem_provider_can(const struct gmem_provider *provider, u32 map_flags)
 	if (map_flags & GMEM_MAP_ALLOW_EXEC)
 		combination |= GMEM_ACCESS_EXEC;
 	return provider->map_access & BIT(combination);
+}
+
+bool gmem_provider_batches(struct gmem_vm *vm)
+{
+	return vm->provider->batches && vm->provider->batches(vm);
 }
 
 bool gmem_provider_shares_again(const struct gmem_provider *provider)

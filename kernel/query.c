@@ -3,13 +3,16 @@
 #include <linux/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
-#include <linux/uaccess.h>
 
 #include "binding.h"
+#include "call.h"
 #include "objects.h"
 #include "query.h"
+#include "unmap.h"
 #include "vm.h"
 
+/* The size of an entry in its first version. */
+#define GMEM_QUERY_FIRST_SIZE 40
 #define GMEM_QUERY_BATCH (PAGE_SIZE / sizeof(struct gmem_binding_info))
 
 /* Fill up to @max entries from *gfn on; *gfn moves behind the last one. */
@@ -32,6 +35,7 @@ static u32 gmem_query_batch(struct gmem_vm *vm, unsigned long *gfn,
 			.mem_id = b->mem->inode.i_ino,
 			.flags = b->flags,
 		};
+		gmem_binding_describe_policy(b, &entries[nr]);
 	}
 	return nr;
 }
@@ -46,6 +50,14 @@ int gmem_vm_query_call(void *obj, void *arg)
 	u64 end;
 	int err;
 
+	/* A caller that doesn't know the field has these: they haven't grown. */
+	if (!query->entry_size)
+		query->entry_size = GMEM_QUERY_FIRST_SIZE;
+	err = gmem_call_entry_size(&query->entry_size, query->size,
+				   offsetofend(typeof(*query), entry_size),
+				   GMEM_QUERY_FIRST_SIZE);
+	if (err || query->reserved)
+		return -EINVAL;
 	err = gmem_vm_range(vm, query->guest_addr, query->length, &gfn, &last);
 	if (err)
 		return err;
@@ -58,7 +70,7 @@ int gmem_vm_query_call(void *obj, void *arg)
 	do {
 		room = min_t(u32, query->nr_entries - nr, GMEM_QUERY_BATCH);
 		if (fatal_signal_pending(current) ||
-		    mutex_lock_killable(&vm->lock)) {
+		    gmem_vm_lock_killable(vm)) {
 			err = -EINTR;
 			break;
 		}
@@ -66,10 +78,8 @@ int gmem_vm_query_call(void *obj, void *arg)
 		mutex_unlock(&vm->lock);
 
 		/* User memory may fault into a window: not under the lock. */
-		if (copy_to_user(u64_to_user_ptr(query->entries +
-						 nr * sizeof(*entries)),
-				 entries, got * sizeof(*entries)))
-			err = -EFAULT;
+		err = gmem_call_put_entries(query->entries, query->entry_size,
+					    nr, entries, sizeof(*entries), got);
 		nr += got;
 	} while (!err && got == GMEM_QUERY_BATCH);
 	kfree(entries);
@@ -77,6 +87,7 @@ int gmem_vm_query_call(void *obj, void *arg)
 		return err;
 
 	query->nr_entries = nr;
+	query->entry_size = min_t(u32, query->entry_size, sizeof(*entries));
 	query->guest_addr = end;
 	query->length = 0;
 	/* If the room is full, there may be more bindings. */

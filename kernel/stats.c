@@ -11,7 +11,7 @@ void gmem_stat_add(enum gmem_stat stat, long n)
 	atomic_long_add(n, &gmem_stats[stat]);
 }
 
-static u64 gmem_stat_read(enum gmem_stat stat)
+u64 gmem_stat_read(enum gmem_stat stat)
 {
 	return atomic_long_read(&gmem_stats[stat]);
 }

@@ -18,6 +18,7 @@ enum gmem_stat {
 
 /* Counters of the whole module, for GMEM_STATS. */
 void gmem_stat_add(enum gmem_stat stat, long n);
+u64 gmem_stat_read(enum gmem_stat stat);
 int gmem_stats_call(void *obj, void *arg);
 
 #endif /* _GMEM_STATS_H */

@@ -23,6 +23,7 @@ TRACE_DEFINE_ENUM(GMEM_RECLAIM_CAUSE_UNBIND);
 TRACE_DEFINE_ENUM(GMEM_RECLAIM_CAUSE_TEARDOWN);
 TRACE_DEFINE_ENUM(GMEM_RECLAIM_CAUSE_POISON);
 TRACE_DEFINE_ENUM(GMEM_RECLAIM_CAUSE_DISCARD);
+TRACE_DEFINE_ENUM(GMEM_RECLAIM_CAUSE_CHANGE);
 TRACE_DEFINE_ENUM(GMEM_FAULT_UNBOUND);
 TRACE_DEFINE_ENUM(GMEM_FAULT_STALE);
 TRACE_DEFINE_ENUM(GMEM_FAULT_PERM);
@@ -31,6 +32,7 @@ TRACE_DEFINE_ENUM(GMEM_FAULT_NOMEM);
 TRACE_DEFINE_ENUM(GMEM_FAULT_PROVIDER);
 TRACE_DEFINE_ENUM(GMEM_FAULT_HWPOISON);
 TRACE_DEFINE_ENUM(GMEM_FAULT_LEAKED);
+TRACE_DEFINE_ENUM(GMEM_FAULT_INTERRUPTED);
 
 #define show_gmem_cause(cause)						\
 	__print_symbolic(cause,						\
@@ -39,7 +41,8 @@ TRACE_DEFINE_ENUM(GMEM_FAULT_LEAKED);
 			 { GMEM_RECLAIM_CAUSE_UNBIND, "unbind" },	\
 			 { GMEM_RECLAIM_CAUSE_TEARDOWN, "teardown" },	\
 			 { GMEM_RECLAIM_CAUSE_POISON, "poison" },	\
-			 { GMEM_RECLAIM_CAUSE_DISCARD, "discard" })
+			 { GMEM_RECLAIM_CAUSE_DISCARD, "discard" },	\
+			 { GMEM_RECLAIM_CAUSE_CHANGE, "change" })
 
 #define show_gmem_reason(reason)					\
 	__print_symbolic(reason,					\
@@ -50,7 +53,8 @@ TRACE_DEFINE_ENUM(GMEM_FAULT_LEAKED);
 			 { GMEM_FAULT_NOMEM, "nomem" },			\
 			 { GMEM_FAULT_PROVIDER, "provider" },		\
 			 { GMEM_FAULT_HWPOISON, "hwpoison" },		\
-			 { GMEM_FAULT_LEAKED, "leaked" })
+			 { GMEM_FAULT_LEAKED, "leaked" },	\
+			 { GMEM_FAULT_INTERRUPTED, "interrupted" })
 
 #define show_gmem_flags(flags)						\
 	__print_flags(flags, "|",					\
@@ -167,6 +171,8 @@ DECLARE_EVENT_CLASS(gmem_binding,
 DEFINE_EVENT(gmem_binding, gmem_map,
 	TP_PROTO(const struct gmem_event_record *rec), TP_ARGS(rec));
 DEFINE_EVENT(gmem_binding, gmem_unmap,
+	TP_PROTO(const struct gmem_event_record *rec), TP_ARGS(rec));
+DEFINE_EVENT(gmem_binding, gmem_change,
 	TP_PROTO(const struct gmem_event_record *rec), TP_ARGS(rec));
 
 DECLARE_EVENT_CLASS(gmem_pages,

@@ -12,9 +12,14 @@
 
 struct gmem_mem;
 
-/* A caller that isn't a user holds the inode. */
-void gmem_user_get(struct gmem_mem *mem);
+/*
+ * A caller that isn't a user holds the inode, and may have to wait: -EINTR on a
+ * fatal signal.
+ */
+int gmem_user_get(struct gmem_mem *mem);
 /* The caller holds the inode. */
 void gmem_user_put(struct gmem_mem *mem);
+/* For a new guestmem. */
+void gmem_user_init(struct gmem_mem *mem);
 
 #endif /* _GMEM_USER_H */

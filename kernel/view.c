@@ -37,6 +37,7 @@
 #include "numa.h"
 #include "objects.h"
 #include "registry.h"
+#include "touch.h"
 #include "user.h"
 #include "view.h"
 
@@ -58,34 +59,32 @@ static void gmem_view_put(struct gmem_view *view)
 
 /* ---- mappings ---- */
 
+static int gmem_view_get_folio(struct vm_fault *vmf, bool wait,
+			       struct folio **folio)
+{
+	struct gmem_view *view = gmem_view_of(vmf->vma->vm_file);
+
+	if (READ_ONCE(view->revoked))
+		return -EACCES;
+	return gmem_lend_host_get(view->mem, vmf->pgoff, GMEM_LEND_RIGHT_NONE,
+				  wait, folio);
+}
+
 static vm_fault_t gmem_view_fault(struct vm_fault *vmf)
 {
 	struct gmem_view *view = gmem_view_of(vmf->vma->vm_file);
-	struct address_space *mapping = view->mem->inode.i_mapping;
-	struct folio *folio;
-	int err = -EACCES;
 
 	if (vmf->pgoff < view->d.first || vmf->pgoff > view->d.last)
 		return VM_FAULT_SIGBUS;
 	/* Don't wait while the last user's end frees the pages. */
 	if (READ_ONCE(view->revoked))
 		return VM_FAULT_SIGBUS;
-
-	filemap_invalidate_lock_shared(mapping);
-	if (!READ_ONCE(view->revoked))
-		err = gmem_lend_view_get(view->mem, vmf->pgoff, &folio);
-	filemap_invalidate_unlock_shared(mapping);
-
-	if (!err) {
-		vmf->page = folio_file_page(folio, vmf->pgoff);
-		return VM_FAULT_LOCKED;
-	}
-	return err == -EHWPOISON ? VM_FAULT_HWPOISON : VM_FAULT_SIGBUS;
+	return gmem_touch(vmf, view->mem, gmem_view_get_folio);
 }
 
 static const struct vm_operations_struct gmem_view_vm_ops = {
 	.fault = gmem_view_fault,
-	GMEM_NUMA_VM_OPS
+	GMEM_NUMA_VM_OPS(gmem_numa_no_policy)
 };
 
 static int gmem_view_mmap(struct file *file, struct vm_area_struct *vma)
@@ -129,8 +128,16 @@ static const struct file_operations gmem_view_fops = {
 /* From now on no new fault gets a page. False if that was so already. */
 static bool gmem_view_end(struct gmem_view *view)
 {
+	struct address_space *mapping = view->mem->inode.i_mapping;
+
 	if (xchg(&view->revoked, true))
 		return false;
+	/*
+	 * A fault that saw no revocation may be about to add a page to the file.
+	 * From here on, the page is there, and locked until it is mapped.
+	 */
+	filemap_invalidate_lock(mapping);
+	filemap_invalidate_unlock(mapping);
 	gmem_user_put(view->mem);
 	return true;
 }
@@ -212,6 +219,7 @@ static struct gmem_view *gmem_view_alloc(struct file *file,
 	view->path = file->f_path;
 	path_get(&view->path);
 	view->mem = gmem_mem(file_inode(file));
+	/* The file is a user, so this neither waits nor fails. */
 	gmem_user_get(view->mem);
 	return view;
 }
@@ -279,8 +287,12 @@ static u64 gmem_view_count_pinned(struct folio *folio)
 	u64 nr = 0;
 
 	folio_lock(folio);
-	/* The module holds leaked folios, and the kernel broken ones. */
-	if (gmem_folio_pinned(folio) && !gmem_folio_broken(folio) &&
+	/*
+	 * The module holds leaked folios, and the kernel broken ones. A lent folio
+	 * may have been replaced meanwhile.
+	 */
+	if (folio->mapping && gmem_folio_pins(folio) != GMEM_FOLIO_FREE &&
+	    !gmem_folio_broken(folio) &&
 	    !gmem_folio_is(folio, GMEM_FOLIO_LEAKED))
 		nr = folio_nr_pages(folio);
 	folio_unlock(folio);
@@ -296,8 +308,8 @@ static u64 gmem_view_zap_piece(struct gmem_view *view, pgoff_t first,
 			       pgoff_t last)
 {
 	gmem_view_for_each(view, first, last, gmem_view_wait_folio);
-	unmap_mapping_pages(view->mem->inode.i_mapping, first, last - first + 1,
-			    false);
+	gmem_unmap_pages(view->mem->inode.i_mapping, first, last - first + 1,
+			 false);
 	return gmem_view_for_each(view, first, last, gmem_view_count_pinned);
 }
 

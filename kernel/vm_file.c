@@ -6,18 +6,27 @@
 #include <linux/gmem_netlink.h>
 #include <linux/mm.h>
 #include <linux/module.h>
+#include <linux/poll.h>
 #include <linux/seq_file.h>
 #include <linux/string.h>
 
+#include "absent.h"
 #include "call.h"
+#include "change.h"
 #include "fault.h"
+#include "file.h"
 #include "map.h"
 #include "objects.h"
 #include "provider.h"
 #include "query.h"
 #include "vm.h"
 #include "vm_file.h"
+#include "wait.h"
 #include "window_desc.h"
+
+#define GMEM_VM_FLAGS \
+	((u32)(GMEM_VM_LIVE | GMEM_VM_WAIT | GMEM_VM_WAIT_SIGNALS | \
+	       GMEM_VM_GUEST_ACCEPTS))
 
 static int gmem_vm_set_policy_call(void *obj, void *arg)
 {
@@ -31,7 +40,7 @@ static int gmem_vm_set_policy_call(void *obj, void *arg)
 }
 
 static const struct gmem_call gmem_vm_calls[] = {
-	GMEM_CALL(GMEM_VM_MAP_MEM, GMEM_CALL_FIXED, gmem_vm_map_call,
+	GMEM_CALL(GMEM_VM_MAP_MEM, GMEM_CALL_FIXED, gmem_vm_map_mem_call,
 		  struct gmem_map_mem, size),
 	GMEM_CALL(GMEM_VM_UNMAP, GMEM_CALL_INOUT, gmem_vm_unmap_call,
 		  struct gmem_vm_range, nr_pages),
@@ -45,6 +54,16 @@ static const struct gmem_call gmem_vm_calls[] = {
 		  struct gmem_vm_faults, entries),
 	GMEM_CALL(GMEM_VM_SET_POLICY, GMEM_CALL_IN, gmem_vm_set_policy_call,
 		  struct gmem_vm_set_policy, policy),
+	GMEM_CALL(GMEM_VM_WAITERS, GMEM_CALL_INOUT, gmem_vm_waiters_call,
+		  struct gmem_vm_waiters, entries),
+	GMEM_CALL(GMEM_VM_SET_ABSENT, GMEM_CALL_IN, gmem_vm_set_absent_call,
+		  struct gmem_vm_set_absent, length),
+	GMEM_CALL(GMEM_VM_FILL, GMEM_CALL_IN, gmem_vm_fill_call,
+		  struct gmem_vm_fill, source),
+	GMEM_CALL(GMEM_VM_CHANGE, GMEM_CALL_IN, gmem_vm_change_call,
+		  struct gmem_vm_change, length),
+	GMEM_CALL(GMEM_VM_MAP, GMEM_CALL_IN, gmem_vm_map_call,
+		  struct gmem_vm_map, policy),
 	GMEM_CALL_OPENS(GMEM_VM_WINDOW, gmem_vm_window_call,
 			struct gmem_vm_window, name),
 };
@@ -63,9 +82,14 @@ static long gmem_vm_ioctl(struct file *file, unsigned int cmd,
 	return gmem_call(call, vm, arg);
 }
 
+/* The last descriptor is closed. Windows may keep the VM. */
 static int gmem_vm_release(struct inode *inode, struct file *file)
 {
-	gmem_vm_destroy(file->private_data);
+	struct gmem_vm *vm = file->private_data;
+
+	/* From now on, nobody can bind what a task waits for. */
+	gmem_wait_shut(vm);
+	fput(vm->file);
 	return 0;
 }
 
@@ -95,9 +119,19 @@ static int gmem_vm_mmap(struct file *file, struct vm_area_struct *vma)
 	return vm->provider->mmap ? vm->provider->mmap(vm, vma) : -ENODEV;
 }
 
+static __poll_t gmem_vm_poll(struct file *file, struct poll_table_struct *wait)
+{
+	struct gmem_vm *vm = file->private_data;
+
+	poll_wait(file, &vm->pollers, wait);
+	return (gmem_fault_unread(&vm->faults) ? EPOLLPRI : 0) |
+	       (gmem_wait_pending(vm) ? EPOLLIN | EPOLLRDNORM : 0);
+}
+
 static const struct file_operations gmem_vm_fops = {
 	.owner = THIS_MODULE,
 	.release = gmem_vm_release,
+	.poll = gmem_vm_poll,
 	.unlocked_ioctl = gmem_vm_ioctl,
 	.compat_ioctl = compat_ptr_ioctl,
 	.mmap = gmem_vm_mmap,
@@ -106,37 +140,84 @@ static const struct file_operations gmem_vm_fops = {
 	.show_fdinfo = gmem_vm_show_fdinfo,
 };
 
-static int gmem_vm_create(const struct gmem_provider *provider, u32 policy,
-			  u32 guest_addr_bits, const char *name)
+static int gmem_vm_inner_release(struct inode *inode, struct file *file)
 {
+	gmem_vm_destroy(file->private_data);
+	return 0;
+}
+
+static const struct file_operations gmem_vm_inner_fops = {
+	.owner = THIS_MODULE,
+	.release = gmem_vm_inner_release,
+};
+
+/* The VM's file, without a descriptor. */
+static struct file *gmem_vm_inner_file(struct gmem_vm *vm)
+{
+	struct file *file;
+
+	/*
+	 * Give the VM an inode of its own: with the shared anonymous inode,
+	 * zapping one VM's windows would zap mappings of other files.
+	 */
+	file = anon_inode_create_getfile("[gmem-vm]", &gmem_vm_inner_fops, vm,
+					 O_RDWR, NULL);
+	if (IS_ERR(file)) {
+		gmem_vm_destroy(vm);
+		return file;
+	}
+	/* Windows have files of this inode: no fault must write its times. */
+	file_inode(file)->i_flags |= S_NOATIME | S_NOCMTIME;
+	vm->file = file;
+	vm->inode = file_inode(file);
+	ihold(vm->inode);
+	return file;
+}
+
+/* The file of a new VM's descriptor; it holds the VM. */
+static struct file *gmem_vm_file(struct gmem_opener *opener,
+				 const struct gmem_provider *provider,
+				 u32 policy, u32 guest_addr_bits, u32 flags,
+				 const char *name)
+{
+	struct file *file, *inner;
 	struct gmem_vm *vm;
+
+	vm = gmem_vm_alloc(opener, provider, policy, guest_addr_bits, flags,
+			   name);
+	if (IS_ERR(vm))
+		return ERR_CAST(vm);
+	vm->wait.on = flags & GMEM_VM_WAIT;
+	vm->wait.signals = flags & GMEM_VM_WAIT_SIGNALS;
+
+	inner = gmem_vm_inner_file(vm);
+	if (IS_ERR(inner))
+		return inner;
+	file = gmem_file_create(vm->inode, inner->f_path.mnt, "[gmem-vm]",
+				O_RDWR, &gmem_vm_fops);
+	if (IS_ERR(file))
+		fput(inner);
+	else
+		file->private_data = vm;
+	return file;
+}
+
+static int gmem_vm_create(struct gmem_opener *opener,
+			  const struct gmem_provider *provider, u32 policy,
+			  u32 guest_addr_bits, u32 flags, const char *name)
+{
 	struct file *file;
 	int fd;
 
 	fd = get_unused_fd_flags(O_CLOEXEC);
 	if (fd < 0)
 		return fd;
-
-	vm = gmem_vm_alloc(provider, policy, guest_addr_bits, name);
-	if (IS_ERR(vm)) {
-		put_unused_fd(fd);
-		return PTR_ERR(vm);
-	}
-
-	/*
-	 * Give the VM an inode of its own: with the shared anonymous inode,
-	 * zapping one VM's windows would zap mappings of other files.
-	 */
-	file = anon_inode_create_getfile("[gmem-vm]", &gmem_vm_fops, vm, O_RDWR,
-					 NULL);
+	file = gmem_vm_file(opener, provider, policy, guest_addr_bits, flags,
+			    name);
 	if (IS_ERR(file)) {
-		gmem_vm_destroy(vm);
 		put_unused_fd(fd);
 		return PTR_ERR(file);
 	}
-	/* Windows have files of this inode: no fault must write its times. */
-	file_inode(file)->i_flags |= S_NOATIME | S_NOCMTIME;
-	vm->file = file;
 	fd_install(fd, file);
 	return fd;
 }
@@ -146,11 +227,13 @@ int gmem_vm_create_default_call(void *obj, void *arg)
 	const struct gmem_provider *provider = gmem_provider_find("");
 	static const char name[GMEM_OBJECT_NAME_LEN];
 	const unsigned long *value = arg;
+	struct gmem_provider_limits limits;
 
 	if (*value)
 		return -EINVAL;
-	return gmem_vm_create(provider, GMEM_POLICY_ALLOW,
-			      provider->max_guest_addr_bits, name);
+	gmem_provider_limits(provider, &limits);
+	return gmem_vm_create(obj, provider, GMEM_POLICY_ALLOW,
+			      limits.max_guest_addr_bits, 0, name);
 }
 
 int gmem_vm_create_call(void *obj, void *arg)
@@ -159,9 +242,13 @@ int gmem_vm_create_call(void *obj, void *arg)
 	const struct gmem_provider *provider;
 	const char *provider_name = create->provider_name;
 	u32 bits = create->guest_addr_bits;
+	struct gmem_provider_limits limits;
 	char name[GMEM_OBJECT_NAME_LEN];
 
-	if (create->flags & ~(u32)GMEM_VM_LIVE || create->policy > GMEM_POLICY_DENY)
+	if (create->flags & ~GMEM_VM_FLAGS || create->policy > GMEM_POLICY_DENY)
+		return -EINVAL;
+	if (create->flags & GMEM_VM_WAIT_SIGNALS &&
+	    !(create->flags & GMEM_VM_WAIT))
 		return -EINVAL;
 	if (strnlen(provider_name, GMEM_NAME_LEN) == GMEM_NAME_LEN ||
 	    gmem_call_name(name, create->name))
@@ -172,9 +259,16 @@ int gmem_vm_create_call(void *obj, void *arg)
 		provider = provider->live;
 	if (!provider)
 		return -EOPNOTSUPP;
+	/* A fault of another kind of window can come from KVM's kernel threads. */
+	if (create->flags & GMEM_VM_WAIT && !(create->flags & GMEM_VM_LIVE))
+		return -EOPNOTSUPP;
+	if (create->flags & GMEM_VM_GUEST_ACCEPTS & ~provider->vm_flags)
+		return -EOPNOTSUPP;
+	gmem_provider_limits(provider, &limits);
 	if (!bits)
-		bits = provider->max_guest_addr_bits;
-	if (bits <= PAGE_SHIFT || bits > provider->max_guest_addr_bits)
+		bits = limits.max_guest_addr_bits;
+	if (bits <= PAGE_SHIFT || bits > limits.max_guest_addr_bits)
 		return -EINVAL;
-	return gmem_vm_create(provider, create->policy, bits, name);
+	return gmem_vm_create(obj, provider, create->policy, bits, create->flags,
+			      name);
 }

@@ -7,6 +7,7 @@
 #include <linux/overflow.h>
 #include <linux/sched/mm.h>
 
+#include "fault.h"
 #include "objects.h"
 #include "window.h"
 
@@ -17,6 +18,32 @@ u32 gmem_window_access(const struct vm_fault *vmf)
 	if (vmf->flags & FAULT_FLAG_INSTRUCTION)
 		return GMEM_ACCESS_EXEC;
 	return GMEM_ACCESS_READ;
+}
+
+enum gmem_patience gmem_window_patience(const struct vm_fault *vmf)
+{
+	if (!(vmf->flags & FAULT_FLAG_ALLOW_RETRY))
+		return GMEM_WAIT_END;
+	if ((vmf->flags & FAULT_FLAG_RETRY_NOWAIT) ||
+	    !(vmf->flags & FAULT_FLAG_TRIED))
+		return GMEM_WAIT_NOT;
+	return GMEM_WAIT_PIECE;
+}
+
+vm_fault_t gmem_window_retry(struct vm_fault *vmf,
+			     struct gmem_guest_access *access,
+			     int (*wait)(struct gmem_guest_access *access))
+{
+	struct file *file;
+
+	if (vmf->flags & FAULT_FLAG_RETRY_NOWAIT)
+		return VM_FAULT_RETRY;
+	file = get_file(vmf->vma->vm_file);
+	release_fault_lock(vmf);
+	/* The caller looks for a fatal signal itself. */
+	wait(access);
+	fput(file);
+	return VM_FAULT_RETRY;
 }
 
 int gmem_window_check(const struct gmem_vm *vm, struct vm_area_struct *vma)

@@ -5,7 +5,10 @@
 #include <linux/bits.h>
 #include <linux/fs.h>
 #include <linux/gmem.h>
+#include <linux/mm_types.h>
 #include <linux/types.h>
+
+#include "fault.h"
 
 struct folio;
 struct gmem_vm;
@@ -44,6 +47,21 @@ int gmem_window_provide(struct gmem_vm *vm, unsigned long gfn,
  * would map other parts of the guest, without the VM's descriptor.
  */
 extern const struct file_operations gmem_window_fops;
+
+/*
+ * How long may the handler of a window sleep with the mmap lock or the lock of the
+ * VMA, for which others of the process wait? A second try waits for a piece, so
+ * that each fault comes to its end beside a long operation.
+ */
+enum gmem_patience gmem_window_patience(const struct vm_fault *vmf);
+/*
+ * A handler got -EAGAIN or -EINPROGRESS: drop the lock, sleep by @wait, and let the fault be made
+ * again. Neither VMA nor VM may be touched after that. @access refers to what the
+ * file of the VMA holds.
+ */
+vm_fault_t gmem_window_retry(struct vm_fault *vmf,
+			     struct gmem_guest_access *access,
+			     int (*wait)(struct gmem_guest_access *access));
 
 struct gmem_window_charge {
 	struct mem_cgroup *memcg;

@@ -10,7 +10,6 @@
 #include <linux/fs.h>
 #include <linux/mm.h>
 #include <linux/module.h>
-#include <linux/mutex.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
 
@@ -21,6 +20,7 @@
 #include "objects.h"
 #include "provider.h"
 #include "registry.h"
+#include "unmap.h"
 #include "vm.h"
 #include "window_desc.h"
 
@@ -65,12 +65,8 @@ static long gmem_window_desc_fallocate(struct file *file, int mode,
 	if (last > window->d.last - window->d.first)
 		return -EINVAL;
 
-	if (mutex_lock_killable(&vm->lock))
-		return -EINTR;
-	err = gmem_vm_discard(vm, window->d.first + first,
-			      window->d.first + last);
-	mutex_unlock(&vm->lock);
-	return err;
+	return gmem_vm_discard(vm, window->d.first + first,
+			       window->d.first + last);
 }
 
 static void gmem_window_desc_show_fdinfo(struct seq_file *seq,

@@ -17,7 +17,7 @@
 #define GMEM_IOCTL_TYPE 'G'
 
 /* Grows when a call, a flag or a trailing struct member is added. */
-#define GMEM_ABI_VERSION 2
+#define GMEM_ABI_VERSION 4
 
 /**
  * DOC: Errors
@@ -33,8 +33,8 @@
  * -EEXIST	overlap with another binding, in the guest or in the file
  * -EFAULT	an address in the argument can't be read or written
  * -EHWPOISON	a page is broken
- * -EINTR	a fatal signal came while the call was waiting. fallocate() ends
- *		at any signal that comes after its first page.
+ * -EINTR	a fatal signal came while the call was waiting, or between two
+ *		pieces of its work
  * -EINVAL	a wrong value; a range that isn't aligned or doesn't fit; a
  *		struct that is shorter than its first version
  * -EIO		the provider failed or refused. The provider "gunyah" can return
@@ -44,7 +44,9 @@
  * -ENODATA	a memfd_secret() file lacks pages
  * -ENOENT	no such binding or view; GMEM_INFO: no such provider
  * -ENOMEM	no memory, or the memory cgroup is at its limit
- * -ENOSPC	the VM has as many bindings as it can have: gmem_info.max_bindings
+ * -ENOSPC	the VM or its user has as many bindings as it can have:
+ *		gmem_info.max_bindings and max_user_bindings; or the VM has as many
+ *		ranges that fail as it can have (GMEM_VM_SET_ABSENT)
  * -ENOTTY	the descriptor has no such call
  * -EOPNOTSUPP	a call or a value that this host or this provider lacks;
  *		GMEM_INFO tells beforehand
@@ -53,7 +55,8 @@
  *		hypervisor denies the request, or grants no more
  *
  * A call that fails has changed nothing, with these exceptions: GMEM_VM_RECLAIM
- * and GMEM_VM_POPULATE report in @nr_pages how far they came;
+ * and GMEM_VM_POPULATE report in @nr_pages how far they came; GMEM_VM_FILL may
+ * have filled pages that are bound nowhere;
  * GMEM_MEM_FROM_SECRET may have closed its descriptor; a call is -EFAULT after
  * its work if it can't write its results.
  */
@@ -95,10 +98,14 @@
  *	page size of the file becomes gmem_info.huge_page_size; every range in
  *	a call must be aligned to it. -EOPNOTSUPP on a kernel without
  *	transparent huge pages.
+ * @GMEM_MEM_CGROUP: for GMEM_MEM_CREATE alone (else -EINVAL): the memory cgroup
+ *	@cgroup_fd pays for the pages. -EOPNOTSUPP without GMEM_FEATURE_CGROUP.
+ *	Since ABI 4
  */
 enum gmem_mem_flags {
 	GMEM_MEM_CLOEXEC = 1UL << 0,
 	GMEM_MEM_ALLOW_HUGEPAGE = 1UL << 1,
+	GMEM_MEM_CGROUP = 1UL << 2,
 };
 
 /**
@@ -125,7 +132,8 @@ struct gmem_create_mem {
  *
  * fallocate() with mode 0 or KEEP_SIZE allocates pages. With PUNCH_HOLE and
  * KEEP_SIZE it takes back every lent page of the range and then frees the
- * range; if one page can't be taken back, nothing is freed.
+ * range; if one page can't be taken back, nothing is freed. -EBUSY: a huge page
+ * with a broken page is held elsewhere, so the broken page can't be set apart.
  *
  * fstat() returns the size (st_size), the page size (st_blksize) and the number
  * that GMEM_VM_QUERY reports (st_ino). fstatfs() returns GMEM_MEM_MAGIC in
@@ -171,13 +179,14 @@ enum gmem_map_flags {
  * @guest_addr: guest address of the first byte
  * @flags: bits of &enum gmem_map_flags
  * @guest_mem_fd: a guestmem descriptor, open for reading, and for writing if
- *	@flags has ALLOW_WRITE (else -EACCES)
+ *	@flags lends or has ALLOW_WRITE (else -EACCES)
  * @offset: offset of the first byte in the guestmem
  * @size: bytes to bind
  *
  * @guest_addr, @offset and @size are multiples of the guestmem's page size, and
  * @size is not 0. The range at @offset lies within the file, and the range at
- * @guest_addr within the VM's address width. Else the call is -EINVAL, or
+ * @guest_addr within the VM's address width and not below
+ * gmem_info.min_guest_addr. Else the call is -EINVAL, or
  * -EOVERFLOW if a sum wraps.
  */
 struct gmem_map_mem {
@@ -195,10 +204,11 @@ struct gmem_map_mem {
  * lent page is in no other binding of any VM; a shared page may be in several
  * bindings if their providers have GMEM_PROVIDER_SHARE_MULTI. A file range that
  * breaks this rule is -EEXIST, too. -EOPNOTSUPP if the provider doesn't take
- * secret memory (GMEM_MEM_FROM_SECRET), or if the VM is live, the guestmem has
+ * secret memory (GMEM_MEM_FROM_SECRET), or takes memory only before the guest
+ * starts (GMEM_PROVIDER_BIND_FIRST), or if the VM is live, the guestmem has
  * huge pages and GMEM_FEATURE_LIVE_HUGE is missing. -EPERM if the provider
  * lends nothing but secret memory. -ENOSPC if the VM has gmem_info.max_bindings
- * bindings.
+ * bindings, or all VMs of its user have max_user_bindings.
  *
  * Removing (with GMEM_MAP_UNMAP): the range must lie within one binding, and
  * flags, guestmem and offset must be those of the binding; else -ENOENT. The
@@ -219,7 +229,26 @@ struct gmem_map_mem {
  * kernel doesn't know must be zero (else -E2BIG). The kernel writes results
  * back into the struct, never beyond @size. On failure the struct is unchanged
  * unless the call says otherwise. A module that lacks a call returns -ENOTTY:
- * GMEM_VM_WINDOW, GMEM_MEM_VIEW and GMEM_MEM_REVOKE exist since ABI 2.
+ * GMEM_VM_WINDOW, GMEM_MEM_VIEW and GMEM_MEM_REVOKE exist since ABI 2,
+ * GMEM_MEM_CREATE since ABI 3, GMEM_MEM_RUNS, GMEM_VM_WAITERS, GMEM_VM_SET_ABSENT,
+ * GMEM_VM_FILL, GMEM_VM_CHANGE and GMEM_VM_MAP since ABI 4.
+ */
+
+/**
+ * DOC: Arrays of entries
+ *
+ * GMEM_VM_QUERY, GMEM_VM_FAULTS, GMEM_VM_WAITERS and GMEM_MEM_RUNS fill an array,
+ * whose entries may grow with the ABI as structs do. @entry_size is the size of an
+ * entry as the caller knows it: a multiple of 8, not below that of the first
+ * version, and at most 4096 (else -EINVAL). The kernel fills as much of each entry as it knows,
+ * and writes zeroes to the rest. It returns the size that it knows in @entry_size,
+ * unless the caller's is less. An argument that ends before @entry_size, of an
+ * older caller, means entries of the first version.
+ *
+ * GMEM_VM_QUERY takes 0 for the first version, too: a program that is older than
+ * @entry_size, and is compiled with a newer header, has such entries. For
+ * GMEM_VM_FAULTS 0 is -EINVAL: the entries of such a program have grown with the
+ * header, and it would read them at wrong places.
  */
 
 #define GMEM_NAME_LEN 16
@@ -232,6 +261,16 @@ struct gmem_map_mem {
  * @GMEM_FEATURE_WINDOW: GMEM_VM_WINDOW works on live VMs
  * @GMEM_FEATURE_VIEW: GMEM_MEM_VIEW and GMEM_MEM_REVOKE work
  * @GMEM_FEATURE_NAME: calls that create an object take a name for it
+ * @GMEM_FEATURE_NUMA: GMEM_MEM_CREATE and mbind() set a NUMA policy
+ * @GMEM_FEATURE_CHANGE: GMEM_VM_CHANGE works
+ * @GMEM_FEATURE_MAP: GMEM_VM_MAP works
+ * @GMEM_FEATURE_RUNS: GMEM_MEM_RUNS works, and SEEK_DATA and SEEK_HOLE on a
+ *	guestmem; GMEM_VM_QUERY and GMEM_VM_FAULTS take @entry_size; a row of
+ *	refused accesses has the thread; poll() of a VM tells of new rows
+ * @GMEM_FEATURE_CGROUP: GMEM_MEM_CGROUP works: the memory controller is in the
+ *	cgroup2 hierarchy
+ * @GMEM_FEATURE_WAIT: GMEM_VM_WAIT, GMEM_VM_WAITERS and GMEM_VM_SET_ABSENT work on
+ *	live VMs; GMEM_VM_FILL works on all
  */
 enum gmem_features {
 	GMEM_FEATURE_HUGEPAGE = 1UL << 0,
@@ -240,16 +279,26 @@ enum gmem_features {
 	GMEM_FEATURE_WINDOW = 1UL << 3,
 	GMEM_FEATURE_VIEW = 1UL << 4,
 	GMEM_FEATURE_NAME = 1UL << 5,
+	GMEM_FEATURE_NUMA = 1UL << 6,
+	GMEM_FEATURE_WAIT = 1UL << 7,
+	GMEM_FEATURE_CHANGE = 1UL << 8,
+	GMEM_FEATURE_MAP = 1UL << 9,
+	GMEM_FEATURE_RUNS = 1UL << 10,
+	GMEM_FEATURE_CGROUP = 1UL << 11,
 };
 
 /**
  * enum gmem_provider_flags - abilities of a provider
  * @GMEM_PROVIDER_SHARE_MULTI: a shared page may be in several bindings
  * @GMEM_PROVIDER_WINDOW: mmap() of a VM descriptor gives a window
+ * @GMEM_PROVIDER_BIND_FIRST: a guest gets its memory when it starts. A later
+ *	binding is -EOPNOTSUPP, unless the VM has GMEM_VM_GUEST_ACCEPTS, and the
+ *	host gets nothing back before the guest's end. Since ABI 4
  */
 enum gmem_provider_flags {
 	GMEM_PROVIDER_SHARE_MULTI = 1UL << 0,
 	GMEM_PROVIDER_WINDOW = 1UL << 1,
+	GMEM_PROVIDER_BIND_FIRST = 1UL << 2,
 };
 
 /**
@@ -262,13 +311,21 @@ enum gmem_provider_flags {
  * @features: out: bits of &enum gmem_features
  * @page_size: out: bytes
  * @huge_page_size: out: bytes; 0 without GMEM_FEATURE_HUGEPAGE
- * @max_guest_addr_bits: out: widest guest address space
+ * @max_guest_addr_bits: out: widest guest address space on this host
  * @provider_flags: out: bits of &enum gmem_provider_flags
  * @provider_name: out: NUL-terminated
  * @map_access: out: combinations of access that the provider can enforce: bit
  *	(r | w << 1 | x << 2) is set if it can enforce that combination
  * @max_bindings: out: number of bindings that a VM can have; 0 if the module
  *	has ABI version 1, which has no limit
+ * @max_user_bindings: out: number of bindings that all VMs of one user can have
+ *	together; 0 before ABI 4. The user of a VM is the effective user of the
+ *	process that has opened the device, also where another process has made
+ *	the VM through that descriptor.
+ * @user_bindings: out: number of bindings that the VMs of the caller's descriptor's
+ *	user have. Since ABI 4
+ * @min_guest_addr: out: lowest guest address that can be bound; guest addresses
+ *	below are for devices. Since ABI 4
  */
 struct gmem_info {
 	__u32 size;
@@ -283,6 +340,9 @@ struct gmem_info {
 	__u8 provider_name[GMEM_NAME_LEN];
 	__u32 map_access;
 	__u32 max_bindings;
+	__u64 max_user_bindings;
+	__u64 user_bindings;
+	__u64 min_guest_addr;
 };
 
 /** GMEM_INFO - ioctl on /dev/gmem: describe the module and one provider */
@@ -296,6 +356,23 @@ struct gmem_info {
  *
  * When a binding or its VM goes, its lent pages come back under every policy:
  * with their contents under ALLOW, zeroed under SCRUB and DENY.
+ *
+ * A host that can only read destroys nothing: a touch of a mapping that was made
+ * with a read-only descriptor fails under SCRUB as under DENY.
+ *
+ * Only a touch takes a page back: by the CPU, or by the kernel when it copies for
+ * a system call. Under every policy, other system calls fail at a lent page of a
+ * host mapping: those that pin memory (O_DIRECT, vmsplice(), io_uring's fixed
+ * buffers, process_vm_readv()), futex(), ptrace() and /proc/PID/mem with EFAULT or
+ * EIO; MADV_POPULATE_READ and MADV_POPULATE_WRITE with EFAULT, mlock() with
+ * ENOMEM. MAP_POPULATE and mlockall() report no error; they end at the first lent
+ * page of a mapping. Touch a page first to use it in one of these ways.
+ *
+ * Under every policy, the guest keeps a lent page while that is pinned through a
+ * paged window: a touch by the host is SIGBUS; GMEM_VM_RECLAIM and a hole that is
+ * punched over the page are -EBUSY. When its binding or its VM goes, another page
+ * takes its place in the guestmem, so that no later owner shares memory with the
+ * holder of the pin.
  */
 enum gmem_policy {
 	GMEM_POLICY_ALLOW = 0,
@@ -307,9 +384,20 @@ enum gmem_policy {
  * enum gmem_vm_flags - flags of &struct gmem_vm_create
  * @GMEM_VM_LIVE: the VM's windows are live, not paged: see "DOC: Windows".
  *	-EOPNOTSUPP without GMEM_FEATURE_LIVE, or if the provider isn't "window"
+ * @GMEM_VM_WAIT: an access to an unbound page waits, instead of being refused: see
+ *	"DOC: Waiting". -EOPNOTSUPP without GMEM_VM_LIVE, -EINVAL without
+ *	GMEM_FEATURE_WAIT
+ * @GMEM_VM_WAIT_SIGNALS: with GMEM_VM_WAIT (else -EINVAL): a signal ends the wait
+ *	of KVM_RUN
+ * @GMEM_VM_GUEST_ACCEPTS: the guest by itself accepts memory that it gets after its
+ *	start: see "Memory after the start" in <linux/gmem_gunyah.h>. -EOPNOTSUPP
+ *	if the provider isn't "gunyah". Since ABI 4
  */
 enum gmem_vm_flags {
 	GMEM_VM_LIVE = 1UL << 0,
+	GMEM_VM_WAIT = 1UL << 1,
+	GMEM_VM_WAIT_SIGNALS = 1UL << 2,
+	GMEM_VM_GUEST_ACCEPTS = 1UL << 3,
 };
 
 /**
@@ -381,6 +469,97 @@ struct gmem_mem_from_secret {
 #define GMEM_MEM_FROM_SECRET _IO(GMEM_IOCTL_TYPE, 0x83)
 
 /**
+ * struct gmem_mem_create - argument of GMEM_MEM_CREATE
+ * @size: sizeof(struct gmem_mem_create)
+ * @flags: bits of &enum gmem_mem_flags; GMEM_MEM_CLOEXEC changes nothing
+ * @length: size of the file in bytes; as gmem_create_mem.size
+ * @name: see "Names"
+ * @numa_mode: a MPOL mode of <linux/mempolicy.h>: MPOL_DEFAULT, _PREFERRED,
+ *	_BIND, _INTERLEAVE, _LOCAL or _PREFERRED_MANY. Another one, or a mode
+ *	with flags, is -EOPNOTSUPP, as is any but MPOL_DEFAULT without
+ *	GMEM_FEATURE_NUMA.
+ * @nr_nodes: bits at @nodes; at most GMEM_NUMA_MAX_NODES
+ * @nodes: address of an array of __u64; bit N % 64 of word N / 64 is node N
+ * @cgroup_fd: a directory of the cgroup2 filesystem, with GMEM_MEM_CGROUP; else 0.
+ *	Since ABI 4
+ * @reserved: must be 0
+ *
+ * There are no nodes for MPOL_DEFAULT and MPOL_LOCAL, there is one for
+ * MPOL_PREFERRED, and at least one for the others; each has memory, and the
+ * caller's cpuset has the node. Else the call is -EINVAL.
+ */
+struct gmem_mem_create {
+	__u32 size;
+	__u32 flags;
+	__u64 length;
+	__u8 name[GMEM_OBJECT_NAME_LEN];
+	__u32 numa_mode;
+	__u32 nr_nodes;
+	__u64 nodes;
+	__s32 cgroup_fd;
+	__u32 reserved;
+};
+
+#define GMEM_NUMA_MAX_NODES 4096
+
+/**
+ * GMEM_MEM_CREATE - ioctl on /dev/gmem: create a guestmem with chosen properties
+ *
+ * As GMEM_CREATE_MEM, with a NUMA policy for the whole file: see "NUMA"; and with
+ * a memory cgroup that pays: see "Charges".
+ *
+ * Return: a guestmem descriptor (close-on-exec). -EBADF if @cgroup_fd isn't a
+ * directory of the cgroup2 filesystem; -EACCES if the caller may not charge it.
+ */
+#define GMEM_MEM_CREATE _IO(GMEM_IOCTL_TYPE, 0x84)
+
+/**
+ * DOC: Charges
+ *
+ * A page is charged to a memory cgroup from its first use until it is freed. If the
+ * creator has named a cgroup by GMEM_MEM_CGROUP, that one pays for all pages. A
+ * process may name the cgroup in which it is, or one in which it could make
+ * others by mkdir(), as the owner of a delegated one may. A cgroup without the
+ * memory controller means its nearest ancestor that has it. After the removal of a
+ * cgroup, its nearest ancestor that is left pays.
+ *
+ * Else the cgroup of the process that fills the page pays: that touches it through
+ * a mapping, or allocates it by fallocate() or GMEM_VM_POPULATE. The guest's touches
+ * count as the VMM's, those by kernel threads included. So if a broker fills memory
+ * for a VMM (a lazy restore, for example), the broker pays as long as the pages
+ * exist, unless the guestmem names the VMM's cgroup.
+ *
+ * At the limit the access fails: see -ENOMEM and GMEM_FAULT_NOMEM. The kernel kills
+ * no process for it. Bindings are charged to the process that binds; from Linux 6.18
+ * on, a part of them is charged to nobody, and gmem_info.max_bindings and
+ * max_user_bindings bound that.
+ */
+
+/**
+ * DOC: NUMA
+ *
+ * A guestmem has a NUMA policy for each range of its pages. GMEM_MEM_CREATE sets
+ * one for all pages, and mbind() of a mapping for those that are mapped: of the
+ * guestmem itself, or of a paged window onto it. The policy belongs to the file,
+ * so it stays after munmap(), and counts for the first touch of any task. Pages
+ * that are there already stay where they are. mbind(MPOL_DEFAULT) removes a policy.
+ * Where a page has none, the policy of the task that touches it first counts:
+ * see set_mempolicy(). On x86 that can be a thread of KVM's.
+ *
+ * mbind() is EACCES for a mapping that can't become writable, or of a window whose
+ * binding is gone, and ENOSPC if the guestmem has 65,536 ranges with policies. The
+ * kernel doesn't call the module for a mapping that has the same policy already:
+ * a new mapping has MPOL_DEFAULT, so set another policy first to remove the file's.
+ *
+ * mbind() is EOPNOTSUPP for a mapping that can't have a policy: a live window, a
+ * hole of a paged window, a view, secret memory; and for a policy that can't be
+ * served: MPOL_WEIGHTED_INTERLEAVE, MPOL_F_NUMA_BALANCING. The pages of a
+ * guestmem can't be moved, so MPOL_MF_MOVE moves none, and NUMA balancing leaves
+ * them alone. get_mempolicy(MPOL_F_ADDR) doesn't know the policy of a guestmem;
+ * with MPOL_F_NODE it returns the node of a page.
+ */
+
+/**
  * struct gmem_stats - argument of GMEM_STATS
  * @size: sizeof(struct gmem_stats)
  * @flags: must be 0
@@ -389,7 +568,8 @@ struct gmem_mem_from_secret {
  * @bindings: out: bindings that exist
  * @lent_pages: out: pages lent now
  * @leaked_pages: out: pages that a provider refused to give back at the end of
- *	their VM; they stay out of use until the host reboots
+ *	their VM, or that broke while they were pinned and lent; they stay out of
+ *	use until the host reboots
  * @lends: out: pages lent since the module was loaded
  * @reclaims: out: pages taken back since the module was loaded
  * @refused: out: guest accesses refused since the module was loaded
@@ -438,8 +618,12 @@ struct gmem_vm_range {
  * guest holds; if one can't be taken back, the call fails and every binding is
  * as before. A range without any binding is no error: @nr_pages is then 0.
  *
- * An unmap that leaves two pieces of a binding needs one binding more. So it is
- * -ENOSPC if the VM has gmem_info.max_bindings bindings.
+ * A lent page that is pinned is replaced by another one, a huge page by a huge
+ * page, which takes as much memory as there are pinned pages: -ENOMEM if there
+ * isn't enough. -EBUSY if a huge page is both pinned and broken.
+ *
+ * An unmap that leaves two pieces of a binding needs one binding more. So it can
+ * be -ENOSPC, as GMEM_VM_MAP_MEM.
  */
 #define GMEM_VM_UNMAP _IO(GMEM_IOCTL_TYPE, 0x90)
 
@@ -448,17 +632,19 @@ struct gmem_vm_range {
  *
  * The bindings stay: the guest's next access lends the page again. Under
  * GMEM_POLICY_SCRUB the call zeroes the pages; under GMEM_POLICY_DENY it is
- * -EACCES. If the call fails half-way, @nr_pages is the number of pages that
- * came back; they stay with the host.
+ * -EACCES. -EBUSY if a page is pinned. If the call fails half-way, @nr_pages is
+ * the number of pages that came back; they stay with the host.
  */
 #define GMEM_VM_RECLAIM _IO(GMEM_IOCTL_TYPE, 0x91)
 
 /**
  * GMEM_VM_POPULATE - ioctl on a VM: provide a range ahead of the guest's use
  *
- * The call allocates and provides every page of the range, lent or shared as
- * its binding says. -ENOENT if part of the range is unbound (checked first). If
- * the call fails half-way, the first @nr_pages pages are provided and stay so.
+ * The call allocates and provides every page of the range, lent or shared as its
+ * binding says. It maps none of them, so they are in the RSS of no process; a
+ * memory cgroup counts them: see "Charges". -ENOENT if part of the range is
+ * unbound (checked first). If the call fails half-way, the first @nr_pages
+ * pages are provided and stay so.
  */
 #define GMEM_VM_POPULATE _IO(GMEM_IOCTL_TYPE, 0x92)
 
@@ -468,8 +654,9 @@ struct gmem_vm_range {
  * @length: bytes
  * @offset: offset of the first byte in the guestmem
  * @mem_id: st_ino of the guestmem
- * @flags: FORCE_LEND or FORCE_SHARE, and the ALLOW bits
- * @reserved: 0
+ * @flags: FORCE_LEND or FORCE_SHARE, the ALLOW bits, and GMEM_MAP_POLICY if the
+ *	binding has a policy of its own
+ * @policy: that policy, one of &enum gmem_policy; else 0
  */
 struct gmem_binding_info {
 	__u64 guest_addr;
@@ -477,7 +664,7 @@ struct gmem_binding_info {
 	__u64 offset;
 	__u64 mem_id;
 	__u32 flags;
-	__u32 reserved;
+	__u32 policy;
 };
 
 /**
@@ -489,6 +676,8 @@ struct gmem_binding_info {
  * @length: in: bytes of the range; out: bytes left for the next call, 0 when
  *	done
  * @entries: address of an array of &struct gmem_binding_info
+ * @entry_size: see "Arrays of entries". Since ABI 4
+ * @reserved: must be 0
  *
  * The call reports each binding that touches the range as a whole, in ascending
  * order.
@@ -499,6 +688,8 @@ struct gmem_vm_query {
 	__u64 guest_addr;
 	__u64 length;
 	__u64 entries;
+	__u32 entry_size;
+	__u32 reserved;
 };
 
 /** GMEM_VM_QUERY - ioctl on a VM: list the bindings of a guest range */
@@ -522,12 +713,17 @@ enum gmem_access {
  * @GMEM_FAULT_STALE: the address is bound, but the touched piece of the window
  *	was mapped for something else: map it again
  * @GMEM_FAULT_PERM: the binding doesn't allow the access
- * @GMEM_FAULT_PINNED: somebody holds the page pinned, so it can't be lent; a
- *	later try may succeed
+ * @GMEM_FAULT_PINNED: somebody holds the page, so it can't be lent; a later try
+ *	may succeed. A page that is pinned is refused at once. Any other reference
+ *	to it may be brief, as that of a munmap() under way: the access waits for
+ *	its end, and is refused after two seconds. A pipe that vmsplice() has
+ *	filled holds pages in this way.
  * @GMEM_FAULT_NOMEM: no memory, or the memory cgroup is at its limit
  * @GMEM_FAULT_PROVIDER: the provider failed to provide the page
  * @GMEM_FAULT_HWPOISON: the page is broken
  * @GMEM_FAULT_LEAKED: an earlier VM's provider never gave the page back
+ * @GMEM_FAULT_INTERRUPTED: a signal ended the wait of KVM_RUN for an unbound page:
+ *	run the vCPU again. Only with GMEM_VM_WAIT_SIGNALS
  */
 enum gmem_fault_reason {
 	GMEM_FAULT_UNBOUND = 1,
@@ -538,6 +734,7 @@ enum gmem_fault_reason {
 	GMEM_FAULT_PROVIDER = 6,
 	GMEM_FAULT_HWPOISON = 7,
 	GMEM_FAULT_LEAKED = 8,
+	GMEM_FAULT_INTERRUPTED = 9,
 };
 
 /**
@@ -548,6 +745,14 @@ enum gmem_fault_reason {
  * @access: bits of &enum gmem_access
  * @reason: one of &enum gmem_fault_reason
  * @count: length of the row
+ * @pid: the thread that made the accesses, a vCPU's for example, in the PID
+ *	namespace of the caller. 0 if the caller can't see the thread, or if a
+ *	kernel thread made them, such as a vhost worker. The row stays when the
+ *	thread has ended, and then another thread may have the number. Since ABI 4
+ * @reserved: 0
+ *
+ * Equal accesses are those of one thread. A kernel thread acts for others, so its
+ * accesses belong to the row of any thread if they are equal otherwise.
  */
 struct gmem_fault_info {
 	__u64 seq;
@@ -555,6 +760,8 @@ struct gmem_fault_info {
 	__u32 access;
 	__u32 reason;
 	__u64 count;
+	__u32 pid;
+	__u32 reserved;
 };
 
 /* The VM remembers this many rows of refused accesses. */
@@ -569,6 +776,8 @@ struct gmem_fault_info {
  *	A row that has grown since then is reported again, with its new number.
  * @lost: out: number of accesses after @seq whose row was overwritten
  * @entries: address of an array of &struct gmem_fault_info
+ * @entry_size: see "Arrays of entries". Since ABI 4
+ * @reserved: must be 0
  */
 struct gmem_vm_faults {
 	__u32 size;
@@ -576,9 +785,16 @@ struct gmem_vm_faults {
 	__u64 seq;
 	__u64 lost;
 	__u64 entries;
+	__u32 entry_size;
+	__u32 reserved;
 };
 
-/** GMEM_VM_FAULTS - ioctl on a VM: the last refused guest accesses */
+/**
+ * GMEM_VM_FAULTS - ioctl on a VM: the last refused guest accesses
+ *
+ * poll() of a VM descriptor returns EPOLLPRI while there is a row with a higher
+ * number than any that a call has returned, to whichever caller.
+ */
 #define GMEM_VM_FAULTS _IO(GMEM_IOCTL_TYPE, 0x94)
 
 /**
@@ -591,7 +807,11 @@ struct gmem_vm_set_policy {
 	__u32 policy;
 };
 
-/** GMEM_VM_SET_POLICY - ioctl on a VM: change the reclaim policy */
+/**
+ * GMEM_VM_SET_POLICY - ioctl on a VM: change the reclaim policy
+ *
+ * A binding with a policy of its own (GMEM_VM_MAP) keeps that.
+ */
 #define GMEM_VM_SET_POLICY _IO(GMEM_IOCTL_TYPE, 0x95)
 
 /**
@@ -646,19 +866,21 @@ struct gmem_vm_window {
  *
  * Nobody can change its mode, its owner, its times or its size (-EPERM).
  *
- * A *discard* is the guest's: it no longer needs what is in the range. Under
- * every policy, pages are freed, and read as zeroes when next used. Where the
- * range has a part of a huge page, the part is zeroed instead. Parts that
- * aren't bound are skipped. If a page can't be discarded, nothing is: -EACCES
- * if its binding doesn't allow writing, -EBUSY if another binding has it, too,
- * or if it is pinned. Offset and length are multiples of the page size, within
- * the range (else -EINVAL). A descriptor that isn't open for writing is -EBADF;
- * another mode of fallocate() is -EOPNOTSUPP, as is every call with
- * GMEM_WINDOW_NO_DISCARD. MADV_REMOVE of a mapping fails and changes nothing.
- * While the discard of a large range is under way, faults in its guestmems wait,
- * those of other VMs, too; a fatal signal ends it (-EINTR) as long as nothing
- * has changed. Use GMEM_WINDOW_NO_DISCARD if the holder must not be able to do
- * that.
+ * A *discard* is the guest's: it no longer needs what is in the range. Under every
+ * policy, pages are freed, and read as zeroes when next used. Where the range
+ * has a part of a huge page, the part is zeroed instead. Parts that aren't
+ * bound are skipped. If a page can't be discarded, nothing is: -EACCES if its
+ * binding doesn't allow writing, -EBUSY if another binding has it, too, or if
+ * it is pinned or referred to otherwise: see GMEM_FAULT_PINNED. The only
+ * exceptions: if a task binds, pins or refers to a page of the range during the
+ * call (-EBUSY), or if a fatal signal comes (-EINTR), a part of the range may be
+ * discarded. Offset and length are multiples of the page size, within the range
+ * (else -EINVAL). A descriptor that isn't open for writing is -EBADF; another mode
+ * of fallocate() is -EOPNOTSUPP, as is every call with GMEM_WINDOW_NO_DISCARD.
+ * MADV_REMOVE of a mapping fails and changes nothing.
+ *
+ * Meanwhile the guest's accesses to the range and the VM's own calls wait. If the
+ * holder shouldn't be able to delay them, give it GMEM_WINDOW_NO_DISCARD.
  *
  * A window descriptor holds the VM, as a window does. It can't be revoked: to
  * end its holder's access, unbind the memory.
@@ -671,6 +893,250 @@ struct gmem_vm_window {
 
 /* f_type of a window descriptor: "GMWN" */
 #define GMEM_WINDOW_MAGIC 0x474d574e
+
+/**
+ * struct gmem_waiter_info - a page for which accesses wait
+ * @guest_addr: page-aligned guest address
+ * @access: bits of &enum gmem_access: what the accesses want
+ * @nr_threads: how many threads wait for the page
+ * @pid: the thread that has waited longest, as in the PID namespace of the
+ *	caller; 0 for a kernel thread, or a thread that the caller can't see
+ * @reserved: 0
+ */
+struct gmem_waiter_info {
+	__u64 guest_addr;
+	__u32 access;
+	__u32 nr_threads;
+	__u32 pid;
+	__u32 reserved;
+};
+
+/**
+ * enum gmem_waiters_flags - flags of &struct gmem_vm_waiters
+ * @GMEM_WAITERS_ALL: all pages for which accesses wait, in ascending order. The
+ *	call changes nothing.
+ */
+enum gmem_waiters_flags {
+	GMEM_WAITERS_ALL = 1UL << 0,
+};
+
+/**
+ * struct gmem_vm_waiters - argument of GMEM_VM_WAITERS
+ * @size: sizeof(struct gmem_vm_waiters)
+ * @flags: bits of &enum gmem_waiters_flags
+ * @nr_entries: in: room at @entries; out: entries written
+ * @entry_size: see "Arrays of entries"
+ * @guest_addr: with GMEM_WAITERS_ALL: in: the first page to report; out: where the
+ *	next call goes on. Page-aligned. Else it must be 0.
+ * @nr_threads: out: how many threads wait, for any page of the VM
+ * @entries: address of an array of &struct gmem_waiter_info
+ */
+struct gmem_vm_waiters {
+	__u32 size;
+	__u32 flags;
+	__u32 nr_entries;
+	__u32 entry_size;
+	__u64 guest_addr;
+	__u64 nr_threads;
+	__u64 entries;
+};
+
+/**
+ * GMEM_VM_WAITERS - ioctl on a VM with GMEM_VM_WAIT: pages for which accesses wait
+ *
+ * All accesses that wait for one page are one request. Without GMEM_WAITERS_ALL, the
+ * call reports each request once, the oldest first. It doesn't sleep: @nr_entries is
+ * 0 if there is no new request. poll() returns POLLIN while there is one. If all
+ * threads leave a page without a bind (see GMEM_VM_WAIT_SIGNALS) and one of them
+ * comes back, that is a new request. With an error, requests may be lost to
+ * further calls: use GMEM_WAITERS_ALL, as a process does that takes over from
+ * another.
+ *
+ * -EOPNOTSUPP if the VM hasn't GMEM_VM_WAIT.
+ */
+#define GMEM_VM_WAITERS _IO(GMEM_IOCTL_TYPE, 0x97)
+
+/**
+ * enum gmem_absent - effect of an access to an unbound page
+ * @GMEM_ABSENT_WAIT: it waits
+ * @GMEM_ABSENT_FAIL: it is refused (GMEM_FAULT_UNBOUND)
+ */
+enum gmem_absent {
+	GMEM_ABSENT_WAIT = 0,
+	GMEM_ABSENT_FAIL = 1,
+};
+
+/**
+ * struct gmem_vm_set_absent - argument of GMEM_VM_SET_ABSENT
+ * @size: sizeof(struct gmem_vm_set_absent)
+ * @absent: one of &enum gmem_absent
+ * @guest_addr: guest address of the first byte
+ * @length: bytes; not 0
+ *
+ * @guest_addr and @length are multiples of the page size, and the range lies
+ * within the VM's address width.
+ */
+struct gmem_vm_set_absent {
+	__u32 size;
+	__u32 absent;
+	__u64 guest_addr;
+	__u64 length;
+};
+
+/**
+ * GMEM_VM_SET_ABSENT - ioctl on a VM with GMEM_VM_WAIT: wait, or fail
+ *
+ * A new VM has GMEM_ABSENT_WAIT everywhere. GMEM_ABSENT_FAIL ends the waits of the
+ * range, and stays until the range is bound, or set to wait again. Pages that are
+ * bound now have it, too, and it takes effect when they are unbound: so a VMM that
+ * unplugs memory calls this first, and then GMEM_VM_UNMAP, and no access waits in
+ * between.
+ *
+ * -ENOSPC if 65,536 ranges of the VM fail; GMEM_VM_MAP_MEM, GMEM_VM_MAP and
+ * GMEM_VM_FILL are -ENOSPC, too, if they would cut one of these in two.
+ * -EOPNOTSUPP if the VM hasn't GMEM_VM_WAIT.
+ */
+#define GMEM_VM_SET_ABSENT _IO(GMEM_IOCTL_TYPE, 0x98)
+
+/**
+ * struct gmem_vm_fill - argument of GMEM_VM_FILL
+ * @size: sizeof(struct gmem_vm_fill)
+ * @flags: as gmem_vm_map.flags
+ * @guest_addr: guest address of the first byte
+ * @guest_mem_fd: a guestmem descriptor, open for reading and writing (else -EACCES)
+ * @policy: as gmem_vm_map.policy
+ * @offset: offset of the first byte in the guestmem
+ * @length: bytes to fill and to bind
+ * @source: address of the contents
+ *
+ * Rules for @guest_addr, @offset and @length: see &struct gmem_map_mem.
+ */
+struct gmem_vm_fill {
+	__u32 size;
+	__u32 flags;
+	__u64 guest_addr;
+	__u32 guest_mem_fd;
+	__u32 policy;
+	__u64 offset;
+	__u64 length;
+	__u64 source;
+};
+
+/**
+ * GMEM_VM_FILL - ioctl on a VM: fill a range of a guestmem, and bind it
+ *
+ * The call does the same as a copy to a mapping of the guestmem and GMEM_VM_MAP
+ * after it, and is faster for single pages. It overwrites no page that is bound
+ * anywhere: -EEXIST. So a page that a guest has changed since is safe from a second
+ * fill.
+ *
+ * -EFAULT if @source can't be read; -EOPNOTSUPP for secret memory; else the errors
+ * of GMEM_VM_MAP. If the call fails, nothing is bound, but pages of the file
+ * range may have new contents.
+ */
+#define GMEM_VM_FILL _IO(GMEM_IOCTL_TYPE, 0x99)
+
+/**
+ * struct gmem_vm_change - argument of GMEM_VM_CHANGE
+ * @size: sizeof(struct gmem_vm_change)
+ * @flags: GMEM_MAP_FORCE_LEND or GMEM_MAP_FORCE_SHARE, or neither to keep the
+ *	access that each binding has; and ALLOW flags, or none to keep the rights
+ *	that each binding has. One of the two must change: 0 is -EINVAL.
+ * @guest_addr: guest address of the first byte
+ * @length: bytes; not 0
+ *
+ * @guest_addr and @length are multiples of the page size. An end of the range
+ * that lies inside a binding of a guestmem with huge pages is aligned to the
+ * huge page size.
+ */
+struct gmem_vm_change {
+	__u32 size;
+	__u32 flags;
+	__u64 guest_addr;
+	__u64 length;
+};
+
+/**
+ * GMEM_VM_CHANGE - ioctl on a VM: change a range in place
+ *
+ * The range goes from lent to shared, or from shared to lent, or its rights
+ * change, as a whole or not at all. It is never unbound: a guest or a host that
+ * touches it meanwhile waits until the call is done, and then meets the new
+ * state. The range may span bindings and guestmems, and may begin and end inside
+ * a binding. -ENOENT if part of it is unbound. The policies stay.
+ *
+ * From lent to shared: host and guest both have each page, with its contents,
+ * whatever the policy is.
+ *
+ * From shared to lent: the host loses each page that the guest has used; other
+ * pages are lent when the guest first uses them. -EEXIST if another binding has
+ * one of the pages. The descriptor that the range was bound with must be open
+ * for writing, as it must for ALLOW_WRITE (else -EACCES).
+ *
+ * -EBUSY if a page of the range is pinned and is lent, or is about to be. The
+ * call waits up to two seconds for a reference that may be brief.
+ *
+ * -EOPNOTSUPP for rights that the provider can't enforce. -EOPNOTSUPP, too, if
+ * the call takes write access away and a writable mapping is a paged window onto
+ * the range: unmap it first. A paged window that was mapped without write access
+ * never gets it: map it again. -EOPNOTSUPP for Gunyah's parcels, once the VM has
+ * started.
+ *
+ * A change of a part of a binding cuts that into up to three, so the call is
+ * -ENOSPC if the VM has gmem_info.max_bindings bindings, or all VMs of its user
+ * have max_user_bindings. After a change,
+ * neighbours in the range and at its ends that continue each other in guest and
+ * file, with equal flags and policies, become one binding: a change and its
+ * opposite leave what was there before.
+ */
+#define GMEM_VM_CHANGE _IO(GMEM_IOCTL_TYPE, 0x9a)
+
+/**
+ * enum gmem_vm_map_flags - flags of &struct gmem_vm_map and &struct gmem_vm_fill,
+ *	beside those of &enum gmem_map_flags
+ * @GMEM_MAP_POLICY: the binding gets a policy of its own: @policy
+ * @GMEM_MAP_JOIN: let the binding become one with a neighbour on either side that
+ *	it continues, in guest and file, with equal flags and policies. So memory
+ *	that is bound page by page, in any order, ends as one binding.
+ */
+enum gmem_vm_map_flags {
+	GMEM_MAP_POLICY = 1UL << 9,
+	GMEM_MAP_JOIN = 1UL << 10,
+};
+
+/**
+ * struct gmem_vm_map - argument of GMEM_VM_MAP
+ * @size: sizeof(struct gmem_vm_map)
+ * @flags: bits of &enum gmem_map_flags and &enum gmem_vm_map_flags;
+ *	GMEM_MAP_UNMAP is -EINVAL
+ * @guest_addr: as in &struct gmem_map_mem
+ * @offset: the same
+ * @length: bytes to bind, as gmem_map_mem.size
+ * @mem_fd: as gmem_map_mem.guest_mem_fd
+ * @policy: one of &enum gmem_policy with GMEM_MAP_POLICY; else 0, and the policy
+ *	of the VM counts
+ */
+struct gmem_vm_map {
+	__u32 size;
+	__u32 flags;
+	__u64 guest_addr;
+	__u64 offset;
+	__u64 length;
+	__s32 mem_fd;
+	__u32 policy;
+};
+
+/**
+ * GMEM_VM_MAP - ioctl on a VM: add a binding with chosen properties
+ *
+ * As GMEM_VM_MAP_MEM without GMEM_MAP_UNMAP, with the same errors.
+ *
+ * A policy of a binding counts for its pages in place of the VM's, whatever
+ * GMEM_VM_SET_POLICY says, until the binding goes. It counts while the range is
+ * lent; GMEM_VM_CHANGE keeps it. GMEM_VM_RECLAIM is -EACCES if one binding of its
+ * range has GMEM_POLICY_DENY.
+ */
+#define GMEM_VM_MAP _IO(GMEM_IOCTL_TYPE, 0x9b)
 
 /**
  * struct gmem_mem_query - argument of GMEM_MEM_QUERY
@@ -698,7 +1164,11 @@ struct gmem_mem_query {
 	__u64 leaked;
 };
 
-/** GMEM_MEM_QUERY - ioctl on a guestmem: count its pages by state */
+/**
+ * GMEM_MEM_QUERY - ioctl on a guestmem: count its pages by state
+ *
+ * Pages may change their state during the call; each counts once.
+ */
 #define GMEM_MEM_QUERY _IO(GMEM_IOCTL_TYPE, 0xa0)
 
 /**
@@ -794,6 +1264,128 @@ struct gmem_mem_revoke {
 #define GMEM_MEM_REVOKE _IO(GMEM_IOCTL_TYPE, 0xa2)
 
 /**
+ * enum gmem_page_state - states of a page of a guestmem
+ * @GMEM_STATE_ABSENT: no memory behind it
+ * @GMEM_STATE_HOST: only the host has it
+ * @GMEM_STATE_LENT: only a guest has it
+ * @GMEM_STATE_SHARED: a guest has used it through a shared binding
+ * @GMEM_STATE_LEAKED: neither has it: its provider never gave it back
+ */
+enum gmem_page_state {
+	GMEM_STATE_ABSENT = 1,
+	GMEM_STATE_HOST = 2,
+	GMEM_STATE_LENT = 3,
+	GMEM_STATE_SHARED = 4,
+	GMEM_STATE_LEAKED = 5,
+};
+
+/**
+ * struct gmem_mem_run - pages in a row that have the same state
+ * @offset: offset of the first byte in the guestmem
+ * @length: bytes
+ * @state: one of &enum gmem_page_state
+ * @reserved: 0
+ */
+struct gmem_mem_run {
+	__u64 offset;
+	__u64 length;
+	__u32 state;
+	__u32 reserved;
+};
+
+/**
+ * struct gmem_mem_runs - argument of GMEM_MEM_RUNS
+ * @size: sizeof(struct gmem_mem_runs)
+ * @flags: must be 0
+ * @offset: in: first byte of the range; a multiple of the base page size. out:
+ *	the first byte for the next call
+ * @length: in: bytes; a multiple of the base page size, not 0. out: bytes left
+ *	for the next call, 0 when done
+ * @entries: address of an array of &struct gmem_mem_run
+ * @nr_entries: in: room at @entries; out: entries written
+ * @entry_size: see "Arrays of entries"
+ */
+struct gmem_mem_runs {
+	__u32 size;
+	__u32 flags;
+	__u64 offset;
+	__u64 length;
+	__u64 entries;
+	__u32 nr_entries;
+	__u32 entry_size;
+};
+
+/**
+ * GMEM_MEM_RUNS - ioctl on a guestmem: list its pages by state
+ *
+ * The runs come in ascending order, without a gap, and cover the range; each is
+ * as long as it can be within the range. Pages may change their state during the
+ * call: each run is right at the time when the call looks at it. No page that has
+ * memory all the time is reported as absent.
+ *
+ * lseek() on a guestmem with SEEK_DATA finds the next page that isn't absent,
+ * and with SEEK_HOLE the next absent one, or the end of the file. -ENXIO if the
+ * offset is at the end or behind it, or if SEEK_DATA finds no page.
+ */
+#define GMEM_MEM_RUNS _IO(GMEM_IOCTL_TYPE, 0xa3)
+
+/**
+ * DOC: Waiting
+ *
+ * In a live VM with GMEM_VM_WAIT, an access to an unbound page sleeps until
+ * something is bound there, or until the page fails: GMEM_VM_SET_ABSENT. That
+ * holds for every access through a window: by a vCPU, by an instruction of a
+ * process, and by the kernel when it copies for a system call or a device
+ * (vhost). The VM's owner polls the VM descriptor, asks GMEM_VM_WAITERS, fills the
+ * page through the guestmem, and then binds it; so no guest sees half of a page.
+ * The access goes on by itself.
+ *
+ * These end a wait early:
+ *
+ * - A fatal signal ends every wait.
+ * - Any signal ends the wait of an instruction of a process. The signal's handler
+ *   runs, and then the instruction again.
+ * - With GMEM_VM_WAIT_SIGNALS, any signal ends the wait of KVM_RUN: it fails with
+ *   EFAULT, and is recorded with reason GMEM_FAULT_INTERRUPTED. Without this flag,
+ *   a VMM can't pause a vCPU that waits. A VMM that takes EFAULT for a dead guest,
+ *   as QEMU does, must not have the flag. Nor must one that has a window
+ *   descriptor alone, because it can't read the reason. KVM_RUN looks in the same
+ *   way at the page of its clock (MSR_KVM_SYSTEM_TIME_NEW), and at the control
+ *   blocks of nested guests, and goes on without them if a signal ends that wait:
+ *   so bind the clock's page before KVM_RUN, and run no nested guests.
+ * - Waits in the kernel's own copies end only with a fatal signal: those of system
+ *   calls, of vhost, and of KVM's emulator and page walks. So such a wait delays a
+ *   pause of the vCPU, SIGSTOP and a debugger.
+ * - A kernel thread waits for one second; then its access is refused, and for at
+ *   least a second, and until something is bound, no access of a kernel thread
+ *   waits. That concerns vhost where its workers are kernel threads
+ *   (VHOST_SET_FORK_FROM_OWNER with 0): the device may lose a buffer then. Where the
+ *   worker belongs to its process (the default from Linux 6.4 on), nothing is lost.
+ * - When the last descriptor of the VM is closed, all waits end with a refusal, and no
+ *   access waits any longer. Window descriptors and windows don't count.
+ *
+ * An access that must not sleep is refused at once: by futex(), or by a thread that
+ * ends.
+ *
+ * *Rules for the thread that serves requests.* KVM and vhost sleep with locks
+ * held. While a vCPU waits, these calls on its KVM VM hang, and only the end of the
+ * wait helps: changes of memslots, so also switching the dirty log on or off;
+ * ioeventfds; the filter of PMU events. KVM_SET_MSRS with the address of the clock's
+ * page waits for that page itself. While a vhost worker waits, so do
+ * VHOST_NET_SET_BACKEND, VHOST_VSOCK_SET_RUNNING and the like for its queue. Let a
+ * thread serve that makes none of these calls and takes no lock that another thread
+ * holds during one. It must not touch unbound pages of the window itself.
+ *
+ * *Trust.* A process that may open /dev/gmem can stall the kernel's copies
+ * to and from a window that it has created, for as long as it likes, as with
+ * /dev/userfaultfd. The thread that is stalled can be killed.
+ *
+ * A thread that waits needs no memory beside its stack, so any number of threads can
+ * wait. A suspend of the host doesn't wait for them, but fails while a thread is in
+ * one of the calls that hang.
+ */
+
+/**
  * DOC: Windows
  *
  * mmap(addr, length, prot, MAP_SHARED, vm_fd, guest_addr) gives a window: its
@@ -806,8 +1398,13 @@ struct gmem_mem_revoke {
  * A window holds its VM: the VM ends when its descriptors, its window
  * descriptors and its windows are gone. No core dump has windows. mprotect()
  * can take write access away, but not give it: -EACCES; map again. A
- * userfaultfd can't wait for the missing pages of a window. There are two kinds
+ * userfaultfd can't wait for the missing pages of a window, but the VM can: see
+ * "DOC: Waiting". There are two kinds
  * of windows; a VM has one of them.
+ *
+ * KVM's dirty log and dirty ring tell which pages the guest has written, for both
+ * kinds. The kernel's soft-dirty bits and PAGEMAP_SCAN don't: the page table entry
+ * goes when the host or another guest gets the page, and the bit with it.
  *
  * A *live* window (GMEM_VM_LIVE) shows at any time what is bound, so binding
  * and unbinding need no second call, and any number of bindings is one mapping.
@@ -832,15 +1429,19 @@ struct gmem_mem_revoke {
  * process (sysctl vm.max_map_count limits these).
  *
  * - A range that lies within one binding is mapped onto the pages of that
- *   binding, with no more permission than the binding gives (-EACCES).
+ *   binding, with no more permission than the binding gives (-EACCES). So is a
+ *   range in several bindings that continue each other, in the guest and in one
+ *   guestmem, with the same right to write.
  * - A range that no binding touches is a hole: every touch is refused.
  * - Any other range is -EINVAL. GMEM_VM_QUERY shows where bindings begin and
  *   end.
  *
  * So the VMM maps bindings and holes with MAP_FIXED, over the same memory, again
- * whenever it binds or unbinds; KVM follows by itself. Touches of a window whose
- * binding is gone are refused, until the same guestmem range is bound there
- * again. A child process inherits paged windows only with MADV_DOFORK.
+ * whenever it binds or unbinds; KVM follows by itself. If such an mmap() fails,
+ * it may leave a gap, which another mmap() can take: map elsewhere, then
+ * mremap() with MREMAP_FIXED. Touches of a window whose binding is gone are
+ * refused, until the same guestmem range is bound there again. A child process
+ * inherits paged windows only with MADV_DOFORK.
  *
  * A paged window onto a binding without GMEM_MAP_ALLOW_WRITE has no write access,
  * so the kernel refuses a write before this module can record it: SIGSEGV;

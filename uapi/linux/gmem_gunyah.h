@@ -19,6 +19,42 @@
 #include <linux/types.h>
 
 /**
+ * DOC: Parcels
+ *
+ * GMEM_INFO has GMEM_PROVIDER_BIND_FIRST where the host's Resource Manager
+ * takes memory in parcels. Each binding is one parcel, and each parcel has a
+ * label.
+ *
+ * - The binding that has the device tree is the image: all that the guest starts
+ *   with, and all memory that Linux uses as RAM. It must be lent, allow read, write
+ *   and execute, and begin at a multiple of 2 MiB. Its label is 0. The device tree
+ *   must say the same address in /gunyah-vm-config/memory, base-address, and must
+ *   have spare room: the Resource Manager adds to it.
+ * - The label of any other parcel is its guest address divided by 4096. It gets to
+ *   that address if the device tree has a node for this label.
+ * - The guest starts at the address in PC, or at the begin of the image, with the
+ *   address of the device tree in X0. No other register can be set.
+ *
+ * The kernel can't read the device tree: what is wrong there fails
+ * GMEM_GUNYAH_START.
+ */
+
+/**
+ * DOC: Memory after the start
+ *
+ * With parcels, a guest gets its memory when it starts. A later binding, or a
+ * later GMEM_VM_POPULATE of a page that it doesn't have, is -EOPNOTSUPP, and
+ * the log says so.
+ *
+ * In a VM with GMEM_VM_GUEST_ACCEPTS both work, and the host loses access to
+ * lent memory as always. But the guest gets the memory only when it has sent
+ * the Resource Manager MEM_ACCEPT with the handle of the parcel. fdinfo of the
+ * VM shows the handle of each such parcel ("gmem-handle:") behind its label
+ * ("gmem-label:"). How the guest learns it is between the VMM and the guest.
+ * Until the guest has accepted, the host can take the parcel back.
+ */
+
+/**
  * struct gmem_gunyah_dtb_config - argument of GMEM_GUNYAH_SET_DTB_CONFIG
  * @guest_phys_addr: guest address of the device tree; a multiple of 4 KiB
  * @size: its size in bytes, not 0
@@ -32,7 +68,8 @@ struct gmem_gunyah_dtb_config {
  * GMEM_GUNYAH_SET_DTB_CONFIG - ioctl on a VM: set the device tree's address
  *
  * The device tree must lie within one lent binding when GMEM_GUNYAH_START is
- * called, which lends its pages. -EBUSY once GMEM_GUNYAH_START has lent them;
+ * called, which lends its pages. Where the Resource Manager takes memory in
+ * parcels, see "Parcels". -EBUSY once GMEM_GUNYAH_START has lent them;
  * -EINVAL for an address that isn't aligned, a size of 0 or a range beyond the
  * VM's address width.
  */
@@ -43,20 +80,26 @@ struct gmem_gunyah_dtb_config {
  * GMEM_GUNYAH_START - ioctl on a VM: set it up and start it
  *
  * The argument must be 0. -EINVAL without a device tree, or if the device tree
- * isn't in a lent binding; -ENOENT if it isn't in any binding; other errors
- * come from the Resource Manager. The kernel's log names the step that failed.
+ * isn't in a lent binding; -ENOENT if it isn't in any binding. With parcels,
+ * -EINVAL also if that binding can't be the image, and -EOPNOTSUPP if the guest
+ * can't start with these registers: see "Parcels". These errors use nothing up,
+ * and the VMM can correct the mistake and call again.
+ *
+ * -ENOSPC: the host has as many VMs as it can have. -EADDRNOTAVAIL: the device
+ * tree wants memory at a guest address that isn't free, or names a parcel that
+ * doesn't exist. Other errors come from the Resource Manager. The kernel's log
+ * names the step that failed.
  *
  * A VM can be started once: after a success or a failure the call returns
  * -EALREADY. There is one exception: if the call couldn't provide memory
  * because a page is pinned (-EBUSY), or because there was no memory (-ENOMEM),
  * the VMM may repeat the call, which continues with the step that failed. Only
  * some steps can be repeated; the log says so if this one can, else the next
- * call returns -EALREADY. Between the two calls the pages of the device tree
- * can't be taken back (-EBUSY).
+ * call returns -EALREADY. Between the two calls the pages of the image can't be
+ * taken back (-EBUSY).
  *
  * Before the first call no page can be provided: GMEM_VM_POPULATE returns
- * -EAGAIN. If the host's Resource Manager takes memory in parcels, the call
- * provides all bound memory.
+ * -EAGAIN. With parcels, the call provides all bound memory.
  */
 #define GMEM_GUNYAH_START _IO(GMEM_IOCTL_TYPE, 0x3)
 
@@ -64,8 +107,10 @@ struct gmem_gunyah_dtb_config {
  * enum gmem_gunyah_fn_type - functions that GMEM_GUNYAH_ADD_FUNCTION knows
  * @GMEM_GUNYAH_FN_VCPU: a vCPU. The argument is
  *	&struct gmem_gunyah_fn_vcpu_arg; the call returns a vCPU descriptor.
- * @GMEM_GUNYAH_FN_IRQFD: not supported: -EOPNOTSUPP
- * @GMEM_GUNYAH_FN_IOEVENTFD: not supported: -EOPNOTSUPP
+ * @GMEM_GUNYAH_FN_IRQFD: an eventfd that rings a doorbell of the guest, which is
+ *	an interrupt to it. The argument is &struct gmem_gunyah_fn_irqfd_arg.
+ * @GMEM_GUNYAH_FN_IOEVENTFD: an eventfd that the guest's writes to an address
+ *	signal. The argument is &struct gmem_gunyah_fn_ioeventfd_arg.
  */
 enum gmem_gunyah_fn_type {
 	GMEM_GUNYAH_FN_VCPU = 1,
@@ -84,6 +129,86 @@ struct gmem_gunyah_fn_vcpu_arg {
 };
 
 /**
+ * enum gmem_gunyah_irqfd_flags - flags of an irqfd
+ * @GMEM_GUNYAH_IRQFD_LEVEL: the hypervisor clears the doorbell as soon as it has
+ *	asserted the interrupt: the guest need not. Without this flag the interrupt
+ *	stays asserted until the guest clears the doorbell by a hypercall. The
+ *	hypervisor may refuse the flag, unless the doorbell's node in the device
+ *	tree has "source-can-clear"; then the log says so, and the doorbell is like
+ *	one without the flag.
+ */
+enum gmem_gunyah_irqfd_flags {
+	GMEM_GUNYAH_IRQFD_LEVEL = 1UL << 0,
+};
+
+/* How many irqfds a VM can have at a time. */
+#define GMEM_GUNYAH_MAX_IRQFDS 1024
+
+/**
+ * struct gmem_gunyah_fn_irqfd_arg - argument of GMEM_GUNYAH_FN_IRQFD
+ * @fd: the eventfd
+ * @label: label of the doorbell, as in the guest's device tree ("qcom,label")
+ * @flags: bits of &enum gmem_gunyah_irqfd_flags; an unknown one is -EINVAL
+ * @padding: ignored
+ *
+ * Each write to the eventfd rings the doorbell; nobody needs to read from it.
+ * An eventfd that isn't empty when it is added rings once. An irqfd may be added
+ * before the start: if its eventfd isn't empty then, the start rings once. A
+ * started VM that has no doorbell of this label is -ENODEV; a
+ * start finds such irqfds, too, and writes their labels to the log. -EEXIST: the
+ * label has an irqfd already. -ENOSPC: too many irqfds. -EBADF or -EINVAL: @fd
+ * isn't an eventfd.
+ *
+ * To remove an irqfd, only the label counts. When all descriptors of the eventfd
+ * are closed, the irqfd is gone, as if it had been removed.
+ */
+struct gmem_gunyah_fn_irqfd_arg {
+	__u32 fd;
+	__u32 label;
+	__u32 flags;
+	__u32 padding;
+};
+
+/**
+ * enum gmem_gunyah_ioeventfd_flags - flags of an ioeventfd
+ * @GMEM_GUNYAH_IOEVENTFD_DATAMATCH: only writes of a certain value count
+ */
+enum gmem_gunyah_ioeventfd_flags {
+	GMEM_GUNYAH_IOEVENTFD_DATAMATCH = 1UL << 0,
+};
+
+/* How many ioeventfds a VM can have at a time. */
+#define GMEM_GUNYAH_MAX_IOEVENTFDS 1024
+
+/**
+ * struct gmem_gunyah_fn_ioeventfd_arg - argument of GMEM_GUNYAH_FN_IOEVENTFD
+ * @datamatch: with DATAMATCH, the value; it must fit in @len bytes
+ * @addr: guest address of the writes. Where memory is bound, the guest writes to
+ *	that instead.
+ * @len: their length: 1, 2, 4 or 8 bytes; 0: any, but not with DATAMATCH
+ * @fd: the eventfd
+ * @flags: bits of &enum gmem_gunyah_ioeventfd_flags; an unknown one is -EINVAL
+ * @padding: ignored
+ *
+ * A write that matches adds 1 to the eventfd, and GMEM_GUNYAH_VCPU_RUN doesn't
+ * return for it. -EEXIST: there is an ioeventfd that a same write could match.
+ * -ENOSPC: too many ioeventfds. -EBADF or -EINVAL: @fd isn't an eventfd.
+ *
+ * To remove an ioeventfd, all fields except @fd have to be as they were; or @len
+ * and @flags are 0: that removes all ioeventfds of the address. When the call
+ * returns, the eventfd isn't signalled any longer. If all descriptors of the
+ * eventfd are closed, the ioeventfd stays, and nobody sees its signals.
+ */
+struct gmem_gunyah_fn_ioeventfd_arg {
+	__u64 datamatch;
+	__u64 addr;
+	__u32 len;
+	__s32 fd;
+	__u32 flags;
+	__u32 padding;
+};
+
+/**
  * struct gmem_gunyah_fn_desc - argument of the ADD and REMOVE calls
  * @type: one of &enum gmem_gunyah_fn_type; another value is -EINVAL
  * @arg_size: size of the argument at @arg; another size than that of the type's
@@ -97,19 +222,20 @@ struct gmem_gunyah_fn_desc {
 };
 
 /**
- * GMEM_GUNYAH_ADD_FUNCTION - ioctl on a VM: add a vCPU
+ * GMEM_GUNYAH_ADD_FUNCTION - ioctl on a VM: add a vCPU, an irqfd or an ioeventfd
  *
- * Return: a vCPU descriptor (close-on-exec), which holds the VM. -EEXIST if the
- * VM has a vCPU of that label.
+ * Return: for a vCPU, a descriptor of it (close-on-exec), which holds the VM;
+ * -EEXIST if the VM has a vCPU of that label. For the others 0; their structs
+ * have the errors.
  */
 #define GMEM_GUNYAH_ADD_FUNCTION \
 	_IOW(GMEM_IOCTL_TYPE, 0x4, struct gmem_gunyah_fn_desc)
 
 /**
- * GMEM_GUNYAH_REMOVE_FUNCTION - ioctl on a VM: remove a vCPU
+ * GMEM_GUNYAH_REMOVE_FUNCTION - ioctl on a VM: undo GMEM_GUNYAH_ADD_FUNCTION
  *
- * The vCPU's descriptor stays open, but GMEM_GUNYAH_VCPU_RUN returns -ENODEV.
- * -ENOENT if the VM has no vCPU of that label.
+ * The descriptor of a removed vCPU stays open, but GMEM_GUNYAH_VCPU_RUN returns
+ * -ENODEV. -ENOENT if the VM has no such function.
  */
 #define GMEM_GUNYAH_REMOVE_FUNCTION \
 	_IOW(GMEM_IOCTL_TYPE, 0x7, struct gmem_gunyah_fn_desc)
@@ -144,7 +270,8 @@ struct gmem_gunyah_boot_context {
  * GMEM_GUNYAH_SET_BOOT_CONTEXT - ioctl on a VM: set a boot register
  *
  * The first vCPU starts with the values that these calls have set. -EINVAL for
- * an unknown register. -EBUSY once the VM has been started.
+ * an unknown register. -EBUSY once the VM has been started. -EOPNOTSUPP if the
+ * Resource Manager can't set the register: see "Parcels".
  */
 #define GMEM_GUNYAH_SET_BOOT_CONTEXT \
 	_IOW(GMEM_IOCTL_TYPE, 0xa, struct gmem_gunyah_boot_context)
@@ -283,7 +410,9 @@ struct gmem_gunyah_vcpu_run {
  * isn't started or has no vCPU of this label; -EINVAL for an unknown resume
  * action; -EOPNOTSUPP for a resume action that is impossible: if memory comes
  * in parcels, only HANDLED is possible, and after a page fault only RETRY. If
- * the vCPU is off, the call waits until another vCPU turns it on.
+ * the vCPU is off, the call waits until another vCPU turns it on. If all are
+ * off, the VM ends; if the hypervisor doesn't notice that, the call stops the
+ * VM after gmem.gunyah_rm_timeout_ms, and reports GMEM_GUNYAH_EXIT_STOPPED.
  */
 #define GMEM_GUNYAH_VCPU_RUN _IO(GMEM_IOCTL_TYPE, 0x5)
 

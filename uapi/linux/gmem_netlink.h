@@ -21,7 +21,8 @@
  * @GMEM_EVENT_MAP: a guest range was bound to a guestmem range
  * @GMEM_EVENT_UNMAP: a guest range was unbound
  * @GMEM_EVENT_LEND: pages went from the host to a guest
- * @GMEM_EVENT_SHARE: a guest is the first to use pages through a shared binding
+ * @GMEM_EVENT_SHARE: a guest is the first to use pages through a shared binding, or
+ *	lent pages became shared
  * @GMEM_EVENT_RECLAIM: lent pages came back to the host
  * @GMEM_EVENT_RECLAIM_REFUSED: pages could not be taken back; the guest keeps
  *	them
@@ -34,6 +35,7 @@
  * @GMEM_EVENT_VIEW_REVOKED: nobody can reach memory through a view any longer
  * @GMEM_EVENT_WINDOW_CREATED: a window descriptor was created
  * @GMEM_EVENT_WINDOW_DESTROYED: a window descriptor is gone, with its mappings
+ * @GMEM_EVENT_CHANGE: a bound range has got other flags
  */
 enum gmem_event {
 	GMEM_EVENT_OVERRUN = 1,
@@ -55,6 +57,7 @@ enum gmem_event {
 	GMEM_EVENT_VIEW_REVOKED,
 	GMEM_EVENT_WINDOW_CREATED,
 	GMEM_EVENT_WINDOW_DESTROYED,
+	GMEM_EVENT_CHANGE,
 };
 
 /**
@@ -65,6 +68,7 @@ enum gmem_event {
  * @GMEM_RECLAIM_CAUSE_TEARDOWN: the VM goes
  * @GMEM_RECLAIM_CAUSE_POISON: the pages broke
  * @GMEM_RECLAIM_CAUSE_DISCARD: the guest gives the pages back
+ * @GMEM_RECLAIM_CAUSE_CHANGE: the range changes in place
  */
 enum gmem_reclaim_cause {
 	GMEM_RECLAIM_CAUSE_HOST = 1,
@@ -73,6 +77,7 @@ enum gmem_reclaim_cause {
 	GMEM_RECLAIM_CAUSE_TEARDOWN,
 	GMEM_RECLAIM_CAUSE_POISON,
 	GMEM_RECLAIM_CAUSE_DISCARD,
+	GMEM_RECLAIM_CAUSE_CHANGE,
 };
 
 /**
@@ -126,6 +131,7 @@ enum {
 	GMEM_A_BINDING_LENGTH,		/* u64, bytes */
 	GMEM_A_BINDING_FLAGS,		/* u32, enum gmem_map_flags */
 	GMEM_A_BINDING_PAD,
+	GMEM_A_BINDING_POLICY,		/* u32, enum gmem_policy */
 
 	__GMEM_A_BINDING_MAX,
 	GMEM_A_BINDING_MAX = (__GMEM_A_BINDING_MAX - 1)

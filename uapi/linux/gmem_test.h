@@ -21,6 +21,8 @@
  *	again
  * @GMEM_TEST_HOLD_RECLAIM: @nth not 0: a reclaim of the page at @guest_addr
  *	waits; 0: it continues. After a minute it continues by itself.
+ * @GMEM_TEST_SLOW_FAULT: every guest access that needs a page, of any VM, spends
+ *	@nth milliseconds at @point
  */
 enum gmem_test_op {
 	GMEM_TEST_ACCESS = 1,
@@ -28,6 +30,7 @@ enum gmem_test_op {
 	GMEM_TEST_LOOKUP = 3,
 	GMEM_TEST_HOLD_EVENTS = 4,
 	GMEM_TEST_HOLD_RECLAIM = 5,
+	GMEM_TEST_SLOW_FAULT = 6,
 };
 
 /**
@@ -44,6 +47,19 @@ enum gmem_test_point {
 #define GMEM_TEST_NR_POINTS 3
 };
 
+/**
+ * enum gmem_test_fault_point - points of a guest access that needs a page
+ * @GMEM_TEST_FAULT_FOUND: the binding is found, without a lock; no reference to
+ *	its file is taken yet
+ * @GMEM_TEST_FAULT_HELD: the file of the binding is held; the lock that keeps
+ *	the binding isn't taken yet
+ */
+enum gmem_test_fault_point {
+	GMEM_TEST_FAULT_FOUND = 0,
+	GMEM_TEST_FAULT_HELD = 1,
+#define GMEM_TEST_NR_FAULT_POINTS 2
+};
+
 /* Bits of gmem_test.provided, besides those of enum gmem_access. */
 #define GMEM_TEST_PROVIDED_LENT (1UL << 8)
 
@@ -55,9 +71,10 @@ enum gmem_test_point {
  * @length: ACCESS: bytes; LOOKUP, out: pages in the second stage
  * @buffer: ACCESS: address of the caller's bytes
  * @access: ACCESS: one bit of &enum gmem_access; EXEC reads
- * @point: FAIL: one of &enum gmem_test_point
+ * @point: FAIL: one of &enum gmem_test_point; SLOW_FAULT: one of &enum
+ *	gmem_test_fault_point
  * @nth: FAIL: number of the pass that fails, from 1; HOLD_EVENTS,
- *	HOLD_RECLAIM: on or off
+ *	HOLD_RECLAIM: on or off; SLOW_FAULT: milliseconds, below 1000
  * @times: FAIL: number of passes that fail in a row
  * @provided: LOOKUP, out: 0 if nothing is provided there, else the guest's
  *	rights, and GMEM_TEST_PROVIDED_LENT for lent memory
