@@ -4,6 +4,8 @@
 
 struct folio;
 
+/* Call this first. */
+void gunyah_cache_init(void);
 /*
  * Write the cache lines of @folio to memory and drop them: a guest whose MMU is
  * off reads and writes past the caches. -EHWPOISON if a part of @folio is

@@ -12,6 +12,8 @@
 
 enum gunyah_hypercall {
 	GUNYAH_HYP_IDENTIFY = 0x00,
+	GUNYAH_DOORBELL_SEND = 0x12,
+	GUNYAH_DOORBELL_MASK = 0x15,
 	GUNYAH_MSGQUEUE_SEND = 0x1b,
 	GUNYAH_MSGQUEUE_RECEIVE = 0x1c,
 	GUNYAH_ADDRSPACE_MAP = 0x2b,
@@ -86,9 +88,13 @@ const char *gunyah_error_name(s64 error)
 	return "unknown error";
 }
 
-/* The arguments are in regs->a1 to a8; the results come back in a1 to a4. */
-static s64 gunyah_hypercall(enum gunyah_hypercall nr,
-			    struct arm_smccc_1_2_regs *regs)
+/*
+ * The arguments are in regs->a1 to a8; the results come back in a1 to a4. @pause:
+ * what to do before another try.
+ */
+static s64 gunyah_hypercall_with(enum gunyah_hypercall nr,
+				 struct arm_smccc_1_2_regs *regs,
+				 void (*pause)(void))
 {
 	struct arm_smccc_1_2_regs args = *regs;
 	int tries;
@@ -100,7 +106,7 @@ static s64 gunyah_hypercall(enum gunyah_hypercall nr,
 		error = regs->a0;
 		if (error != GUNYAH_ERROR_RETRY)
 			break;
-		cond_resched();
+		pause();
 	}
 
 	atomic64_inc(&gunyah_nr_hypercalls);
@@ -109,6 +115,22 @@ static s64 gunyah_hypercall(enum gunyah_hypercall nr,
 		atomic64_inc(&gunyah_nr_hypercall_errors);
 	trace_gmem_gunyah_hypercall(nr, &args, regs);
 	return error;
+}
+
+static void gunyah_let_others_run(void)
+{
+	cond_resched();
+}
+
+static s64 gunyah_hypercall(enum gunyah_hypercall nr,
+			    struct arm_smccc_1_2_regs *regs)
+{
+	return gunyah_hypercall_with(nr, regs, gunyah_let_others_run);
+}
+
+static void gunyah_relax(void)
+{
+	cpu_relax();
 }
 
 bool gunyah_hyp_present(void)
@@ -134,6 +156,27 @@ void gunyah_hyp_identify(struct gunyah_api *api)
 	api->flags[0] = regs.a1;
 	api->flags[1] = regs.a2;
 	api->flags[2] = regs.a3;
+}
+
+s64 gunyah_doorbell_send(u64 cap, u64 flags)
+{
+	struct arm_smccc_1_2_regs regs = {
+		.a1 = cap,
+		.a2 = flags,
+	};
+
+	return gunyah_hypercall_with(GUNYAH_DOORBELL_SEND, &regs, gunyah_relax);
+}
+
+s64 gunyah_doorbell_mask(u64 cap, u64 enable, u64 ack)
+{
+	struct arm_smccc_1_2_regs regs = {
+		.a1 = cap,
+		.a2 = enable,
+		.a3 = ack,
+	};
+
+	return gunyah_hypercall(GUNYAH_DOORBELL_MASK, &regs);
 }
 
 s64 gunyah_msgqueue_send(u64 cap, const void *msg, size_t size, u64 flags,

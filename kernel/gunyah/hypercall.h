@@ -2,7 +2,8 @@
 /*
  * Gunyah's hypercalls, by SMCCC. Each returns 0 or one of &enum gunyah_error,
  * which gunyah_error_errno() turns into an errno. No function here takes a
- * lock; the caller's context must be one that may sleep.
+ * lock; the caller's context must be one that may sleep, except for
+ * gunyah_doorbell_send().
  */
 #ifndef _GMEM_GUNYAH_HYPERCALL_H
 #define _GMEM_GUNYAH_HYPERCALL_H
@@ -70,6 +71,17 @@ struct gunyah_api {
  */
 bool gunyah_hyp_present(void);
 void gunyah_hyp_identify(struct gunyah_api *api);
+
+/*
+ * Set flags of a doorbell; those of its enable mask assert the guest's interrupt.
+ * May be called from any context.
+ */
+s64 gunyah_doorbell_send(u64 cap, u64 flags);
+/*
+ * @ack: the flags that are cleared as soon as they have asserted the interrupt;
+ * by default none, and @enable is all.
+ */
+s64 gunyah_doorbell_mask(u64 cap, u64 enable, u64 ack);
 
 #define GUNYAH_MSGQUEUE_PUSH BIT_ULL(0)
 

@@ -8,13 +8,14 @@
 #include "objects.h"
 #include "parcel.h"
 #include "reset.h"
+#include "rm_calls.h"
 #include "rm_mem.h"
 #include "rm_receive.h"
 #include "rm_rpc.h"
 #include "rm_wire.h"
 
 struct gunyah_parcel *gunyah_parcel_alloc(unsigned long gfn, bool lend,
-					  u8 access)
+					  u8 access, u32 label)
 {
 	struct gunyah_parcel *p;
 
@@ -25,6 +26,7 @@ struct gunyah_parcel *gunyah_parcel_alloc(unsigned long gfn, bool lend,
 	p->gfn = gfn;
 	p->lend = lend;
 	p->access = access;
+	p->label = label;
 	return p;
 }
 
@@ -36,9 +38,9 @@ void gunyah_parcel_free(struct gunyah_parcel *p)
 }
 
 /* 32 bits are enough: see gmem_gunyah_provider.max_guest_addr_bits. */
-u32 gunyah_parcel_label(const struct gunyah_parcel *p)
+u32 gunyah_parcel_label(unsigned long gfn)
 {
-	return PFN_PHYS(p->gfn) >> GUNYAH_LABEL_SHIFT;
+	return PFN_PHYS(gfn) >> GUNYAH_LABEL_SHIFT;
 }
 
 int gunyah_parcel_add(struct gunyah_parcel *p, u64 base, u64 size)
@@ -78,7 +80,8 @@ struct gunyah_parcel *gunyah_parcel_slice(const struct gunyah_parcel *p,
 	struct gunyah_parcel *slice;
 	size_t i;
 
-	slice = gunyah_parcel_alloc(gfn, p->lend, p->access);
+	slice = gunyah_parcel_alloc(gfn, p->lend, p->access,
+				    gunyah_parcel_label(gfn));
 	if (!slice)
 		return NULL;
 	for (i = 0; left && i < p->nr_entries; i++) {
@@ -107,12 +110,13 @@ int gunyah_parcel_give(struct gunyah_vm *g, struct gunyah_parcel *p)
 		.vmid = g->vmid,
 		.lend = p->lend,
 		.access = p->access,
-		.label = gunyah_parcel_label(p),
+		.label = p->label,
 		.entries = p->entries,
 		.nr_entries = p->nr_entries,
 	};
 	int err;
 
+	p->added = g->phase >= GUNYAH_PHASE_STARTING;
 	err = gunyah_rm_mem_give(g->rm, &parcel, &p->handle, &p->late);
 	if (err)
 		dev_warn_ratelimited(g->rm->dev,
@@ -134,12 +138,15 @@ static int gunyah_parcel_catch_up(struct gunyah_vm *g, struct gunyah_parcel *p)
 	int err;
 
 	gunyah_rm_receive(g->rm);
-	/* The VM ends, so this is the last time to look: wait a little. */
-	if (g->stopped)
-		wait_for_completion_timeout(&late->done,
-					    msecs_to_jiffies(1000));
-	if (!completion_done(&late->done))
-		return -ETIMEDOUT;
+	if (!completion_done(&late->done)) {
+		if (!g->stopped || p->handle == GUNYAH_RM_NO_HANDLE)
+			return -ETIMEDOUT;
+		/* The reply may be lost: ask again. */
+		p->asked = true;
+		p->late = NULL;
+		gunyah_rpc_put(late);
+		return 0;
+	}
 
 	if (p->handle != GUNYAH_RM_NO_HANDLE)
 		err = late->rm_error ? 0 : -ENOENT;
@@ -165,22 +172,39 @@ static int gunyah_parcel_do_return(struct gunyah_vm *g, struct gunyah_parcel *p,
 		err = gunyah_parcel_catch_up(g, p);
 	if (err || p->handle == GUNYAH_RM_NO_HANDLE)
 		return err == -ENOENT ? 0 : err;
+	/* The guest has accepted it, so the RM would refuse. */
+	if (gunyah_vm_runs(g) && !p->added)
+		return -EBUSY;
 	/* The RM keeps the memory that the guest has accepted until a reset. */
-	if (g->memory == GUNYAH_MEMORY_PARCELS && READ_ONCE(g->exited))
-		gunyah_vm_reset(g);
-	return gunyah_rm_mem_reclaim(g->rm, p->handle, sanitize, &p->late);
+	if (g->memory == GUNYAH_MEMORY_PARCELS && READ_ONCE(g->exited) &&
+	    !g->stopped && gunyah_vm_reset_wait(g) == -EAGAIN)
+		return -EBUSY;
+	err = gunyah_rm_mem_reclaim(g->rm, p->handle, sanitize, &p->late);
+	if (err == -ENOENT)
+		return p->asked ? 0 : -EINVAL;
+	return err;
 }
 
 int gunyah_parcel_return(struct gunyah_vm *g, struct gunyah_parcel *p,
 			 bool sanitize)
 {
+	/* Look before the RM answers: it reports the reset last. */
+	bool waits = g->reset_asked && !READ_ONCE(g->has_reset);
+	bool gave_up = READ_ONCE(g->gave_up);
 	int err;
 
 	if (p->refused)
 		return p->refused;
-	err = gunyah_parcel_do_return(g, p, sanitize);
+	err = gave_up ? -ETIMEDOUT : gunyah_parcel_do_return(g, p, sanitize);
 	if (!err)
 		return 0;
+	/*
+	 * The guest uses it, or the RM is slow: no refusal, and nothing that a
+	 * user should be able to fill the log with.
+	 */
+	if (!gave_up && (gunyah_rm_is_slow(err) ||
+			 (err == -EBUSY && (waits || !g->stopped))))
+		return err;
 	dev_warn_ratelimited(g->rm->dev,
 			     "VM %u (VMID %u): the Resource Manager doesn't give back parcel %u of %lu pages: error %d\n",
 			     g->vm->id, g->vmid, p->handle, p->nr, err);

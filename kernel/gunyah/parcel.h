@@ -15,6 +15,8 @@ struct gunyah_vm;
 
 /* A label is the guest address in units of 4 KiB: 32 bits. */
 #define GUNYAH_LABEL_SHIFT 12
+/* That of the image, where the guest's device tree places it. */
+#define GUNYAH_LABEL_IMAGE 0
 /* The number of parcels that the public RM grants a VM. */
 #define GUNYAH_USUAL_PARCELS 64
 
@@ -24,6 +26,8 @@ struct gunyah_vm;
  * @handle: the RM's name of the parcel, or GUNYAH_RM_NO_HANDLE
  * @lend: true: lent; false: shared
  * @access: GUNYAH_ACCESS bits of the guest
+ * @added: given after VM_START: the guest has it only if it accepts it
+ * @label: the name of the parcel in the guest
  * @gfn: first guest page
  * @nr: number of pages
  * @entries: physical ranges, in the order of the guest pages
@@ -31,6 +35,7 @@ struct gunyah_vm;
  * @room: number of entries that the allocation of @entries holds
  * @late: a request about the parcel without a clear answer yet: to lend or
  *	share it while there is no handle, else to reclaim it
+ * @asked: an earlier request to reclaim it has no answer
  * @refused: 0, or an errno: the RM will never give the parcel back
  */
 struct gunyah_parcel {
@@ -38,12 +43,15 @@ struct gunyah_parcel {
 	u32 handle;
 	bool lend;
 	u8 access;
+	bool added;
+	u32 label;
 	unsigned long gfn;
 	unsigned long nr;
 	struct gunyah_rm_sgl_entry *entries;
 	size_t nr_entries;
 	size_t room;
 	struct gunyah_rpc *late;
+	bool asked;
 	int refused;
 };
 
@@ -54,7 +62,7 @@ static inline unsigned long gunyah_parcel_last(const struct gunyah_parcel *p)
 
 /* NULL without memory. */
 struct gunyah_parcel *gunyah_parcel_alloc(unsigned long gfn, bool lend,
-					  u8 access);
+					  u8 access, u32 label);
 void gunyah_parcel_free(struct gunyah_parcel *p);
 /* Append physical pages to the parcel. -ENOMEM */
 int gunyah_parcel_add(struct gunyah_parcel *p, u64 base, u64 size);
@@ -64,14 +72,15 @@ int gunyah_parcel_add(struct gunyah_parcel *p, u64 base, u64 size);
  */
 struct gunyah_parcel *gunyah_parcel_slice(const struct gunyah_parcel *p,
 					  unsigned long gfn, unsigned long nr);
-/* The name of the parcel in the guest. Needs no lock. */
-u32 gunyah_parcel_label(const struct gunyah_parcel *p);
+/* The label of a parcel that isn't the image. */
+u32 gunyah_parcel_label(unsigned long gfn);
 
 /* Ask the RM to lend or share the parcel. */
 int gunyah_parcel_give(struct gunyah_vm *g, struct gunyah_parcel *p);
 /*
  * Take the parcel back from the RM. After 0 the RM doesn't have it; after an
- * error the RM may still have it.
+ * error the RM may still have it. -EBUSY: the guest uses it, or the RM hasn't
+ * released it yet. When the VM ends, @refused tells whether to try again.
  */
 int gunyah_parcel_return(struct gunyah_vm *g, struct gunyah_parcel *p,
 			 bool sanitize);

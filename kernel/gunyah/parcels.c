@@ -5,6 +5,7 @@
 #include <linux/mm.h>
 
 #include "../objects.h"
+#include "../provider.h"
 #include "cache.h"
 #include "objects.h"
 #include "pages.h"
@@ -14,6 +15,16 @@
 
 /* ---- giving ---- */
 
+int gunyah_parcels_open(const struct gunyah_vm *g)
+{
+	if (!READ_ONCE(g->sealed) || (g->vm->flags & GMEM_VM_GUEST_ACCEPTS))
+		return 0;
+	dev_warn_ratelimited(g->rm->dev,
+			     "VM %u (VMID %u): a guest gets no memory after its start, unless it accepts it by itself: bind all memory before GMEM_GUNYAH_START, or create the VM with GMEM_VM_GUEST_ACCEPTS\n",
+			     g->vm->id, READ_ONCE(g->vmid));
+	return -EOPNOTSUPP;
+}
+
 static void gunyah_parcels_drop(struct gunyah_vm *g, struct gunyah_parcel *p)
 {
 	list_del(&p->list);
@@ -21,7 +32,19 @@ static void gunyah_parcels_drop(struct gunyah_vm *g, struct gunyah_parcel *p)
 	gunyah_parcel_free(p);
 }
 
-static struct gunyah_parcel *gunyah_parcels_stage_at(struct list_head *staged,
+/*
+ * Where memory goes in parcels, the first one is the image. Linux takes memory
+ * of no other label as RAM.
+ */
+static u32 gunyah_parcels_label(const struct gunyah_vm *g, unsigned long gfn)
+{
+	if (g->image == GUNYAH_RM_NO_HANDLE && !g->rm->demand_paging)
+		return GUNYAH_LABEL_IMAGE;
+	return gunyah_parcel_label(gfn);
+}
+
+static struct gunyah_parcel *gunyah_parcels_stage_at(const struct gunyah_vm *g,
+						     struct list_head *staged,
 						     unsigned long gfn,
 						     u32 map_flags)
 {
@@ -34,7 +57,8 @@ static struct gunyah_parcel *gunyah_parcels_stage_at(struct list_head *staged,
 	if (p && p->gfn + p->nr == gfn && p->lend == lend &&
 	    p->access == access)
 		return p;
-	p = gunyah_parcel_alloc(gfn, lend, access);
+	p = gunyah_parcel_alloc(gfn, lend, access,
+				gunyah_parcels_label(g, gfn));
 	if (p)
 		list_add_tail(&p->list, staged);
 	return p;
@@ -52,10 +76,13 @@ int gunyah_parcels_stage(struct gunyah_vm *g, struct list_head *staged,
 	/* The guest has ended and can't use it. */
 	if (gunyah_vm_ended(g))
 		return -EIO;
+	err = gunyah_parcels_open(g);
+	if (err)
+		return err;
 	err = gunyah_cache_clean(folio);
 	if (err)
 		return err;
-	p = gunyah_parcels_stage_at(staged, gfn, map_flags);
+	p = gunyah_parcels_stage_at(g, staged, gfn, map_flags);
 	if (!p)
 		return -ENOMEM;
 	err = gunyah_pages_set(g, gfn, nr, GUNYAH_PAGE_PARCEL);
@@ -84,6 +111,7 @@ static void gunyah_parcels_keep(struct gunyah_vm *g, struct gunyah_parcel *p)
 	spin_lock(&g->parcels_lock);
 	list_move_tail(&p->list, &g->parcels);
 	WRITE_ONCE(g->nr_parcels, g->nr_parcels + 1);
+	WRITE_ONCE(g->nr_pieces, g->nr_pieces + p->nr_entries);
 	spin_unlock(&g->parcels_lock);
 }
 
@@ -92,6 +120,7 @@ static void gunyah_parcels_unlist(struct gunyah_vm *g, struct gunyah_parcel *p)
 	spin_lock(&g->parcels_lock);
 	list_del_init(&p->list);
 	WRITE_ONCE(g->nr_parcels, g->nr_parcels - 1);
+	WRITE_ONCE(g->nr_pieces, g->nr_pieces - p->nr_entries);
 	spin_unlock(&g->parcels_lock);
 }
 
@@ -281,8 +310,8 @@ void gunyah_parcels_adopt(struct gunyah_vm *g, u32 handle)
 	}
 }
 
-bool gunyah_parcels_label_at(struct gunyah_vm *g, unsigned int index,
-			     u64 *label)
+bool gunyah_parcels_detail(struct gunyah_vm *g, unsigned int index,
+			   struct gmem_vm_detail *detail)
 {
 	struct gunyah_parcel *p;
 	bool found = false;
@@ -291,14 +320,34 @@ bool gunyah_parcels_label_at(struct gunyah_vm *g, unsigned int index,
 		return false;
 	spin_lock(&g->parcels_lock);
 	list_for_each_entry(p, &g->parcels, list) {
-		if (index--)
-			continue;
-		*label = gunyah_parcel_label(p);
 		found = true;
-		break;
+		*detail = (struct gmem_vm_detail) { "label", p->label };
+		if (!index--)
+			break;
+		*detail = (struct gmem_vm_detail) { "handle", p->handle };
+		if (p->added && !index--)
+			break;
+		found = false;
 	}
 	spin_unlock(&g->parcels_lock);
 	return found;
+}
+
+bool gunyah_parcels_settle(struct gunyah_vm *g)
+{
+	struct gunyah_parcel *p, *next;
+	bool settled = true;
+
+	lockdep_assert_held(&g->mem_lock);
+	list_for_each_entry_safe(p, next, &g->parcels, list) {
+		if (!gunyah_parcel_return(g, p, false)) {
+			gunyah_parcels_unlist(g, p);
+			gunyah_parcels_drop(g, p);
+		} else if (!p->refused) {
+			settled = false;
+		}
+	}
+	return settled;
 }
 
 void gunyah_parcels_end(struct gunyah_vm *g)
@@ -307,11 +356,9 @@ void gunyah_parcels_end(struct gunyah_vm *g)
 
 	mutex_lock(&g->mem_lock);
 	list_for_each_entry_safe(p, next, &g->parcels, list) {
-		if (gunyah_parcel_return(g, p, false))
-			dev_err_ratelimited(g->rm->dev,
-					    "VM %u (VMID %u): parcel %u was never given back: %lu pages are lost until reboot\n",
-					    g->vm->id, g->vmid, p->handle,
-					    p->nr);
+		dev_err_ratelimited(g->rm->dev,
+				    "VM %u (VMID %u): parcel %u was never given back: %lu pages are lost until reboot\n",
+				    g->vm->id, g->vmid, p->handle, p->nr);
 		gunyah_parcels_unlist(g, p);
 		gunyah_parcels_drop(g, p);
 	}

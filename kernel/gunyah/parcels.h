@@ -10,6 +10,7 @@
 #include <linux/types.h>
 
 struct folio;
+struct gmem_vm_detail;
 struct gunyah_vm;
 
 /*
@@ -18,6 +19,8 @@ struct gunyah_vm;
  */
 int gunyah_parcels_stage(struct gunyah_vm *g, struct list_head *staged,
 			 unsigned long gfn, struct folio *folio, u32 map_flags);
+/* May the VM get memory? 0, or -EOPNOTSUPP after its start. Needs no lock. */
+int gunyah_parcels_open(const struct gunyah_vm *g);
 /* Free the staged parcels. */
 void gunyah_parcels_unstage(struct gunyah_vm *g, struct list_head *staged);
 /*
@@ -40,17 +43,23 @@ int gunyah_parcels_take(struct gunyah_vm *g, unsigned long first,
 int gunyah_parcels_find(struct gunyah_vm *g, unsigned long gfn, u32 *handle,
 			unsigned long *first);
 /*
- * The label of the @index-th parcel. False if there is none, or if the labels
+ * The @index-th detail of the parcels: the label of each, and the handle of
+ * each that the guest must accept. False if there is none, or if the details
  * before it fill a netlink message. Needs no lock and doesn't sleep.
  */
-bool gunyah_parcels_label_at(struct gunyah_vm *g, unsigned int index,
-			     u64 *label);
+bool gunyah_parcels_detail(struct gunyah_vm *g, unsigned int index,
+			   struct gmem_vm_detail *detail);
 /*
  * With extents, the guest has started: the pages of the parcel @handle belong
  * to the guest's extent now, and the parcel is gone.
  */
 void gunyah_parcels_adopt(struct gunyah_vm *g, u32 handle);
-/* The VM has ended: take all parcels back and free them. Takes the lock. */
+/*
+ * The VM has ended: take all parcels back. False: the RM still works on some of
+ * them, or on the reset of the VM.
+ */
+bool gunyah_parcels_settle(struct gunyah_vm *g);
+/* Free the parcels that the RM keeps. Takes the lock. */
 void gunyah_parcels_end(struct gunyah_vm *g);
 
 #endif /* _GMEM_GUNYAH_PARCELS_H */

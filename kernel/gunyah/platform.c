@@ -2,24 +2,41 @@
 /* Finds the Resource Manager in the device tree and connects to it. */
 #include <linux/debugfs.h>
 #include <linux/device.h>
+#include <linux/gmem.h>
 #include <linux/interrupt.h>
+#include <linux/kref.h>
+#include <linux/mutex.h>
 #include <linux/of.h>
 #include <linux/of_platform.h>
 #include <linux/platform_device.h>
 #include <linux/seq_file.h>
+#include <linux/sizes.h>
 #include <linux/slab.h>
 
 #include <asm/virt.h>
 
+#include "../provider.h"
+#include "cache.h"
 #include "hypercall.h"
 #include "platform.h"
+#include "pm.h"
 #include "rm.h"
 #include "rm_calls.h"
 #include "rm_connection.h"
 #include "rm_receive.h"
 
-/* Probe writes this before the module's device appears, or later. */
+/* The width of a guest's address space where memory goes in parcels. */
+#define GUNYAH_PARCEL_ADDR_BITS 36
+
+/* Protects the next two. */
+static DEFINE_MUTEX(gunyah_rm_lock);
+/* The connection for new VMs; READ_ONCE() tells without the lock whether one is. */
 static struct gunyah_rm *gunyah_rm;
+/*
+ * A connection uses the message queues: gunyah_rm, one that opens, or one whose
+ * device is gone and that lives on for its VMs.
+ */
+static bool gunyah_rm_busy;
 /* The device of the node, if this module created it. */
 static struct platform_device *gunyah_pdev;
 
@@ -67,46 +84,86 @@ static void gunyah_free_interrupts(struct gunyah_rm *rm)
 		free_irq(rm->rx_irq, rm);
 }
 
-/* Without an interrupt, the function that waits for it polls the queue. */
+/*
+ * Take interrupt @index of the Resource Manager's node, and set *@taken. No error
+ * if there is no such interrupt: the function that waits for it polls the queue.
+ *
+ * An interrupt that is in use means that another driver reads the queues. It may
+ * have bound no device, as the driver that is built into Android's kernels: so
+ * this is where gmem meets it. To poll would take its messages from it.
+ */
+static int gunyah_request_interrupt(struct platform_device *pdev,
+				    struct gunyah_rm *rm, unsigned int index,
+				    irq_handler_t handler, irq_handler_t thread,
+				    const char *name, int *taken)
+{
+	int irq, err;
+
+	irq = platform_get_irq_optional(pdev, index);
+	if (irq == -EPROBE_DEFER)
+		return irq;
+	if (irq <= 0)
+		return 0;
+	err = request_threaded_irq(irq, handler, thread,
+				   handler ? 0 : IRQF_ONESHOT, name, rm);
+	if (err == -EBUSY)
+		dev_err(&pdev->dev,
+			"another driver has interrupt %d of the Resource Manager, and so its queues (/proc/interrupts names it; kernels with CONFIG_GUNYAH=y have one built in): the provider isn't offered. Use that driver, or unload it, or boot a kernel without it\n",
+			irq);
+	if (!err)
+		*taken = irq;
+	return err;
+}
+
 static int gunyah_request_interrupts(struct platform_device *pdev,
 				     struct gunyah_rm *rm)
 {
-	int irq;
+	int err;
 
-	irq = platform_get_irq_optional(pdev, 0);
-	if (irq == -EPROBE_DEFER)
-		return irq;
-	if (irq > 0 && !request_irq(irq, gunyah_rm_tx_interrupt, 0,
-				    "gmem-gunyah-tx", rm))
-		rm->tx_irq = irq;
-	irq = platform_get_irq_optional(pdev, 1);
-	if (irq > 0 && !request_threaded_irq(irq, NULL, gunyah_rm_rx_interrupt,
-					     IRQF_ONESHOT, "gmem-gunyah-rx",
-					     rm))
-		rm->rx_irq = irq;
-	if (!rm->tx_irq || !rm->rx_irq)
+	err = gunyah_request_interrupt(pdev, rm, 0, gunyah_rm_tx_interrupt,
+				       NULL, "gmem-gunyah-tx", &rm->tx_irq);
+	if (!err)
+		err = gunyah_request_interrupt(pdev, rm, 1, NULL,
+					       gunyah_rm_rx_interrupt,
+					       "gmem-gunyah-rx", &rm->rx_irq);
+	if (!err && (!rm->tx_irq || !rm->rx_irq))
 		dev_warn(&pdev->dev,
 			 "no interrupt for messages %s the Resource Manager: gmem polls\n",
 			 rm->tx_irq ? "from" : rm->rx_irq ? "to" : "to and from");
-	return 0;
+	return err;
 }
 
-static int gunyah_probe(struct platform_device *pdev)
+/* A second connection would take messages of the first from the queues. */
+static bool gunyah_claim_queues(void)
+{
+	bool busy;
+
+	mutex_lock(&gunyah_rm_lock);
+	busy = gunyah_rm_busy;
+	gunyah_rm_busy = true;
+	mutex_unlock(&gunyah_rm_lock);
+	return !busy;
+}
+
+static void gunyah_release_queues(void)
+{
+	mutex_lock(&gunyah_rm_lock);
+	gunyah_rm_busy = false;
+	mutex_unlock(&gunyah_rm_lock);
+}
+
+/* A connection with one reference. */
+static struct gunyah_rm *gunyah_connect(struct platform_device *pdev)
 {
 	struct device *dev = &pdev->dev;
 	struct gunyah_rm *rm;
 	int err;
 
-	if (gunyah_rm)
-		return -EBUSY;
-	err = gunyah_identify(dev);
-	if (err)
-		return err;
-
 	rm = kzalloc(sizeof(*rm), GFP_KERNEL);
 	if (!rm)
-		return -ENOMEM;
-	rm->dev = dev;
+		return ERR_PTR(-ENOMEM);
+	kref_init(&rm->ref);
+	rm->dev = get_device(dev);
 	if (of_property_read_u64_index(dev->of_node, "reg", 0, &rm->tx_cap) ||
 	    of_property_read_u64_index(dev->of_node, "reg", 1, &rm->rx_cap)) {
 		dev_err(dev, "the node lacks the two message queues in \"reg\"\n");
@@ -126,28 +183,66 @@ static int gunyah_probe(struct platform_device *pdev)
 			err);
 		goto free_interrupts;
 	}
-	dev_info(dev, "connected to the Resource Manager as VM %u\n", rm->vmid);
-	platform_set_drvdata(pdev, rm);
-	/* Pairs with the readers' address dependency: they see @rm complete. */
-	smp_store_release(&gunyah_rm, rm);
-	return 0;
+	err = gunyah_rm_probe(rm);
+	if (err) {
+		dev_err(dev, "the Resource Manager doesn't say what it can do (error %d): the provider isn't offered\n",
+			err);
+		goto free_interrupts;
+	}
+	dev_info(dev, "connected to the Resource Manager as VM %u; memory by %s, %s boot registers\n",
+		 rm->vmid, rm->demand_paging ? "extents" : "parcels",
+		 rm->boot_context ? "any" : "few");
+	return rm;
 
 free_interrupts:
 	gunyah_free_interrupts(rm);
 	gunyah_rm_close(rm);
 free_rm:
+	put_device(dev);
 	kfree(rm);
-	return err;
+	return ERR_PTR(err);
 }
 
-static void gunyah_remove(struct platform_device *pdev)
+static void gunyah_disconnect(struct kref *ref)
 {
-	struct gunyah_rm *rm = platform_get_drvdata(pdev);
+	struct gunyah_rm *rm = container_of(ref, struct gunyah_rm, ref);
 
-	WRITE_ONCE(gunyah_rm, NULL);
 	gunyah_free_interrupts(rm);
 	gunyah_rm_close(rm);
+	put_device(rm->dev);
 	kfree(rm);
+	gunyah_release_queues();
+}
+
+static int gunyah_probe(struct platform_device *pdev)
+{
+	struct gunyah_rm *rm;
+	int err;
+
+	if (!gunyah_claim_queues())
+		return -EBUSY;
+	err = gunyah_identify(&pdev->dev);
+	rm = err ? ERR_PTR(err) : gunyah_connect(pdev);
+	if (IS_ERR(rm)) {
+		gunyah_release_queues();
+		return PTR_ERR(rm);
+	}
+	mutex_lock(&gunyah_rm_lock);
+	WRITE_ONCE(gunyah_rm, rm);
+	mutex_unlock(&gunyah_rm_lock);
+	return 0;
+}
+
+/* VMs that exist keep the connection; no new one gets it. */
+static void gunyah_remove(struct platform_device *pdev)
+{
+	struct gunyah_rm *rm;
+
+	mutex_lock(&gunyah_rm_lock);
+	rm = gunyah_rm;
+	WRITE_ONCE(gunyah_rm, NULL);
+	mutex_unlock(&gunyah_rm_lock);
+	gunyah_platform_put_rm(rm);
 }
 
 static struct platform_driver gunyah_driver = {
@@ -156,7 +251,7 @@ static struct platform_driver gunyah_driver = {
 	.driver = {
 		.name = "gmem-gunyah",
 		.of_match_table = gunyah_of_match,
-		/* A VM holds only the module, so userspace must not unbind. */
+		/* Without the device, there is no provider for new VMs. */
 		.suppress_bind_attrs = true,
 	},
 };
@@ -182,10 +277,17 @@ int gunyah_platform_init(void)
 {
 	int err;
 
+	gunyah_cache_init();
+	err = gunyah_pm_init();
+	if (err)
+		return err;
 	gunyah_make_device();
 	err = platform_driver_register(&gunyah_driver);
-	if (err && gunyah_pdev)
+	if (!err)
+		return 0;
+	if (gunyah_pdev)
 		of_platform_device_destroy(&gunyah_pdev->dev, NULL);
+	gunyah_pm_exit();
 	return err;
 }
 
@@ -194,11 +296,44 @@ void gunyah_platform_exit(void)
 	platform_driver_unregister(&gunyah_driver);
 	if (gunyah_pdev)
 		of_platform_device_destroy(&gunyah_pdev->dev, NULL);
+	gunyah_pm_exit();
 }
 
-struct gunyah_rm *gunyah_platform_rm(void)
+bool gunyah_platform_present(void)
 {
 	return READ_ONCE(gunyah_rm);
+}
+
+struct gunyah_rm *gunyah_platform_get_rm(void)
+{
+	struct gunyah_rm *rm;
+
+	mutex_lock(&gunyah_rm_lock);
+	rm = gunyah_rm;
+	if (rm)
+		kref_get(&rm->ref);
+	mutex_unlock(&gunyah_rm_lock);
+	return rm;
+}
+
+void gunyah_platform_limits(struct gmem_provider_limits *limits)
+{
+	/*
+	 * An RM without demand paging gives a guest 36 bits of addresses, the
+	 * first GiB of which is for devices, and its memory when it starts.
+	 */
+	mutex_lock(&gunyah_rm_lock);
+	if (gunyah_rm && !gunyah_rm->demand_paging) {
+		limits->max_guest_addr_bits = GUNYAH_PARCEL_ADDR_BITS;
+		limits->min_guest_addr = SZ_1G;
+		limits->flags |= GMEM_PROVIDER_BIND_FIRST;
+	}
+	mutex_unlock(&gunyah_rm_lock);
+}
+
+void gunyah_platform_put_rm(struct gunyah_rm *rm)
+{
+	kref_put(&rm->ref, gunyah_disconnect);
 }
 
 static void gunyah_show_count(struct seq_file *seq, const char *name,
@@ -207,15 +342,9 @@ static void gunyah_show_count(struct seq_file *seq, const char *name,
 	seq_printf(seq, "%-24s %lld\n", name, atomic64_read(count));
 }
 
-static int gunyah_counters_show(struct seq_file *seq, void *v)
+static void gunyah_show_counters(struct seq_file *seq,
+				 struct gunyah_rm_counters *counters)
 {
-	struct gunyah_rm *rm = gunyah_platform_rm();
-	struct gunyah_rm_counters *counters;
-
-	/* The device may appear later than the module, or never. */
-	if (!rm)
-		return -ENODEV;
-	counters = &rm->counters;
 	gunyah_show_count(seq, "hypercalls", &gunyah_nr_hypercalls);
 	gunyah_show_count(seq, "hypercall_errors", &gunyah_nr_hypercall_errors);
 	gunyah_show_count(seq, "rm_calls", &counters->calls);
@@ -227,7 +356,23 @@ static int gunyah_counters_show(struct seq_file *seq, void *v)
 	gunyah_show_count(seq, "rm_interrupts", &counters->interrupts);
 	gunyah_show_count(seq, "rm_found_by_polling",
 			  &counters->found_by_polling);
-	return 0;
+	gunyah_show_count(seq, "pieces_given", &counters->pieces);
+	gunyah_show_count(seq, "vms_waiting", &counters->vms_waiting);
+}
+
+/* Under the lock: a reference would keep the queues from the next driver. */
+static int gunyah_counters_show(struct seq_file *seq, void *v)
+{
+	/* The device may appear later than the module, or never. */
+	int err = -ENODEV;
+
+	mutex_lock(&gunyah_rm_lock);
+	if (gunyah_rm) {
+		gunyah_show_counters(seq, &gunyah_rm->counters);
+		err = 0;
+	}
+	mutex_unlock(&gunyah_rm_lock);
+	return err;
 }
 DEFINE_SHOW_ATTRIBUTE(gunyah_counters);
 

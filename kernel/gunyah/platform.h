@@ -2,7 +2,10 @@
 #ifndef _GMEM_GUNYAH_PLATFORM_H
 #define _GMEM_GUNYAH_PLATFORM_H
 
+#include <linux/types.h>
+
 struct dentry;
+struct gmem_provider_limits;
 struct gunyah_rm;
 
 /*
@@ -11,8 +14,14 @@ struct gunyah_rm;
  */
 int gunyah_platform_init(void);
 void gunyah_platform_exit(void);
-/* The connection, or NULL. It stays until gunyah_platform_exit(). */
-struct gunyah_rm *gunyah_platform_rm(void);
+/* Is there a connection for new VMs? It may be gone at any time. */
+bool gunyah_platform_present(void);
+/* That connection, with a reference; NULL: there is none. */
+struct gunyah_rm *gunyah_platform_get_rm(void);
+/* The last reference closes the connection. */
+void gunyah_platform_put_rm(struct gunyah_rm *rm);
+/* See gmem_provider.limits. */
+void gunyah_platform_limits(struct gmem_provider_limits *limits);
 void gunyah_platform_debugfs(struct dentry *dir);
 
 #endif /* _GMEM_GUNYAH_PLATFORM_H */

@@ -15,15 +15,17 @@
 #include "../objects.h"
 #include "../provider.h"
 #include "cache.h"
+#include "end.h"
 #include "extent.h"
+#include "function.h"
 #include "objects.h"
 #include "pages.h"
 #include "parcel.h"
 #include "parcels.h"
 #include "platform.h"
+#include "pm.h"
 #include "provider.h"
 #include "start.h"
-#include "vcpu_file.h"
 #include "vm.h"
 
 static bool gunyah_lend_mapped;
@@ -181,11 +183,26 @@ static bool gunyah_reclaim_begin(struct gmem_vm *vm, unsigned long gfn,
 static int gunyah_bind(struct gmem_vm *vm, const struct gmem_mem *mem,
 		       u32 flags)
 {
+	int err = gunyah_parcels_open(vm->provider_data);
+
+	if (err)
+		return err;
 	if ((flags & GMEM_MAP_ACCESS_MASK) != GMEM_MAP_FORCE_LEND ||
-	    mem->secret || READ_ONCE(gunyah_lend_mapped))
+	    mem->secret)
 		return 0;
+	if (READ_ONCE(gunyah_lend_mapped))
+		return gunyah_pm_lend_mapped(vm->provider_data);
 	pr_warn_ratelimited("gmem: refused to lend memory that is in the kernel's linear map, where a stray access would be fatal once the guest has it: make the guestmem from a memfd_secret() file (GMEM_MEM_FROM_SECRET), or load gmem with gunyah_lend_mapped=1 to take the risk\n");
 	return -EPERM;
+}
+
+/*
+ * A parcel is lent or shared as a whole, and a guest that runs accepts no new one.
+ */
+static int gunyah_change(const struct gmem_binding *b, pgoff_t first,
+			 pgoff_t last, u32 flags)
+{
+	return gunyah_batches(b->vm) ? -EOPNOTSUPP : 0;
 }
 
 static bool gunyah_vm_detail(struct gmem_vm *vm, unsigned int index,
@@ -199,20 +216,19 @@ static bool gunyah_vm_detail(struct gmem_vm *vm, unsigned int index,
 		{ "exited", READ_ONCE(g->exited) },
 		{ "extents", READ_ONCE(g->memory) == GUNYAH_MEMORY_EXTENTS },
 		{ "parcels", READ_ONCE(g->nr_parcels) },
+		{ "pieces", READ_ONCE(g->nr_pieces) },
 	};
 
 	if (index < ARRAY_SIZE(details)) {
 		*detail = details[index];
 		return true;
 	}
-	detail->name = "label";
-	return gunyah_parcels_label_at(g, index - ARRAY_SIZE(details),
-				       &detail->value);
+	return gunyah_parcels_detail(g, index - ARRAY_SIZE(details), detail);
 }
 
 static bool gunyah_present(void)
 {
-	return gunyah_platform_rm();
+	return gunyah_platform_present();
 }
 
 static const struct gmem_call gunyah_vm_calls[] = {
@@ -235,15 +251,20 @@ static const struct gmem_call gunyah_vm_calls[] = {
 
 const struct gmem_provider gmem_gunyah_provider = {
 	.name = "gunyah",
-	/* A parcel's label sets the limit; any VM may get parcels. */
+	/*
+	 * A parcel's label sets the limit; any VM may get the device tree in
+	 * one.
+	 */
 	.max_guest_addr_bits = 32 + GUNYAH_LABEL_SHIFT,
 	/* Gunyah reports a fetch like a read: executable memory is readable. */
 	.map_access = GENMASK(7, 1) & ~BIT(GMEM_ACCESS_EXEC) &
 		      ~BIT(GMEM_ACCESS_WRITE | GMEM_ACCESS_EXEC),
+	.vm_flags = GMEM_VM_GUEST_ACCEPTS,
 	.takes_secret = true,
 	.init = gunyah_platform_init,
 	.exit = gunyah_platform_exit,
 	.present = gunyah_present,
+	.limits = gunyah_platform_limits,
 	.debugfs = gunyah_platform_debugfs,
 	.vm_calls = gunyah_vm_calls,
 	.nr_vm_calls = ARRAY_SIZE(gunyah_vm_calls),
@@ -252,6 +273,7 @@ const struct gmem_provider gmem_gunyah_provider = {
 	.vm_stop = gunyah_vm_stop,
 	.vm_release = gunyah_vm_release,
 	.bind = gunyah_bind,
+	.change = gunyah_change,
 	.provide = gunyah_provide,
 	.batches = gunyah_batches,
 	.stage = gunyah_stage,

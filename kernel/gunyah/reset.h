@@ -1,14 +1,21 @@
 /* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The reset of a guest that no longer runs: it releases all memory that it has
+ * accepted. The RM takes the request, releases parcel by parcel, and reports
+ * the end of the reset last.
+ */
 #ifndef _GMEM_GUNYAH_RESET_H
 #define _GMEM_GUNYAH_RESET_H
 
 struct gunyah_vm;
 
 /*
- * Send VM_RESET and wait until the RM reports it: the guest, which no longer
- * runs, releases all memory that it has accepted. Only the first call for a VM
- * does anything, whatever its result. Under gunyah_vm.mem_lock.
+ * Ask the RM for the reset. 0: the guest has been reset; -EAGAIN: it hasn't
+ * yet, so call this again; another error: the RM has refused. Under
+ * gunyah_vm.mem_lock.
  */
-void gunyah_vm_reset(struct gunyah_vm *g);
+int gunyah_vm_reset(struct gunyah_vm *g);
+/* Ask for the reset, and wait for its end, for gunyah_rm_timeout_ms at most. */
+int gunyah_vm_reset_wait(struct gunyah_vm *g);
 
 #endif /* _GMEM_GUNYAH_RESET_H */

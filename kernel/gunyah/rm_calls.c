@@ -6,6 +6,7 @@
 
 #include "rm.h"
 #include "rm_calls.h"
+#include "rm_connection.h"
 #include "rm_rpc.h"
 #include "rm_wire.h"
 
@@ -64,21 +65,46 @@ int gunyah_rm_get_vmid(struct gunyah_rm *rm, u16 *vmid)
 	return err;
 }
 
+/* Turn the result of a request for GUNYAH_RM_NO_VMID into a flag. */
+static int gunyah_rm_knows(int err, bool *known)
+{
+	if (gunyah_rm_is_slow(err))
+		return err;
+	*known = err != -EOPNOTSUPP;
+	return 0;
+}
+
+int gunyah_rm_probe(struct gunyah_rm *rm)
+{
+	int err;
+
+	err = gunyah_rm_vm_set_demand_paging(rm, GUNYAH_RM_NO_VMID, NULL, 0);
+	err = gunyah_rm_knows(err, &rm->demand_paging);
+	if (err)
+		return err;
+	err = gunyah_rm_vm_set_boot_context(rm, GUNYAH_RM_NO_VMID, 0, 0, 0);
+	return gunyah_rm_knows(err, &rm->boot_context);
+}
+
 int gunyah_rm_alloc_vmid(struct gunyah_rm *rm, u16 *vmid,
 			 struct gunyah_rpc **late)
 {
 	const struct gunyah_rm_vmid any = {};
+	int err;
 
-	return gunyah_rm_ask_vmid(rm, GUNYAH_RM_VM_ALLOC_VMID, &any,
-				  sizeof(any), vmid, late);
+	err = gunyah_rm_ask_vmid(rm, GUNYAH_RM_VM_ALLOC_VMID, &any,
+				 sizeof(any), vmid, late);
+	/* NORESOURCE: each VMID is in use. */
+	return err == -ENODEV ? -ENOSPC : err;
 }
 
-int gunyah_rm_vm_start(struct gunyah_rm *rm, u16 vmid, struct gunyah_rpc **late)
+int gunyah_rm_vm_call_late(struct gunyah_rm *rm, u32 message, u16 vmid,
+			   struct gunyah_rpc **late)
 {
 	const struct gunyah_rm_vmid request = { .vmid = cpu_to_le16(vmid) };
 
-	return gunyah_rm_call_late(rm, GUNYAH_RM_VM_START, &request,
-				   sizeof(request), late);
+	return gunyah_rm_call_late(rm, message, &request, sizeof(request),
+				   late);
 }
 
 int gunyah_rm_vm_call(struct gunyah_rm *rm, u32 message, u16 vmid)

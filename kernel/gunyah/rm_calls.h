@@ -7,6 +7,7 @@
 #ifndef _GMEM_GUNYAH_RM_CALLS_H
 #define _GMEM_GUNYAH_RM_CALLS_H
 
+#include <linux/errno.h>
 #include <linux/types.h>
 
 struct gunyah_rm;
@@ -14,16 +15,33 @@ struct gunyah_rm_range;
 struct gunyah_rm_resource;
 struct gunyah_rpc;
 
+/*
+ * Is @err of a call that the RM may still carry out, or that it didn't get? The
+ * other errors are answers.
+ */
+static inline bool gunyah_rm_is_slow(int err)
+{
+	return err == -ETIMEDOUT || err == -EIO || err == -ENOMEM;
+}
+
+/*
+ * Find out which optional calls the RM has: ask it to carry them out for a VM
+ * that doesn't exist.
+ */
+int gunyah_rm_probe(struct gunyah_rm *rm);
+
 /* The VMID of the VM that this kernel runs in. */
 int gunyah_rm_get_vmid(struct gunyah_rm *rm, u16 *vmid);
+/* -ENOSPC: no VMID is left. */
 int gunyah_rm_alloc_vmid(struct gunyah_rm *rm, u16 *vmid,
 			 struct gunyah_rpc **late);
 /* The VMID in a reply to VM_ALLOC_VMID. -EBADMSG if there is none. */
 int gunyah_rm_reply_vmid(const struct gunyah_rpc *rpc, u16 *vmid);
-/* VM_DEALLOC_VMID, VM_INIT or VM_RESET: requests with only a VMID. */
+/* Requests with only a VMID. */
 int gunyah_rm_vm_call(struct gunyah_rm *rm, u32 message, u16 vmid);
-int gunyah_rm_vm_start(struct gunyah_rm *rm, u16 vmid,
-		       struct gunyah_rpc **late);
+int gunyah_rm_vm_call_late(struct gunyah_rm *rm, u32 message, u16 vmid,
+			   struct gunyah_rpc **late);
+/* -EBADFD: the guest doesn't run. */
 int gunyah_rm_vm_stop(struct gunyah_rm *rm, u16 vmid);
 
 /* The place of the image in the parcel @handle, and of its device tree. */

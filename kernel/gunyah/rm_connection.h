@@ -8,6 +8,7 @@
 
 #include <linux/atomic.h>
 #include <linux/completion.h>
+#include <linux/kref.h>
 #include <linux/mutex.h>
 #include <linux/types.h>
 #include <linux/wait.h>
@@ -28,7 +29,7 @@ struct gunyah_rm_assembly;
  * request that makes the RM send a notification about the VM. It calls
  * gunyah_rm_unlisten() after the last request and before it frees the object:
  * when that returns, @notify isn't running and never runs again. A VM holds the
- * module, so no listener is left when the connection closes.
+ * connection, so no listener is left when it closes.
  */
 struct gunyah_rm_listener {
 	u16 vmid;
@@ -46,17 +47,22 @@ struct gunyah_rm_counters {
 	atomic64_t bad_messages;
 	atomic64_t interrupts;
 	atomic64_t found_by_polling;
+	atomic64_t pieces;
+	atomic64_t vms_waiting;
 };
 
 /**
  * struct gunyah_rm - the connection to the RM
- * @dev: the RM's platform device
+ * @ref: the platform device and each VM hold one; the last one closes it
+ * @dev: the RM's platform device; a reference
  * @tx_cap: capability of the queue to the RM
  * @rx_cap: capability of the queue from the RM
  * @tx_irq: comes when the queue to the RM has room again; 0: there is none
  * @rx_irq: comes when the RM has sent a message; 0: there is none, and every
  *	function that waits for a message polls
  * @vmid: VMID of the VM that this kernel runs in
+ * @demand_paging: the RM grants extents; without it, memory goes in parcels
+ * @boot_context: the RM can set the registers of a vCPU
  * @tx_lock: held while a request is sent, one at a time; protects @tx_buf
  * @tx_buf: the message that is sent
  * @tx_ready: completed by @tx_irq
@@ -73,16 +79,20 @@ struct gunyah_rm_counters {
  *	so, too, but seldom: an interrupt may get lost.
  * @counters: events
  *
- * Lifetime: from probe to module exit; VMs hold the module. Lock order,
- * outermost first: the locks of a VM, then @tx_lock or @rx_lock, never both.
+ * Lifetime: from probe to the removal of the device or the end of the last VM,
+ * whichever is later. Lock order, outermost first: the locks of a VM, then
+ * @tx_lock or @rx_lock, never both.
  */
 struct gunyah_rm {
+	struct kref ref;
 	struct device *dev;
 	u64 tx_cap;
 	u64 rx_cap;
 	int tx_irq;
 	int rx_irq;
 	u16 vmid;
+	bool demand_paging;
+	bool boot_context;
 	struct mutex tx_lock;
 	void *tx_buf;
 	struct completion tx_ready;

@@ -122,6 +122,8 @@ int gunyah_rm_mem_give(struct gunyah_rm *rm,
 					   sent + nr == parcel->nr_entries);
 	}
 	kfree(buf);
+	if (!err)
+		atomic64_add(parcel->nr_entries, &rm->counters.pieces);
 	return err;
 }
 
@@ -138,6 +140,8 @@ int gunyah_rm_mem_reclaim(struct gunyah_rm *rm, u32 handle, bool sanitize,
 	*late = NULL;
 	err = gunyah_rm_call(rm, GUNYAH_RM_MEM_RECLAIM, &request,
 			     sizeof(request), &rpc);
+	if (err == -EINVAL && rpc->rm_error == GUNYAH_RM_ERROR_HANDLE_INVALID)
+		err = -ENOENT;
 	if (err == -ETIMEDOUT)
 		*late = rpc;
 	else

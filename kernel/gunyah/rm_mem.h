@@ -38,7 +38,10 @@ int gunyah_rm_mem_give(struct gunyah_rm *rm,
 		       struct gunyah_rpc **late);
 /* The handle in a reply to MEM_LEND or MEM_SHARE. -EBADMSG if there is none. */
 int gunyah_rm_mem_handle(const struct gunyah_rpc *rpc, u32 *handle);
-/* -ETIMEDOUT sets @late to the request, any other result to NULL. */
+/*
+ * -ETIMEDOUT sets @late to the request, any other result to NULL. -ENOENT: the RM
+ * has no such parcel.
+ */
 int gunyah_rm_mem_reclaim(struct gunyah_rm *rm, u32 handle, bool sanitize,
 			  struct gunyah_rpc **late);
 

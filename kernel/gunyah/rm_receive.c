@@ -243,6 +243,17 @@ void gunyah_rm_unlisten(struct gunyah_rm *rm,
 	mutex_unlock(&rm->rx_lock);
 }
 
+bool gunyah_rm_replaced(struct gunyah_rm *rm,
+			const struct gunyah_rm_listener *listener)
+{
+	const struct gunyah_rm_listener *now;
+
+	mutex_lock(&rm->rx_lock);
+	now = xa_load(&rm->listeners, listener->vmid);
+	mutex_unlock(&rm->rx_lock);
+	return now && now != listener;
+}
+
 int gunyah_rm_receive_init(struct gunyah_rm *rm)
 {
 	mutex_init(&rm->rx_lock);

@@ -29,6 +29,13 @@ int gunyah_rm_listen(struct gunyah_rm *rm, struct gunyah_rm_listener *listener,
 void gunyah_rm_unlisten(struct gunyah_rm *rm,
 			struct gunyah_rm_listener *listener);
 
+/*
+ * Has another listener taken the place of @listener? Then the RM has given its
+ * VMID away.
+ */
+bool gunyah_rm_replaced(struct gunyah_rm *rm,
+			const struct gunyah_rm_listener *listener);
+
 /* How long to wait between two looks into the queue, in jiffies. */
 unsigned long gunyah_rm_slice(const struct gunyah_rm *rm);
 

@@ -69,7 +69,10 @@ enum gunyah_rm_error {
 	GUNYAH_RM_ERROR_UNIMPLEMENTED = 0xffffffff,
 };
 
-/* -EBADMSG for an error code that isn't in &enum gunyah_rm_error. */
+/*
+ * -EBADMSG for an error code that isn't in &enum gunyah_rm_error; -EBADFD: the VM
+ * isn't in the state that the request needs. Neither is an errno of the uAPI.
+ */
 int gunyah_rm_error_errno(u32 error);
 const char *gunyah_rm_error_name(u32 error);
 
@@ -193,6 +196,7 @@ struct gunyah_rm_boot_context {
 } __packed;
 
 enum gunyah_rm_resource_type {
+	GUNYAH_RM_RESOURCE_BELL = 0, /* which the host rings */
 	GUNYAH_RM_RESOURCE_VCPU = 4,
 	GUNYAH_RM_RESOURCE_MEM_EXTENT = 9,
 	GUNYAH_RM_RESOURCE_ADDR_SPACE = 10,
@@ -215,6 +219,9 @@ struct gunyah_rm_resource {
 } __packed;
 
 /* ---- requests about parcels ---- */
+
+/* No VM has this VMID. */
+#define GUNYAH_RM_NO_VMID U16_MAX
 
 /* No parcel has this handle. */
 #define GUNYAH_RM_NO_HANDLE U32_MAX

@@ -4,10 +4,9 @@
  * come, so that the end of the VM undoes exactly these steps, whether the start
  * has failed or the process was killed.
  *
- * Two steps find out how memory gets to the guest. A Resource Manager without
- * demand paging takes parcels, and needs them before VM_INIT. One with demand
- * paging grants extents at VM_INIT; if it grants none, the provider gives
- * parcels after VM_INIT.
+ * A Resource Manager with demand paging grants extents at VM_INIT. A Resource
+ * Manager without it takes all memory in parcels, which reach the guest at
+ * VM_START.
  */
 #include <linux/device.h>
 #include <linux/slab.h>
@@ -15,23 +14,23 @@
 #include "../binding.h"
 #include "../map.h"
 #include "../objects.h"
+#include "../unmap.h"
+#include "image.h"
 #include "objects.h"
 #include "parcels.h"
+#include "resources.h"
 #include "rm_calls.h"
 #include "rm_receive.h"
+#include "rm_rpc.h"
 #include "rm_wire.h"
 #include "start.h"
 #include "vcpu_file.h"
 #include "vm.h"
 
-enum gunyah_addrspace_label { GUNYAH_LABEL_ADDRSPACE = 0 };
-
-enum gunyah_extent_label {
-	GUNYAH_LABEL_GUEST_PRIVATE = 0,
-	GUNYAH_LABEL_HOST_SHARED = 1,
-	GUNYAH_LABEL_HOST_PRIVATE = 2,
-	GUNYAH_LABEL_GUEST_SHARED = 3,
-};
+/*
+ * How long the RM may take to map a piece. The public one takes about 0.5 ms.
+ */
+#define GUNYAH_START_PIECE_MS 5
 
 static void gunyah_start_set_memory(struct gunyah_vm *g,
 				    enum gunyah_memory memory)
@@ -49,26 +48,17 @@ static int gunyah_start_alloc_vmid(struct gunyah_vm *g)
 	err = gunyah_rm_alloc_vmid(g->rm, &vmid, &g->late);
 	if (err)
 		return err;
-	err = gunyah_rm_listen(g->rm, &g->listener, vmid);
-	if (err) {
-		gunyah_rm_vm_call(g->rm, GUNYAH_RM_VM_DEALLOC_VMID, vmid);
-		return err;
-	}
-	g->vmid = vmid;
-	WRITE_ONCE(g->phase, GUNYAH_PHASE_LOADING);
+	gunyah_vm_set_vmid(g, vmid);
 	return 0;
 }
 
-/* The pages of the device tree, widened to whole pages of their guestmem. */
-static int gunyah_start_find_dtb(struct gunyah_vm *g)
+static int gunyah_start_listen(struct gunyah_vm *g)
 {
-	g->first = PHYS_PFN(g->dtb_addr);
-	g->last = PHYS_PFN(g->dtb_addr + g->dtb_size - 1);
-	return gmem_vm_widen_lent(g->vm, &g->first, &g->last);
+	return gunyah_rm_listen(g->rm, &g->listener, g->vmid);
 }
 
-/* Every platform takes the device tree in a parcel. */
-static int gunyah_start_lend_dtb(struct gunyah_vm *g)
+/* Every platform takes the image in a parcel. */
+static int gunyah_start_lend_image(struct gunyah_vm *g)
 {
 	u64 nr_pages = 0;
 	int err;
@@ -77,9 +67,9 @@ static int gunyah_start_lend_dtb(struct gunyah_vm *g)
 	 * No other thread can provide a page in a parcel now, since the lock is
 	 * held until the memory type is NONE again.
 	 */
-	if (mutex_lock_killable(&g->vm->lock))
+	if (gmem_vm_lock_killable(g->vm))
 		return -EINTR;
-	err = gunyah_start_find_dtb(g);
+	err = gunyah_image_find(g);
 	if (!err) {
 		gunyah_start_set_memory(g, GUNYAH_MEMORY_PARCELS);
 		err = gmem_vm_populate(g->vm, g->first, g->last, &nr_pages);
@@ -91,19 +81,17 @@ static int gunyah_start_lend_dtb(struct gunyah_vm *g)
 
 static int gunyah_start_config_image(struct gunyah_vm *g)
 {
-	struct gunyah_rm_image image = { .dtb_size = g->dtb_size };
-	unsigned long first;
+	struct gunyah_rm_image image = {};
 	int err;
 
 	mutex_lock(&g->mem_lock);
-	err = gunyah_parcels_find(g, PHYS_PFN(g->dtb_addr), &image.handle,
-				  &first);
+	err = gunyah_image_describe(g, &image);
 	if (!err)
 		g->image = image.handle;
 	mutex_unlock(&g->mem_lock);
 	if (err)
 		return err;
-	image.dtb_offset = g->dtb_addr - PFN_PHYS(first);
+	WRITE_ONCE(g->phase, GUNYAH_PHASE_CONFIGURING);
 	return gunyah_rm_vm_config_image(g->rm, g->vmid, &image);
 }
 
@@ -145,10 +133,14 @@ static int gunyah_start_demand_paging(struct gunyah_vm *g)
 	int err;
 	u32 nr;
 
+	if (!g->rm->demand_paging) {
+		gunyah_start_set_memory(g, GUNYAH_MEMORY_PARCELS);
+		return 0;
+	}
 	ranges = kcalloc(GUNYAH_RM_MAX_RANGES, sizeof(*ranges), GFP_KERNEL);
 	if (!ranges)
 		return -ENOMEM;
-	if (mutex_lock_killable(&g->vm->lock)) {
+	if (gmem_vm_lock_killable(g->vm)) {
 		kfree(ranges);
 		return -EINTR;
 	}
@@ -156,10 +148,7 @@ static int gunyah_start_demand_paging(struct gunyah_vm *g)
 	mutex_unlock(&g->vm->lock);
 	err = gunyah_rm_vm_set_demand_paging(g->rm, g->vmid, ranges, nr);
 	kfree(ranges);
-	if (err != -EOPNOTSUPP)
-		return err;
-	gunyah_start_set_memory(g, GUNYAH_MEMORY_PARCELS);
-	return 0;
+	return err;
 }
 
 static int gunyah_start_layout(struct gunyah_vm *g)
@@ -179,9 +168,14 @@ static int gunyah_start_provide(struct gunyah_vm *g)
 
 	if (g->memory != GUNYAH_MEMORY_PARCELS)
 		return 0;
-	if (mutex_lock_killable(&g->vm->lock))
+	if (gmem_vm_lock_killable(g->vm))
 		return -EINTR;
 	err = gmem_vm_populate_all(g->vm);
+	if (!err) {
+		mutex_lock(&g->mem_lock);
+		WRITE_ONCE(g->sealed, true);
+		mutex_unlock(&g->mem_lock);
+	}
 	mutex_unlock(&g->vm->lock);
 	return err;
 }
@@ -192,66 +186,13 @@ static int gunyah_start_init(struct gunyah_vm *g)
 	return gunyah_rm_vm_call(g->rm, GUNYAH_RM_VM_INIT, g->vmid);
 }
 
-static int gunyah_start_extent(struct gunyah_vm *g, u32 label, u64 cap)
-{
-	switch (label) {
-	case GUNYAH_LABEL_GUEST_PRIVATE:
-		g->extents.guest_private = cap;
-		break;
-	case GUNYAH_LABEL_HOST_SHARED:
-		g->extents.host_shared = cap;
-		break;
-	case GUNYAH_LABEL_HOST_PRIVATE:
-		g->extents.host_private = cap;
-		break;
-	case GUNYAH_LABEL_GUEST_SHARED:
-		g->extents.guest_shared = cap;
-		break;
-	}
-	return 0;
-}
-
-static int gunyah_start_resource(void *data,
-				 const struct gunyah_rm_resource *res)
-{
-	struct gunyah_vm *g = data;
-	u32 label = le32_to_cpu(res->label);
-	u64 cap = le64_to_cpu(res->cap);
-
-	switch (res->type) {
-	case GUNYAH_RM_RESOURCE_VCPU:
-		return gunyah_vcpu_found(g, label, cap);
-	case GUNYAH_RM_RESOURCE_MEM_EXTENT:
-		return gunyah_start_extent(g, label, cap);
-	case GUNYAH_RM_RESOURCE_ADDR_SPACE:
-		if (label == GUNYAH_LABEL_ADDRSPACE)
-			g->extents.addrspace = cap;
-		break;
-	}
-	return 0;
-}
-
 static int gunyah_start_resources(struct gunyah_vm *g)
 {
-	struct gunyah_extents *x = &g->extents;
-	bool complete;
-	int err;
+	int err = gunyah_resources_get(g);
 
-	err = gunyah_rm_vm_get_resources(g->rm, g->vmid, gunyah_start_resource,
-					 g);
-	if (err || g->memory == GUNYAH_MEMORY_PARCELS)
-		return err;
-
-	/* On some platforms, one extent of the host serves both uses. */
-	if (!x->host_private)
-		x->host_private = x->host_shared;
-	if (!x->host_shared)
-		x->host_shared = x->host_private;
-	complete = x->addrspace && x->guest_private && x->guest_shared &&
-		   x->host_private;
-	gunyah_start_set_memory(g, complete ? GUNYAH_MEMORY_EXTENTS :
-					      GUNYAH_MEMORY_PARCELS);
-	return gunyah_start_provide(g);
+	if (!err && g->memory == GUNYAH_MEMORY_NONE)
+		gunyah_start_set_memory(g, GUNYAH_MEMORY_EXTENTS);
+	return err;
 }
 
 static int gunyah_start_boot_context(struct gunyah_vm *g)
@@ -260,16 +201,19 @@ static int gunyah_start_boot_context(struct gunyah_vm *g)
 	u8 set, index;
 	int err;
 
+	/* The registers are in the description of the image. */
+	if (!g->rm->boot_context)
+		return 0;
 	for_each_set_bit(reg, g->boot_set, GUNYAH_NR_BOOT_REGS) {
 		if (reg < GUNYAH_NR_X) {
 			set = GMEM_GUNYAH_REG_SET_X;
 			index = reg;
-		} else if (reg == GUNYAH_NR_X) {
+		} else if (reg == GUNYAH_REG_PC) {
 			set = GMEM_GUNYAH_REG_SET_PC;
 			index = 0;
 		} else {
 			set = GMEM_GUNYAH_REG_SET_SP;
-			index = reg - GUNYAH_NR_X - 1;
+			index = reg - GUNYAH_REG_SP;
 		}
 		err = gunyah_rm_vm_set_boot_context(g->rm, g->vmid, set, index,
 						    g->boot_value[reg]);
@@ -279,16 +223,70 @@ static int gunyah_start_boot_context(struct gunyah_vm *g)
 	return 0;
 }
 
-/* Under mem_lock, so that a reclaim finds the guest not started, or running. */
+/*
+ * The RM maps each physical piece of each parcel to the guest before it
+ * answers. Wait longer for more pieces.
+ */
+static int gunyah_start_wait(struct gunyah_vm *g)
+{
+	unsigned long end = jiffies + msecs_to_jiffies(READ_ONCE(g->nr_pieces) *
+						       GUNYAH_START_PIECE_MS);
+	struct gunyah_rpc *late = g->late;
+	int err;
+
+	while (!completion_done(&late->done)) {
+		if (time_after(jiffies, end))
+			return -ETIMEDOUT;
+		if (wait_for_completion_killable_timeout(&late->done,
+							 gunyah_rm_slice(g->rm)) < 0)
+			return -EINTR;
+		gunyah_rm_receive(g->rm);
+	}
+	err = late->err;
+	g->late = NULL;
+	gunyah_rpc_put(late);
+	return err;
+}
+
+static int gunyah_start_ask(struct gunyah_vm *g)
+{
+	return gunyah_rm_vm_call_late(g->rm, GUNYAH_RM_VM_START, g->vmid,
+				      &g->late);
+}
+
+static int gunyah_start_finish(struct gunyah_vm *g, int err)
+{
+	lockdep_assert_held(&g->mem_lock);
+	if (!err)
+		gunyah_vm_started(g);
+	else if (!g->late)
+		WRITE_ONCE(g->phase, GUNYAH_PHASE_INITIALISING);
+	/*
+	 * NORESOURCE: memory can't be where the guest's device tree wants it.
+	 */
+	return err == -ENODEV ? -EADDRNOTAVAIL : err;
+}
+
 static int gunyah_start_run(struct gunyah_vm *g)
 {
 	int err;
 
+	/*
+	 * From here on, no parcel comes back before the guest's end. With
+	 * extents, a reclaim must find the guest not started, or running.
+	 */
 	mutex_lock(&g->mem_lock);
 	WRITE_ONCE(g->phase, GUNYAH_PHASE_STARTING);
-	err = gunyah_rm_vm_start(g->rm, g->vmid, &g->late);
-	if (!err)
-		gunyah_vm_started(g);
+	if (g->memory == GUNYAH_MEMORY_PARCELS) {
+		mutex_unlock(&g->mem_lock);
+		err = gunyah_start_ask(g);
+		if (err == -ETIMEDOUT)
+			err = gunyah_start_wait(g);
+		mutex_lock(&g->mem_lock);
+	} else {
+		err = gunyah_start_ask(g);
+	}
+	err = gunyah_start_finish(g, err);
 	mutex_unlock(&g->mem_lock);
 	return err;
 }
@@ -300,7 +298,8 @@ static const struct {
 	bool again;
 } gunyah_start_steps[] = {
 	{ "get a VMID", gunyah_start_alloc_vmid, .again = true },
-	{ "lend the device tree", gunyah_start_lend_dtb, .again = true },
+	{ "wait for notifications", gunyah_start_listen, .again = true },
+	{ "lend the image", gunyah_start_lend_image, .again = true },
 	{ "configure the image", gunyah_start_config_image },
 	{ "announce demand paging", gunyah_start_demand_paging },
 	{ "announce the layout", gunyah_start_layout },
@@ -343,13 +342,13 @@ static int gunyah_start(struct gunyah_vm *g)
 	return 0;
 }
 
-static int gunyah_start_check_dtb(struct gunyah_vm *g)
+static int gunyah_start_check_image(struct gunyah_vm *g)
 {
 	int err;
 
-	if (mutex_lock_killable(&g->vm->lock))
+	if (gmem_vm_lock_killable(g->vm))
 		return -EINTR;
-	err = gunyah_start_find_dtb(g);
+	err = gunyah_image_check(g);
 	mutex_unlock(&g->vm->lock);
 	return err;
 }
@@ -371,13 +370,14 @@ int gunyah_vm_start_call(void *obj, void *arg)
 	else if (!g->dtb_size)
 		err = -EINVAL;
 	else
-		err = gunyah_start_check_dtb(g);
+		err = gunyah_start_check_image(g);
 	if (!err) {
 		err = gunyah_start(g);
 		g->started = !err || !gunyah_start_again(g, err);
 		WRITE_ONCE(g->failed, err && g->started);
 	}
 	mutex_unlock(&g->life_lock);
-	/* -ETIMEDOUT and -EBADMSG are internal: the uAPI doesn't have them. */
-	return err == -ETIMEDOUT || err == -EBADMSG ? -EIO : err;
+	/* These are internal: the uAPI doesn't have them. */
+	return err == -ETIMEDOUT || err == -EBADMSG || err == -EBADFD ? -EIO :
+									err;
 }

@@ -14,6 +14,8 @@
 
 #define show_gunyah_hypercall(nr)					\
 	__print_symbolic(nr,						\
+			 { 0x12, "doorbell_send" },			\
+			 { 0x15, "doorbell_mask" },			\
 			 { 0x1b, "msgqueue_send" },			\
 			 { 0x1c, "msgqueue_receive" },			\
 			 { 0x2b, "addrspace_map" },			\

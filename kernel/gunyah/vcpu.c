@@ -12,10 +12,13 @@
 
 #include "../fault.h"
 #include "../objects.h"
+#include "halt.h"
 #include "hypercall.h"
+#include "ioeventfd.h"
 #include "objects.h"
 #include "rm_receive.h"
 #include "vcpu.h"
+#include "vcpu_irq.h"
 
 /*
  * Page faults in a row at one address before the VMM gets to know. The host may
@@ -24,8 +27,6 @@
 #define GUNYAH_VCPU_FAULTS 100
 /* How long to wait for the RM's notification after a vCPU reports the end. */
 #define GUNYAH_VCPU_EXIT_MS 1000
-/* A vCPU that waits for something is run again after this time. */
-#define GUNYAH_VCPU_IDLE_US 1000
 
 /* ---- exits ---- */
 
@@ -143,6 +144,8 @@ static int gunyah_vcpu_mmio(struct gunyah_vcpu *vcpu, const u64 data[3],
 			vcpu->resume[1] = GUNYAH_VCPU_RESUME_RETRY;
 		return ret;
 	}
+	if (write && gunyah_ioeventfd_write(vcpu->g, data[0], data[1], data[2]))
+		return 1;
 	run->mmio.phys_addr = data[0];
 	run->mmio.len = min_t(u64, data[1], sizeof(run->mmio.data));
 	run->mmio.is_write = write;
@@ -209,17 +212,12 @@ static int gunyah_vcpu_take_answer(struct gunyah_vcpu *vcpu)
 	return 0;
 }
 
-static void gunyah_vcpu_idle(struct gunyah_vcpu *vcpu)
-{
-	wait_event_interruptible_timeout(vcpu->g->rm->event,
-					 READ_ONCE(vcpu->g->exited),
-					 usecs_to_jiffies(GUNYAH_VCPU_IDLE_US));
-}
-
 /* 1: run the guest again; 0 or an errno: the result of the ioctl. */
 static int gunyah_vcpu_exit(struct gunyah_vcpu *vcpu, u64 state,
 			    const u64 data[3])
 {
+	if (state != GUNYAH_VCPU_POWERED_OFF)
+		gunyah_halt_on(vcpu);
 	switch (state) {
 	case GUNYAH_VCPU_READY:
 		return 1;
@@ -228,9 +226,14 @@ static int gunyah_vcpu_exit(struct gunyah_vcpu *vcpu, u64 state,
 		 * Another vCPU may turn this one on; the RM notifies the end of
 		 * the VM.
 		 */
+		gunyah_halt_off(vcpu);
+		fallthrough;
 	case GUNYAH_VCPU_EXPECTS_WAKEUP:
+		gunyah_vcpu_wait(vcpu);
+		return 1;
 	case GUNYAH_VCPU_BLOCKED:
-		gunyah_vcpu_idle(vcpu);
+		/* The hypervisor needs the vCPU for a moment: no interrupt. */
+		gunyah_vcpu_pause(vcpu);
 		return 1;
 	case GUNYAH_VCPU_FAULT:
 		return gunyah_vcpu_ended(vcpu);
@@ -266,16 +269,25 @@ static int gunyah_vcpu_loop(struct gunyah_vcpu *vcpu, u64 cap)
 		if (signal_pending(current) ||
 		    READ_ONCE(vcpu->run->immediate_exit))
 			return -EINTR;
+		gunyah_vcpu_expect(vcpu);
 		error = gunyah_vcpu_run(cap, vcpu->resume, &state, data);
 		if (error == GUNYAH_ERROR_RETRY) {
 			ret = 1;
 			continue;
 		}
-		memset(vcpu->resume, 0, sizeof(vcpu->resume));
 		if (error == GUNYAH_ERROR_BUSY) {
-			/* A removed vCPU's descriptor is still running it. */
-			ret = -EBUSY;
-		} else if (error) {
+			/*
+			 * Another thread runs it: the RM, to stop the guest or
+			 * because the guest has switched itself off; or that of
+			 * a removed vCPU's descriptor.
+			 */
+			gunyah_halt_on(vcpu);
+			gunyah_vcpu_pause(vcpu);
+			ret = 1;
+			continue;
+		}
+		memset(vcpu->resume, 0, sizeof(vcpu->resume));
+		if (error) {
 			dev_warn_ratelimited(vcpu->g->rm->dev,
 					     "VM %u (VMID %u): can't run vCPU %u: %s (%lld)\n",
 					     vcpu->g->vm->id, vcpu->g->vmid,
@@ -314,6 +326,7 @@ static int gunyah_vcpu_ready(struct gunyah_vcpu *vcpu, u64 *cap)
 		err = -ENODEV;
 	else
 		*cap = slot->cap;
+	vcpu->slot = slot;
 	mutex_unlock(&g->life_lock);
 	return err;
 }
@@ -334,6 +347,7 @@ int gunyah_vcpu_run_call(struct gunyah_vcpu *vcpu)
 		ret = gunyah_vcpu_take_answer(vcpu);
 		if (!ret)
 			ret = gunyah_vcpu_loop(vcpu, cap);
+		gunyah_halt_on(vcpu);
 	}
 	mutex_unlock(&vcpu->run_lock);
 	return ret;

@@ -4,9 +4,11 @@
 
 #include <linux/mutex.h>
 #include <linux/types.h>
+#include <linux/wait.h>
 
 struct file;
 struct gmem_gunyah_vcpu_run;
+struct gunyah_vcpu_slot;
 struct gunyah_vm;
 
 /**
@@ -17,6 +19,7 @@ struct gunyah_vm;
  * @run: a page shared with the VMM, which may change it at any time
  * @run_lock: held while the vCPU runs; outermost. Protects the fields from here
  *	to @nr_faults.
+ * @slot: its entry of gunyah_vm.vcpus; valid while the vCPU runs
  * @resume: values for Gunyah at the next run
  * @answer: the exit for which the VMM's answer is still to be read from @run
  * @mmio: Gunyah reported the last access as one to a device, and needs a result
@@ -24,6 +27,9 @@ struct gunyah_vm;
  * @mmio_write: that access was a write
  * @fault_addr: address of the last page fault
  * @nr_faults: number of page faults in a row at @fault_addr
+ * @off_since: since when the vCPU has been off, in jiffies; 0: it isn't, or it
+ *	isn't run. This and @off_last are written under @run_lock.
+ * @off_last: when it was last found off, in jiffies
  * @gone: the VMM has removed the vCPU; under gunyah_vm.life_lock
  *
  * Lifetime: from ADD_FUNCTION to the end of the descriptor and its mappings.
@@ -34,12 +40,15 @@ struct gunyah_vcpu {
 	u32 label;
 	struct gmem_gunyah_vcpu_run *run;
 	struct mutex run_lock;
+	struct gunyah_vcpu_slot *slot;
 	u64 resume[3];
 	u32 answer;
 	bool mmio;
 	bool mmio_write;
 	u64 fault_addr;
 	unsigned int nr_faults;
+	unsigned long off_since;
+	unsigned long off_last;
 	bool gone;
 };
 
@@ -48,6 +57,10 @@ struct gunyah_vcpu {
  * @vcpu: the descriptor, or NULL
  * @cap: Gunyah's capability of the vCPU
  * @found: @cap is valid
+ * @irq: comes when the vCPU should run again; 0: there is none, and it polls.
+ *	Doesn't change while a vCPU runs.
+ * @woken: @irq has come since the vCPU was last run
+ * @wake: gunyah_vm.wake, for the handler of @irq
  *
  * Under gunyah_vm.life_lock. Freed with the VM, or with the descriptor if
  * Gunyah has no vCPU of this label.
@@ -56,6 +69,9 @@ struct gunyah_vcpu_slot {
 	struct gunyah_vcpu *vcpu;
 	u64 cap;
 	bool found;
+	int irq;
+	bool woken;
+	wait_queue_head_t *wake;
 };
 
 /* GMEM_GUNYAH_VCPU_RUN */

@@ -7,12 +7,12 @@
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/slab.h>
-#include <linux/uaccess.h>
 
 #include "../objects.h"
 #include "objects.h"
 #include "vcpu.h"
 #include "vcpu_file.h"
+#include "vcpu_irq.h"
 
 static struct gunyah_vcpu_slot *gunyah_vcpu_slot(struct gunyah_vm *g, u32 label)
 {
@@ -31,7 +31,7 @@ static struct gunyah_vcpu_slot *gunyah_vcpu_slot(struct gunyah_vm *g, u32 label)
 	return slot;
 }
 
-int gunyah_vcpu_found(struct gunyah_vm *g, u32 label, u64 cap)
+int gunyah_vcpu_found(struct gunyah_vm *g, u32 label, u64 cap, u32 virq)
 {
 	struct gunyah_vcpu_slot *slot = gunyah_vcpu_slot(g, label);
 
@@ -39,6 +39,7 @@ int gunyah_vcpu_found(struct gunyah_vm *g, u32 label, u64 cap)
 		return -ENOMEM;
 	slot->cap = cap;
 	slot->found = true;
+	gunyah_vcpu_take_irq(g, slot, label, virq);
 	return 0;
 }
 
@@ -138,15 +139,16 @@ static struct gunyah_vcpu *gunyah_vcpu_alloc(struct gunyah_vm *g, u32 label)
 	return vcpu;
 }
 
-static int gunyah_vcpu_add(struct gunyah_vm *g, u32 label)
+int gunyah_vcpu_add(struct gunyah_vm *g, const void *data)
 {
+	const struct gmem_gunyah_fn_vcpu_arg *arg = data;
 	struct gunyah_vcpu_slot *slot;
 	struct gunyah_vcpu *vcpu;
 	struct file *file;
 	int fd;
 
 	lockdep_assert_held(&g->life_lock);
-	slot = gunyah_vcpu_slot(g, label);
+	slot = gunyah_vcpu_slot(g, arg->id);
 	if (!slot)
 		return -ENOMEM;
 	if (slot->vcpu)
@@ -155,7 +157,7 @@ static int gunyah_vcpu_add(struct gunyah_vm *g, u32 label)
 	fd = get_unused_fd_flags(O_CLOEXEC);
 	if (fd < 0)
 		return fd;
-	vcpu = gunyah_vcpu_alloc(g, label);
+	vcpu = gunyah_vcpu_alloc(g, arg->id);
 	if (!vcpu) {
 		put_unused_fd(fd);
 		return -ENOMEM;
@@ -173,46 +175,14 @@ static int gunyah_vcpu_add(struct gunyah_vm *g, u32 label)
 	return fd;
 }
 
-static int gunyah_vcpu_remove(struct gunyah_vm *g, u32 label)
+int gunyah_vcpu_remove(struct gunyah_vm *g, const void *data)
 {
-	struct gunyah_vcpu_slot *slot = xa_load(&g->vcpus, label);
+	const struct gmem_gunyah_fn_vcpu_arg *arg = data;
+	struct gunyah_vcpu_slot *slot = xa_load(&g->vcpus, arg->id);
 
 	lockdep_assert_held(&g->life_lock);
 	if (!slot || !slot->vcpu)
 		return -ENOENT;
 	gunyah_vcpu_leave(slot->vcpu);
 	return 0;
-}
-
-static int gunyah_vm_function_call(struct gmem_vm *vm,
-				   const struct gmem_gunyah_fn_desc *desc,
-				   int (*fn)(struct gunyah_vm *g, u32 label))
-{
-	struct gunyah_vm *g = vm->provider_data;
-	struct gmem_gunyah_fn_vcpu_arg arg;
-	int ret;
-
-	if (desc->type == GMEM_GUNYAH_FN_IRQFD ||
-	    desc->type == GMEM_GUNYAH_FN_IOEVENTFD)
-		return -EOPNOTSUPP;
-	if (desc->type != GMEM_GUNYAH_FN_VCPU || desc->arg_size != sizeof(arg))
-		return -EINVAL;
-	if (copy_from_user(&arg, u64_to_user_ptr(desc->arg), sizeof(arg)))
-		return -EFAULT;
-
-	if (mutex_lock_killable(&g->life_lock))
-		return -EINTR;
-	ret = fn(g, arg.id);
-	mutex_unlock(&g->life_lock);
-	return ret;
-}
-
-int gunyah_vm_add_function_call(void *obj, void *arg)
-{
-	return gunyah_vm_function_call(obj, arg, gunyah_vcpu_add);
-}
-
-int gunyah_vm_remove_function_call(void *obj, void *arg)
-{
-	return gunyah_vm_function_call(obj, arg, gunyah_vcpu_remove);
 }

@@ -1,18 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The life of a VM, except for its start: the configuration before the start,
- * and the end.
- *
- * A VM ends when its last descriptor is closed, so no vCPU can run. The end
- * never fails: it logs every refusal and every missing answer of the RM, and
- * the core leaks the memory that the RM keeps. The steps:
- *
- *   VM_STOP, VM_EXITED    if the guest runs
- *   VM_RESET, VM_STATUS   with parcels: the RM keeps the memory that the guest
- *                         has accepted until the guest is reset
- *   (the core takes all memory back)
- *   VM_RESET, VM_STATUS   with extents
- *   VM_DEALLOC_VMID
+ * The life of a VM: what the RM notifies of, and the configuration before the
+ * start. start.c has the start, end.c the end.
  */
 #include <linux/device.h>
 #include <linux/mm.h>
@@ -23,19 +12,14 @@
 #include "objects.h"
 #include "parcels.h"
 #include "platform.h"
-#include "reset.h"
-#include "rm.h"
-#include "rm_calls.h"
 #include "rm_receive.h"
-#include "rm_rpc.h"
 #include "rm_wire.h"
-#include "vcpu_file.h"
 #include "vm.h"
 
 /* ---- notifications ---- */
 
-static void gunyah_vm_exited(struct gunyah_vm *g, u16 type, const void *reason,
-			     size_t size)
+void gunyah_vm_exited(struct gunyah_vm *g, u16 type, const void *reason,
+		      size_t size)
 {
 	size = min(size, sizeof(g->exit_info.reason));
 	spin_lock(&g->status_lock);
@@ -46,6 +30,7 @@ static void gunyah_vm_exited(struct gunyah_vm *g, u16 type, const void *reason,
 		WRITE_ONCE(g->exited, true);
 	}
 	spin_unlock(&g->status_lock);
+	wake_up_all(&g->wake);
 }
 
 static void gunyah_vm_notify(struct gunyah_rm_listener *listener, u32 message,
@@ -80,12 +65,20 @@ int gunyah_vm_init(struct gmem_vm *vm)
 	if (!g)
 		return -ENOMEM;
 	g->vm = vm;
-	g->rm = gunyah_platform_rm();
+	g->rm = gunyah_platform_get_rm();
+	/* The device has gone since the core found the provider. */
+	if (!g->rm) {
+		kfree(g);
+		return -EOPNOTSUPP;
+	}
 	g->listener.notify = gunyah_vm_notify;
 	mutex_init(&g->life_lock);
 	mutex_init(&g->mem_lock);
 	spin_lock_init(&g->status_lock);
 	xa_init(&g->vcpus);
+	xa_init(&g->bells);
+	rwlock_init(&g->ioeventfds_lock);
+	init_waitqueue_head(&g->wake);
 	xa_init_flags(&g->pages, XA_FLAGS_ACCOUNT);
 	INIT_LIST_HEAD(&g->parcels);
 	spin_lock_init(&g->parcels_lock);
@@ -133,11 +126,18 @@ static int gunyah_boot_reg(u32 reg)
 	case GMEM_GUNYAH_REG_SET_X:
 		return index < GUNYAH_NR_X ? index : -EINVAL;
 	case GMEM_GUNYAH_REG_SET_PC:
-		return index ? -EINVAL : GUNYAH_NR_X;
+		return index ? -EINVAL : GUNYAH_REG_PC;
 	case GMEM_GUNYAH_REG_SET_SP:
-		return index < GUNYAH_NR_SP ? GUNYAH_NR_X + 1 + index : -EINVAL;
+		return index < GUNYAH_NR_SP ? GUNYAH_REG_SP + index : -EINVAL;
 	}
 	return -EINVAL;
+}
+
+/* An RM that sets no registers starts a vCPU with these two; see image.c. */
+static bool gunyah_boot_reg_settable(const struct gunyah_vm *g, int reg)
+{
+	return g->rm->boot_context || reg == GUNYAH_REG_PC ||
+	       reg == GUNYAH_REG_DTB;
 }
 
 int gunyah_vm_set_boot_context_call(void *obj, void *arg)
@@ -150,6 +150,12 @@ int gunyah_vm_set_boot_context_call(void *obj, void *arg)
 
 	if (reg < 0 || context->reserved)
 		return -EINVAL;
+	if (!gunyah_boot_reg_settable(g, reg)) {
+		dev_warn_ratelimited(g->rm->dev,
+				     "VM %u: this Resource Manager sets no registers: a guest starts at an address in the image, with that of the device tree in X0\n",
+				     vm->id);
+		return -EOPNOTSUPP;
+	}
 	if (mutex_lock_killable(&g->life_lock))
 		return -EINTR;
 	if (g->started) {
@@ -162,12 +168,10 @@ int gunyah_vm_set_boot_context_call(void *obj, void *arg)
 	return err;
 }
 
-/* ---- the end ---- */
-
-static void gunyah_vm_complain(struct gunyah_vm *g, const char *what, int err)
+void gunyah_vm_set_vmid(struct gunyah_vm *g, u16 vmid)
 {
-	dev_warn_ratelimited(g->rm->dev, "VM %u (VMID %u): %s: error %d\n",
-			     g->vm->id, g->vmid, what, err);
+	WRITE_ONCE(g->vmid, vmid);
+	WRITE_ONCE(g->phase, GUNYAH_PHASE_LOADING);
 }
 
 void gunyah_vm_started(struct gunyah_vm *g)
@@ -176,93 +180,4 @@ void gunyah_vm_started(struct gunyah_vm *g)
 	if (g->memory == GUNYAH_MEMORY_EXTENTS)
 		gunyah_parcels_adopt(g, g->image);
 	WRITE_ONCE(g->phase, GUNYAH_PHASE_STARTED);
-}
-
-/*
- * Find out whether the RM has carried out a request of the start that timed
- * out. If that is VM_START with extents, the RM no longer knows the parcel of
- * the image, so the host can't take the image back before this function has
- * run.
- */
-static void gunyah_vm_catch_up(struct gunyah_vm *g)
-{
-	struct gunyah_rpc *late = g->late;
-	u16 vmid;
-
-	if (!late)
-		return;
-	if (!gunyah_rm_wait(g->rm, completion_done(&late->done),
-			    READ_ONCE(gunyah_rm_timeout_ms))) {
-		gunyah_vm_complain(g, "no answer to a step of its start",
-				   -ETIMEDOUT);
-	} else if (!late->err && late->message == GUNYAH_RM_VM_START) {
-		mutex_lock(&g->mem_lock);
-		gunyah_vm_started(g);
-		mutex_unlock(&g->mem_lock);
-	} else if (!late->err && !gunyah_rm_reply_vmid(late, &vmid)) {
-		g->vmid = vmid;
-		g->phase = GUNYAH_PHASE_LOADING;
-	}
-	g->late = NULL;
-	gunyah_rpc_put(late);
-}
-
-void gunyah_vm_stop(struct gmem_vm *vm)
-{
-	struct gunyah_vm *g = vm->provider_data;
-	int err = 0;
-
-	gunyah_vm_catch_up(g);
-	if (g->phase >= GUNYAH_PHASE_STARTING && !READ_ONCE(g->exited)) {
-		err = gunyah_rm_vm_stop(g->rm, g->vmid);
-		if (!err && !gunyah_rm_wait(g->rm, READ_ONCE(g->exited),
-					    READ_ONCE(gunyah_rm_timeout_ms)))
-			err = -ETIMEDOUT;
-		if (err)
-			gunyah_vm_complain(g, "not known to have stopped", err);
-	}
-	/* No vCPU can run, and the core takes all memory back next. */
-	mutex_lock(&g->mem_lock);
-	g->stopped = true;
-	if (g->phase >= GUNYAH_PHASE_INITIALISING &&
-	    g->memory == GUNYAH_MEMORY_PARCELS)
-		gunyah_vm_reset(g);
-	mutex_unlock(&g->mem_lock);
-}
-
-static int gunyah_vm_dealloc(struct gunyah_vm *g)
-{
-	int err;
-
-	err = gunyah_rm_vm_call(g->rm, GUNYAH_RM_VM_DEALLOC_VMID, g->vmid);
-	if (err != -EBUSY || g->reset_asked)
-		return err;
-	/* Some RMs free the VMID of a VM with an image only after a reset. */
-	gunyah_vm_reset(g);
-	return gunyah_rm_vm_call(g->rm, GUNYAH_RM_VM_DEALLOC_VMID, g->vmid);
-}
-
-void gunyah_vm_release(struct gmem_vm *vm)
-{
-	struct gunyah_vm *g = vm->provider_data;
-	int err;
-
-	gunyah_parcels_end(g);
-	if (g->phase >= GUNYAH_PHASE_LOADING) {
-		mutex_lock(&g->mem_lock);
-		if (g->phase >= GUNYAH_PHASE_INITIALISING)
-			gunyah_vm_reset(g);
-		err = gunyah_vm_dealloc(g);
-		mutex_unlock(&g->mem_lock);
-		if (err)
-			gunyah_vm_complain(g, "its VMID stays in use", err);
-		gunyah_rm_unlisten(g->rm, &g->listener);
-	}
-
-	/* The entries that are left belong to leaked pages. */
-	xa_destroy(&g->pages);
-	gunyah_vcpus_free(g);
-	mutex_destroy(&g->mem_lock);
-	mutex_destroy(&g->life_lock);
-	kfree(g);
 }

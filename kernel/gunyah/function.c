@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The functions of a VM, which the VMM adds and removes: one call for all. */
+#include <linux/gmem_gunyah.h>
+#include <linux/kernel.h>
+#include <linux/mutex.h>
+#include <linux/uaccess.h>
+
+#include "../objects.h"
+#include "function.h"
+#include "ioeventfd.h"
+#include "irqfd.h"
+#include "objects.h"
+#include "vcpu_file.h"
+
+union gunyah_function_arg {
+	struct gmem_gunyah_fn_vcpu_arg vcpu;
+	struct gmem_gunyah_fn_irqfd_arg irqfd;
+	struct gmem_gunyah_fn_ioeventfd_arg ioeventfd;
+};
+
+/* Both calls run under gunyah_vm.life_lock. */
+static const struct gunyah_function {
+	u32 type;
+	u32 arg_size;
+	int (*add)(struct gunyah_vm *g, const void *arg);
+	int (*remove)(struct gunyah_vm *g, const void *arg);
+} gunyah_functions[] = {
+	{ GMEM_GUNYAH_FN_VCPU, sizeof(struct gmem_gunyah_fn_vcpu_arg),
+	  gunyah_vcpu_add, gunyah_vcpu_remove },
+	{ GMEM_GUNYAH_FN_IRQFD, sizeof(struct gmem_gunyah_fn_irqfd_arg),
+	  gunyah_irqfd_add, gunyah_irqfd_remove },
+	{ GMEM_GUNYAH_FN_IOEVENTFD,
+	  sizeof(struct gmem_gunyah_fn_ioeventfd_arg),
+	  gunyah_ioeventfd_add, gunyah_ioeventfd_remove },
+};
+
+static const struct gunyah_function *
+gunyah_function(const struct gmem_gunyah_fn_desc *desc)
+{
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(gunyah_functions); i++)
+		if (gunyah_functions[i].type == desc->type &&
+		    gunyah_functions[i].arg_size == desc->arg_size)
+			return &gunyah_functions[i];
+	return NULL;
+}
+
+static int gunyah_vm_function_call(struct gmem_vm *vm,
+				   const struct gmem_gunyah_fn_desc *desc,
+				   bool add)
+{
+	const struct gunyah_function *fn = gunyah_function(desc);
+	struct gunyah_vm *g = vm->provider_data;
+	union gunyah_function_arg arg;
+	int ret;
+
+	if (!fn)
+		return -EINVAL;
+	if (copy_from_user(&arg, u64_to_user_ptr(desc->arg), fn->arg_size))
+		return -EFAULT;
+	if (mutex_lock_killable(&g->life_lock))
+		return -EINTR;
+	ret = add ? fn->add(g, &arg) : fn->remove(g, &arg);
+	mutex_unlock(&g->life_lock);
+	return ret;
+}
+
+int gunyah_vm_add_function_call(void *obj, void *arg)
+{
+	return gunyah_vm_function_call(obj, arg, true);
+}
+
+int gunyah_vm_remove_function_call(void *obj, void *arg)
+{
+	return gunyah_vm_function_call(obj, arg, false);
+}

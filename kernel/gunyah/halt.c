@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <linux/device.h>
+#include <linux/gmem_gunyah.h>
+#include <linux/jiffies.h>
+
+#include "../objects.h"
+#include "halt.h"
+#include "objects.h"
+#include "rm.h"
+#include "rm_calls.h"
+#include "vcpu.h"
+#include "vm.h"
+
+/*
+ * Have all vCPUs been off for @limit? A vCPU that nobody runs may be on. But if it
+ * was off less than @limit ago, all others were off then, and none of them can have
+ * turned it on since. One without a descriptor can't run.
+ */
+static bool gunyah_halt_all_off(struct gunyah_vm *g, unsigned long limit)
+{
+	unsigned long since, last, now = jiffies, label;
+	struct gunyah_vcpu_slot *slot;
+
+	lockdep_assert_held(&g->life_lock);
+	xa_for_each(&g->vcpus, label, slot) {
+		if (!slot->found || !slot->vcpu)
+			continue;
+		since = READ_ONCE(slot->vcpu->off_since);
+		last = READ_ONCE(slot->vcpu->off_last);
+		if (!since || time_after(since + limit, now) ||
+		    time_after(now, last + limit))
+			return false;
+	}
+	return true;
+}
+
+static void gunyah_halt_stop(struct gunyah_vm *g)
+{
+	int err;
+
+	dev_info_ratelimited(g->rm->dev,
+			     "VM %u (VMID %u): all its vCPUs are off, and the Resource Manager doesn't report its end: stop it\n",
+			     g->vm->id, g->vmid);
+	err = gunyah_rm_vm_stop(g->rm, g->vmid);
+	/* It has ended, and only the report is missing. */
+	if (err == -EBADFD)
+		gunyah_vm_exited(g, GMEM_GUNYAH_EXIT_OFF, NULL, 0);
+	else if (err)
+		dev_warn_ratelimited(g->rm->dev,
+				     "VM %u (VMID %u): can't be stopped: error %d\n",
+				     g->vm->id, g->vmid, err);
+}
+
+void gunyah_halt_off(struct gunyah_vcpu *vcpu)
+{
+	unsigned long limit, now = jiffies;
+	struct gunyah_vm *g = vcpu->g;
+
+	WRITE_ONCE(vcpu->off_last, now);
+	if (!vcpu->off_since)
+		WRITE_ONCE(vcpu->off_since, now ?: 1);
+	limit = msecs_to_jiffies(READ_ONCE(gunyah_rm_timeout_ms));
+	if (time_before(now, vcpu->off_since + limit) ||
+	    !mutex_trylock(&g->life_lock))
+		return;
+	/* If the RM doesn't take the request, try again after the same time. */
+	if (!READ_ONCE(g->exited) && gunyah_halt_all_off(g, limit)) {
+		gunyah_halt_stop(g);
+		WRITE_ONCE(vcpu->off_since, jiffies ?: 1);
+	}
+	mutex_unlock(&g->life_lock);
+}
+
+void gunyah_halt_on(struct gunyah_vcpu *vcpu)
+{
+	WRITE_ONCE(vcpu->off_since, 0);
+}
