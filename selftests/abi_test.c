@@ -19,6 +19,7 @@ SAME(offsetof(struct gmem_create_mem, name), 16);
 SAME(offsetof(struct gmem_create_mem, reserved), 48);
 SAME(GMEM_MEM_CLOEXEC, 1);
 SAME(GMEM_MEM_ALLOW_HUGEPAGE, 2);
+SAME(GMEM_MEM_CGROUP, 4);
 SAME(sizeof(struct gmem_map_mem), 32);
 SAME(offsetof(struct gmem_map_mem, guest_addr), 0);
 SAME(offsetof(struct gmem_map_mem, flags), 8);
@@ -39,6 +40,7 @@ SAME(GMEM_INFO, 0x4780);
 SAME(GMEM_VM_CREATE, 0x4781);
 SAME(GMEM_STATS, 0x4782);
 SAME(GMEM_MEM_FROM_SECRET, 0x4783);
+SAME(GMEM_MEM_CREATE, 0x4784);
 SAME(GMEM_VM_UNMAP, 0x4790);
 SAME(GMEM_VM_RECLAIM, 0x4791);
 SAME(GMEM_VM_POPULATE, 0x4792);
@@ -46,30 +48,54 @@ SAME(GMEM_VM_QUERY, 0x4793);
 SAME(GMEM_VM_FAULTS, 0x4794);
 SAME(GMEM_VM_SET_POLICY, 0x4795);
 SAME(GMEM_VM_WINDOW, 0x4796);
+SAME(GMEM_VM_WAITERS, 0x4797);
+SAME(GMEM_VM_SET_ABSENT, 0x4798);
+SAME(GMEM_VM_FILL, 0x4799);
+SAME(GMEM_VM_CHANGE, 0x479a);
+SAME(GMEM_VM_MAP, 0x479b);
 SAME(GMEM_MEM_QUERY, 0x47a0);
 SAME(GMEM_MEM_VIEW, 0x47a1);
 SAME(GMEM_MEM_REVOKE, 0x47a2);
-SAME(sizeof(struct gmem_info), 72);
+SAME(GMEM_MEM_RUNS, 0x47a3);
+SAME(sizeof(struct gmem_info), 96);
+SAME(offsetof(struct gmem_info, max_user_bindings), 72);
 SAME(offsetof(struct gmem_info, provider_name), 48);
 SAME(sizeof(struct gmem_vm_create), 64);
 SAME(offsetof(struct gmem_vm_create, name), 32);
 SAME(sizeof(struct gmem_stats), 72);
 SAME(sizeof(struct gmem_mem_from_secret), 48);
 SAME(offsetof(struct gmem_mem_from_secret, name), 16);
+SAME(sizeof(struct gmem_mem_create), 72);
+SAME(offsetof(struct gmem_mem_create, length), 8);
+SAME(offsetof(struct gmem_mem_create, name), 16);
+SAME(offsetof(struct gmem_mem_create, numa_mode), 48);
+SAME(offsetof(struct gmem_mem_create, nodes), 56);
+SAME(offsetof(struct gmem_mem_create, cgroup_fd), 64);
 SAME(GMEM_OBJECT_NAME_LEN, 32);
 SAME(sizeof(struct gmem_vm_range), 32);
 SAME(sizeof(struct gmem_binding_info), 40);
-SAME(sizeof(struct gmem_vm_query), 32);
-SAME(sizeof(struct gmem_fault_info), 32);
-SAME(sizeof(struct gmem_vm_faults), 32);
+SAME(sizeof(struct gmem_vm_query), 40);
+SAME(offsetof(struct gmem_vm_query, entry_size), 32);
+SAME(sizeof(struct gmem_fault_info), 40);
+SAME(offsetof(struct gmem_fault_info, pid), 32);
+SAME(sizeof(struct gmem_vm_faults), 40);
+SAME(offsetof(struct gmem_vm_faults, entry_size), 32);
 SAME(sizeof(struct gmem_vm_set_policy), 8);
 SAME(sizeof(struct gmem_mem_query), 64);
 SAME(sizeof(struct gmem_mem_view), 64);
 SAME(offsetof(struct gmem_mem_view, name), 32);
 SAME(sizeof(struct gmem_mem_revoke), 24);
+SAME(sizeof(struct gmem_mem_run), 24);
+SAME(sizeof(struct gmem_mem_runs), 40);
+SAME(offsetof(struct gmem_mem_runs, entry_size), 36);
 SAME(GMEM_VIEW_READ_ONLY, 1);
 SAME(sizeof(struct gmem_vm_window), 64);
 SAME(offsetof(struct gmem_vm_window, name), 32);
+SAME(sizeof(struct gmem_vm_change), 24);
+SAME(sizeof(struct gmem_vm_map), 40);
+SAME(offsetof(struct gmem_vm_map, mem_fd), 32);
+SAME(GMEM_MAP_POLICY, 1 << 9);
+SAME(GMEM_MAP_JOIN, 1 << 10);
 SAME(GMEM_WINDOW_READ_ONLY, 1);
 SAME(GMEM_WINDOW_NO_DISCARD, 2);
 
@@ -87,6 +113,18 @@ SAME(sizeof(struct gmem_gunyah_dtb_config), 16);
 SAME(sizeof(struct gmem_gunyah_fn_desc), 16);
 SAME(offsetof(struct gmem_gunyah_fn_desc, arg), 8);
 SAME(sizeof(struct gmem_gunyah_fn_vcpu_arg), 4);
+SAME(GMEM_GUNYAH_FN_IRQFD, 2);
+SAME(GMEM_GUNYAH_IRQFD_LEVEL, 1);
+SAME(sizeof(struct gmem_gunyah_fn_irqfd_arg), 16);
+SAME(offsetof(struct gmem_gunyah_fn_irqfd_arg, label), 4);
+SAME(offsetof(struct gmem_gunyah_fn_irqfd_arg, flags), 8);
+SAME(GMEM_GUNYAH_FN_IOEVENTFD, 3);
+SAME(GMEM_GUNYAH_IOEVENTFD_DATAMATCH, 1);
+SAME(sizeof(struct gmem_gunyah_fn_ioeventfd_arg), 32);
+SAME(offsetof(struct gmem_gunyah_fn_ioeventfd_arg, addr), 8);
+SAME(offsetof(struct gmem_gunyah_fn_ioeventfd_arg, len), 16);
+SAME(offsetof(struct gmem_gunyah_fn_ioeventfd_arg, fd), 20);
+SAME(offsetof(struct gmem_gunyah_fn_ioeventfd_arg, flags), 24);
 SAME(sizeof(struct gmem_gunyah_boot_context), 16);
 SAME(offsetof(struct gmem_gunyah_boot_context, value), 8);
 SAME(sizeof(struct gmem_gunyah_vm_exit_info), 16);
@@ -110,16 +148,24 @@ FIXTURE(abi)
 	int fd[NR_ON];
 };
 
+/* The guestmem for GMEM_VM_MAP. */
+static __u32 map_call_fd;
+
 FIXTURE_SETUP(abi)
 {
 	self->fd[DEV] = gmem_dev();
 	ASSERT_LE(0, self->fd[DEV]);
 	/* A window VM has the calls common to all providers, and no others. */
-	self->fd[VM] = new_vm(have_provider("live") ? "live" : "window",
-			      GMEM_POLICY_ALLOW);
+	if (have_provider("live"))
+		self->fd[VM] = create_vm("live", (struct gmem_vm_create){
+			.flags = GMEM_VM_WAIT,
+		});
+	else
+		self->fd[VM] = new_vm("window", GMEM_POLICY_ALLOW);
 	ASSERT_LE(0, self->fd[VM]);
 	self->fd[MEM] = new_mem(MIB(4), 0);
 	ASSERT_LE(0, self->fd[MEM]);
+	map_call_fd = self->fd[MEM];
 }
 
 FIXTURE_TEARDOWN(abi)
@@ -152,32 +198,55 @@ struct sized_call {
 	.wrong_at = offsetof(_struct, _wrong)
 
 static const struct sized_call sized_calls[] = {
-	{ SIZED(GMEM_INFO, DEV, struct gmem_info, true, provider_index) },
+	{ GROWN(GMEM_INFO, DEV, struct gmem_info, 72, true, provider_index) },
 	{ GROWN(GMEM_VM_CREATE, DEV, struct gmem_vm_create, 32, false, flags) },
 	{ SIZED(GMEM_STATS, DEV, struct gmem_stats, true, flags) },
+	{ GROWN(GMEM_MEM_CREATE, DEV, struct gmem_mem_create, 64, true, flags),
+	  .words = { 0, ANY_PAGE } },
 	{ SIZED(GMEM_VM_UNMAP, VM, struct gmem_vm_range, true, flags),
-	  .words = { 0, 0, PAGE } },
+	  .words = { 0, 0, ANY_PAGE } },
 	{ SIZED(GMEM_VM_RECLAIM, VM, struct gmem_vm_range, true, flags),
-	  .words = { 0, 0, PAGE } },
+	  .words = { 0, 0, ANY_PAGE } },
 	{ SIZED(GMEM_VM_POPULATE, VM, struct gmem_vm_range, true, flags),
-	  .words = { 0, MIB(1), PAGE } },
-	{ SIZED(GMEM_VM_QUERY, VM, struct gmem_vm_query, true, guest_addr),
-	  .words = { 0, 0, PAGE } },
-	{ SIZED(GMEM_VM_FAULTS, VM, struct gmem_vm_faults, true, size) },
+	  .words = { 0, MIB(1), ANY_PAGE } },
+	{ GROWN(GMEM_VM_QUERY, VM, struct gmem_vm_query, 32, true, guest_addr),
+	  .words = { 0, 0, ANY_PAGE, 0, sizeof(struct gmem_binding_info) } },
+	{ GROWN(GMEM_VM_FAULTS, VM, struct gmem_vm_faults, 32, true, reserved),
+	  .words = { 0, 0, 0, 0, sizeof(struct gmem_fault_info) } },
 	{ SIZED(GMEM_VM_SET_POLICY, VM, struct gmem_vm_set_policy, false,
 		policy) },
 	{ SIZED(GMEM_VM_WINDOW, VM, struct gmem_vm_window, true, flags),
-	  .words = { 0, 0, PAGE } },
+	  .words = { 0, 0, ANY_PAGE } },
+	/* No room for entries, and their size. */
+	{ SIZED(GMEM_VM_WAITERS, VM, struct gmem_vm_waiters, true, flags),
+	  .words = { 0, (__u64)sizeof(struct gmem_waiter_info) << 32 } },
+	{ SIZED(GMEM_VM_SET_ABSENT, VM, struct gmem_vm_set_absent, false,
+		absent),
+	  .words = { 0, 0, ANY_PAGE } },
+	{ SIZED(GMEM_VM_CHANGE, VM, struct gmem_vm_change, false, flags),
+	  .words = { (__u64)SHARE << 32, MIB(1), ANY_PAGE } },
+	{ SIZED(GMEM_VM_MAP, VM, struct gmem_vm_map, false, flags),
+	  .words = { (__u64)RWX << 32, MIB(2), MIB(1), ANY_PAGE, -1 } },
+	{ SIZED(GMEM_VM_FILL, VM, struct gmem_vm_fill, false, flags),
+	  .words = { (__u64)RWX << 32, MIB(2), -1, MIB(1), ANY_PAGE, -1 } },
 	{ SIZED(GMEM_MEM_QUERY, MEM, struct gmem_mem_query, true, flags),
-	  .words = { 0, 0, PAGE } },
+	  .words = { 0, 0, ANY_PAGE } },
 	{ SIZED(GMEM_MEM_VIEW, MEM, struct gmem_mem_view, true, flags),
-	  .words = { 0, 0, PAGE } },
+	  .words = { 0, 0, ANY_PAGE } },
+	{ SIZED(GMEM_MEM_RUNS, MEM, struct gmem_mem_runs, true, flags),
+	  .words = { 0, 0, ANY_PAGE, 0, sizeof(struct gmem_mem_run) << 32 } },
 };
 
-/* Only live VMs have window descriptors. */
+/* Only live VMs have window descriptors, or wait. */
+static bool needs_live(unsigned int cmd)
+{
+	return cmd == GMEM_VM_WINDOW || cmd == GMEM_VM_WAITERS ||
+	       cmd == GMEM_VM_SET_ABSENT;
+}
+
 static bool call_works(const struct sized_call *call)
 {
-	return call->cmd != GMEM_VM_WINDOW || have_provider("live");
+	return !needs_live(call->cmd) || have_provider("live");
 }
 
 #define for_each_sized(call)						\
@@ -185,9 +254,20 @@ static bool call_works(const struct sized_call *call)
 	     call < sized_calls + ARRAY_SIZE(sized_calls); call++)	\
 		if (call_works(call))
 
+static const __u8 fill_source[ANY_PAGE];
+
 static void fill_call(const struct sized_call *call, void *arg, __u32 size)
 {
-	memcpy(arg, call->words, size < call->size ? size : call->size);
+	__u64 words[9];
+
+	memcpy(words, call->words, sizeof(words));
+	if (call->cmd == GMEM_VM_MAP)
+		words[4] = map_call_fd;
+	if (call->cmd == GMEM_VM_FILL) {
+		words[2] = map_call_fd;
+		words[5] = ptr_u64(fill_source);
+	}
+	memcpy(arg, words, size < call->size ? size : call->size);
 	memcpy(arg, &size, sizeof(size));
 }
 
@@ -196,10 +276,13 @@ static int do_call(const struct sized_call *call, const int *fds, void *arg)
 	int ret = err_of(ioctl(fds[call->on], call->cmd, arg));
 
 	if ((call->cmd == GMEM_VM_CREATE || call->cmd == GMEM_VM_WINDOW ||
-	     call->cmd == GMEM_MEM_VIEW) && ret >= 0) {
+	     call->cmd == GMEM_MEM_VIEW || call->cmd == GMEM_MEM_CREATE) &&
+	    ret >= 0) {
 		close(ret);
 		return 0;
 	}
+	if ((call->cmd == GMEM_VM_MAP || call->cmd == GMEM_VM_FILL) && !ret)
+		unmap_range(fds[call->on], MIB(2), ANY_PAGE, NULL);
 	return ret;
 }
 
@@ -217,7 +300,7 @@ static __u8 *guarded_page(void)
 
 static void bind_populate_target(const int *fds)
 {
-	map_mem(fds[VM], MIB(1), fds[MEM], 0, PAGE, RWX);
+	map_mem(fds[VM], MIB(1), fds[MEM], 0, ANY_PAGE, RWX);
 }
 
 TEST_F(abi, sizes)
@@ -394,6 +477,17 @@ static int create_named_secret_mem(const __u8 *name)
 	return err_of(ioctl(gmem_dev(), GMEM_MEM_FROM_SECRET, &from));
 }
 
+static int create_new_named_mem(const __u8 *name)
+{
+	struct gmem_mem_create create = {
+		.size = sizeof(create),
+		.length = PAGE,
+	};
+
+	memcpy(create.name, name, sizeof(create.name));
+	return err_of(ioctl(gmem_dev(), GMEM_MEM_CREATE, &create));
+}
+
 static int create_named_view(const __u8 *name)
 {
 	int mem = new_mem(PAGE, 0);
@@ -428,6 +522,7 @@ static const struct {
 } named_calls[] = {
 	{ create_named_vm, 0 },
 	{ create_named_mem, 0 },
+	{ create_new_named_mem, 0 },
 	{ create_named_secret_mem, -EBADF },
 	{ create_named_view, 0 },
 	/* Last: a host without live windows lacks it. */
@@ -531,7 +626,7 @@ static bool known(unsigned int cmd, enum on on)
 			      cmd == GMEM_MEM_FROM_SECRET)) ||
 	       (on == VM && (cmd == GMEM_VM_MAP_MEM || cmd == GMEM_TEST ||
 			     cmd == GMEM_GUNYAH_START ||
-			     cmd == GMEM_VM_WINDOW)) ||
+			     needs_live(cmd))) ||
 	       /* A call that can be made only once: see view_test.c. */
 	       (on == MEM && cmd == GMEM_MEM_REVOKE);
 }

@@ -7,6 +7,7 @@
  */
 #include "lib/fail_nth.h"
 #include "lib/fixture.h"
+#include "lib/pin.h"
 #include "lib/view.h"
 #include "lib/window_desc.h"
 
@@ -26,6 +27,9 @@ FIXTURE(fail_nth)
 	__u8 *host;
 	/* /proc/thread-self/fail-nth */
 	int nth_fd;
+	/* A paged window, and the pipe that pins a page of it. */
+	__u8 *window;
+	int pipe[2];
 };
 
 FIXTURE_VARIANT(fail_nth)
@@ -241,6 +245,100 @@ TEST_F(fail_nth, b04_unmap)
 						.undo = unbind_all });
 }
 
+/* Two bindings of the file, of which the change cuts both. */
+static int bind_shared(const data_t *self)
+{
+	int ret = map_mem(self->vm, GPA, self->mem, 0, 2 * self->unit,
+			  SHARE | RWX);
+
+	if (!ret)
+		ret = map_mem(self->vm, GPA + 2 * self->unit, self->mem,
+			      2 * self->unit, 2 * self->unit,
+			      SHARE | RX);
+	return ret ? ret : populate_range(self->vm, GPA, self->size, NULL);
+}
+
+static int act_lend(const data_t *self)
+{
+	return change_range(self->vm, GPA + self->unit, 2 * self->unit, LEND);
+}
+
+static int act_open(const data_t *self)
+{
+	return change_range(self->vm, GPA + self->unit, self->unit, SHARE);
+}
+
+static int map_first(const data_t *self)
+{
+	return new_map(self->vm, GPA, self->mem, 0, self->unit, LEND | RWX, 0);
+}
+
+static int act_join(const data_t *self)
+{
+	return new_map(self->vm, GPA + self->unit, self->mem, self->unit,
+		       self->unit, LEND | RWX | GMEM_MAP_JOIN, 0);
+}
+
+TEST_F(fail_nth, change_and_join)
+{
+	sweep(_metadata, self, &(struct sweep){ .prepare = bind_shared,
+						.act = act_lend,
+						.undo = unbind_all });
+	sweep(_metadata, self, &(struct sweep){ .prepare = bind_populate,
+						.act = act_open,
+						.undo = unbind_all });
+	sweep(_metadata, self, &(struct sweep){ .prepare = map_first,
+						.act = act_join,
+						.undo = unbind_all });
+}
+
+/* Bind, and pin two lent pages. */
+static int bind_and_pin(const data_t *self)
+{
+	int ret = bind_all(self);
+	__u64 at;
+
+	for (at = 0; !ret && at < self->size; at += self->unit)
+		ret = -touch_write(self->window + at, 1);
+	if (!ret)
+		ret = pin(self->pipe, PIN_SPLICE, self->window + self->unit);
+	if (!ret)
+		ret = pin(self->pipe, PIN_SPLICE,
+			  self->window + 2 * self->unit);
+	return ret;
+}
+
+static void unpin_and_unbind(const data_t *self, int result)
+{
+	int byte;
+
+	unpin(self->pipe, PIN_SPLICE, &byte);
+	unpin(self->pipe, PIN_SPLICE, &byte);
+	unbind_all(self, result);
+}
+
+/* Each pinned page needs another one in its place. */
+TEST_F(fail_nth, unmap_pinned)
+{
+	if (!has_window(self->provider) || is_live(self->provider))
+		SKIP(return, "only pages of paged windows can be pinned");
+	ASSERT_EQ(0, pipe(self->pipe));
+	ASSERT_EQ(0, bind_all(self));
+	self->window = map_window(self->vm, GPA, self->size,
+				  PROT_READ | PROT_WRITE);
+	ASSERT_NE(MAP_FAILED, self->window);
+	unbind_all(self, 0);
+	sweep(_metadata, self, &(struct sweep){ .prepare = bind_and_pin,
+						.act = act_unmap,
+						.undo = unpin_and_unbind });
+	sweep(_metadata, self, &(struct sweep){ .prepare = bind_and_pin,
+						.act = act_trim,
+						.undo = unpin_and_unbind });
+	munmap(self->window, self->size);
+	close(self->pipe[0]);
+	close(self->pipe[1]);
+}
+
 static int act_populate(const data_t *self)
 {
 	return populate_range(self->vm, GPA, self->size, NULL);
@@ -313,12 +411,20 @@ static int act_get_faults(const data_t *self)
 	return get_faults(self->vm, 0, f, 2, NULL);
 }
 
+static int act_get_runs(const data_t *self)
+{
+	struct gmem_mem_run runs[2];
+
+	return get_runs(self->mem, 0, self->size, runs, 2, NULL);
+}
+
 TEST_F(fail_nth, queries_and_windows)
 {
 	sweep(_metadata, self, &(struct sweep){ .prepare = bind_all,
 						.act = act_query,
 						.undo = unbind_all });
 	sweep(_metadata, self, &(struct sweep){ .act = act_get_faults });
+	sweep(_metadata, self, &(struct sweep){ .act = act_get_runs });
 	if (has_window(self->provider))
 		sweep(_metadata, self, &(struct sweep){ .prepare = bind_all,
 							.act = act_window,
@@ -386,14 +492,7 @@ static int act_map_window_desc(const data_t *self)
 	return ret;
 }
 
-/* The descriptor for act_discard(). */
-static int discard_window;
-
-static int act_discard(const data_t *self)
-{
-	return mem_alloc(discard_window, PUNCH, self->unit, 2 * self->unit);
-}
-
+/* A discard allocates no memory, so it is in no sweep. */
 TEST_F(fail_nth, window_descriptors)
 {
 	if (strcmp(self->provider, "live"))
@@ -401,12 +500,6 @@ TEST_F(fail_nth, window_descriptors)
 	sweep(_metadata, self, &(struct sweep){ .act = act_window_desc,
 						.undo = close_it });
 	sweep(_metadata, self, &(struct sweep){ .act = act_map_window_desc });
-	discard_window = act_window_desc(self);
-	ASSERT_LE(0, discard_window);
-	sweep(_metadata, self, &(struct sweep){ .prepare = bind_populate,
-						.act = act_discard,
-						.undo = unbind_all });
-	close(discard_window);
 }
 
 /* These calls may fail only by an injected fault. */

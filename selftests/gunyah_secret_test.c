@@ -8,7 +8,7 @@
 #include <sys/uio.h>
 
 #define SIZE KIB(64)
-#define LENT GIB(1)
+#define LENT GIB(4)
 
 static int new_secret(__u64 size)
 {
@@ -149,7 +149,7 @@ FIXTURE_TEARDOWN(secret)
 	EXPECT_TRUE(stats_settle(&self->before));
 	EXPECT_EQ(0, get_stats(&stats));
 	after = el2_stats(&self->el2);
-	EXPECT_EQ(stats.leaked_pages - self->before.leaked_pages,
+	EXPECT_EQ(EL2_PAGES(stats.leaked_pages - self->before.leaked_pages),
 		  after.pages - self->el2_before.pages);
 	el2_close(&self->el2);
 }
@@ -282,7 +282,7 @@ TEST_F(secret, plain_memory_needs_the_parameter)
 {
 	int plain = new_mem(PAGE, 0);
 
-	EXPECT_EQ(-EPERM, map_mem(self->guest.vm, GIB(2), plain, 0, PAGE,
+	EXPECT_EQ(-EPERM, map_mem(self->guest.vm, GIB(5), plain, 0, PAGE,
 				  LEND | RWX));
 	close(plain);
 }
@@ -295,7 +295,7 @@ TEST_F(secret, leaked_page_keeps_its_file)
 {
 	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
 	ASSERT_EQ(0, gunyah_write(&self->guest, LENT, 0x5a));
-	if (self->el2.platform == EL2_PLATFORM_EXTENTS)
+	if (has_extents(&self->el2))
 		el2_hvc(&self->el2, EL2_RULE, EL2_RULE_HYPERCALL_ERROR, 0x61, 1,
 			30, 100000);
 	else

@@ -1,86 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
-/*
- * The life of a VM under Gunyah, with a Resource Manager that fails at every
- * step.
- */
-#include "lib/gunyah_fixture.h"
+/* The life of a VM under Gunyah. */
+#include "lib/gunyah_accept.h"
+#include "lib/gunyah_vm.h"
 
 #include <sys/uio.h>
 
-/*
- * The messages of a start; each of the last two is sent on one platform only.
- */
-static const __u32 start_messages[] = {
-	RM_VM_ALLOC_VMID, RM_MEM_LEND, RM_VM_CONFIG_IMAGE,
-	RM_VM_SET_DEMAND_PAGING, RM_VM_INIT, RM_VM_GET_RESOURCES,
-	RM_VM_SET_BOOT_CONTEXT, RM_VM_START, RM_VM_SET_ADDRESS_LAYOUT,
-	RM_MEM_SHARE,
-};
-
-static const __u32 end_messages[] = {
-	RM_VM_STOP, RM_VM_RESET, RM_MEM_RECLAIM, RM_VM_DEALLOC_VMID,
-};
-
-FIXTURE(gunyah)
+static int set_dtb(int vm, __u64 dtb, __u64 size)
 {
-	struct gmem_stats before;
-	struct el2_stats el2_before;
-	struct gunyah_guest guest;
-	struct el2 el2;
-	int mem;
-	/* The test makes the hypervisor keep pages. */
-	bool lossy;
-};
+	struct gmem_gunyah_dtb_config config = { dtb, size };
 
-typedef FIXTURE_DATA(gunyah) self_t;
-
-/* A guest that isn't started, with lent memory at 1 GiB and shared at 2 GiB. */
-static int open_guest(self_t *self)
-{
-	int err = gunyah_guest_open(&self->guest, GMEM_POLICY_ALLOW);
-
-	if (!err)
-		err = map_mem(self->guest.vm, GIB(1), self->mem, 0, KIB(512),
-			      LEND | RWX);
-	if (!err)
-		err = map_mem(self->guest.vm, GIB(2), self->mem, KIB(512),
-			      KIB(512), SHARE | RWX);
-	return err;
-}
-
-FIXTURE_SETUP(gunyah)
-{
-	SETUP_GUNYAH();
-	self->mem = new_mem(MIB(1), 0);
-	ASSERT_LE(0, self->mem);
-	ASSERT_EQ(0, open_guest(self));
-}
-
-FIXTURE_TEARDOWN(gunyah)
-{
-	gunyah_guest_close(&self->guest);
-	close(self->mem);
-	TEARDOWN_GUNYAH(self->lossy);
-}
-
-/* Can the guest use its lent and its shared memory? */
-static int guest_works(self_t *self)
-{
-	int ret;
-
-	ret = gunyah_write(&self->guest, GIB(1) + 5, 0x77);
-	if (ret)
-		return ret;
-	ret = gunyah_read(&self->guest, GIB(1) + 5);
-	if (ret != 0x77)
-		return ret < 0 ? ret : -EPROTO;
-	return gunyah_write(&self->guest, GIB(2), 0x33);
+	return err_of(ioctl(vm, GMEM_GUNYAH_SET_DTB_CONFIG, &config));
 }
 
 static int start_with(int vm, __u64 dtb, __u64 size)
 {
-	struct gmem_gunyah_dtb_config config = { dtb, size };
-	int err = err_of(ioctl(vm, GMEM_GUNYAH_SET_DTB_CONFIG, &config));
+	int err = set_dtb(vm, dtb, size);
 
 	return err ?: err_of(ioctl(vm, GMEM_GUNYAH_START, 0));
 }
@@ -105,10 +39,10 @@ TEST_F(gunyah, is_the_default)
 TEST_F(gunyah, lending_mapped_memory_is_a_choice)
 {
 	ASSERT_EQ(0, gunyah_allow_mapped(false));
-	EXPECT_EQ(-EPERM, map_mem(self->guest.vm, GIB(3), self->mem, 0, PAGE,
+	EXPECT_EQ(-EPERM, map_mem(self->guest.vm, GIB(6), self->mem, 0, PAGE,
 				  LEND | RWX));
-	ASSERT_EQ(0, unmap_range(self->guest.vm, GIB(2), PAGE, NULL));
-	EXPECT_EQ(0, map_mem(self->guest.vm, GIB(3), self->mem, KIB(512), PAGE,
+	ASSERT_EQ(0, unmap_range(self->guest.vm, GIB(5), PAGE, NULL));
+	EXPECT_EQ(0, map_mem(self->guest.vm, GIB(6), self->mem, KIB(512), PAGE,
 			     SHARE | RWX));
 	ASSERT_EQ(0, gunyah_allow_mapped(true));
 }
@@ -117,15 +51,18 @@ TEST_F(gunyah, device_tree)
 {
 	int vm = self->guest.vm;
 
-	EXPECT_EQ(-EINVAL, start_with(vm, GIB(1), 0));
-	EXPECT_EQ(-EINVAL, start_with(vm, GIB(1) + 1, 4));
+	EXPECT_EQ(-EINVAL, start_with(vm, GIB(4), 0));
+	EXPECT_EQ(-EINVAL, start_with(vm, GIB(4) + 1, 4));
 	EXPECT_EQ(-EINVAL, start_with(vm, 1ULL << 50, 4));
-	EXPECT_EQ(-ENOENT, start_with(vm, GIB(3), PAGE));
-	EXPECT_EQ(-ENOENT, start_with(vm, GIB(1), KIB(512) + 1));
-	EXPECT_EQ(-EINVAL, start_with(vm, GIB(2), PAGE));
-	EXPECT_EQ(0, start_with(vm, GUNYAH_AGENT + PAGE, PAGE));
+	EXPECT_EQ(-ENOENT, start_with(vm, GIB(6), PAGE));
+	EXPECT_EQ(-ENOENT, start_with(vm, GIB(4), KIB(512) + 1));
+	EXPECT_EQ(-EINVAL, start_with(vm, GIB(5), PAGE));
+	/* None of these has used anything up. */
+	EXPECT_EL2_AS(self->el2_before, &self->el2);
+	ASSERT_EQ(0, set_dtb(vm, GUNYAH_DTB, GUNYAH_DTB_SIZE));
+	EXPECT_EQ(0, gunyah_guest_start(&self->guest));
 	/* The place of the device tree is fixed once the VM runs. */
-	EXPECT_EQ(-EBUSY, start_with(vm, GIB(1), PAGE));
+	EXPECT_EQ(-EBUSY, start_with(vm, GIB(4), PAGE));
 	EXPECT_EQ(0, guest_works(self));
 }
 
@@ -159,10 +96,10 @@ TEST_F(gunyah, starts_when_pages_are_free)
 	 * With parcels, the guest can't fault the page in later, so the start
 	 * needs it.
 	 */
-	if (self->el2.platform == EL2_PLATFORM_PARCELS) {
+	if (!has_extents(&self->el2)) {
 		ASSERT_EQ(0, touch_write(host, 1));
 		EXPECT_EQ(-EBUSY, start_pinned(&self->guest, host));
-		/* The Resource Manager has the device tree already. */
+		/* The Resource Manager has the image already. */
 		EXPECT_EQ(-SIGBUS, peek(dtb));
 		EXPECT_EQ(-EBUSY, unmap_range(self->guest.vm, GUNYAH_AGENT,
 					      GUNYAH_AGENT_SIZE, NULL));
@@ -180,11 +117,9 @@ TEST_F(gunyah, starts_when_pages_are_free)
  */
 TEST_F(gunyah, fdinfo_details)
 {
-	const bool parcels = self->el2.platform == EL2_PLATFORM_PARCELS;
-	const __u64 labels[] = {
-		GUNYAH_AGENT >> 12, (GUNYAH_AGENT + PAGE) >> 12, GIB(1) >> 12,
-		GIB(2) >> 12,
-	};
+	const bool parcels = !has_extents(&self->el2);
+	/* That of the image is 0. */
+	const __u64 labels[] = { 0, GIB(4) >> 12, GIB(5) >> 12 };
 	char path[64], text[1024] = {}, want[32];
 	size_t i;
 	int fd;
@@ -198,7 +133,8 @@ TEST_F(gunyah, fdinfo_details)
 	 * The device tree arrives in a parcel, and with extents moves to an
 	 * extent.
 	 */
-	EXPECT_EQ(parcels ? 4 : 0, fd_number(self->guest.vm, "gmem-parcels:"));
+	EXPECT_EQ(parcels ? 3 : 0, fd_number(self->guest.vm, "gmem-parcels:"));
+	EXPECT_LE(parcels ? 3 : 0, fd_number(self->guest.vm, "gmem-pieces:"));
 
 	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", self->guest.vm);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -224,10 +160,197 @@ TEST_F(gunyah, boot_registers)
 	EXPECT_EQ(-EINVAL, gunyah_set_register(vm, GMEM_GUNYAH_REG(2, 3), 0));
 	EXPECT_EQ(-EINVAL, gunyah_set_register(vm, GMEM_GUNYAH_REG(3, 0), 0));
 	EXPECT_EQ(-EINVAL, gunyah_set_register(vm, 1 << 16, 0));
-	EXPECT_EQ(0, gunyah_set_register(vm, GMEM_GUNYAH_REG(2, 1), 0x1000));
-	EXPECT_EQ(0, gunyah_set_register(vm, GMEM_GUNYAH_REG(0, 30), ~0ULL));
+	if (has_extents(&self->el2)) {
+		EXPECT_EQ(0, gunyah_set_register(vm, GMEM_GUNYAH_REG(2, 1),
+						 0x1000));
+		EXPECT_EQ(0, gunyah_set_register(vm, GMEM_GUNYAH_REG(0, 30),
+						 ~0ULL));
+	}
 	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
-	EXPECT_EQ(-EBUSY, gunyah_set_register(vm, GMEM_GUNYAH_REG(0, 1), 0));
+	EXPECT_EQ(-EBUSY, gunyah_set_register(vm, GMEM_GUNYAH_REG(0, 0), 0));
+}
+
+/*
+ * A Resource Manager of parcels sets PC to an address in the image, and X0 to
+ * that of the device tree. Another wish is refused before anything is used up.
+ */
+TEST_F(gunyah, boot_registers_of_parcels)
+{
+	const __u32 x0 = GMEM_GUNYAH_REG(GMEM_GUNYAH_REG_SET_X, 0);
+	const __u32 pc = GMEM_GUNYAH_REG(GMEM_GUNYAH_REG_SET_PC, 0);
+	int vm = self->guest.vm;
+
+	if (has_extents(&self->el2))
+		SKIP(return, "extents: every register can be set");
+	EXPECT_EQ(-EOPNOTSUPP, gunyah_set_register(vm, x0 + 1, 0));
+	EXPECT_EQ(-EOPNOTSUPP,
+		  gunyah_set_register(vm, GMEM_GUNYAH_REG(2, 0), 0x1000));
+	EXPECT_EQ(0, gunyah_set_register(vm, x0, GUNYAH_AGENT));
+	EXPECT_EQ(-EOPNOTSUPP, gunyah_guest_start(&self->guest));
+	EXPECT_EQ(0, gunyah_set_register(vm, x0, GUNYAH_DTB));
+	EXPECT_EQ(0, gunyah_set_register(vm, pc, GIB(4)));
+	EXPECT_EQ(-EOPNOTSUPP, gunyah_guest_start(&self->guest));
+	EXPECT_EL2_AS(self->el2_before, &self->el2);
+	EXPECT_EQ(0, gunyah_set_register(vm, pc, GUNYAH_AGENT));
+	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
+	EXPECT_EQ(0, guest_works(self));
+}
+
+/* The guest starts at PC, wherever that is in the image. */
+TEST_F(gunyah, starts_at_pc)
+{
+	/* Report the page number of the device tree to the port. */
+	const __u32 code[] = {
+		0xd2a3e01c,	/* mov x28, #GUNYAH_PORT */
+		0xd34cfc00,	/* lsr x0, x0, #12 */
+		0x39000380,	/* strb w0, [x28] */
+		0x14000000,	/* b . */
+	};
+	__u8 *host = map_host(self->guest.agent_mem, 0, PAGE), report = 0xff;
+
+	ASSERT_NE(MAP_FAILED, host);
+	memcpy(host + PAGE - 16, code, sizeof(code));
+	munmap(host, PAGE);
+	ASSERT_EQ(0, gunyah_set_register(self->guest.vm,
+					 GMEM_GUNYAH_REG(1, 0),
+					 GUNYAH_AGENT + PAGE - 16));
+	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
+	EXPECT_EQ(0, gunyah_run(&self->guest, NULL, 0, &report));
+	if (!has_extents(&self->el2))
+		EXPECT_EQ(GUNYAH_DTB >> 12 & 0xff, report);
+}
+
+/*
+ * Where memory goes in parcels, the whole binding of the device tree is the
+ * image.
+ */
+TEST_F(gunyah, unfit_images)
+{
+	int vm = self->guest.vm, mem;
+
+	if (has_extents(&self->el2))
+		SKIP(return, "extents: the image is only the device tree");
+	mem = new_mem(KIB(64), 0);
+	ASSERT_LE(0, mem);
+	/* Not executable; then not aligned. */
+	ASSERT_EQ(0, map_mem(vm, GIB(6), mem, 0, KIB(32),
+			     LEND | GMEM_MAP_ALLOW_READ | GMEM_MAP_ALLOW_WRITE));
+	EXPECT_EQ(-EINVAL, start_with(vm, GIB(6), KIB(32)));
+	ASSERT_EQ(0, unmap_range(vm, GIB(6), KIB(32), NULL));
+	ASSERT_EQ(0, map_mem(vm, GIB(6) + PAGE, mem, 0, KIB(32), LEND | RWX));
+	EXPECT_EQ(-EINVAL, start_with(vm, GIB(6) + PAGE, KIB(32)));
+	EXPECT_EL2_AS(self->el2_before, &self->el2);
+	close(mem);
+}
+
+/* GMEM_INFO tells what the platform can do, and the calls agree. */
+TEST_F(gunyah, limits)
+{
+	int vm = self->guest.vm;
+	struct gmem_info info;
+	__u64 end;
+
+	ASSERT_EQ(0, get_info(0, &info));
+	EXPECT_EQ(has_extents(&self->el2) ? 44 : 36, info.max_guest_addr_bits);
+	EXPECT_EQ(has_extents(&self->el2) ? 0 : GIB(1), info.min_guest_addr);
+	EXPECT_EQ(!has_extents(&self->el2),
+		  !!(info.provider_flags & GMEM_PROVIDER_BIND_FIRST));
+	end = 1ULL << info.max_guest_addr_bits;
+	EXPECT_EQ(-EINVAL, map_mem(vm, end, self->mem, 0, PAGE, SHARE | RWX));
+	if (info.min_guest_addr)
+		EXPECT_EQ(-EINVAL, map_mem(vm, info.min_guest_addr - PAGE,
+					   self->mem, 0, PAGE, SHARE | RWX));
+}
+
+/*
+ * Memory at an address that isn't free: where memory goes in parcels, the
+ * Resource Manager has the lowest page itself, and says so only at the start.
+ */
+TEST_F(gunyah, address_in_use)
+{
+	int mem;
+
+	if (has_extents(&self->el2))
+		SKIP(return, "extents: every address is free");
+	mem = new_mem(PAGE, 0);
+	ASSERT_LE(0, mem);
+	ASSERT_EQ(0, map_mem(self->guest.vm, GIB(1), mem, 0, PAGE,
+			     LEND | RWX));
+	EXPECT_EQ(-EADDRNOTAVAIL, gunyah_guest_start(&self->guest));
+	EXPECT_EQ(-EALREADY, gunyah_guest_start(&self->guest));
+	close(mem);
+}
+
+/* Where memory goes in parcels, a guest gets nothing after its start. */
+TEST_F(gunyah, bind_after_the_start)
+{
+	const int late = has_extents(&self->el2) ? 0 : -EOPNOTSUPP;
+	int mem = new_mem(2 * PAGE, 0);
+
+	ASSERT_LE(0, mem);
+	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
+	EXPECT_EQ(late, map_mem(self->guest.vm, GIB(6), mem, 0, PAGE,
+				LEND | RWX));
+	EXPECT_EQ(late, map_mem(self->guest.vm, GIB(7), mem, PAGE, PAGE,
+				SHARE | RWX));
+	EXPECT_EQ(late ? -ENOENT : 0,
+		  populate_range(self->guest.vm, GIB(6), PAGE, NULL));
+	EXPECT_EQ(late ? 'a' : 'l', page_state(mem, 0));
+	EXPECT_EQ(0, guest_works(self));
+	close(mem);
+}
+
+/*
+ * A guest that accepts memory by itself can be given some after its start.
+ * Until it has accepted, the host can take it back.
+ */
+TEST_F(gunyah, guest_accepts)
+{
+	int mem = new_mem(2 * PAGE, 0), vm;
+	__u8 *host = map_host(mem, 0, 2 * PAGE);
+	char handle[FD_TEXT];
+	__u64 nr;
+
+	ASSERT_NE(MAP_FAILED, host);
+	EXPECT_EQ(-EOPNOTSUPP, new_vm_flags("window", GMEM_POLICY_ALLOW,
+					    GMEM_VM_GUEST_ACCEPTS));
+	gunyah_guest_close(&self->guest);
+	ASSERT_EQ(0, gunyah_guest_open_flags(&self->guest, GMEM_POLICY_ALLOW,
+					     GMEM_VM_GUEST_ACCEPTS));
+	vm = self->guest.vm;
+	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
+	EXPECT_FALSE(fd_text(vm, "gmem-handle:", handle));
+	host[0] = 0x21;
+	ASSERT_EQ(0, map_mem(vm, GIB(6), mem, 0, PAGE, LEND | RWX));
+	ASSERT_EQ(0, map_mem(vm, GIB(7), mem, PAGE, PAGE, SHARE | RWX));
+	EXPECT_EQ(0, populate_range(vm, GIB(6), PAGE, &nr));
+	EXPECT_EQ(1, nr);
+	EXPECT_EQ('l', page_state(mem, 0));
+	EXPECT_EQ(!has_extents(&self->el2),
+		  fd_text(vm, "gmem-handle:", handle));
+	EXPECT_EQ(0, reclaim_range(vm, GIB(6), PAGE, &nr));
+	EXPECT_EQ(1, nr);
+	EXPECT_EQ(0x21, peek(host));
+	EXPECT_EQ('h', page_state(mem, 0));
+	EXPECT_EQ(0, populate_range(vm, GIB(7), PAGE, NULL));
+	EXPECT_EQ(0, unmap_range(vm, GIB(7), PAGE, NULL));
+
+	EXPECT_EQ(0, populate_range(vm, GIB(6), PAGE, NULL));
+	if (!has_extents(&self->el2)) {
+		ASSERT_TRUE(fd_text(vm, "gmem-handle:", handle));
+		EXPECT_EQ(0, gunyah_accept(&self->guest, atoi(handle), GIB(6),
+					   PAGE, false));
+	}
+	EXPECT_EQ(0x21, gunyah_read(&self->guest, GIB(6)));
+	EXPECT_EQ(0, gunyah_write(&self->guest, GIB(6), 0x22));
+	if (!has_extents(&self->el2))
+		EXPECT_EQ(-EBUSY, reclaim_range(vm, GIB(6), PAGE, NULL));
+	gunyah_guest_close(&self->guest);
+	EXPECT_TRUE(el2_settles(&self->el2, &self->el2_before));
+	EXPECT_EQ(0x22, peek(host));
+	ASSERT_EQ(0, open_guest(self));
+	munmap(host, 2 * PAGE);
+	close(mem);
 }
 
 static int function(int vm, unsigned long call, __u32 type, __u32 size,
@@ -247,10 +370,8 @@ TEST_F(gunyah, vcpu_functions)
 	EXPECT_EQ(-EINVAL, function(vm, GMEM_GUNYAH_ADD_FUNCTION, 4, 4, &arg));
 	EXPECT_EQ(-EINVAL, function(vm, GMEM_GUNYAH_ADD_FUNCTION, 1, 8, &arg));
 	EXPECT_EQ(-EFAULT, function(vm, GMEM_GUNYAH_ADD_FUNCTION, 1, 4, NULL));
-	EXPECT_EQ(-EOPNOTSUPP,
-		  function(vm, GMEM_GUNYAH_ADD_FUNCTION, 2, 16, &arg));
-	EXPECT_EQ(-EOPNOTSUPP,
-		  function(vm, GMEM_GUNYAH_ADD_FUNCTION, 3, 32, &arg));
+	EXPECT_EQ(-EINVAL, function(vm, GMEM_GUNYAH_ADD_FUNCTION, 2, 4, &arg));
+	EXPECT_EQ(-EINVAL, function(vm, GMEM_GUNYAH_ADD_FUNCTION, 3, 4, &arg));
 	EXPECT_EQ(-ENODEV,
 		  err_of(ioctl(self->guest.vcpu, GMEM_GUNYAH_VCPU_RUN, 0)));
 	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
@@ -292,11 +413,11 @@ TEST_F(gunyah, populate_waits_for_the_start)
 {
 	__u64 nr;
 
-	EXPECT_EQ(-EAGAIN, populate_range(self->guest.vm, GIB(1), PAGE, &nr));
+	EXPECT_EQ(-EAGAIN, populate_range(self->guest.vm, GIB(4), PAGE, &nr));
 	EXPECT_EQ(0, nr);
 	EXPECT_EQ('h', page_state(self->mem, 0));
 	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
-	EXPECT_EQ(0, populate_range(self->guest.vm, GIB(1), PAGE, &nr));
+	EXPECT_EQ(0, populate_range(self->guest.vm, GIB(4), PAGE, &nr));
 	EXPECT_EQ('l', page_state(self->mem, 0));
 }
 
@@ -340,7 +461,7 @@ TEST_F(gunyah, memory_outlives_the_guest)
 	host[PAGE] = 0x11;
 	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
 	EXPECT_EQ(0, guest_works(self));
-	EXPECT_EQ(0, gunyah_write(&self->guest, GIB(1) + PAGE + 1, 0x12));
+	EXPECT_EQ(0, gunyah_write(&self->guest, GIB(4) + PAGE + 1, 0x12));
 	EXPECT_EQ(-ESHUTDOWN, gunyah_command(&self->guest, GUNYAH_PSCI,
 					     GUNYAH_PSCI_OFF, 0, 0, NULL));
 	EXPECT_EQ(0x77, peek(host + 5));
@@ -377,7 +498,7 @@ TEST_F(gunyah, vcpu_waits_to_be_powered_on)
 TEST_F(gunyah, answer_survives_a_signal)
 {
 	struct gmem_gunyah_vcpu_run *run = self->guest.run;
-	const __u64 words[] = { GUNYAH_WRITE, GIB(1) + 3, 0x66 };
+	const __u64 words[] = { GUNYAH_WRITE, GIB(4) + 3, 0x66 };
 	unsigned int i;
 
 	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
@@ -394,7 +515,7 @@ TEST_F(gunyah, answer_survives_a_signal)
 		memset(run->mmio.data, 0xee, sizeof(run->mmio.data));
 	}
 	EXPECT_EQ(0, gunyah_run(&self->guest, NULL, 0, NULL));
-	EXPECT_EQ(0x66, gunyah_read(&self->guest, GIB(1) + 3));
+	EXPECT_EQ(0x66, gunyah_read(&self->guest, GIB(4) + 3));
 }
 
 /* The vCPU's descriptor keeps the VM. */
@@ -413,7 +534,7 @@ TEST_F(gunyah, vmm_fails_an_access)
 	 * There is neither memory nor a device: gunyah_read() lets the access
 	 * fail.
 	 */
-	if (self->el2.platform == EL2_PLATFORM_EXTENTS) {
+	if (has_extents(&self->el2)) {
 		EXPECT_EQ(-EFAULT, gunyah_read(&self->guest, 0x12345678));
 	} else {
 		EXPECT_EQ(-EOPNOTSUPP, gunyah_read(&self->guest, 0x12345678));
@@ -429,20 +550,13 @@ TEST_F(gunyah, vmm_fails_an_access)
  */
 TEST_F(gunyah, memory_in_many_pieces)
 {
-	const __u64 pages = 1536, gpa = GIB(3);
+	const __u64 pages = 1536, gpa = GIB(6);
 	int mem = new_mem(pages * PAGE, 0);
 	__u8 *host = map_host(mem, 0, pages * PAGE);
 	__u64 i;
 
 	ASSERT_NE(MAP_FAILED, host);
-	/*
-	 * This order makes it unlikely that neighbours in the file are
-	 * neighbours in memory.
-	 */
-	for (i = 0; i < pages; i += 2)
-		*(__u16 *)(host + i * PAGE) = i;
-	for (i = pages - 1; i < pages; i -= 2)
-		*(__u16 *)(host + i * PAGE) = i;
+	number_pages(host, pages);
 	ASSERT_EQ(0, map_mem(self->guest.vm, gpa, mem, 0, pages * PAGE,
 			     LEND | RWX));
 	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
@@ -452,9 +566,7 @@ TEST_F(gunyah, memory_in_many_pieces)
 		EXPECT_EQ(i >> 8, gunyah_read(&self->guest,
 					      gpa + i * PAGE + 1));
 	}
-	gunyah_guest_close(&self->guest);
-	self->guest.vm = self->guest.vcpu = self->guest.agent_mem = -1;
-	self->guest.run = MAP_FAILED;
+	end_guest(self);
 	for (i = 0; i < pages; i++)
 		EXPECT_EQ(i, *(__u16 *)(host + i * PAGE));
 	munmap(host, pages * PAGE);
@@ -473,179 +585,17 @@ TEST_F(gunyah, too_many_parcels)
 	int ret;
 
 	for (i = 0; i < pages; i++)
-		ASSERT_EQ(0, map_mem(self->guest.vm, GIB(3) + 2 * i * PAGE, mem,
+		ASSERT_EQ(0, map_mem(self->guest.vm, GIB(6) + 2 * i * PAGE, mem,
 				     i * PAGE, PAGE, LEND | RWX));
 	ret = gunyah_guest_start(&self->guest);
-	if (self->el2.platform == EL2_PLATFORM_PARCELS) {
+	if (!has_extents(&self->el2)) {
 		EXPECT_EQ(-EPERM, ret);
 	} else {
 		EXPECT_EQ(0, ret);
-		EXPECT_EQ(0, gunyah_touch(&self->guest, GIB(3), pages,
+		EXPECT_EQ(0, gunyah_touch(&self->guest, GIB(6), pages,
 					  2 * PAGE));
 	}
 	close(mem);
-}
-
-/* ---- a Resource Manager that misbehaves ---- */
-
-TEST_F(gunyah, start_refused)
-{
-	size_t i;
-	int ret;
-
-	for (i = 0; i < ARRAY_SIZE(start_messages); i++) {
-		/* 2: no resources. */
-		el2_rule(&self->el2, EL2_RULE_RPC_ERROR, start_messages[i], 1,
-			 2);
-		ret = gunyah_guest_start(&self->guest);
-		el2_hvc(&self->el2, EL2_RULE, EL2_RULE_CLEAR);
-		if (ret) {
-			EXPECT_EQ(-EALREADY, gunyah_guest_start(&self->guest));
-			EXPECT_EQ(-ESHUTDOWN,
-				  gunyah_run(&self->guest, NULL, 0, NULL));
-			EXPECT_EQ(GMEM_GUNYAH_VM_STATUS_LOAD_FAILED,
-				  self->guest.run->status.status);
-		}
-		TH_LOG("message %#x: %d", start_messages[i], ret);
-		if (i < 8)
-			EXPECT_EQ(-ENODEV, ret);
-		gunyah_guest_close(&self->guest);
-		EXPECT_EL2_AS(self->el2_before, &self->el2);
-		ASSERT_EQ(0, open_guest(self));
-	}
-	EXPECT_EQ(0, gunyah_guest_start(&self->guest));
-	EXPECT_EQ(0, guest_works(self));
-}
-
-/* Replies arrive late, or with a notification between their fragments. */
-TEST_F(gunyah, slow_replies)
-{
-	el2_hvc(&self->el2, EL2_RULE, EL2_RULE_RPC_DELAY, EL2_ANY, 1, 30, 100);
-	el2_hvc(&self->el2, EL2_RULE, EL2_RULE_RPC_INTERLEAVE, EL2_ANY, 1, 0,
-		100);
-	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
-	EXPECT_EQ(0, guest_works(self));
-	gunyah_guest_close(&self->guest);
-	self->guest.vm = -1;
-	self->guest.vcpu = -1;
-	self->guest.agent_mem = -1;
-	self->guest.run = MAP_FAILED;
-	EXPECT_EQ(self->el2_before.vms, el2_stats(&self->el2).vms);
-}
-
-/* Replies arrive after the module's timeout. */
-TEST_F(gunyah, late_replies)
-{
-	size_t i;
-	int ret;
-
-	ASSERT_EQ(0, write_file(RM_TIMEOUT, "100"));
-	for (i = 0; i < ARRAY_SIZE(start_messages); i++) {
-		el2_rule(&self->el2, EL2_RULE_RPC_DELAY, start_messages[i], 1,
-			 1000);
-		ret = gunyah_guest_start(&self->guest);
-		TH_LOG("message %#x: %d", start_messages[i], ret);
-		if (i < 8)
-			EXPECT_EQ(-EIO, ret);
-		usleep(1100000);
-		el2_hvc(&self->el2, EL2_RULE, EL2_RULE_CLEAR);
-		gunyah_guest_close(&self->guest);
-		EXPECT_EL2_AS(self->el2_before, &self->el2);
-		ASSERT_EQ(0, open_guest(self));
-	}
-}
-
-/*
- * The end of a VM can't report an error: a page that it doesn't get back is
- * lost and counted.
- */
-TEST_F(gunyah, end_refused)
-{
-	struct gmem_stats stats;
-	struct el2_stats now;
-	size_t i;
-
-	self->lossy = true;
-	ASSERT_EQ(0, write_file(RM_TIMEOUT, "200"));
-	for (i = 0; i < ARRAY_SIZE(end_messages); i++) {
-		ASSERT_EQ(0, gunyah_guest_start(&self->guest));
-		EXPECT_EQ(0, guest_works(self));
-		el2_hvc(&self->el2, EL2_RULE, EL2_RULE_RPC_ERROR,
-			end_messages[i], 1, 3, 10000);
-		gunyah_guest_close(&self->guest);
-		el2_hvc(&self->el2, EL2_RULE, EL2_RULE_CLEAR);
-		ASSERT_EQ(0, get_stats(&stats));
-		now = el2_stats(&self->el2);
-		TH_LOG("message %#x: %lld pages leaked, %lld not the host's",
-		       end_messages[i],
-		       (long long)(stats.leaked_pages -
-				   self->before.leaked_pages),
-		       (long long)(now.pages - self->el2_before.pages));
-		EXPECT_EQ(stats.leaked_pages - self->before.leaked_pages,
-			  now.pages - self->el2_before.pages);
-		close(self->mem);
-		self->mem = new_mem(MIB(1), 0);
-		ASSERT_LE(0, self->mem);
-		ASSERT_EQ(0,
-			  gunyah_guest_open(&self->guest, GMEM_POLICY_ALLOW));
-		ASSERT_EQ(0, map_mem(self->guest.vm, GIB(1), self->mem, 0,
-				     KIB(512), LEND | RWX));
-		ASSERT_EQ(0, map_mem(self->guest.vm, GIB(2), self->mem,
-				     KIB(512), KIB(512), SHARE | RWX));
-	}
-}
-
-static void nothing(int sig)
-{
-	(void)sig;
-}
-
-TEST_F(gunyah, lost_notifications)
-{
-	const struct sigaction action = { .sa_handler = nothing };
-
-	ASSERT_EQ(0, write_file(RM_TIMEOUT, "200"));
-	el2_hvc(&self->el2, EL2_RULE, EL2_RULE_LOSE_NOTIFICATION, EL2_ANY, 1, 0,
-		1000);
-	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
-	EXPECT_EQ(0, guest_works(self));
-	/*
-	 * The vCPU is off, but the notification that the VM has ended is lost.
-	 */
-	ASSERT_EQ(0, sigaction(SIGALRM, &action, NULL));
-	ualarm(300000, 0);
-	EXPECT_EQ(-EINTR, gunyah_command(&self->guest, GUNYAH_PSCI,
-					 GUNYAH_PSCI_OFF, 0, 0, NULL));
-}
-
-/* The module survives messages that no Resource Manager sends. */
-TEST_F(gunyah, survives_garbage_messages)
-{
-	__u8 *message = self->el2.buffer;
-	unsigned int i, j;
-
-	srand(1);
-	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
-	for (i = 0; i < scaled(400); i++) {
-		for (j = 0; j < 240; j++)
-			message[j] = rand();
-		/* Most get a valid header, to get further. */
-		if (i % 4)
-			message[0] = 0x21;
-		if (i % 8 == 1)
-			message[1] = 2 | (rand() % 3) << 2;
-		if (i % 8 == 2)
-			message[1] = 3;
-		if (i % 8 == 3)
-			message[1] = rand() % 4 << 2;
-		if (i % 16 == 2)
-			*(__u32 *)(message + 4) = RM_VM_STATUS;
-		el2_hvc(&self->el2, EL2_INJECT, self->el2.buffer_va,
-			1 + rand() % 240, 1);
-		if (!(i % 8))
-			EXPECT_EQ(0, guest_works(self));
-	}
-	EXPECT_EQ(0, guest_works(self));
 }
 
 TEST_HARNESS_MAIN

@@ -5,6 +5,8 @@
  * Each test costs a page of the host's memory.
  */
 #include "lib/fixture.h"
+#include "lib/memory_failure.h"
+#include "lib/pin.h"
 
 #include <pthread.h>
 
@@ -274,6 +276,103 @@ TEST_F(hwpoison, broken_page_can_be_unbound)
 	EXPECT_EQ(-EHWPOISON, populate_range(self->vm, GPA, self->size, &nr));
 	EXPECT_EQ(self->unit == PAGE ? self->at / PAGE : nr, nr);
 	/* The teardown gets the broken page. */
+}
+
+/*
+ * A reference keeps the huge page whole, so memory_failure() can't split it
+ * ("unsplit thp"). The page is split when the reference goes.
+ */
+#define HOLD_AND_BREAK(access)						\
+	do {								\
+		if (self->unit == PAGE)					\
+			SKIP(return, "needs a huge page");		\
+		if (has_parcels(self->vm))				\
+			SKIP(return, "parcels: the guest keeps its pages"); \
+		FILL();							\
+		BIND(access);						\
+		pfn = pfn_of(self->host + self->at);			\
+		ASSERT_NE(0, pfn);					\
+		ASSERT_EQ(0, pin_open(fd, PIN_SPLICE));			\
+		ASSERT_EQ(0, pin(fd, PIN_SPLICE, self->host + self->unit)); \
+		if ((access) == SHARE)					\
+			ASSERT_EQ((int)(self->at / PAGE % 251),		\
+				  guest_read(self->vm, GPA + self->at)); \
+		ASSERT_EQ(0, poison(self->host + self->at));		\
+		EXPECT_EQ(PAGE_HWPOISON, page_flags(pfn) & PAGE_HWPOISON); \
+		EXPECT_NE(0, page_flags(pfn) & PAGE_COMPOUND);		\
+	} while (0)
+
+/*
+ * From 6.18 on, the kernel maps a folio as a whole. So the neighbours of a broken
+ * page can't be reached before the folio is split.
+ */
+static int peek_neighbour(const FIXTURE_DATA(hwpoison) *self)
+{
+	const __u8 *p = self->host + self->at - PAGE;
+
+	if (kernel_since("6.18") && touch_read(p) == SIGBUS)
+		return (self->at - PAGE) / PAGE % 251;
+	return peek(p);
+}
+
+TEST_F(hwpoison, huge_page_held_for_a_while)
+{
+	int fd[2], byte;
+	__u64 pfn;
+
+	HOLD_AND_BREAK(SHARE);
+	/* Nobody reaches the broken page meanwhile. */
+	EXPECT_EQ(SIGBUS, touch_read(self->host + self->at));
+	EXPECT_EQ(BUS_MCEERR_AR, touch_code);
+	if (!has_window(variant->provider))
+		EXPECT_TRUE(unprovided_soon(variant->provider, self->vm,
+					    GPA + self->at));
+	EXPECT_EQ(-EFAULT, guest_read(self->vm, GPA + self->at));
+	/* No touch of a neighbour maps it. */
+	EXPECT_EQ((int)((self->at - PAGE) / PAGE % 251), peek_neighbour(self));
+	EXPECT_EQ(0, pfn_of(self->host + self->at));
+	ASSERT_EQ(0, unpin(fd, PIN_SPLICE, &byte));
+	EXPECT_TRUE(split_soon(pfn));
+	check_broken(_metadata, self, SHARE);
+	check_repaired(_metadata, self);
+	EXPECT_EQ(0x5a, guest_read(self->vm, GPA + self->at));
+	pin_close(fd);
+}
+
+/* The hole isn't punched before the huge page can be split. */
+TEST_F(hwpoison, punch_of_a_huge_page_that_is_held)
+{
+	int fd[2], byte;
+	__u64 pfn;
+
+	HOLD_AND_BREAK(LEND);
+	EXPECT_EQ(-EBUSY, mem_alloc(self->mem, PUNCH, 0, self->size));
+	EXPECT_EQ((int)((self->at - PAGE) / PAGE % 251), peek_neighbour(self));
+	ASSERT_EQ(0, unpin(fd, PIN_SPLICE, &byte));
+	check_repaired(_metadata, self);
+	EXPECT_EQ(PAGE_HWPOISON,
+		  page_flags(pfn) & (PAGE_HWPOISON | PAGE_COMPOUND));
+	pin_close(fd);
+}
+
+/* A huge page that is held to the end of its file never becomes free. */
+TEST_F(hwpoison, huge_page_held_to_the_end)
+{
+	int fd[2], byte;
+	__u64 pfn;
+
+	HOLD_AND_BREAK(SHARE);
+	ASSERT_EQ(0, unmap_range(self->vm, GPA, self->size, NULL));
+	munmap(self->host, self->size);
+	close(self->mem);
+	ASSERT_EQ(0, unpin(fd, PIN_SPLICE, &byte));
+	pin_close(fd);
+	usleep(100000);
+	EXPECT_EQ(PAGE_HWPOISON, page_flags(pfn) & PAGE_HWPOISON);
+	EXPECT_NE(0, page_flags(pfn) & PAGE_COMPOUND);
+	self->mem = new_mem(self->size, variant->mem_flags);
+	ASSERT_LE(0, self->mem);
+	SETUP_HOST();
 }
 
 struct race {

@@ -5,7 +5,7 @@
 KVM_FIXTURE(kvm_lend);
 
 /* The test's page in the file. */
-#define OFFSET MIB(4)
+#define OFFSET (2 * HUGE_PAGE)
 
 TEST_F(kvm_lend, lent_page_leaves_the_host_and_comes_back)
 {

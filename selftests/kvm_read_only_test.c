@@ -5,7 +5,7 @@
 KVM_FIXTURE(kvm_read_only);
 
 /* The test's page in the file. */
-#define OFFSET MIB(4)
+#define OFFSET (2 * HUGE_PAGE)
 
 #define BIND_READ_ONLY()						\
 	do {								\

@@ -2,17 +2,20 @@
 /* A window is a KVM guest's memory: one memslot, whichever ranges are bound. */
 #include "lib/kvm_guest.h"
 
+/* Behind the code, in the guestmem. */
+#define OFFSET (2 * HUGE_PAGE)
+
 KVM_FIXTURE(kvm_window);
 
 TEST_F(kvm_window, guest_reads_writes_and_executes)
 {
 	struct kvm_guest *guest = &self->guest;
-	__u8 *host = guest->host + MIB(4);
+	__u8 *host = guest->host + OFFSET;
 	__u8 value = 0;
 
 	memcpy(host + 0x100, kvm_agent_answer, sizeof(kvm_agent_answer));
 	host[0x10] = 77;
-	ASSERT_EQ(0, kvm_map(guest, DATA, MIB(4), self->page, LEND | RWX));
+	ASSERT_EQ(0, kvm_map(guest, DATA, OFFSET, self->page, LEND | RWX));
 
 	EXPECT_EQ(0, kvm_agent_read(&guest->agent, DATA + 0x10, &value));
 	EXPECT_EQ(77, value);
@@ -33,14 +36,14 @@ TEST_F(kvm_window, unbound_page_is_bound_on_demand)
 	struct gmem_fault_info fault;
 	__u8 value = 0;
 
-	guest->host[MIB(4) + 0x123] = 55;
+	guest->host[OFFSET + 0x123] = 55;
 	ASSERT_EQ(-EFAULT, kvm_agent_read(&guest->agent, DATA + 0x123, &value));
 	fault = last_fault(guest->vm);
 	EXPECT_EQ(GMEM_FAULT_UNBOUND, fault.reason);
 	EXPECT_EQ(DATA, fault.guest_addr);
 	EXPECT_EQ(GMEM_ACCESS_READ, fault.access);
 
-	ASSERT_EQ(0, kvm_map(guest, DATA, MIB(4), self->page, LEND | RWX));
+	ASSERT_EQ(0, kvm_map(guest, DATA, OFFSET, self->page, LEND | RWX));
 	EXPECT_EQ(0, kvm_agent_resume(&guest->agent, &value));
 	EXPECT_EQ(55, value);
 }
@@ -54,7 +57,7 @@ TEST_F(kvm_window, bound_without_a_second_mmap)
 	struct kvm_guest *guest = &self->guest;
 	__u8 value = 0;
 
-	ASSERT_EQ(0, map_mem(guest->vm, DATA, guest->mem, MIB(4), self->page,
+	ASSERT_EQ(0, map_mem(guest->vm, DATA, guest->mem, OFFSET, self->page,
 			     LEND | RWX));
 	if (guest->live) {
 		EXPECT_EQ(0, kvm_agent_read(&guest->agent, DATA, &value));
@@ -74,7 +77,7 @@ TEST_F(kvm_window, rebinding_takes_effect_at_the_next_access)
 	int i;
 
 	for (i = 1; i <= 4; i++) {
-		offset = MIB(2) + i * self->page;
+		offset = HUGE_PAGE + i * self->page;
 		guest->host[offset] = i;
 		ASSERT_EQ(0, kvm_map(guest, DATA, offset, self->page,
 				     LEND | RWX));
@@ -91,10 +94,10 @@ TEST_F(kvm_window, window_survives_rebinding_of_the_same_range)
 	struct kvm_guest *guest = &self->guest;
 	__u8 value = 0;
 
-	ASSERT_EQ(0, kvm_map(guest, DATA, MIB(4), self->page, LEND | RWX));
+	ASSERT_EQ(0, kvm_map(guest, DATA, OFFSET, self->page, LEND | RWX));
 	ASSERT_EQ(0, kvm_agent_write(&guest->agent, DATA, 9));
 	ASSERT_EQ(0, unmap_range(guest->vm, DATA, self->page, NULL));
-	ASSERT_EQ(0, map_mem(guest->vm, DATA, guest->mem, MIB(4), self->page,
+	ASSERT_EQ(0, map_mem(guest->vm, DATA, guest->mem, OFFSET, self->page,
 			     SHARE | RWX));
 	EXPECT_EQ(0, kvm_agent_read(&guest->agent, DATA, &value));
 	EXPECT_EQ(9, value);
@@ -142,18 +145,18 @@ TEST_F(kvm_window, huge_pages_are_huge_for_kvm)
 	struct kvm_guest *guest = &self->guest;
 	__u64 exits;
 
-	ASSERT_EQ(0, kvm_map(guest, DATA, MIB(4), MIB(8), LEND | RWX));
+	ASSERT_EQ(0, kvm_map(guest, DATA, OFFSET, 4 * HUGE_PAGE, LEND | RWX));
 	exits = kvm_stat(guest->agent.vcpu, "exits");
 	ASSERT_NE(~0ULL, exits);
-	ASSERT_EQ(0, kvm_agent_touch(&guest->agent, DATA, MIB(8) / PAGE, PAGE));
+	ASSERT_EQ(0, kvm_agent_touch(&guest->agent, DATA, 4 * HUGE_PAGE / PAGE, PAGE));
 	exits = kvm_stat(guest->agent.vcpu, "exits") - exits;
 	/*
 	 * Interrupts exit, too. KVM may map up to 8 neighbours of a small page.
 	 */
 	if (variant->mem_flags) {
-		EXPECT_GT(MIB(8) / PAGE / 16, exits);
+		EXPECT_GT(4 * HUGE_PAGE / PAGE / 16, exits);
 	} else {
-		EXPECT_LE(MIB(8) / PAGE / 8, exits);
+		EXPECT_LE(4 * HUGE_PAGE / PAGE / 8, exits);
 	}
 }
 
@@ -167,23 +170,23 @@ TEST_F(kvm_window, two_guests_share_pages)
 
 	other.vm = new_vm("window", GMEM_POLICY_ALLOW);
 	ASSERT_LE(0, other.vm);
-	memcpy(guest->host + MIB(2) + CODE, kvm_agent_code,
+	memcpy(guest->host + HUGE_PAGE + CODE, kvm_agent_code,
 	       sizeof(kvm_agent_code));
 	ASSERT_EQ(0, kvm_guest_attach(&other, variant->irqchip));
-	ASSERT_EQ(0, kvm_map(&other, 0, MIB(2), MIB(2), LEND | RWX));
+	ASSERT_EQ(0, kvm_map(&other, 0, HUGE_PAGE, HUGE_PAGE, LEND | RWX));
 
-	ASSERT_EQ(0, kvm_map(guest, DATA, MIB(4), self->page, SHARE | RWX));
-	ASSERT_EQ(0, kvm_map(&other, MIB(16), MIB(4), self->page, SHARE | RWX));
+	ASSERT_EQ(0, kvm_map(guest, DATA, OFFSET, self->page, SHARE | RWX));
+	ASSERT_EQ(0, kvm_map(&other, 8 * HUGE_PAGE, OFFSET, self->page, SHARE | RWX));
 	EXPECT_EQ(0, kvm_agent_write(&guest->agent, DATA + 5, 11));
-	EXPECT_EQ(0, kvm_agent_read(&other.agent, MIB(16) + 5, &value));
+	EXPECT_EQ(0, kvm_agent_read(&other.agent, 8 * HUGE_PAGE + 5, &value));
 	EXPECT_EQ(11, value);
-	EXPECT_EQ(0, kvm_agent_write(&other.agent, MIB(16) + 5, 12));
-	EXPECT_EQ(12, peek(guest->host + MIB(4) + 5));
+	EXPECT_EQ(0, kvm_agent_write(&other.agent, 8 * HUGE_PAGE + 5, 12));
+	EXPECT_EQ(12, peek(guest->host + OFFSET + 5));
 
 	/* After one guest unbinds, the other one and the host keep the page. */
 	ASSERT_EQ(0, kvm_unmap(guest, DATA, self->page));
 	EXPECT_EQ(-EFAULT, kvm_agent_read(&guest->agent, DATA + 5, &value));
-	EXPECT_EQ(0, kvm_agent_read(&other.agent, MIB(16) + 5, &value));
+	EXPECT_EQ(0, kvm_agent_read(&other.agent, 8 * HUGE_PAGE + 5, &value));
 	EXPECT_EQ(12, value);
 
 	kvm_agent_close(&other.agent);
@@ -199,8 +202,8 @@ TEST_F(kvm_window, window_and_vcpu_in_another_process)
 	__u8 value = 0;
 	pid_t pid;
 
-	guest->host[MIB(4)] = 21;
-	ASSERT_EQ(0, map_mem(guest->vm, DATA, guest->mem, MIB(4), self->page,
+	guest->host[OFFSET] = 21;
+	ASSERT_EQ(0, map_mem(guest->vm, DATA, guest->mem, OFFSET, self->page,
 			     LEND | RWX));
 	pid = fork();
 	ASSERT_LE(0, pid);
@@ -217,8 +220,8 @@ TEST_F(kvm_window, window_and_vcpu_in_another_process)
 	}
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
 	EXPECT_EQ(0, status);
-	EXPECT_EQ('l', page_state(guest->mem, MIB(4)));
-	EXPECT_EQ(22, peek(guest->host + MIB(4)));
+	EXPECT_EQ('l', page_state(guest->mem, OFFSET));
+	EXPECT_EQ(22, peek(guest->host + OFFSET));
 }
 
 /*
@@ -230,7 +233,7 @@ TEST_F(kvm_window, guest_runs_after_all_descriptors_are_closed)
 	struct kvm_guest *guest = &self->guest;
 	__u8 value = 0;
 
-	ASSERT_EQ(0, kvm_map(guest, DATA, MIB(4), self->page, LEND | RWX));
+	ASSERT_EQ(0, kvm_map(guest, DATA, OFFSET, self->page, LEND | RWX));
 	munmap(guest->host, MEM_SIZE);
 	close(guest->mem);
 	close(guest->vm);
@@ -248,13 +251,13 @@ TEST_F(kvm_window, kvm_goes_first)
 {
 	struct kvm_guest *guest = &self->guest;
 
-	ASSERT_EQ(0, kvm_map(guest, DATA, MIB(4), self->page, LEND | RWX));
+	ASSERT_EQ(0, kvm_map(guest, DATA, OFFSET, self->page, LEND | RWX));
 	ASSERT_EQ(0, kvm_agent_write(&guest->agent, DATA, 3));
 	kvm_agent_close(&guest->agent);
 	guest->agent.run = NULL;
 	guest->agent.kvm = guest->agent.vm = guest->agent.vcpu = -1;
-	EXPECT_EQ('l', page_state(guest->mem, MIB(4)));
-	EXPECT_EQ(3, peek(guest->host + MIB(4)));
+	EXPECT_EQ('l', page_state(guest->mem, OFFSET));
+	EXPECT_EQ(3, peek(guest->host + OFFSET));
 }
 
 /* B24 with KVM: the memory of a killed VMM is free again. */
@@ -272,7 +275,7 @@ TEST_F(kvm_window, vmm_is_killed_while_its_guest_runs)
 		if (!pid) {
 			if (kvm_guest_open(&child, variant->provider, variant->mem_flags,
 					   variant->irqchip) ||
-			    kvm_map(&child, DATA, MIB(4), self->page,
+			    kvm_map(&child, DATA, OFFSET, self->page,
 				    LEND | RWX))
 				_exit(1);
 			kvm_agent_command(&child.agent, KVM_AGENT_SPIN, DATA, 0,

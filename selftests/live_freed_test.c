@@ -107,10 +107,17 @@ static void *watch(void *arg)
 		report = 0;
 		err = kvm_agent_command(agent, KVM_AGENT_EXEC, WATCH, 0,
 					&report);
-		while (err == -EFAULT && !skip_page(agent))
+		while (err == -EFAULT && !kvm_is_astray(agent) &&
+		       !skip_page(agent))
 			err = kvm_agent_resume(agent, &report);
+		if ((err == -EFAULT && kvm_is_astray(agent)) ||
+		    kvm_emulator_failed(agent, err)) {
+			kvm_agent_reset(agent);
+			continue;
+		}
 		if (err)
-			printf("# KVM_RUN: %d\n", err);
+			printf("# KVM_RUN: %d, exit %u\n", err,
+			       agent->exit_reason);
 		if (err || report)
 			a->wrong++;
 		__sync_fetch_and_add(&a->rounds, 1);

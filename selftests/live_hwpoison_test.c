@@ -172,7 +172,7 @@ TEST_F(live_hwpoison, under_a_running_vcpu)
 
 /*
  * A reference keeps the huge page whole, so memory_failure() can't split it
- * ("unsplit thp"). The kernel leaves such a page in the host's mappings.
+ * ("unsplit thp"). The page is split when the reference goes.
  */
 TEST_F(live_hwpoison, huge_page_that_cannot_be_split)
 {
@@ -187,10 +187,18 @@ TEST_F(live_hwpoison, huge_page_that_cannot_be_split)
 	BREAK();
 	check_broken(_metadata, self);
 	check_others(_metadata, self);
+	EXPECT_EQ(SIGBUS, host_read(self));
 	ASSERT_EQ(0, unpin(fd, PIN_SPLICE, &byte));
 	EXPECT_EQ((int)(self->unit / PAGE % 251), byte);
+	EXPECT_TRUE(split_soon(self->pfn));
 	check_broken(_metadata, self);
 	check_others(_metadata, self);
+	EXPECT_EQ(SIGBUS, host_read(self));
+
+	/* A hole replaces the page. */
+	ASSERT_EQ(0, mem_alloc(self->guest.mem, PUNCH, OFFSET + self->unit,
+			       self->unit));
+	EXPECT_EQ(0, guest_peek(&self->guest, self->at));
 	pin_close(fd);
 }
 

@@ -6,7 +6,6 @@
 #include "lib/fixture.h"
 
 #include <sys/mount.h>
-#include <sys/utsname.h>
 
 #define CGROUPS "/sys/fs/cgroup"
 #define CGROUP CGROUPS "/gmem_live_scale"
@@ -94,9 +93,7 @@ static long charged_bytes(void)
 /* From 6.18 on, maple nodes come from stocks that are charged to nobody. */
 static bool charges_all(void)
 {
-	struct utsname kernel;
-
-	return !uname(&kernel) && strverscmp(kernel.release, "6.18") < 0;
+	return !kernel_since("6.18");
 }
 
 TEST_F(live_scale, scattered_bindings)

@@ -379,7 +379,7 @@ TEST_F(map, b18_neighbours)
 		  page_state(self->mem, (PAGES - 1 - 9) * u));
 }
 
-/* A read-only descriptor can't give a guest write access. */
+/* A read-only descriptor can't lend, and gives no guest write access. */
 TEST_F(map, read_only_descriptor)
 {
 	int ro = reopen(self->mem, O_RDONLY);
@@ -396,6 +396,12 @@ TEST_F(map, read_only_descriptor)
 	if (has_window(variant->provider))
 		EXPECT_EQ(-EOPNOTSUPP, map_mem(self->vm, 0, ro, 0, self->unit,
 					       GMEM_MAP_ALLOW_WRITE));
+	if (variant->access == LEND) {
+		EXPECT_EQ(-EACCES, map_mem(self->vm, 0, ro, 0, self->unit,
+					   LEND | RX));
+		close(ro);
+		return;
+	}
 	EXPECT_EQ(0, map_mem(self->vm, 0, ro, 0, self->unit,
 			     variant->access | RX));
 	EXPECT_EQ(-EACCES, map_mem(self->vm, 0, ro, 0, self->unit,
@@ -489,6 +495,191 @@ TEST_F(map, b07_failing_maps_leak_nothing)
 	}
 	ASSERT_EQ(1, nr_bindings(self));
 	close(other);
+}
+
+/* ---- GMEM_VM_MAP ---- */
+
+/* It takes what GMEM_VM_MAP_MEM takes, without UNMAP, and its own flags. */
+TEST_F(map, new_call_values)
+{
+	const __u32 flags = variant->access | RWX;
+	const __u64 u = self->unit;
+	int i;
+
+	for (i = 0; i < 32; i++) {
+		if (i < 3 || (i >= 4 && i <= 6) || i == 9 || i == 10)
+			continue;
+		EXPECT_EQ(-EINVAL, new_map(self->vm, 0, self->mem, 0, u,
+					   RWX | 1U << i, 0));
+	}
+	EXPECT_EQ(-EINVAL, new_map(self->vm, 0, self->mem, 0, u,
+				   variant->access, 0));
+	EXPECT_EQ(-EINVAL, new_map(self->vm, 0, self->mem, 0, u, flags,
+				   GMEM_POLICY_SCRUB));
+	EXPECT_EQ(-EINVAL, new_map(self->vm, 0, self->mem, 0, u,
+				   flags | GMEM_MAP_POLICY,
+				   GMEM_POLICY_DENY + 1));
+	EXPECT_EQ(-EINVAL, new_map(self->vm, 0, self->mem, 0, 0, flags, 0));
+	EXPECT_EQ(-EINVAL, new_map(self->vm, 0, self->mem, u, self->size,
+				   flags, 0));
+	EXPECT_EQ(-EOVERFLOW, new_map(self->vm, -u, self->mem, 0, 2 * u, flags,
+				      0));
+	EXPECT_EQ(-EBADF, new_map(self->vm, 0, -1, 0, u, flags, 0));
+	EXPECT_EQ(-EINVAL, new_map(self->vm, 0, self->vm, 0, u, flags, 0));
+	EXPECT_EQ(0, nr_bindings(self));
+	EXPECT_EQ(0, new_map(self->vm, 0, self->mem, 0, u, flags, 0));
+	EXPECT_EQ(-EEXIST, new_map(self->vm, 0, self->mem, u, u, flags, 0));
+	EXPECT_EQ(0, unmap_mem(self->vm, 0, self->mem, 0, u, flags));
+}
+
+/* A policy of the binding counts in place of the VM's. */
+TEST_F(map, policy_of_a_binding)
+{
+	static const __u32 policies[] = { GMEM_POLICY_ALLOW, GMEM_POLICY_SCRUB,
+					  GMEM_POLICY_DENY };
+	const __u32 flags = variant->access | RWX;
+	const __u64 u = self->unit;
+	struct gmem_binding_info b[4];
+	__u8 *host;
+	int i, vm_policy;
+
+	if (has_parcels(self->vm))
+		SKIP(return, "parcels: a running guest keeps its pages");
+	host = map_host(self->mem, 0, self->size);
+	ASSERT_NE(MAP_FAILED, host);
+	for (i = 0; i < 3; i++)
+		ASSERT_EQ(0, new_map(self->vm, i * u, self->mem, i * u, u,
+				     flags | GMEM_MAP_POLICY, policies[i]));
+	ASSERT_EQ(0, MAP(3, 3, 1));
+	ASSERT_EQ(4, query_guest(self->vm, b, 4));
+	for (i = 0; i < 3; i++) {
+		EXPECT_EQ(flags | GMEM_MAP_POLICY, b[i].flags);
+		EXPECT_EQ(policies[i], b[i].policy);
+	}
+	EXPECT_EQ(flags, b[3].flags);
+	EXPECT_EQ(0, b[3].policy);
+
+	for (vm_policy = 0; vm_policy <= GMEM_POLICY_DENY; vm_policy++) {
+		ASSERT_EQ(0, set_policy(self->vm, vm_policy));
+		for (i = 0; i < 4; i++) {
+			__u32 policy = i < 3 ? policies[i] : (__u32)vm_policy;
+			bool lent = variant->access == LEND;
+
+			ASSERT_EQ(0, guest_write(self->vm, i * u, 0x40 + i));
+			EXPECT_EQ(policy == GMEM_POLICY_DENY ? -EACCES : 0,
+				  reclaim_range(self->vm, i * u, u, NULL));
+			EXPECT_EQ(lent && policy == GMEM_POLICY_SCRUB ? 0 :
+				  0x40 + i, guest_read(self->vm, i * u));
+			ASSERT_EQ(0, guest_write(self->vm, i * u, 0x50 + i));
+			EXPECT_EQ(!lent || policy == GMEM_POLICY_ALLOW ?
+				  0x50 + i : policy == GMEM_POLICY_SCRUB ?
+				  0 : -SIGBUS, peek(host + i * u));
+		}
+	}
+	/* One binding that denies is enough. */
+	ASSERT_EQ(0, set_policy(self->vm, GMEM_POLICY_ALLOW));
+	EXPECT_EQ(-EACCES, reclaim_range(self->vm, 0, 4 * u, NULL));
+	/* A split keeps the policy on both sides. */
+	ASSERT_EQ(0, unmap_range(self->vm, 0, 4 * u, NULL));
+	ASSERT_EQ(0, new_map(self->vm, 0, self->mem, 0, 3 * u,
+			     flags | GMEM_MAP_POLICY, GMEM_POLICY_SCRUB));
+	ASSERT_EQ(0, unmap_range(self->vm, u, u, NULL));
+	ASSERT_EQ(2, query_guest(self->vm, b, 4));
+	EXPECT_EQ(GMEM_POLICY_SCRUB, b[0].policy);
+	EXPECT_EQ(GMEM_POLICY_SCRUB, b[1].policy);
+	munmap(host, self->size);
+}
+
+#define JOIN(gpa, offset, size, extra)					\
+	new_map(self->vm, (gpa) * self->unit, self->mem,		\
+		(offset) * self->unit, (size) * self->unit,		\
+		variant->access | RWX | GMEM_MAP_JOIN | (extra),	\
+		GMEM_POLICY_ALLOW)
+
+/* Page by page, in any order: one binding. */
+TEST_F(map, join_in_any_order)
+{
+	static const int order[] = { 5, 3, 4, 0, 15, 1, 2, 14, 12, 13, 7, 6, 9,
+				     11, 10, 8 };
+	struct gmem_binding_info b;
+	struct gmem_stats s;
+	int i;
+
+	for (i = 0; i < PAGES; i++) {
+		ASSERT_EQ(0, JOIN(order[i] + 3, order[i], 1, 0));
+		ASSERT_EQ(-EEXIST, JOIN(order[i] + 3, order[i], 1, 0));
+		/* The guest is beside it all the time. */
+		ASSERT_EQ(0, guest_write(self->vm, (order[i] + 3) * self->unit,
+					 order[i]));
+	}
+	ASSERT_EQ(1, query_guest(self->vm, &b, 1));
+	EXPECT_EQ(1, nr_bindings(self));
+	EXPECT_EQ(3 * self->unit, b.guest_addr);
+	EXPECT_EQ(0, b.offset);
+	EXPECT_EQ(self->size, b.length);
+	ASSERT_EQ(0, get_stats(&s));
+	EXPECT_EQ(self->before.bindings + 1 + self->own, s.bindings);
+	for (i = 0; i < PAGES; i++)
+		EXPECT_EQ(i, guest_read(self->vm, (i + 3) * self->unit));
+	if (has_parcels(self->vm))
+		return;
+	/* It is a binding like any other. */
+	ASSERT_EQ(0, unmap_mem(self->vm, 7 * self->unit, self->mem,
+			       4 * self->unit, 2 * self->unit,
+			       variant->access | RWX));
+	EXPECT_EQ(2, nr_bindings(self));
+	EXPECT_EQ(3, guest_read(self->vm, 6 * self->unit));
+	EXPECT_EQ(-EFAULT, guest_read(self->vm, 7 * self->unit));
+	EXPECT_EQ(0, JOIN(7, 4, 2, 0));
+	EXPECT_EQ(1, nr_bindings(self));
+}
+
+/* Each way not to continue a neighbour. */
+TEST_F(map, join_needs_an_equal_neighbour)
+{
+	const __u64 u = self->unit;
+	int other = new_mem(self->size, variant->mem_flags);
+	int ro = reopen(self->mem, O_RDONLY);
+
+	ASSERT_LE(0, other);
+	ASSERT_EQ(0, MAP(4, 4, 2));
+	/* Without the flag. */
+	ASSERT_EQ(0, MAP(6, 6, 1));
+	EXPECT_EQ(2, nr_bindings(self));
+	ASSERT_EQ(0, unmap_range(self->vm, 6 * u, u, NULL));
+	/* In the guest alone, or in the file alone. */
+	ASSERT_EQ(0, JOIN(6, 7, 1, 0));
+	ASSERT_EQ(0, JOIN(9, 6, 1, 0));
+	EXPECT_EQ(3, nr_bindings(self));
+	ASSERT_EQ(0, unmap_range(self->vm, 6 * u, 4 * u, NULL));
+	/* Another file, or other flags. */
+	ASSERT_EQ(0, new_map(self->vm, 6 * u, other, 6 * u, u, variant->access |
+			     RWX | GMEM_MAP_JOIN, 0));
+	ASSERT_EQ(0, new_map(self->vm, 3 * u, self->mem, 3 * u, u,
+			     (variant->access ^ 3) | RWX | GMEM_MAP_JOIN, 0));
+	EXPECT_EQ(3, nr_bindings(self));
+	ASSERT_EQ(0, unmap_range(self->vm, 3 * u, u, NULL));
+	ASSERT_EQ(0, new_map(self->vm, 3 * u, self->mem, 3 * u, u,
+			     variant->access | RX | GMEM_MAP_JOIN, 0));
+	EXPECT_EQ(3, nr_bindings(self));
+	ASSERT_EQ(0, unmap_range(self->vm, 3 * u, u, NULL));
+	/* Another policy, or one of its own. */
+	ASSERT_EQ(0, JOIN(3, 3, 1, GMEM_MAP_POLICY));
+	EXPECT_EQ(3, nr_bindings(self));
+	/* The same policy. */
+	ASSERT_EQ(0, JOIN(2, 2, 1, GMEM_MAP_POLICY));
+	EXPECT_EQ(3, nr_bindings(self));
+	ASSERT_EQ(0, unmap_range(self->vm, 0, 10 * u, NULL));
+	/* A descriptor with other rights. */
+	if (variant->access == SHARE) {
+		ASSERT_EQ(0, new_map(self->vm, 0, self->mem, 0, u, SHARE | RX,
+				     0));
+		ASSERT_EQ(0, new_map(self->vm, u, ro, u, u, SHARE | RX |
+				     GMEM_MAP_JOIN, 0));
+		EXPECT_EQ(2, nr_bindings(self));
+	}
+	close(other);
+	close(ro);
 }
 
 TEST_HARNESS_MAIN

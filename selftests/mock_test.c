@@ -361,13 +361,15 @@ TEST_F(mock, unmap_refused)
 		__u64 first, nr;
 	} rows[] = { { 0, 1 }, { 0, UNITS }, { 2, 3 }, { UNITS - 1, 1 } };
 	struct gmem_binding_info b0[2], b1[2];
+	/* On a slow kernel, the first page and the last. */
+	const unsigned int step = scaled(2) > 1 ? 1 : UNITS - 1;
 	unsigned int i, nth, page;
 	__u64 nr, gpa, length;
 
 	BIND(LEND);
 	ASSERT_EQ(1, query_vm(self->vm, b0, 2));
 	for (i = 0; i < ARRAY_SIZE(rows); i++)
-		for (nth = 1; nth <= rows[i].nr; nth++) {
+		for (nth = 1; nth <= rows[i].nr; nth += step) {
 			gpa = GPA + rows[i].first * self->unit;
 			length = rows[i].nr * self->unit;
 			for (page = 0; page < UNITS; page++)
@@ -425,17 +427,6 @@ TEST_F(mock, b22_punch_refused)
 	ASSERT_EQ(0, mem_alloc(self->mem, PUNCH, 0, self->size));
 	for (page = 0; page < UNITS; page++)
 		EXPECT_EQ(0, guest_read(self->vm, GPA + page * self->unit));
-}
-
-static int mock_hold(int vm, __u64 gpa, bool on)
-{
-	struct gmem_test test = {
-		.op = GMEM_TEST_HOLD_RECLAIM,
-		.guest_addr = gpa,
-		.nth = on,
-	};
-
-	return mock_call(vm, &test);
 }
 
 struct unmap {

@@ -29,6 +29,8 @@ struct page {
 struct slot {
 	int page;
 	__u32 flags;
+	/* Its own, or NOBODY: the VM's. */
+	int policy;
 	/*
 	 * The first unit of a binding, which isn't merged with its neighbour.
 	 */
@@ -136,6 +138,32 @@ static bool bound(const struct model *m, int page, bool *exclusive)
 	return found;
 }
 
+static __u32 slot_policy(const struct model *m, int vm, const struct slot *slot)
+{
+	return slot->policy == NOBODY ? m->policy[vm] : (__u32)slot->policy;
+}
+
+/* The policy of a lent page, which has one binding. */
+static __u32 page_policy(const struct model *m, const struct page *page)
+{
+	const struct slot *slot = m->slot[page->vm];
+
+	while (slot->page != page - m->page)
+		slot++;
+	return slot_policy(m, page->vm, slot);
+}
+
+/* Neighbours on both sides of a unit that continue each other become one. */
+static void join(struct model *m, int vm, int u)
+{
+	struct slot *right = &m->slot[vm][u], *left = right - 1;
+
+	if (u > 0 && u < GUEST_UNITS && left->page != NOBODY &&
+	    right->page == left->page + 1 && right->flags == left->flags &&
+	    right->policy == left->policy)
+		right->first = false;
+}
+
 static void use(struct page *page)
 {
 	if (page->state == ABSENT) {
@@ -149,7 +177,7 @@ static void use(struct page *page)
  */
 static void come_back(struct model *m, struct page *page)
 {
-	if (m->policy[page->vm] != GMEM_POLICY_ALLOW)
+	if (page_policy(m, page) != GMEM_POLICY_ALLOW)
 		page->byte = 0;
 	page->state = HOST;
 	page->vm = NOBODY;
@@ -161,7 +189,7 @@ static bool host_gets(struct model *m, struct page *page)
 	use(page);
 	if (page->state != LENT)
 		return true;
-	if (m->policy[page->vm] == GMEM_POLICY_DENY)
+	if (page_policy(m, page) == GMEM_POLICY_DENY)
 		return false;
 	come_back(m, page);
 	return true;
@@ -187,10 +215,10 @@ static void unbind(struct model *m, int vm, int u)
 	bool exclusive;
 	int index = slot->page;
 
-	slot->page = NOBODY;
 	if (page->state == LENT)
 		come_back(m, page);
-	else if (page->state == SHARED && !bound(m, index, &exclusive))
+	slot->page = NOBODY;
+	if (page->state == SHARED && !bound(m, index, &exclusive))
 		page->state = HOST;
 	/* The rest behind it is a binding of its own. */
 	if (u + 1 < GUEST_UNITS && m->slot[vm][u + 1].page != NOBODY)
@@ -206,12 +234,20 @@ static int step_map(struct model *m, int vm, int u, int nr, int *expected)
 	static const __u32 allowed[] = { RWX, RX };
 	__u32 flags = (roll(m, 3) ? LEND : SHARE) | allowed[!roll(m, 4)];
 	int first = roll(m, UNITS), i, ret;
-	bool exclusive, clash = false;
+	int policy = roll(m, 4) ? NOBODY : (int)roll(m, 3);
+	bool exclusive, clash = false, joins = roll(m, 2);
+	__u32 more = (joins ? GMEM_MAP_JOIN : 0) |
+		     (policy == NOBODY ? 0 : GMEM_MAP_POLICY);
 
-	SAY("map VM %d unit %d to %d, %d units, flags %#x", vm, u, first, nr,
-	    flags);
-	ret = map_mem(m->vm[vm], GPA + u * m->unit, m->mem, first * m->unit,
-		      nr * m->unit, flags);
+	SAY("map VM %d unit %d to %d, %d units, flags %#x, policy %d", vm, u,
+	    first, nr, flags | more, policy);
+	if (more)
+		ret = new_map(m->vm[vm], GPA + u * m->unit, m->mem,
+			      first * m->unit, nr * m->unit, flags | more,
+			      policy == NOBODY ? 0 : policy);
+	else
+		ret = map_mem(m->vm[vm], GPA + u * m->unit, m->mem,
+			      first * m->unit, nr * m->unit, flags);
 	if (first + nr > UNITS) {
 		*expected = -EINVAL;
 		return ret;
@@ -225,9 +261,74 @@ static int step_map(struct model *m, int vm, int u, int nr, int *expected)
 	if (clash)
 		return ret;
 	for (i = 0; i < nr; i++)
-		m->slot[vm][u + i] = (struct slot){ first + i, flags, !i };
+		m->slot[vm][u + i] = (struct slot){ first + i, flags, policy,
+						    !i };
 	if (u + nr < GUEST_UNITS && m->slot[vm][u + nr].page != NOBODY)
 		m->slot[vm][u + nr].first = true;
+	if (joins) {
+		join(m, vm, u);
+		join(m, vm, u + nr);
+	}
+	return ret;
+}
+
+/* A unit whose flags become @flags. */
+static void change(struct model *m, int vm, struct slot *slot, __u32 flags)
+{
+	struct page *page = &m->page[slot->page];
+
+	if ((flags & LEND) && page->state == SHARED) {
+		page->state = LENT;
+		page->vm = vm;
+	} else if ((flags & SHARE) && page->state == LENT) {
+		page->state = SHARED;
+		page->vm = NOBODY;
+	}
+	slot->flags = flags;
+}
+
+static int step_change(struct model *m, int vm, int u, int nr, int *expected)
+{
+	static const __u32 changes[] = { LEND, SHARE, RWX, RX, LEND | RWX,
+					 SHARE | RWX, SHARE | RX };
+	__u32 to = changes[roll(m, ARRAY_SIZE(changes))], flags[GUEST_UNITS];
+	struct slot *slot = &m->slot[vm][u];
+	bool changes_any = false;
+	int i, k, v, ret;
+
+	SAY("change VM %d unit %d, %d units, to %#x", vm, u, nr, to);
+	ret = change_range(m->vm[vm], GPA + u * m->unit, nr * m->unit, to);
+	*expected = 0;
+	for (i = 0; i < nr; i++) {
+		if (slot[i].page == NOBODY)
+			*expected = -ENOENT;
+		flags[i] = (to & 3 ? to & 3 : slot[i].flags & 3) |
+			   (to & RWX ? to & RWX : slot[i].flags & RWX);
+		changes_any |= flags[i] != slot[i].flags;
+	}
+	for (i = 0; !*expected && i < nr; i++) {
+		if (!m->multi || !(flags[i] & LEND) || (slot[i].flags & LEND))
+			continue;
+		for (v = 0; v < NR_VMS; v++)
+			for (k = 0; k < GUEST_UNITS; k++)
+				if (m->slot[v][k].page == slot[i].page &&
+				    &m->slot[v][k] != &slot[i])
+					*expected = -EEXIST;
+	}
+	if (*expected || !changes_any)
+		return ret;
+	if (slot[0].flags != flags[0])
+		slot[0].first = true;
+	if (u + nr < GUEST_UNITS && slot[nr].page != NOBODY &&
+	    slot[nr - 1].flags != flags[nr - 1])
+		slot[nr].first = true;
+	for (i = 1; i < nr; i++)
+		if (flags[i] != flags[i - 1])
+			slot[i].first = true;
+	for (i = 0; i < nr; i++)
+		change(m, vm, &slot[i], flags[i]);
+	for (i = 0; i <= nr; i++)
+		join(m, vm, u + i);
 	return ret;
 }
 
@@ -337,7 +438,7 @@ static int step_punch(struct model *m, int p, int nr, int *expected)
 	*expected = 0;
 	for (i = p + nr - 1; i >= p; i--)
 		if (m->page[i].state == LENT &&
-		    m->policy[m->page[i].vm] == GMEM_POLICY_DENY)
+		    page_policy(m, &m->page[i]) == GMEM_POLICY_DENY)
 			first_deny = i;
 	if (first_deny == UNITS) {
 		for (i = p; i < p + nr; i++)
@@ -368,13 +469,21 @@ static int step_allocate(struct model *m, int p, int nr, int *expected)
 
 static int step_reclaim(struct model *m, int vm, int u, int nr, int *expected)
 {
+	bool any = false, denied = false;
 	__u64 pages = 0, want = 0;
 	struct page *page;
 	int i, ret;
 
 	SAY("reclaim VM %d unit %d, %d units", vm, u, nr);
 	ret = reclaim_range(m->vm[vm], GPA + u * m->unit, nr * m->unit, &pages);
-	if (m->policy[vm] == GMEM_POLICY_DENY) {
+	for (i = u; i < u + nr; i++) {
+		if (m->slot[vm][i].page == NOBODY)
+			continue;
+		any = true;
+		denied |= slot_policy(m, vm, &m->slot[vm][i]) ==
+			  GMEM_POLICY_DENY;
+	}
+	if (denied || (!any && m->policy[vm] == GMEM_POLICY_DENY)) {
 		*expected = -EACCES;
 		return ret;
 	}
@@ -414,7 +523,7 @@ static int step(struct model *m, int *expected)
 	m->step++;
 	if (u + nr > GUEST_UNITS)
 		nr = GUEST_UNITS - u;
-	switch (roll(m, 32)) {
+	switch (roll(m, 36)) {
 	case 0 ... 4:
 		return step_map(m, vm, u, nr, expected);
 	case 5 ... 6:
@@ -433,6 +542,8 @@ static int step(struct model *m, int *expected)
 		return step_reclaim(m, vm, u, nr, expected);
 	case 29:
 		return step_populate(m, vm, u, nr, expected);
+	case 32 ... 35:
+		return step_change(m, vm, u, nr, expected);
 	default:
 		m->policy[vm] = roll(m, 8) ? roll(m, 2) : GMEM_POLICY_DENY;
 		SAY("policy of VM %d is %u", vm, m->policy[vm]);
@@ -470,7 +581,9 @@ static bool same(struct model *m)
 			if (n >= nr || b[n].guest_addr != GPA + u * m->unit ||
 			    b[n].length != length * m->unit ||
 			    b[n].offset != s->page * m->unit ||
-			    b[n].flags != s->flags) {
+			    (b[n].flags & ~GMEM_MAP_POLICY) != s->flags ||
+			    (b[n].flags & GMEM_MAP_POLICY ?
+			     (int)b[n].policy : NOBODY) != s->policy) {
 				printf("# binding %d of VM %d differs from the model\n", n, vm);
 				return false;
 			}

@@ -2,6 +2,7 @@
 /* The events of the generic netlink family. */
 #include "lib/fixture.h"
 #include "lib/netlink_listener.h"
+#include "lib/pin.h"
 #include "lib/view.h"
 #include "lib/window_desc.h"
 
@@ -396,6 +397,42 @@ TEST_F(events, share)
 	EXPECT_TRUE(range_is(e, GPA, 0, PAGE));
 }
 
+/* A change in place reports the pages that changed hands, then the bindings. */
+TEST_F(events, change)
+{
+	struct listener *l = self->l;
+	struct event *e = l->events;
+
+	if (has_parcels(self->vm))
+		SKIP(return, "parcels: nothing of a running guest changes");
+	ASSERT_EQ(0, map_mem(self->vm, GPA, self->mem, 0, 8 * PAGE,
+			     LEND | RWX));
+	ASSERT_EQ(0, populate_range(self->vm, GPA, 6 * PAGE, NULL));
+	drain(l);
+	ASSERT_EQ(0, change_range(self->vm, GPA + PAGE, 7 * PAGE, SHARE | RX));
+	listener_sync(l);
+	ASSERT_EQ(2, l->nr);
+	EXPECT_TRUE(range_is(only(l, GMEM_EVENT_SHARE), GPA + PAGE, PAGE,
+			     5 * PAGE));
+	EXPECT_TRUE(range_is(only(l, GMEM_EVENT_CHANGE), GPA + PAGE, PAGE,
+			     7 * PAGE));
+	EXPECT_EQ(SHARE | RX, only(l, GMEM_EVENT_CHANGE)->flags);
+	drain(l);
+	ASSERT_EQ(0, change_range(self->vm, GPA, 8 * PAGE, LEND));
+	listener_sync(l);
+	ASSERT_EQ(2, l->nr);
+	EXPECT_EQ(GMEM_EVENT_LEND, e[0].type);
+	EXPECT_TRUE(range_is(&e[0], GPA + PAGE, PAGE, 5 * PAGE));
+	EXPECT_EQ(GMEM_EVENT_CHANGE, e[1].type);
+	EXPECT_TRUE(range_is(&e[1], GPA + PAGE, PAGE, 7 * PAGE));
+	EXPECT_EQ(LEND | RX, e[1].flags);
+	drain(l);
+	/* A change that fails reports nothing of a change. */
+	EXPECT_EQ(-ENOENT, change_range(self->vm, GPA, 9 * PAGE, SHARE));
+	listener_sync(l);
+	EXPECT_EQ(0, l->nr);
+}
+
 TEST_F(events, reclaim_refused)
 {
 	struct listener *l = self->l;
@@ -418,6 +455,34 @@ TEST_F(events, reclaim_refused)
 	EXPECT_EQ(EACCES, e->error);
 	EXPECT_EQ(2, e->count + (l->nr > 1 ? l->events[1].count : 0));
 	munmap(host, PAGE);
+}
+
+/* The holder of a pin keeps the page with the guest. */
+TEST_F(events, reclaim_refused_for_a_pin)
+{
+	struct listener *l = self->l;
+	struct event *e;
+	__u8 *window;
+	int fd[2];
+
+	if (strcmp(variant->provider, "window"))
+		SKIP(return, "only pages of a paged window can be pinned");
+	ASSERT_EQ(0, map_mem(self->vm, GPA, self->mem, 0, PAGE, LEND | RWX));
+	window = map_window(self->vm, GPA, PAGE, PROT_READ | PROT_WRITE);
+	ASSERT_NE(MAP_FAILED, window);
+	ASSERT_EQ(0, touch_write(window, 1));
+	ASSERT_EQ(0, pin_open(fd, PIN_SPLICE));
+	ASSERT_EQ(0, pin(fd, PIN_SPLICE, window));
+	drain(l);
+	EXPECT_EQ(-EBUSY, reclaim_range(self->vm, GPA, PAGE, NULL));
+	listener_sync(l);
+	e = only(l, GMEM_EVENT_RECLAIM_REFUSED);
+	EXPECT_TRUE(range_is(e, GPA, 0, PAGE));
+	ASSERT_NE(NULL, e);
+	EXPECT_EQ(GMEM_RECLAIM_CAUSE_HOST, e->cause);
+	EXPECT_EQ(EBUSY, e->error);
+	pin_close(fd);
+	munmap(window, PAGE);
 }
 
 /* A provider refuses to give a page back, and finally leaks it. */

@@ -139,7 +139,10 @@ static void add_binding(struct nlattr **attrs, void *arg)
 		.length = attr_u64(attrs, GMEM_A_BINDING_LENGTH),
 		.offset = attr_u64(attrs, GMEM_A_BINDING_OFFSET),
 		.mem_id = attr_u64(attrs, GMEM_A_BINDING_MEM_ID),
-		.flags = attr_u32(attrs, GMEM_A_BINDING_FLAGS),
+		.flags = attr_u32(attrs, GMEM_A_BINDING_FLAGS) |
+			 (attrs[GMEM_A_BINDING_POLICY] ? GMEM_MAP_POLICY : 0),
+		.policy = attrs[GMEM_A_BINDING_POLICY] ?
+			  attr_u32(attrs, GMEM_A_BINDING_POLICY) : 0,
 	};
 }
 
@@ -371,9 +374,14 @@ TEST_F(netlink, binding_dump)
 			     LEND | RWX));
 	ASSERT_EQ(0, unmap_range(self->vm, 2 * PAGE, 2 * PAGE, NULL));
 	ASSERT_EQ(0, unmap_range(self->vm, 0, PAGE, NULL));
+	/* Policies of their own, with the number 0 among them. */
+	for (i = 0; i <= GMEM_POLICY_DENY; i++)
+		ASSERT_EQ(0, new_map(self->vm, (32 + i) * PAGE, self->mem,
+				     (1 + i) * PAGE, PAGE,
+				     LEND | RWX | GMEM_MAP_POLICY, i));
 
 	nr = query_vm(self->vm, want, ARRAY_SIZE(want));
-	EXPECT_EQ(MANY + 2, nr);
+	EXPECT_EQ(MANY + 5, nr);
 
 	ASSERT_EQ(0, request_u32(&self->c, GMEM_CMD_BINDING_GET, NLM_F_DUMP,
 				 GMEM_A_BINDING_VM_ID, vm_id(self->vm),
@@ -450,8 +458,8 @@ TEST_F(netlink, mem_get)
 		ASSERT_EQ(0, mem_alloc(huge, 0, HUGE_PAGE, HUGE_PAGE));
 		ASSERT_EQ(0, get_mem(&self->c, huge, &q));
 		EXPECT_EQ(HUGE_PAGE, q.offset);
-		EXPECT_EQ(512, q.host);
-		EXPECT_EQ(3 * 512, q.absent);
+		EXPECT_EQ(HUGE_PAGE / PAGE, q.host);
+		EXPECT_EQ(3 * HUGE_PAGE / PAGE, q.absent);
 		close(huge);
 	}
 

@@ -5,6 +5,9 @@
  */
 #include "lib/fixture.h"
 #include "lib/pin.h"
+#include "lib/threads.h"
+
+#include <pthread.h>
 
 #define UNITS 4
 #define GPA GIB(1)
@@ -111,6 +114,78 @@ TEST_F(pin, pinned_page_is_not_lent)
 	EXPECT_EQ(0x99, peek(self->host + self->unit));
 }
 
+/* The page is the second of the range. */
+struct lender {
+	int vm;
+	__u64 unit;
+	__u64 size;
+	int populated;
+	int written;
+	enum gmem_fault_reason reason;
+};
+
+static void *lend_held_page(void *arg)
+{
+	struct lender *l = arg;
+
+	l->populated = populate_range(l->vm, GPA, l->size, NULL);
+	l->written = guest_write(l->vm, GPA + l->unit, 0x99);
+	l->reason = last_reason(l->vm);
+	return NULL;
+}
+
+/* A thread pauses for so long between two touches of a page that a pipe holds. */
+static void lend_touched(struct __test_metadata *_metadata, FIXTURE_DATA(pin) *self,
+			 enum pin_kind kind, unsigned int pause_us)
+{
+	struct lender l = { .vm = self->vm, .unit = self->unit,
+			    .size = self->size };
+	struct toucher t = { .page = self->host + self->unit,
+			     .pause_us = pause_us };
+	pthread_t lender, toucher;
+	int byte, late;
+
+	ASSERT_EQ(0, map_mem(self->vm, GPA, self->mem, 0, self->size,
+			     LEND | RWX));
+	ASSERT_EQ(0, touch_write(self->host + self->unit, 0x51));
+	ASSERT_EQ(0, pin(self->fd, kind, self->host + self->unit));
+	ASSERT_EQ(0, pthread_create(&toucher, NULL, touch_on, &t));
+	ASSERT_EQ(0, pthread_create(&lender, NULL, lend_held_page, &l));
+	late = join_until(lender, time(NULL) + 20);
+	EXPECT_EQ(0, late);
+	t.stop = true;
+	pthread_join(toucher, NULL);
+	if (late)
+		pthread_join(lender, NULL);
+	EXPECT_EQ(-EBUSY, l.populated);
+	EXPECT_EQ(-EFAULT, l.written);
+	EXPECT_EQ(GMEM_FAULT_PINNED, l.reason);
+	EXPECT_EQ(0x51, peek(self->host + self->unit));
+	ASSERT_EQ(0, unpin(self->fd, kind, &byte));
+	EXPECT_EQ(0, guest_write_soon(self->vm, GPA + self->unit, 0x99));
+}
+
+/*
+ * A touch by the host looks like the end of a brief reference. A back-end that holds
+ * a page and touches it all the time makes nobody wait for ever.
+ */
+TEST_F(pin, held_page_is_touched_all_the_time)
+{
+	if (has_parcels(self->vm))
+		SKIP(return, "parcels: the guest doesn't touch a page that populate refuses");
+	lend_touched(_metadata, self, variant->kind, 0);
+}
+
+/* Nor does one that touches it before each wait for it is over. */
+TEST_F(pin, held_page_is_touched_now_and_then)
+{
+	if (has_parcels(self->vm))
+		SKIP(return, "parcels: the guest doesn't touch a page that populate refuses");
+	if (variant->kind != PIN_SPLICE || variant->mem_flags)
+		SKIP(return, "once for each provider: it takes some seconds");
+	lend_touched(_metadata, self, variant->kind, 900000);
+}
+
 /* A shared page may be pinned. */
 TEST_F(pin, pinned_page_can_be_shared)
 {
@@ -143,21 +218,21 @@ TEST_F(pin, pinned_page_can_be_unbound)
 		EXPECT_EQ(3, byte);
 }
 
-/* Pinning a lent page takes it back from the guest first. */
-TEST_F(pin, pinning_takes_back)
+/* A lent page must be touched before it can be pinned. */
+TEST_F(pin, touch_before_pin)
 {
 	int byte;
 
 	if (has_parcels(self->vm))
-		SKIP(return, "parcels: the guest keeps the page that the host pins");
+		SKIP(return, "parcels: the guest keeps the page that the host touches");
 	ASSERT_EQ(0, map_mem(self->vm, GPA, self->mem, 0, self->size,
 			     LEND | RWX));
 	ASSERT_EQ(0, guest_write(self->vm, GPA, 0x77));
-	ASSERT_EQ(0, set_policy(self->vm, GMEM_POLICY_DENY));
+	ASSERT_EQ(0, set_policy(self->vm, GMEM_POLICY_SCRUB));
 	EXPECT_EQ(-EFAULT, pin(self->fd, variant->kind, self->host));
 	EXPECT_EQ('l', page_state(self->mem, 0));
 
-	ASSERT_EQ(0, set_policy(self->vm, GMEM_POLICY_SCRUB));
+	ASSERT_EQ(0, peek(self->host));
 	ASSERT_EQ(0, pin(self->fd, variant->kind, self->host));
 	EXPECT_EQ('h', page_state(self->mem, 0));
 	EXPECT_EQ(-EFAULT, guest_write(self->vm, GPA, 0x78));
@@ -187,8 +262,8 @@ TEST_F(pin, punched_while_pinned)
 }
 
 /*
- * A page pinned through a paged window is the guest's; once it is back, it can't
- * be lent. Through a live window no page can be pinned.
+ * A page pinned through a paged window stays the guest's; replace_test.c has the
+ * rest. Through a live window no page can be pinned.
  */
 TEST_F(pin, pinned_through_a_window)
 {
@@ -215,10 +290,9 @@ TEST_F(pin, pinned_through_a_window)
 	}
 	ASSERT_EQ(0, pin(self->fd, variant->kind, window));
 	EXPECT_EQ(0x11, peek(window));
+	EXPECT_EQ(-SIGBUS, peek(self->host));
 	EXPECT_EQ('l', page_state(self->mem, 0));
-	EXPECT_EQ(0x11, peek(self->host));
-	EXPECT_EQ(-SIGBUS, peek(window));
-	EXPECT_EQ(GMEM_FAULT_PINNED, last_reason(self->vm));
+	EXPECT_EQ(0x11, peek(window));
 	ASSERT_EQ(0, unpin(self->fd, variant->kind, &byte));
 	EXPECT_EQ(0, guest_write_soon(self->vm, GPA, 0x12));
 	munmap(window, self->size);
@@ -231,7 +305,7 @@ TEST_F(pin, pinned_through_a_window)
 TEST_F(pin, fresh_pages_are_free)
 {
 	unsigned long rounds = scaled(self->unit == PAGE ? 100 : 10);
-	__u64 size = MIB(4), i;
+	__u64 size = 2 * HUGE_PAGE, i;
 	__u8 *host;
 	int mem;
 
@@ -251,6 +325,71 @@ TEST_F(pin, fresh_pages_are_free)
 	munmap(host, size);
 	close(mem);
 	ASSERT_EQ(0, unmap_range(self->vm, GPA, size, NULL));
+}
+
+struct loader {
+	int mem;
+	__u64 size;
+	__u64 unit;
+	unsigned long rounds;
+	volatile int started;
+	pthread_t thread;
+};
+
+/* As the loader of an image does: look at the file, and unmap it. */
+static void *load(void *arg)
+{
+	struct loader *loader = arg;
+
+	while (loader->rounds--) {
+		__u8 *map = mmap(NULL, loader->size, PROT_READ, MAP_SHARED,
+				 loader->mem, 0);
+		__u64 i;
+
+		if (map == MAP_FAILED)
+			return (void *)1L;
+		for (i = 0; i < loader->size; i += loader->unit)
+			touch_read(map + i);
+		loader->started = 1;
+		munmap(map, loader->size);
+	}
+	return NULL;
+}
+
+/*
+ * munmap() refers to pages for a moment longer than they are mapped. Such a page
+ * isn't pinned.
+ */
+TEST_F(pin, unmapping_is_no_pin)
+{
+	unsigned long nr = scaled(variant->mem_flags ? 64 : 16384), i;
+	struct loader loader = {
+		.size = nr * self->unit,
+		.unit = self->unit,
+		.rounds = scaled(20),
+	};
+	unsigned long refused = 0;
+	void *failed;
+
+	if (has_parcels(self->vm))
+		SKIP(return, "parcels: the guest doesn't touch a page that populate refuses");
+	if (variant->kind != PIN_SPLICE)
+		SKIP(return, "no pin is needed");
+	loader.mem = new_mem(loader.size, variant->mem_flags);
+	ASSERT_LE(0, loader.mem);
+	ASSERT_EQ(0, map_mem(self->vm, GPA, loader.mem, 0, loader.size,
+			     LEND | RWX));
+	ASSERT_EQ(0, pthread_create(&loader.thread, NULL, load, &loader));
+	while (!loader.started)
+		usleep(100);
+	while (pthread_tryjoin_np(loader.thread, &failed))
+		for (i = 0; i < nr; i += 1 + i % 3)
+			refused += guest_write(self->vm, GPA + i * self->unit,
+					       1) < 0;
+	EXPECT_EQ(NULL, failed);
+	EXPECT_EQ(0, refused);
+	close(loader.mem);
+	ASSERT_EQ(0, unmap_range(self->vm, GPA, loader.size, NULL));
 }
 
 TEST_HARNESS_MAIN

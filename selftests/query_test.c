@@ -68,11 +68,11 @@ TEST_F(query, bindings)
 	EXPECT_EQ(6 * self->unit, b[0].offset);
 	EXPECT_EQ(LEND | RWX, b[0].flags);
 	EXPECT_EQ(inode_of(self->mem), b[0].mem_id);
-	EXPECT_EQ(0, b[0].reserved);
+	EXPECT_EQ(0, b[0].policy);
 	EXPECT_EQ(GPA + 4 * self->unit, b[1].guest_addr);
 	EXPECT_EQ(self->unit, b[1].offset);
 	EXPECT_EQ(SHARE | RWX, b[1].flags);
-	EXPECT_EQ(0, b[1].reserved);
+	EXPECT_EQ(0, b[1].policy);
 	EXPECT_EQ(GPA + 7 * self->unit, b[2].guest_addr);
 	EXPECT_EQ(LEND | RX, b[2].flags);
 	EXPECT_EQ(inode_of(other), b[2].mem_id);
@@ -152,6 +152,7 @@ TEST_F(query, bindings_in_pieces)
 			.size = sizeof(query),
 			.length = n * 3 * self->unit,
 			.entries = ptr_u64(b),
+			.entry_size = sizeof(*b),
 		};
 		for (seen = 0; query.length; ) {
 			query.nr_entries = room;

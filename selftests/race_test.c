@@ -164,8 +164,9 @@ THREAD(do_allocate, {
 })
 
 THREAD(do_reclaim, {
+	/* Busy: the host has just touched a page, too. */
 	EXPECT_ANY("reclaim", reclaim_range(vm, GPA + at, size, NULL), -EACCES,
-		   GONE);
+		   -EBUSY, GONE);
 })
 
 THREAD(do_populate, {
@@ -349,6 +350,144 @@ TEST_F(race, ping_pong)
 	pthread_join(ids[1], NULL);
 	pthread_join(ids[2], NULL);
 	EXPECT_LT(10, turn);
+}
+
+/*
+ * Faults that wait between two looks: a mock VM makes them slow. Only these
+ * providers find a binding without a lock.
+ */
+static int slow_faults(struct __test_metadata *_metadata, __u32 point, __u32 ms)
+{
+	int knob = new_vm("mock", GMEM_POLICY_ALLOW);
+
+	ASSERT_LE(0, knob);
+	ASSERT_EQ(0, mock_slow_fault(knob, point, ms));
+	return knob;
+}
+
+static void fast_faults(struct __test_metadata *_metadata, int knob)
+{
+	EXPECT_EQ(0, mock_slow_fault(knob, GMEM_TEST_FAULT_FOUND, 0));
+	EXPECT_EQ(0, mock_slow_fault(knob, GMEM_TEST_FAULT_HELD, 0));
+	close(knob);
+}
+
+#define SKIP_UNLESS_FOUND_WITHOUT_LOCK(a)				\
+	do {								\
+		if (!strcmp((a)->provider, "window"))			\
+			SKIP(return, "a paged window knows its guestmem"); \
+		if ((a)->parcels)					\
+			SKIP(return, "parcels: the guest keeps its pages"); \
+	} while (0)
+
+/*
+ * Bind a guestmem whose only file is the binding's, and unbind it. The kernel
+ * reuses the memory of the file at once: an open() of a long path has a file
+ * without an inode nearly all the time.
+ */
+static void *bind_unbind_open(void *arg)
+{
+	static char path[PATH_MAX];
+	struct arena *a = arg;
+	size_t i;
+	int mem;
+
+	for (i = 0; i + 8 < sizeof(path); i += 2)
+		memcpy(path + i, "./", 2);
+	memcpy(path + i, "none", 5);
+	while (!a->stop) {
+		__u64 flags = a->unit == PAGE ? 0 : GMEM_MEM_ALLOW_HUGEPAGE;
+
+		mem = new_mem(a->unit, flags);
+		if (mem < 0)
+			continue;
+		expect(a, "map", map_mem(a->vm[0], GPA, mem, 0, a->unit,
+					 LEND | RWX), (const int[]){ 0 });
+		close(mem);
+		usleep(1000);
+		expect(a, "unmap", unmap_range(a->vm[0], GPA, a->unit, NULL),
+		       (const int[]){ 0 });
+		for (i = 0; i < 4; i++)
+			close(open(path, O_RDONLY | O_CLOEXEC));
+		__sync_fetch_and_add(&a->rounds, 1);
+	}
+	return NULL;
+}
+
+static void *read_as_guest(void *arg)
+{
+	struct arena *a = arg;
+
+	while (!a->stop) {
+		expect(a, "guest read", guest_read(a->vm[0], GPA),
+		       (const int[]){ -EFAULT, 0 });
+		__sync_fetch_and_add(&a->rounds, 1);
+	}
+	return NULL;
+}
+
+/*
+ * A fault finds a binding, whose unmap drops the last reference to its file; by
+ * the time the fault takes a reference, the memory is another file.
+ */
+TEST_F(race, recycled_file)
+{
+	struct arena *a = &self->arena;
+	int knob;
+
+	SKIP_UNLESS_FOUND_WITHOUT_LOCK(a);
+	knob = slow_faults(_metadata, GMEM_TEST_FAULT_FOUND, 2);
+	RACE(bind_unbind_open, read_as_guest, read_as_guest);
+	fast_faults(_metadata, knob);
+}
+
+struct slow_read {
+	int vm;
+	int result;
+};
+
+static void *read_slowly(void *arg)
+{
+	struct slow_read *r = arg;
+
+	r->result = guest_read(r->vm, GPA);
+	return NULL;
+}
+
+/*
+ * A fault finds a binding. Before it takes the lock, another guestmem is bound
+ * there: the fault gets a page of that.
+ */
+TEST_F(race, other_guestmem_between_two_looks)
+{
+	struct arena *a = &self->arena;
+	struct slow_read r = { .vm = a->vm[0] };
+	__u64 flags = a->unit == PAGE ? 0 : GMEM_MEM_ALLOW_HUGEPAGE;
+	__u64 before;
+	pthread_t thread;
+	int knob, other;
+	__u8 *host;
+
+	SKIP_UNLESS_FOUND_WITHOUT_LOCK(a);
+	other = new_mem(a->unit, flags);
+	ASSERT_LE(0, other);
+	host = map_host(other, 0, a->unit);
+	ASSERT_NE(MAP_FAILED, host);
+	ASSERT_EQ(0, touch_write(host, 0x5a));
+	ASSERT_EQ(0, map_mem(r.vm, GPA, a->mem, 0, a->unit, LEND | RWX));
+	before = last_fault(r.vm).seq;
+
+	knob = slow_faults(_metadata, GMEM_TEST_FAULT_HELD, 500);
+	ASSERT_EQ(0, pthread_create(&thread, NULL, read_slowly, &r));
+	usleep(200000);
+	EXPECT_EQ(0, unmap_range(r.vm, GPA, a->unit, NULL));
+	EXPECT_EQ(0, map_mem(r.vm, GPA, other, 0, a->unit, LEND | RWX));
+	fast_faults(_metadata, knob);
+	pthread_join(thread, NULL);
+	EXPECT_EQ(0x5a, r.result);
+	EXPECT_EQ(before, last_fault(r.vm).seq);
+	munmap(host, a->unit);
+	close(other);
 }
 
 TEST_HARNESS_MAIN

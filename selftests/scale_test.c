@@ -180,4 +180,81 @@ TEST_F(scale, shares_of_the_same_pages)
 	close(mem);
 }
 
+/* How long does it take to punch @pages pages, each with @n shared bindings? */
+static double punch_shared(const char *provider, unsigned long n,
+			   unsigned long pages)
+{
+	int vm = new_vm(provider, GMEM_POLICY_ALLOW);
+	int mem = new_mem(pages * PAGE, 0);
+	double start, time = -1;
+	unsigned long i;
+
+	for (i = 0; i < n; i++)
+		if (map_mem(vm, i * pages * PAGE, mem, 0, pages * PAGE,
+			    SHARE | RWX))
+			goto out;
+	if (populate_range(vm, 0, pages * PAGE, NULL))
+		goto out;
+	start = now();
+	if (!mem_alloc(mem, PUNCH, 0, pages * PAGE))
+		time = now() - start;
+	if (page_state(mem, 0) != 'a')
+		time = -1;
+out:
+	close(vm);
+	close(mem);
+	return time;
+}
+
+/* Punching M pages, each with the same N bindings, doesn't cost N * M. */
+TEST_F(scale, punch_of_shared_pages)
+{
+	const unsigned long n = 100 + scaled(3900);
+	double bindings, pages, both;
+
+	if (!has_window(variant->provider) || variant->mem_flags)
+		SKIP(return, "needs pages of 4 KiB that may have several shared bindings");
+	bindings = punch_shared(variant->provider, n, 1);
+	pages = punch_shared(variant->provider, 1, n);
+	both = punch_shared(variant->provider, n, n);
+	ASSERT_LT(0, bindings);
+	ASSERT_LT(0, pages);
+	ASSERT_LT(0, both);
+	TH_LOG("%lu bindings %.1f ms, %lu pages %.1f ms, both %.1f ms", n,
+	       bindings * 1e3, n, pages * 1e3, both * 1e3);
+	/* A piece is 2,048 pages: each of them looks at all bindings. */
+	EXPECT_GT((1 + n / 2048) * 3 * (bindings + pages) + 0.1, both);
+}
+
+/* The task that punches a page with many bindings can be killed. */
+TEST_F(scale, punch_of_a_page_with_many_shares)
+{
+	const unsigned long n = scaled(300000);
+	int vm, mem, status;
+	unsigned long i;
+	double since;
+	pid_t pid;
+
+	if (!has_window(variant->provider) || variant->mem_flags)
+		SKIP(return, "needs pages of 4 KiB that may have several shared bindings");
+	vm = new_vm(variant->provider, GMEM_POLICY_ALLOW);
+	mem = new_mem(PAGE, 0);
+	for (i = 0; i < n; i++)
+		ASSERT_EQ(0, map_mem(vm, i * PAGE, mem, 0, PAGE, SHARE | RWX));
+	ASSERT_EQ(0, populate_range(vm, 0, PAGE, NULL));
+	pid = fork();
+	ASSERT_LE(0, pid);
+	while (!pid) {
+		mem_alloc(mem, PUNCH, 0, PAGE);
+		populate_range(vm, 0, PAGE, NULL);
+	}
+	usleep(10000);
+	since = now();
+	kill(pid, SIGKILL);
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_GT(0.5, now() - since);
+	close(vm);
+	close(mem);
+}
+
 TEST_HARNESS_MAIN

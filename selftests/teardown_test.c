@@ -280,6 +280,34 @@ TEST_F(teardown, passed_over_a_socket)
 	close(socks[1]);
 }
 
+/* A socket that only its own queue holds is collected, and with it the VM. */
+TEST_F(teardown, collected_with_a_socket)
+{
+	struct gmem_stats after = self->before;
+	int socks[2];
+	__u8 *host;
+
+	if (!strcmp(variant->provider, "gunyah"))
+		SKIP(return, "the guest's vCPU, another descriptor, would stay behind");
+	host = map_host(self->mem, 0, self->size);
+	ASSERT_NE(MAP_FAILED, host);
+	BIND();
+	ASSERT_EQ(0, guest_write(self->vm, GPA, 1));
+	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_SEQPACKET, 0, socks));
+	ASSERT_EQ(1, send_fds(socks[0], (int[]){ self->vm, socks[1] }, 2));
+	close_guest(self->vm);
+	close(socks[0]);
+	close(socks[1]);
+	/* The end of a socket starts the collection. */
+	close(socket(AF_UNIX, SOCK_STREAM, 0));
+
+	after.mems++;
+	EXPECT_TRUE(stats_settle(&after));
+	EXPECT_EQ('h', page_state(self->mem, 0));
+	EXPECT_EQ(1, peek(host));
+	munmap(host, self->size);
+}
+
 /* Live the life of a VMM up to @stage, report to @ready, and stay there. */
 static void live_until(const char *provider, __u64 mem_flags, __u32 access,
 		       __u64 unit, int stage, int ready)

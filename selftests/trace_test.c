@@ -93,7 +93,7 @@ static bool in_trace(const char *event, const char *format, ...)
 
 TEST_F(trace, tracepoints)
 {
-	unsigned long long v = self->vm_id, m = self->mem_id;
+	unsigned long long v = self->vm_id, m = self->mem_id, p = PAGE;
 	bool mock = !strcmp(variant->provider, "mock");
 	bool gunyah = !strcmp(variant->provider, "gunyah");
 	__u8 *host;
@@ -115,6 +115,7 @@ TEST_F(trace, tracepoints)
 	 */
 	EXPECT_EQ(-EFAULT, guest_write(self->vm, gunyah ? 0 : MIB(4), 1));
 	ASSERT_EQ(0, reclaim_range(self->vm, GPA, PAGE, NULL));
+	ASSERT_EQ(0, change_range(self->vm, GPA + 2 * PAGE, PAGE, SHARE | RX));
 	host = map_host(self->mem, 0, 16 * PAGE);
 	ASSERT_EQ(0, touch_write(host + 10 * PAGE, 1));
 	madvise(host + 10 * PAGE, PAGE, MADV_HWPOISON);
@@ -130,20 +131,21 @@ TEST_F(trace, tracepoints)
 	self->vm = -1;
 	self->mem = -1;
 
-	EXPECT_TRUE(in_trace("gmem_map", "vm=%llu guest_addr=0x40000000 length=0x4000 mem=%llu offset=0x0 flags=lend|r|w|x\n", v, m));
-	EXPECT_TRUE(in_trace("gmem_map", "vm=%llu guest_addr=0x0 length=0x1000 mem=%llu offset=0x4000 flags=share|r|x\n", v, m));
-	EXPECT_TRUE(in_trace("gmem_lend", "vm=%llu guest_addr=0x40001000 length=0x1000 mem=%llu offset=0x1000\n", v, m));
-	EXPECT_TRUE(in_trace("gmem_share", "vm=%llu guest_addr=0x0 length=0x1000 mem=%llu offset=0x4000\n", v, m));
+	EXPECT_TRUE(in_trace("gmem_map", "vm=%llu guest_addr=0x40000000 length=0x%llx mem=%llu offset=0x0 flags=lend|r|w|x\n", v, 4 * p, m));
+	EXPECT_TRUE(in_trace("gmem_map", "vm=%llu guest_addr=0x0 length=0x%llx mem=%llu offset=0x%llx flags=share|r|x\n", v, p, m, 4 * p));
+	EXPECT_TRUE(in_trace("gmem_change", "vm=%llu guest_addr=0x%llx length=0x%llx mem=%llu offset=0x%llx flags=share|r|x\n", v, GPA + 2 * p, p, m, 2 * p));
+	EXPECT_TRUE(in_trace("gmem_lend", "vm=%llu guest_addr=0x%llx length=0x%llx mem=%llu offset=0x%llx\n", v, GPA + p, p, m, p));
+	EXPECT_TRUE(in_trace("gmem_share", "vm=%llu guest_addr=0x0 length=0x%llx mem=%llu offset=0x%llx\n", v, p, m, 4 * p));
 	EXPECT_TRUE(in_trace("gmem_refused", "vm=%llu guest_addr=%s access=w reason=%s\n", v, gunyah ? "0x0" : "0x400000", gunyah ? "perm" : "unbound"));
-	EXPECT_TRUE(in_trace("gmem_reclaim", "vm=%llu guest_addr=0x40000000 length=0x1000 mem=%llu offset=0x0 cause=host\n", v, m));
-	EXPECT_TRUE(in_trace("gmem_hwpoison", "mem=%llu offset=0xa000\n", m));
-	EXPECT_TRUE(in_trace("gmem_unmap", "vm=%llu guest_addr=0x0 length=0x1000 mem=%llu offset=0x4000 flags=share|r|x\n", v, m));
+	EXPECT_TRUE(in_trace("gmem_reclaim", "vm=%llu guest_addr=0x40000000 length=0x%llx mem=%llu offset=0x0 cause=host\n", v, p, m));
+	EXPECT_TRUE(in_trace("gmem_hwpoison", "mem=%llu offset=0x%llx\n", m, 10 * p));
+	EXPECT_TRUE(in_trace("gmem_unmap", "vm=%llu guest_addr=0x0 length=0x%llx mem=%llu offset=0x%llx flags=share|r|x\n", v, p, m, 4 * p));
 	if (mock) {
-		EXPECT_TRUE(in_trace("gmem_reclaim_refused", "vm=%llu guest_addr=0x40001000 length=0x1000 mem=%llu offset=0x1000 cause=host error=5\n", v, m));
-		EXPECT_TRUE(in_trace("gmem_reclaim_refused", "vm=%llu guest_addr=0x40001000 length=0x1000 mem=%llu offset=0x1000 cause=teardown error=5\n", v, m));
-		EXPECT_TRUE(in_trace("gmem_leak", "vm=%llu guest_addr=0x40001000 length=0x1000 mem=%llu offset=0x1000\n", v, m));
+		EXPECT_TRUE(in_trace("gmem_reclaim_refused", "vm=%llu guest_addr=0x%llx length=0x%llx mem=%llu offset=0x%llx cause=host error=5\n", v, GPA + p, p, m, p));
+		EXPECT_TRUE(in_trace("gmem_reclaim_refused", "vm=%llu guest_addr=0x%llx length=0x%llx mem=%llu offset=0x%llx cause=teardown error=5\n", v, GPA + p, p, m, p));
+		EXPECT_TRUE(in_trace("gmem_leak", "vm=%llu guest_addr=0x%llx length=0x%llx mem=%llu offset=0x%llx\n", v, GPA + p, p, m, p));
 	} else {
-		EXPECT_TRUE(in_trace("gmem_reclaim", "vm=%llu guest_addr=0x40001000 length=0x1000 mem=%llu offset=0x1000 cause=teardown\n", v, m));
+		EXPECT_TRUE(in_trace("gmem_reclaim", "vm=%llu guest_addr=0x%llx length=0x%llx mem=%llu offset=0x%llx cause=teardown\n", v, GPA + p, p, m, p));
 	}
 	EXPECT_TRUE(in_trace("gmem_vm_destroyed", "vm=%llu\n", v));
 	EXPECT_TRUE(in_trace("gmem_mem_destroyed", "mem=%llu\n", m));
@@ -176,8 +178,8 @@ TEST_F(trace, views)
 	ASSERT_EQ(0, revoke_view(self->mem, id, NULL));
 	close(view);
 	EXPECT_TRUE(in_trace("gmem_view_created",
-			     "view=%llu mem=%llu offset=0x1000 length=0x2000",
-			     id, m));
+			     "view=%llu mem=%llu offset=0x%llx length=0x%llx",
+			     id, m, PAGE, 2 * PAGE));
 	EXPECT_TRUE(in_trace("gmem_view_revoked", "view=%llu mem=%llu ", id,
 			     m));
 	EXPECT_TRUE(in_trace("gmem_view_destroyed", "view=%llu mem=%llu ", id,
@@ -196,8 +198,8 @@ TEST_F(trace, window_descriptors)
 	fd = new_window(self->vm, GPA, 2 * PAGE, 0, &id);
 	ASSERT_LE(0, fd);
 	close(fd);
-	EXPECT_TRUE(in_trace("gmem_window_created", "window=%llu vm=%llu guest_addr=0x40000000 length=0x2000\n",
-			     id, self->vm_id));
+	EXPECT_TRUE(in_trace("gmem_window_created", "window=%llu vm=%llu guest_addr=0x40000000 length=0x%llx\n",
+			     id, self->vm_id, 2 * PAGE));
 	EXPECT_TRUE(in_trace("gmem_window_destroyed", "window=%llu vm=%llu ",
 			     id, self->vm_id));
 }
@@ -238,9 +240,10 @@ TEST_F(trace, debugfs)
 		TH_LOG("want: %s\ngot: %s", want, text);
 	}
 	snprintf(want, sizeof(want),
-		 "\n  0x000040000000-0x000040003fff lend  rwx guestmem %llu offset 0x0\n"
-		 "  0x000040100000-0x000040100fff share r-x guestmem %llu offset 0x8000\n",
-		 self->mem_id, self->mem_id);
+		 "\n  0x000040000000-0x%012llx lend  rwx guestmem %llu offset 0x0\n"
+		 "  0x000040100000-0x%012llx share r-x guestmem %llu offset 0x%llx\n",
+		 GPA + 4 * PAGE - 1, self->mem_id,
+		 GPA + MIB(1) + PAGE - 1, self->mem_id, 8 * PAGE);
 	EXPECT_NE(NULL, strstr(text, want)) {
 		TH_LOG("want: %s\ngot: %s", want, text);
 	}
@@ -251,8 +254,8 @@ TEST_F(trace, debugfs)
 	}
 
 	snprintf(want, sizeof(want),
-		 "guestmem %llu: 64 KiB, pages of 4 KiB: 14 absent, 0 host, 2 lent, 0 shared, 0 leaked\n",
-		 self->mem_id);
+		 "guestmem %llu: %llu KiB, pages of %llu KiB: 14 absent, 0 host, 2 lent, 0 shared, 0 leaked\n",
+		 self->mem_id, 16 * PAGE / 1024, PAGE / 1024);
 	EXPECT_NE(NULL, strstr(read_file(DEBUGFS "guestmems"), want)) {
 		TH_LOG("want: %s\ngot: %s", want, text);
 	}
@@ -277,8 +280,8 @@ TEST_F(trace, debugfs_names)
 	EXPECT_NE(NULL, strstr(read_file(DEBUGFS "vms"), want)) {
 		TH_LOG("want: %s\ngot: %s", want, text);
 	}
-	snprintf(want, sizeof(want), "guestmem %llu \"ram\": 4 KiB, ",
-		 mem_id(mem));
+	snprintf(want, sizeof(want), "guestmem %llu \"ram\": %llu KiB, ",
+		 mem_id(mem), PAGE / 1024);
 	EXPECT_NE(NULL, strstr(read_file(DEBUGFS "guestmems"), want)) {
 		TH_LOG("want: %s\ngot: %s", want, text);
 	}
@@ -299,8 +302,8 @@ TEST_F(trace, debugfs_windows)
 	named = new_window_named(self->vm, GPA, 2 * PAGE, 0, "for a VMM", &id);
 	ASSERT_LE(0, named);
 	snprintf(want, sizeof(want),
-		 "window %llu \"for a VMM\": vm %llu 0x000040000000-0x000040001fff, read-write, discard, by process %d\n",
-		 id, self->vm_id, getpid());
+		 "window %llu \"for a VMM\": vm %llu 0x000040000000-0x%012llx, read-write, discard, by process %d\n",
+		 id, self->vm_id, GPA + 2 * PAGE - 1, getpid());
 	EXPECT_NE(NULL, strstr(read_file(DEBUGFS "windows"), want)) {
 		TH_LOG("want: %s\ngot: %s", want, text);
 	}
@@ -335,15 +338,15 @@ TEST_F(trace, debugfs_views)
 	}
 	read_file(DEBUGFS "views");
 	snprintf(want, sizeof(want),
-		 "view %llu \"disk\": guestmem %llu offset 0x1000, 8 KiB, read-only, by process %d\n",
-		 id, self->mem_id, getpid());
+		 "view %llu \"disk\": guestmem %llu offset 0x%llx, %llu KiB, read-only, by process %d\n",
+		 id, self->mem_id, PAGE, 2 * PAGE / 1024, getpid());
 	EXPECT_NE(NULL, strstr(text, want)) {
 		TH_LOG("want: %s\ngot: %s", want, text);
 	}
 	for (i = 0; i < MANY; i++) {
 		snprintf(want, sizeof(want),
-			 "\nview %llu: guestmem %llu offset 0x0, 4 KiB, read-write, by process %d\n",
-			 view_id(views[i]), self->mem_id, getpid());
+			 "\nview %llu: guestmem %llu offset 0x0, %llu KiB, read-write, by process %d\n",
+			 view_id(views[i]), self->mem_id, PAGE / 1024, getpid());
 		EXPECT_NE(NULL, strstr(text, want)) {
 			TH_LOG("want: %s", want);
 		}
@@ -351,7 +354,7 @@ TEST_F(trace, debugfs_views)
 	}
 	ASSERT_EQ(0, revoke_view(self->mem, id, NULL));
 	EXPECT_NE(NULL, strstr(read_file(DEBUGFS "views"),
-			       "8 KiB, read-only, revoked, by process "));
+			       " KiB, read-only, revoked, by process "));
 	close(first);
 	EXPECT_EQ(NULL, strstr(read_file(DEBUGFS "views"), "\"disk\""));
 }

@@ -12,12 +12,18 @@ TEST(info)
 	EXPECT_EQ(GMEM_ABI_VERSION, first.abi_version);
 	EXPECT_LE(1, first.nr_providers);
 	EXPECT_EQ(sysconf(_SC_PAGESIZE), first.page_size);
-	EXPECT_EQ(GMEM_FEATURE_NAME,
+	EXPECT_EQ(GMEM_FEATURE_NAME | GMEM_FEATURE_CHANGE | GMEM_FEATURE_MAP |
+		  GMEM_FEATURE_RUNS,
 		  first.features & ~(__u64)(GMEM_FEATURE_HUGEPAGE |
 					    GMEM_FEATURE_LIVE |
 					    GMEM_FEATURE_LIVE_HUGE |
 					    GMEM_FEATURE_WINDOW |
-					    GMEM_FEATURE_VIEW));
+					    GMEM_FEATURE_VIEW |
+					    GMEM_FEATURE_NUMA |
+					    GMEM_FEATURE_CGROUP |
+					    GMEM_FEATURE_WAIT));
+	EXPECT_EQ(!(first.features & GMEM_FEATURE_LIVE),
+		  !(first.features & GMEM_FEATURE_WAIT));
 	EXPECT_EQ(!(first.features & GMEM_FEATURE_LIVE),
 		  !(first.features & GMEM_FEATURE_WINDOW));
 	EXPECT_EQ(!(first.features & GMEM_FEATURE_HUGEPAGE),
@@ -32,6 +38,7 @@ TEST(info)
 		EXPECT_EQ(0, info.provider_name[GMEM_NAME_LEN - 1]);
 		EXPECT_LE(32, info.max_guest_addr_bits);
 		EXPECT_LE(1000000, info.max_bindings);
+		EXPECT_LE(info.max_bindings, info.max_user_bindings);
 		/* Some access is possible; no access at all never is. */
 		EXPECT_NE(0, info.map_access);
 		EXPECT_EQ(0, info.map_access & 1);
@@ -52,6 +59,7 @@ TEST(info)
 TEST(create_vm_values)
 {
 	struct gmem_vm_create create = { .size = sizeof(create) };
+	const __u32 page_bits = __builtin_ctzll(PAGE);
 	struct gmem_info info;
 	int fd;
 
@@ -82,11 +90,11 @@ TEST(create_vm_values)
 	EXPECT_EQ(-EINVAL, err_of(ioctl(gmem_dev(), GMEM_VM_CREATE, &create)));
 
 	EXPECT_EQ(-EINVAL, new_vm_bits("", 0, 1));
-	EXPECT_EQ(-EINVAL, new_vm_bits("", 0, 12));
+	EXPECT_EQ(-EINVAL, new_vm_bits("", 0, page_bits));
 	EXPECT_EQ(-EINVAL, new_vm_bits("", 0, info.max_guest_addr_bits + 1));
 	EXPECT_EQ(-EINVAL, new_vm_bits("", 0, 64));
 	EXPECT_EQ(-EINVAL, new_vm_bits("", 0, ~0U));
-	fd = new_vm_bits("", 0, 13);
+	fd = new_vm_bits("", 0, page_bits + 1);
 	EXPECT_LE(0, fd);
 	close(fd);
 	fd = new_vm_bits("", 0, info.max_guest_addr_bits);
@@ -141,7 +149,7 @@ TEST(b19_huge_files)
 	int fd;
 
 	ASSERT_EQ(0, get_info(0, &info));
-	fd = new_mem(MIB(4), GMEM_MEM_ALLOW_HUGEPAGE);
+	fd = new_mem(2 * HUGE_PAGE, GMEM_MEM_ALLOW_HUGEPAGE);
 	if (!(info.features & GMEM_FEATURE_HUGEPAGE)) {
 		EXPECT_EQ(-EOPNOTSUPP, fd);
 		return;
@@ -163,6 +171,7 @@ TEST(b21_descriptor_of_a_map)
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	int path = reopen(mem, O_PATH);
 	int closed = dup(null);
+	struct gmem_info info;
 
 	ASSERT_LE(0, vm);
 	ASSERT_LE(0, mem);
@@ -180,7 +189,8 @@ TEST(b21_descriptor_of_a_map)
 	EXPECT_EQ(-EINVAL, map_mem(vm, 0, -1, 0, PAGE, RWX | 1 << 9));
 	EXPECT_EQ(-EINVAL, map_mem(vm, 0, -1, 0, 0, RWX));
 	EXPECT_EQ(-EOVERFLOW, map_mem(vm, -PAGE, -1, 0, 2 * PAGE, RWX));
-	EXPECT_EQ(0, map_mem(vm, 0, mem, 0, PAGE, RWX));
+	ASSERT_EQ(0, get_info(0, &info));
+	EXPECT_EQ(0, map_mem(vm, info.min_guest_addr, mem, 0, PAGE, RWX));
 	close(null);
 	close(path);
 	close(mem);

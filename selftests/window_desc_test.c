@@ -6,6 +6,7 @@
 #include "lib/descriptor.h"
 #include "lib/fixture.h"
 #include "lib/pin.h"
+#include "lib/threads.h"
 #include "lib/view.h"
 #include "lib/window_desc.h"
 
@@ -564,6 +565,91 @@ TEST_F(window_desc, discard_pinned_by_a_ring)
 	pinned(_metadata, self, PIN_URING);
 }
 
+struct discarder {
+	int window;
+	__u64 size;
+	int ret;
+	volatile bool done;
+};
+
+static void *discard_once(void *arg)
+{
+	struct discarder *d = arg;
+
+	d->ret = mem_alloc(d->window, PUNCH, 0, d->size);
+	d->done = true;
+	return NULL;
+}
+
+/*
+ * A back-end keeps a page in a pipe, and uses it. The VM's calls and the guest don't
+ * wait for it, and the discard comes to its end.
+ */
+TEST_F(window_desc, discard_held_by_a_backend)
+{
+	struct discarder d = { .window = self->window, .size = self->size };
+	struct toucher b = {};
+	struct gmem_binding_info info;
+	int view = new_view(self->mem, 0, self->size, 0, NULL);
+	int fd[2], byte, queries = 0;
+	pthread_t threads[2];
+	double start;
+
+	ASSERT_EQ(0, pin_open(fd, PIN_SPLICE));
+	ASSERT_LE(0, view);
+	b.page = map_host(view, 0, self->size);
+	ASSERT_NE(MAP_FAILED, b.page);
+	BIND(0, UNITS, SHARE | RWX);
+	ASSERT_EQ(0, touch_write(AT(0), 1));
+	ASSERT_EQ(0, pin(fd, PIN_SPLICE, b.page));
+	ASSERT_EQ(0, pthread_create(&threads[0], NULL, touch_on, &b));
+	ASSERT_EQ(0, pthread_create(&threads[1], NULL, discard_once, &d));
+	for (start = now(); !d.done && now() < start + 10; queries++) {
+		double before = now();
+
+		EXPECT_EQ(1, query_vm(self->vm, &info, 1));
+		EXPECT_EQ(0, touch_read(AT(1)));
+		EXPECT_GT(before + 1, now());
+		usleep(1000);
+	}
+	EXPECT_LT(0, queries);
+	EXPECT_GT(start + 10, now());
+	b.stop = true;
+	pthread_join(threads[0], NULL);
+	pthread_join(threads[1], NULL);
+	EXPECT_EQ(-EBUSY, d.ret);
+	EXPECT_EQ(1, peek(AT(0)));
+	ASSERT_EQ(0, unpin(fd, PIN_SPLICE, &byte));
+	EXPECT_EQ(0, DISCARD(0, self->size));
+	munmap(b.page, self->size);
+	close(view);
+	pin_close(fd);
+}
+
+/* The holder of a page may wait for the guest's memory: the discard waits on. */
+TEST_F(window_desc, discard_held_by_a_reader)
+{
+	struct discarder d = { .window = self->window, .size = self->size };
+	pthread_t thread;
+	double start;
+	int fd[2];
+
+	ASSERT_EQ(0, pin_open(fd, PIN_SPLICE));
+	BIND(0, UNITS, SHARE | RWX);
+	ASSERT_EQ(0, touch_write(HOST(0), 1));
+	ASSERT_EQ(0, pin(fd, PIN_SPLICE, HOST(0)));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, discard_once, &d));
+	usleep(100000);
+	/* The pipe keeps the page until all of it is in the guest's memory. */
+	start = now();
+	EXPECT_EQ((int)PAGE, err_of(read(fd[0], AT(1), PAGE)));
+	EXPECT_GT(start + 1, now());
+	pthread_join(thread, NULL);
+	EXPECT_EQ(0, d.ret);
+	EXPECT_EQ(0, peek(AT(0)));
+	pin_close(fd);
+}
+
 /* Several guestmems and bindings: all of the range, or nothing. */
 TEST_F(window_desc, discard_many_bindings)
 {
@@ -595,6 +681,120 @@ TEST_F(window_desc, discard_many_bindings)
 	ASSERT_EQ(0, unmap_range(self->vm, GPA, self->size, NULL));
 	for (i = 0; i < 3; i++)
 		close(mems[i]);
+}
+
+/* A large discard goes in pieces; if it is refused at the end, nothing changes. */
+TEST_F(window_desc, discard_in_pieces)
+{
+	const __u64 size = MIB(8), u = self->unit;
+	int other = new_vm("live", GMEM_POLICY_ALLOW);
+	int mem = new_mem(size, variant->mem_flags);
+	int window = new_window(self->vm, 0, size, 0, NULL);
+	int fd[2], byte;
+	struct gmem_mem_query q;
+	__u8 *map, *host;
+	__u64 i;
+
+	ASSERT_LE(0, other);
+	ASSERT_LE(0, mem);
+	ASSERT_LE(0, window);
+	map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, window, 0);
+	ASSERT_NE(MAP_FAILED, map);
+	ASSERT_EQ(0, map_mem(self->vm, 0, mem, 0, size / 2, LEND | RWX));
+	ASSERT_EQ(0, map_mem(self->vm, size / 2, mem, size / 2, size / 2 - u,
+			     SHARE | RWX));
+	ASSERT_EQ(0, map_mem(self->vm, size - u, mem, size - u, u, SHARE | RX));
+	for (i = 0; i < size - u; i += PAGE)
+		ASSERT_EQ(0, touch_write(map + i, 1 + i / PAGE % 251));
+
+	EXPECT_EQ(-EACCES, mem_alloc(window, PUNCH, 0, size));
+	ASSERT_EQ(0, map_mem(other, 0, mem, size - 2 * u, u, SHARE | RX));
+	EXPECT_EQ(-EBUSY, mem_alloc(window, PUNCH, 0, size - u));
+	/* Only the last piece sees a pin. */
+	host = map_host(mem, 0, size);
+	ASSERT_NE(MAP_FAILED, host);
+	ASSERT_EQ(0, pin_open(fd, PIN_SPLICE));
+	ASSERT_EQ(0, touch_read(host + size - 3 * u));
+	ASSERT_EQ(0, pin(fd, PIN_SPLICE, host + size - 3 * u));
+	EXPECT_EQ(-EBUSY, mem_alloc(window, PUNCH, 0, size - 2 * u));
+	ASSERT_EQ(0, unpin(fd, PIN_SPLICE, &byte));
+	pin_close(fd);
+	munmap(host, size);
+	for (i = 0; i < size - u; i += PAGE)
+		ASSERT_EQ((int)(1 + i / PAGE % 251), peek(map + i));
+
+	ASSERT_EQ(0, mem_alloc(window, PUNCH, PAGE, size - 2 * u - 2 * PAGE));
+	EXPECT_EQ(1, peek(map));
+	for (i = PAGE; i < size - 2 * u - PAGE; i += PAGE)
+		ASSERT_EQ(0, peek(map + i));
+	EXPECT_NE(0, peek(map + size - 2 * u - PAGE));
+	EXPECT_NE(0, peek(map + size - 2 * u));
+	close(other);
+	ASSERT_EQ(0, mem_alloc(window, PUNCH, 0, size - u));
+	ASSERT_EQ(0, query_mem(mem, 0, size - u, &q));
+	EXPECT_EQ((size - u) / PAGE, q.absent);
+	munmap(map, size);
+	close(window);
+	close(mem);
+}
+
+struct sharer {
+	int vm;
+	int mem;
+	__u64 size;
+	volatile bool stop;
+	volatile unsigned long shared;
+};
+
+/* Share a page with the guest, in different places, for a moment. */
+static void *share_pages(void *arg)
+{
+	struct sharer *s = arg;
+	__u64 at = 0;
+
+	while (!s->stop) {
+		at = (at + s->size / 16) % s->size;
+		if (map_mem(s->vm, 0, s->mem, at, s->size / 16, SHARE | RWX) ||
+		    guest_write(s->vm, 0, 1) ||
+		    unmap_range(s->vm, 0, s->size / 16, NULL))
+			return arg;
+		s->shared++;
+	}
+	return NULL;
+}
+
+/* Others bind pages during a discard: it comes to its end or is refused. */
+TEST_F(window_desc, discard_against_sharers)
+{
+	const __u64 size = MIB(32);
+	struct sharer s = {
+		.vm = new_vm("live", GMEM_POLICY_ALLOW),
+		.mem = new_mem(size, variant->mem_flags),
+		.size = size,
+	};
+	int window = new_window(self->vm, 0, size, 0, NULL), ret;
+	double end = now() + env_uint("GMEM_RACE_SECONDS", 3);
+	pthread_t thread;
+	void *failed;
+
+	ASSERT_LE(0, s.vm);
+	ASSERT_LE(0, s.mem);
+	ASSERT_LE(0, window);
+	ASSERT_EQ(0, map_mem(self->vm, 0, s.mem, 0, size, SHARE | RWX));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, share_pages, &s));
+	do {
+		EXPECT_EQ(0, populate_range(self->vm, 0, size, NULL));
+		ret = mem_alloc(window, PUNCH, 0, size);
+		EXPECT_TRUE(!ret || ret == -EBUSY);
+	} while (now() < end);
+	s.stop = true;
+	pthread_join(thread, &failed);
+	EXPECT_EQ(NULL, failed);
+	EXPECT_LT(0, s.shared);
+	EXPECT_EQ(0, mem_alloc(window, PUNCH, 0, size));
+	close(window);
+	close(s.vm);
+	close(s.mem);
 }
 
 /* A part of a huge page is zeroed, and the guest keeps the page. */

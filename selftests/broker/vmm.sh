@@ -81,6 +81,12 @@ is_up_or_over() { in_file "$1.console" '^guest: Linux .* is up' || has_ended "$1
 # boots VMM: does the guest boot?
 boots() { await 400 is_up_or_over "$1" && ! has_ended "$1"; }
 
+# write_to VMM INPUT LINE: fails if QEMU has ended, since nobody reads the line then
+write_to() {
+	# shellcheck disable=SC2016 # expanded by the inner shell
+	! has_ended "$1" && timeout 10 sh -c 'echo "$1" >"$2"' sh "$3" "$run/$1.$2"
+}
+
 # ends VMM [STATUS]: does QEMU end, with that status?
 ends() { await 100 has_ended "$1" && [ "$(cat "$run/$1.status")" = "${2:-0}" ]; }
 
@@ -114,7 +120,7 @@ guest() {
 	local vmm=$1 n before status
 	n=$(number)
 	before=$(wc -l <"$run/$vmm.console")
-	echo "$n $2" >"$run/$vmm.in"
+	write_to "$vmm" in "$n $2" || return 124
 	if ! await "${3:-200}" in_file "$vmm.console" "^end $n "; then
 		say "$vmm: the guest doesn't answer: $2" >&2
 		return 124
@@ -130,10 +136,11 @@ qmp() {
 	local vmm=$1 n arguments=${3:-'{}'}
 	n=$(number)
 	[ -e "$run/$vmm.capable" ] || {
-		echo '{"execute": "qmp_capabilities"}' >"$run/$vmm.qmp.in"
+		write_to "$vmm" qmp.in '{"execute": "qmp_capabilities"}' || return 124
 		: >"$run/$vmm.capable"
 	}
-	echo "{\"execute\": \"$2\", \"arguments\": $arguments, \"id\": $n}" >"$run/$vmm.qmp.in"
+	write_to "$vmm" qmp.in \
+		"{\"execute\": \"$2\", \"arguments\": $arguments, \"id\": $n}" || return 124
 	if ! await 60 in_file "$vmm.qmp" "\"id\": ${n}[,}]"; then
 		say "$vmm: QEMU doesn't answer: $2" >&2
 		return 124

@@ -7,6 +7,7 @@
 #include "fdt.h"
 #include "memdb.h"
 #include "msgqueue.h"
+#include "setting.h"
 #include "stage2.h"
 
 #define HOST_BLOCK_SIZE		(1UL << 21)
@@ -17,7 +18,7 @@ static struct page {
 	struct page *next;
 } *free_pages;
 static u64 nr_free;
-static bool extents;
+static bool extents, public;
 static u64 el2_map[512] __attribute__((aligned(PAGE_SIZE)));
 
 void *alloc_page(void)
@@ -48,6 +49,11 @@ u64 nr_free_pages(void)
 bool platform_extents(void)
 {
 	return extents;
+}
+
+bool rm_is_public(void)
+{
+	return public;
 }
 
 /*
@@ -125,6 +131,8 @@ void boot_primary(void *dtb, struct regs *regs)
 	enable_mmu();
 	ram_end = fdt_hide_monitor(dtb) & ~(HOST_BLOCK_SIZE - 1);
 	extents = has_word(fdt_bootargs(dtb), "el2.platform=extents");
+	public = has_word(fdt_bootargs(dtb), "el2.platform=public");
+	settings_reset();
 	fdt_use_hvc(dtb);
 	fdt_add_resource_manager(dtb);
 

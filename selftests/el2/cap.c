@@ -2,8 +2,11 @@
 /* Capabilities of the host, which name objects in hypercalls. */
 #include "cap.h"
 
-/* Two for the message queues, and up to six for each VM. */
-static struct cap caps[2 + 64 * 6];
+/*
+ * Two for the message queues, up to six for each VM, some vCPUs more, and the
+ * doorbells.
+ */
+static struct cap caps[2 + 64 * 6 + 64 + 256];
 
 /* Ids need more than 32 bits, as Gunyah's do. */
 static u64 cap_id(const struct cap *cap)

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The calls for tests. */
+#include "bell.h"
 #include "control.h"
 #include "hypercall.h"
 #include "msgqueue.h"
 #include "parcel.h"
 #include "rm.h"
 #include "rule.h"
+#include "setting.h"
 #include "vm.h"
 
-static void describe_parcel(const struct parcel *parcel, u64 offset,
-			    struct el2_page *d)
+static void describe_parcel(const struct parcel *parcel, struct el2_page *d)
 {
 	const struct acl_entry *acl = &parcel->acl[0];
 	const struct vm *vm = vm_find(acl->vmid);
@@ -19,7 +20,7 @@ static void describe_parcel(const struct parcel *parcel, u64 offset,
 		return;
 	d->guest_vmid = acl->vmid;
 	if (acl->placed) {
-		d->gpa = acl->gpa + offset;
+		d->gpa = parcel_gpa(acl, d->pa);
 		d->guest_access =
 			stage2_access(stage2_get(&vm->stage2, d->gpa));
 	}
@@ -38,8 +39,7 @@ static void describe(u64 pa, struct el2_page *d)
 		.host_access = stage2_access(stage2_get(&host_stage2, pa)),
 	};
 	if (page->parcel) {
-		describe_parcel(parcel_in_slot(page->parcel - 1),
-				(u64)page->parcel_index * PAGE_SIZE, d);
+		describe_parcel(parcel_in_slot(page->parcel - 1), d);
 	} else if (page->mapper) {
 		const struct vm *vm = extent_by_id(page->mapper)->vm;
 
@@ -78,6 +78,29 @@ static u64 nr_special(void)
 	return n;
 }
 
+static s64 bell_state(u64 *x)
+{
+	const struct bell *bell = bell_labelled(x[1], x[2]);
+
+	if (!bell)
+		return ARG_INVALID;
+	x[1] = bell->flags;
+	x[2] = bell->enable;
+	x[3] = bell->ack;
+	x[4] = bell->asserted;
+	return OK;
+}
+
+static s64 raise(u64 *x)
+{
+	struct vm *vm = vm_find(x[1]);
+
+	if (!vm)
+		return ARG_INVALID;
+	vgic_raise(vm, x[2]);
+	return OK;
+}
+
 static s64 inject(u64 *x)
 {
 	u8 message[MSGQUEUE_MAX_SIZE];
@@ -96,12 +119,20 @@ s64 handle_control(u64 function, u64 *x)
 	case EL2_VERSION:
 		x[1] = EL2_CONTROL_ABI;
 		x[2] = platform_extents() ? EL2_PLATFORM_EXTENTS :
+		       rm_is_public()	  ? EL2_PLATFORM_PUBLIC :
 					    EL2_PLATFORM_PARCELS;
 		x[3] = memdb_start();
 		x[4] = memdb_end();
 		return OK;
 	case EL2_RULE:
+		if (x[1] == EL2_RULE_CLEAR)
+			settings_reset();
 		return rule_add(x[1], x[2], x[3], x[4], x[5]);
+	case EL2_SETTING:
+		if (x[1] >= EL2_NR_SETTINGS)
+			return ARG_INVALID;
+		x[1] = setting_change(x[1], x[2]);
+		return OK;
 	case EL2_DUMP:
 		return dump(x);
 	case EL2_STATS:
@@ -123,8 +154,14 @@ s64 handle_control(u64 function, u64 *x)
 		else
 			*(u64 *)x[1] = x[2];
 		return OK;
+	case EL2_BELL_PLAN:
+		return bell_plan(x[1], x[2]);
+	case EL2_BELL_STATE:
+		return bell_state(x);
 	case EL2_INJECT:
 		return inject(x);
+	case EL2_RAISE:
+		return raise(x);
 	default:
 		return UNIMPLEMENTED;
 	}

@@ -6,26 +6,10 @@
  */
 #include "fdt.h"
 #include "msgqueue.h"
-
-#define FDT_MAGIC		0xd00dfeed
-#define FDT_BEGIN_NODE		1
-#define FDT_END_NODE		2
-#define FDT_PROP		3
-#define FDT_NOP			4
+#include "tree_block.h"
 
 #define GIC_SPI			0
 #define GIC_EDGE_RISING		1
-
-struct fdt_header {
-	u32 magic, totalsize, off_dt_struct, off_dt_strings, off_mem_rsvmap;
-	u32 version, last_comp_version, boot_cpuid_phys;
-	u32 size_dt_strings, size_dt_struct;
-};
-
-static u32 be32(u32 n)
-{
-	return __builtin_bswap32(n);
-}
 
 /* Cells are 4-byte aligned, 64-bit numbers are two of them. */
 static u64 get_u64(const u32 *cells)

@@ -8,14 +8,9 @@
 #define PAR_FAULT		1
 #define PAR_ADDR		0x0000fffffffff000UL
 
-/*
- * The physical address of the host's page at @va; 0 if the host may not access
- * it.
- */
-static u64 translate(u64 va, u8 access)
+u64 stage1_page(u64 va, u8 access)
 {
 	u64 saved = sysreg_read(par_el1), par;
-	struct page_info *page;
 
 	if (access == ACCESS_W)
 		asm volatile("at s1e1w, %0" : : "r" (va) : "memory");
@@ -24,22 +19,33 @@ static u64 translate(u64 va, u8 access)
 	isb();
 	par = sysreg_read(par_el1);
 	sysreg_write(par_el1, saved);
-	if (par & PAR_FAULT)
-		return 0;
-	page = memdb_page(par & PAR_ADDR);
-	if (!page || !(memdb_host_access(page) & access))
-		return 0;
-	return (par & PAR_ADDR) | (va & (PAGE_SIZE - 1));
+	return par & PAR_FAULT ? NO_PAGE : par & PAR_ADDR;
 }
 
-static int copy(void *mine, u64 va, u64 size, u8 access)
+/*
+ * The physical address of the host's page at @va; 0 if the host may not access
+ * it.
+ */
+static u64 translate(const void *data, u64 va, u8 access)
+{
+	u64 pa = stage1_page(va, access);
+	struct page_info *page = memdb_page(pa);
+
+	(void)data;
+	if (!page || !(memdb_host_access(page) & access))
+		return 0;
+	return pa | (va & (PAGE_SIZE - 1));
+}
+
+bool copy_pages(translate_fn translate, const void *data, void *mine, u64 va,
+		u64 size, u8 access)
 {
 	while (size) {
-		u64 pa = translate(va, access);
+		u64 pa = translate(data, va, access);
 		u64 n = PAGE_SIZE - (va & (PAGE_SIZE - 1));
 
 		if (!pa)
-			return ADDR_INVALID;
+			return false;
 		if (n > size)
 			n = size;
 		if (access == ACCESS_W)
@@ -50,7 +56,13 @@ static int copy(void *mine, u64 va, u64 size, u8 access)
 		va += n;
 		size -= n;
 	}
-	return OK;
+	return true;
+}
+
+static int copy(void *mine, u64 va, u64 size, u8 access)
+{
+	return copy_pages(translate, NULL, mine, va, size, access) ?
+		       OK : ADDR_INVALID;
 }
 
 int copy_from_host(void *to, u64 va, u64 size)

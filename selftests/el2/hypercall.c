@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The table of hypercalls. */
-#include "cap.h"
+#include "bell.h"
 #include "control.h"
 #include "cpu.h"
 #include "hypercall.h"
@@ -32,19 +32,11 @@ static s64 call_identify(u64 *x)
 	return API_INFO;
 }
 
-/* There are no doorbells, so no capability can name one. */
-static s64 call_doorbell(u64 *x)
-{
-	struct cap *cap;
-
-	return cap_find(x[1], CAP_DOORBELL, 0, &cap);
-}
-
 static const hypercall_fn hypercalls[] = {
 	[0x00] = call_identify,
-	[0x12] = call_doorbell,
-	[0x13] = call_doorbell,
-	[0x15] = call_doorbell,
+	[0x12] = call_doorbell_send,
+	[0x13] = call_doorbell_receive,
+	[0x15] = call_doorbell_mask,
 	[0x1b] = call_msgqueue_send,
 	[0x1c] = call_msgqueue_receive,
 	[0x1d] = call_msgqueue_flush,

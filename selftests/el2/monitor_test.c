@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The EL2 monitor's calls, message queues, RPC and rules, without a driver. */
+#include <pthread.h>
 #include <signal.h>
 
 #include "rpc_util.h"
@@ -106,6 +107,8 @@ TEST_F(monitor, survives_bad_buffers)
 	}
 	/* A message that can't be delivered stays in the queue. */
 	ASSERT_EQ(0, rpc_request(&self->rpc, RM_VM_GET_VMID, NULL, 0));
+	/* On the public platform, it comes a little later. */
+	usleep(20000);
 	EXPECT_EQ(22, el2_hvc(&self->el2, HYP_MSGQUEUE_RECEIVE, RX_CAP, bad[0],
 			      MESSAGE_SIZE));
 	EXPECT_EQ(20, el2_hvc(&self->el2, HYP_MSGQUEUE_RECEIVE, RX_CAP,
@@ -127,6 +130,8 @@ TEST_F(monitor, host_is_vmid_3)
 
 TEST_F(monitor, gives_64_vmids)
 {
+	if (self->el2.platform == EL2_PLATFORM_PUBLIC)
+		SKIP(return, "the public one has 63, see r18");
 	for (int i = 0; i < 64; i++)
 		ASSERT_EQ(0x80 + i, rpc_alloc(&self->rpc));
 	EXPECT_EQ(2, rpc_vmid(&self->rpc, RM_VM_ALLOC_VMID, 0));
@@ -239,6 +244,8 @@ TEST_F(monitor, full_queue_stops_a_sender)
 	EXPECT_EQ(0, irqs(&self->el2).tx);
 	wait_irqs(&self->el2, 2);
 	EXPECT_EQ(1, irqs(&self->el2).tx);
+	/* On the public platform, the last replies come a little later. */
+	usleep(20000);
 	/* Nine requests have nine replies, and the queue holds eight. */
 	for (n = 0; n <= DEPTH; n++)
 		EXPECT_EQ(0, rpc_receive(&self->rpc, x));
@@ -332,6 +339,37 @@ TEST_F(monitor, delivers_a_late_reply_without_a_poll)
 	ASSERT_EQ(0, rpc_request(&self->rpc, RM_VM_GET_VMID, NULL, 0));
 	EXPECT_EQ(0, irqs(&self->el2).rx);
 	EXPECT_EQ(1, wait_irqs(&self->el2, 1));
+	EXPECT_EQ(0, rpc_reply(&self->rpc, RM_VM_GET_VMID));
+}
+
+static void *be_busy(void *arg)
+{
+	const volatile bool *stop = arg;
+
+	while (!*stop)
+		;
+	return NULL;
+}
+
+/* No CPU is idle, and no one calls the monitor: it must find the time. */
+TEST_F(monitor, delivers_a_late_reply_to_busy_cpus)
+{
+	const int nr_cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	volatile bool stop = false;
+	pthread_t threads[16];
+
+	ASSERT_GE(16, nr_cpus);
+	ASSERT_TRUE(watch_irqs(&self->el2));
+	for (int i = 0; i < nr_cpus; i++)
+		ASSERT_EQ(0, pthread_create(&threads[i], NULL, be_busy,
+					    (void *)&stop));
+	ASSERT_EQ(0, el2_rule(&self->el2, EL2_RULE_RPC_DELAY, RM_VM_GET_VMID, 1,
+			      DELAY_MS));
+	ASSERT_EQ(0, rpc_request(&self->rpc, RM_VM_GET_VMID, NULL, 0));
+	EXPECT_EQ(1, wait_irqs(&self->el2, 1));
+	stop = true;
+	for (int i = 0; i < nr_cpus; i++)
+		pthread_join(threads[i], NULL);
 	EXPECT_EQ(0, rpc_reply(&self->rpc, RM_VM_GET_VMID));
 }
 

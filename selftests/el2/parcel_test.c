@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Parcels of the EL2 monitor's Resource Manager, on both platforms. */
+/* Parcels of the EL2 monitor's Resource Manager, on all platforms. */
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -66,8 +66,10 @@ TEST_F(parcel, lent_page_is_out_of_the_hosts_reach)
 	EXPECT_EQ(0, page.host_access);
 	/* The VM has no tables yet. */
 	EXPECT_EQ(EL2_NO_ADDR, page.gpa);
-	/* A VM that has memory keeps its number. */
-	EXPECT_EQ(5, rpc_vmid(&self->rpc, RM_VM_DEALLOC_VMID, self->vmid));
+	/* A VM that has memory keeps its number, but not on the public one. */
+	if (self->el2.platform != EL2_PLATFORM_PUBLIC)
+		EXPECT_EQ(5, rpc_vmid(&self->rpc, RM_VM_DEALLOC_VMID,
+				      self->vmid));
 
 	ASSERT_EQ(0, rpc_reclaim(&self->rpc, handle, 0));
 	EXPECT_EQ(42, *self->page);
@@ -193,6 +195,8 @@ TEST_F(parcel, append_changes_nothing_before_its_end)
 	uint8_t append[32] = { };
 	uint32_t handle;
 
+	if (self->el2.platform == EL2_PLATFORM_PUBLIC)
+		SKIP(return, "the public one takes each page at once");
 	ASSERT_EQ(0, rpc_lend(&self->rpc, self->vmid, 0, APPEND, self->pa,
 			      EL2_PAGE_SIZE));
 	handle = rpc_handle(&self->rpc);
@@ -216,6 +220,44 @@ TEST_F(parcel, append_changes_nothing_before_its_end)
 	ASSERT_EQ(0, rpc_lend(&self->rpc, self->vmid, 0, APPEND, self->pa,
 			      EL2_PAGE_SIZE));
 	EXPECT_EQ(0, rpc_reclaim(&self->rpc, rpc_handle(&self->rpc), 0));
+}
+
+TEST_F(parcel, append_takes_each_page_at_once)
+{
+	const struct parcel_range range = { self->pa + EL2_PAGE_SIZE,
+					    EL2_PAGE_SIZE };
+	uint8_t append[32] = { };
+	uint32_t handle;
+
+	if (self->el2.platform != EL2_PLATFORM_PUBLIC)
+		SKIP(return, "only the public one does that");
+	*self->page = 42;
+	ASSERT_EQ(0, rpc_lend(&self->rpc, self->vmid, 0, APPEND, self->pa,
+			      EL2_PAGE_SIZE));
+	handle = rpc_handle(&self->rpc);
+	EXPECT_EQ(SIGBUS, el2_touch(self->page, true));
+	EXPECT_EQ(0, el2_touch(self->page + EL2_PAGE_SIZE / 8, true));
+	memcpy(append, &handle, 4);
+	append[8] = 1;
+	memcpy(append + 12, &range, sizeof(range));
+	/* A truncated message, then the complete one */
+	EXPECT_EQ(4, rpc(&self->rpc, RM_MEM_APPEND, append, 27));
+	EXPECT_EQ(0, el2_touch(self->page + EL2_PAGE_SIZE / 8, true));
+	EXPECT_EQ(0, rpc(&self->rpc, RM_MEM_APPEND, append, 28));
+	EXPECT_EQ(SIGBUS, el2_touch(self->page + EL2_PAGE_SIZE / 8, true));
+	/* The same page again fails, and so the parcel is as it was. */
+	EXPECT_EQ(0xb, rpc(&self->rpc, RM_MEM_APPEND, append, 28));
+	/* It may be reclaimed before its end. */
+	EXPECT_EQ(0, rpc_reclaim(&self->rpc, handle, 0));
+	EXPECT_EQ(42, *self->page);
+	EXPECT_EQ(0, el2_touch(self->page + EL2_PAGE_SIZE / 8, true));
+	/* A complete parcel grows no more. */
+	ASSERT_EQ(0, rpc_lend(&self->rpc, self->vmid, 0, 0, self->pa,
+			      EL2_PAGE_SIZE));
+	handle = rpc_handle(&self->rpc);
+	memcpy(append, &handle, 4);
+	EXPECT_EQ(3, rpc(&self->rpc, RM_MEM_APPEND, append, 28));
+	EXPECT_EQ(0, rpc_reclaim(&self->rpc, handle, 0));
 }
 
 TEST_F(parcel, refuses_bad_arguments)

@@ -8,9 +8,11 @@
  * there are any, WFI of the host traps.
  */
 #include "msgqueue.h"
+#include "public.h"
 #include "rm.h"
 #include "rm_messages.h"
 #include "rule.h"
+#include "setting.h"
 
 #define RPC_API			0x21
 #define TYPE_CONTINUATION	0
@@ -35,8 +37,8 @@ struct rpc_message {
 static const struct {
 	u32 id;
 	rm_handler handler;
-	/* The message exists only on the platform of extents. */
-	bool extents;
+	/* The message exists only on the platform of extents; not on the public. */
+	bool extents, not_public;
 } rpcs[] = {
 	{ RM_MEM_LEND, rm_mem_lend },
 	{ RM_MEM_SHARE, rm_mem_share },
@@ -52,9 +54,9 @@ static const struct {
 	{ RM_VM_GET_STATE, rm_get_state },
 	{ RM_VM_GET_RESOURCES, rm_get_resources },
 	{ RM_VM_GET_VMID, rm_get_vmid },
-	{ RM_VM_SET_BOOT_CONTEXT, rm_set_boot_context },
-	{ RM_VM_SET_DEMAND_PAGING, rm_set_demand_paging, true },
-	{ RM_VM_SET_ADDRESS_LAYOUT, rm_set_address_layout, true },
+	{ RM_VM_SET_BOOT_CONTEXT, rm_set_boot_context, .not_public = true },
+	{ RM_VM_SET_DEMAND_PAGING, rm_set_demand_paging, .extents = true },
+	{ RM_VM_SET_ADDRESS_LAYOUT, rm_set_address_layout, .extents = true },
 };
 
 /* Outgoing messages for the host's queue */
@@ -136,7 +138,8 @@ static void send_notification(u32 id, const void *payload, u32 size)
 
 void rm_notify(u32 id, const void *payload, u32 size)
 {
-	if (!handling) {
+	/* The public one notifies before it replies. */
+	if (!handling || rm_is_public()) {
 		send_notification(id, payload, size);
 		return;
 	}
@@ -164,13 +167,13 @@ static void send_reply(const struct rpc_header *request, const u8 *payload,
 {
 	u32 fragments = (size - 1) / RM_FRAGMENT_SIZE;
 	struct rpc_message message = { .header = *request };
-	u64 value, due_us = 0;
+	u64 value, due_us = now_us() + setting(EL2_REPLY_US);
 	bool between = rule_hits(EL2_RULE_RPC_INTERLEAVE, request->id, &value);
 
 	if (rule_hits(EL2_RULE_RPC_LOSE_REPLY, request->id, &value))
 		return;
 	if (rule_hits(EL2_RULE_RPC_DELAY, request->id, &value))
-		due_us = now_us() + value * 1000;
+		due_us += value * 1000;
 	for (u32 i = 0; i <= fragments; i++) {
 		u32 n = size < RM_FRAGMENT_SIZE ? size : RM_FRAGMENT_SIZE;
 
@@ -204,27 +207,36 @@ static u32 dispatch(const struct rm_request *request, struct rm_reply *reply)
 		return error;
 	for (u32 i = 0; i < ARRAY_SIZE(rpcs); i++) {
 		if (rpcs[i].id == request->id &&
-		    (!rpcs[i].extents || platform_extents()))
+		    (!rpcs[i].extents || platform_extents()) &&
+		    (!rpcs[i].not_public || !rm_is_public()))
 			return rpcs[i].handler(request, reply);
 	}
 	return RM_UNIMPLEMENTED;
 }
 
-static void handle_request(void)
+static struct rm_request request_in(void)
 {
-	const struct rm_request request = {
+	return (struct rm_request) {
 		.id = in.header.id, .size = in.size, .payload = in.payload,
 	};
-	struct {
+}
+
+static void handle_request(void)
+{
+	const struct rm_request request = request_in();
+	/* Too large for the stack. */
+	static struct {
 		u32 error;
 		struct rm_reply reply;
-	} answer = { };
-	u8 payload[sizeof(u32) + sizeof(answer.reply.payload)];
+	} answer;
+	static u8 payload[sizeof(u32) + sizeof(answer.reply.payload)];
 
 	calls++;
+	answer.reply.size = 0;
 	handling = true;
 	answer.error = dispatch(&request, &answer.reply);
 	handling = false;
+	public_end(&request);
 	garble(in.header.id, &answer.reply);
 	if (answer.error)
 		answer.reply.size = 0;
@@ -236,13 +248,42 @@ static void handle_request(void)
 	nr_later = 0;
 }
 
+/*
+ * Handle the request that has arrived, now or, if that takes time, later. Till
+ * then, the monitor reads no other.
+ */
+static void begin_request(void)
+{
+	const struct rm_request request = request_in();
+	u64 ms = 0, us;
+
+	rule_hits(EL2_RULE_RPC_STALL, request.id, &ms);
+	us = ms * 1000 + public_begin(&request);
+	stalled_until_us = now_us() + us;
+	stalled = us || public_must_wait(&request);
+	if (!stalled)
+		handle_request();
+}
+
+/* Handle a stalled request, if it is due. */
+static bool end_request(void)
+{
+	const struct rm_request request = request_in();
+
+	if (!stalled || now_us() < stalled_until_us ||
+	    public_must_wait(&request))
+		return false;
+	stalled = false;
+	handle_request();
+	return true;
+}
+
 /* Drop an invalid message, and the request that it interrupts. */
 static void read_message(const struct rpc_message *message, u32 size)
 {
 	const struct rpc_header *header = &message->header;
 	u32 type = header->type & TYPE_MASK;
 	u32 fragments = header->type >> FRAGMENTS_SHIFT;
-	u64 ms;
 
 	if (size < sizeof(*header) || header->api != RPC_API ||
 	    fragments > RM_MAX_FRAGMENTS)
@@ -263,32 +304,21 @@ static void read_message(const struct rpc_message *message, u32 size)
 	}
 	memcpy(in.payload + in.size, message->payload, size);
 	in.size += size;
-	if (in.fragments_left)
-		return;
-	if (rule_hits(EL2_RULE_RPC_STALL, header->id, &ms)) {
-		stalled_until_us = now_us() + ms * 1000;
-		stalled = true;
-		return;
-	}
-	handle_request();
+	if (!in.fragments_left)
+		begin_request();
 }
 
 static bool read_requests(void)
 {
 	struct rpc_message message;
-	bool progress = false;
+	bool progress = end_request();
 	u32 size;
 
-	if (stalled && now_us() >= stalled_until_us) {
-		stalled = false;
-		handle_request();
-		progress = true;
-	}
 	/*
 	 * Leave room for the longest reply, a message between its fragments,
 	 * and the notifications that follow it.
 	 */
-	while (!stalled && OUT_SLOTS - out_count > 16) {
+	while (!stalled && !public_is_busy() && OUT_SLOTS - out_count > 32) {
 		size = msgqueue_take(&message);
 		if (!size)
 			break;
@@ -322,12 +352,13 @@ static bool write_messages(void)
 
 void rm_poll(void)
 {
-	while (read_requests() | write_messages())
+	while ((rm_is_public() && !stalled && public_work()) |
+	       read_requests() | write_messages())
 		;
 	timer_pending = msgqueue_poll();
 }
 
 bool rm_is_waiting(void)
 {
-	return stalled || late || timer_pending;
+	return stalled || late || timer_pending || public_has_work();
 }

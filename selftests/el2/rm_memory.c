@@ -2,6 +2,7 @@
 /* Messages about memory that the host lends and shares in parcels. */
 #include "parcel.h"
 #include "rm.h"
+#include "rm_lists.h"
 #include "vm.h"
 
 #define MAX_ENTRIES		512
@@ -21,30 +22,11 @@ struct append_header {
 	u8 flags, reserved[3];
 };
 
-struct list_header {
-	u16 count, reserved;
-};
-
-struct wire_acl {
-	u16 vmid;
-	u8 access, reserved;
-};
-
-struct wire_range {
-	u64 pa, size;
-} __attribute__((__packed__));
-
 struct wire_attribute {
 	u16 attribute, vmid;
 };
 
-/* The unread rest of a request. */
-struct reader {
-	const u8 *at;
-	u32 left;
-};
-
-static const void *take(struct reader *r, u32 size)
+const void *rm_take(struct rm_reader *r, u32 size)
 {
 	const void *p = r->at;
 
@@ -55,27 +37,27 @@ static const void *take(struct reader *r, u32 size)
 	return p;
 }
 
-static u32 take_list(struct reader *r, u32 entry_size, const void **entries,
-		     u32 *count)
+u32 rm_take_list(struct rm_reader *r, u32 entry_size, const void **entries,
+		 u32 *count)
 {
-	const struct list_header *header = take(r, sizeof(*header));
+	const struct list_header *header = rm_take(r, sizeof(*header));
 
 	if (!header)
 		return RM_MSG_INVALID;
 	if (header->count > MAX_ENTRIES)
 		return RM_ARG_INVALID;
 	*count = header->count;
-	*entries = take(r, *count * entry_size);
+	*entries = rm_take(r, *count * entry_size);
 	return *entries ? RM_OK : RM_MSG_INVALID;
 }
 
-static u32 take_acl(struct reader *r, struct parcel *parcel, bool share)
+static u32 take_acl(struct rm_reader *r, struct parcel *parcel, bool share)
 {
 	const struct wire_acl *acl;
 	bool self = false;
 	u32 error, count;
 
-	error = take_list(r, sizeof(*acl), (const void **)&acl, &count);
+	error = rm_take_list(r, sizeof(*acl), (const void **)&acl, &count);
 	if (error)
 		return error;
 	parcel->host_access = 0;
@@ -108,22 +90,25 @@ static u32 take_acl(struct reader *r, struct parcel *parcel, bool share)
 	return self == share && parcel->nr_acl ? RM_OK : RM_ARG_INVALID;
 }
 
-static u32 take_ranges(struct reader *r, struct parcel *parcel)
+static u32 take_ranges(struct rm_reader *r, struct parcel *parcel)
 {
 	u32 error, count, nr_before = parcel->nr_pages;
 	const struct wire_range *range;
 
-	error = take_list(r, sizeof(*range), (const void **)&range, &count);
+	error = rm_take_list(r, sizeof(*range), (const void **)&range, &count);
 	if (!error && !count)
 		error = RM_ARG_INVALID;
 	for (; !error && count--; range++)
 		error = parcel_add(parcel, range->pa, range->size);
 	if (error)
 		parcel_truncate(parcel, parcel->nr_pages - nr_before);
+	else
+		parcel_added(parcel, nr_before);
 	return error;
 }
 
-static u32 fill(struct reader *r, struct parcel *parcel, bool share, bool more)
+static u32 fill(struct rm_reader *r, struct parcel *parcel, bool share,
+		bool more)
 {
 	const struct wire_attribute *attributes;
 	u32 count, error = take_acl(r, parcel, share);
@@ -132,8 +117,10 @@ static u32 fill(struct reader *r, struct parcel *parcel, bool share, bool more)
 		error = take_ranges(r, parcel);
 	/* There is only one kind of memory, so attributes have no effect. */
 	if (!error)
-		error = take_list(r, sizeof(*attributes),
-				  (const void **)&attributes, &count);
+		error = rm_take_list(r, sizeof(*attributes),
+				     (const void **)&attributes, &count);
+	if (!error)
+		parcel->attributes = count;
 	if (!error && r->left)
 		error = RM_MSG_INVALID;
 	if (!error && !more)
@@ -144,8 +131,8 @@ static u32 fill(struct reader *r, struct parcel *parcel, bool share, bool more)
 static u32 give(const struct rm_request *request, struct rm_reply *reply,
 		bool share)
 {
-	struct reader r = { request->payload, request->size };
-	const struct memory_header *header = take(&r, sizeof(*header));
+	struct rm_reader r = { request->payload, request->size };
+	const struct memory_header *header = rm_take(&r, sizeof(*header));
 	struct parcel *parcel;
 	u32 error;
 
@@ -181,8 +168,8 @@ u32 rm_mem_share(const struct rm_request *request, struct rm_reply *reply)
 
 u32 rm_mem_append(const struct rm_request *request, struct rm_reply *reply)
 {
-	struct reader r = { request->payload, request->size };
-	const struct append_header *header = take(&r, sizeof(*header));
+	struct rm_reader r = { request->payload, request->size };
+	const struct append_header *header = rm_take(&r, sizeof(*header));
 	struct parcel *parcel;
 	u32 nr_before, error;
 
@@ -192,7 +179,9 @@ u32 rm_mem_append(const struct rm_request *request, struct rm_reply *reply)
 	parcel = parcel_find(header->handle);
 	if (!parcel)
 		return RM_HANDLE_INVALID;
-	if (!parcel->open || header->flags & ~APPEND_END)
+	if (!parcel->open)
+		return rm_is_public() ? RM_DENIED : RM_ARG_INVALID;
+	if (header->flags & ~APPEND_END)
 		return RM_ARG_INVALID;
 	nr_before = parcel->nr_pages;
 	error = take_ranges(&r, parcel);
@@ -207,8 +196,8 @@ u32 rm_mem_append(const struct rm_request *request, struct rm_reply *reply)
 
 u32 rm_mem_reclaim(const struct rm_request *request, struct rm_reply *reply)
 {
-	struct reader r = { request->payload, request->size };
-	const struct append_header *header = take(&r, sizeof(*header));
+	struct rm_reader r = { request->payload, request->size };
+	const struct append_header *header = rm_take(&r, sizeof(*header));
 	struct parcel *parcel;
 
 	(void)reply;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Messages about VMs. */
+#include "bell.h"
 #include "parcel.h"
+#include "public.h"
 #include "rm.h"
 #include "vm.h"
 
@@ -22,7 +24,7 @@ struct stop_request {
 struct image_request {
 	u16 vmid, auth;
 	u32 handle;
-	u64 image_offset, image_size, dtb_offset, dtb_size;
+	struct image_place place;
 };
 
 struct context_request {
@@ -95,6 +97,9 @@ u32 rm_alloc_vmid(const struct rm_request *request, struct rm_reply *reply)
 
 	if (request->size != sizeof(*payload))
 		return RM_MSG_INVALID;
+	/* The public one gives such VMIDs to the platform's own VMs only. */
+	if (payload->vmid && rm_is_public())
+		return RM_NORESOURCE;
 	vm = vm_alloc(payload->vmid);
 	if (!vm)
 		return payload->vmid ? RM_VMID_INVALID : RM_NORESOURCE;
@@ -105,25 +110,25 @@ u32 rm_alloc_vmid(const struct rm_request *request, struct rm_reply *reply)
 u32 rm_dealloc_vmid(const struct rm_request *request, struct rm_reply *reply)
 {
 	(void)reply;
-	return simple(request, vm_dealloc);
+	return simple(request, rm_is_public() ? public_dealloc : vm_dealloc);
 }
 
 u32 rm_init(const struct rm_request *request, struct rm_reply *reply)
 {
 	(void)reply;
-	return simple(request, vm_init);
+	return simple(request, rm_is_public() ? public_init : vm_init);
 }
 
 u32 rm_start(const struct rm_request *request, struct rm_reply *reply)
 {
 	(void)reply;
-	return simple(request, vm_start);
+	return simple(request, rm_is_public() ? public_start : vm_start);
 }
 
 u32 rm_reset(const struct rm_request *request, struct rm_reply *reply)
 {
 	(void)reply;
-	return simple(request, vm_reset);
+	return simple(request, rm_is_public() ? public_reset : vm_reset);
 }
 
 u32 rm_stop(const struct rm_request *request, struct rm_reply *reply)
@@ -135,6 +140,8 @@ u32 rm_stop(const struct rm_request *request, struct rm_reply *reply)
 	(void)reply;
 	if (error)
 		return error;
+	if (rm_is_public())
+		return public_stop(vm, stop->flags & STOP_FORCE);
 	/* No guest handles a polite request. */
 	if (stop->flags != STOP_FORCE || stop->reserved)
 		return RM_ARG_INVALID;
@@ -147,7 +154,8 @@ u32 rm_get_state(const struct rm_request *request, struct rm_reply *reply)
 	u32 error = vm_of(request, sizeof(struct vmid_payload), &vm);
 
 	if (error)
-		return error;
+		return error == RM_VMID_INVALID && rm_is_public() ?
+			       RM_NORESOURCE : error;
 	reply->size = 4;
 	reply->payload[0] = vm->state;
 	return RM_OK;
@@ -171,20 +179,24 @@ u32 rm_config_image(const struct rm_request *request, struct rm_reply *reply)
 	(void)reply;
 	if (error)
 		return error;
+	if (rm_is_public())
+		return public_config_image(vm, image->auth, image->handle,
+					   &image->place);
 	if (vm->state != VM_LOAD)
 		return RM_VM_STATE;
 	if (image->auth != AUTH_NONE)
 		return RM_ARG_INVALID;
 	parcel = parcel_find(image->handle);
-	if (!parcel || parcel->open || !parcel_is_for(parcel, vm->vmid))
+	if (!parcel || parcel->open || !parcel_entry(parcel, vm->vmid))
 		return RM_HANDLE_INVALID;
-	if (!in_parcel(parcel, image->image_offset, image->image_size) ||
-	    !in_parcel(parcel, image->dtb_offset, image->dtb_size))
+	if (!in_parcel(parcel, image->place.image_offset,
+		       image->place.image_size) ||
+	    !in_parcel(parcel, image->place.dtb_offset,
+		       image->place.dtb_size))
 		return RM_ARG_INVALID;
 	vm->has_image = true;
 	vm->image_handle = image->handle;
-	vm->image_offset = image->image_offset;
-	vm->dtb_offset = image->dtb_offset;
+	vm->place = image->place;
 	vm->state = VM_INIT;
 	return RM_OK;
 }
@@ -201,7 +213,7 @@ u32 rm_set_boot_context(const struct rm_request *request,
 		return error;
 	if (vm->state != VM_READY)
 		return RM_VM_STATE;
-	return vcpu_set_register(&vm->vcpu, context->set, context->index,
+	return vcpu_set_register(&vm->vcpus[0], context->set, context->index,
 				 context->value) ?
 		       RM_OK :
 		       RM_ARG_INVALID;
@@ -266,9 +278,17 @@ u32 rm_set_address_layout(const struct rm_request *request,
 	return RM_OK;
 }
 
+static void reply_resource(struct rm_reply *reply,
+			   const struct resource *resource)
+{
+	memcpy(reply->payload + reply->size, resource, sizeof(*resource));
+	reply->size += sizeof(*resource);
+}
+
 u32 rm_get_resources(const struct rm_request *request, struct rm_reply *reply)
 {
 	const struct vmid_payload *payload = (const void *)request->payload;
+	const struct bell *bell;
 	struct vm *vm = NULL;
 	u32 n = 0;
 
@@ -277,20 +297,36 @@ u32 rm_get_resources(const struct rm_request *request, struct rm_reply *reply)
 	if (payload->vmid != VMID_HOST) {
 		vm = vm_find(payload->vmid);
 		if (!vm)
-			return RM_VMID_INVALID;
+			return rm_is_public() ? RM_ARG_INVALID :
+						RM_VMID_INVALID;
+		/* Before CONFIG_IMAGE, there is nothing that could have any. */
+		if (rm_is_public() && !vm->has_image)
+			return RM_NORESOURCE;
 		n = vm->nr_caps;
 	}
-	memcpy(reply->payload, &n, sizeof(n));
 	reply->size = sizeof(n);
 	for (u32 i = 0; i < n; i++) {
 		const struct resource resource = {
 			.type = vm->caps[i].type, .label = vm->caps[i].label,
 			.cap = vm->caps[i].id, .partner = vm->vmid,
+			.virq = vm->caps[i].type == RESOURCE_VCPU ?
+					wake_virq(&vm->vcpus[vm->caps[i].label]) :
+					0,
 		};
 
-		memcpy(reply->payload + reply->size, &resource,
-		       sizeof(resource));
-		reply->size += sizeof(resource);
+		reply_resource(reply, &resource);
 	}
+	for (u32 i = 0; vm && (bell = bell_at(vm->vmid, i)); i++) {
+		const struct resource resource = {
+			.type = bell->to_host ? RESOURCE_BELL_RX :
+						RESOURCE_BELL_TX,
+			.label = bell->label, .cap = bell->cap,
+			.partner = vm->vmid,
+		};
+
+		reply_resource(reply, &resource);
+		n++;
+	}
+	memcpy(reply->payload, &n, sizeof(n));
 	return RM_OK;
 }

@@ -44,7 +44,7 @@ s64 rule_add(u64 kind, u64 match, u64 nth, u64 value, u64 count)
 		memset(rules, 0, sizeof(rules));
 		return OK;
 	}
-	if (kind > EL2_RULE_VCPU_STATE || !nth)
+	if (kind > EL2_RULE_LOSE_HALT || !nth)
 		return ARG_INVALID;
 	for (struct rule *rule = rules; rule < rules + ARRAY_SIZE(rules);
 	     rule++) {

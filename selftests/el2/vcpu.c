@@ -1,22 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Guests. A guest runs on the CPU that calls vcpu_run, in place of the caller,
- * until it needs the host or an interrupt for the host arrives. It has no
- * vector registers, no interrupts and no timer: the timer's registers are the
- * host's, and are restored after each run.
+ * Guests. A vCPU runs on the CPU that calls vcpu_run, in place of the caller,
+ * until it needs the host or an interrupt for the host arrives. The host's
+ * vector registers stay in the CPU until the guest uses its own.
  */
 #include "cap.h"
-#include "control.h"
 #include "cpu.h"
+#include "control.h"
+#include "public.h"
 #include "rule.h"
 #include "trap.h"
 #include "vm.h"
 
-#define PSCI_VERSION		0x84000000
-#define PSCI_CPU_OFF		0x84000002
-#define PSCI_SYSTEM_OFF		0x84000008
-#define PSCI_SYSTEM_RESET	0x84000009
-#define PSCI_1_1		0x10001
+/* The 64-bit form, in the flags of VM_EXITED */
+#define EXIT_RESET_64		(1U << 15)
+
+/* In the data of VCPU_SYSTEM_RESET: see guest_call.c */
+#define RESET_1			(1UL << 63)
+#define RESET_64		(1UL << 62)
 
 #define GUEST_MPIDR		0x80000000
 
@@ -25,11 +26,17 @@ enum { RESUME_EMULATED, RESUME_RETRY, RESUME_FAULT };
 
 void vcpu_init(struct vcpu *vcpu, u64 pc, u64 x0)
 {
+	struct vm *vm = vcpu->vm;
+	u32 index = vcpu->index;
+
 	memset(vcpu, 0, sizeof(*vcpu));
+	vcpu->vm = vm;
+	vcpu->index = index;
 	vcpu->regs.pc = pc;
 	vcpu->regs.x[0] = x0;
 	vcpu->regs.pstate = PSTATE_RESET;
 	vcpu->el1.sctlr_el1 = SCTLR_EL1_RESET;
+	vgic_cpu_init(&vcpu->gic);
 }
 
 bool vcpu_set_register(struct vcpu *vcpu, u8 set, u8 index, u64 value)
@@ -47,6 +54,32 @@ bool vcpu_set_register(struct vcpu *vcpu, u8 set, u8 index, u64 value)
 	return true;
 }
 
+void vcpu_kick(struct vcpu *vcpu)
+{
+	if (vcpu->running && vcpu->cpu != this_cpu() - cpus)
+		vgic_kick_cpu(vcpu->cpu);
+}
+
+void vcpus_kick(struct vm *vm, const struct vcpu *except)
+{
+	for (u32 i = 0; i < vm->nr_vcpus; i++) {
+		if (&vm->vcpus[i] != except)
+			vcpu_kick(&vm->vcpus[i]);
+	}
+}
+
+u64 esr_extend(u64 value, u64 esr)
+{
+	u32 unused = 64 - 8 * ESR_SIZE(esr);
+
+	value <<= unused;
+	value = esr & ESR_SIGNED ? (u64)((s64)value >> unused) :
+				   value >> unused;
+	return esr & ESR_64BIT ? value : (u32)value;
+}
+
+/* ---- the way in and out ---- */
+
 static void save_el1(struct el1 *el1)
 {
 #define X(reg) el1->reg = sysreg_read(reg)
@@ -61,51 +94,62 @@ static void load_el1(const struct el1 *el1)
 #undef X
 }
 
-static void enter(struct vm *vm, struct regs *regs)
+/* The guest has trapped at its first use of them: swap them. */
+static void swap_fpsimd(struct vcpu *vcpu)
 {
-	struct vcpu *vcpu = &vm->vcpu;
+	sysreg_write(cptr_el2, CPTR_GUEST & ~CPTR_FPSIMD);
+	isb();
+	fpsimd_save(&vcpu->host_fpsimd);
+	fpsimd_load(&vcpu->fpsimd);
+	vcpu->has_fpsimd = true;
+}
 
+static void enter(struct vcpu *vcpu, struct regs *regs)
+{
 	vcpu->host = *regs;
 	save_el1(&vcpu->host_el1);
-	vcpu->host_timer_control = sysreg_read(cntv_ctl_el0);
-	vcpu->host_timer_value = sysreg_read(cntv_cval_el0);
 
 	*regs = vcpu->regs;
 	load_el1(&vcpu->el1);
-	sysreg_write(vmpidr_el2, GUEST_MPIDR);
+	sysreg_write(vmpidr_el2, GUEST_MPIDR | vcpu->index);
 	sysreg_write(hcr_el2, HCR_GUEST);
 	sysreg_write(cptr_el2, CPTR_GUEST);
 	sysreg_write(mdcr_el2, sysreg_read(mdcr_el2) | MDCR_GUEST);
-	stage2_load(&vm->stage2);
+	stage2_load(&vcpu->vm->stage2);
+	/*
+	 * Another vCPU of the VM may have run here: its entries aren't for all.
+	 */
+	asm volatile("tlbi vmalle1\n"
+		     "dsb nsh\n"
+		     "isb" : : : "memory");
+	vcpu->sleeps = false;
 	vcpu->running = true;
+	vcpu->cpu = this_cpu() - cpus;
 	vcpu->state = VCPU_READY;
-	this_cpu()->guest = vm;
+	this_cpu()->guest = vcpu;
+	vtimer_enter(vcpu);
+	vgic_enter(vcpu);
 }
 
 /* Return to the host. */
 static void leave(struct vcpu *vcpu, struct regs *regs)
 {
+	vgic_leave(vcpu);
+	vtimer_leave(vcpu);
 	this_cpu()->guest = NULL;
 	vcpu->running = false;
 	vcpu->regs = *regs;
 	save_el1(&vcpu->el1);
+	if (vcpu->has_fpsimd) {
+		fpsimd_save(&vcpu->fpsimd);
+		fpsimd_load(&vcpu->host_fpsimd);
+		vcpu->has_fpsimd = false;
+	}
 
 	*regs = vcpu->host;
 	load_el1(&vcpu->host_el1);
-	sysreg_write(cntv_ctl_el0, vcpu->host_timer_control);
-	sysreg_write(cntv_cval_el0, vcpu->host_timer_value);
 	sysreg_write(vmpidr_el2, sysreg_read(mpidr_el1));
 	stage2_load(&host_stage2);
-}
-
-static u64 extend(u64 value, u64 esr)
-{
-	u32 unused = 64 - 8 * ESR_SIZE(esr);
-
-	value <<= unused;
-	value = esr & ESR_SIGNED ? (u64)((s64)value >> unused) :
-				   value >> unused;
-	return esr & ESR_64BIT ? value : (u32)value;
 }
 
 /* Resume the guest, which is loaded and stands at the access. */
@@ -116,7 +160,7 @@ static void resume(struct vcpu *vcpu, struct regs *regs, u64 value, u64 action)
 	switch (action) {
 	case RESUME_EMULATED:
 		if (!(vcpu->esr & ESR_WRITE) && target < ARRAY_SIZE(regs->x))
-			regs->x[target] = extend(value, vcpu->esr);
+			regs->x[target] = esr_extend(value, vcpu->esr);
 		regs->pc += 4;
 		break;
 	case RESUME_FAULT:
@@ -125,18 +169,46 @@ static void resume(struct vcpu *vcpu, struct regs *regs, u64 value, u64 action)
 	}
 }
 
-static bool is_resumable(const struct vm *vm)
+static bool is_resumable(const struct vcpu *vcpu)
 {
-	return vm->vcpu.state == VCPU_MMIO_READ ||
-	       vm->vcpu.state == VCPU_MMIO_WRITE;
+	return vcpu->state == VCPU_MMIO_READ || vcpu->state == VCPU_MMIO_WRITE;
+}
+
+static void report(u64 *x, u64 state, const u64 *data)
+{
+	x[0] = OK;
+	x[1] = state;
+	memcpy(x + 2, data, 3 * sizeof(*x));
+}
+
+/* Answer in place of running the guest. Returns false if it may run. */
+static bool refuses_run(struct vcpu *vcpu, u64 *x)
+{
+	static const u64 no_data[3];
+	struct vm *vm = vcpu->vm;
+	u64 state;
+
+	if (vcpu->running) {
+		x[0] = BUSY;
+		return true;
+	}
+	if (rm_is_public() && public_refuses_run(vm, x))
+		return true;
+	state = vm->state == VM_READY || vcpu->off || vm->end ?
+			VCPU_POWERED_OFF :
+			vcpu->state;
+	if (vm->state == VM_RUNNING && !vcpu->off && !vm->end &&
+	    !rule_hits(EL2_RULE_VCPU_STATE, vm->vmid, &state))
+		return false;
+	report(x, state, no_data);
+	return true;
 }
 
 void vcpu_run(struct regs *regs)
 {
-	u64 *x = regs->x, value = x[2], action = x[3], state;
+	u64 *x = regs->x, value = x[2], action = x[3];
 	struct vcpu *vcpu;
 	struct cap *cap;
-	struct vm *vm;
 	bool mmio;
 	s64 error = cap_find(x[1], CAP_VCPU, VCPU_RUN, &cap);
 
@@ -153,97 +225,30 @@ void vcpu_run(struct regs *regs)
 		x[0] = error;
 		return;
 	}
-	vm = cap->object;
-	vcpu = &vm->vcpu;
-	if (vcpu->running) {
-		x[0] = BUSY;
+	vcpu = cap->object;
+	if (refuses_run(vcpu, x))
 		return;
-	}
-	state = vm->state == VM_READY ? VCPU_POWERED_OFF : vcpu->state;
-	if (vm->state != VM_RUNNING ||
-	    rule_hits(EL2_RULE_VCPU_STATE, vm->vmid, &state)) {
-		x[0] = OK;
-		x[1] = state;
-		memset(x + 2, 0, 3 * sizeof(*x));
-		return;
-	}
-	mmio = is_resumable(vm);
-	enter(vm, regs);
+	mmio = is_resumable(vcpu);
+	enter(vcpu, regs);
 	if (mmio)
 		resume(vcpu, regs, value, action);
+	vgic_fill(vcpu);
 }
 
-/* The report of an exit to the host. */
-struct exit {
-	enum vcpu_state state;
-	u64 data[3];
-};
+/* ---- exits ---- */
 
-static bool is_permission_fault(u64 esr)
+/* Returns false: go on with the guest. */
+static bool guest_wait(struct vcpu *vcpu, struct regs *regs, struct exit *exit)
 {
-	return (esr & 0x3c) == 0xc;
-}
-
-static bool is_mmio(const struct vm *vm, u64 esr, u64 gpa)
-{
-	if (esr_class(esr) != EC_DATA_ABORT || !(esr & ESR_VALID) ||
-	    esr & ESR_WALK)
+	regs->pc += 4;
+	if (vgic_has_interrupt(vcpu))
 		return false;
-	if (!platform_extents())
-		return gpa - EL2_MMIO_BASE < EL2_MMIO_SIZE;
-	return !vm_demand_paged(vm, gpa) && !is_permission_fault(esr);
-}
-
-/* Returns false if the fault is spurious: go on with the guest. */
-static bool guest_abort(struct vm *vm, const struct regs *regs, u64 esr,
-			struct exit *exit)
-{
-	u64 far = sysreg_read(far_el2), gpa = abort_ipa(far);
-	u32 source = ESR_REGISTER(esr);
-	bool write = esr_class(esr) == EC_DATA_ABORT && esr & ESR_WRITE;
-
-	if (is_spurious_abort(&vm->stage2, esr, gpa))
-		return false;
-	exit->data[0] = gpa;
-	if (is_mmio(vm, esr, gpa)) {
-		vm->vcpu.esr = esr;
-		vm->vcpu.far = far;
-		exit->state = write ? VCPU_MMIO_WRITE : VCPU_MMIO_READ;
-		exit->data[1] = ESR_SIZE(esr);
-		if (write && source < ARRAY_SIZE(regs->x))
-			exit->data[2] = extend(regs->x[source],
-					       (esr & ~ESR_SIGNED) | ESR_64BIT);
-	} else if (platform_extents()) {
-		exit->state = VCPU_PAGE_FAULT;
-		exit->data[1] = write;
-	} else {
-		exit->state = VCPU_FAULT;
-		exit->data[0] = 0;
-	}
+	exit->state = rm_is_public() ? VCPU_EXPECTS_WAKEUP : VCPU_BLOCKED;
+	vcpu->sleeps = true;
 	return true;
 }
 
-/* Handle a PSCI call. Returns false: go on with the guest. */
-static bool guest_call(struct regs *regs, struct exit *exit)
-{
-	switch ((u32)regs->x[0]) {
-	case PSCI_VERSION:
-		regs->x[0] = PSCI_1_1;
-		return false;
-	case PSCI_SYSTEM_OFF:
-	case PSCI_CPU_OFF:
-		exit->state = VCPU_POWERED_OFF;
-		return true;
-	case PSCI_SYSTEM_RESET:
-		exit->state = VCPU_SYSTEM_RESET;
-		return true;
-	default:
-		regs->x[0] = UNIMPLEMENTED;
-		return false;
-	}
-}
-
-static bool guest_trap(struct vm *vm, struct regs *regs, struct exit *exit)
+static bool guest_trap(struct vcpu *vcpu, struct regs *regs, struct exit *exit)
 {
 	u64 esr = sysreg_read(esr_el2);
 
@@ -253,37 +258,109 @@ static bool guest_trap(struct vm *vm, struct regs *regs, struct exit *exit)
 		regs->pc += 4;
 		__attribute__((__fallthrough__));
 	case EC_HVC:
-		return guest_call(regs, exit);
+		return guest_call(vcpu, regs, exit);
 	case EC_WFX:
-		regs->pc += 4;
-		exit->state = VCPU_BLOCKED;
-		return true;
+		return guest_wait(vcpu, regs, exit);
+	case EC_FPSIMD:
+		swap_fpsimd(vcpu);
+		return false;
+	case EC_SYSREG:
+		guest_register(vcpu, regs, esr);
+		return false;
 	case EC_FETCH_ABORT:
 	case EC_DATA_ABORT:
-		return guest_abort(vm, regs, esr, exit);
+		return guest_abort(vcpu, regs, esr, exit);
 	default:
 		exit->state = VCPU_FAULT;
 		return true;
 	}
 }
 
+/* Has the guest ended with this exit? A CPU that is off is not the end. */
+static bool is_end(const struct vcpu *vcpu, const struct exit *exit)
+{
+	return exit->state == VCPU_SYSTEM_RESET ||
+	       (exit->state == VCPU_POWERED_OFF && !vcpu->off);
+}
+
+/* Public: tell the Resource Manager if the guest has ended. */
+static void note_public_end(struct vcpu *vcpu, struct exit *exit)
+{
+	struct vm *vm = vcpu->vm;
+	struct halt halt = {
+		.state = exit->state, .data = { exit->data[0], exit->data[1] },
+	};
+
+	if (exit->state == VCPU_FAULT) {
+		halt.type = EXIT_SW_ERROR;
+	} else if (!is_end(vcpu, exit)) {
+		/* A killed guest runs no more. */
+		if (vm->stopping)
+			exit->state = VCPU_BLOCKED;
+		return;
+	} else if (exit->state == VCPU_POWERED_OFF) {
+		halt.type = EXIT_OFF;
+	} else if (exit->data[0] & RESET_1) {
+		halt.type = EXIT_RESET;
+	} else {
+		halt.type = EXIT_RESET2;
+		halt.flags = exit->data[0] & RESET_64 ? EXIT_RESET_64 : 0;
+		halt.words[0] = exit->data[0];
+		halt.words[1] = exit->data[1];
+		halt.words[2] = exit->data[1] >> 32;
+	}
+	/* Another vCPU may have ended it before. */
+	if (!vm->halt.state)
+		public_halted(vm, &halt);
+}
+
+/* On other platforms, the guest has ended once all its vCPUs have left it. */
+static void note_end(struct vcpu *vcpu, struct exit *exit)
+{
+	struct vm *vm = vcpu->vm;
+
+	if (!vm->end && is_end(vcpu, exit))
+		vm->end = exit->state == VCPU_SYSTEM_RESET ? EXIT_RESET :
+							     EXIT_OFF;
+	else if (!vm->end && vm->stopping)
+		vm->end = EXIT_FORCED;
+	if (!vm->end)
+		return;
+	if (!is_end(vcpu, exit))
+		exit->state = VCPU_POWERED_OFF;
+	if (!vm_is_running(vm))
+		vm_exited(vm, vm->end);
+}
+
+static bool may_go_on(const struct vm *vm)
+{
+	return vm->state == VM_RUNNING && !vm->stopping && !vm->end &&
+	       !vm->halt.state;
+}
+
 void vcpu_exit(struct regs *regs, u64 kind)
 {
-	struct vm *vm = this_cpu()->guest;
+	struct vcpu *vcpu = this_cpu()->guest;
 	struct exit exit = { .state = VCPU_READY };
+	bool stays;
 
-	if (kind == TRAP_SYNCHRONOUS && !guest_trap(vm, regs, &exit) &&
-	    !vm->stopping)
+	vgic_read(vcpu);
+	stays = kind == TRAP_SYNCHRONOUS ? !guest_trap(vcpu, regs, &exit) :
+		kind == TRAP_IRQ	 ? vgic_is_own_interrupt() :
+					   false;
+	if (stays && may_go_on(vcpu->vm)) {
+		vgic_fill(vcpu);
 		return;
-	leave(&vm->vcpu, regs);
-	vm->vcpu.state = exit.state;
-	if (exit.state == VCPU_POWERED_OFF)
-		vm_exited(vm, EXIT_OFF);
-	else if (exit.state == VCPU_SYSTEM_RESET)
-		vm_exited(vm, EXIT_RESET);
-	else if (vm->stopping)
-		vm_exited(vm, EXIT_FORCED);
-	regs->x[0] = OK;
-	regs->x[1] = vm->vcpu.state;
-	memcpy(regs->x + 2, exit.data, sizeof(exit.data));
+	}
+	leave(vcpu, regs);
+	if (vcpu->sleeps)
+		vtimer_sleep(vcpu);
+	vcpu->state = exit.state;
+	if (rm_is_public())
+		note_public_end(vcpu, &exit);
+	else
+		note_end(vcpu, &exit);
+	if (is_end(vcpu, &exit))
+		vcpus_kick(vcpu->vm, vcpu);
+	report(regs->x, exit.state, exit.data);
 }

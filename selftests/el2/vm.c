@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /* VMs: their parts and their life. */
+#include "bell.h"
 #include "cap.h"
 #include "control.h"
+#include "guest_tree.h"
 #include "parcel.h"
 #include "rm.h"
 #include "rm_messages.h"
@@ -41,6 +43,15 @@ u64 nr_vms(void)
 	return n;
 }
 
+struct vm *vm_next(struct vm *vm)
+{
+	for (vm = vm ? vm + 1 : vms; vm < vms + MAX_VMS; vm++) {
+		if (vm->state != VM_NONE)
+			return vm;
+	}
+	return NULL;
+}
+
 bool vm_is_live(const struct vm *vm)
 {
 	return vm->state == VM_RUNNING || vm->state == VM_EXITED;
@@ -51,7 +62,7 @@ bool vm_has_memory(const struct vm *vm)
 	return vm->stage2.root;
 }
 
-static void set_state(struct vm *vm, enum vm_state state)
+void vm_set_state(struct vm *vm, enum vm_state state)
 {
 	const struct {
 		u16 vmid, reserved;
@@ -65,7 +76,9 @@ static void set_state(struct vm *vm, enum vm_state state)
 
 struct vm *vm_alloc(u16 vmid)
 {
-	for (struct vm *vm = vms; vm < vms + MAX_VMS; vm++) {
+	u32 n = rm_is_public() ? MAX_PUBLIC_VMS : MAX_VMS;
+
+	for (struct vm *vm = vms; vm < vms + n; vm++) {
 		if (vm->state != VM_NONE ||
 		    (vmid && vmid != VMID_FIRST + number(vm)))
 			continue;
@@ -129,9 +142,23 @@ static bool add_cap(struct vm *vm, enum vm_resource type, u8 label,
 	return true;
 }
 
-static bool add_caps(struct vm *vm)
+static bool add_vcpu_caps(struct vm *vm)
 {
-	if (!add_cap(vm, RESOURCE_VCPU, 0, vm))
+	/* Otherwise, the hypervisor would schedule the vCPUs by itself. */
+	if (rm_is_public() && !vm->config.proxy)
+		return true;
+	for (u32 i = 0; i < vm->nr_vcpus; i++) {
+		if (!add_cap(vm, RESOURCE_VCPU, i, &vm->vcpus[i]))
+			return false;
+	}
+	return true;
+}
+
+bool vm_add_caps(struct vm *vm)
+{
+	if (!add_vcpu_caps(vm))
+		return false;
+	if (!bells_add(vm))
 		return false;
 	return !platform_extents() ||
 	       (add_cap(vm, RESOURCE_EXTENT, LABEL_GUEST_PRIVATE,
@@ -143,18 +170,45 @@ static bool add_caps(struct vm *vm)
 		add_cap(vm, RESOURCE_ADDRSPACE, 0, vm));
 }
 
-/* Undo vm_init(). An extent keeps its pages. */
-static void tear_down(struct vm *vm)
+void vm_revoke_caps(struct vm *vm)
 {
 	for (u32 i = 0; i < vm->nr_caps; i++)
 		cap_revoke(vm->caps[i].id);
 	vm->nr_caps = 0;
+	bells_remove(vm);
+}
+
+/* Undo vm_init(). An extent keeps its pages. */
+static void tear_down(struct vm *vm)
+{
+	vm_revoke_caps(vm);
 	if (!vm_has_memory(vm))
 		return;
 	parcels_unplace(vm);
 	memdb_unmap_all(&vm->private);
 	memdb_unmap_all(&vm->shared);
 	stage2_destroy(&vm->stage2);
+}
+
+void vm_init_vcpus(struct vm *vm)
+{
+	vm->nr_vcpus = vm->config.nr_cpus ?: 1;
+	vgic_init(vm, vm->config.gic_dist, vm->config.gic_redist);
+	for (u32 i = 0; i < vm->nr_vcpus; i++) {
+		vm->vcpus[i].vm = vm;
+		vm->vcpus[i].index = i;
+		vcpu_init(&vm->vcpus[i], 0, 0);
+		vm->vcpus[i].off = i;
+	}
+}
+
+bool vm_is_running(const struct vm *vm)
+{
+	for (u32 i = 0; i < vm->nr_vcpus; i++) {
+		if (vm->vcpus[i].running)
+			return true;
+	}
+	return false;
 }
 
 u32 vm_init(struct vm *vm)
@@ -166,15 +220,22 @@ u32 vm_init(struct vm *vm)
 		return RM_VM_STATE;
 	init_extent(&vm->private, vm, EL2_EXTENT_PRIVATE);
 	init_extent(&vm->shared, vm, EL2_EXTENT_SHARED);
-	if (!stage2_init(&vm->stage2, vm->vmid) && add_caps(vm))
+	/*
+	 * A tree that the public one refuses is a guest's without interrupts.
+	 */
+	if (guest_tree_read(vm))
+		memset(&vm->config, 0, sizeof(vm->config));
+	vm_init_vcpus(vm);
+	if (!stage2_init(&vm->stage2, vm->vmid) && vm_add_caps(vm))
 		error = parcels_place(vm, &image);
 	if (error) {
 		tear_down(vm);
-		set_state(vm, VM_INIT_FAILED);
+		vm_set_state(vm, VM_INIT_FAILED);
 		return error;
 	}
-	vcpu_init(&vm->vcpu, image + vm->image_offset, image + vm->dtb_offset);
-	set_state(vm, VM_READY);
+	vcpu_init(&vm->vcpus[0], image + vm->place.image_offset,
+		  image + vm->place.dtb_offset);
+	vm_set_state(vm, VM_READY);
 	return RM_OK;
 }
 
@@ -185,7 +246,7 @@ u32 vm_start(struct vm *vm)
 	/* From here on, the image is like any other memory of the guest. */
 	if (platform_extents())
 		parcel_to_extent(vm);
-	set_state(vm, VM_RUNNING);
+	vm_set_state(vm, VM_RUNNING);
 	return RM_OK;
 }
 
@@ -197,20 +258,24 @@ void vm_exited(struct vm *vm, enum vm_exit_type type)
 	} payload = { .vmid = vm->vmid, .type = type };
 
 	vm->stopping = false;
-	vm->vcpu.state = type == EXIT_RESET ? VCPU_SYSTEM_RESET :
-					      VCPU_POWERED_OFF;
+	vm->end = 0;
+	for (u32 i = 0; i < vm->nr_vcpus; i++)
+		vm->vcpus[i].state = type == EXIT_RESET ? VCPU_SYSTEM_RESET :
+							  VCPU_POWERED_OFF;
 	rm_notify(RM_VM_EXITED, &payload, sizeof(payload));
-	set_state(vm, VM_EXITED);
+	vm_set_state(vm, VM_EXITED);
 }
 
 u32 vm_stop(struct vm *vm)
 {
 	if (vm->state != VM_RUNNING)
 		return RM_VM_STATE;
-	if (vm->vcpu.running)
+	if (vm_is_running(vm)) {
 		vm->stopping = true;
-	else
+		vcpus_kick(vm, NULL);
+	} else {
 		vm_exited(vm, EXIT_FORCED);
+	}
 	return RM_OK;
 }
 
@@ -218,10 +283,10 @@ u32 vm_reset(struct vm *vm)
 {
 	if (vm->state == VM_RUNNING || vm->state == VM_RESET)
 		return RM_VM_STATE;
-	set_state(vm, VM_RESETTING);
+	vm_set_state(vm, VM_RESETTING);
 	tear_down(vm);
 	free_ranges(vm);
-	set_state(vm, VM_RESET);
+	vm_set_state(vm, VM_RESET);
 	return RM_OK;
 }
 

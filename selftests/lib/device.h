@@ -64,6 +64,15 @@ static inline bool have_provider(const char *name)
 	return find_provider(name, &info);
 }
 
+/* Does a guest of this provider get all its memory when it starts? */
+static inline bool binds_first(const char *provider)
+{
+	struct gmem_info info;
+
+	return find_provider(provider, &info) &&
+	       (info.provider_flags & GMEM_PROVIDER_BIND_FIRST);
+}
+
 static inline bool have_huge(void)
 {
 	return get_features() & GMEM_FEATURE_HUGEPAGE;
@@ -108,6 +117,14 @@ static inline int new_vm_bits(const char *provider, __u32 policy, __u32 bits)
 	});
 }
 
+static inline int new_vm_flags(const char *provider, __u32 policy, __u32 flags)
+{
+	return create_vm(provider, (struct gmem_vm_create){
+		.policy = policy,
+		.flags = flags,
+	});
+}
+
 static inline int new_vm(const char *provider, __u32 policy)
 {
 	return new_vm_bits(provider, policy, 0);
@@ -135,6 +152,21 @@ static inline int new_mem_named(__u64 size, __u64 flags, const char *name)
 static inline int new_mem(__u64 size, __u64 flags)
 {
 	return new_mem_named(size, flags, "");
+}
+
+/* A guestmem with a NUMA policy. @nodes: a mask. */
+static inline int new_mem_numa(__u64 size, __u64 flags, __u32 mode, __u64 nodes)
+{
+	struct gmem_mem_create create = {
+		.size = sizeof(create),
+		.flags = flags,
+		.length = size,
+		.numa_mode = mode,
+		.nr_nodes = nodes ? 64 : 0,
+		.nodes = (uintptr_t)&nodes,
+	};
+
+	return err_of(ioctl(gmem_dev(), GMEM_MEM_CREATE, &create));
 }
 
 static inline int get_stats(struct gmem_stats *stats)

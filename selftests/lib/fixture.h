@@ -45,6 +45,9 @@ static __attribute__((unused)) struct el2_stats hypervisor_before;
 		if (!have_provider((variant)->provider))		\
 			SKIP(return, "no provider %s",			\
 			     (variant)->provider);			\
+		if (binds_first((variant)->provider))			\
+			SKIP(return, "provider %s: a guest gets memory only at its start", \
+			     (variant)->provider);			\
 		if (((variant)->mem_flags & GMEM_MEM_ALLOW_HUGEPAGE) &&	\
 		    !takes_huge((variant)->provider))			\
 			SKIP(return, NO_HUGE, (variant)->provider);	\

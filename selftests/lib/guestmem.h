@@ -20,6 +20,26 @@ static inline int query_mem(int mem, __u64 offset, __u64 length,
 	return err_of(ioctl(mem, GMEM_MEM_QUERY, query));
 }
 
+/* Read up to @max runs of a range. Returns their number, or -errno. */
+static inline int get_runs(int mem, __u64 offset, __u64 length,
+			   struct gmem_mem_run *runs, __u32 max,
+			   struct gmem_mem_runs *answer)
+{
+	struct gmem_mem_runs call = {
+		.size = sizeof(call),
+		.offset = offset,
+		.length = length,
+		.entries = ptr_u64(runs),
+		.nr_entries = max,
+		.entry_size = sizeof(*runs),
+	};
+	int ret = err_of(ioctl(mem, GMEM_MEM_RUNS, &call));
+
+	if (answer)
+		*answer = call;
+	return ret < 0 ? ret : (int)call.nr_entries;
+}
+
 /* The state of the page at @offset, by its field's first letter. */
 static inline char page_state(int mem, __u64 offset)
 {

@@ -9,6 +9,7 @@
 
 #include "gmem.h"
 #include "gunyah_agent.h"
+#include "gunyah_dtb.h"
 
 #include <linux/gmem_gunyah.h>
 
@@ -72,42 +73,39 @@ static inline int gunyah_place_agent(struct gunyah_guest *guest)
 	memcpy(host, gunyah_code, sizeof(gunyah_code));
 	memcpy(host + GUNYAH_VECTOR, gunyah_vector_code,
 	       sizeof(gunyah_vector_code));
-	memcpy(host + PAGE, &gunyah_dtb_magic, sizeof(gunyah_dtb_magic));
 	munmap(host, GUNYAH_AGENT_SIZE);
 	return map_mem(guest->vm, GUNYAH_AGENT, guest->agent_mem, 0,
 		       GUNYAH_AGENT_SIZE, LEND | RWX);
 }
 
 /*
- * Create a VM that can be started. Call gunyah_guest_close() even after an
- * error.
+ * Create a VM, with flags of GMEM_VM_CREATE, that can be started. Call
+ * gunyah_guest_close() even after an error.
  */
-static inline int gunyah_guest_open(struct gunyah_guest *guest, __u32 policy)
+static inline int gunyah_guest_open_flags(struct gunyah_guest *guest,
+					  __u32 policy, __u32 flags)
 {
 	struct gmem_gunyah_dtb_config dtb = {
-		.guest_phys_addr = GUNYAH_AGENT + PAGE,
-		.size = PAGE,
+		.guest_phys_addr = GUNYAH_DTB,
+		.size = GUNYAH_DTB_SIZE,
 	};
 	int err;
 
 	*guest = (struct gunyah_guest){
 		.vm = -1, .vcpu = -1, .agent_mem = -1, .run = MAP_FAILED,
 	};
-	guest->vm = new_vm("gunyah", policy);
+	guest->vm = new_vm_flags("gunyah", policy, flags);
 	if (guest->vm < 0)
 		return guest->vm;
 	err = gunyah_place_agent(guest);
 	if (!err)
 		err = err_of(
 			ioctl(guest->vm, GMEM_GUNYAH_SET_DTB_CONFIG, &dtb));
+	/* No other register can be set on every platform. */
 	if (!err)
 		err = gunyah_set_register(
 			guest->vm, GMEM_GUNYAH_REG(GMEM_GUNYAH_REG_SET_PC, 0),
 			GUNYAH_AGENT);
-	if (!err)
-		err = gunyah_set_register(
-			guest->vm, GMEM_GUNYAH_REG(GMEM_GUNYAH_REG_SET_X, 28),
-			GUNYAH_PORT);
 	if (err)
 		return err;
 	guest->vcpu = gunyah_add_vcpu(guest->vm, 0);
@@ -122,10 +120,32 @@ static inline int gunyah_guest_open(struct gunyah_guest *guest, __u32 policy)
 	return guest->run == MAP_FAILED ? -errno : 0;
 }
 
+static inline int gunyah_guest_open(struct gunyah_guest *guest, __u32 policy)
+{
+	return gunyah_guest_open_flags(guest, policy, 0);
+}
+
+/* Write the device tree, unless the guest has it already. 0 or -errno. */
+static inline int gunyah_guest_describe(struct gunyah_guest *guest)
+{
+	__u8 *host = map_host(guest->agent_mem, PAGE, GUNYAH_DTB_SIZE);
+	int err = 0;
+
+	if (host == MAP_FAILED)
+		return -errno;
+	if (peek(host) >= 0 &&
+	    !write_gunyah_dtb(guest->vm, host, GUNYAH_DTB_SIZE))
+		err = -ENOSPC;
+	munmap(host, GUNYAH_DTB_SIZE);
+	return err;
+}
+
 static inline int gunyah_guest_start(struct gunyah_guest *guest)
 {
-	int err = err_of(ioctl(guest->vm, GMEM_GUNYAH_START, 0));
+	int err = gunyah_guest_describe(guest);
 
+	if (!err)
+		err = err_of(ioctl(guest->vm, GMEM_GUNYAH_START, 0));
 	guest->extents = fd_number(guest->vm, "gmem-extents:");
 	return err;
 }

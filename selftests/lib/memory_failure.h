@@ -29,6 +29,36 @@ static inline __u64 pfn_of(const volatile void *p)
 	return entry & ((1ULL << 55) - 1);
 }
 
+/* Bits of /proc/kpageflags. */
+#define PAGE_COMPOUND ((1ULL << 15) | (1ULL << 16))
+#define PAGE_HWPOISON (1ULL << 19)
+
+/* The flags of a page; 0 if the kernel doesn't tell. */
+static inline __u64 page_flags(__u64 pfn)
+{
+	int fd = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
+	__u64 flags = 0;
+
+	if (fd < 0)
+		return 0;
+	if (pread(fd, &flags, sizeof(flags), pfn * sizeof(flags)) !=
+	    sizeof(flags))
+		flags = 0;
+	close(fd);
+	return flags;
+}
+
+/* Does the broken page become a page by itself? */
+static inline bool split_soon(__u64 pfn)
+{
+	double end = now() + 10;
+
+	while ((page_flags(pfn) & PAGE_COMPOUND) && now() < end)
+		usleep(1000);
+	return (page_flags(pfn) & (PAGE_COMPOUND | PAGE_HWPOISON)) ==
+	       PAGE_HWPOISON;
+}
+
 /*
  * Call memory_failure(). 0 or -errno. Two errors are no failure: EBUSY means that
  * the page is still in the file, EHWPOISON that a huge page couldn't be split.

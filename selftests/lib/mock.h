@@ -39,6 +39,18 @@ static inline int mock_fail(int vm, __u32 point, __u32 nth, __u32 times)
 	return mock_call(vm, &test);
 }
 
+/* Needs no particular VM: it slows down the faults of all of them. */
+static inline int mock_slow_fault(int vm, __u32 point, __u32 ms)
+{
+	struct gmem_test test = {
+		.op = GMEM_TEST_SLOW_FAULT,
+		.point = point,
+		.nth = ms,
+	};
+
+	return mock_call(vm, &test);
+}
+
 /*
  * The number of pages in the second stage; *provided: the guest's access at
  * @gpa.
@@ -54,6 +66,18 @@ static inline int mock_lookup(int vm, __u64 gpa, __u32 *provided)
 	if (provided)
 		*provided = test.provided;
 	return ret ? ret : (int)test.length;
+}
+
+/* A reclaim of the page at @gpa waits, until this is off again. */
+static inline int mock_hold(int vm, __u64 gpa, bool on)
+{
+	struct gmem_test test = {
+		.op = GMEM_TEST_HOLD_RECLAIM,
+		.guest_addr = gpa,
+		.nth = on,
+	};
+
+	return mock_call(vm, &test);
 }
 
 #endif /* LIB_MOCK_H */

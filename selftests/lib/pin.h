@@ -53,7 +53,7 @@ static inline int unpin(const int *fd, enum pin_kind kind, int *byte)
 	if (kind == PIN_URING)
 		return err_of(syscall(__NR_io_uring_register, fd[0],
 				      IORING_UNREGISTER_BUFFERS, NULL, 0));
-	if (read(fd[0], buf, sizeof(buf)) != sizeof(buf))
+	if (read(fd[0], buf, sizeof(buf)) != (ssize_t)sizeof(buf))
 		return -EIO;
 	*byte = buf[0];
 	return 0;

@@ -18,6 +18,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/types.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -25,7 +26,12 @@
 #include <linux/falloc.h>
 #include <linux/gmem.h>
 
+/* The harness is for programs of one file. */
+#ifdef LIB_NO_HARNESS
+#include <kselftest.h>
+#else
 #include <kselftest_harness.h>
+#endif
 
 /* A debug kernel is ten times slower, and TEST() has no timeout of its own. */
 #undef TEST_TIMEOUT_DEFAULT
@@ -35,8 +41,23 @@
 #define MIB(n) ((__u64)(n) << 20)
 #define GIB(n) ((__u64)(n) << 30)
 
-#define PAGE KIB(4)
-#define HUGE_PAGE MIB(2)
+/* Arm64 has kernels of several page sizes. */
+static inline __u64 page_size(void)
+{
+	static __u64 size;
+
+	if (!size)
+		size = sysconf(_SC_PAGESIZE);
+	return size;
+}
+
+#define PAGE page_size()
+/* A page of page tables, of 8 bytes each, maps as much: 2 MiB, or 32 MiB. */
+#define HUGE_PAGE (PAGE / 8 * PAGE)
+/* The largest entry of the calls that return entries. */
+#define MAX_ENTRY KIB(4)
+/* A multiple of any page size, where a constant is needed. */
+#define ANY_PAGE KIB(64)
 
 #define RX (GMEM_MAP_ALLOW_READ | GMEM_MAP_ALLOW_EXEC)
 #define RWX GMEM_MAP_ALLOW_RWX
@@ -44,6 +65,12 @@
 #define SHARE GMEM_MAP_FORCE_SHARE
 
 #define PUNCH (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)
+
+/* @size, rounded up to huge pages. */
+static inline __u64 huge_pages(__u64 size)
+{
+	return (size + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+}
 
 static inline __u64 ptr_u64(const volatile void *p)
 {
@@ -69,6 +96,14 @@ static inline unsigned int env_uint(const char *name, unsigned int otherwise)
 	const char *value = getenv(name);
 
 	return value && *value ? strtoul(value, NULL, 0) : otherwise;
+}
+
+/* Is the kernel of that release, such as "6.18", or a later one? */
+static inline bool kernel_since(const char *release)
+{
+	struct utsname kernel;
+
+	return !uname(&kernel) && strverscmp(kernel.release, release) >= 0;
 }
 
 static inline double now(void)

@@ -81,9 +81,9 @@ static inline int peek(const volatile void *p)
 }
 
 /*
- * Break a page. 0 or -errno. EBUSY is no failure: it means that the page is
- * still in the file. The signal for a process that maps the page may arrive at
- * once.
+ * Break a page. 0 or -errno. Two errors are no failure: EBUSY means that the page
+ * is still in the file, EHWPOISON that a huge page couldn't be split. The signal
+ * for a process that maps the page may arrive at once.
  */
 static __attribute__((noinline, unused)) int poison(volatile void *page)
 {
@@ -94,7 +94,7 @@ static __attribute__((noinline, unused)) int poison(volatile void *page)
 		ret = err_of(madvise((void *)page, PAGE, MADV_HWPOISON));
 	}
 	touch_armed = 0;
-	return ret == -EBUSY ? 0 : ret;
+	return ret == -EBUSY || ret == -EHWPOISON ? 0 : ret;
 }
 
 /*

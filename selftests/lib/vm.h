@@ -27,6 +27,34 @@ static inline int unmap_mem(int vm, __u64 gpa, int mem, __u64 offset,
 	return map_mem(vm, gpa, mem, offset, size, flags | GMEM_MAP_UNMAP);
 }
 
+static inline int new_map(int vm, __u64 gpa, int mem, __u64 offset, __u64 size,
+			  __u32 flags, __u32 policy)
+{
+	struct gmem_vm_map map = {
+		.size = sizeof(map),
+		.flags = flags,
+		.guest_addr = gpa,
+		.offset = offset,
+		.length = size,
+		.mem_fd = mem,
+		.policy = policy,
+	};
+
+	return err_of(ioctl(vm, GMEM_VM_MAP, &map));
+}
+
+static inline int change_range(int vm, __u64 gpa, __u64 length, __u32 flags)
+{
+	struct gmem_vm_change change = {
+		.size = sizeof(change),
+		.flags = flags,
+		.guest_addr = gpa,
+		.length = length,
+	};
+
+	return err_of(ioctl(vm, GMEM_VM_CHANGE, &change));
+}
+
 static inline int vm_range(int vm, unsigned int cmd, __u64 gpa, __u64 length,
 			   __u64 *nr_pages)
 {
@@ -81,6 +109,7 @@ static inline int query_vm_range(int vm, __u64 gpa, __u64 length,
 		.guest_addr = gpa,
 		.length = length,
 		.entries = ptr_u64(entries),
+		.entry_size = sizeof(*entries),
 	};
 	int ret;
 
@@ -104,6 +133,7 @@ static inline int get_faults(int vm, __u64 since,
 		.seq = since,
 		.lost = ~0ULL,
 		.entries = ptr_u64(entries),
+		.entry_size = sizeof(*entries),
 	};
 	int ret;
 

@@ -3,6 +3,7 @@
 #define pr_fmt(fmt) "gmem_el2: " fmt
 
 #include <linux/arm-smccc.h>
+#include <linux/device.h>
 #include <linux/gfp.h>
 #include <linux/interrupt.h>
 #include <linux/io.h>
@@ -13,6 +14,8 @@
 #include <linux/mutex.h>
 #include <linux/of.h>
 #include <linux/of_irq.h>
+#include <linux/of_platform.h>
+#include <linux/platform_device.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
@@ -150,6 +153,14 @@ static long do_watch(struct file_state *state)
 	return ret;
 }
 
+static long do_unwatch(struct file_state *state)
+{
+	mutex_lock(&state->lock);
+	unwatch(state);
+	mutex_unlock(&state->lock);
+	return 0;
+}
+
 static long do_irqs(struct file_state *state, unsigned long arg)
 {
 	const struct gmem_el2_irqs irqs = {
@@ -159,6 +170,25 @@ static long do_irqs(struct file_state *state, unsigned long arg)
 
 	return copy_to_user((void __user *)arg, &irqs, sizeof(irqs)) ? -EFAULT :
 								       0;
+}
+
+static long do_bind(bool bind)
+{
+	struct platform_device *pdev;
+	struct device_node *node;
+	int ret = 0;
+
+	node = of_find_compatible_node(NULL, NULL, "gunyah-resource-manager");
+	pdev = node ? of_find_device_by_node(node) : NULL;
+	of_node_put(node);
+	if (!pdev)
+		return -ENODEV;
+	if (!bind)
+		device_release_driver(&pdev->dev);
+	else if (device_attach(&pdev->dev) <= 0)
+		ret = -EBUSY;
+	put_device(&pdev->dev);
+	return ret;
 }
 
 static long el2_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
@@ -172,8 +202,14 @@ static long el2_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		return do_touch(arg);
 	case EL2_IOC_WATCH:
 		return do_watch(file->private_data);
+	case EL2_IOC_UNWATCH:
+		return do_unwatch(file->private_data);
 	case EL2_IOC_IRQS:
 		return do_irqs(file->private_data, arg);
+	case EL2_IOC_UNBIND:
+		return do_bind(false);
+	case EL2_IOC_BIND:
+		return do_bind(true);
 	default:
 		return -ENOTTY;
 	}
