@@ -22,6 +22,8 @@ enum {
 	ADDRSPACE_MAP = 2,
 	ADDRSPACE_LOOKUP = 4,
 	VCPU_RUN = 1,
+	BELL_SEND = 1,
+	BELL_RECEIVE = 2,
 };
 
 /* A capability of the host. A revoked capability's id is never reused. */

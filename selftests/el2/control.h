@@ -29,6 +29,11 @@ enum el2_platform {
 	EL2_PLATFORM_EXTENTS,
 	/* Parcels only, as in the public Gunyah snapshot. */
 	EL2_PLATFORM_PARCELS,
+	/*
+	 * The public Gunyah snapshot as it is: the guest's device tree places
+	 * the parcels, and everything takes time.
+	 */
+	EL2_PLATFORM_PUBLIC,
 };
 
 /*
@@ -42,7 +47,10 @@ enum el2_platform {
 #define EL2_MAX_RULES		8
 
 enum el2_rule_kind {
-	/* Forget all rules. Takes no other argument. */
+	/*
+	 * Forget all rules, and make all settings the defaults. Takes no other
+	 * argument.
+	 */
 	EL2_RULE_CLEAR,
 	/* Hypercall x2 (n of 0xc6008000 + n) does nothing and returns x4. */
 	EL2_RULE_HYPERCALL_ERROR,
@@ -74,6 +82,11 @@ enum el2_rule_kind {
 	 * x4.
 	 */
 	EL2_RULE_VCPU_STATE,
+	/*
+	 * Public: the halt of a vCPU of VM x2 (VMID) is lost. The Resource
+	 * Manager doesn't learn that the guest has ended.
+	 */
+	EL2_RULE_LOSE_HALT,
 };
 
 /*
@@ -140,10 +153,51 @@ struct el2_page {
  */
 #define EL2_INJECT		EL2_CONTROL(6)
 
+/* x1 VMID, x2 interrupt (32 to 1019): raise an edge of it in the guest */
+#define EL2_RAISE		EL2_CONTROL(10)
+
+/* x1 enum el2_setting, x2 value -> x1 the value before */
+#define EL2_SETTING		EL2_CONTROL(7)
+
+/* How the public Resource Manager is built, and how fast it is. */
+enum el2_setting {
+	/* VM_START takes this time for each piece of the VM's parcels. */
+	EL2_START_PIECE_US,
+	/* The release of a parcel takes this time for each of its pieces. */
+	EL2_RESET_PIECE_US,
+	/* A reply comes this late; each other step of a reset takes as long. */
+	EL2_REPLY_US,
+	/* The time from the end of a guest, or its kill, to VM_EXITED */
+	EL2_HALT_US,
+	/*
+	 * 0: a production build, which checks the ACL of the image. 1: a debug
+	 * build.
+	 */
+	EL2_DEBUG_BUILD,
+	EL2_NR_SETTINGS,
+};
+
 /*
- * Accesses to these guest addresses are MMIO on a platform of parcels. With
- * extents, every data access outside the VM's demand-paged ranges is MMIO, if
- * its instruction can be emulated.
+ * x1 label, x2 EL2_BELL flags: VMs that are initialised from now on get a doorbell
+ * of that label, as if their device trees had it. x1 EL2_ANY: no VM gets any.
+ */
+#define EL2_BELL_PLAN		EL2_CONTROL(8)
+#define EL2_MAX_BELLS		64
+/* The guest rings, and the host receives. */
+#define EL2_BELL_TO_HOST	1
+/* The host may also set the masks of a doorbell that it rings. */
+#define EL2_BELL_CAN_CLEAR	2
+
+/*
+ * x1 VMID, x2 label -> x1 flags, x2 enable mask, x3 acknowledge mask, x4 how often
+ * the interrupt was asserted
+ */
+#define EL2_BELL_STATE		EL2_CONTROL(9)
+
+/*
+ * Accesses to these guest addresses are MMIO on a platform of parcels, and on
+ * the public one all below 1 GiB. With extents, every data access outside the
+ * VM's demand-paged ranges is MMIO, if its instruction can be emulated.
  */
 #define EL2_MMIO_BASE		0x10000000ULL
 #define EL2_MMIO_SIZE		0x10000000ULL

@@ -2,37 +2,54 @@
 /*
  * An EL2 monitor for QEMU's virt machine. It runs Linux at EL1 as the host,
  * takes pages away from it by stage 2, and speaks as much of Gunyah's ABI as
- * the tests of the gunyah provider need. It is a test program, not a
- * hypervisor: it has one big lock and one vCPU per VM, and leaves interrupt
- * controller and timers to the host.
+ * the tests of the gunyah provider need, and as a Linux guest needs. It is a
+ * test program, not a hypervisor: it has one big lock, and the host schedules
+ * the vCPUs and drives the machine's interrupt controller.
  *
  * It is stricter than Gunyah, to catch a driver that makes mistakes: a page has
  * one mapping, in the VM of its extent; flags, types and extents must be
  * combined as Linux does; access by user and kernel are the same; a VM's
  * capabilities end with its reset, its VMID not before its memory; parcels of a
- * VM that has run can't be reclaimed before its reset. It has no doorbells, no
- * hypercalls of guests except PSCI, no accepting and donating by RPC, and no
- * vmmio ranges.
+ * VM that has run can't be reclaimed before its reset. It has no hypercalls of
+ * guests except PSCI, no accepting and donating by RPC, and no vmmio ranges.
+ *
+ * On the platform "public", the Resource Manager is neither stricter nor kinder
+ * than the public one: the files below that say so, and tests r01 to r20, have
+ * its rules. There, a guest can accept parcels.
  *
  * The layers, from the host down; each uses those below:
  *
  *   entry.S, trap.c             exceptions; psci.c has the host's PSCI calls
- *   vcpu.c                      vcpu_run: a guest in place of the host
+ *   vcpu.c, fpsimd.S            vcpu_run: a guest in place of the host
+ *   guest_call.c,               why a guest stops: its calls (PSCI), its
+ *   guest_abort.c,              accesses to memory it doesn't have, and to
+ *   guest_register.c            system registers
+ *   vgic.c, vgic_access.c,      its interrupt controller: the state, the
+ *   vgic_cpu.c                  registers, and the part that the CPU does
+ *   vtimer.c                    its timer
  *   hypercall.c                 the table of hypercalls, which are in memory.c
  *                               (extents), msgqueue.c and, for tests, control.c
  *   rm.c, rm_vm.c, rm_memory.c  the Resource Manager: it reads messages of the
  *                               host from msgqueue.c at the end of each exit
- *   vm.c, parcel.c              VMs and parcels
+ *   public.c, reset.c           the public one's life of VMs, and its time
+ *   accept.c, guest_rpc.c       where it puts parcels, and for guests that ask
+ *   guest_tree.c,               a guest's device tree: placed regions and other
+ *   guest_regions.c,            nodes, and what it configures
+ *   guest_config.c
+ *   tree.c, tree_edit.c         reading and changing such a tree
+ *   vm.c, parcel.c, piece.c     VMs and parcels
+ *   bell.c                      doorbells, and the interrupts that wake vCPUs
  *   cap.c, host.c               the host's capabilities, buffers and interrupts
  *   memdb.c                     the owner and the mapping of each page; stage-2
  *                               tables are derived from it
  *   stage2.c                    stage-2 tables
- *   rule.c                      failures that tests ask for, at several layers
+ *   rule.c, setting.c           failures and times that tests ask for
  *   lib.c                       strings
  *
  * Few calls go upwards: vm.c notifies the host of a VM's state by rm.c, memdb.c
- * asks vm.c and parcel.c for an id's extent and a parcel's access, and vcpu.c
- * asks trap.c whether a fault is spurious, or for an abort in the guest.
+ * asks vm.c and parcel.c for an id's extent and a parcel's access, and the
+ * files of guests ask trap.c whether a fault is spurious, or for an exception
+ * in the guest.
  *
  * boot.c and fdt.c set all up. The tests (*_test.c) run in the host: el2_util.h
  * has the calls for them, through the module in driver/; rpc_util.h is a client
@@ -110,9 +127,17 @@ enum { ACCESS_X = 1, ACCESS_W = 2, ACCESS_R = 4, ACCESS_RWX = 7 };
 
 #define MEMTYPE_NORMAL_WB	0xf
 
+/*
+ * Guest addresses of the public Gunyah have 36 bits. An access to the first GiB
+ * is MMIO.
+ */
+#define GUEST_MMIO_END		(1UL << 30)
+#define GUEST_END		(1UL << 36)
+
 #define VMID_HOST		3
 #define VMID_FIRST		0x80
 #define MAX_VMS			64
+#define MAX_PUBLIC_VMS		63
 
 /* The interrupted context, as entry.S saves it. */
 struct regs {
@@ -137,6 +162,8 @@ void *alloc_page(void);
 void free_page(void *page);
 u64 nr_free_pages(void);
 bool platform_extents(void);
+/* Is the Resource Manager the public one, to the letter? */
+bool rm_is_public(void);
 
 /* trap.c */
 void set_host_traps(void);
@@ -145,15 +172,25 @@ void set_host_traps(void);
  * the access.
  */
 void inject_abort(struct regs *regs, u64 esr, u64 far);
+/* ... or an exception for an undefined instruction. */
+void inject_undefined(struct regs *regs);
 
 /* psci.c */
 void handle_psci(struct regs *regs);
 bool is_psci(u64 function);
 
 /*
- * host.c: access buffers of the host by its virtual addresses. ADDR_INVALID or
- * OK
+ * host.c: the intermediate physical address of the page at @va, in the context
+ * that was interrupted; NO_PAGE if its own tables forbid the access.
  */
+u64 stage1_page(u64 va, u8 access);
+#define NO_PAGE			(~0UL)
+/* The physical address of @va for its owner, of whom @data tells; 0: no access */
+typedef u64 (*translate_fn)(const void *data, u64 va, u8 access);
+/* Copy to (ACCESS_W) or from the pages at @va. False: there is no access. */
+bool copy_pages(translate_fn translate, const void *data, void *mine, u64 va,
+		u64 size, u8 access);
+/* Access buffers of the host by its virtual addresses. ADDR_INVALID or OK */
 int copy_from_host(void *to, u64 va, u64 size);
 int copy_to_host(u64 va, const void *from, u64 size);
 void raise_spi(u32 spi);

@@ -112,6 +112,15 @@ static inline int64_t el2_rule(const struct el2 *el2, enum el2_rule_kind kind,
 	return el2_hvc(el2, EL2_RULE, kind, match, nth, value);
 }
 
+/* Change a setting of the public Resource Manager. Returns the old value. */
+static inline uint64_t el2_setting(const struct el2 *el2,
+				   enum el2_setting which, uint64_t value)
+{
+	uint64_t x[9] = { EL2_SETTING, which, value };
+
+	return el2_call(el2, x) ? UINT64_MAX : x[1];
+}
+
 struct el2_stats {
 	uint64_t pages, parcels, vms, free_tables, rule_hits, hypercalls, rpcs,
 		unsynced;

@@ -10,6 +10,10 @@
 #define TX_CAP			0
 #define RX_CAP			1
 
+/* A guest's capabilities of its queues */
+#define GUEST_TX_CAP		2
+#define GUEST_RX_CAP		3
+
 #define MSGQUEUE_DEPTH		8
 #define MSGQUEUE_MAX_SIZE	240
 

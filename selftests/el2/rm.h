@@ -15,9 +15,11 @@ enum {
 	RM_BUSY = 5,
 	RM_ARG_INVALID = 6,
 	RM_HANDLE_INVALID = 7,
+	RM_VALIDATE_FAILED = 8,
 	RM_MAP_FAILED = 9,
 	RM_MEM_INVALID = 0xa,
 	RM_MEM_INUSE = 0xb,
+	RM_MEM_NOT_ACCEPTED = 0xc,
 	RM_VMID_INVALID = 0xd,
 	RM_VM_STATE = 0x14,
 };
@@ -35,8 +37,8 @@ struct rm_request {
 
 struct rm_reply {
 	u32 size;
-	/* The longest reply has all resources of a VM. */
-	u8 payload[512];
+	/* The longest reply has all resources of a VM, with EL2_MAX_BELLS. */
+	u8 payload[4096];
 };
 
 /* A handler returns an error; only RM_OK sends the reply's payload. */

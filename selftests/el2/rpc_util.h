@@ -37,6 +37,14 @@ struct rpc {
 	 * of the last one, the number of others.
 	 */
 	uint32_t states, exits, exit_type, others;
+	/*
+	 * Their order: for VM_STATUS the state, for VM_EXITED LOG_EXIT and the
+	 * type, for the others LOG_OTHER. The latest ones are lost.
+	 */
+	uint8_t log[64];
+	uint32_t nr_log;
+	/* Of the last VM_EXITED: the size of the reason, and its words */
+	uint32_t reason_size, reason[4];
 	/* 0 means 10 s. */
 	uint32_t timeout_ms;
 };
@@ -46,6 +54,9 @@ struct rpc_header {
 	uint16_t sequence;
 	uint32_t id;
 };
+
+#define LOG_EXIT		0x80
+#define LOG_OTHER		0x40
 
 static inline uint64_t clock_ms(void)
 {
@@ -77,17 +88,24 @@ static inline int64_t rpc_send(struct rpc *rpc, const void *message,
 static inline void rpc_notification(struct rpc *rpc, uint32_t id,
 				    const uint8_t *payload)
 {
+	uint8_t entry = LOG_OTHER;
 	uint16_t type;
 
 	if (id == RM_VM_STATUS) {
-		rpc->states |= 1U << payload[4];
+		entry = payload[4];
+		rpc->states |= 1U << entry;
 	} else if (id == RM_VM_EXITED) {
 		memcpy(&type, payload + 2, sizeof(type));
+		memcpy(&rpc->reason_size, payload + 4, 4);
+		memcpy(rpc->reason, payload + 8, sizeof(rpc->reason));
+		entry = LOG_EXIT | type;
 		rpc->exit_type = type;
 		rpc->exits++;
 	} else {
 		rpc->others++;
 	}
+	if (rpc->nr_log < sizeof(rpc->log))
+		rpc->log[rpc->nr_log++] = entry;
 }
 
 /*
@@ -258,6 +276,14 @@ static inline uint32_t rpc_handle(const struct rpc *r)
 
 	memcpy(&handle, r->reply, sizeof(handle));
 	return handle;
+}
+
+/* The number of the first entry, or -1. */
+static inline int rpc_logged(const struct rpc *r, uint8_t entry)
+{
+	const uint8_t *at = memchr(r->log, entry, r->nr_log);
+
+	return at ? at - r->log : -1;
 }
 
 static inline int64_t rpc_reclaim(struct rpc *r, uint32_t handle, uint8_t flags)

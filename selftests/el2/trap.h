@@ -10,8 +10,10 @@ enum { TRAP_SYNCHRONOUS, TRAP_IRQ, TRAP_FIQ, TRAP_SERROR };
 /* Exception classes in ESR_EL2; from the same level they are one more. */
 enum {
 	EC_WFX = 0x01,
+	EC_FPSIMD = 0x07,
 	EC_HVC = 0x16,
 	EC_SMC = 0x17,
+	EC_SYSREG = 0x18,
 	EC_FETCH_ABORT = 0x20,
 	EC_DATA_ABORT = 0x24,
 };
@@ -31,6 +33,12 @@ enum {
 #define ESR_WALK		(1UL << 7)
 #define ESR_WRITE		(1UL << 6)
 #define FSC_EXTERNAL_ABORT	0x10
+/* For system registers: a read; the other register; CRm and op2 */
+#define ESR_SYSREG_READ		1
+#define ESR_SYSREG_REGISTER(esr)	((esr) >> 5 & 0x1f)
+#define ESR_SYSREG(esr)		((esr) & 0x3ffc1e)
+#define SYSREG(op0, op1, n, m, op2)					\
+	((op0) << 20 | (op2) << 17 | (op1) << 14 | (n) << 10 | (m) << 1)
 /* WFE rather than WFI */
 #define ESR_WFE			1
 

@@ -49,8 +49,19 @@ struct gmem_el2_irqs {
 #define EL2_IOC_CALL	_IOWR('E', 0, struct gmem_el2_call)
 #define EL2_IOC_ALLOC	_IOWR('E', 1, struct gmem_el2_alloc)
 #define EL2_IOC_TOUCH	_IOWR('E', 2, struct gmem_el2_touch)
-/* EBUSY if a driver uses the interrupts. */
+/*
+ * Take the interrupts, without binding the device: EBUSY if a driver uses them. To
+ * other drivers, this is a driver that has the queues.
+ */
 #define EL2_IOC_WATCH	_IO('E', 3)
 #define EL2_IOC_IRQS	_IOR('E', 4, struct gmem_el2_irqs)
+/*
+ * Take the Resource Manager's device from its driver, as its removal does, or
+ * offer it to the drivers: EBUSY if none takes it.
+ */
+#define EL2_IOC_UNBIND	_IO('E', 5)
+#define EL2_IOC_BIND	_IO('E', 6)
+/* Undo EL2_IOC_WATCH, as closing the descriptor does. */
+#define EL2_IOC_UNWATCH	_IO('E', 7)
 
 #endif /* _GMEM_EL2_H */
