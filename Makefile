@@ -6,20 +6,25 @@ KDIR ?= /lib/modules/$(shell uname -r)/build
 PREFIX ?= /usr/local
 RUNNER := selftests/runner
 
-# A kernel with BTF needs pahole to build modules. Leave BTF out if there is no pahole.
-NO_BTF := $(if $(shell command -v pahole),,CONFIG_DEBUG_INFO_BTF_MODULES=)
+# make takes a name with a space for two names.
+$(foreach path,CURDIR KDIR DESTDIR PREFIX,$(if $(word 2,$($(path))),$(error \
+	gmem: make can't work with a space in a path: $(path) is $($(path)))))
 
 all: module library tools ## build module, library and tools for KDIR (default: the running kernel)
 
 module: ## build kernel/gmem.ko for KDIR
-	@[ -d "$(KDIR)" ] || { echo "gmem: no kernel headers in $(KDIR): install linux-headers or set KDIR=" >&2; exit 1; }
-	@$(MAKE) --no-print-directory -C $(KDIR) M=$(CURDIR)/kernel $(NO_BTF) modules
+	@MAKE="$(MAKE)" kernel/scripts/kbuild $(KDIR) modules
 
 selftests: ## build the kselftests into build/selftests
 	@$(RUNNER)/deps
 	@$(MAKE) --no-print-directory -C selftests OUT=$(CURDIR)/build/selftests KSELFTEST_DIR=$$($(RUNNER)/harness) all
 
-library: ## build libgmem into build/libgmem
+# The folder of all that is built, except the module.
+build:
+	@mkdir -p build 2>/dev/null && [ -w build ] || \
+		{ echo "gmem: can't write to $(CURDIR)/build: copy the tree, or remove what another user built" >&2; exit 1; }
+
+library: build ## build libgmem into build/libgmem
 	@$(MAKE) --no-print-directory -C libgmem OUT=$(CURDIR)/build/libgmem lib
 
 tools: library ## build the tools into build/tools
@@ -34,6 +39,9 @@ check: ## build with warnings as errors, run all tests; TESTS="..." runs areas o
 
 check-long: ## run the tests that take longer: other kernels, other releases, races, long fuzzing; TESTS="..." runs some of them
 	@$(RUNNER)/check --long $(TESTS)
+
+fuzz-long: ## fuzz the module for 30 minutes and print the lines of kernel/ that ran; FUZZ_SECONDS=N, SEED=N
+	@$(RUNNER)/fuzz $(or $(FUZZ_SECONDS),1800) $(SEED)
 
 bench: ## compare gmem with KVM's own ways, in a virtual machine; KERNEL=7.2 for another kernel
 	@$(RUNNER)/bench $(KERNEL)
@@ -54,16 +62,30 @@ coverage: ## run the library's tests, also in a virtual machine, and print their
 tidy: ## clang-tidy over the library (package clang-tidy)
 	@$(MAKE) --no-print-directory -C libgmem OUT=$(CURDIR)/build/libgmem tidy
 
+symbols: ## write the list of the kernel symbols that gmem.ko imports on arm64, kernel/abi_gki_aarch64_gmem
+	@$(RUNNER)/symbols
+
 style: ## checkpatch, sparse, shellcheck, and a check of the prose
 	@$(RUNNER)/style
 
-install: module library tools ## install module, udev rule, headers, library and tools below DESTDIR and PREFIX
-	@$(MAKE) --no-print-directory -C $(KDIR) M=$(CURDIR)/kernel INSTALL_MOD_PATH=$(DESTDIR) modules_install
-	install -D -m 644 kernel/60-gmem.rules $(DESTDIR)/usr/lib/udev/rules.d/60-gmem.rules
+doc := $(DESTDIR)$(PREFIX)/share/doc/gmem
+
+install: module library tools ## install module, library, tools, headers and documentation below DESTDIR and PREFIX
+	@install -d $(DESTDIR)/lib 2>/dev/null && [ -w $(DESTDIR)/lib ] || \
+		{ echo "gmem: can't write to $(DESTDIR)/lib: run this as root, or set DESTDIR" >&2; exit 1; }
+	@kernel/scripts/kbuild $(KDIR) install $(DESTDIR)
+	@install -D -m 644 kernel/60-gmem.rules $(DESTDIR)/usr/lib/udev/rules.d/60-gmem.rules
+	@install -D -m 644 kernel/modules-load.conf $(DESTDIR)/usr/lib/modules-load.d/gmem.conf
 	@$(MAKE) --no-print-directory -C libgmem OUT=$(CURDIR)/build/libgmem \
 		DESTDIR=$(DESTDIR) PREFIX=$(PREFIX) install
 	@$(MAKE) --no-print-directory -C tools OUT=$(CURDIR)/build/tools \
 		LIBGMEM=$(CURDIR)/build/libgmem DESTDIR=$(DESTDIR) PREFIX=$(PREFIX) install
+	@install -D -m 644 -t $(doc) README.md
+	@install -D -m 644 kernel/LICENSE $(doc)/LICENSE.GPL-2.0
+	@install -D -m 644 uapi/LICENSE $(doc)/LICENSE.uapi
+	@install -D -m 644 libgmem/LICENSE $(doc)/LICENSE.Apache-2.0
+	@cp -r --no-preserve=all Documentation libgmem/example $(doc)/
+	@kernel/scripts/after-install $(KDIR) $(DESTDIR)
 
 clean: ## remove everything that was built in this tree
 	@rm -rf build
@@ -76,4 +98,4 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | \
 		while IFS='|' read -r target text; do printf '  %-12s %s\n' "$$target" "$$text"; done
 
-.PHONY: all module library selftests tools demo check check-long bench bench-vhost vm docs coverage tidy style install clean clean-cache help
+.PHONY: all build module library selftests tools demo check check-long fuzz-long bench bench-vhost vm docs coverage tidy symbols style install clean clean-cache help

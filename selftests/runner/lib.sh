@@ -47,7 +47,7 @@ base_suite() {
 # kernel_arch NAME: print the architecture of the kernel NAME, as Debian calls it.
 kernel_arch() {
 	case $1 in
-	arm64) echo arm64 ;;
+	arm64 | arm64-16k) echo arm64 ;;
 	*) echo amd64 ;;
 	esac
 }
@@ -169,6 +169,11 @@ in_system() {
 	# shellcheck disable=SC2016 # expanded by the inner shell
 	unshare --mount sh -c '
 		mount --rbind /dev "$0/dev" && mount --bind /proc "$0/proc" && exec chroot "$0" "$@"' "$@"
+}
+
+# id_of WORD...: print a short name for these words, for the name of a folder in the cache.
+id_of() {
+	printf '%s\n' "$@" | sha256sum | cut -c 1-8
 }
 
 # cached NAME FUNCTION ARGS...: print the folder NAME of the cache. If the cache has none, calls
