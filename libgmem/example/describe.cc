@@ -37,6 +37,6 @@ absl::Status Describe(const char* path) {
 int main(int argc, char** argv) {
   const absl::Status status = Describe(argc > 1 ? argv[1] : gmem::Device::kPath);
   if (status.ok()) return 0;
-  std::printf("%s\n", std::string(status.message()).c_str());
-  return 2;
+  std::fprintf(stderr, "%s\n", std::string(status.message()).c_str());
+  return 1;
 }

@@ -15,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "base/numa_mode.h"
 #include "base/status.h"
 #include "gmem/mapping.h"
 #include "gmem/types.h"
@@ -36,23 +37,9 @@ struct KernelPolicy {
   friend bool operator==(const KernelPolicy& a, const KernelPolicy& b) = default;
 };
 
-int KernelMode(NumaMode mode) {
-  switch (mode) {
-    case NumaMode::kDefault:
-      return MPOL_DEFAULT;
-    case NumaMode::kPreferred:
-      return MPOL_PREFERRED;
-    case NumaMode::kBind:
-      return MPOL_BIND;
-    case NumaMode::kInterleave:
-      return MPOL_INTERLEAVE;
-  }
-  return MPOL_DEFAULT;
-}
-
 absl::StatusOr<KernelPolicy> ToKernel(const NumaPolicy& policy) {
   KernelPolicy result;
-  result.mode = KernelMode(policy.mode);
+  result.mode = internal::KernelMode(policy.mode);
   const bool wants_none = policy.mode == NumaMode::kDefault;
   if (policy.nodes.empty() != wants_none ||
       (policy.mode == NumaMode::kPreferred && policy.nodes.size() != 1)) {

@@ -8,6 +8,7 @@
 #include <sys/sysmacros.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
@@ -21,9 +22,11 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "base/numa_mode.h"
 #include "base/range_error.h"
 #include "base/status.h"
 #include "gmem/guest_memory.h"
+#include "gmem/numa_policy.h"
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vm.h"
@@ -52,6 +55,8 @@ ProviderInfo ToProviderInfo(const gmem_info& info) {
   const auto* const name = reinterpret_cast<const char*>(info.provider_name);
   return {.name = std::string(name, strnlen(name, sizeof(info.provider_name))),
           .max_guest_address_bits = static_cast<int>(info.max_guest_addr_bits),
+          .min_guest_address = GuestAddress(info.min_guest_addr),
+          .binds_first = (info.provider_flags & GMEM_PROVIDER_BIND_FIRST) != 0,
           .can_share_many = (info.provider_flags & GMEM_PROVIDER_SHARE_MULTI) != 0,
           .has_windows = (info.provider_flags & GMEM_PROVIDER_WINDOW) != 0,
           .map_access = info.map_access};
@@ -78,7 +83,20 @@ std::string FindVmMistake(const VmOptions& options, const std::vector<ProviderIn
                       static_cast<int>(options.policy), " is not valid");
 }
 
+uint32_t WaitFlags(const VmOptions& options) {
+  switch (options.absent) {
+    case AbsentPages::kFail:
+      break;
+    case AbsentPages::kWait:
+      return GMEM_VM_WAIT;
+    case AbsentPages::kWaitOrSignal:
+      return GMEM_VM_WAIT | GMEM_VM_WAIT_SIGNALS;
+  }
+  return 0;
+}
+
 bool WantsLive(int fd, const VmOptions& options) {
+  if (options.windows == WindowKind::kBest && WaitFlags(options) != 0) return true;
   if (options.windows != WindowKind::kBest) return options.windows == WindowKind::kLive;
   gmem_info info;
   if (GetInfo(fd, 0, &info) != 0) return false;
@@ -97,6 +115,14 @@ absl::Status CreateVmError(const Device& device, const VmOptions& options, int e
   // A module without names takes the name for an unknown part of the struct.
   if (!options.name.empty() && !info->has_names) {
     return NewerModuleError(EOPNOTSUPP, absl::StrCat(message, " with a name"), "names");
+  }
+  if (WaitFlags(options) != 0 && !info->has_waiting) {
+    absl::StrAppend(&message, " whose accesses wait");
+    if (info->abi_version < 4) return NewerModuleError(EOPNOTSUPP, message, "waiting", 4);
+    return CheckError(EOPNOTSUPP, absl::StrCat(message, ": this host's kernel has no live windows"));
+  }
+  if (WaitFlags(options) != 0 && options.windows == WindowKind::kPaged) {
+    return CheckError(error, absl::StrCat(message, " whose accesses wait: that needs live windows"));
   }
   if (options.windows == WindowKind::kLive && !info->has_live_windows) {
     absl::StrAppend(&message, " with live windows");
@@ -164,7 +190,15 @@ absl::StatusOr<DeviceInfo> Device::Info() const {
   result.has_window_descriptors = has(GMEM_FEATURE_WINDOW);
   result.has_views = has(GMEM_FEATURE_VIEW);
   result.has_names = has(GMEM_FEATURE_NAME);
+  result.has_numa_policies = has(GMEM_FEATURE_NUMA);
+  result.has_change = has(GMEM_FEATURE_CHANGE);
+  result.has_map_options = has(GMEM_FEATURE_MAP);
+  result.has_page_runs = has(GMEM_FEATURE_RUNS);
+  result.has_memory_cgroups = has(GMEM_FEATURE_CGROUP);
+  result.has_waiting = has(GMEM_FEATURE_WAIT);
   result.max_bindings = info.max_bindings;
+  result.max_user_bindings = info.max_user_bindings;
+  result.user_bindings = info.user_bindings;
   return result;
 }
 
@@ -205,8 +239,10 @@ absl::StatusOr<Vm> Device::CreateVm(const VmOptions& options) const {
   }
 
   if (WantsLive(fd_.get(), options)) create.flags = GMEM_VM_LIVE;
+  create.flags |= WaitFlags(options);
   UniqueFd fd(ioctl(fd_.get(), GMEM_VM_CREATE, &create));
-  if (!fd && errno == EOPNOTSUPP && options.windows == WindowKind::kBest && create.flags != 0) {
+  if (!fd && errno == EOPNOTSUPP && options.windows == WindowKind::kBest &&
+      create.flags == GMEM_VM_LIVE) {
     // The module has live windows, but this provider has none.
     create.flags = 0;
     fd = UniqueFd(ioctl(fd_.get(), GMEM_VM_CREATE, &create));
@@ -215,23 +251,16 @@ absl::StatusOr<Vm> Device::CreateVm(const VmOptions& options) const {
   return CreateVmError(*this, options, errno);
 }
 
-absl::StatusOr<GuestMemory> Device::CreateGuestMemory(ByteSize size,
-                                                      const GuestMemoryOptions& options) const {
-  gmem_create_mem create = {};
-  create.flags = GMEM_MEM_CLOEXEC;
-  if (options.huge_pages) create.flags |= GMEM_MEM_ALLOW_HUGEPAGE;
-  create.size = size.value();
-  GMEM_RETURN_IF_ERROR(internal::SetName(options.name, create.name));
-  UniqueFd fd(ioctl(fd_.get(), GMEM_CREATE_MEM, &create));
-  if (fd) return GuestMemory::Adopt(std::move(fd));
+namespace {
 
-  const int error = errno;
+absl::Status CreateMemoryError(const Device& device, ByteSize size,
+                               const GuestMemoryOptions& options, int error) {
   const std::string what = absl::StrCat("can't create a guestmem of ", ToString(size));
   if (error == EOPNOTSUPP && options.huge_pages) {
     return ErrnoError(error, absl::StrCat(what, " with huge pages: this kernel has none"));
   }
   if (error == EINVAL) {
-    const absl::StatusOr<DeviceInfo> info = Info();
+    const absl::StatusOr<DeviceInfo> info = device.Info();
     // A module without names has reserved fields there.
     if (info.ok() && !options.name.empty() && !info->has_names) {
       return NewerModuleError(EOPNOTSUPP, absl::StrCat(what, " with a name"), "names");
@@ -244,6 +273,97 @@ absl::StatusOr<GuestMemory> Device::CreateGuestMemory(ByteSize size,
     }
   }
   return ErrnoError(error, what);
+}
+
+// Null if the cgroup isn't the reason.
+absl::Status FindCgroupError(const DeviceInfo& info, const std::string& what, int error) {
+  const std::string of_group = absl::StrCat(what, " for a memory cgroup");
+  if (error == EBADF) {
+    return CheckError(error, absl::StrCat(of_group, ": cgroup_fd isn't a directory of cgroup2"));
+  }
+  if (error == EACCES) {
+    return ErrnoError(error, absl::StrCat(of_group, ": this process isn't in the cgroup and may ",
+                                          "not write to its directory"));
+  }
+  if (!info.has_memory_cgroups && info.abi_version < 4) {
+    return NewerModuleError(EOPNOTSUPP, of_group, "memory cgroups", 4);
+  }
+  if (!info.has_memory_cgroups) {
+    return CheckError(EOPNOTSUPP, absl::StrCat(of_group, ": this host has no memory controller in ",
+                                               "its cgroup2 hierarchy"));
+  }
+  return absl::OkStatus();
+}
+
+// The module doesn't tell a wrong size from wrong nodes.
+absl::Status CreateWithPolicyError(const Device& device, ByteSize size,
+                                   const GuestMemoryOptions& options, int error) {
+  const std::string what = absl::StrCat("can't create a guestmem of ", ToString(size),
+                                        " with pages from the NUMA nodes {",
+                                        absl::StrJoin(options.numa.nodes, ", "), "}");
+  const absl::StatusOr<DeviceInfo> info = device.Info();
+  if (!info.ok()) return ErrnoError(error, what);
+  if (options.cgroup_fd >= 0) {
+    GMEM_RETURN_IF_ERROR(FindCgroupError(
+        *info, absl::StrCat("can't create a guestmem of ", ToString(size)), error));
+  }
+  if (error == ENOTTY) return NewerModuleError(EOPNOTSUPP, what, "NUMA policies", 3);
+  if (error == EOPNOTSUPP && !info->has_numa_policies) {
+    return ErrnoError(error, absl::StrCat(what, ": this kernel has no NUMA"));
+  }
+  const ByteSize page = options.huge_pages ? info->huge_page_size : info->page_size;
+  if (error != EINVAL || !IsAligned(size, page) || size == ByteSize(0)) {
+    return CreateMemoryError(device, size, options, error);
+  }
+  return CheckError(
+      error, absl::StrCat(what, ": a node doesn't exist, has no memory, or this process may not ",
+                          "use it; or the mode takes another number of nodes"));
+}
+
+// Only the newer of the two calls takes a policy or a cgroup.
+absl::StatusOr<GuestMemory> CreateWithPolicy(const Device& device, ByteSize size,
+                                             const GuestMemoryOptions& options) {
+  std::array<uint64_t, GMEM_NUMA_MAX_NODES / 64> nodes = {};
+  for (const int node : options.numa.nodes) {
+    if (node < 0 || node >= GMEM_NUMA_MAX_NODES) {
+      return CheckError(EINVAL, absl::StrCat("NUMA node ", node, " is out of range"));
+    }
+    nodes[static_cast<size_t>(node) / 64] |= uint64_t{1} << (node % 64);
+  }
+  gmem_mem_create create = {};
+  create.size = sizeof(create);
+  if (options.huge_pages) create.flags = GMEM_MEM_ALLOW_HUGEPAGE;
+  create.length = size.value();
+  GMEM_RETURN_IF_ERROR(internal::SetName(options.name, create.name));
+  create.numa_mode = static_cast<uint32_t>(internal::KernelMode(options.numa.mode));
+  create.nr_nodes = options.numa.nodes.empty() ? 0 : GMEM_NUMA_MAX_NODES;
+  create.nodes = reinterpret_cast<uintptr_t>(nodes.data());
+  if (options.cgroup_fd >= 0) {
+    create.flags |= GMEM_MEM_CGROUP;
+    create.cgroup_fd = options.cgroup_fd;
+  }
+  UniqueFd fd(ioctl(device.fd(), GMEM_MEM_CREATE, &create));
+  if (fd) return GuestMemory::Adopt(std::move(fd));
+  return CreateWithPolicyError(device, size, options, errno);
+}
+
+}  // namespace
+
+absl::StatusOr<GuestMemory> Device::CreateGuestMemory(ByteSize size,
+                                                      const GuestMemoryOptions& options) const {
+  if (options.numa.mode != NumaMode::kDefault || !options.numa.nodes.empty() ||
+      options.cgroup_fd >= 0) {
+    return CreateWithPolicy(*this, size, options);
+  }
+  gmem_create_mem create = {};
+  create.flags = GMEM_MEM_CLOEXEC;
+  if (options.huge_pages) create.flags |= GMEM_MEM_ALLOW_HUGEPAGE;
+  create.size = size.value();
+  GMEM_RETURN_IF_ERROR(internal::SetName(options.name, create.name));
+  UniqueFd fd(ioctl(fd_.get(), GMEM_CREATE_MEM, &create));
+  if (fd) return GuestMemory::Adopt(std::move(fd));
+
+  return CreateMemoryError(*this, size, options, errno);
 }
 
 }  // namespace gmem

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "gmem/device.h"
+#include "gmem/numa_policy.h"
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
 #include "testing/module.h"
@@ -22,12 +23,14 @@ class DeviceTest : public ModuleTest {};
 TEST_F(DeviceTest, Info) {
   auto info = device().Info();
   ASSERT_THAT(info, IsOk());
-  EXPECT_EQ(info->abi_version, 2U);
+  EXPECT_EQ(info->abi_version, 4U);
   EXPECT_EQ(info->page_size, kPage);
   EXPECT_EQ(info->huge_page_size, MiB(2));
   EXPECT_TRUE(info->has_views);
   EXPECT_TRUE(info->has_names);
   EXPECT_GE(info->max_bindings, 1'000'000U);
+  EXPECT_GE(info->max_user_bindings, info->max_bindings);
+  EXPECT_TRUE(info->has_page_runs);
   EXPECT_LE(info->has_live_huge_pages, info->has_live_windows);
   const auto window = std::find_if(info->providers.begin(), info->providers.end(),
                                    [](const ProviderInfo& p) { return p.name == "window"; });
@@ -101,6 +104,23 @@ TEST_F(DeviceTest, Names) {
   EXPECT_THAT(device().CreateVm({.name = "a name"}), IsOk());
   EXPECT_THAT(device().CreateGuestMemory(kPage, {.name = "a name"}), IsOk());
   EXPECT_THAT(device().CreateVm({.name = std::string(kMaxNameLength, 'x')}), IsOk());
+}
+
+TEST_F(DeviceTest, NumaPolicy) {
+  const GuestMemoryOptions bind = {.numa = {.mode = NumaMode::kBind, .nodes = {0}}};
+  if (!device().Info()->has_numa_policies) {
+    EXPECT_THAT(device().CreateGuestMemory(kPage, bind), FailsWith(EOPNOTSUPP, "no NUMA"));
+    return;
+  }
+  const auto memory = device().CreateGuestMemory(kPage, bind);
+  ASSERT_THAT(memory, IsOk());
+  EXPECT_EQ(memory->size(), kPage);
+  for (const NumaPolicy& policy : {NumaPolicy{.mode = NumaMode::kBind},
+                                   {.mode = NumaMode::kDefault, .nodes = {0}},
+                                   {.mode = NumaMode::kInterleave, .nodes = {0, 1023}}}) {
+    EXPECT_THAT(device().CreateGuestMemory(kPage, {.numa = policy}),
+                FailsWith(EINVAL, "a node doesn't exist, has no memory"));
+  }
 }
 
 TEST_F(DeviceTest, CreateGuestMemoryErrors) {

@@ -9,11 +9,15 @@
 #include <sys/vfs.h>
 
 #include <cerrno>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
@@ -25,6 +29,8 @@
 #include "gmem/mapping.h"
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
+#include "module/entries.h"
+#include "module/newer_module.h"
 
 namespace gmem {
 namespace {
@@ -33,10 +39,29 @@ using internal::CheckError;
 using internal::ErrnoError;
 using internal::FindRangeError;
 
+// The number of runs that one call fetches; they lie on the stack.
+constexpr size_t kRunBatch = 64;
+
 // fallocate() takes signed numbers.
 bool FitsFile(ByteRange range) {
   return range.IsValid() &&
          range.end().value() <= static_cast<uint64_t>(std::numeric_limits<off_t>::max());
+}
+
+// Why the pages of a range can't be looked at.
+absl::Status LookError(absl::string_view verb, ByteRange range, int error) {
+  const std::string wrong =
+      FindRangeError({.start_name = "offset", .page_size = HostPageSize(), .page_owner = "host"},
+                     range.start.value(), range.size);
+  const std::string what = absl::StrCat("can't ", verb, " the pages of ", ToString(range));
+  if (!wrong.empty()) return CheckError(error, absl::StrCat(what, ": ", wrong));
+  return ErrnoError(error, what);
+}
+
+absl::Status RunsError(ByteRange range, int error) {
+  if (error != ENOTTY) return LookError("list", range, error);
+  return internal::NewerModuleError(
+      error, absl::StrCat("can't list the pages of ", ToString(range)), "page runs", 4);
 }
 
 }  // namespace
@@ -106,20 +131,48 @@ absl::StatusOr<PageCounts> GuestMemory::Query(ByteRange range) const {
   query.size = sizeof(query);
   query.offset = range.start.value();
   query.length = range.size.value();
-  if (ioctl(fd_.get(), GMEM_MEM_QUERY, &query) != 0) {
-    const int error = errno;
-    const std::string wrong =
-        FindRangeError({.start_name = "offset", .page_size = HostPageSize(), .page_owner = "host"},
-                       range.start.value(), range.size);
-    const std::string what = absl::StrCat("can't count the pages of ", ToString(range));
-    if (!wrong.empty()) return CheckError(error, absl::StrCat(what, ": ", wrong));
-    return ErrnoError(error, what);
-  }
+  if (ioctl(fd_.get(), GMEM_MEM_QUERY, &query) != 0) return LookError("count", range, errno);
   return PageCounts{.absent = query.absent,
                     .host = query.host,
                     .lent = query.lent,
                     .shared = query.shared,
                     .leaked = query.leaked};
+}
+
+absl::Status GuestMemory::ForEachRun(ByteRange range,
+                                     absl::FunctionRef<bool(const PageRun&)> visit) const {
+  internal::EntryArray<gmem_mem_run, kRunBatch, sizeof(gmem_mem_run)> entries;
+  gmem_mem_runs runs = {};
+  runs.offset = range.start.value();
+  runs.length = range.size.value();
+  // The kernel's runs end where one call ends.
+  std::optional<PageRun> last;
+  do {
+    if (const int error = entries.Fill(fd_.get(), GMEM_MEM_RUNS, &runs); error != 0) {
+      return RunsError(range, error);
+    }
+    for (uint32_t i = 0; i < runs.nr_entries; ++i) {
+      const gmem_mem_run entry = entries[i];
+      const auto state = static_cast<PageState>(entry.state);
+      if (last && last->state == state) {
+        last->range.size = last->range.size + ByteSize(entry.length);
+        continue;
+      }
+      if (last && !visit(*last)) return absl::OkStatus();
+      last = {.range = {ByteOffset(entry.offset), ByteSize(entry.length)}, .state = state};
+    }
+  } while (runs.length != 0);
+  if (last) visit(*last);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<PageRun>> GuestMemory::Runs(ByteRange range) const {
+  std::vector<PageRun> runs;
+  GMEM_RETURN_IF_ERROR(ForEachRun(range, [&runs](const PageRun& run) {
+    runs.push_back(run);
+    return true;
+  }));
+  return runs;
 }
 
 absl::StatusOr<GuestMemory> GuestMemory::Duplicate() const {

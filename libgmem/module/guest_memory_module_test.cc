@@ -54,6 +54,26 @@ TEST_F(GuestMemoryTest, PagesAppearAndGo) {
   EXPECT_EQ(*memory.Query({ByteOffset(4096), kPage}), (PageCounts{.absent = 1}));
 }
 
+TEST_F(GuestMemoryTest, Runs) {
+  const GuestMemory memory = NewMemory(8 * kPage);
+  ASSERT_THAT(memory.Allocate({ByteOffset(4096), 2 * kPage}), IsOk());
+  const auto runs = memory.Runs();
+  ASSERT_THAT(runs, IsOk());
+  ASSERT_EQ(runs->size(), 3U);
+  EXPECT_EQ((*runs)[0], (PageRun{.range = {ByteOffset(0), kPage}, .state = PageState::kAbsent}));
+  EXPECT_EQ((*runs)[1], (PageRun{.range = {ByteOffset(4096), KiB(8)}, .state = PageState::kHost}));
+  EXPECT_EQ((*runs)[2],
+            (PageRun{.range = {ByteOffset(3 * 4096), KiB(20)}, .state = PageState::kAbsent}));
+
+  // More runs than one call returns.
+  const GuestMemory large = NewMemory(300 * kPage);
+  for (uint64_t i = 1; i < 300; i += 2) {
+    ASSERT_THAT(large.Allocate({ByteOffset(i * 4096), kPage}), IsOk());
+  }
+  EXPECT_EQ(large.Runs()->size(), 300U);
+  EXPECT_EQ(lseek(large.fd(), 0, SEEK_DATA), 4096);
+}
+
 TEST_F(GuestMemoryTest, MappingIsHostAccess) {
   const GuestMemory memory = NewMemory(4 * kPage);
   auto all = memory.Map();

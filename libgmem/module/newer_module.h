@@ -13,9 +13,11 @@
 namespace gmem::internal {
 
 // @what: "can't create a view", for example. @lacks: "views".
-inline absl::Status NewerModuleError(int error, absl::string_view what, absl::string_view lacks) {
+// @abi: the first GMEM_ABI_VERSION that has them.
+inline absl::Status NewerModuleError(int error, absl::string_view what, absl::string_view lacks,
+                                     int abi = 2) {
   return CheckError(error, absl::StrCat(what, ": the module has no ", lacks,
-                                        "; load a gmem.ko of ABI 2 or later"));
+                                        "; load a gmem.ko of ABI ", abi, " or later"));
 }
 
 }  // namespace gmem::internal

@@ -17,6 +17,7 @@
 #include "gmem/mapping.h"
 #include "gmem/types.h"
 #include "gmem/vm.h"
+#include "module/newer_module.h"
 
 namespace gmem::internal {
 namespace {
@@ -124,9 +125,9 @@ absl::Status MapError(const Vm& vm, int guest_memory_fd, const MapOptions& optio
                        "has no use for secret memory"));
     case ENOSPC:
       return ErrnoError(error, absl::StrCat(what,
-                                            ": the VM has as many bindings as it can have "
-                                            "(DeviceInfo::max_bindings): unmap some, or "
-                                            "map larger ranges"));
+                                            ": the VM or its user has as many bindings as it can "
+                                            "have (DeviceInfo::max_bindings, max_user_bindings): "
+                                            "unmap some, or map larger ranges"));
     case EPERM:
       return ErrnoError(error, absl::StrCat(what,
                                             ": the VM's provider doesn't lend memory that the "
@@ -135,15 +136,58 @@ absl::Status MapError(const Vm& vm, int guest_memory_fd, const MapOptions& optio
     case EACCES:
       return ErrnoError(error, absl::StrCat(what, ": descriptor ", guest_memory_fd,
                                             IsOpenForReading(guest_memory_fd)
-                                                ? " isn't open for writing: map without write"
+                                                ? " isn't open for writing: share without write"
                                                 : " isn't open for reading, which all access "
                                                   "needs: GuestMemory::Reopen() it"));
     case EBADF:
       return ErrnoError(error, absl::StrCat(what, ": guestmem descriptor ", guest_memory_fd));
+    case ENOTTY:
+      return NewerModuleError(error, what, "bindings with a policy, and joins none", 4);
     default:
       break;
   }
   return ErrnoError(error, what);
+}
+
+absl::Status ChangeError(const Vm& vm, GuestRange range, const ChangeOptions& options, int error) {
+  const std::string what = absl::StrCat("can't change guest range ", ToString(range));
+  switch (error) {
+    case EINVAL:
+      if (options.access && !options.access->read && !options.access->write &&
+          !options.access->execute) {
+        return CheckError(error, absl::StrCat(what,
+                                              ": no permission: set at least one of read, write "
+                                              "and execute"));
+      }
+      if (options.mode == MapMode::kDefault && !options.access) {
+        return CheckError(error, absl::StrCat(what, ": nothing to change: set mode or access"));
+      }
+      break;
+    case EEXIST:
+      return ErrnoError(error, absl::StrCat(what,
+                                            ": another binding has a page of it, and lent memory "
+                                            "can be bound only once: unmap it there"));
+    case EACCES:
+      return ErrnoError(error, absl::StrCat(what,
+                                            ": it was bound by a descriptor that isn't open for "
+                                            "writing: share without write"));
+    case EOPNOTSUPP:
+      return ErrnoError(error, absl::StrCat(what,
+                                            ": the VM's provider can't enforce the access, or "
+                                            "changes nothing while the guest runs, or a writable "
+                                            "window of kind kPaged shows the range: unmap that "
+                                            "first"));
+    case ENOSPC:
+      return ErrnoError(error, absl::StrCat(what,
+                                            ": the VM or its user has as many bindings as it can "
+                                            "have (DeviceInfo::max_bindings, max_user_bindings): "
+                                            "change whole bindings"));
+    case ENOTTY:
+      return NewerModuleError(error, what, "change in place", 4);
+    default:
+      break;
+  }
+  return VmRangeError(vm, "change", range, error, "nothing was changed");
 }
 
 absl::Status UnmapExactError(const Vm& vm, int guest_memory_fd, const MapOptions& options,
@@ -169,7 +213,9 @@ absl::Status VmRangeError(const Vm& vm, absl::string_view verb, GuestRange range
     if (!wrong.empty()) return CheckError(error, absl::StrCat(what, ": ", wrong));
   }
   if (error == ENOENT) absl::StrAppend(&what, ": a part of it is unbound, Map() it first");
-  if (error == EACCES) absl::StrAppend(&what, ": the VM's policy is ReclaimPolicy::kDeny");
+  if (error == EACCES) {
+    absl::StrAppend(&what, ": the policy of the VM or of a binding is ReclaimPolicy::kDeny");
+  }
   if (error == EBUSY) absl::StrAppend(&what, ": a page is pinned by other I/O, try again later");
   if (!progress.empty()) absl::StrAppend(&what, "; ", progress);
   return ErrnoError(error, what);

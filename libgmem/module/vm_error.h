@@ -14,6 +14,7 @@
 namespace gmem::internal {
 
 absl::Status MapError(const Vm& vm, int guest_memory_fd, const MapOptions& options, int error);
+absl::Status ChangeError(const Vm& vm, GuestRange range, const ChangeOptions& options, int error);
 absl::Status UnmapExactError(const Vm& vm, int guest_memory_fd, const MapOptions& options,
                              int error);
 

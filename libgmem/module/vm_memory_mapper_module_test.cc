@@ -137,7 +137,7 @@ TEST_P(VmMemoryMapperTest, FailureChangesNothing) {
   EXPECT_THAT(mapper_->Map(Piece(device.get(), 0, 1)), FailsWith(EACCES, "for writing"));
   auto read_only = memory_->Reopen(MemoryAccess::kReadOnly);
   ASSERT_THAT(read_only, IsOk());
-  EXPECT_THAT(mapper_->Map(Piece(read_only->get(), 1, 1)), FailsWith(EACCES, "map without write"));
+  EXPECT_THAT(mapper_->Map(Piece(read_only->get(), 1, 1)), FailsWith(EACCES, "share without write"));
 
   EXPECT_EQ(Peek(At(0)), std::nullopt);
   EXPECT_EQ(window_->vm().Faults()->faults.back().reason, FaultReason::kUnbound);

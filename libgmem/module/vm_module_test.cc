@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstdint>
@@ -127,8 +129,11 @@ TEST_F(VmTest, MapErrorsOfDescriptors) {
   const GuestMemory memory = NewMemory(kPage);
   auto read_only = memory.Reopen(MemoryAccess::kReadOnly);
   ASSERT_THAT(read_only, IsOk());
-  EXPECT_THAT(vm.Map(read_only->get(), {.size = kPage}), FailsWith(EACCES, "map without write"));
-  EXPECT_THAT(vm.Map(read_only->get(), {.size = kPage, .write = false}), IsOk());
+  EXPECT_THAT(vm.Map(read_only->get(), {.size = kPage}), FailsWith(EACCES, "share without write"));
+  EXPECT_THAT(vm.Map(read_only->get(), {.size = kPage, .write = false}),
+              FailsWith(EACCES, "share without write"));
+  EXPECT_THAT(
+      vm.Map(read_only->get(), {.size = kPage, .mode = MapMode::kShare, .write = false}), IsOk());
 }
 
 TEST_F(VmTest, MapErrorsOfOverlap) {
@@ -200,6 +205,86 @@ TEST_F(VmTest, PopulateAndReclaim) {
   ASSERT_THAT(vm.SetPolicy(ReclaimPolicy::kDeny), IsOk());
   EXPECT_THAT(vm.Reclaim(Pages(0, 1)), FailsWith(EACCES, "kDeny"));
   EXPECT_THAT(vm.SetPolicy(static_cast<ReclaimPolicy>(7)), FailsWith(EINVAL, "policy 7"));
+}
+
+TEST_F(VmTest, ChangeInPlace) {
+  const GuestMemory memory = NewMemory(8 * kPage);
+  auto host = memory.Map();
+  ASSERT_THAT(host, IsOk());
+  const Vm vm = NewVm({.policy = ReclaimPolicy::kDeny});
+  ASSERT_THAT(MapPages(vm, memory, 0, 8), IsOk());
+  ASSERT_TRUE(Poke(host->data() + kPage.value(), 7));
+  ASSERT_THAT(vm.Populate(Pages(0, 8)), IsOk());
+  EXPECT_EQ(Peek(host->data() + kPage.value()), std::nullopt);
+  ASSERT_THAT(vm.Change(Pages(1, 2), {.mode = MapMode::kShare}), IsOk());
+  EXPECT_EQ(*memory.Query(), (PageCounts{.lent = 6, .shared = 2}));
+  EXPECT_EQ(Peek(host->data() + kPage.value()), 7);
+  const auto bindings = vm.Query();
+  ASSERT_EQ(bindings->size(), 3U);
+  EXPECT_EQ((*bindings)[1].range, Pages(1, 2));
+  EXPECT_EQ((*bindings)[1].mode, MapMode::kShare);
+  EXPECT_TRUE((*bindings)[1].write);
+  ASSERT_THAT(vm.Change(Pages(1, 2), {.mode = MapMode::kLend}), IsOk());
+  EXPECT_EQ(*memory.Query(), (PageCounts{.lent = 8}));
+  EXPECT_EQ(vm.Query()->size(), 1U);
+  ASSERT_THAT(vm.Change(Pages(0, 8), {.access = GuestAccess{.write = false}}), IsOk());
+  EXPECT_FALSE((*vm.Query())[0].write);
+
+  EXPECT_THAT(vm.Change(Pages(0, 9), {.mode = MapMode::kShare}),
+              FailsWith(ENOENT, "a part of it is unbound"));
+  EXPECT_THAT(vm.Change(Pages(0, 8), {.access = GuestAccess{.execute = false}}),
+              FailsWith(EOPNOTSUPP, "can't enforce"));
+  EXPECT_EQ(vm.Query()->size(), 1U);
+}
+
+TEST_F(VmTest, ChangeErrors) {
+  const GuestMemory memory = NewMemory(8 * kPage);
+  const Vm vm = NewVm(), other = NewVm();
+  ASSERT_THAT(MapPages(vm, memory, 0, 8, MapMode::kShare), IsOk());
+  ASSERT_THAT(MapPages(other, memory, 7, 1, MapMode::kShare), IsOk());
+  EXPECT_THAT(vm.Change(Pages(0, 8), {.mode = MapMode::kLend}),
+              FailsWith(EEXIST, "another binding has a page of it"));
+  EXPECT_THAT(vm.Change(Pages(0, 7), {.mode = MapMode::kLend}), IsOk());
+  auto read_only = memory.Reopen(MemoryAccess::kReadOnly);
+  ASSERT_THAT(read_only, IsOk());
+  ASSERT_THAT(other.Map(read_only->get(), {.offset = ByteOffset((7 * kPage).value()),
+                                           .size = kPage,
+                                           .mode = MapMode::kShare,
+                                           .write = false}),
+              IsOk());
+  EXPECT_THAT(other.Change({GuestAddress(0), kPage}, {.access = GuestAccess{}}),
+              FailsWith(EACCES, "isn't open for writing"));
+}
+
+TEST_F(VmTest, PolicyOfABinding) {
+  const GuestMemory memory = NewMemory(8 * kPage);
+  const Vm vm = NewVm();
+  ASSERT_THAT(
+      vm.Map(memory, {.guest_address = kBase, .size = kPage, .policy = ReclaimPolicy::kDeny}),
+      IsOk());
+  ASSERT_THAT(MapPages(vm, memory, 1, 1), IsOk());
+  ASSERT_THAT(vm.Populate(Pages(0, 2)), IsOk());
+  EXPECT_THAT(vm.Reclaim(Pages(0, 2)), FailsWith(EACCES, "kDeny"));
+  EXPECT_THAT(vm.Reclaim(Pages(1, 1)), IsOk());
+  const auto bindings = vm.Query();
+  EXPECT_EQ((*bindings)[0].policy, ReclaimPolicy::kDeny);
+  EXPECT_EQ((*bindings)[1].policy, std::nullopt);
+}
+
+TEST_F(VmTest, JoinLeavesOneBinding) {
+  const GuestMemory memory = NewMemory(8 * kPage);
+  const Vm vm = NewVm();
+  for (const uint64_t page : {3, 0, 7, 1, 2, 5, 6, 4}) {
+    ASSERT_THAT(vm.Map(memory, {.guest_address = Pages(page, 1).start,
+                                .offset = ByteOffset((page * kPage).value()),
+                                .size = kPage,
+                                .join = true}),
+                IsOk());
+  }
+  const auto bindings = vm.Query();
+  ASSERT_THAT(bindings, IsOk());
+  ASSERT_EQ(bindings->size(), 1U);
+  EXPECT_EQ((*bindings)[0].range, Pages(0, 8));
 }
 
 TEST_F(VmTest, ScrubZeroes) {
@@ -276,11 +361,23 @@ TEST_F(VmTest, FaultsOfTheGuest) {
   EXPECT_EQ(unbound.reason, FaultReason::kUnbound);
   EXPECT_EQ(unbound.count, 2U);
   EXPECT_EQ(unbound.sequence, 2U);
+  EXPECT_EQ(unbound.thread, gettid());
   EXPECT_TRUE(unbound.write && !unbound.read && !unbound.execute);
   EXPECT_EQ(report->faults[1].reason, FaultReason::kPermission);
 
   EXPECT_EQ(vm.Faults(report->last_sequence)->faults.size(), 0U);
   EXPECT_EQ(vm.Faults(report->last_sequence)->last_sequence, 3U);
+}
+
+TEST_F(VmTest, PollTellsOfFaults) {
+  const Vm vm = NewVm({.provider = "mock"});
+  pollfd poll_fd = {.fd = vm.fd(), .events = POLLPRI, .revents = 0};
+  EXPECT_EQ(poll(&poll_fd, 1, 0), 0);
+  EXPECT_EQ(MockWrite(vm, kBase, 1), EFAULT);
+  EXPECT_EQ(poll(&poll_fd, 1, 0), 1);
+  EXPECT_EQ(poll_fd.revents, POLLPRI);
+  EXPECT_EQ(vm.Faults()->faults.size(), 1U);
+  EXPECT_EQ(poll(&poll_fd, 1, 0), 0);
 }
 
 TEST_F(VmTest, ManyThreads) {

@@ -272,7 +272,7 @@ absl::StatusOr<VmBinding> ParseBinding(const nlmsghdr& message) {
   GMEM_ASSIGN_OR_RETURN(const Attributes attributes, Attributes::OfMessage(message));
   Reader reader(attributes);
   const EventAccess access = AccessOfMapFlags(reader.U32(GMEM_A_BINDING_FLAGS, "flags"));
-  const VmBinding result = {
+  VmBinding result = {
       .vm_id = reader.U32(GMEM_A_BINDING_VM_ID, "vm-id"),
       .binding = {
           .range = {GuestAddress(reader.U64(GMEM_A_BINDING_GUEST_ADDR, "guest-addr")),
@@ -284,6 +284,9 @@ absl::StatusOr<VmBinding> ParseBinding(const nlmsghdr& message) {
           .write = access.write,
           .execute = access.execute,
       }};
+  if (reader.Has(GMEM_A_BINDING_POLICY)) {
+    result.binding.policy = static_cast<ReclaimPolicy>(reader.U32(GMEM_A_BINDING_POLICY, "policy"));
+  }
   GMEM_RETURN_IF_ERROR(reader.status());
   if (!result.binding.range.IsValid() ||
       !CheckedAdd(result.binding.offset, result.binding.range.size)) {

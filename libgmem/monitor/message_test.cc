@@ -241,6 +241,13 @@ TEST(MonitorMessageTest, Binding) {
   EXPECT_TRUE(binding->binding.read);
   EXPECT_FALSE(binding->binding.write);
   EXPECT_FALSE(binding->binding.execute);
+  EXPECT_FALSE(binding->binding.policy.has_value());
+
+  Message message = BindingMessage(0x40000000, 0x3000);
+  message.U32(GMEM_A_BINDING_POLICY, GMEM_POLICY_DENY);
+  const auto with_policy = ParseBinding(AsMessage(message.bytes()));
+  ASSERT_TRUE(with_policy.ok()) << with_policy.status();
+  EXPECT_EQ(with_policy->binding.policy, ReclaimPolicy::kDeny);
 }
 
 TEST(MonitorMessageTest, BindingThatWraps) {

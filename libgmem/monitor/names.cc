@@ -48,6 +48,8 @@ absl::string_view ToString(EventType type) {
       return "window-created";
     case EventType::kWindowDestroyed:
       return "window-destroyed";
+    case EventType::kChange:
+      return "change";
   }
   return "unknown";
 }
@@ -66,6 +68,8 @@ absl::string_view ToString(ReclaimCause cause) {
       return "poison";
     case ReclaimCause::kDiscard:
       return "discard";
+    case ReclaimCause::kChange:
+      return "change";
   }
   return "unknown";
 }
@@ -88,6 +92,8 @@ absl::string_view ToString(FaultReason reason) {
       return "hwpoison";
     case FaultReason::kLeaked:
       return "leaked";
+    case FaultReason::kInterrupted:
+      return "interrupted";
   }
   return "unknown";
 }

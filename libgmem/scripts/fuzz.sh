@@ -8,7 +8,9 @@ out=$1
 seconds=$2
 shift 2
 
-"$out/tests/vhost/fuzz/seeds" "$out/seeds" || exit
+for seeds in "$out"/tests/*/fuzz/seeds; do
+	"$seeds" "$out/seeds" || exit
+done
 
 echo "TAP version 13"
 echo "1..$#"

@@ -11,6 +11,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 prefix=$work/usr
 nr=0 failed=0
+soname=$(basename "$1"/libgmem-absl*.so.0)
 
 # test_case NAME COMMAND...: run COMMAND in the background, because "set -e" has no effect
 # in a command that is a condition.
@@ -33,7 +34,9 @@ refute() {
 
 install_library() {
 	make --no-print-directory -C "$here" OUT="$1" PREFIX="$prefix" install
-	[ "$(readlink "$prefix/lib/libgmem.so.0")" = "$(basename "$prefix"/lib/libgmem.so.0.*)" ]
+	[ "$(readlink "$prefix/lib/$soname")" = "$(basename "$prefix"/lib/"$soname".*)" ]
+	[ "$(readlink "$prefix/lib/libgmem.so")" = "$soname" ]
+	refute grep -q debug_info <(readelf -S "$prefix/lib/libgmem.so" "$prefix/lib/libgmem.a")
 }
 
 # Install to a distribution's library folder below DESTDIR: no file names the build folder.
@@ -43,11 +46,28 @@ install_below_destdir() {
 	make --no-print-directory -C "$here" OUT="$1" DESTDIR="$work/root" PREFIX=/usr \
 		LIBDIR="$libdir" install
 	[ -e "$work/root/usr/include/gmem/vm.h" ]
-	[ -e "$work/root$libdir/libgmem.so.0" ]
+	[ -e "$work/root$libdir/$soname" ]
 	grep -qx "libdir=$libdir" "$work/root$libdir/pkgconfig/gmem.pc"
 	refute grep -rqF "$work" "$work/root$libdir/pkgconfig" \
 		"$work/root$libdir/cmake"
 	cmake_builds OFF "$work/root/usr"
+}
+
+# The linker must not give a program a library that was built with another release of Abseil.
+names_abseil() {
+	local release
+	release=$(objdump -p "$prefix/lib/libgmem.so" |
+		sed -n 's/^ *NEEDED *libabsl_.*\.so\.//p' | sort -u)
+	[ "$soname" = "libgmem-absl$release.so.0" ]
+	[ "$(objdump -p "$prefix/lib/libgmem.so" | awk '$1 == "SONAME" { print $2 }')" = "$soname" ]
+}
+
+# "make install" names the remedy where the linker's cache lacks the library.
+says_linker_cache() {
+	make --no-print-directory -C "$here" OUT="$1" PREFIX="$prefix" install |
+		grep -q "set LD_LIBRARY_PATH=$prefix/lib"
+	make --no-print-directory -C "$here" OUT="$1" DESTDIR="$work/other" PREFIX=/usr install |
+		grep -q "run: ldconfig"
 }
 
 # The library exports only names of namespace gmem, and none of its internal namespaces.
@@ -61,14 +81,14 @@ exports_only_its_own() {
 # runs PROGRAM: succeed if the program fails to open a missing device, and names the remedy.
 runs() {
 	local status=0
-	LD_LIBRARY_PATH=$prefix/lib "$1" /nonexistent >"$work/output" || status=$?
+	LD_LIBRARY_PATH=$prefix/lib "$1" /nonexistent 2>"$work/output" || status=$?
 	cat "$work/output"
-	[ "$status" = 2 ]
+	[ "$status" = 1 ]
 	grep -q "can't open /nonexistent: load the module gmem" "$work/output"
 }
 
 uses_shared() {
-	readelf -d "$1" | grep -qF '[libgmem.so.0]'
+	readelf -d "$1" | grep -qF "[$soname]"
 }
 
 make_builds() {
@@ -93,8 +113,10 @@ cmake_builds() {
 cp -r "$here/example" "$work/example"
 echo "# install_test"
 echo "TAP version 13"
-echo "1..7"
+echo "1..9"
 test_case make_install install_library "$1"
+test_case names_abseil names_abseil
+test_case linker_cache says_linker_cache "$1"
 test_case exports exports_only_its_own
 test_case pkgconfig_shared make_builds shared
 test_case pkgconfig_static make_builds static

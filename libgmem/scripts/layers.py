@@ -18,6 +18,7 @@ LAYERS = {
     "module": "base mapper",
     "kvm": "base mapper",
     "monitor": "base module",
+    "gunyah": "base module",
     "vhost/wire": "base",
     "vhost/queue": "base vhost/wire",
     "vhost/frontend": "base mapper module vhost/wire",
@@ -25,17 +26,19 @@ LAYERS = {
     # Tests of both ends.
     "vhost": "base mapper module kvm vhost/wire vhost/queue vhost/frontend vhost/backend",
     "testing": "base mapper module kvm",
+    "gunyah/fuzz": "base module gunyah",
     "vhost/testing": "base vhost/wire vhost/queue vhost/frontend vhost/backend testing",
     "vhost/fuzz": "base vhost/wire vhost/queue vhost/frontend vhost/backend testing vhost/testing",
 }
 
 # Folders of doubles. Only doubles may include them, and the tests below their parent folder.
-DOUBLES = ("testing", "vhost/testing", "vhost/fuzz")
+DOUBLES = ("testing", "gunyah/fuzz", "vhost/testing", "vhost/fuzz")
 
 # An installed header belongs to the folder that has the source file of its name. These headers have
 # no such file, or one in each end.
 HOMES = {
     "gmem/memory_mapper.h": "mapper",
+    "gmem/numa_policy.h": "base",
     "gmem/vhost/device.h": "vhost/backend",
     "gmem/vhost/frontend_handler.h": "vhost/frontend",
     "gmem/vhost/postcopy.h": "vhost/frontend",

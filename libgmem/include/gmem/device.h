@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "gmem/guest_memory.h"
+#include "gmem/numa_policy.h"
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vm.h"
@@ -21,8 +22,12 @@ namespace gmem {
 /// through a mapping of the VM's memory (KVM uses it), "gunyah" through the Gunyah hypervisor.
 struct ProviderInfo {
   std::string name;
-  /// The widest guest address space that a VM can have, in bits.
+  /// The widest guest address space that a VM can have on this host, in bits.
   int max_guest_address_bits = 0;
+  /// The lowest guest address that memory can be bound at; those below are for devices.
+  GuestAddress min_guest_address = GuestAddress(0);
+  /// A guest gets its memory when it starts: bind all of it before. See GMEM_PROVIDER_BIND_FIRST.
+  bool binds_first = false;
   /// A shared page may be in several bindings at a time.
   bool can_share_many = false;
   /// Window::Create() works for VMs of this provider.
@@ -54,8 +59,25 @@ struct DeviceInfo {
   bool has_views = false;
   /// VMs, guestmems, window descriptors and views can have names.
   bool has_names = false;
+  /// GuestMemoryOptions::numa works.
+  bool has_numa_policies = false;
+  /// Vm::Change() works.
+  bool has_change = false;
+  /// MapOptions::policy and MapOptions::join work.
+  bool has_map_options = false;
+  /// GuestMemory::Runs() works, Fault::thread is known, and POLLPRI tells of new faults.
+  bool has_page_runs = false;
+  /// GuestMemoryOptions::cgroup_fd works.
+  bool has_memory_cgroups = false;
+  /// VmOptions::absent works for VMs with live windows.
+  bool has_waiting = false;
   /// How many bindings a VM can have. 0 if the module doesn't say.
   uint32_t max_bindings = 0;
+  /// How many bindings all VMs of one user can have together, and how many the VMs of this
+  /// descriptor's user have now. A user is the effective user that has opened the device. Both are 0
+  /// if the module doesn't say.
+  uint64_t max_user_bindings = 0;
+  uint64_t user_bindings = 0;
   /// The providers of this host; never empty. A VM gets the first one by default.
   std::vector<ProviderInfo> providers;
 };
@@ -98,6 +120,9 @@ struct VmOptions {
   bool huge_pages = false;
   /// At most kMaxNameLength characters. Empty: no name.
   std::string name = {};
+  /// Accesses to unbound pages fail, or wait: for lazy restore and postcopy migration. Waiting needs
+  /// live windows, so kBest then means kLive.
+  AbsentPages absent = AbsentPages::kFail;
 };
 
 struct GuestMemoryOptions {
@@ -106,6 +131,14 @@ struct GuestMemoryOptions {
   bool huge_pages = false;
   /// At most kMaxNameLength characters. Empty: no name.
   std::string name = {};
+  /// The nodes that all pages come from. kDefault: those that the policy of the thread selects which
+  /// first touches a page. mbind(2) of a mapping sets another policy for a range.
+  NumaPolicy numa = {};
+  /// A descriptor of a directory of the cgroup2 filesystem: the memory cgroup that pays for all
+  /// pages, for example the VMM's where a broker makes and fills the memory. -1: the cgroup of the
+  /// process pays that uses a page first. The caller keeps the descriptor, and may close it after
+  /// the creation.
+  int cgroup_fd = -1;
 };
 
 /// The device /dev/gmem, which creates VMs and guest memory.
@@ -135,13 +168,22 @@ class Device {
   /// @p options asks for live windows and the host or the provider has none. InvalidArgument
   /// (EINVAL) if the provider doesn't support an address space of that width, for windows of
   /// kNone, or for a name that is too long or isn't printable. Unimplemented (EOPNOTSUPP) for a
-  /// name if the module has no names: load a gmem.ko of ABI 2 or later.
+  /// name if the module has no names: load a gmem.ko of ABI 2 or later; for waiting if the module
+  /// has none (ABI 4), or for windows of kPaged.
   absl::StatusOr<Vm> CreateVm(const VmOptions& options = {}) const;
 
   /// Creates guest memory of @p size bytes. The size is a multiple of the page size and never
   /// changes. Creation allocates no pages: a page appears, zeroed, at its first use or when
   /// GuestMemory::Allocate() covers it. Unimplemented (EOPNOTSUPP) if @p options asks for huge
-  /// pages and the host has none. A name has the rules of CreateVm().
+  /// pages and the host has none, or for a NUMA policy and the host has no NUMA or the module no
+  /// policies: load a gmem.ko of ABI 3 or later. InvalidArgument (EINVAL) if a node of the policy
+  /// doesn't exist, has no memory or may not be used by this process, or if the list of nodes
+  /// doesn't suit the mode. A name has the rules of CreateVm().
+  ///
+  /// For GuestMemoryOptions::cgroup_fd: InvalidArgument (EBADF) if it isn't a directory of the
+  /// cgroup2 filesystem; PermissionDenied (EACCES) if this process isn't in that cgroup and may not
+  /// write to the directory; Unimplemented (EOPNOTSUPP) if the memory controller isn't in the
+  /// cgroup2 hierarchy, or the module is of an ABI before 4.
   absl::StatusOr<GuestMemory> CreateGuestMemory(ByteSize size,
                                                 const GuestMemoryOptions& options = {}) const;
 

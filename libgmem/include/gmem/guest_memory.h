@@ -4,7 +4,9 @@
 
 #include <cstdint>
 #include <utility>
+#include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -32,17 +34,39 @@ struct PageCounts {
   friend bool operator==(const PageCounts& a, const PageCounts& b) = default;
 };
 
+/// The state of a page of guest memory: who can access it. A newer kernel may have more states.
+enum class PageState : uint32_t {
+  /// Nobody yet: the page isn't allocated.
+  kAbsent = 1,
+  /// Only the host.
+  kHost = 2,
+  /// Only a guest.
+  kLent = 3,
+  /// A guest that has used it through a shared binding, and the host.
+  kShared = 4,
+  /// Nobody: its provider never gave it back. PunchHole() replaces it.
+  kLeaked = 5,
+};
+
+/// Pages in a row that have the same state.
+struct PageRun {
+  ByteRange range;
+  PageState state = PageState::kAbsent;
+
+  friend bool operator==(const PageRun& a, const PageRun& b) = default;
+};
+
 /// A *guestmem*: a file whose pages guests use as memory. Device::CreateGuestMemory() makes it; it
 /// lives as long as a descriptor, a mapping, a binding or a view that isn't revoked refers to it.
 ///
-/// Ranges lie within size(). They are multiples of page_size(); for Map() and Query(), of the
-/// host's page size. Otherwise a call fails with InvalidArgument (EINVAL), or with OutOfRange
+/// Ranges lie within size(). They are multiples of page_size(); for Map(), Query() and Runs(), of
+/// the host's page size. Otherwise a call fails with InvalidArgument (EINVAL), or with OutOfRange
 /// (EOVERFLOW) if a sum wraps.
 ///
 /// @par Thread safety
 /// Thread-safe: Adopt(), IsGuestMemory(), fd(), size(), page_size(), id(), Map(), Allocate(),
-/// PunchHole(), Query(), Duplicate(), Reopen(), CreateView(), RevokeView(). The kernel orders calls
-/// on one range.\n
+/// PunchHole(), Query(), ForEachRun(), Runs(), Duplicate(), Reopen(), CreateView(), RevokeView().
+/// The kernel orders calls on one range.\n
 /// Needs exclusive access: Release(), moving, destroying.
 class GuestMemory {
  public:
@@ -82,6 +106,16 @@ class GuestMemory {
   /// Counts the pages of a range. Pages beyond the end of the memory count as absent.
   absl::StatusOr<PageCounts> Query(ByteRange range) const;
   absl::StatusOr<PageCounts> Query() const { return Query({ByteOffset(0), size_}); }
+
+  /// Calls @p visit with the runs of a range, in ascending order and without gaps, until @p visit
+  /// returns false. Each run is as long as it can be within the range. @p visit may call other
+  /// methods. A page that changes its state meanwhile is in one run. Unimplemented (ENOTTY) if the
+  /// module has no runs: load a gmem.ko of ABI 4 or later. Allocates no memory unless it fails.
+  absl::Status ForEachRun(ByteRange range, absl::FunctionRef<bool(const PageRun&)> visit) const;
+
+  /// Returns the runs of a range, or of all the memory.
+  absl::StatusOr<std::vector<PageRun>> Runs(ByteRange range) const;
+  absl::StatusOr<std::vector<PageRun>> Runs() const { return Runs({ByteOffset(0), size_}); }
 
   /// Returns another owner of the same memory.
   absl::StatusOr<GuestMemory> Duplicate() const;

@@ -122,7 +122,8 @@ enum class EventType : uint32_t {
   kUnmap = 7,
   /// Pages went from the host to a guest.
   kLend = 8,
-  /// A guest used pages through a shared binding, and no guest had done so before.
+  /// A guest used pages through a shared binding, and no guest had done so before; or lent pages
+  /// became shared.
   kShare = 9,
   /// Lent pages came back.
   kReclaim = 10,
@@ -142,6 +143,8 @@ enum class EventType : uint32_t {
   /// A window descriptor was created, or it is gone with its mappings.
   kWindowCreated = 18,
   kWindowDestroyed = 19,
+  /// A bound range has got another mode or other permissions: Vm::Change().
+  kChange = 20,
 };
 
 /// Why the kernel takes pages back. The numbers are the kernel's; a newer kernel may have more.
@@ -158,9 +161,11 @@ enum class ReclaimCause : uint32_t {
   kPoison = 5,
   /// The guest gives them back: WindowDescriptor::Discard().
   kDiscard = 6,
+  /// Their range changes in place: Vm::Change().
+  kChange = 7,
 };
 
-/// The access mode and the permissions of a binding that was made or removed.
+/// The access mode and the permissions of a binding that was made, removed or changed.
 struct EventAccess {
   MapMode mode = MapMode::kLend;
   bool read = false;
@@ -180,8 +185,8 @@ struct Event {
   std::optional<GuestAddress> guest_address = {};
   std::optional<ByteOffset> offset = {};
   ByteSize size = {};
-  /// kMap and kUnmap: the properties of the binding. kRefused: read, write and execute say what the
-  /// guest tried.
+  /// kMap, kUnmap and kChange: the properties of the binding. kRefused: read, write and execute say
+  /// what the guest tried.
   std::optional<EventAccess> access = {};
   /// For kReclaim and kReclaimRefused.
   std::optional<ReclaimCause> cause = {};

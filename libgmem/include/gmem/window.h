@@ -42,6 +42,7 @@ namespace gmem {
 ///       } else if (errno == EFAULT) {
 ///         const FaultReport report = *window.vm().Faults(seen);
 ///         seen = report.last_sequence;
+///         if (report.IsInterruption()) continue;  // as after EINTR: look whether to pause
 ///         const bool is_refused =
 ///             std::any_of(report.faults.begin(), report.faults.end(),
 ///                         [](const Fault& fault) { return fault.reason != FaultReason::kStale; });

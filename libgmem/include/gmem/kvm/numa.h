@@ -2,37 +2,22 @@
 #ifndef GMEM_KVM_NUMA_H_
 #define GMEM_KVM_NUMA_H_
 
-#include <vector>
-
 #include "absl/status/status.h"
+#include "gmem/numa_policy.h"
 #include "gmem/types.h"
 
 namespace gmem::kvm {
 
-/// Where the pages of a file come from; see set_mempolicy(2) for each mode.
-enum class NumaMode {
-  /// From the nodes that the allocating thread's own policy selects. Needs an empty list of nodes.
-  kDefault,
-  /// From the given node, or from another if that node has no memory left. Needs one node.
-  kPreferred,
-  /// Only from the given nodes.
-  kBind,
-  /// From the given nodes in turn.
-  kInterleave,
-};
-
-struct NumaPolicy {
-  NumaMode mode = NumaMode::kDefault;
-  /// Numbers of the host's nodes (/sys/devices/system/node), 0 to 1023.
-  std::vector<int> nodes;
-};
+using NumaMode = ::gmem::NumaMode;
+using NumaPolicy = ::gmem::NumaPolicy;
 
 /// Sets the policy of a range of a file. The policy applies to all pages that host, guest or
 /// GuestMemfd::Allocate() allocate later. Pages that are allocated already stay where they are, so
 /// set the policy first. The range consists of whole pages.
 ///
 /// The file must store a policy of its own. memfds and tmpfs files do, and so do guest_memfds that
-/// can be mapped, since Linux 6.19. For other files, mbind(2) would affect only one mapping in one
+/// can be mapped, since Linux 6.19. A guestmem gets its policy from Device::CreateGuestMemory(), or
+/// by mbind(2), which the kernel can't confirm here. For other files, mbind(2) would affect only one mapping in one
 /// process, and not the guest: the call is Unimplemented (EOPNOTSUPP), as it is on a host without
 /// NUMA. InvalidArgument, without any change, if a node doesn't exist or this process may not use
 /// it, or if the list of nodes doesn't suit the mode.
