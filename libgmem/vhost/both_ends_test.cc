@@ -327,9 +327,9 @@ TEST_F(BothEndsTest, Postcopy) {
     Ok(frontend_->StartVring(0, RingSetup()));
     Add();
     Ok(frontend_->Kick(0));
-    pollfd polled = {.fd = frontend_->faults()->fd(), .events = POLLIN, .revents = 0};
+    pollfd polled = {.fd = (*frontend_->faults())->fd(), .events = POLLIN, .revents = 0};
     EXPECT_EQ(poll(&polled, 1, kPatienceMilliseconds), 1);
-    const auto fault = frontend_->faults()->Next(frontend_->memory());
+    const auto fault = (*frontend_->faults())->Next(frontend_->memory());
     EXPECT_TRUE(fault.ok() && fault->has_value()) << fault.status();
     if (fault.ok() && fault->has_value()) {
       EXPECT_EQ((*fault)->guest_address, GuestAddress(kData));
@@ -337,7 +337,7 @@ TEST_F(BothEndsTest, Postcopy) {
     EXPECT_FALSE(ring_->TakeUsed());
     // Do this in any case: the back-end's thread never ends otherwise.
     std::memcpy(guest_.at(TestGuest::kData), "xyz", 3);
-    Ok(frontend_->faults()->Wake(frontend_->memory(), {GuestAddress(kData), ByteSize(kPage)}));
+    Ok((*frontend_->faults())->Wake(frontend_->memory(), {GuestAddress(kData), ByteSize(kPage)}));
     EXPECT_TRUE(WaitUsed());
     EXPECT_EQ(std::memcmp(guest_.at(TestGuest::kData + 0x100), "zyx", 3), 0);
     Ok(frontend_->PostcopyEnd());

@@ -79,6 +79,7 @@ Backend::~Backend() { session_->Close(); }
 int Backend::fd() const { return session_->fd(); }
 absl::Time Backend::next_deadline() const { return session_->next_deadline(); }
 absl::Status Backend::Process() { return session_->Process(); }
+bool Backend::has_frontend_gone() const { return session_->has_frontend_gone(); }
 
 bool Backend::has_feature(VirtioFeature feature) const {
   return session_->parts().negotiation.has(feature);

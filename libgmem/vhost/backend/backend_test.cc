@@ -2,11 +2,13 @@
 #include "gmem/vhost/backend.h"
 
 #include <gtest/gtest.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <optional>
@@ -14,10 +16,15 @@
 #include <utility>
 #include <vector>
 
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "gmem/status.h"
+#include "gmem/unique_fd.h"
 #include "gmem/vhost/connection.h"
 #include "gmem/vhost/message.h"
 #include "gmem/vhost/protocol.h"
+#include "gmem/vhost/requester.h"
 #include "vhost/testing/device.h"
 #include "vhost/testing/ring.h"
 
@@ -153,6 +160,64 @@ TEST_F(BackendTest, ConfigurationStaysInItsBounds) {
   EXPECT_EQ(device_.config, "configuration");
 }
 
+// A driver may read anywhere, and the front-end passes that on: the session goes on.
+TEST_F(BackendTest, ARefusedReadOfTheConfigurationIsAnEmptyReply) {
+  Negotiate();
+  std::array<uint8_t, sizeof(ConfigSpace) + 1> bytes = {};
+  const auto refused = [&](uint32_t offset, uint32_t size) {
+    const ConfigSpace request = {.offset = offset, .size = size, .flags = 0, .bytes = {}};
+    std::memcpy(bytes.data(), &request, sizeof(request));
+    std::optional<absl::StatusOr<uint32_t>> reply_size;
+    frontend_->StartFormat(
+        static_cast<uint32_t>(FrontendRequest::kGetConfig),
+        *FindFormat(FrontendRequest::kGetConfig),
+        absl::MakeConstSpan(bytes).first(offsetof(ConfigSpace, bytes) + size), {},
+        [&](const absl::StatusOr<Message*>& reply) {
+          if (reply.ok()) {
+            reply_size = (*reply)->header.size;
+          } else {
+            reply_size = reply.status();
+          }
+        },
+        /*want_ack=*/false);
+    for (int i = 0; i < 5 && !reply_size; i++) Run();
+    return reply_size && reply_size->ok() && **reply_size == 0 && session_.ok();
+  };
+  EXPECT_TRUE(refused(0, kMaxConfigSize + 1)) << session_;
+  EXPECT_TRUE(refused(kMaxConfigSize, 4)) << session_;
+  EXPECT_TRUE(refused(0, 0)) << session_;
+  EXPECT_TRUE(refused(~0U, 4)) << session_;
+  EXPECT_TRUE(refused(static_cast<uint32_t>(device_.config.size()), 1)) << session_;
+  EXPECT_EQ(*Ask<FrontendRequest::kGetQueueNum>(), 2U);
+}
+
+class FixedConfigDevice : public TestDevice {
+ public:
+  absl::Status WriteConfig(uint32_t offset, absl::Span<const uint8_t> from,
+                           uint32_t flags) override {
+    return Device::WriteConfig(offset, from, flags);
+  }
+};
+
+// Nor may a driver end the session by a write, even if the front-end wants no acknowledgement.
+TEST_F(BackendTest, ARefusedWriteOfTheConfigurationHasNoEffect) {
+  FixedConfigDevice device;
+  const ConfigSpace inside = {.offset = 0, .size = 1, .flags = 0, .bytes = {'x'}};
+  const ConfigSpace outside = {.offset = kMaxConfigSize, .size = 1, .flags = 0, .bytes = {'x'}};
+  for (const uint64_t features : {kAll, kAll & ~Bit(ProtocolFeature::kReplyAck)}) {
+    Connect(device);
+    Negotiate(0, features);
+    const bool has_acks = features == kAll;
+    EXPECT_EQ(Ask<FrontendRequest::kSetConfig>(inside).ok(), !has_acks);
+    EXPECT_EQ(Ask<FrontendRequest::kSetConfig>(outside).ok(), !has_acks);
+    EXPECT_EQ(Ask<FrontendRequest::kCloseCryptoSession>(7).ok(), !has_acks);
+    EXPECT_TRUE(session_.ok()) << session_;
+    EXPECT_EQ(*Ask<FrontendRequest::kGetQueueNum>(), 2U);
+    EXPECT_EQ(device.config, "configuration");
+  }
+  Disconnect();
+}
+
 TEST_F(BackendTest, SurplusDescriptorsAreClosed) {
   Negotiate();
   const size_t before = CountOpenFds();
@@ -222,6 +287,22 @@ TEST_F(BackendTest, MapsSharedMemory) {
   backend_->ShmemUnmap(mapping, done);
   backend_.reset();
   EXPECT_EQ(GetErrno(*result), ECONNRESET);
+}
+
+TEST_F(BackendTest, ChecksTheGpuSocket) {
+  Negotiate();
+  const UniqueFd event(eventfd(0, EFD_CLOEXEC));
+  ExpectRefused(Ask<FrontendRequest::kGpuSetSocket>({}, {event.get()}));
+  EXPECT_FALSE(device_.gpu_socket);
+  const UniqueFd gpu(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  EXPECT_TRUE(Ask<FrontendRequest::kGpuSetSocket>({}, {gpu.get()}).ok());
+  EXPECT_TRUE(device_.gpu_socket);
+  device_.gpu_socket.reset();
+}
+
+// A front-end that waits as long as this library's would otherwise give up before.
+TEST_F(BackendTest, DevicesStopWithinTheFrontendsPatience) {
+  EXPECT_LT(device_.Device::stop_timeout(), kDefaultTimeout);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 
+#include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
@@ -44,5 +45,9 @@ absl::StatusOr<UniqueFd> Device::GetSharedObject(const Uuid& /*uuid*/) {
   return HasNo("shared objects");
 }
 absl::Status Device::SetGpuSocket(UniqueFd /*socket*/) { return HasNo("use for a GPU socket"); }
+
+absl::Status Device::RunOnThread(absl::AnyInvocable<void()> /*work*/) {
+  return HasNo("thread to move its state");
+}
 
 }  // namespace gmem::vhost

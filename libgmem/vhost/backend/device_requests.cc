@@ -38,14 +38,19 @@ absl::Status CheckDevice(const Device& device) {
   return absl::OkStatus();
 }
 
-ConfigSpace ReadConfig(Device& device, const ConfigSpace& request) {
+absl::StatusOr<ConfigSpace> ReadConfig(Device& device, const ConfigSpace& request) {
   ConfigSpace reply = request;
   // No byte of the request may go back.
   reply.bytes = {};
   const uint32_t size = device.config_size();
   const uint32_t begin = std::min(request.offset, size);
   const uint32_t count = std::min(request.size, size - begin);
-  if (count == 0 || !device.ReadConfig(begin, {reply.bytes.data(), count}).ok()) reply.size = 0;
+  if (count == 0) {
+    return CheckError(EINVAL,
+                      absl::StrCat("GET_CONFIG of ", request.size, " bytes at ", request.offset,
+                                   ": the configuration has ", size, " bytes"));
+  }
+  GMEM_RETURN_IF_ERROR(device.ReadConfig(begin, {reply.bytes.data(), count}));
   return reply;
 }
 

@@ -5,6 +5,7 @@
 #define GMEM_VHOST_BACKEND_DEVICE_REQUESTS_H_
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "gmem/vhost/device.h"
 #include "gmem/vhost/protocol.h"
 
@@ -14,8 +15,9 @@ namespace gmem::vhost::backend_internal {
 // InvalidArgument (EINVAL) if the device's numbers and sizes are out of their bounds.
 absl::Status CheckDevice(const Device& device);
 
-// GET_CONFIG: the reply, with no more bytes than the device has; size 0 if it can't be read.
-ConfigSpace ReadConfig(Device& device, const ConfigSpace& request);
+// GET_CONFIG: the reply, of the request's size; bytes behind the device's are 0. InvalidArgument
+// (EINVAL) if the device has none of the bytes, or the device's error.
+absl::StatusOr<ConfigSpace> ReadConfig(Device& device, const ConfigSpace& request);
 // SET_CONFIG. InvalidArgument (EINVAL) for bytes outside of the configuration space.
 absl::Status WriteConfig(Device& device, const ConfigSpace& request);
 

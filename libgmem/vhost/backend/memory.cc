@@ -69,7 +69,7 @@ const DirtyMarks* SessionMemory::log() const {
 }
 
 void SessionMemory::NotifyLog() const {
-  if (log_notifier_ && negotiation_.has(VirtioFeature::kLogAll)) log_notifier_.Signal();
+  if (log_notifier_ && negotiation_.has(VirtioFeature::kLogAll)) log_notifier_.Signal(signaler_);
 }
 
 }  // namespace gmem::vhost::backend_internal

@@ -15,6 +15,7 @@
 #include "gmem/vhost/protocol.h"
 #include "vhost/backend/negotiation.h"
 #include "vhost/backend/notifier.h"
+#include "vhost/wire/event_signal.h"
 
 #pragma GCC visibility push(hidden)
 namespace gmem::vhost::backend_internal {
@@ -23,8 +24,9 @@ namespace gmem::vhost::backend_internal {
 // pages that the back-end writes.
 class SessionMemory {
  public:
-  // @negotiation must outlive this object.
-  explicit SessionMemory(const Negotiation& negotiation) : negotiation_(negotiation) {}
+  // Both must outlive this object.
+  SessionMemory(const Negotiation& negotiation, wire_internal::EventSignaler& signaler)
+      : negotiation_(negotiation), signaler_(signaler) {}
   SessionMemory(const SessionMemory&) = delete;
   SessionMemory& operator=(const SessionMemory&) = delete;
 
@@ -53,6 +55,7 @@ class SessionMemory {
 
  private:
   const Negotiation& negotiation_;
+  wire_internal::EventSignaler& signaler_;
   GuestMemoryMap map_;
   Iotlb iotlb_;
   DirtyMarks log_;

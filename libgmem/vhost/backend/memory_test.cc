@@ -2,12 +2,19 @@
 // Memory, the dirty log and the inflight buffer.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
+#include <optional>
 
+#include "absl/status/statusor.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "gmem/status.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/message.h"
@@ -23,23 +30,102 @@ using namespace doubles;  // NOLINT(google-build-using-namespace): tests' own wo
 class MemoryTest : public BackendTest {};
 
 TEST_F(MemoryTest, RemovedMemoryStaysForChainsInFlight) {
-  Negotiate();
-  SetTable();
-  StartQueue();
-  device_.hold = true;
-  AddRequest();
-  Kick();
-  Run();
-  ASSERT_EQ(device_.held.size(), 1U);
-  ASSERT_TRUE(Ask<FrontendRequest::kRemMemReg>({.padding = 0, .region = guest_.region()}).ok());
-  Run();
+  ASSERT_NO_FATAL_FAILURE(HoldARequest());
+  bool is_answered = false;
+  frontend_->Start<FrontendRequest::kRemMemReg>(
+      {.padding = 0, .region = guest_.region()}, {},
+      [&](const absl::StatusOr<Message*>& reply) { is_answered = reply.ok(); });
+  for (int i = 0; i < 5; i++) Run();
+  EXPECT_FALSE(is_answered) << "the device may still write there";
   TestDevice::Finish(*backend_->queue(0), device_.held[0]);
+  pollfd poll_fd = {.fd = backend_->fd(), .events = POLLIN, .revents = 0};
+  EXPECT_EQ(poll(&poll_fd, 1, 0), 1) << "it wakes the loop";
+  for (int i = 0; i < 5; i++) Run();
+  EXPECT_TRUE(is_answered);
   EXPECT_FALSE(ring_.TakeUsed()) << "the ring is away";
   ASSERT_TRUE(
       Ask<FrontendRequest::kAddMemReg>({.padding = 0, .region = guest_.region()}, {guest_.fd()})
           .ok());
   EXPECT_TRUE(ring_.TakeUsed());
   ExpectRefused(Ask<FrontendRequest::kRemMemReg>({.padding = 0, .region = {}}));
+}
+
+// Only chains that point into the memory keep it.
+TEST_F(MemoryTest, OtherMemoryGoesWhileChainsAreInFlight) {
+  Negotiate();
+  SetTable();
+  StartQueue();
+  device_.hold = true;
+  const MemoryRegion more = {.guest_address = TestGuest::kGuest + 2 * TestGuest::kSize,
+                             .size = 0x1000,
+                             .user_address = TestGuest::kUser + 2 * TestGuest::kSize,
+                             .mmap_offset = 0};
+  const UniqueFd file = NewFile(more.size);
+  AddRequest();
+  Kick();
+  Run();
+  ASSERT_EQ(device_.held.size(), 1U);
+  for (int i = 0; i < 3; i++) {
+    ASSERT_TRUE(
+        Ask<FrontendRequest::kAddMemReg>({.padding = 0, .region = more}, {file.get()}).ok());
+    uint8_t* const memory = backend_->memory().FromGuest(more.guest_address, 1).data();
+    ASSERT_TRUE(Ask<FrontendRequest::kRemMemReg>({.padding = 0, .region = more}).ok());
+    EXPECT_EQ(msync(memory - reinterpret_cast<uintptr_t>(memory) % 4096, 4096, MS_ASYNC), 0)
+        << "the addresses are reserved";
+    // The table without @more, and what is there stays.
+    SetTable();
+    EXPECT_EQ(backend_->memory().nr_retired(), 0U);
+  }
+  TestDevice::Finish(*backend_->queue(0), device_.held[0]);
+  EXPECT_TRUE(ring_.TakeUsed());
+}
+
+// An answer would let the front-end take the memory for free.
+TEST_F(MemoryTest, MemoryThatDoesNotComeFreeEndsTheSession) {
+  device_.hold = true;
+  device_.patience = absl::Milliseconds(50);
+  Negotiate();
+  SetTable();
+  StartQueue();
+  AddRequest();
+  Kick();
+  Run();
+  bool is_answered = false;
+  const MemoryTable none = {.nr_regions = 0, .padding = 0, .regions = {}};
+  frontend_->Start<FrontendRequest::kSetMemTable>(
+      none, {}, [&](const absl::StatusOr<Message*>& reply) { is_answered |= reply.ok(); });
+  ExpectNoAnswerInTime();
+  EXPECT_FALSE(is_answered);
+}
+
+// The memory has grown: its parts are regions of their own, but a ring may lie in both.
+TEST_F(MemoryTest, ARingMayCrossRegionsThatContinueEachOther) {
+  Negotiate();
+  MemoryRegion first = guest_.region();
+  MemoryRegion second = guest_.region();
+  // The seam lies in the descriptors.
+  first.size = 0x1000;
+  second.guest_address += first.size;
+  second.user_address += first.size;
+  second.mmap_offset += first.size;
+  second.size -= first.size;
+  for (const MemoryRegion& region : {first, second}) {
+    ASSERT_TRUE(
+        Ask<FrontendRequest::kAddMemReg>({.padding = 0, .region = region}, {guest_.fd()}).ok());
+  }
+  constexpr uint16_t kLong = 512;
+  TestRing ring(guest_, kLong, /*is_packed=*/false);
+  kick_.reset(eventfd(0, EFD_NONBLOCK));
+  ASSERT_TRUE(Ask<FrontendRequest::kSetVringNum>({.index = 0, .num = kLong}).ok());
+  ASSERT_TRUE(Ask<FrontendRequest::kSetVringAddr>(Address(0)).ok());
+  ASSERT_TRUE(Ask<FrontendRequest::kSetVringKick>(0, {kick_.get()}).ok());
+  ASSERT_TRUE(Ask<FrontendRequest::kSetVringEnable>({.index = 0, .num = 1}).ok());
+  for (int i = 0; i < kLong; i++) {
+    ring.Add({{kData, 3, 0}, {kData + 0x100, 3, kWrite}});
+    Kick();
+    Run();
+    ASSERT_TRUE(ring.TakeUsed()) << i;
+  }
 }
 
 // CVE-2020-10722.
@@ -50,6 +136,25 @@ TEST_F(MemoryTest, RefusesALogThatIsTooSmall) {
   EXPECT_FALSE(
       Ask<FrontendRequest::kSetLogBase>({.mmap_size = 8, .mmap_offset = 0}, {file.get()}).ok());
   EXPECT_EQ(GetErrno(session_), EINVAL);
+}
+
+// A front-end that waits for the payload would wait for ever, in the middle of a migration.
+TEST_F(MemoryTest, EchoesTheLogsArea) {
+  Negotiate(Bit(VirtioFeature::kLogAll));
+  SetTable();
+  const UniqueFd file = NewFile(8192);
+  const LogArea area = {.mmap_size = 4096, .mmap_offset = 4096};
+  std::optional<LogArea> echo;
+  frontend_->Start<FrontendRequest::kSetLogBase>(area, {file.get()},
+                                                 [&](const absl::StatusOr<Message*>& reply) {
+                                                   ASSERT_TRUE(reply.ok()) << reply.status();
+                                                   EXPECT_EQ((*reply)->header.size, sizeof(area));
+                                                   echo = FromBytes<LogArea>((*reply)->bytes());
+                                                 });
+  for (int i = 0; i < 5 && !echo; i++) Run();
+  ASSERT_TRUE(echo);
+  EXPECT_EQ(echo->mmap_size, area.mmap_size);
+  EXPECT_EQ(echo->mmap_offset, area.mmap_offset);
 }
 
 TEST_F(MemoryTest, LogsItsWrites) {

@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vhost/backend/notifier.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
 #include <sys/uio.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <cstdint>
@@ -14,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "base/status.h"
 #include "gmem/unique_fd.h"
+#include "vhost/wire/event_signal.h"
 
 namespace gmem::vhost::backend_internal {
 
@@ -22,22 +20,15 @@ using internal::ErrnoError;
 
 absl::StatusOr<Notifier> Notifier::Adopt(UniqueFd fd) {
   if (!fd) return Notifier();
-  struct stat state = {};
-  // An eventfd has no file type.
-  if (fstat(fd.get(), &state) != 0 || (state.st_mode & S_IFMT) != 0) {
-    return CheckError(EINVAL, "a descriptor for notifications is a file: use an eventfd");
-  }
-  const int flags = fcntl(fd.get(), F_GETFL);
-  if (flags < 0 || fcntl(fd.get(), F_SETFL, flags | O_NONBLOCK) != 0) {
-    return ErrnoError(errno, "can't use a descriptor for notifications");
+  if (!wire_internal::IsEventfd(fd.get())) {
+    return CheckError(EINVAL, "a descriptor for notifications isn't an eventfd");
   }
   return Notifier(std::move(fd));
 }
 
-void Notifier::Signal() const {
-  const uint64_t one = 1;
-  // A full counter notifies the peer, too.
-  [[maybe_unused]] const ssize_t written = write(fd_.get(), &one, sizeof(one));
+void Notifier::Signal(wire_internal::EventSignaler& signaler) const {
+  // If the peer can't be signalled, it has broken its own descriptor.
+  signaler.Signal(fd_.get()).IgnoreError();
 }
 
 absl::Status Notifier::Drain() const {

@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "gmem/unique_fd.h"
+#include "vhost/wire/event_signal.h"
 
 #pragma GCC visibility push(hidden)
 namespace gmem::vhost::backend_internal {
@@ -18,16 +19,17 @@ class Notifier {
   // No descriptor.
   Notifier() = default;
 
-  // Makes @fd non-blocking; an empty @fd is fine. InvalidArgument (EINVAL) for files, pipes and
-  // sockets: a write to a pipe or a socket may raise SIGPIPE, and access to a file may wait for the
-  // process that serves it.
+  // An empty @fd is fine. InvalidArgument (EINVAL) for anything but an eventfd: a write to a pipe
+  // or a socket may raise SIGPIPE, access to a file may wait for the process that serves it, and a
+  // read from a signalfd takes this process's signals.
   static absl::StatusOr<Notifier> Adopt(UniqueFd fd);
 
   explicit operator bool() const { return static_cast<bool>(fd_); }
   int fd() const { return fd_.get(); }
   void reset() { fd_.reset(); }
 
-  void Signal() const;
+  // Never blocks.
+  void Signal(wire_internal::EventSignaler& signaler) const;
   // Takes the counter. Never blocks, even if the front-end has taken it before.
   absl::Status Drain() const;
 

@@ -15,6 +15,7 @@
 #include "vhost/backend/postcopy.h"
 #include "vhost/backend/state_transfer.h"
 #include "vhost/backend/vring_set.h"
+#include "vhost/wire/event_signal.h"
 
 #pragma GCC visibility push(hidden)
 namespace gmem::vhost::backend_internal {
@@ -27,15 +28,16 @@ struct Parts {
         poller(std::move(poller)),
         negotiation(device),
         channel(this->poller, timeout),
-        memory(negotiation),
-        state(device, this->poller),
+        memory(negotiation, signaler),
+        state(device, this->poller, timeout),
         vrings({.backend = backend,
                 .device = device,
                 .poller = this->poller,
                 .negotiation = negotiation,
                 .memory = memory,
                 .inflight = inflight,
-                .channel = channel}) {}
+                .channel = channel,
+                .signaler = signaler}) {}
   Parts(const Parts&) = delete;
   Parts& operator=(const Parts&) = delete;
 
@@ -43,6 +45,7 @@ struct Parts {
   Backend& backend;
   Device& device;
   Poller poller;
+  wire_internal::EventSignaler signaler;
   Negotiation negotiation;
   BackendChannel channel;
   SessionMemory memory;

@@ -24,7 +24,7 @@ namespace gmem::vhost::backend_internal {
 // closing the descriptor here doesn't take it out of the epoll instance.
 class Poller {
  public:
-  enum class Source : uint8_t { kFrontend, kChannel, kState, kKick, kWake };
+  enum class Source : uint8_t { kFrontend, kChannel, kKick, kWake };
   struct Event {
     Source source = Source::kWake;
     // The virtqueue's index, of a kKick.
@@ -46,6 +46,8 @@ class Poller {
 
   // Makes fd() readable until the next Poll(), for work that no descriptor announces.
   void Wake();
+  // A descriptor for other threads: a write of eight bytes does the same as Wake().
+  absl::StatusOr<UniqueFd> DuplicateWake() const { return UniqueFd::Duplicate(wake_.get()); }
 
   // The descriptors that are ready now; doesn't block. Valid until the next call.
   absl::StatusOr<absl::Span<const Event>> Poll();

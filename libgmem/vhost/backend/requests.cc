@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vhost/backend/requests.h"
 
+#include <poll.h>
 #include <sys/epoll.h>
+#include <sys/stat.h>
 
 #include <cerrno>
 #include <cstdint>
@@ -10,8 +12,10 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "base/status.h"
+#include "base/uptime.h"
 #include "gmem/status.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/device.h"
@@ -25,6 +29,7 @@
 #include "vhost/backend/poller.h"
 #include "vhost/backend/postcopy.h"
 #include "vhost/backend/vring.h"
+#include "vhost/wire/file_type.h"
 
 namespace gmem::vhost::backend_internal {
 namespace {
@@ -42,10 +47,23 @@ absl::Status Unsupported(FrontendRequest request) {
                                              "offer"));
 }
 
+// A device may read what it gets here: another descriptor may do anything then.
+absl::Status SetGpuSocket(Device& device, UniqueFd socket) {
+  if (wire_internal::FileType(socket.get()) != S_IFSOCK) {
+    return CheckError(EINVAL, "GPU_SET_SOCKET with a descriptor that is no socket");
+  }
+  return device.SetGpuSocket(std::move(socket));
+}
+
 }  // namespace
 
 absl::Status Requests::Watch() {
   return parts_.poller.Add(responder_.fd(), events_, Poller::Source::kFrontend);
+}
+
+bool Requests::has_frontend_gone() const {
+  pollfd peer = {.fd = responder_.fd(), .events = POLLRDHUP, .revents = 0};
+  return poll(&peer, 1, 0) > 0;
 }
 
 void Requests::UpdateEvents() {
@@ -63,13 +81,26 @@ absl::Status Requests::Take() {
     if (request.message == nullptr) break;
     absl::Status status = request.status;
     if (status.ok()) status = Handle(*request.message);
-    if (!status.ok()) {
-      if (!responder_.can_refuse()) return status;
-      GMEM_RETURN_IF_ERROR(responder_.Acknowledge(status));
-    }
+    if (!status.ok()) GMEM_RETURN_IF_ERROR(Refuse(*request.message, status));
     if (is_busy()) break;
   }
   return absl::OkStatus();
+}
+
+absl::Status Requests::Refuse(const Message& message, const absl::Status& why) {
+  if (responder_.can_refuse()) return responder_.Acknowledge(why);
+  switch (static_cast<FrontendRequest>(message.header.request)) {
+    // The specification's error reply.
+    case FrontendRequest::kGetConfig:
+      return responder_.Reply({});
+    // A front-end passes on what the driver did, whatever that was, and doesn't want to know the
+    // result: a driver must not be able to end the session.
+    case FrontendRequest::kSetConfig:
+    case FrontendRequest::kCloseCryptoSession:
+      return absl::OkStatus();
+    default:
+      return why;
+  }
 }
 
 absl::Status Requests::Handle(Message& message) {
@@ -92,7 +123,7 @@ absl::Status Requests::Handle(Message& message) {
     case kGetVringBase:
       return GetVringBase(Decode<kGetVringBase>(message).index);
     case kGetConfig:
-      return Reply(ReadConfig(device, Decode<kGetConfig>(message)));
+      return GetConfig(Decode<kGetConfig>(message));
     case kSetLogBase:
       return SetLogBase(Decode<kSetLogBase>(message), message.fds.get(0));
     case kGetInflightFd:
@@ -128,7 +159,7 @@ absl::Status Requests::Handle(Message& message) {
     case kResetOwner:
       return Done(absl::OkStatus());
     case kRemMemReg:
-      return Done(RemoveMemoryRegion(Decode<kRemMemReg>(message).region));
+      return RemoveMemoryRegion(Decode<kRemMemReg>(message).region);
     case kSetLogFd:
       return Done(parts_.memory.SetLogNotifier(message.fds.Take(0)));
     case kSetBackendReqFd:
@@ -168,7 +199,7 @@ absl::Status Requests::Handle(Message& message) {
     case kCloseCryptoSession:
       return Done(device.CloseCryptoSession(Decode<kCloseCryptoSession>(message)));
     case kGpuSetSocket:
-      return Done(device.SetGpuSocket(message.fds.Take(0)));
+      return Done(SetGpuSocket(device, message.fds.Take(0)));
     case kSetVringEndian:
       // Rings are little-endian, see Backend.
       return Unsupported(request);
@@ -181,23 +212,50 @@ absl::Status Requests::Done(const absl::Status& status) {
 }
 
 absl::Status Requests::AnswerDue() {
-  if (is_state_asked_ && !parts_.state.is_under_way()) {
+  if (is_state_asked_) {
+    if (parts_.state.is_under_way()) return parts_.state.CheckTime();
     is_state_asked_ = false;
     return Reply(uint64_t{parts_.state.TakeResult().ok() ? 0U : EIO});
   }
-  if (stopping_ != nullptr && stopping_->can_stop()) {
+  if (is_memory_due_) {
+    if (parts_.memory.map().nr_retired() == 0) {
+      is_memory_due_ = false;
+      return Done(absl::OkStatus());
+    }
+    if (memory_deadline_ > internal::Uptime()) return absl::OkStatus();
+    return CheckError(ETIMEDOUT,
+                      absl::StrCat("memory can't go: the device still has chains there after ",
+                                   absl::FormatDuration(parts_.device.stop_timeout())));
+  }
+  if (stopping_ == nullptr) return absl::OkStatus();
+  if (stopping_->can_stop()) {
     const uint32_t base = std::exchange(stopping_, nullptr)->Stop();
     const VringState state = {.index = stopping_index_, .num = base};
     return Reply(state);
   }
-  return absl::OkStatus();
+  if (stop_deadline_ > internal::Uptime()) return absl::OkStatus();
+  // An answer would say that the device no longer touches the guest's memory.
+  return CheckError(
+      ETIMEDOUT, absl::StrCat("virtqueue ", stopping_index_, " can't stop: the device still has ",
+                              stopping_->in_flight(), " chains after ",
+                              absl::FormatDuration(parts_.device.stop_timeout())));
+}
+
+absl::Duration Requests::time_left() const {
+  if (is_state_asked_) return parts_.state.time_left();
+  if (is_memory_due_) return memory_deadline_ - internal::Uptime();
+  return stopping_ == nullptr ? absl::InfiniteDuration() : stop_deadline_ - internal::Uptime();
+}
+
+absl::Status Requests::GetConfig(const ConfigSpace& request) {
+  GMEM_ASSIGN_OR_RETURN(const ConfigSpace reply, ReadConfig(parts_.device, request));
+  return Reply(reply);
 }
 
 absl::Status Requests::SetFeatures(uint64_t features) {
   GMEM_RETURN_IF_ERROR(parts_.negotiation.SetFeatures(features, parts_.vrings.has_started()));
   parts_.memory.UpdateTranslation();
-  if (!parts_.negotiation.has(VirtioFeature::kProtocolFeatures)) parts_.vrings.EnableAll(true);
-  parts_.vrings.RefreshAll();
+  parts_.vrings.RestartAll();
   parts_.device.SetFeatures(features);
   return absl::OkStatus();
 }
@@ -225,7 +283,7 @@ absl::Status Requests::SetStatus(uint64_t status) {
 
 absl::Status Requests::ResetDevice() {
   parts_.vrings.StopAll();
-  parts_.vrings.EnableAll(!parts_.negotiation.has(VirtioFeature::kProtocolFeatures));
+  parts_.vrings.DisableAll();
   parts_.negotiation.set_device_status(0);
   parts_.device.Reset();
   return absl::OkStatus();
@@ -235,7 +293,7 @@ absl::Status Requests::SetBackendChannel(UniqueFd socket) {
   GMEM_RETURN_IF_ERROR(parts_.negotiation.Require(ProtocolFeature::kBackendReq));
   GMEM_RETURN_IF_ERROR(
       parts_.channel.Open(std::move(socket), parts_.negotiation.has(ProtocolFeature::kReplyAck)));
-  parts_.vrings.RefreshAll();
+  parts_.vrings.RestartAll();
   parts_.device.ChannelOpened(parts_.backend);
   return absl::OkStatus();
 }
@@ -245,8 +303,9 @@ absl::Status Requests::SetMemoryTable(const MemoryTable& table, const FdList& fd
   Postcopy& postcopy = parts_.postcopy;
   if (postcopy.is_table_unacknowledged()) return postcopy.AcknowledgeTable(table, map);
   GMEM_RETURN_IF_ERROR(map.Replace({table.regions.data(), table.nr_regions}, fds));
+  parts_.vrings.TakeBackIdle();
   parts_.vrings.RefreshAll();
-  if (!postcopy.is_listening()) return Done(absl::OkStatus());
+  if (!postcopy.is_listening()) return AnswerWithoutMemory();
   MemoryTable reply = table;
   for (MemoryRegion& region : absl::MakeSpan(reply.regions.data(), reply.nr_regions)) {
     Postcopy::PutAddress(map, region);
@@ -272,13 +331,23 @@ absl::Status Requests::AddMemoryRegion(const Message& message) {
 
 absl::Status Requests::RemoveMemoryRegion(const MemoryRegion& region) {
   GMEM_RETURN_IF_ERROR(parts_.memory.map().Remove(region));
+  parts_.vrings.TakeBackIdle();
   parts_.vrings.RefreshAll();
+  return AnswerWithoutMemory();
+}
+
+absl::Status Requests::AnswerWithoutMemory() {
+  parts_.memory.map().DropRetired();
+  if (parts_.memory.map().nr_retired() == 0) return Done(absl::OkStatus());
+  // The front-end may take the memory for free when it has the answer, and chains are there.
+  is_memory_due_ = true;
+  memory_deadline_ = internal::Uptime() + parts_.device.stop_timeout();
   return absl::OkStatus();
 }
 
 absl::Status Requests::UpdateIotlb(const IotlbMessage& message) {
   GMEM_RETURN_IF_ERROR(parts_.memory.ApplyIotlb(message));
-  parts_.vrings.RefreshAll();
+  parts_.vrings.HandleIotlb(message);
   return absl::OkStatus();
 }
 
@@ -286,7 +355,9 @@ absl::Status Requests::SetLogBase(const LogArea& area, int fd) {
   GMEM_RETURN_IF_ERROR(parts_.negotiation.Require(ProtocolFeature::kLogShmfd));
   GMEM_RETURN_IF_ERROR(parts_.memory.SetLog(area, fd));
   parts_.vrings.RefreshAll();
-  return responder_.Reply({});
+  // The specification wants an empty reply, but rust-vmm's front-end waits for the request's
+  // payload. QEMU takes both.
+  return Reply(area);
 }
 
 absl::Status Requests::GetInflight(const InflightArea& request) {
@@ -349,6 +420,7 @@ absl::Status Requests::KickVring(uint32_t index) {
 absl::Status Requests::GetVringBase(uint32_t index) {
   GMEM_ASSIGN_OR_RETURN(stopping_, parts_.vrings.Find(index));
   stopping_index_ = index;
+  stop_deadline_ = internal::Uptime() + parts_.device.stop_timeout();
   stopping_->BeginStop();
   return AnswerDue();
 }
@@ -371,6 +443,7 @@ absl::Status Requests::SetStateFd(const DeviceStateTransfer& request, UniqueFd f
 
 absl::Status Requests::CheckState() {
   is_state_asked_ = true;
+  parts_.state.BeginWait();
   return AnswerDue();
 }
 

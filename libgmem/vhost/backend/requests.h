@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/time/time.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/connection.h"
 #include "gmem/vhost/message.h"
@@ -24,7 +25,7 @@ namespace gmem::vhost::backend_internal {
 //
 // If a request fails, an acknowledgement reports that to the front-end, if the front-end asked for
 // one. Otherwise Take() returns the failure, and the session ends: the front-end must not go on as
-// if the request had worked.
+// if the request had worked. Refuse() has the exceptions.
 class Requests {
  public:
   // @parts must outlive this object.
@@ -35,14 +36,20 @@ class Requests {
 
   // Lets the poller wait for requests.
   absl::Status Watch();
+  // Has the front-end closed its end of the main channel?
+  bool has_frontend_gone() const;
   // Call this at the end of the loop's round: the two functions below may have changed their
   // results.
   void UpdateEvents();
 
-  // Does GET_VRING_BASE or CHECK_DEVICE_STATE wait for its answer? Then no request is taken.
-  bool is_answer_due() const { return stopping_ != nullptr || is_state_asked_; }
-  // Gives that answer if it is known now.
+  // Does GET_VRING_BASE, CHECK_DEVICE_STATE or a request that removes memory wait for its answer?
+  // Then no request is taken.
+  bool is_answer_due() const { return stopping_ != nullptr || is_state_asked_ || is_memory_due_; }
+  // Gives that answer if it is known now. DeadlineExceeded (ETIMEDOUT) if it has been due for too
+  // long.
   absl::Status AnswerDue();
+  // The time left until then; InfiniteDuration() if nothing is due.
+  absl::Duration time_left() const;
 
   // Takes the requests that are there, up to a limit. An error is the end of the session.
   absl::Status Take();
@@ -56,6 +63,8 @@ class Requests {
 
   // The dispatch. An OK result says that the request was answered, or will be.
   absl::Status Handle(Message& message);
+  // Deals with a request that is malformed or has failed. An error is the end of the session.
+  absl::Status Refuse(const Message& message, const absl::Status& why);
   // Acknowledges a request that has no reply of its own, if @status is OK.
   absl::Status Done(const absl::Status& status);
   template <typename Payload>
@@ -63,6 +72,7 @@ class Requests {
     return responder_.Reply(AsBytes(payload));
   }
 
+  absl::Status GetConfig(const ConfigSpace& request);
   absl::Status SetFeatures(uint64_t features);
   absl::Status SetProtocolFeatures(uint64_t features);
   absl::Status SetStatus(uint64_t status);
@@ -72,6 +82,8 @@ class Requests {
   absl::Status SetMemoryTable(const MemoryTable& table, const FdList& fds);
   absl::Status AddMemoryRegion(const Message& message);
   absl::Status RemoveMemoryRegion(const MemoryRegion& region);
+  // Acknowledges a request that removes memory, at once or when no chain points there.
+  absl::Status AnswerWithoutMemory();
   absl::Status UpdateIotlb(const IotlbMessage& message);
   absl::Status SetLogBase(const LogArea& area, int fd);
   absl::Status GetInflight(const InflightArea& request);
@@ -96,8 +108,13 @@ class Requests {
   // The virtqueue that GET_VRING_BASE waits for, and its index.
   Vring* stopping_ = nullptr;
   uint32_t stopping_index_ = 0;
+  // When it has to be done, a time of Uptime().
+  absl::Duration stop_deadline_;
   // CHECK_DEVICE_STATE waits for the end of the transfer.
   bool is_state_asked_ = false;
+  // REM_MEM_REG or SET_MEM_TABLE waits for chains in flight, until a time of Uptime().
+  bool is_memory_due_ = false;
+  absl::Duration memory_deadline_;
 };
 
 }  // namespace gmem::vhost::backend_internal

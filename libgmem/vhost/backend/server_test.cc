@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -18,6 +19,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "gmem/status.h"
 #include "gmem/unique_fd.h"
@@ -33,6 +35,7 @@ namespace gmem::vhost {
 namespace {
 
 using doubles::CountOpenFds;
+using doubles::NoMoreFds;
 using doubles::TestDevice;
 
 // Backend::Create() refuses it.
@@ -100,24 +103,125 @@ TEST_F(ServerTest, ServesOneFrontendAfterTheOther) {
   EXPECT_TRUE(IsServed(*first));
   EXPECT_EQ(device_.sessions, 1);
   EXPECT_NE(server_->backend(), nullptr);
-  // A front-end that waits doesn't wake the server.
-  auto second = NewFrontend();
-  EXPECT_FALSE(IsReadable());
-  EXPECT_FALSE(IsServed(*second));
-  EXPECT_TRUE(IsServed(*first));
-  EXPECT_TRUE(ends_.empty());
   first.reset();
   EXPECT_TRUE(IsReadable());
   ASSERT_TRUE(server_->Process().ok());
   ASSERT_EQ(ends_.size(), 1U);
   EXPECT_EQ(GetErrno(ends_[0]), ECONNRESET);
   EXPECT_EQ(device_.sessions, 0);
-  // The second front-end has already sent its request.
+  EXPECT_FALSE(IsReadable());
+  auto second = NewFrontend();
   EXPECT_TRUE(IsReadable());
   EXPECT_TRUE(IsServed(*second));
   EXPECT_EQ(device_.sessions, 1);
   server_.reset();
   EXPECT_EQ(device_.sessions, 0);
+}
+
+// A front-end that waits would seem to hang.
+TEST_F(ServerTest, RefusesASecondFrontend) {
+  auto first = NewFrontend();
+  ASSERT_TRUE(IsServed(*first));
+  for (int i = 0; i < 3; i++) {
+    auto second = NewFrontend();
+    EXPECT_TRUE(IsReadable());
+    EXPECT_FALSE(IsServed(*second));
+    EXPECT_EQ(GetErrno(second->status()), ECONNRESET) << second->status();
+    EXPECT_FALSE(IsReadable());
+  }
+  ASSERT_EQ(ends_.size(), 1U) << "they can't flood a log";
+  EXPECT_EQ(GetErrno(ends_[0]), EBUSY) << ends_[0];
+  EXPECT_TRUE(IsServed(*first));
+  EXPECT_EQ(device_.sessions, 1);
+}
+
+// The first one has closed its end, but the server hasn't seen that yet.
+TEST_F(ServerTest, ServesTheNextFrontendWhenTheFirstHasGone) {
+  auto first = NewFrontend();
+  ASSERT_TRUE(IsServed(*first));
+  // More requests than one round takes.
+  for (int i = 0; i < 100; i++) {
+    first->Start<FrontendRequest::kSetOwner>({}, {}, [](const absl::StatusOr<Message*>&) {});
+  }
+  first.reset();
+  auto second = NewFrontend();
+  EXPECT_TRUE(IsServed(*second));
+  ASSERT_EQ(ends_.size(), 1U);
+  EXPECT_EQ(GetErrno(ends_[0]), ECONNRESET);
+}
+
+// A front-end that has closed only its sending end, and takes no answers, keeps its session. The
+// next one must not keep the loop busy meanwhile.
+TEST_F(ServerTest, SleepsWhileTheNextFrontendWaitsForAHalfClosedOne) {
+  std::optional<Connection> first = *Connection::Connect(path_);
+  const MessageHeader request = {
+      .request = static_cast<uint32_t>(FrontendRequest::kGetFeatures), .flags = 1, .size = 0};
+  // Until the server can't send its answers, and takes no more requests.
+  for (int i = 0; i < 100000; i++) {
+    if (doubles::SendRaw(first->fd(), AsBytes(request), {}, MSG_DONTWAIT) < 0) break;
+    ASSERT_TRUE(server_->Process().ok());
+  }
+  ASSERT_EQ(shutdown(first->fd(), SHUT_WR), 0);
+  auto second = NewFrontend();
+  for (int i = 0; i < 3; i++) ASSERT_TRUE(server_->Process().ok());
+  ASSERT_TRUE(ends_.empty()) << ends_[0];
+  EXPECT_FALSE(IsReadable()) << "it would spin";
+  first.reset();
+  EXPECT_TRUE(IsServed(*second));
+  EXPECT_EQ(ends_.size(), 1U);
+}
+
+// The front-end waits until there is room.
+TEST_F(ServerTest, WaitsWhileDescriptorsAreShort) {
+  auto first = NewFrontend();
+  {
+    const NoMoreFds none;
+    for (int i = 0; i < 3; i++) {
+      EXPECT_TRUE(server_->Process().ok());
+      EXPECT_FALSE(IsReadable()) << "it would spin";
+      ASSERT_LE(server_->next_deadline(), absl::Now() + absl::Seconds(1));
+      absl::SleepFor(server_->next_deadline() - absl::Now());
+    }
+  }
+  ASSERT_EQ(ends_.size(), 1U) << "reported once";
+  EXPECT_EQ(GetErrno(ends_[0]), EMFILE) << ends_[0];
+  EXPECT_TRUE(IsServed(*first));
+  EXPECT_EQ(server_->next_deadline(), absl::InfiniteFuture());
+  // A front-end that the server would refuse waits, too.
+  auto second = NewFrontend();
+  {
+    const NoMoreFds none;
+    EXPECT_TRUE(server_->Process().ok());
+    EXPECT_FALSE(IsReadable());
+  }
+  EXPECT_TRUE(IsServed(*first));
+}
+
+// A connection that was taken can't wait: take it only if its session can begin.
+TEST_F(ServerTest, WaitsWhileDescriptorsForASessionAreShort) {
+  for (size_t left = 1; left < 3; left++) {
+    auto first = NewFrontend();
+    {
+      const NoMoreFds few(left);
+      EXPECT_TRUE(server_->Process().ok());
+      EXPECT_FALSE(IsReadable()) << "it would spin";
+    }
+    absl::SleepFor(server_->next_deadline() - absl::Now());
+    EXPECT_TRUE(IsServed(*first)) << left;
+    first.reset();
+    EXPECT_TRUE(server_->Process().ok());
+    EXPECT_EQ(server_->backend(), nullptr);
+  }
+  auto last = NewFrontend();
+  const NoMoreFds few(3);
+  EXPECT_TRUE(server_->Process().ok());
+  EXPECT_NE(server_->backend(), nullptr);
+}
+
+TEST_F(ServerTest, AShortageIsNoneWhileNobodyWaits) {
+  const NoMoreFds none;
+  EXPECT_TRUE(server_->Process().ok());
+  EXPECT_TRUE(ends_.empty()) << ends_[0];
 }
 
 TEST_F(ServerTest, ABadSessionDoesNotEndTheServer) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vhost/backend/session.h"
 
+#include <algorithm>
 #include <cerrno>
 
 #include "absl/status/status.h"
@@ -31,8 +32,12 @@ void Session::Close() {
 }
 
 absl::Time Session::next_deadline() const {
-  if (parts_.vrings.wants_poll()) return absl::Now() + Backend::kPollInterval;
-  return parts_.channel.next_deadline();
+  absl::Time deadline =
+      std::min(parts_.channel.next_deadline(), absl::Now() + requests_.time_left());
+  if (parts_.vrings.wants_poll()) {
+    deadline = std::min(deadline, absl::Now() + Backend::kPollInterval);
+  }
+  return deadline;
 }
 
 absl::Status Session::Process() {
@@ -43,10 +48,10 @@ absl::Status Session::Process() {
 absl::Status Session::ProcessOnce() {
   GMEM_RETURN_IF_ERROR(ProcessEvents());
   parts_.channel.Process();
+  parts_.state.Advance();
   parts_.vrings.ServeAll();
+  parts_.memory.map().DropRetired();
   GMEM_RETURN_IF_ERROR(requests_.AnswerDue());
-  // Chains in flight point into the memory that the front-end has removed.
-  if (!parts_.vrings.has_in_flight()) parts_.memory.map().DropRetired();
   requests_.UpdateEvents();
   return absl::OkStatus();
 }
@@ -61,9 +66,6 @@ absl::Status Session::ProcessEvents() {
           return CheckError(ECONNRESET, "the front-end has gone while it waited for an answer");
         }
         has_requests = true;
-        break;
-      case Poller::Source::kState:
-        parts_.state.Advance();
         break;
       case Poller::Source::kKick:
         parts_.vrings.at(event.index).TakeKick();

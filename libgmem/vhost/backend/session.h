@@ -35,6 +35,7 @@ class __attribute__((visibility("hidden"))) Session {
   int fd() const { return parts_.poller.fd(); }
   absl::Time next_deadline() const;
   absl::Status Process();
+  bool has_frontend_gone() const { return requests_.has_frontend_gone(); }
 
   Parts& parts() { return parts_; }
   const Parts& parts() const { return parts_; }

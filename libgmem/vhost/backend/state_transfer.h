@@ -4,10 +4,12 @@
 #define GMEM_VHOST_BACKEND_STATE_TRANSFER_H_
 
 #include <cstddef>
-#include <string>
+#include <cstdint>
+#include <memory>
+#include <vector>
 
 #include "absl/status/status.h"
-#include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/device.h"
 #include "gmem/vhost/protocol.h"
@@ -16,43 +18,60 @@
 #pragma GCC visibility push(hidden)
 namespace gmem::vhost::backend_internal {
 
-// One transfer at a time, in either direction (SET_DEVICE_STATE_FD, CHECK_DEVICE_STATE). The poller
-// reports when Advance() can go on.
+// One transfer at a time, in either direction (SET_DEVICE_STATE_FD, CHECK_DEVICE_STATE). A thread
+// of the device moves the bytes: whatever the flags of a pipe say, the front-end, which has the
+// same open file, can make a read or a write wait, for example by a page fault of its own inside of
+// the pipe's lock. The session's loop never touches the pipe.
 class StateTransfer {
  public:
-  // Both must outlive this object.
-  StateTransfer(Device& device, Poller& poller) : device_(device), poller_(poller) {}
+  // Both must outlive this object. @timeout: how long a transfer may stand still when the front-end
+  // waits for its end.
+  StateTransfer(Device& device, Poller& poller, absl::Duration timeout)
+      : device_(device), poller_(poller), timeout_(timeout) {}
   StateTransfer(const StateTransfer&) = delete;
   StateTransfer& operator=(const StateTransfer&) = delete;
   ~StateTransfer() { Stop(); }
 
   // Begins a transfer through @fd, in the place of the previous transfer. InvalidArgument (EINVAL)
-  // for an unknown direction or phase; Internal (EIO) if the device can't save its state; EBADF if
-  // @fd can't be used. On an error, nothing has changed.
+  // for an unknown direction or phase, or if @fd is no pipe and no socket; Internal (EIO) if the
+  // device can't save its state; Unimplemented (EOPNOTSUPP) if it gives no thread;
+  // FailedPrecondition (EBUSY) if too many earlier ones can't end; EBADF if @fd can't be used. On
+  // an error, nothing has changed.
   absl::Status Start(const DeviceStateTransfer& request, UniqueFd fd);
 
-  // Does Advance() wait for the pipe?
-  bool is_under_way() const { return static_cast<bool>(fd_); }
-  // Moves one piece. Doesn't block.
+  // Has the transfer not ended yet?
+  bool is_under_way() const { return job_ != nullptr; }
+  // Call this when the poller has something to report: loads the state if it has come.
   void Advance();
+
+  // The front-end waits from now on. DeadlineExceeded (ETIMEDOUT) from CheckTime() if the transfer
+  // stands still for too long.
+  void BeginWait();
+  absl::Status CheckTime();
+  // Until CheckTime() may fail.
+  absl::Duration time_left() const;
 
   // The result of the last transfer, which is forgotten: an error if there was none.
   absl::Status TakeResult();
 
  private:
-  // True when the transfer has ended; then result_ is set.
-  bool Send();
-  bool Receive();
-  // Releases the pipe and the state; result_ stays.
+  class Job;
+
+  // Leaves the thread to itself, which ends soon, if the front-end lets it; result_ stays.
   void Stop();
 
   Device& device_;
   Poller& poller_;
-  UniqueFd fd_;
-  bool is_save_ = false;
-  // The state to send, of which nr_sent_ bytes are sent; or the bytes received so far.
-  std::string bytes_;
-  size_t nr_sent_ = 0;
+  const absl::Duration timeout_;
+  // The thread has it, too.
+  std::shared_ptr<Job> job_;
+  // This one and those that were replaced, while their threads run: at most this number, since a
+  // front-end can keep threads from their end.
+  static constexpr size_t kMaxThreads = 4;
+  std::vector<std::weak_ptr<Job>> jobs_;
+  // The time of Uptime() at which a transfer must have gone on, and how far it was before.
+  absl::Duration deadline_ = absl::InfiniteDuration();
+  uint64_t nr_moved_ = 0;
   absl::Status result_ = NoTransfer();
 
   static absl::Status NoTransfer();

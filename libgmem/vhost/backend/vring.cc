@@ -69,7 +69,7 @@ absl::Status Vring::SetAddress(const VringAddress& address) {
                              absl::Hex(address.descriptor), ", 0x", absl::Hex(address.available),
                              " and 0x", absl::Hex(address.used), " isn't all in memory"));
   }
-  if (queue_) Refresh();
+  Restart();
   return absl::OkStatus();
 }
 
@@ -77,14 +77,10 @@ absl::Status Vring::Enable(uint32_t value) {
   if (value > 1) {
     return CheckError(EINVAL, absl::StrCat("SET_VRING_ENABLE to ", value, ": 0 or 1"));
   }
-  set_enabled(value == 1);
-  return absl::OkStatus();
-}
-
-void Vring::set_enabled(bool is_enabled) {
-  is_enabled_ = is_enabled;
+  is_enabled_ = value == 1;
   // A virtqueue that hasn't started waits for SET_VRING_KICK.
   if (queue_) is_pending_ = true;
+  return absl::OkStatus();
 }
 
 absl::Status Vring::SetKick(UniqueFd fd) {
@@ -103,7 +99,7 @@ absl::Status Vring::SetKick(UniqueFd fd) {
 absl::Status Vring::SetCall(UniqueFd fd) {
   GMEM_ASSIGN_OR_RETURN(call_, Notifier::Adopt(std::move(fd)));
   // The driver may have missed the notification of chains that were pushed before.
-  if (queue_ && call_) call_.Signal();
+  if (queue_ && call_) call_.Signal(context_.signaler);
   return absl::OkStatus();
 }
 
@@ -131,8 +127,10 @@ void Vring::TakeKick() {
 
 void Vring::MarkKicked() {
   is_pending_ = true;
+  if (!is_miss_refused_) return;
   // The driver may have mapped the address since the front-end refused it: ask again.
-  if (miss_ == Miss::kRefused) miss_ = Miss::kNone;
+  ForgetMiss();
+  if (queue_ && !queue_->is_reachable()) Refresh();
 }
 
 Virtqueue::Options Vring::options() const {
@@ -158,42 +156,70 @@ absl::StatusOr<std::optional<Virtqueue::Memory>> Vring::FindRing() {
   if (!address_) return std::nullopt;
   const Virtqueue::Sizes sizes = Virtqueue::SizesOf(options());
   Virtqueue::Memory ring;
+  // The first part that is missing is asked for.
   GMEM_ASSIGN_OR_RETURN(ring.descriptors, FindPart(address_->descriptor, sizes.descriptors));
+  if (ring.descriptors.empty()) return std::nullopt;
   GMEM_ASSIGN_OR_RETURN(ring.used, FindPart(address_->used, sizes.used));
+  if (ring.used.empty()) return std::nullopt;
   GMEM_ASSIGN_OR_RETURN(ring.available, FindPart(address_->available, sizes.available));
-  if (ring.descriptors.empty() || ring.used.empty() || ring.available.empty()) {
-    return std::nullopt;
-  }
+  if (ring.available.empty()) return std::nullopt;
   return ring;
 }
 
-void Vring::AskForMiss(uint64_t iova, uint8_t permissions) {
-  // One request at a time: Refresh() asks for the next.
-  if (miss_ != Miss::kNone) return;
-  miss_ = Miss::kAsked;
-  if (!context_.channel.is_open()) return;
-  const IotlbMessage miss = {.iova = iova,
-                             .size = 0,
-                             .user_address = 0,
-                             .permissions = permissions,
-                             .type = IotlbType::kMiss,
-                             .padding = {}};
-  context_.channel.Start<BackendRequest::kIotlbMsg>(
-      miss, {}, [this](const absl::StatusOr<Message*>& reply) { HandleMissReply(reply.status()); });
+bool Vring::IsRingIn(const IotlbMessage& change) const {
+  if (!address_ || !context_.memory.is_translated()) return false;
+  const Virtqueue::Sizes sizes = Virtqueue::SizesOf(options());
+  const auto is_in = [&](uint64_t address, uint64_t size) {
+    return size > 0 && address <= change.iova + (change.size - 1) &&
+           change.iova <= address + (size - 1);
+  };
+  return is_in(address_->descriptor, sizes.descriptors) || is_in(address_->used, sizes.used) ||
+         is_in(address_->available, sizes.available);
 }
 
-void Vring::HandleMissReply(const absl::Status& reply) {
-  // The translation itself comes as a request of the front-end.
-  if (reply.ok()) return;
-  if (GetErrno(reply) == EIO) {
-    // A front-end that refuses would refuse again, so wait for an update or a kick. A driver with
-    // event indices doesn't kick unless it is asked to.
-    if (miss_ == Miss::kAsked) miss_ = Miss::kRefused;
-    if (queue_) queue_->EnableKicks();
+void Vring::AskForMiss(uint64_t iova, uint8_t permissions) {
+  const IotlbMiss miss = IotlbMiss::Of(iova, permissions);
+  if (miss_ == miss) return;
+  miss_ = miss;
+  is_miss_refused_ = false;
+  misses_.Ask(iova, permissions);
+}
+
+void Vring::ForgetMiss() {
+  if (miss_) is_pending_ = true;
+  if (queue_) queue_->ForgetMiss();
+  miss_.reset();
+  is_miss_refused_ = false;
+}
+
+void Vring::HandleMissFailure(const IotlbMiss& miss, IotlbMisses::Failure failure) {
+  if (!miss_ || miss_->page != miss.page || !miss_->IsAllowedBy(miss.permissions)) return;
+  // Another virtqueue has asked for more than this one needs: ask for that.
+  if (failure == IotlbMisses::Failure::kLost || miss_->permissions != miss.permissions) {
+    ForgetMiss();
     return;
   }
-  miss_ = Miss::kNone;
-  is_pending_ = true;
+  is_miss_refused_ = true;
+  // The chain stays in the ring, so the next kick is for one behind it. One that came just before
+  // this counts as a kick.
+  if (queue_ && queue_->AwaitMore()) MarkKicked();
+}
+
+void Vring::HandleIotlb(const IotlbMessage& change) {
+  if (miss_ && change.type == IotlbType::kUpdate && miss_->IsIn(change)) {
+    // FindRingPart() needs only this. The request is for more, so that an answer to another
+    // virtqueue doesn't take it away.
+    const bool is_for_ring = !queue_ || !queue_->is_reachable();
+    const uint8_t needed = is_for_ring ? uint8_t{kIotlbWrite} : miss_->permissions;
+    if ((needed & ~change.permissions) == 0) {
+      ForgetMiss();
+    } else {
+      HandleMissFailure(*miss_, IotlbMisses::Failure::kRefused);
+    }
+  }
+  // The ring may have waited behind a chain.
+  const bool is_away = queue_ && !queue_->is_reachable() && !miss_;
+  if (is_away || IsRingIn(change)) Refresh();
 }
 
 void Vring::UpdateLog(const std::optional<Virtqueue::Memory>& ring) {
@@ -212,11 +238,12 @@ void Vring::UpdateLog(const std::optional<Virtqueue::Memory>& ring) {
   queue_->set_log(log, log_ring, address);
 }
 
+void Vring::Restart() {
+  ForgetMiss();
+  Refresh();
+}
+
 void Vring::Refresh() {
-  if (miss_ != Miss::kNone) {
-    miss_ = Miss::kNone;
-    is_pending_ = true;
-  }
   if (!queue_) return;
   const bool was_reachable = queue_->is_reachable();
   absl::StatusOr<std::optional<Virtqueue::Memory>> ring = FindRing();
@@ -226,8 +253,9 @@ void Vring::Refresh() {
   UpdateLog(*ring);
   status.Update(queue_->Move(*ring));
   if (!status.ok()) Fail(status);
-  if (was_reachable || !queue_->is_reachable()) return;
-  queue_->Notify();
+  if (!queue_->is_reachable()) return;
+  if (!was_reachable) queue_->Notify();
+  // The memory of a chain may be there now.
   is_pending_ = true;
 }
 
@@ -249,6 +277,7 @@ absl::Status Vring::Start() {
   }
   queue_.emplace(std::move(queue));
   queue_->set_call([this] { Call(); });
+  queue_->set_attention([this] { Notice(); });
   UpdateLog(ring);
   context_.device.QueueStarted(context_.backend, *queue_);
   return absl::OkStatus();
@@ -257,7 +286,16 @@ absl::Status Vring::Start() {
 void Vring::Serve() {
   if (std::exchange(is_call_due_, false)) Call();
   if (is_polled_) is_pending_ = true;
-  if (!is_pending_ || has_failed_ || is_stopping_) return;
+  if (has_failed_ || is_stopping_) return;
+  // The device has popped on its own.
+  if (queue_ && !queue_->status().ok()) {
+    Fail(queue_->status());
+    return;
+  }
+  if (queue_ && queue_->miss() && is_enabled()) {
+    AskForMiss(queue_->miss()->address, static_cast<uint8_t>(queue_->miss()->access));
+  }
+  if (!is_pending_) return;
   if (const absl::Status status = Start(); !status.ok()) {
     Fail(status);
     return;
@@ -268,16 +306,24 @@ void Vring::Serve() {
 void Vring::ServeStarted() {
   Virtqueue& queue = *queue_;
   is_pending_ = false;
-  const uint32_t base = queue.base();
-  absl::Status status;
-  if (is_enabled_) {
-    queue.DisableKicks();
-    status = context_.device.HandleQueue(context_.backend, queue);
-  } else {
+  const uint64_t nr_popped = queue.nr_popped();
+  const bool was_enabled = is_enabled();
+  const bool was_waited_for = std::exchange(is_waited_for_, false);
+  bool has_new = false;
+  if (!was_enabled) {
     // The device may leave all chains in the ring: only a kick announces more.
     queue.EnableKicks();
-    status = context_.device.HandleDisabledQueue(context_.backend, queue);
+  } else if (was_waited_for) {
+    // Before the device looks, so that it sees the chains that came without a kick.
+    has_new = queue.AwaitMore();
+  } else {
+    queue.DisableKicks();
   }
+  is_serving_ = true;
+  const absl::Status status = was_enabled
+                                  ? context_.device.HandleQueue(context_.backend, queue)
+                                  : context_.device.HandleDisabledQueue(context_.backend, queue);
+  is_serving_ = false;
   queue.Notify();
   if (!status.ok() || !queue.status().ok()) {
     Fail(status.ok() ? queue.status() : status);
@@ -287,9 +333,26 @@ void Vring::ServeStarted() {
     AskForMiss(queue.miss()->address, static_cast<uint8_t>(queue.miss()->access));
     return;
   }
-  const bool has_more = is_enabled_ ? queue.EnableKicks() : queue.base() != base;
+  const bool has_popped = queue.nr_popped() > nr_popped;
+  bool has_more = has_popped;
+  if (was_enabled && (has_popped || !was_waited_for)) {
+    has_more = queue.EnableKicks();
+    // Let the device look once more when kicks work, for what came just before. Then let it sleep.
+    is_waited_for_ = has_more && !has_popped;
+  } else if (was_enabled) {
+    has_more = has_new;
+    is_waited_for_ = true;
+  }
   if (has_more && !is_polled_) {
     is_pending_ = true;
+    context_.poller.Wake();
+  }
+}
+
+void Vring::Notice() {
+  if (is_serving_) return;
+  if (is_stopping_ || queue_->miss() || !queue_->status().ok() ||
+      context_.memory.map().nr_retired() > 0) {
     context_.poller.Wake();
   }
 }
@@ -301,7 +364,7 @@ void Vring::Fail(const absl::Status& why) {
   context_.negotiation.RequestReset();
   context_.device.QueueFailed(index_, why);
   if (error_) {
-    error_.Signal();
+    error_.Signal(context_.signaler);
   } else if (context_.negotiation.has(ProtocolFeature::kInbandNotifications) &&
              context_.channel.is_open()) {
     context_.channel.Start<BackendRequest::kVringErr>({.index = index_, .num = 0}, {},
@@ -312,7 +375,7 @@ void Vring::Fail(const absl::Status& why) {
 void Vring::Call() {
   context_.memory.NotifyLog();
   if (call_) {
-    call_.Signal();
+    call_.Signal(context_.signaler);
   } else if (context_.negotiation.has(ProtocolFeature::kInbandNotifications) &&
              context_.channel.is_open()) {
     context_.channel.Start<BackendRequest::kVringCall>(
@@ -323,8 +386,17 @@ void Vring::Call() {
   }
 }
 
+void Vring::TakeBackIdle() {
+  if (!queue_ || !context_.device.IsReceiveQueue(index_) || queue_->TakeBack() == 0) return;
+  // Nobody kicks for these chains again.
+  is_pending_ = true;
+  context_.device.ChainsTakenBack(context_.backend, *queue_);
+}
+
 void Vring::BeginStop() {
   is_stopping_ = true;
+  if (queue_) queue_->BeginStop();
+  if (queue_ && context_.device.IsReceiveQueue(index_)) queue_->TakeBack();
   if (in_flight() > 0) context_.device.QueueStopping(context_.backend, *queue_);
 }
 
@@ -337,8 +409,10 @@ bool Vring::can_stop() const {
 uint32_t Vring::Stop() {
   context_.poller.Remove(kick_.fd());
   kick_.reset();
-  is_polled_ = has_failed_ = is_pending_ = is_stopping_ = false;
-  miss_ = Miss::kNone;
+  is_polled_ = has_failed_ = is_pending_ = is_waited_for_ = is_stopping_ = false;
+  miss_.reset();
+  is_miss_refused_ = false;
+  misses_.AskAgain();
   if (queue_) {
     base_ = queue_->base();
     queue_.reset();

@@ -16,10 +16,12 @@
 #include "gmem/vhost/protocol.h"
 #include "gmem/vhost/virtqueue.h"
 #include "vhost/backend/channel.h"
+#include "vhost/backend/iotlb_misses.h"
 #include "vhost/backend/memory.h"
 #include "vhost/backend/negotiation.h"
 #include "vhost/backend/notifier.h"
 #include "vhost/backend/poller.h"
+#include "vhost/wire/event_signal.h"
 
 #pragma GCC visibility push(hidden)
 namespace gmem::vhost::backend_internal {
@@ -41,9 +43,12 @@ class Vring {
     const SessionMemory& memory;
     const InflightBuffer& inflight;
     BackendChannel& channel;
+    wire_internal::EventSignaler& signaler;
   };
 
-  Vring(uint16_t index, const Context& context) : index_(index), context_(context) {}
+  // @misses is of all virtqueues together, and must outlive this object.
+  Vring(uint16_t index, const Context& context, IotlbMisses& misses)
+      : index_(index), context_(context), misses_(misses) {}
   Vring(const Vring&) = delete;
   Vring& operator=(const Vring&) = delete;
 
@@ -54,7 +59,8 @@ class Vring {
   absl::Status SetAddress(const VringAddress& address);
   // SET_VRING_ENABLE.
   absl::Status Enable(uint32_t value);
-  void set_enabled(bool is_enabled);
+  // For a reset.
+  void Disable() { is_enabled_ = false; }
   // SET_VRING_KICK, SET_VRING_CALL and SET_VRING_ERR; an empty @fd takes the descriptor away.
   absl::Status SetKick(UniqueFd fd);
   absl::Status SetCall(UniqueFd fd);
@@ -67,12 +73,22 @@ class Vring {
   // Starts the virtqueue if that is possible now, and lets the device serve it if it may hold
   // chains.
   void Serve();
-  // Call this after a change of the memory, the IOTLB, the log, the features or the channel. Finds
-  // the ring again, and asks again for translations.
+  // Call this after a change of the memory or the log. Finds the ring again.
   void Refresh();
+  // Call this after a change of the features or the channel. Also asks again for translations.
+  void Restart();
+  // The front-end has changed the IOTLB. Does something only if the virtqueue's ring or the page
+  // that it waits for is concerned: a front-end sends an update for each page.
+  void HandleIotlb(const IotlbMessage& change);
+  // There will be no translation for @miss, which some virtqueue has asked for. It says nothing
+  // about fewer permissions.
+  void HandleMissFailure(const IotlbMiss& miss, IotlbMisses::Failure failure);
 
+  // Guest memory goes, and is still mapped: the chains of a receive queue are taken back, so that
+  // none points there.
+  void TakeBackIdle();
   // The front-end wants the virtqueue to stop: it isn't served from here on, and the device learns
-  // that it has to complete the chains in flight.
+  // that it has to complete the chains in flight, except those that are taken back.
   void BeginStop();
   // May Stop() follow? Not while chains are in flight, unless they are lost anyway or the next
   // back-end finds them in the inflight buffer.
@@ -81,35 +97,40 @@ class Vring {
   // GET_VRING_BASE.
   uint32_t Stop();
 
-  bool is_enabled() const { return is_enabled_; }
-  // Does a device push, or a driver add, without a notification? Then Serve() must come soon.
-  bool wants_poll() const { return is_stopping_ || (is_polled_ && queue_ && !has_failed_); }
+  // Without VHOST_USER_F_PROTOCOL_FEATURES, for example before SET_FEATURES, it is always enabled.
+  bool is_enabled() const {
+    return is_enabled_ || !context_.negotiation.has(VirtioFeature::kProtocolFeatures);
+  }
+  // Does the driver add chains without a kick? Then Serve() must come soon.
+  bool wants_poll() const { return is_polled_ && queue_ && !has_failed_; }
   // Null unless the virtqueue works.
   Virtqueue* queue() { return queue_ ? &*queue_ : nullptr; }
   bool has_started() const { return queue_.has_value(); }
   size_t in_flight() const { return queue_ ? queue_->in_flight() : 0; }
 
  private:
-  // A translation that the virtqueue waits for.
-  enum class Miss : uint8_t { kNone, kAsked, kRefused };
-
   absl::Status CheckStopped() const;
   Virtqueue::Options options() const;
   // Returns nothing if the front-end hasn't sent all yet, or must send a translation first.
   absl::StatusOr<std::optional<Virtqueue::Memory>> FindRing();
   absl::StatusOr<GuestSpan> FindPart(uint64_t address, uint64_t size);
+  // Is a part of the ring in the range of @change?
+  bool IsRingIn(const IotlbMessage& change) const;
   void AskForMiss(uint64_t iova, uint8_t permissions);
-  void HandleMissReply(const absl::Status& reply);
+  void ForgetMiss();
   // @ring: the memory of the ring, if the ring can be reached.
   void UpdateLog(const std::optional<Virtqueue::Memory>& ring);
   void MarkKicked();
   absl::Status Start();
   void ServeStarted();
+  // The device has popped or pushed.
+  void Notice();
   void Fail(const absl::Status& why);
   void Call();
 
   const uint16_t index_;
   const Context context_;
+  IotlbMisses& misses_;
 
   uint32_t size_ = 0;
   uint32_t base_ = 0;
@@ -117,6 +138,7 @@ class Vring {
   Notifier kick_;
   Notifier call_;
   Notifier error_;
+  // The value of SET_VRING_ENABLE.
   bool is_enabled_ = false;
   // The driver doesn't kick: look at the ring again and again.
   bool is_polled_ = false;
@@ -124,9 +146,16 @@ class Vring {
   bool is_pending_ = false;
   // Send the call again: the channel had no room for it.
   bool is_call_due_ = false;
+  // The device has left chains in the ring, and waits for something else.
+  bool is_waited_for_ = false;
+  // Inside of a call of HandleQueue() or HandleDisabledQueue().
+  bool is_serving_ = false;
   bool is_stopping_ = false;
   bool has_failed_ = false;
-  Miss miss_ = Miss::kNone;
+  // The translation that the virtqueue waits for, one at a time.
+  std::optional<IotlbMiss> miss_;
+  // The front-end has refused it. It would refuse again, so wait for a kick, or for an update.
+  bool is_miss_refused_ = false;
   std::optional<Virtqueue> queue_;
 };
 

@@ -10,14 +10,21 @@
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
 #include "gmem/vhost/device.h"
+#include "gmem/vhost/protocol.h"
+#include "vhost/backend/iotlb_misses.h"
 #include "vhost/backend/vring.h"
 
 namespace gmem::vhost::backend_internal {
 
-VringSet::VringSet(const Vring::Context& context) {
+VringSet::VringSet(const Vring::Context& context)
+    : misses_(context.channel, [this](const IotlbMiss& miss, IotlbMisses::Failure failure) {
+        for (const auto& vring : vrings_) vring->HandleMissFailure(miss, failure);
+      }) {
   const uint16_t nr_queues = context.device.nr_queues();
   vrings_.reserve(nr_queues);
-  for (uint16_t i = 0; i < nr_queues; i++) vrings_.push_back(std::make_unique<Vring>(i, context));
+  for (uint16_t i = 0; i < nr_queues; i++) {
+    vrings_.push_back(std::make_unique<Vring>(i, context, misses_));
+  }
 }
 
 absl::StatusOr<Vring*> VringSet::Find(uint64_t index) {
@@ -34,12 +41,26 @@ void VringSet::RefreshAll() {
   for (const auto& vring : vrings_) vring->Refresh();
 }
 
+void VringSet::RestartAll() {
+  misses_.AskAgain();
+  for (const auto& vring : vrings_) vring->Restart();
+}
+
+void VringSet::HandleIotlb(const IotlbMessage& change) {
+  if (change.type == IotlbType::kUpdate) misses_.Answer(change);
+  for (const auto& vring : vrings_) vring->HandleIotlb(change);
+}
+
+void VringSet::TakeBackIdle() {
+  for (const auto& vring : vrings_) vring->TakeBackIdle();
+}
+
 void VringSet::StopAll() {
   for (const auto& vring : vrings_) vring->Stop();
 }
 
-void VringSet::EnableAll(bool is_enabled) {
-  for (const auto& vring : vrings_) vring->set_enabled(is_enabled);
+void VringSet::DisableAll() {
+  for (const auto& vring : vrings_) vring->Disable();
 }
 
 bool VringSet::has_started() const {
@@ -50,11 +71,6 @@ bool VringSet::has_started() const {
 bool VringSet::wants_poll() const {
   return std::any_of(vrings_.begin(), vrings_.end(),
                      [](const auto& vring) { return vring->wants_poll(); });
-}
-
-bool VringSet::has_in_flight() const {
-  return std::any_of(vrings_.begin(), vrings_.end(),
-                     [](const auto& vring) { return vring->in_flight() > 0; });
 }
 
 }  // namespace gmem::vhost::backend_internal

@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "gmem/vhost/protocol.h"
+#include "vhost/backend/iotlb_misses.h"
 #include "vhost/backend/vring.h"
 
 #pragma GCC visibility push(hidden)
@@ -32,15 +34,17 @@ class VringSet {
   // See Vring.
   void ServeAll();
   void RefreshAll();
+  void RestartAll();
+  void HandleIotlb(const IotlbMessage& change);
+  void TakeBackIdle();
   void StopAll();
-  void EnableAll(bool is_enabled);
+  void DisableAll();
 
   bool has_started() const;
   bool wants_poll() const;
-  // Chains in flight in any of them.
-  bool has_in_flight() const;
 
  private:
+  IotlbMisses misses_;
   // A virtqueue's callbacks point to it: it must not move.
   std::vector<std::unique_ptr<Vring>> vrings_;
 };

@@ -1,18 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 // Virtqueues: how they start, are served, fail and stop.
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <thread>
 #include <utility>
 
+#include "absl/status/statusor.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "gmem/status.h"
+#include "gmem/unique_fd.h"
 #include "gmem/vhost/message.h"
 #include "gmem/vhost/protocol.h"
 #include "vhost/testing/device.h"
 #include "vhost/testing/ring.h"
+#include "vhost/testing/socket.h"
 
 namespace gmem::vhost {
 namespace {
@@ -58,6 +69,24 @@ TEST_F(VringTest, DisabledQueuesWait) {
   ExpectRefused(Ask<FrontendRequest::kSetVringEnable>({.index = 0, .num = 2}));
 }
 
+// The specification: rings are enabled unless VHOST_USER_F_PROTOCOL_FEATURES has been negotiated.
+TEST_F(VringTest, QueuesAreEnabledBeforeFeaturesAreSet) {
+  SetTable();
+  kick_.reset(eventfd(0, EFD_NONBLOCK));
+  ASSERT_TRUE(Ask<FrontendRequest::kSetVringNum>({.index = 0, .num = kQueueSize}).ok());
+  ASSERT_TRUE(Ask<FrontendRequest::kSetVringAddr>(Address(0)).ok());
+  ASSERT_TRUE(Ask<FrontendRequest::kSetVringKick>(0, {kick_.get()}).ok());
+  EXPECT_TRUE(backend_->is_enabled(0));
+  AddRequest();
+  Kick();
+  Run();
+  EXPECT_TRUE(ring_.TakeUsed());
+  ASSERT_TRUE(Ask<FrontendRequest::kGetVringBase>({.index = 0, .num = 0}).ok());
+  // With the feature, SET_VRING_ENABLE decides.
+  Negotiate();
+  EXPECT_FALSE(backend_->is_enabled(0));
+}
+
 // Otherwise a network driver would wait for ever for the chains of a disabled queue.
 TEST_F(VringTest, DisabledQueuesMayBeEmptied) {
   device_.discard = true;
@@ -93,14 +122,7 @@ TEST_F(VringTest, DisabledQueuesLetTheLoopSleep) {
 }
 
 TEST_F(VringTest, GetVringBaseWaitsForChainsInFlight) {
-  Negotiate();
-  SetTable();
-  StartQueue();
-  device_.hold = true;
-  AddRequest();
-  Kick();
-  Run();
-  ASSERT_EQ(device_.held.size(), 1U);
+  ASSERT_NO_FATAL_FAILURE(HoldARequest());
   bool is_answered = false;
   frontend_->Start<FrontendRequest::kGetVringBase>({.index = 0, .num = 0}, {},
                                                    [&](const absl::StatusOr<Message*>& reply) {
@@ -116,6 +138,25 @@ TEST_F(VringTest, GetVringBaseWaitsForChainsInFlight) {
   for (int i = 0; i < 5 && !is_answered; i++) Run();
   EXPECT_TRUE(is_answered);
   EXPECT_TRUE(ring_.TakeUsed());
+}
+
+// A device that cancels requests puts the chains back when the cancellation is done.
+TEST_F(VringTest, GetVringBaseIsAnsweredWhenChainsArePutBack) {
+  ASSERT_NO_FATAL_FAILURE(HoldARequest());
+  std::optional<absl::StatusOr<VringState>> base;
+  frontend_->Start<FrontendRequest::kGetVringBase>(
+      {.index = 0, .num = 0}, {}, [&](const absl::StatusOr<Message*>& reply) {
+        base = reply.ok() ? FromBytes<VringState>((*reply)->bytes())
+                          : absl::StatusOr<VringState>(reply.status());
+      });
+  for (int i = 0; i < 5; i++) Run();
+  ASSERT_FALSE(base);
+  ASSERT_TRUE(backend_->queue(0)->Unpop(device_.held[0]));
+  pollfd poll_fd = {.fd = backend_->fd(), .events = POLLIN, .revents = 0};
+  EXPECT_EQ(poll(&poll_fd, 1, 0), 1) << "it wakes the loop";
+  for (int i = 0; i < 5 && !base; i++) Run();
+  ASSERT_TRUE(base && base->ok());
+  EXPECT_EQ((*base)->num, 0U) << "the next back-end gets it";
 }
 
 TEST_F(VringTest, GetVringBaseLeavesNotedChainsInFlight) {
@@ -219,6 +260,19 @@ TEST_F(VringTest, PollsAQueueWithoutAKick) {
   EXPECT_TRUE(ring_.TakeUsed());
 }
 
+// As DPDK's virtio-user starts a packed ring: the upper half of its base is 0.
+TEST_F(VringTest, ServesAPackedRingWithoutAUsedPosition) {
+  TestRing ring(guest_, kQueueSize, /*is_packed=*/true);
+  Negotiate(Bit(VirtioFeature::kRingPacked));
+  SetTable();
+  StartQueue(0, 0x00008000);
+  ring.Add({{kData, 3, 0}, {kData + 0x100, 3, kWrite}});
+  Kick();
+  Run();
+  EXPECT_TRUE(ring.TakeUsed()) << "the driver must see it";
+  EXPECT_EQ(Ask<FrontendRequest::kGetVringBase>({.index = 0, .num = 0})->num, 0x80028002U);
+}
+
 TEST_F(VringTest, NotifiesInBand) {
   Negotiate(0, kAll | Bit(ProtocolFeature::kInbandNotifications));
   SetTable();
@@ -245,6 +299,43 @@ TEST_F(VringTest, CallsInBandWhenTheChannelHasRoom) {
   Run();
   ASSERT_TRUE(ring_.TakeUsed());
   EXPECT_TRUE(FindInChannel(BackendRequest::kVringCall));
+}
+
+// The front-end has the same open files: it may fill their counters and make them blocking.
+TEST_F(VringTest, FullEventfdsDontBlock) {
+  Negotiate();
+  SetTable();
+  StartQueue();
+  const uint64_t most = UINT64_MAX - 1;
+  for (const UniqueFd* const fd : {&call_, &error_}) {
+    ASSERT_EQ(write(fd->get(), &most, sizeof(most)), 8);
+    ASSERT_EQ(fcntl(fd->get(), F_SETFL, 0), 0);
+  }
+  AddRequest();
+  Kick();
+  std::atomic<bool> is_done = false;
+  std::thread loop([&] {
+    Run();
+    // Breaks the ring.
+    ring_.SetAvailableIndex(100);
+    Kick();
+    Run();
+    is_done = true;
+  });
+  for (const absl::Time end = absl::Now() + kPatience; !is_done && absl::Now() < end;) {
+    absl::SleepFor(absl::Milliseconds(1));
+  }
+  EXPECT_TRUE(is_done) << "the back-end waits for the front-end";
+  // Lets the thread go on.
+  while (!is_done) {
+    for (const UniqueFd* const fd : {&call_, &error_}) {
+      pollfd poll_fd = {.fd = fd->get(), .events = POLLIN, .revents = 0};
+      if (poll(&poll_fd, 1, 1) == 1) Take(*fd);
+    }
+  }
+  loop.join();
+  EXPECT_TRUE(ring_.TakeUsed());
+  EXPECT_EQ(GetErrno(device_.failure), EBADMSG);
 }
 
 TEST_F(VringTest, AKickThatTheFrontendTakesBackDoesNotBlock) {

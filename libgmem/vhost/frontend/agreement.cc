@@ -86,6 +86,8 @@ absl::Status Agreement::AskLimits() {
   if (Has(ProtocolFeature::kMq)) {
     GMEM_ASSIGN_OR_RETURN(queue_num_, session_.Call<FrontendRequest::kGetQueueNum>());
     if (queue_num_ == 0) return CheckError(EBADMSG, "the back-end has no virtqueues");
+    // A caller may allocate something for each of them.
+    queue_num_ = std::min<uint64_t>(queue_num_, kMaxQueues);
   }
   if (!Has(ProtocolFeature::kConfigureMemSlots)) return absl::OkStatus();
   GMEM_ASSIGN_OR_RETURN(const uint64_t slots, session_.Call<FrontendRequest::kGetMaxMemSlots>());

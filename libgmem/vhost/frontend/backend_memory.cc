@@ -84,11 +84,12 @@ absl::Status NoPostcopyError() {
                     "the back-end gets: migrate by precopy");
 }
 
-absl::Status BackendMemory::Set(absl::Span<const GuestRegion> regions) {
+absl::Status BackendMemory::Set(absl::Span<const GuestRegion> regions, bool keeps_parts) {
   const Session::Deadline deadline(session_);
   GMEM_RETURN_IF_ERROR(CheckRegions(regions, agreement_.slots_for_good()));
   GMEM_ASSIGN_OR_RETURN(std::vector<SharedRegion> shared, Share(regions));
-  absl::Status result = session_.status().ok() ? Send(std::move(shared)) : session_.status();
+  absl::Status result =
+      session_.status().ok() ? Send(std::move(shared), keeps_parts) : session_.status();
   if (session_.status().ok()) return result;
   // The connection is over, so no back-end has any memory now. The next back-end must get exactly
   // this table: by then, the VMM may have lent memory that only the old table has.
@@ -165,11 +166,11 @@ absl::Status BackendMemory::Change(const typename RequestTraits<kRequest>::Paylo
   return session_.status();
 }
 
-absl::Status BackendMemory::Send(std::vector<SharedRegion> regions) {
+absl::Status BackendMemory::Send(std::vector<SharedRegion> regions, bool keeps_parts) {
   // The session refuses a table that a callback sends; the flag must then stay as it was.
   const bool before = std::exchange(is_unacknowledged_, is_postcopy_);
   absl::Status status = agreement_.Has(ProtocolFeature::kConfigureMemSlots)
-                            ? SendDifference(std::move(regions))
+                            ? SendDifference(std::move(regions), keeps_parts)
                             : SendTable(std::move(regions));
   is_unacknowledged_ = before;
   return status;
@@ -211,9 +212,17 @@ absl::Status BackendMemory::SendTable(std::vector<SharedRegion> regions) {
   return AcknowledgeClients(FrontendRequest::kSetMemTable);
 }
 
-absl::Status BackendMemory::SendDifference(std::vector<SharedRegion> regions) {
-  GMEM_ASSIGN_OR_RETURN(regions, KeepParts(regions_, std::move(regions), agreement_.max_slots()));
+absl::Status BackendMemory::SendDifference(std::vector<SharedRegion> regions, bool keeps_parts) {
+  if (keeps_parts) {
+    GMEM_ASSIGN_OR_RETURN(regions, KeepParts(regions_, std::move(regions), agreement_.max_slots()));
+  }
   const TableDifference difference = Compare(regions_, regions);
+  // A region that stays may be a part now, or no longer.
+  for (SharedRegion& region : regions_) {
+    const auto same = std::find_if(regions.begin(), regions.end(),
+                                   [&](const SharedRegion& other) { return region.Is(other); });
+    if (same != regions.end()) region.is_cut = same->is_cut;
+  }
   // Before anything is sent: a view may be impossible.
   for (const size_t place : difference.additions) GMEM_RETURN_IF_ERROR(MakeView(regions[place]));
   for (const size_t place : difference.removals) {
@@ -268,11 +277,13 @@ absl::Status BackendMemory::Resume(absl::Span<const SharedRegion> regions) {
                         .device = region.device,
                         .inode = region.inode,
                         .view = {},
-                        .client_address = {}};
+                        .client_address = {},
+                        .is_cut = region.is_cut};
     GMEM_ASSIGN_OR_RETURN(one.fd, region.fd.Duplicate());
     copy.push_back(std::move(one));
   }
-  return Send(std::move(copy));
+  // No virtqueue works yet, so the new back-end gets whole regions.
+  return Send(JoinParts(std::move(copy)), /*keeps_parts=*/false);
 }
 
 }  // namespace gmem::vhost::frontend_internal

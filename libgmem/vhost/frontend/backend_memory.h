@@ -36,8 +36,9 @@ class BackendMemory {
   BackendMemory(const BackendMemory&) = delete;
   BackendMemory& operator=(const BackendMemory&) = delete;
 
-  // See Frontend::SetMemory() and Frontend::memory().
-  absl::Status Set(absl::Span<const GuestRegion> regions);
+  // See Frontend::SetMemory() and Frontend::memory(). @keeps_parts: do virtqueues work, so that the
+  // back-end must keep the parts that it has of a region that has grown?
+  absl::Status Set(absl::Span<const GuestRegion> regions, bool keeps_parts);
   absl::Span<const SharedRegion> regions() const { return regions_; }
 
   // Does the back-end take the next message for the acknowledgement of a table? No other request
@@ -66,9 +67,9 @@ class BackendMemory {
  private:
   absl::Status MakeView(SharedRegion& region);
   absl::Status MakeViews(std::vector<SharedRegion>& regions);
-  absl::Status Send(std::vector<SharedRegion> regions);
+  absl::Status Send(std::vector<SharedRegion> regions, bool keeps_parts);
   absl::Status SendTable(std::vector<SharedRegion> regions);
-  absl::Status SendDifference(std::vector<SharedRegion> regions);
+  absl::Status SendDifference(std::vector<SharedRegion> regions, bool keeps_parts);
   absl::Status Add(SharedRegion region);
   absl::Status AcknowledgeClients(FrontendRequest request);
   // Sends a request that changes the back-end's memory. OK if regions_ must follow. An end of the

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vhost/frontend/device_requests.h"
 
+#include <sys/stat.h>
+#include <sys/types.h>
+
 #include <array>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -19,6 +23,7 @@
 #include "gmem/vhost/protocol.h"
 #include "vhost/frontend/agreement.h"
 #include "vhost/frontend/session.h"
+#include "vhost/wire/file_type.h"
 
 namespace gmem::vhost::frontend_internal {
 namespace {
@@ -42,6 +47,10 @@ absl::StatusOr<std::string> DeviceRequests::GetConfig(uint32_t offset, uint32_t 
   config.offset = offset;
   config.size = size;
   GMEM_ASSIGN_OR_RETURN(config, session_.Call<FrontendRequest::kGetConfig>(config));
+  if (config.size == 0) {
+    return CheckError(EIO, absl::StrCat("the back-end refuses to read ", size,
+                                        " bytes of configuration from ", offset, " on"));
+  }
   if (config.size != size || config.offset != offset) {
     return CheckError(
         EIO, absl::StrCat("asked for ", size, " bytes of configuration from ", offset,
@@ -119,7 +128,12 @@ absl::StatusOr<UniqueFd> DeviceRequests::SetDeviceStateFd(TransferDirection dire
     return CheckError(EIO, absl::StrCat("the back-end says 0x", absl::Hex(reply), " with ",
                                         theirs.size(), " descriptors"));
   }
-  return theirs.Take(0);
+  UniqueFd pipe = theirs.Take(0);
+  const std::optional<mode_t> type = wire_internal::FileType(pipe.get());
+  if (pipe && type != S_IFIFO && type != S_IFSOCK) {
+    return CheckError(EIO, "the back-end's descriptor for its state is no pipe and no socket");
+  }
+  return pipe;
 }
 
 absl::Status DeviceRequests::CheckDeviceState() {

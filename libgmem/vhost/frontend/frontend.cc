@@ -149,7 +149,7 @@ absl::StatusOr<uint32_t> Frontend::GetVringBase(unsigned index) {
 absl::Status Frontend::Kick(unsigned index) { return impl_->vrings.Kick(index); }
 
 absl::Status Frontend::SetMemory(absl::Span<const GuestRegion> regions) {
-  return impl_->memory.Set(regions);
+  return impl_->memory.Set(regions, !impl_->vrings.started().empty());
 }
 size_t Frontend::max_memory_slots() const { return impl_->agreement.max_slots(); }
 absl::Span<const SharedRegion> Frontend::memory() const { return impl_->memory.regions(); }
@@ -169,7 +169,7 @@ absl::Status Frontend::StopLog() { return impl_->log.Stop(); }
 absl::Status Frontend::PostcopyAdvise() { return impl_->postcopy.Advise(); }
 absl::Status Frontend::PostcopyListen() { return impl_->postcopy.Listen(); }
 absl::Status Frontend::PostcopyEnd() { return impl_->postcopy.End(); }
-const Faults* Frontend::faults() const { return impl_->postcopy.faults(); }
+absl::StatusOr<const Faults*> Frontend::faults() const { return impl_->postcopy.faults(); }
 
 ShmemRegions& Frontend::shmem() { return impl_->shmem; }
 

@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
 #include "base/status.h"
+#include "gmem/status.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/connection.h"
 #include "gmem/vhost/frontend.h"
@@ -134,9 +135,24 @@ absl::Status FrontendImpl::DriverOk() {
 
 absl::Status FrontendImpl::ResetDevice() {
   const Session::Deadline deadline(session);
-  if (!agreement.Has(ProtocolFeature::kResetDevice)) return SetStatus(0);
-  GMEM_RETURN_IF_ERROR(device.ResetDevice());
-  return agreement.Has(ProtocolFeature::kStatus) ? SetStatus(0) : ForgetDevice();
+  const bool has_status = agreement.Has(ProtocolFeature::kStatus);
+  bool is_reset = has_status;
+  if (agreement.Has(ProtocolFeature::kResetDevice)) {
+    const absl::Status status = device.ResetDevice();
+    // Some back-ends offer the feature and refuse the request.
+    const bool is_refused = GetErrno(status) == EIO && session.status().ok();
+    if (!status.ok() && !is_refused) return status;
+    is_reset = status.ok();
+  }
+  if (!is_reset) GMEM_RETURN_IF_ERROR(StopVrings());
+  return has_status ? SetStatus(0) : ForgetDevice();
+}
+
+absl::Status FrontendImpl::StopVrings() {
+  for (const unsigned index : vrings.started()) {
+    GMEM_RETURN_IF_ERROR(GetVringBase(index).status());
+  }
+  return absl::OkStatus();
 }
 
 absl::Status FrontendImpl::ForgetDevice() {

@@ -67,6 +67,7 @@ struct [[gnu::visibility("hidden")]] FrontendImpl final : public Session::Client
   absl::Status NegotiateAll(bool like_before);
   absl::Status OpenBackendChannel();
   absl::Status MakeShmem();
+  absl::Status StopVrings();
   absl::Status ForgetDevice();
   absl::Status Resume(const Remembered& remembered);
 };

@@ -12,6 +12,7 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -141,6 +142,12 @@ TEST_F(NegotiationTest, DeviceThatDropsFeaturesOk) {
   EXPECT_TRUE(absl::IsFailedPrecondition(frontend_->SetFeatures(0)));
 }
 
+TEST_F(NegotiationTest, NoDeviceHasMoreVirtqueuesThanTheProtocol) {
+  Start({.protocol_features = kAllOffered, .queue_num = ~uint64_t{0}}, AllOptions());
+  ASSERT_TRUE(frontend_->Negotiate().ok());
+  EXPECT_EQ(frontend_->queue_num(), kMaxQueues);
+}
+
 TEST_F(NegotiationTest, DeviceWithoutVirtqueues) {
   Start({.protocol_features = kAllOffered, .queue_num = 0}, AllOptions());
   EXPECT_EQ(GetErrno(frontend_->Negotiate()), EBADMSG);
@@ -198,6 +205,21 @@ TEST_F(DeviceTest, Config) {
   EXPECT_TRUE(backend_->TakeRequests().empty());
 }
 
+// The specification's error is a reply without payload, that of rust-vmm has size 0.
+TEST_F(DeviceTest, ARefusedConfigIsAnError) {
+  for (const size_t size : {size_t{0}, offsetof(ConfigSpace, bytes)}) {
+    FakeBackend::Options options = {.protocol_features = kAllOffered};
+    options.handlers[Request::kGetConfig] = [size](FakeBackend& backend, Message& message) {
+      const ConfigSpace none = {};
+      backend.Reply(message, AsBytes(none).first(size));
+    };
+    StartNegotiated(std::move(options), AllOptions());
+    EXPECT_EQ(GetErrno(frontend_->GetConfig(8, 4).status()), EIO);
+    EXPECT_TRUE(frontend_->status().ok()) << frontend_->status();
+    EXPECT_TRUE(frontend_->SetMtu(1500).ok()) << "the connection goes on";
+  }
+}
+
 TEST_F(DeviceTest, CryptoSession) {
   CryptoSession session = {};
   session.operation = 2;
@@ -225,9 +247,14 @@ TEST_F(DeviceTest, DeviceStateByTheBackendsDescriptor) {
   FakeBackend::Options options = {.protocol_features = kAllOffered};
   std::atomic<uint64_t> answer = 0;
   std::atomic<size_t> nr_fds = 1;
+  std::atomic<bool> is_file = false;
   options.handlers[Request::kSetDeviceStateFd] = [&](FakeBackend& b, Message& message) {
-    const UniqueFd fd = doubles::MakeFile(ByteSize(7), "theirs");
-    const int number = fd.get();
+    std::array<int, 2> pipe;
+    EXPECT_EQ(pipe2(pipe.data(), O_CLOEXEC), 0);
+    const UniqueFd theirs_out(pipe[0]), theirs_in(pipe[1]);
+    EXPECT_EQ(write(theirs_in.get(), "theirs", 6), 6);
+    const UniqueFd file = doubles::MakeFile(ByteSize(7), "theirs");
+    const int number = is_file ? file.get() : theirs_out.get();
     const uint64_t reply = answer;
     b.Reply(message, AsBytes(reply), {&number, nr_fds});
   };
@@ -239,8 +266,12 @@ TEST_F(DeviceTest, DeviceStateByTheBackendsDescriptor) {
   const auto theirs = set();
   ASSERT_TRUE(theirs.ok()) << theirs.status();
   std::array<char, 6> bytes;
-  EXPECT_EQ(pread(theirs->get(), bytes.data(), bytes.size(), 0), 6);
+  EXPECT_EQ(read(theirs->get(), bytes.data(), bytes.size()), 6);
   EXPECT_EQ(std::string(bytes.data(), bytes.size()), "theirs");
+  // A read from another descriptor may do anything.
+  is_file = true;
+  EXPECT_EQ(GetErrno(set().status()), EIO);
+  is_file = false;
   // A reply that contradicts itself, and one that refuses.
   answer = kReplyNoFd;
   EXPECT_EQ(GetErrno(set().status()), EIO);
@@ -278,6 +309,35 @@ TEST_F(DeviceTest, ResetForgetsVirtqueues) {
   EXPECT_THAT(backend_->TakeRequests(), ElementsAre(Request::kResetDevice, Request::kSetStatus));
   ExpectSent(Request::kSetStatus, uint64_t{0});
   EXPECT_EQ(frontend_->acked_features(), 0u);
+}
+
+// virtiofsd and passt, for example.
+TEST_F(FrontendTest, ResetOfABackendThatHasNone) {
+  constexpr uint64_t kAck = Bit(ProtocolFeature::kReplyAck);
+  FakeBackend::Options refuses = {.protocol_features = kAck | Bit(ProtocolFeature::kResetDevice)};
+  refuses.handlers[Request::kResetDevice] = [](FakeBackend& backend, Message& message) {
+    backend.Reply(message, AsBytes(uint64_t{EOPNOTSUPP}));
+  };
+  for (const FakeBackend::Options& options :
+       {FakeBackend::Options{.protocol_features = kAck}, refuses}) {
+    StartNegotiated(options);
+    ASSERT_TRUE(frontend_->SetVringKick(0, -1).ok());
+    ASSERT_TRUE(frontend_->SetVringNum(1, 8).ok());
+    ASSERT_TRUE(frontend_->SetVringKick(2, -1).ok());
+    backend_->TakeRequests();
+    EXPECT_TRUE(frontend_->ResetDevice().ok());
+    std::vector<Request> requests = backend_->TakeRequests();
+    if (!options.handlers.empty()) {
+      EXPECT_EQ(requests.front(), Request::kResetDevice);
+      requests.erase(requests.begin());
+    }
+    EXPECT_THAT(requests, ElementsAre(Request::kGetVringBase, Request::kGetVringBase));
+    EXPECT_EQ(backend_->Last(Request::kGetVringBase).As<VringState>().index, 2u);
+    EXPECT_TRUE(frontend_->status().ok());
+    // They are forgotten.
+    EXPECT_TRUE(frontend_->ResetDevice().ok());
+    EXPECT_LE(backend_->TakeRequests().size(), 1u);
+  }
 }
 
 TEST_F(FrontendTest, WithoutAcknowledgementsAReadFollows) {

@@ -80,6 +80,15 @@ bool IsPartOf(const SharedRegion& part, const SharedRegion& whole) {
          part.wire.mmap_offset == whole.wire.mmap_offset + start;
 }
 
+// Has @next the bytes behind those of @region, of the same file at the same distance?
+bool Continues(const SharedRegion& region, const SharedRegion& next) {
+  const uint64_t size = region.wire.size;
+  return region.device == next.device && region.inode == next.inode &&
+         region.wire.guest_address + size == next.wire.guest_address &&
+         region.wire.user_address + size == next.wire.user_address &&
+         region.wire.mmap_offset + size == next.wire.mmap_offset;
+}
+
 // Appends the bytes of @whole from @start to @end, if there are any.
 absl::Status AppendPart(const SharedRegion& whole, uint64_t start, uint64_t end,
                         std::vector<SharedRegion>& regions) {
@@ -93,7 +102,8 @@ absl::Status AppendPart(const SharedRegion& whole, uint64_t start, uint64_t end,
                      .device = whole.device,
                      .inode = whole.inode,
                      .view = {},
-                     .client_address = {}});
+                     .client_address = {},
+                     .is_cut = start > 0});
   return absl::OkStatus();
 }
 
@@ -177,6 +187,27 @@ absl::StatusOr<std::vector<SharedRegion>> KeepParts(absl::Span<const SharedRegio
     GMEM_RETURN_IF_ERROR(AppendPart(whole, done, whole.wire.size, cut));
   }
   return cut.size() <= max_regions ? std::move(cut) : std::move(to);
+}
+
+std::vector<SharedRegion> JoinParts(std::vector<SharedRegion> regions) {
+  // The lowest first: its neighbour may be cut off another one.
+  std::vector<uint64_t> cuts;
+  for (const SharedRegion& region : regions) {
+    if (region.is_cut) cuts.push_back(region.wire.guest_address);
+  }
+  std::sort(cuts.begin(), cuts.end());
+  for (const uint64_t cut : cuts) {
+    const auto part = std::find_if(regions.begin(), regions.end(), [&](const SharedRegion& region) {
+      return region.wire.guest_address == cut;
+    });
+    const auto before =
+        std::find_if(regions.begin(), regions.end(),
+                     [&](const SharedRegion& region) { return Continues(region, *part); });
+    if (before == regions.end()) continue;
+    before->wire.size += part->wire.size;
+    regions.erase(part);
+  }
+  return regions;
 }
 
 }  // namespace gmem::vhost

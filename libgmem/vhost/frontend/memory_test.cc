@@ -258,19 +258,18 @@ TEST_F(MemoryTest, SlowAnswersAddUp) {
   EXPECT_EQ(GetErrno(frontend_->status()), ETIMEDOUT);
 }
 
-// Rings in the old part go on: the back-end keeps it.
-TEST_F(MemoryTest, AGrownRegionKeepsItsOldPart) {
-  StartNegotiated({.protocol_features = kAck | kSlots, .max_mem_slots = 4});
+class GrownMemoryTest : public MemoryTest {
+ protected:
   // Pages @first to @last of one piece.
-  const auto pages = [this](uint64_t first, uint64_t last) {
+  GuestRegion Pages(uint64_t first, uint64_t last) const {
     GuestRegion region = Region(0);
     region.guest_address = GuestAddress((uint64_t{1} << 20) + first * 4096);
     region.user_address += (uint64_t{1} << 20) + first * 4096;
     region.offset = ByteOffset(first * 4096);
     region.size = ByteSize((last - first + 1) * 4096);
     return region;
-  };
-  const auto known = [this] {
+  }
+  std::vector<std::pair<uint64_t, uint64_t>> KnownPages() const {
     std::vector<std::pair<uint64_t, uint64_t>> all;
     for (const SharedRegion& one : frontend_->memory()) {
       const uint64_t first = (one.wire.guest_address - (uint64_t{1} << 20)) / 4096;
@@ -279,22 +278,47 @@ TEST_F(MemoryTest, AGrownRegionKeepsItsOldPart) {
       all.emplace_back(first, first + one.wire.size / 4096 - 1);
     }
     return all;
-  };
-  ASSERT_TRUE(frontend_->SetMemory({pages(2, 3)}).ok());
-  ASSERT_TRUE(frontend_->SetMemory({pages(2, 5)}).ok());
-  EXPECT_THAT(known(), ElementsAre(std::pair(2, 3), std::pair(4, 5)));
-  ASSERT_TRUE(frontend_->SetMemory({pages(1, 7)}).ok());
-  EXPECT_THAT(known(),
+  }
+};
+
+// Rings in the old part go on: the back-end keeps it.
+TEST_F(GrownMemoryTest, KeepsItsOldPart) {
+  StartNegotiated({.protocol_features = kAck | kSlots, .max_mem_slots = 4});
+  ASSERT_TRUE(frontend_->SetVringKick(0, -1).ok());
+  ASSERT_TRUE(frontend_->SetMemory({Pages(2, 3)}).ok());
+  ASSERT_TRUE(frontend_->SetMemory({Pages(2, 5)}).ok());
+  EXPECT_THAT(KnownPages(), ElementsAre(std::pair(2, 3), std::pair(4, 5)));
+  ASSERT_TRUE(frontend_->SetMemory({Pages(1, 7)}).ok());
+  EXPECT_THAT(KnownPages(),
               ElementsAre(std::pair(2, 3), std::pair(4, 5), std::pair(1, 1), std::pair(6, 7)));
   EXPECT_EQ(backend_->Last(Request::kRemMemReg).payload, "none came");
   // Too many parts: the back-end gets the whole region again.
-  ASSERT_TRUE(frontend_->SetMemory({pages(1, 8)}).ok());
-  EXPECT_THAT(known(), ElementsAre(std::pair(1, 8)));
+  ASSERT_TRUE(frontend_->SetMemory({Pages(1, 8)}).ok());
+  EXPECT_THAT(KnownPages(), ElementsAre(std::pair(1, 8)));
   // Pages elsewhere in the file are other memory.
-  GuestRegion moved = pages(1, 9);
+  GuestRegion moved = Pages(1, 9);
   moved.offset = ByteOffset(0);
   ASSERT_TRUE(frontend_->SetMemory({moved}).ok());
   EXPECT_EQ(frontend_->memory().size(), 1u);
+}
+
+// A ring that crosses the seam of two regions is refused by most back-ends.
+TEST_F(GrownMemoryTest, IsWholeWhereNoVirtqueueWorks) {
+  const FakeBackend::Options options = {.protocol_features = kAck | kSlots};
+  StartNegotiated(options);
+  ASSERT_TRUE(frontend_->SetMemory({Pages(2, 3)}).ok());
+  ASSERT_TRUE(frontend_->SetMemory({Pages(2, 5)}).ok());
+  EXPECT_THAT(KnownPages(), ElementsAre(std::pair(2, 5)));
+  ASSERT_TRUE(frontend_->SetVringKick(0, -1).ok());
+  ASSERT_TRUE(frontend_->SetMemory({Pages(1, 6), Pages(7, 7)}).ok());
+  EXPECT_THAT(KnownPages(),
+              ElementsAre(std::pair(2, 5), std::pair(1, 1), std::pair(6, 6), std::pair(7, 7)));
+  // Joins what the front-end has cut, but not what the VMM had apart.
+  ASSERT_TRUE(frontend_->Reconnect(NewBackend(options)).ok());
+  EXPECT_THAT(KnownPages(), testing::UnorderedElementsAre(std::pair(1, 6), std::pair(7, 7)));
+  ASSERT_TRUE(frontend_->GetVringBase(0).ok());
+  ASSERT_TRUE(frontend_->SetMemory({Pages(1, 7)}).ok());
+  EXPECT_THAT(KnownPages(), ElementsAre(std::pair(1, 7)));
 }
 
 }  // namespace

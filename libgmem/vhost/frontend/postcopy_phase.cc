@@ -50,6 +50,13 @@ absl::Status PostcopyPhase::End() {
       EIO, absl::StrCat("the back-end can't end postcopy: 0x", absl::Hex(reply)));
 }
 
+absl::StatusOr<const Faults*> PostcopyPhase::faults() const {
+  if (faults_) return &*faults_;
+  GMEM_RETURN_IF_ERROR(session_.status());
+  return absl::FailedPreconditionError(
+      "a back-end has faults only from PostcopyAdvise() to PostcopyEnd()");
+}
+
 void PostcopyPhase::Abort() {
   faults_.reset();
   memory_.EndPostcopy();

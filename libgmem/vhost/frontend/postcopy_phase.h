@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "gmem/vhost/postcopy.h"
 #include "vhost/frontend/agreement.h"
 #include "vhost/frontend/backend_memory.h"
@@ -28,8 +29,8 @@ class PostcopyPhase {
   // The connection has ended, and the migration with it.
   void Abort();
 
-  // Null before ADVISE and after END.
-  const Faults* faults() const { return faults_ ? &*faults_ : nullptr; }
+  // See Frontend.
+  absl::StatusOr<const Faults*> faults() const;
 
  private:
   Session& session_;

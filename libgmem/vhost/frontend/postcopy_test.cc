@@ -108,7 +108,7 @@ class PostcopyTest : public RegionsTest, public testing::WithParamInterface<bool
 TEST_P(PostcopyTest, APageArrivesWhenItIsTouched) {
   EXPECT_TRUE(absl::IsFailedPrecondition(frontend_->PostcopyListen()));
   ASSERT_TRUE(frontend_->PostcopyAdvise().ok());
-  ASSERT_NE(frontend_->faults(), nullptr);
+  ASSERT_TRUE(frontend_->faults().ok());
   ASSERT_TRUE(frontend_->PostcopyListen().ok());
   ASSERT_TRUE(frontend_->SetMemory(Regions({3, 7})).ok());
   backend_->TakeRequests();
@@ -118,22 +118,23 @@ TEST_P(PostcopyTest, APageArrivesWhenItIsTouched) {
 
   std::atomic<int> seen = -1;
   std::thread toucher([&] { seen = *static_cast<volatile uint8_t*>(clients_[1].data() + 42); });
-  pollfd polled = {.fd = frontend_->faults()->fd(), .events = POLLIN, .revents = 0};
+  pollfd polled = {.fd = (*frontend_->faults())->fd(), .events = POLLIN, .revents = 0};
   ASSERT_EQ(poll(&polled, 1, kPatienceMilliseconds), 1);
-  const auto fault = frontend_->faults()->Next(frontend_->memory());
+  const auto fault = (*frontend_->faults())->Next(frontend_->memory());
   ASSERT_TRUE(fault.ok() && fault->has_value()) << fault.status();
   EXPECT_EQ((*fault)->guest_address, GuestAddress(7 << 20));
   EXPECT_FALSE((*fault)->write);
   EXPECT_EQ(seen, -1);
   // The page arrives; wake the thread that waits for it.
   ASSERT_EQ(pwrite(file_.get(), "x", 1, 7 * 4096 + 42), 1);
-  ASSERT_TRUE(frontend_->faults()->Wake(frontend_->memory(), {GuestAddress(7 << 20), KiB(4)}).ok());
+  ASSERT_TRUE(
+      (*frontend_->faults())->Wake(frontend_->memory(), {GuestAddress(7 << 20), KiB(4)}).ok());
   toucher.join();
   EXPECT_EQ(seen, 'x');
-  EXPECT_FALSE(frontend_->faults()->Next(frontend_->memory())->has_value());
+  EXPECT_FALSE((*frontend_->faults())->Next(frontend_->memory())->has_value());
 
   ASSERT_TRUE(frontend_->PostcopyEnd().ok());
-  EXPECT_EQ(frontend_->faults(), nullptr);
+  EXPECT_TRUE(absl::IsFailedPrecondition(frontend_->faults().status()));
   EXPECT_FALSE(frontend_->memory()[0].client_address.has_value());
 }
 
@@ -224,14 +225,14 @@ TEST_F(PostcopyErrorsTest, TheNextBackendStartsWithoutPostcopy) {
   CloseRightAfter(Request::kPostcopyAdvise, options);
   StartNegotiated(std::move(options));
   EXPECT_TRUE(absl::IsUnavailable(frontend_->PostcopyAdvise()));
-  EXPECT_EQ(frontend_->faults(), nullptr);
+  EXPECT_TRUE(absl::IsUnavailable(frontend_->faults().status()));
 
   options = backend();
   CloseRightAfter(Request::kPostcopyListen, options);
   ASSERT_TRUE(frontend_->Reconnect(NewBackend(std::move(options))).ok());
   ASSERT_TRUE(frontend_->PostcopyAdvise().ok());
   EXPECT_TRUE(absl::IsUnavailable(frontend_->PostcopyListen()));
-  EXPECT_EQ(frontend_->faults(), nullptr);
+  EXPECT_TRUE(absl::IsUnavailable(frontend_->faults().status()));
 
   ASSERT_TRUE(frontend_->Reconnect(NewBackend(backend())).ok());
   EXPECT_TRUE(frontend_->SetMemory({Region(1)}).ok());
@@ -247,7 +248,7 @@ TEST_F(PostcopyErrorsTest, RefusesADescriptorThatIsNoUserfaultfd) {
   StartNegotiated(std::move(options));
   const size_t before = CountOpenFds();
   EXPECT_TRUE(absl::IsInvalidArgument(frontend_->PostcopyAdvise()));
-  EXPECT_EQ(frontend_->faults(), nullptr);
+  EXPECT_TRUE(absl::IsFailedPrecondition(frontend_->faults().status()));
   EXPECT_EQ(CountOpenFds(), before);
 }
 

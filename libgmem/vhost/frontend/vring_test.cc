@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <cstring>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -99,7 +100,19 @@ TEST_F(VringTest, AFullKickIsAKick) {
   ASSERT_EQ(write(kick_.get(), &most, sizeof(most)), 8);
   EXPECT_TRUE(frontend_->Kick(7).ok());
   ASSERT_EQ(fcntl(kick_.get(), F_SETFL, 0), 0);
-  EXPECT_TRUE(frontend_->Kick(7).ok());
+  std::atomic<bool> is_done = false;
+  std::thread kicks([&] {
+    EXPECT_TRUE(frontend_->Kick(7).ok());
+    is_done = true;
+  });
+  for (const absl::Time end = absl::Now() + absl::Seconds(10); !is_done && absl::Now() < end;) {
+    absl::SleepFor(absl::Milliseconds(1));
+  }
+  EXPECT_TRUE(is_done) << "the front-end waits for the back-end";
+  // Lets the thread go on.
+  uint64_t count = 0;
+  EXPECT_EQ(read(kick_.get(), &count, sizeof(count)), 8);
+  kicks.join();
 }
 
 // Kick() must not report success for a kick that isn't sent.
@@ -217,6 +230,33 @@ TEST_F(ReconnectTest, ResumesAll) {
   EXPECT_EQ(backend_->Last(Request::kSetInflightFd).As<InflightArea>().mmap_size, 8192u);
   EXPECT_EQ(backend_->Last(Request::kSetStatus).As<uint64_t>(), 15u);
   EXPECT_EQ(frontend_->memory().size(), 1u);
+}
+
+// Without SET_VRING_KICK, the first kick in-band starts a virtqueue.
+TEST_F(ReconnectTest, VirtqueuesThatAreKickedInBandHaveStarted) {
+  VringAddress address = RingSetup().address;
+  address.index = 4;
+  ASSERT_TRUE(frontend_->SetVringNum(4, 8).ok());
+  ASSERT_TRUE(frontend_->SetVringAddr(address).ok());
+  ASSERT_TRUE(frontend_->Kick(4).ok());
+  // No addresses: a kick starts nothing.
+  ASSERT_TRUE(frontend_->SetVringNum(5, 8).ok());
+  ASSERT_TRUE(frontend_->Kick(5).ok());
+  ASSERT_TRUE(frontend_->Reconnect(NewBackend(Backend())).ok());
+  EXPECT_TRUE(frontend_->SetVringErr(0, -1).ok());
+  EXPECT_EQ(State(Request::kVringKick).index, 4u);
+  // They are stopped where the back-end has no reset.
+  FakeBackend::Options options = Backend();
+  options.protocol_features &=
+      ~(Bit(ProtocolFeature::kResetDevice) | Bit(ProtocolFeature::kStatus));
+  StartNegotiated(options, AllOptions());
+  ASSERT_TRUE(frontend_->SetVringNum(4, 8).ok());
+  ASSERT_TRUE(frontend_->SetVringAddr(address).ok());
+  ASSERT_TRUE(frontend_->Kick(4).ok());
+  backend_->TakeRequests();
+  ASSERT_TRUE(frontend_->ResetDevice().ok());
+  EXPECT_THAT(backend_->TakeRequests(), testing::Contains(Request::kGetVringBase));
+  EXPECT_EQ(State(Request::kGetVringBase).index, 4u);
 }
 
 TEST_F(ReconnectTest, StoppedVirtqueuesStayStopped) {

@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vhost/frontend/vrings.h"
 
-#include <poll.h>
-#include <unistd.h>
-
 #include <cerrno>
 #include <cstdint>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -16,6 +14,7 @@
 #include "base/host_map.h"
 #include "base/status.h"
 #include "gmem/mapping.h"
+#include "gmem/status.h"
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/frontend_handler.h"
@@ -170,6 +169,14 @@ absl::Status Vrings::Start(unsigned index, const VringSetup& setup) {
   return setup.enable ? SetEnable(index, true) : absl::OkStatus();
 }
 
+std::vector<unsigned> Vrings::started() const {
+  std::vector<unsigned> started;
+  for (const auto& [index, vring] : vrings_) {
+    if (vring.kick || vring.was_kicked_in_band) started.push_back(index);
+  }
+  return started;
+}
+
 absl::StatusOr<VringState> Vrings::Stop(unsigned index) {
   GMEM_RETURN_IF_ERROR(CheckIndex(index));
   GMEM_ASSIGN_OR_RETURN(const VringState state,
@@ -182,15 +189,10 @@ absl::StatusOr<VringState> Vrings::Stop(unsigned index) {
 absl::Status Vrings::Kick(unsigned index) {
   const auto vring = vrings_.find(index);
   if (vring != vrings_.end() && vring->second.kick && vring->second.kick->is_valid()) {
-    // The back-end shares the eventfd, so it may have filled the eventfd and made it blocking. A
-    // full eventfd is a kick already.
-    pollfd kick = {.fd = vring->second.kick->get(), .events = POLLOUT, .revents = 0};
-    if (poll(&kick, 1, 0) == 0) return absl::OkStatus();
-    constexpr uint64_t kOne = 1;
-    if (write(kick.fd, &kOne, sizeof(kOne)) == sizeof(kOne) || errno == EAGAIN) {
-      return absl::OkStatus();
-    }
-    return internal::ErrnoError(errno, absl::StrCat("can't kick virtqueue ", index));
+    const absl::Status status = signaler_.Signal(vring->second.kick->get());
+    if (status.ok()) return absl::OkStatus();
+    return CheckError(GetErrno(status).value_or(EIO),
+                      absl::StrCat("can't kick virtqueue ", index, ": ", status.message()));
   }
   GMEM_RETURN_IF_ERROR(CheckIndex(index));
   GMEM_RETURN_IF_ERROR(
@@ -202,6 +204,8 @@ absl::Status Vrings::Kick(unsigned index) {
   session_.Start<FrontendRequest::kVringKick>(
       {.index = index, .num = 0}, [](const absl::StatusOr<Message*>& /*sent*/) {},
       /*want_ack=*/false);
+  // It starts only with addresses.
+  if (vring != vrings_.end() && vring->second.address) vring->second.was_kicked_in_band = true;
   return session_.status();
 }
 
@@ -228,7 +232,8 @@ absl::Status Vrings::ResumeOne(unsigned index, const Vring& vring, const Backend
   if (vring.kick) GMEM_RETURN_IF_ERROR(SetKick(index, vring.kick->get()));
   if (vring.enabled) GMEM_RETURN_IF_ERROR(SetEnable(index, *vring.enabled));
   // The driver's last kick may have gone to the old back-end, which may also have turned kicks off.
-  return vring.kick && vring.kick->is_valid() ? Kick(index) : absl::OkStatus();
+  const bool has_kick = vring.kick && vring.kick->is_valid();
+  return has_kick || vring.was_kicked_in_band ? Kick(index) : absl::OkStatus();
 }
 
 absl::Status Vrings::Resume(const ByIndex& vrings, const BackendMemory& memory) {

@@ -7,6 +7,7 @@
 #include <map>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -16,6 +17,7 @@
 #include "vhost/frontend/agreement.h"
 #include "vhost/frontend/backend_memory.h"
 #include "vhost/frontend/session.h"
+#include "vhost/wire/event_signal.h"
 
 #pragma GCC visibility push(hidden)
 namespace gmem::vhost::frontend_internal {
@@ -30,6 +32,8 @@ class Vrings {
     std::optional<VringAddress> address;
     std::optional<UniqueFd> kick, call, err;
     std::optional<bool> enabled, big_endian;
+    // VRING_KICK starts a virtqueue, too.
+    bool was_kicked_in_band = false;
   };
   using ByIndex = std::map<unsigned, Vring>;
 
@@ -54,6 +58,9 @@ class Vrings {
   // Sends all addresses again, because the log has begun or ended.
   absl::Status SendAddresses();
 
+  // The virtqueues that were started, and not stopped.
+  std::vector<unsigned> started() const;
+
   // Forgets all virtqueues.
   void Clear() { vrings_.clear(); }
   // Hands over all that is remembered; Restore() brings it back.
@@ -72,6 +79,8 @@ class Vrings {
 
   Session& session_;
   const Agreement& agreement_;
+  // The back-end has the kicks' eventfds, too.
+  wire_internal::EventSignaler signaler_;
   ByIndex vrings_;
 };
 

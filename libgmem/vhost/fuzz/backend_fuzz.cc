@@ -9,9 +9,11 @@
 #include <cstdlib>
 #include <optional>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
+#include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -42,7 +44,13 @@ class FuzzDevice : public Device {
   uint32_t config_size() const override { return 64; }
   std::vector<uint64_t> shmem_sizes() const override { return {0, 0x10000}; }
 
-  // Keeps every other chain until the next call, or until the virtqueue stops.
+  // Keeps every other chain until the next call, or until the virtqueue stops. The library takes
+  // those of the first virtqueue back.
+  bool IsReceiveQueue(uint16_t index) const override { return index == 0; }
+  void ChainsTakenBack(Backend& /*backend*/, Virtqueue& queue) override {
+    std::erase_if(kept_[queue.index()],
+                  [&](const Chain& chain) { return !queue.IsInFlight(chain); });
+  }
   absl::Status HandleQueue(Backend& backend, Virtqueue& queue) override {
     PushKept(queue);
     for (int i = 0; i < 4; i++) {
@@ -81,6 +89,13 @@ class FuzzDevice : public Device {
     return std::string(config_.begin(), config_.end());
   }
   absl::Status LoadState(absl::string_view /*state*/) override { return absl::OkStatus(); }
+  absl::Status RunOnThread(absl::AnyInvocable<void()> work) override {
+    threads_.emplace_back(std::move(work));
+    return absl::OkStatus();
+  }
+  ~FuzzDevice() override {
+    for (std::thread& thread : threads_) thread.join();
+  }
 
  private:
   static void Push(Virtqueue& queue, const Chain& chain) {
@@ -95,6 +110,7 @@ class FuzzDevice : public Device {
 
   std::array<uint8_t, 64> config_ = {};
   std::array<std::vector<Chain>, 2> kept_;
+  std::vector<std::thread> threads_;
 };
 
 // Reads and drops the back-end's answers, so that the socket doesn't fill up.

@@ -85,6 +85,11 @@ void Drive(Virtqueue& queue) {
   for (int i = 0; i < kMaxPops; i++) {
     Chain chain;
     if (queue.Pop(chain) != Popped::kChain) break;
+    // Put some back, after which they come again, or are broken meanwhile.
+    if (i % 4 == 1) {
+      if (!queue.Unpop(chain) || queue.Push(chain, 1)) abort();
+      continue;
+    }
     // Use some chains at once, and some later and in another order.
     if (i % 3 == 0) {
       kept.push_back(std::move(chain));
@@ -94,7 +99,10 @@ void Drive(Virtqueue& queue) {
     queue.Notify();
     if (i % 5 == 0) queue.DisableKicks();
     if (i % 7 == 0) queue.EnableKicks();
+    if (i % 11 == 0) queue.AwaitMore();
   }
+  const size_t in_flight = queue.in_flight();
+  if (kept.size() % 2 == 1 && queue.TakeBack() + queue.in_flight() != in_flight) abort();
   for (auto chain = kept.rbegin(); chain != kept.rend(); ++chain) Work(queue, *chain);
   queue.Notify();
   (void)queue.base();

@@ -2,7 +2,6 @@
 #include "vhost/queue/chain_builder.h"
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
@@ -41,21 +40,24 @@ Popped ChainBuilder::Translate(uint64_t address, uint64_t length, GuestAccess ac
       case GuestMemoryMap::Result::kNotMemory:
         return Break(absl::StrCat("a descriptor of ", length, " bytes at 0x", absl::Hex(address),
                                   ": 0x", absl::Hex(failed_at), " isn't the guest's memory"));
+      case GuestMemoryMap::Result::kRemoved:
+        return Popped::kNothing;
       case GuestMemoryMap::Result::kTooMany:
         // This allocates only until the chain has had its largest content.
-        if (chain_.spans_.size() >= Chain::kMaxSpans) {
-          return Break(absl::StrCat("a chain of more than ", Chain::kMaxSpans, " pieces"));
+        if (chain_.spans_.size() >= 2 * max_descriptors_) {
+          return Break(absl::StrCat("a chain of more than ", 2 * max_descriptors_, " pieces"));
         }
         constexpr size_t kFirstSpans = 64;
-        chain_.spans_.resize(std::max(kFirstSpans, 2 * chain_.spans_.size()));
+        chain_.spans_.resize(
+            std::min(std::max(kFirstSpans, 2 * chain_.spans_.size()), 2 * max_descriptors_));
         nr_spans = before;
     }
   }
 }
 
 Popped ChainBuilder::Add(uint64_t address, uint32_t length, bool is_writable) {
-  if (++nr_descriptors_ > Chain::kMaxDescriptors) {
-    return Break(absl::StrCat("a chain of more than ", Chain::kMaxDescriptors, " descriptors"));
+  if (++nr_descriptors_ > max_descriptors_) {
+    return Break(absl::StrCat("a chain of more than ", max_descriptors_, " descriptors"));
   }
   if (!is_writable && chain_.nr_spans_ != chain_.nr_readable_) {
     return Break("a descriptor to read from follows one to write to");
@@ -75,26 +77,26 @@ Popped ChainBuilder::Add(uint64_t address, uint32_t length, bool is_writable) {
 Popped ChainBuilder::AddTable(uint64_t address, uint32_t length, bool is_linked) {
   constexpr uint32_t kEntry = sizeof(SplitDescriptor);
   const uint32_t nr_entries = length / kEntry;
-  if (length % kEntry != 0 || nr_entries == 0 || nr_entries > Chain::kMaxDescriptors) {
+  if (length % kEntry != 0 || nr_entries == 0 || nr_entries > max_descriptors_) {
     return Break(absl::StrCat("an indirect table of ", length, " bytes: not 1 to ",
-                              Chain::kMaxDescriptors, " descriptors"));
+                              max_descriptors_, " descriptors"));
   }
-  // A copy on the stack, made before any check: the guest can't change what was checked
-  // (CVE-2026-93683, CVE-2026-86848).
-  std::array<SplitDescriptor, Chain::kMaxDescriptors> table;
   size_t nr_spans = chain_.nr_spans_;
   const Popped found = Translate(address, length, GuestAccess::kRead, nr_spans);
   if (found != Popped::kChain) return found;
-  auto* to = reinterpret_cast<uint8_t*>(table.data());
+  // A copy, made before any check: the guest can't change what was checked (CVE-2026-93683,
+  // CVE-2026-86848).
+  if (table_.size() < nr_entries) table_.resize(nr_entries);
+  auto* to = reinterpret_cast<uint8_t*>(table_.data());
   for (size_t i = chain_.nr_spans_; i < nr_spans; i++) {
     std::memcpy(to, chain_.spans_[i].data(), chain_.spans_[i].size());
     to += chain_.spans_[i].size();
   }
-  asm volatile("" : : "r"(table.data()) : "memory");
+  asm volatile("" : : "r"(table_.data()) : "memory");
 
   uint32_t index = 0;
   for (uint32_t i = 0; i < nr_entries; i++) {
-    const SplitDescriptor& entry = table[index];
+    const SplitDescriptor& entry = table_[index];
     // In the table of a packed ring, an id stands before the flags.
     const uint16_t flags = is_linked ? entry.flags : entry.next;
     if ((flags & kDescriptorIndirect) != 0) {

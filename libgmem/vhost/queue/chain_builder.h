@@ -3,14 +3,17 @@
 #ifndef GMEM_VHOST_QUEUE_CHAIN_BUILDER_H_
 #define GMEM_VHOST_QUEUE_CHAIN_BUILDER_H_
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "gmem/vhost/chain.h"
 #include "gmem/vhost/guest_memory_map.h"
 #include "gmem/vhost/virtqueue.h"
+#include "vhost/queue/descriptor.h"
 
 namespace gmem::vhost::virtqueue_internal {
 
@@ -18,8 +21,14 @@ namespace gmem::vhost::virtqueue_internal {
 // the chain is of no use.
 class __attribute__((visibility("hidden"))) ChainBuilder {
  public:
-  // Empties @chain. Both must outlive this object.
-  ChainBuilder(const GuestMemoryMap& memory, Chain& chain) : memory_(memory), chain_(chain) {
+  // Empties @chain. @size: the virtqueue's entries. @table is scratch memory, to be used again. All
+  // must outlive this object.
+  ChainBuilder(const GuestMemoryMap& memory, uint32_t size, std::vector<SplitDescriptor>& table,
+               Chain& chain)
+      : memory_(memory),
+        max_descriptors_(std::max<size_t>(size, Chain::kMaxIndirect)),
+        table_(table),
+        chain_(chain) {
     chain_.nr_spans_ = chain_.nr_readable_ = 0;
     chain_.readable_size_ = chain_.writable_size_ = 0;
   }
@@ -30,6 +39,7 @@ class __attribute__((visibility("hidden"))) ChainBuilder {
   // their successor; without, as in a packed ring, they stand in their order.
   Popped AddTable(uint64_t address, uint32_t length, bool is_linked);
 
+  size_t nr_spans() const { return chain_.nr_spans_; }
   void Finish(const Chain::Token& token) { chain_.token_ = token; }
 
   // Notes the rule that the driver broke; returns kBroken.
@@ -44,6 +54,8 @@ class __attribute__((visibility("hidden"))) ChainBuilder {
   Popped Translate(uint64_t address, uint64_t length, GuestAccess access, size_t& nr_spans);
 
   const GuestMemoryMap& memory_;
+  const size_t max_descriptors_;
+  std::vector<SplitDescriptor>& table_;
   Chain& chain_;
   size_t nr_descriptors_ = 0;
   Virtqueue::Miss miss_;

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <sys/stat.h>
+#include <sys/types.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -25,16 +26,17 @@
 #include "absl/types/span.h"
 #include "base/status.h"
 #include "gmem/mapping.h"
-#include "gmem/types.h"
 #include "gmem/vhost/iotlb.h"
 #include "gmem/vhost/message.h"
 #include "gmem/vhost/protocol.h"
+#include "vhost/queue/guest_space.h"
 
 namespace gmem::vhost {
 namespace {
 
 using internal::CheckError;
 using internal::ErrnoError;
+using virtqueue_internal::GuestSpace;
 
 // The unit in which a file can be mapped, in bytes.
 absl::StatusOr<uint64_t> PageSizeOf(int fd) {
@@ -45,13 +47,30 @@ absl::StatusOr<uint64_t> PageSizeOf(int fd) {
   return static_cast<uint64_t>(info.f_bsize);
 }
 
-absl::StatusOr<uint64_t> FileSize(int fd) {
+struct File {
+  dev_t device = 0;
+  ino_t inode = 0;
+  uint64_t size = 0;
+  bool is_regular = false;
+
+  // Only if that is known: files without a name, as of a driver, may share one inode.
+  bool IsSame(const File& other) const {
+    return is_regular && other.is_regular && device == other.device && inode == other.inode;
+  }
+};
+
+absl::StatusOr<File> FileOf(int fd) {
   struct stat info = {};
   if (fstat(fd, &info) != 0) return ErrnoError(errno, "can't get the size of a region's file");
-  if (S_ISREG(info.st_mode)) return static_cast<uint64_t>(info.st_size);
+  File file = {.device = info.st_dev,
+               .inode = info.st_ino,
+               .size = static_cast<uint64_t>(info.st_size),
+               .is_regular = S_ISREG(info.st_mode)};
+  if (file.is_regular) return file;
   const off_t end = lseek(fd, 0, SEEK_END);
   if (end < 0) return ErrnoError(errno, "the file of a region has no size");
-  return static_cast<uint64_t>(end);
+  file.size = static_cast<uint64_t>(end);
+  return file;
 }
 
 constexpr uint64_t kMaxAddress = std::numeric_limits<uint64_t>::max();
@@ -78,13 +97,22 @@ bool Overlap(const MemoryRegion& a, const MemoryRegion& b) {
 }
 
 struct Slot {
-  MemoryRegion region;
-  Mapping mapping;
-  // The region in it.
-  GuestSpan memory;
+  Slot(const MemoryRegion& region, const File& file, std::shared_ptr<GuestSpace> space,
+       GuestSpan pages, GuestSpan memory)
+      : region(region), file(file), space(std::move(space)), pages(pages), memory(memory) {}
+  Slot(const Slot&) = delete;
+  Slot& operator=(const Slot&) = delete;
+  ~Slot() { space->Unmap(pages); }
+
+  const MemoryRegion region;
+  const File file;
+  const std::shared_ptr<GuestSpace> space;
+  // The mapped pages, and the region in them.
+  const GuestSpan pages;
+  const GuestSpan memory;
 };
-// By guest address.
-using Slots = std::vector<std::unique_ptr<Slot>>;
+// By guest address. Chains in flight share the slots that they point into.
+using Slots = std::vector<std::shared_ptr<Slot>>;
 
 // The first slot whose region ends behind @address.
 template <typename AnySlots>
@@ -94,7 +122,35 @@ auto FirstEndingBehind(AnySlots& slots, uint64_t address) {
   });
 }
 
-absl::Status Insert(Slots& slots, const MemoryRegion& region, int fd) {
+// Maps a region, where it is contiguous with its neighbours if they are so in the guest. @next: the
+// first slot behind it. @reach: bytes from its start on for which more regions will come.
+absl::StatusOr<std::shared_ptr<Slot>> MapRegion(const Slots& slots, Slots::const_iterator next,
+                                                const MemoryRegion& region, const File& file,
+                                                int fd, uint64_t reach, uint64_t& slack_left) {
+  GMEM_ASSIGN_OR_RETURN(const uint64_t page, PageSizeOf(fd));
+  const uint64_t before = region.mmap_offset % page;
+  // The range lies in the file, so rounding up doesn't wrap.
+  const GuestSpace::Pages pages = {.guest_address = region.guest_address - before,
+                                   .size = (before + region.size + page - 1) / page * page,
+                                   .page_size = page,
+                                   .offset = region.mmap_offset - before,
+                                   .fd = fd};
+  std::shared_ptr<GuestSpace> space;
+  if (next != slots.begin() && (*std::prev(next))->space->HasRoom(pages)) {
+    space = (*std::prev(next))->space;
+  } else if (next != slots.end() && (*next)->space->HasRoom(pages)) {
+    space = (*next)->space;
+  } else {
+    GMEM_ASSIGN_OR_RETURN(space, GuestSpace::Reserve(pages, reach, slack_left));
+  }
+  GMEM_ASSIGN_OR_RETURN(const GuestSpan mapped, space->Map(pages));
+  return std::make_shared<Slot>(region, file, std::move(space), mapped,
+                                mapped.subspan(before, region.size));
+}
+
+// Takes the slot of @old over that is the same.
+absl::Status Insert(Slots& slots, const Slots& old, const MemoryRegion& region, int fd,
+                    uint64_t reach, uint64_t& slack_left) {
   GMEM_RETURN_IF_ERROR(CheckRegion(region));
   if (slots.size() == kMaxMemorySlots) {
     return CheckError(ENOSPC, absl::StrCat(Describe(region), ": ", kMaxMemorySlots,
@@ -105,22 +161,66 @@ absl::Status Insert(Slots& slots, const MemoryRegion& region, int fd) {
     return CheckError(
         EEXIST, absl::StrCat(Describe(region), ": overlaps with the ", Describe((*next)->region)));
   }
-  GMEM_ASSIGN_OR_RETURN(const uint64_t file_size, FileSize(fd));
-  if (region.mmap_offset + region.size > file_size) {
+  GMEM_ASSIGN_OR_RETURN(const File file, FileOf(fd));
+  if (region.mmap_offset + region.size > file.size) {
     return CheckError(EINVAL, absl::StrCat(Describe(region), " from offset ", region.mmap_offset,
-                                           " on: the file has only ", file_size, " bytes"));
+                                           " on: the file has only ", file.size, " bytes"));
   }
-  GMEM_ASSIGN_OR_RETURN(const uint64_t page, PageSizeOf(fd));
-  const uint64_t before = region.mmap_offset % page;
-  const uint64_t start = region.mmap_offset - before;
-  // The range lies in the file, so rounding up doesn't wrap.
-  const uint64_t size = (before + region.size + page - 1) / page * page;
-  GMEM_ASSIGN_OR_RETURN(Mapping mapping,
-                        Mapping::OfFile(fd, {.offset = ByteOffset(start), .size = ByteSize(size)}));
-  const GuestSpan memory = mapping.span().subspan(before, region.size);
-  slots.insert(next, std::make_unique<Slot>(
-                         Slot{.region = region, .mapping = std::move(mapping), .memory = memory}));
+  const auto same = std::find_if(old.begin(), old.end(), [&](const auto& slot) {
+    return slot->file.IsSame(file) && slot->region == region;
+  });
+  if (same != old.end()) {
+    slots.insert(next, *same);
+    return absl::OkStatus();
+  }
+  GMEM_ASSIGN_OR_RETURN(std::shared_ptr<Slot> slot,
+                        MapRegion(slots, next, region, file, fd, reach, slack_left));
+  slots.insert(next, std::move(slot));
   return absl::OkStatus();
+}
+
+// The slots of a table, which may be in any order. Takes those of @old over that are the same.
+absl::StatusOr<Slots> MapTable(const Slots& old, absl::Span<const MemoryRegion> regions,
+                               const FdList& fds, uint64_t& slack_left) {
+  Slots slots;
+  for (size_t i = 0; i < regions.size(); i++) {
+    uint64_t end = regions[i].guest_address;
+    for (const MemoryRegion& region : regions) {
+      if (!Wraps(region.guest_address, region.size)) {
+        end = std::max(end, region.guest_address + region.size);
+      }
+    }
+    GMEM_RETURN_IF_ERROR(
+        Insert(slots, old, regions[i], fds.get(i), end - regions[i].guest_address, slack_left));
+  }
+  return slots;
+}
+
+// Does a region continue another one in the guest, but not here?
+bool HasSeam(const Slots& slots) {
+  return std::adjacent_find(slots.begin(), slots.end(), [](const auto& a, const auto& b) {
+           return a->region.guest_address + a->region.size == b->region.guest_address &&
+                  a->space != b->space;
+         }) != slots.end();
+}
+
+// Does @b continue @a, in the guest, in this process and by the kind of @address?
+bool Continues(const Slot& a, const Slot& b, uint64_t MemoryRegion::*address) {
+  return a.region.guest_address + a.region.size == b.region.guest_address &&
+         a.region.*address + a.region.size == b.region.*address &&
+         a.memory.data() + a.memory.size() == b.memory.data();
+}
+
+// The memory from @offset of @slot on; empty unless @size bytes are there.
+GuestSpan FindContiguous(const Slots& slots, Slots::const_iterator slot, uint64_t offset,
+                         uint64_t size, uint64_t MemoryRegion::*address) {
+  uint64_t there = (*slot)->region.size - offset;
+  for (auto last = slot; there < size; ++last) {
+    const auto next = std::next(last);
+    if (next == slots.end() || !Continues(**last, **next, address)) return {};
+    there += (*next)->region.size;
+  }
+  return {(*slot)->memory.data() + offset, size};
 }
 
 }  // namespace
@@ -128,12 +228,21 @@ absl::Status Insert(Slots& slots, const MemoryRegion& region, int fd) {
 struct __attribute__((visibility("hidden"))) GuestMemoryMap::State {
   // Is there room for @nr_more removed regions?
   absl::Status CheckRetired(size_t nr_more) const;
-  const Slot* FindGuest(uint64_t address) const;
-  const Slot* FindUser(uint64_t address) const;
+  // slots.end() if there is none.
+  Slots::const_iterator FindGuest(uint64_t address) const;
+  Slots::const_iterator FindUser(uint64_t address) const;
 
+  // Is @address, a guest or a user address, in a region that Remove() has taken away?
+  bool WasRemoved(uint64_t address, uint64_t MemoryRegion::*kind) const;
+  void NoteRemoved(const MemoryRegion& region);
+  void NoteAdded(const MemoryRegion& region);
+
+  uint64_t slack_left = GuestSpace::kMaxSlack;
   Slots slots;
   // Removed regions, in no order.
   Slots retired;
+  // The oldest first; without the parts whose place has memory again.
+  std::vector<MemoryRegion> removed;
   const Iotlb* iotlb = nullptr;
   bool iotlb_gives_guest = false;
 };
@@ -149,17 +258,59 @@ absl::Status GuestMemoryMap::Replace(absl::Span<const MemoryRegion> regions, con
                                            " descriptors: each needs one"));
   }
   GMEM_RETURN_IF_ERROR(state_->CheckRetired(state_->slots.size()));
-  Slots slots;
-  for (size_t i = 0; i < regions.size(); i++) {
-    GMEM_RETURN_IF_ERROR(Insert(slots, regions[i], fds.get(i)));
+  GMEM_ASSIGN_OR_RETURN(Slots slots, MapTable(state_->slots, regions, fds, state_->slack_left));
+  if (HasSeam(slots)) {
+    // A region that was kept keeps its neighbour from its place.
+    GMEM_ASSIGN_OR_RETURN(slots, MapTable({}, regions, fds, state_->slack_left));
   }
+  std::erase_if(state_->slots, [&](const auto& slot) {
+    return std::find(slots.begin(), slots.end(), slot) != slots.end();
+  });
   Clear();
+  state_->removed.clear();
   state_->slots = std::move(slots);
   return absl::OkStatus();
 }
 
 absl::Status GuestMemoryMap::Add(const MemoryRegion& region, int fd) {
-  return Insert(state_->slots, region, fd);
+  GMEM_RETURN_IF_ERROR(Insert(state_->slots, {}, region, fd, region.size, state_->slack_left));
+  state_->NoteAdded(region);
+  return absl::OkStatus();
+}
+
+void GuestMemoryMap::State::NoteRemoved(const MemoryRegion& region) {
+  if (removed.size() == kMaxMemorySlots) removed.erase(removed.begin());
+  removed.push_back(region);
+}
+
+// A removed region may come back in pieces: what isn't there yet is still removed.
+void GuestMemoryMap::State::NoteAdded(const MemoryRegion& region) {
+  const uint64_t end = region.guest_address + region.size;
+  for (const MemoryRegion& old : std::exchange(removed, {})) {
+    if (!Overlap(old, region)) {
+      NoteRemoved(old);
+      continue;
+    }
+    const uint64_t old_end = old.guest_address + old.size;
+    if (old.guest_address < region.guest_address) {
+      MemoryRegion before = old;
+      before.size = region.guest_address - old.guest_address;
+      NoteRemoved(before);
+    }
+    if (end < old_end) {
+      MemoryRegion behind = old;
+      behind.guest_address = end;
+      behind.user_address += end - old.guest_address;
+      behind.size = old_end - end;
+      NoteRemoved(behind);
+    }
+  }
+}
+
+bool GuestMemoryMap::State::WasRemoved(uint64_t address, uint64_t MemoryRegion::*kind) const {
+  return std::any_of(removed.begin(), removed.end(), [&](const MemoryRegion& region) {
+    return address >= region.*kind && address - region.*kind < region.size;
+  });
 }
 
 absl::Status GuestMemoryMap::Remove(const MemoryRegion& region) {
@@ -171,6 +322,7 @@ absl::Status GuestMemoryMap::Remove(const MemoryRegion& region) {
     return CheckError(ENOENT, absl::StrCat("there is no ", Describe(region)));
   }
   GMEM_RETURN_IF_ERROR(state_->CheckRetired(1));
+  state_->NoteRemoved((*slot)->region);
   state_->retired.push_back(std::move(*slot));
   state_->slots.erase(slot);
   return absl::OkStatus();
@@ -191,45 +343,53 @@ void GuestMemoryMap::Clear() {
 size_t GuestMemoryMap::size() const { return state_->slots.size(); }
 const MemoryRegion& GuestMemoryMap::region(size_t i) const { return state_->slots[i]->region; }
 GuestSpan GuestMemoryMap::memory(size_t i) const { return state_->slots[i]->memory; }
-void GuestMemoryMap::DropRetired() { state_->retired.clear(); }
+void GuestMemoryMap::DropRetired() {
+  std::erase_if(state_->retired, [](const auto& slot) { return slot.use_count() == 1; });
+}
+size_t GuestMemoryMap::nr_retired() const { return state_->retired.size(); }
+
+std::shared_ptr<const GuestSpan> GuestMemoryMap::Hold(const uint8_t* memory) const {
+  for (const auto& slot : state_->slots) {
+    const GuestSpan span = slot->memory;
+    if (memory >= span.data() && memory < span.data() + span.size()) {
+      return std::shared_ptr<const GuestSpan>(slot, &slot->memory);
+    }
+  }
+  return nullptr;
+}
 
 void GuestMemoryMap::set_iotlb(const Iotlb* iotlb, bool gives_guest) {
   state_->iotlb = iotlb;
   state_->iotlb_gives_guest = gives_guest;
 }
 
-const Slot* GuestMemoryMap::State::FindGuest(uint64_t address) const {
+Slots::const_iterator GuestMemoryMap::State::FindGuest(uint64_t address) const {
   const auto slot = FirstEndingBehind(slots, address);
-  if (slot == slots.end() || (*slot)->region.guest_address > address) return nullptr;
-  return slot->get();
+  if (slot == slots.end() || (*slot)->region.guest_address > address) return slots.end();
+  return slot;
 }
 
 // Looks at all regions: user addresses are in no order, since the same memory may have two guest
 // addresses.
-const Slot* GuestMemoryMap::State::FindUser(uint64_t address) const {
-  for (const auto& slot : slots) {
+Slots::const_iterator GuestMemoryMap::State::FindUser(uint64_t address) const {
+  return std::find_if(slots.begin(), slots.end(), [&](const auto& slot) {
     const MemoryRegion& region = slot->region;
-    if (address >= region.user_address && address - region.user_address < region.size) {
-      return slot.get();
-    }
-  }
-  return nullptr;
+    return address >= region.user_address && address - region.user_address < region.size;
+  });
 }
 
 GuestSpan GuestMemoryMap::FromUser(uint64_t address, uint64_t size) const {
-  const Slot* const slot = state_->FindUser(address);
-  if (slot == nullptr) return {};
-  const uint64_t offset = address - slot->region.user_address;
-  if (size > slot->region.size - offset) return {};
-  return slot->memory.subspan(offset, size);
+  const auto slot = state_->FindUser(address);
+  if (slot == state_->slots.end()) return {};
+  return FindContiguous(state_->slots, slot, address - (*slot)->region.user_address, size,
+                        &MemoryRegion::user_address);
 }
 
 GuestSpan GuestMemoryMap::FromGuest(uint64_t address, uint64_t size) const {
-  const Slot* const slot = state_->FindGuest(address);
-  if (slot == nullptr) return {};
-  const uint64_t offset = address - slot->region.guest_address;
-  if (size > slot->region.size - offset) return {};
-  return slot->memory.subspan(offset, size);
+  const auto slot = state_->FindGuest(address);
+  if (slot == state_->slots.end()) return {};
+  return FindContiguous(state_->slots, slot, address - (*slot)->region.guest_address, size,
+                        &MemoryRegion::guest_address);
 }
 
 GuestMemoryMap::Result GuestMemoryMap::Translate(uint64_t address, uint64_t size,
@@ -240,7 +400,7 @@ GuestMemoryMap::Result GuestMemoryMap::Translate(uint64_t address, uint64_t size
   if (Wraps(address, size)) return Result::kNotMemory;
   while (size > 0) {
     failed_at = address;
-    const Slot* slot = nullptr;
+    Slots::const_iterator found_slot;
     uint64_t offset = 0;
     uint64_t piece = size;
     if (state.iotlb != nullptr) {
@@ -248,20 +408,28 @@ GuestMemoryMap::Result GuestMemoryMap::Translate(uint64_t address, uint64_t size
       if (!found || (found->permissions & static_cast<uint8_t>(access)) == 0) {
         return Result::kMiss;
       }
-      slot = state.iotlb_gives_guest ? state.FindGuest(found->user_address)
-                                     : state.FindUser(found->user_address);
-      if (slot == nullptr) return Result::kNotMemory;
-      offset = found->user_address -
-               (state.iotlb_gives_guest ? slot->region.guest_address : slot->region.user_address);
+      const auto kind =
+          state.iotlb_gives_guest ? &MemoryRegion::guest_address : &MemoryRegion::user_address;
+      found_slot = state.iotlb_gives_guest ? state.FindGuest(found->user_address)
+                                           : state.FindUser(found->user_address);
+      if (found_slot == state.slots.end()) {
+        return state.WasRemoved(found->user_address, kind) ? Result::kRemoved : Result::kNotMemory;
+      }
+      const MemoryRegion& region = (*found_slot)->region;
+      offset = found->user_address - region.*kind;
       piece = std::min(piece, found->size);
     } else {
-      slot = state.FindGuest(address);
-      if (slot == nullptr) return Result::kNotMemory;
-      offset = address - slot->region.guest_address;
+      found_slot = state.FindGuest(address);
+      if (found_slot == state.slots.end()) {
+        return state.WasRemoved(address, &MemoryRegion::guest_address) ? Result::kRemoved
+                                                                       : Result::kNotMemory;
+      }
+      offset = address - (*found_slot)->region.guest_address;
     }
-    piece = std::min(piece, slot->region.size - offset);
+    const Slot& slot = **found_slot;
+    piece = std::min(piece, slot.region.size - offset);
     if (nr_spans == spans.size()) return Result::kTooMany;
-    spans[nr_spans++] = slot->memory.subspan(offset, piece);
+    spans[nr_spans++] = slot.memory.subspan(offset, piece);
     address += piece;
     size -= piece;
   }

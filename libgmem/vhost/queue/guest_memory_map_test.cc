@@ -118,23 +118,155 @@ TEST(GuestMemoryMapTest, KeepsRemovedRegionsUntilTheyAreDropped) {
   EXPECT_EQ(mincore(memory.data(), 1, resident.data()), -1);
 }
 
+// A front-end sends the memory of a guest that grows in parts, in any order.
+TEST(GuestMemoryMapTest, WhatContinuesInTheGuestContinuesHere) {
+  const UniqueFd file = NewFile(0x6000);
+  constexpr uint64_t kUser = 0x7f0000000000;
+  const auto region = [](uint64_t page, uint64_t count) {
+    return Region(0x10000 + 0x1000 * page, 0x1000 * count, kUser + 0x1000 * page, 0x1000 * page);
+  };
+  GuestMemoryMap map;
+  const auto expect_whole = [&] {
+    for (const GuestSpan span :
+         {map.FromGuest(0x10800, 0x5000), map.FromUser(kUser + 0x800, 0x5000)}) {
+      ASSERT_EQ(span.size(), 0x5000U);
+      for (uint64_t page = 1; page < 6; page++) {
+        const auto byte = static_cast<uint8_t>('a' + page);
+        ASSERT_EQ(pwrite(file.get(), &byte, 1, static_cast<off_t>(0x1000 * page)), 1);
+        EXPECT_EQ(span[0x1000 * page - 0x800], byte);
+      }
+    }
+    EXPECT_TRUE(map.FromGuest(0x10800, 0x5801).empty());
+    EXPECT_TRUE(map.FromUser(kUser + 0x800, 0x5801).empty());
+  };
+  ASSERT_TRUE(map.Add(region(0, 2), file.get()).ok());
+  const uint8_t* const first = map.FromGuest(0x10000, 1).data();
+  ASSERT_TRUE(map.Add(region(4, 2), file.get()).ok());
+  EXPECT_TRUE(map.FromGuest(0x10800, 0x5000).empty()) << "there is a hole";
+  ASSERT_TRUE(map.Add(region(2, 2), file.get()).ok());
+  expect_whole();
+  EXPECT_EQ(map.FromGuest(0x10000, 1).data(), first) << "chains in flight point there";
+  ASSERT_TRUE(map.Remove(region(2, 2)).ok());
+  map.DropRetired();
+  EXPECT_TRUE(map.FromUser(kUser + 0x800, 0x5000).empty());
+  EXPECT_EQ(map.FromUser(kUser + 0x4000, 0x2000).size(), 0x2000U);
+  ASSERT_TRUE(map.Add(region(2, 2), file.get()).ok());
+  expect_whole();
+
+  // A table, and a region below.
+  FdList fds;
+  for (int i = 0; i < 2; i++) fds.Add(*file.Duplicate());
+  ASSERT_TRUE(map.Replace({region(4, 2), region(2, 2)}, fds).ok());
+  // Otherwise the first region finds its old place taken.
+  map.DropRetired();
+  ASSERT_TRUE(map.Add(region(0, 2), file.get()).ok());
+  expect_whole();
+  // Contiguous in the guest, but not for the front-end, whose address is asked for.
+  ASSERT_TRUE(map.Add(Region(0x16000, 0x1000, kUser + 0x100000, 0), file.get()).ok());
+  EXPECT_EQ(map.FromGuest(0x15000, 0x2000).size(), 0x2000U);
+  EXPECT_TRUE(map.FromUser(kUser + 0x5000, 0x2000).empty());
+}
+
+// Regions far from each other have no addresses in common, and may not use up those of the process.
+TEST(GuestMemoryMapTest, RegionsMayBeAnywhere) {
+  const UniqueFd file = NewFile(0x2000);
+  GuestMemoryMap map;
+  for (uint64_t i = 0; i < 40; i++) {
+    ASSERT_TRUE(map.Add(Region(i << 57, 0x1000), file.get()).ok()) << i;
+  }
+  EXPECT_TRUE(map.Add(Region(kMax - 0xfff, 0xfff), file.get()).ok());
+  // Not whole pages, which can't continue each other.
+  ASSERT_TRUE(map.Add(Region(0x1000, 0x800, 0x1000, 0x800), file.get()).ok());
+  ASSERT_TRUE(map.Add(Region(0x1800, 0x800, 0x1800, 0x800), file.get()).ok());
+  EXPECT_EQ(map.FromGuest(0x1800, 0x800).size(), 0x800U);
+}
+
+// The region that stays the same must not keep the one that has grown from its place.
+TEST(GuestMemoryMapTest, ReplaceKeepsTheGuestContiguous) {
+  const UniqueFd file = NewFile(0x6000);
+  FdList fds;
+  for (int i = 0; i < 2; i++) fds.Add(*file.Duplicate());
+  GuestMemoryMap map;
+  const MemoryRegion first = Region(0x10000, 0x2000, 0x10000);
+  ASSERT_TRUE(map.Replace({first, Region(0x12000, 0x2000, 0x12000, 0x2000)}, fds).ok());
+  ASSERT_TRUE(map.Replace({first, Region(0x12000, 0x4000, 0x12000, 0x2000)}, fds).ok());
+  EXPECT_EQ(map.FromUser(0x11000, 0x2000).size(), 0x2000U) << "a ring may lie there";
+  EXPECT_EQ(map.FromGuest(0x11000, 0x2000).size(), 0x2000U);
+}
+
+TEST(GuestMemoryMapTest, ReplaceKeepsWhatIsTheSame) {
+  const UniqueFd file = NewFile(0x1000);
+  const UniqueFd other = NewFile(0x1000);
+  FdList fds;
+  fds.Add(*file.Duplicate());
+  fds.Add(*file.Duplicate());
+  GuestMemoryMap map;
+  const MemoryRegion first = Region(0x10000, 0x1000), second = Region(0x20000, 0x1000);
+  ASSERT_TRUE(map.Replace({first, second}, fds).ok());
+  const uint8_t* const memory = map.FromGuest(0x10000, 1).data();
+  const auto hold = map.Hold(map.FromGuest(0x20800, 1).data());
+  ASSERT_NE(hold, nullptr);
+  FdList files;
+  files.Add(*file.Duplicate());
+  files.Add(*other.Duplicate());
+  ASSERT_TRUE(map.Replace({first, second}, files).ok());
+  EXPECT_EQ(map.FromGuest(0x10000, 1).data(), memory);
+  EXPECT_NE(map.FromGuest(0x20000, 1).data(), hold->data()) << "that was another file";
+  map.DropRetired();
+  EXPECT_EQ(map.nr_retired(), 1U) << "it is held";
+  EXPECT_EQ(map.Hold(hold->data()), nullptr) << "no chain comes to point there";
+}
+
 // The front-end changes its memory again and again while a chain is in flight.
 TEST(GuestMemoryMapTest, BoundsRemovedRegions) {
   const UniqueFd file = NewFile(0x1000);
-  const MemoryRegion region = Region(0x10000, 0x1000);
+  MemoryRegion region = Region(0x10000, 0x1000);
   FdList fds;
   fds.Add(*file.Duplicate());
   GuestMemoryMap map;
   ASSERT_TRUE(map.Replace({region}, fds).ok());
   absl::Status status;
   int nr_changes = 0;
-  for (; nr_changes < 10000 && status.ok(); nr_changes++) status = map.Replace({region}, fds);
+  for (; nr_changes < 10000 && status.ok(); nr_changes++) {
+    region.user_address++;
+    status = map.Replace({region}, fds);
+  }
+  region.user_address--;
   EXPECT_EQ(GetErrno(status), EBUSY);
   EXPECT_GT(nr_changes, static_cast<int>(kMaxMemorySlots));
   EXPECT_EQ(GetErrno(map.Remove(region)), EBUSY);
   EXPECT_EQ(map.size(), 1U) << "nothing has changed";
   map.DropRetired();
   EXPECT_TRUE(map.Remove(region).ok());
+}
+
+// A guest hotplugs memory that it had, in blocks of another size.
+TEST(GuestMemoryMapTest, KnowsWhatIsMissingOfARemovedRegion) {
+  const UniqueFd file = NewFile(0x6000);
+  GuestMemoryMap map;
+  ASSERT_TRUE(map.Add(Region(0x10000, 0x6000), file.get()).ok());
+  ASSERT_TRUE(map.Remove(Region(0x10000, 0x6000)).ok());
+  ASSERT_TRUE(map.Add(Region(0x12000, 0x2000), file.get()).ok());
+  std::array<GuestSpan, 2> spans;
+  const auto look_at = [&](uint64_t address) {
+    size_t count = 0;
+    uint64_t failed_at = 0;
+    return map.Translate(address, 8, GuestAccess::kRead, absl::MakeSpan(spans), count, failed_at);
+  };
+  using enum GuestMemoryMap::Result;
+  EXPECT_EQ(look_at(0xffff), kNotMemory);
+  EXPECT_EQ(look_at(0x10000), kRemoved);
+  EXPECT_EQ(look_at(0x11000), kRemoved);
+  EXPECT_EQ(look_at(0x12000), kOk);
+  EXPECT_EQ(look_at(0x14000), kRemoved);
+  EXPECT_EQ(look_at(0x15ff0), kRemoved);
+  EXPECT_EQ(look_at(0x16000), kNotMemory);
+  ASSERT_TRUE(map.Add(Region(0x10000, 0x2000), file.get()).ok());
+  EXPECT_EQ(look_at(0x10000), kOk);
+  EXPECT_EQ(look_at(0x14000), kRemoved);
+  ASSERT_TRUE(map.Remove(Region(0x10000, 0x2000)).ok());
+  EXPECT_EQ(look_at(0x10000), kRemoved);
+  EXPECT_EQ(look_at(0x12000), kOk);
 }
 
 TEST(GuestMemoryMapTest, TranslatesAcrossRegionsButNotHoles) {

@@ -193,6 +193,18 @@ uint16_t PackedInflight::Add(absl::Span<const PackedDescriptor> chain) {
   return first;
 }
 
+void PackedInflight::Cancel(uint16_t entry) {
+  const uint16_t last = entries_[entry].last;
+  entries_[last].next = shared(last)->next = free_head_;
+  free_head_ = entry;
+  // An entry in flight at the head of the free list is free, so the chain is in flight before the
+  // last store, or free; the next back-end gets it in both cases.
+  header()->free_head = entry;
+  StoreRelease(reinterpret_cast<uint8_t*>(&header()->old_free_head), entry);
+  entries_[entry].inflight = 0;
+  StoreRelease<uint8_t>(&shared(entry)->inflight, 0);
+}
+
 void PackedInflight::BeginRemove(uint16_t entry, const PackedPosition& used) {
   const uint16_t last = entries_[entry].last;
   entries_[last].next = shared(last)->next = free_head_;

@@ -33,6 +33,10 @@ struct PackedPosition {
     }
     index = static_cast<uint16_t>(next);
   }
+  void Retreat(uint32_t count, uint32_t size) {
+    if (count > index) wrap = !wrap;
+    index = static_cast<uint16_t>(count > index ? index + size - count : index - count);
+  }
 };
 
 // A queue's part of an inflight buffer. Attach() reads and checks it, and keeps a copy; later it is
@@ -67,9 +71,13 @@ class PackedInflight {
   // size.
   uint16_t CopyOld(uint16_t entry, absl::Span<PackedDescriptor> to) const;
   void TakeOld() { old_.pop_back(); }
+  // The reverse, of the last one.
+  void ReturnOld(uint16_t entry) { old_.push_back({.counter = 0, .entry = entry}); }
 
   // Notes a chain, and returns its first entry.
   uint16_t Add(absl::Span<const PackedDescriptor> chain);
+  // The reverse: the next back-end finds the chain in the ring.
+  void Cancel(uint16_t entry);
   // Call the first before the ring has the chain among its used entries, and the second after that.
   // @used: the next used entry.
   void BeginRemove(uint16_t entry, const PackedPosition& used);

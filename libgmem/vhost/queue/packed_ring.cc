@@ -40,6 +40,16 @@ constexpr uint16_t kEventDescriptor = 2;
 // The wrap counter in a position: the other bits are an index.
 constexpr uint16_t kWrap = 1 << 15;
 
+// The entry where the device goes on, of the two positions in a base. From the used to the
+// available one lie the chains in flight, fewer entries than the ring has: if all were in flight,
+// or more, the next back-end could know them from an inflight buffer only, which has its own
+// positions. So such a base comes from a front-end that knows only the available position and sends
+// 0 for the other (DPDK), and nothing is in flight.
+PackedPosition UsedOf(const PackedPosition& available, const PackedPosition& used, uint32_t size) {
+  const uint32_t end = available.index + (available.wrap != used.wrap ? size : 0);
+  return end >= used.index && end - used.index < size ? used : available;
+}
+
 PackedPosition FromBase(uint32_t base) {
   return {.index = static_cast<uint16_t>(base & ~kWrap & 0xffff), .wrap = (base & kWrap) != 0};
 }
@@ -52,15 +62,17 @@ class PackedRing final : public Ring {
   PackedRing(const Virtqueue::Options& options, const Virtqueue::Memory& memory, uint32_t base)
       : Ring(options, memory),
         next_available_(FromBase(base)),
-        next_used_(FromBase(base >> 16)),
+        next_used_(UsedOf(next_available_, FromBase(base >> 16), options.size)),
         chain_(options.size) {}
 
   absl::Status TrackInflight(GuestSpan region) override;
-  Popped Pop(ChainBuilder& builder) override;
-  UsedWrite Push(const Chain::Token& token, uint32_t written) override;
+  Popped Pop(ChainBuilder& builder, RingToken& token) override;
+  UsedWrite Push(const RingToken& token, uint32_t written) override;
+  void Unpop(const RingToken& token) override;
   bool ShouldNotify() override;
   void DisableKicks() override;
   bool EnableKicks() override;
+  bool AwaitMore() override;
   uint32_t base() const override {
     return ToBase(next_available_) | uint32_t{ToBase(next_used_)} << 16;
   }
@@ -139,7 +151,7 @@ Popped PackedRing::Walk(uint16_t count, ChainBuilder& builder) const {
   return Popped::kChain;
 }
 
-Popped PackedRing::Pop(ChainBuilder& builder) {
+Popped PackedRing::Pop(ChainBuilder& builder, RingToken& token) {
   const std::optional<uint16_t> old = inflight_ ? inflight_->next_old() : std::nullopt;
   if (!old && !IsAvailable()) return Popped::kNothing;
   const uint16_t count = old ? inflight_->CopyOld(*old, absl::MakeSpan(chain_)) : Fetch();
@@ -161,11 +173,27 @@ Popped PackedRing::Pop(ChainBuilder& builder) {
     in_flight_ += count;
   }
   // The last descriptor has the buffer's id.
-  builder.Finish({.id = chain_[count - 1].id, .slots = count, .entry = entry});
+  token = {.id = chain_[count - 1].id,
+           .slots = count,
+           .nr_spans = 0,
+           .entry = entry,
+           .is_old = old.has_value()};
   return Popped::kChain;
 }
 
-UsedWrite PackedRing::Push(const Chain::Token& token, uint32_t written) {
+// The chain's descriptors are still in the ring: used entries fill the places of chains that were
+// popped before it.
+void PackedRing::Unpop(const RingToken& token) {
+  if (token.is_old) {
+    inflight_->ReturnOld(token.entry);
+    return;
+  }
+  next_available_.Retreat(token.slots, options_.size);
+  in_flight_ -= token.slots;
+  if (inflight_) inflight_->Cancel(token.entry);
+}
+
+UsedWrite PackedRing::Push(const RingToken& token, uint32_t written) {
   const uint16_t index = next_used_.index;
   const bool wrap = next_used_.wrap;
   uint8_t* const slot = Slot(index);
@@ -215,6 +243,13 @@ bool PackedRing::EnableKicks() {
   }
   FullFence();
   return (inflight_ && inflight_->next_old()) || IsAvailable();
+}
+
+bool PackedRing::AwaitMore() {
+  // The end of what is available isn't known without a search, so ask for a kick for each chain.
+  StoreRelease(memory_.used.data() + kEventFlags, kEventEnable);
+  FullFence();
+  return false;
 }
 
 }  // namespace

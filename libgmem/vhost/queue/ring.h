@@ -15,6 +15,20 @@
 #pragma GCC visibility push(hidden)
 namespace gmem::vhost::virtqueue_internal {
 
+// A ring's name for a chain.
+struct RingToken {
+  // The head's index; in a packed ring, the buffer's id.
+  uint16_t id = 0;
+  // Descriptors of the ring that the chain has.
+  uint16_t slots = 0;
+  // Pieces of memory.
+  uint32_t nr_spans = 0;
+  // In a packed ring: its first entry in the inflight region.
+  uint16_t entry = 0;
+  // The back-end before this one has popped it, so the ring's position is behind it already.
+  bool is_old = false;
+};
+
 // The bytes of the used part that a push wrote, for the dirty log; in a packed ring, of the
 // descriptors.
 struct UsedWrite {
@@ -32,12 +46,15 @@ class __attribute__((visibility("hidden"))) Ring {
 
   virtual absl::Status TrackInflight(GuestSpan region) = 0;
   // Without a chain, the ring hasn't changed; the builder knows what is missing or broken.
-  virtual Popped Pop(ChainBuilder& builder) = 0;
-  virtual UsedWrite Push(const Chain::Token& token, uint32_t written) = 0;
+  virtual Popped Pop(ChainBuilder& builder, RingToken& token) = 0;
+  virtual UsedWrite Push(const RingToken& token, uint32_t written) = 0;
+  // Puts back the chain that was popped last; it must be in flight.
+  virtual void Unpop(const RingToken& token) = 0;
   // Does the driver want a notification for the pushes since the last call?
   virtual bool ShouldNotify() = 0;
   virtual void DisableKicks() = 0;
   virtual bool EnableKicks() = 0;
+  virtual bool AwaitMore() = 0;
   virtual uint32_t base() const = 0;
 
   void Move(const Virtqueue::Memory& memory) { memory_ = memory; }

@@ -91,6 +91,8 @@ void SplitInflight::Add(uint16_t head) {
   StoreRelease<uint8_t>(&shared(head)->inflight, 1);
 }
 
+void SplitInflight::Cancel(uint16_t head) { StoreRelease<uint8_t>(&shared(head)->inflight, 0); }
+
 void SplitInflight::BeginRemove(uint16_t head) {
   shared(head)->next = last_batch_head_;
   last_batch_head_ = head;

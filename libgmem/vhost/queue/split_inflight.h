@@ -36,9 +36,13 @@ class SplitInflight {
     return old_.back().entry;
   }
   void TakeOld() { old_.pop_back(); }
+  // The reverse, of the last one.
+  void ReturnOld(uint16_t head) { old_.push_back({.counter = 0, .entry = head}); }
 
   // Notes a chain.
   void Add(uint16_t head);
+  // The reverse: the next back-end finds the chain in the ring.
+  void Cancel(uint16_t head);
   // Call the first before the ring's used index covers the chain, and the second after that. @used:
   // that index.
   void BeginRemove(uint16_t head);

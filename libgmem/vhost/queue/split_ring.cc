@@ -49,11 +49,13 @@ class SplitRing final : public Ring {
         notified_(next_used_) {}
 
   absl::Status TrackInflight(GuestSpan region) override;
-  Popped Pop(ChainBuilder& builder) override;
-  UsedWrite Push(const Chain::Token& token, uint32_t written) override;
+  Popped Pop(ChainBuilder& builder, RingToken& token) override;
+  UsedWrite Push(const RingToken& token, uint32_t written) override;
+  void Unpop(const RingToken& token) override;
   bool ShouldNotify() override;
   void DisableKicks() override;
   bool EnableKicks() override;
+  bool AwaitMore() override;
   uint32_t base() const override { return next_available_; }
 
  private:
@@ -70,10 +72,13 @@ class SplitRing final : public Ring {
   }
   // Gets the head of the next chain that the driver made available: kChain if there is one.
   Popped NextHead(ChainBuilder& builder, uint16_t& head) const;
-  Popped Walk(uint16_t head, ChainBuilder& builder) const;
+  // @count: the chain's descriptors in the ring.
+  Popped Walk(uint16_t head, ChainBuilder& builder, uint16_t& count) const;
 
   uint16_t next_available_;
   uint16_t next_used_;
+  // Descriptors of the chains that were popped and not yet pushed.
+  uint32_t in_flight_ = 0;
   // The used index at the last notification, if there was one.
   uint16_t notified_;
   bool was_notified_ = false;
@@ -89,9 +94,10 @@ absl::Status SplitRing::TrackInflight(GuestSpan region) {
   return absl::OkStatus();
 }
 
-Popped SplitRing::Walk(uint16_t head, ChainBuilder& builder) const {
+Popped SplitRing::Walk(uint16_t head, ChainBuilder& builder, uint16_t& count) const {
   uint16_t index = head;
   for (uint32_t i = 0; i < options_.size; i++) {
+    count = static_cast<uint16_t>(i + 1);
     if (index >= options_.size) {
       return builder.Break(absl::StrCat("descriptor ", index, " of ", options_.size));
     }
@@ -127,13 +133,20 @@ Popped SplitRing::NextHead(ChainBuilder& builder, uint16_t& head) const {
   return Popped::kChain;
 }
 
-Popped SplitRing::Pop(ChainBuilder& builder) {
+Popped SplitRing::Pop(ChainBuilder& builder, RingToken& token) {
   const std::optional<uint16_t> old = inflight_ ? inflight_->next_old() : std::nullopt;
   uint16_t head = old.value_or(0);
   Popped popped = old ? Popped::kChain : NextHead(builder, head);
-  if (popped == Popped::kChain) popped = Walk(head, builder);
+  uint16_t count = 0;
+  if (popped == Popped::kChain) popped = Walk(head, builder, count);
   if (popped != Popped::kChain) return popped;
-  builder.Finish({.id = head, .slots = 1, .entry = 0});
+  // Chains that share descriptors would let a small ring bring a device any number of pieces.
+  if (count > options_.size - in_flight_) {
+    return builder.Break(absl::StrCat("a chain of ", count, " descriptors, with ", in_flight_,
+                                      " of ", options_.size, " in flight"));
+  }
+  in_flight_ += count;
+  token = {.id = head, .slots = count, .nr_spans = 0, .entry = 0, .is_old = old.has_value()};
   if (old) {
     inflight_->TakeOld();
   } else {
@@ -143,7 +156,17 @@ Popped SplitRing::Pop(ChainBuilder& builder) {
   return Popped::kChain;
 }
 
-UsedWrite SplitRing::Push(const Chain::Token& token, uint32_t written) {
+void SplitRing::Unpop(const RingToken& token) {
+  in_flight_ -= token.slots;
+  if (token.is_old) {
+    inflight_->ReturnOld(token.id);
+    return;
+  }
+  next_available_--;
+  if (inflight_) inflight_->Cancel(token.id);
+}
+
+UsedWrite SplitRing::Push(const RingToken& token, uint32_t written) {
   const size_t offset = kEntries + sizeof(UsedEntry) * Slot(next_used_);
   const UsedEntry used = {.id = token.id, .written = written};
   std::memcpy(memory_.used.data() + offset, &used, sizeof(used));
@@ -151,6 +174,7 @@ UsedWrite SplitRing::Push(const Chain::Token& token, uint32_t written) {
   next_used_++;
   StoreRelease(memory_.used.data() + kIndex, next_used_);
   if (inflight_) inflight_->EndRemove(token.id, next_used_);
+  in_flight_ -= token.slots;
   return {.offset = offset, .size = sizeof(used)};
 }
 
@@ -178,6 +202,19 @@ bool SplitRing::EnableKicks() {
   }
   FullFence();
   return (inflight_ && inflight_->next_old()) || AvailableIndex() != next_available_;
+}
+
+bool SplitRing::AwaitMore() {
+  if (!options_.has_event_idx) {
+    StoreRelease<uint16_t>(memory_.used.data() + kFlags, 0);
+    FullFence();
+    return false;
+  }
+  // At next_available_ the driver has passed the event already, and wouldn't kick.
+  const uint16_t available = AvailableIndex();
+  StoreRelease(AvailableEvent(), available);
+  FullFence();
+  return AvailableIndex() != available;
 }
 
 }  // namespace

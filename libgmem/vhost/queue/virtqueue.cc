@@ -23,6 +23,8 @@
 #include "gmem/vhost/guest_memory_map.h"
 #include "gmem/vhost/protocol.h"
 #include "vhost/queue/chain_builder.h"
+#include "vhost/queue/descriptor.h"
+#include "vhost/queue/in_flight.h"
 #include "vhost/queue/ring.h"
 
 namespace gmem::vhost {
@@ -30,7 +32,9 @@ namespace {
 
 using internal::CheckError;
 using virtqueue_internal::ChainBuilder;
+using virtqueue_internal::InFlight;
 using virtqueue_internal::Ring;
+using virtqueue_internal::RingToken;
 
 static_assert(std::endian::native == std::endian::little, "virtqueues are little-endian");
 
@@ -94,23 +98,29 @@ class __attribute__((visibility("hidden"))) Virtqueue::Impl {
       : memory_(memory),
         options_(options),
         ring_(options.is_packed ? virtqueue_internal::MakePackedRing(options, ring, base)
-                                : virtqueue_internal::MakeSplitRing(options, ring, base)) {
+                                : virtqueue_internal::MakeSplitRing(options, ring, base)),
+        in_flight_(options.size) {
     waiting_.reserve(options.size);
   }
 
   const Options& options() const { return options_; }
   Ring& ring() { return *ring_; }
   const Ring& ring() const { return *ring_; }
-  size_t in_flight() const { return in_flight_; }
+  const InFlight& in_flight() const { return in_flight_; }
   const absl::Status& status() const { return status_; }
   const std::optional<Miss>& miss() const { return miss_; }
+  void ForgetMiss() { miss_.reset(); }
   bool is_reachable() const { return is_reachable_; }
 
   Popped Pop(Chain& chain);
-  void Push(const Chain& chain, uint64_t written);
+  bool Push(const Chain& chain, uint64_t written);
+  bool Unpop(const Chain& chain);
+  size_t TakeBack();
+  void BeginStop() { is_stopping_ = true; }
   void Notify();
   absl::Status Move(const std::optional<Memory>& ring);
 
+  void set_attention(absl::AnyInvocable<void()> attention) { attention_ = std::move(attention); }
   void set_call(absl::AnyInvocable<void()> call) { call_ = std::move(call); }
   void set_log(const DirtyMarks* log, bool log_ring, uint64_t ring_address) {
     log_ = log;
@@ -121,10 +131,17 @@ class __attribute__((visibility("hidden"))) Virtqueue::Impl {
  private:
   // The arguments of a push.
   struct Completion {
-    Chain::Token token;
+    RingToken token;
     uint32_t written = 0;
   };
 
+  Popped PopNext(Chain& chain);
+  // A chain is no longer in flight.
+  void NoteEnd() {
+    if ((in_flight_.size() == 0 || memory_.nr_retired() > 0) && attention_) attention_();
+  }
+  // Fills holds_.
+  void Hold(const Chain& chain);
   void Complete(const Completion& completion);
   void LogBuffers(const Chain& chain, uint64_t written) const;
   Popped Break(absl::string_view why);
@@ -132,13 +149,19 @@ class __attribute__((visibility("hidden"))) Virtqueue::Impl {
   const GuestMemoryMap& memory_;
   const Options options_;
   const std::unique_ptr<Ring> ring_;
+  // Scratch memory for indirect tables.
+  std::vector<virtqueue_internal::SplitDescriptor> table_;
+  // Scratch memory for the regions of a chain.
+  InFlight::Holds holds_;
   bool is_reachable_ = true;
-  size_t in_flight_ = 0;
+  bool is_stopping_ = false;
+  InFlight in_flight_;
   absl::Status status_;
   std::optional<Miss> miss_;
   // Pushes that wait until the ring can be reached; there is room for all.
   std::vector<Completion> waiting_;
   absl::AnyInvocable<void()> call_;
+  absl::AnyInvocable<void()> attention_;
   const DirtyMarks* log_ = nullptr;
   bool log_ring_ = false;
   uint64_t log_ring_address_ = 0;
@@ -151,17 +174,30 @@ Popped Virtqueue::Impl::Break(absl::string_view why) {
 
 Popped Virtqueue::Impl::Pop(Chain& chain) {
   if (!status_.ok()) return Popped::kBroken;
+  const Popped popped = PopNext(chain);
+  if ((popped == Popped::kMiss || popped == Popped::kBroken) && attention_) attention_();
+  return popped;
+}
+
+Popped Virtqueue::Impl::PopNext(Chain& chain) {
   miss_.reset();
   if (!is_reachable_) return Popped::kNothing;
-  ChainBuilder builder(memory_, chain);
-  const Popped popped = ring_->Pop(builder);
+  ChainBuilder builder(memory_, options_.size, table_, chain);
+  RingToken token;
+  const Popped popped = ring_->Pop(builder, token);
   switch (popped) {
     case Popped::kChain:
       // A front-end that invents a base for SET_VRING_BASE gets here.
-      if (in_flight_ == options_.size) {
+      if (in_flight_.is_full()) {
         return Break(absl::StrCat(" of ", options_.size, " entries has more in flight"));
       }
-      in_flight_++;
+      if (builder.nr_spans() > kMaxSpansInFlight - in_flight_.nr_spans()) {
+        return Break(absl::StrCat(" has chains of more than ", kMaxSpansInFlight,
+                                  " pieces of memory in flight"));
+      }
+      token.nr_spans = static_cast<uint32_t>(builder.nr_spans());
+      Hold(chain);
+      builder.Finish(in_flight_.Add(token, holds_));
       break;
     case Popped::kNothing:
       break;
@@ -174,6 +210,18 @@ Popped Virtqueue::Impl::Pop(Chain& chain) {
   return popped;
 }
 
+void Virtqueue::Impl::Hold(const Chain& chain) {
+  for (const absl::Span<const GuestSpan> spans : {chain.readable(), chain.writable()}) {
+    for (const GuestSpan span : spans) {
+      const auto is_there = [&](const auto& hold) {
+        return span.data() >= hold->data() && span.data() < hold->data() + hold->size();
+      };
+      if (span.empty() || (!holds_.empty() && is_there(holds_.back()))) continue;
+      if (auto hold = memory_.Hold(span.data())) holds_.push_back(std::move(hold));
+    }
+  }
+}
+
 void Virtqueue::Impl::LogBuffers(const Chain& chain, uint64_t written) const {
   for (const GuestSpan span : chain.writable()) {
     if (written == 0) return;
@@ -184,11 +232,12 @@ void Virtqueue::Impl::LogBuffers(const Chain& chain, uint64_t written) const {
   }
 }
 
-void Virtqueue::Impl::Push(const Chain& chain, uint64_t written) {
-  if (in_flight_ == 0) return;
+bool Virtqueue::Impl::Push(const Chain& chain, uint64_t written) {
+  const RingToken* const token = in_flight_.Find(chain.token());
+  if (token == nullptr) return false;
   written = std::min(written, chain.writable_size());
   if (log_ != nullptr) LogBuffers(chain, written);
-  const Completion completion = {.token = chain.token(),
+  const Completion completion = {.token = *token,
                                  .written = static_cast<uint32_t>(std::min<uint64_t>(
                                      written, std::numeric_limits<uint32_t>::max()))};
   if (is_reachable_) {
@@ -196,7 +245,31 @@ void Virtqueue::Impl::Push(const Chain& chain, uint64_t written) {
   } else {
     waiting_.push_back(completion);
   }
-  in_flight_--;
+  in_flight_.Remove(chain.token());
+  NoteEnd();
+  return true;
+}
+
+bool Virtqueue::Impl::Unpop(const Chain& chain) {
+  if (in_flight_.Find(chain.token()) == nullptr || !in_flight_.IsLast(chain.token())) return false;
+  if (is_stopping_ && in_flight_.last()->is_old) return false;
+  ring_->Unpop(*in_flight_.last());
+  in_flight_.RemoveLast();
+  NoteEnd();
+  return true;
+}
+
+size_t Virtqueue::Impl::TakeBack() {
+  size_t count = 0;
+  for (const RingToken* last = in_flight_.last(); last != nullptr && !last->is_old;
+       last = in_flight_.last()) {
+    ring_->Unpop(*last);
+    in_flight_.RemoveLast();
+    count++;
+  }
+  // The event that the driver kicks at is one of the chains that were taken back. Move it, too.
+  if (count > 0 && is_reachable_) ring_->EnableKicks();
+  return count;
 }
 
 void Virtqueue::Impl::Complete(const Completion& completion) {
@@ -213,8 +286,7 @@ void Virtqueue::Impl::Notify() {
 
 absl::Status Virtqueue::Impl::Move(const std::optional<Memory>& ring) {
   is_reachable_ = false;
-  // The next Pop() finds out if the translation is still missing.
-  miss_.reset();
+  ForgetMiss();
   if (!ring) return absl::OkStatus();
   GMEM_RETURN_IF_ERROR(CheckRing(options_, *ring));
   ring_->Move(*ring);
@@ -242,14 +314,22 @@ absl::Status Virtqueue::TrackInflight(GuestSpan region) {
 
 uint16_t Virtqueue::index() const { return impl_->options().index; }
 uint32_t Virtqueue::size() const { return impl_->options().size; }
-size_t Virtqueue::in_flight() const { return impl_->in_flight(); }
+size_t Virtqueue::in_flight() const { return impl_->in_flight().size(); }
+bool Virtqueue::IsInFlight(const Chain& chain) const {
+  return impl_->in_flight().Find(chain.token()) != nullptr;
+}
+uint64_t Virtqueue::nr_popped() const { return impl_->in_flight().nr_popped(); }
 const absl::Status& Virtqueue::status() const { return impl_->status(); }
 uint32_t Virtqueue::base() const { return impl_->ring().base(); }
 const std::optional<Virtqueue::Miss>& Virtqueue::miss() const { return impl_->miss(); }
+void Virtqueue::ForgetMiss() { impl_->ForgetMiss(); }
 bool Virtqueue::is_reachable() const { return impl_->is_reachable(); }
 
 Popped Virtqueue::Pop(Chain& chain) { return impl_->Pop(chain); }
-void Virtqueue::Push(const Chain& chain, uint64_t written) { impl_->Push(chain, written); }
+bool Virtqueue::Push(const Chain& chain, uint64_t written) { return impl_->Push(chain, written); }
+bool Virtqueue::Unpop(const Chain& chain) { return impl_->Unpop(chain); }
+size_t Virtqueue::TakeBack() { return impl_->TakeBack(); }
+void Virtqueue::BeginStop() { impl_->BeginStop(); }
 void Virtqueue::Notify() { impl_->Notify(); }
 
 void Virtqueue::DisableKicks() {
@@ -260,9 +340,17 @@ bool Virtqueue::EnableKicks() {
   return impl_->is_reachable() && impl_->status().ok() && impl_->ring().EnableKicks();
 }
 
+bool Virtqueue::AwaitMore() {
+  return impl_->is_reachable() && impl_->status().ok() && impl_->ring().AwaitMore();
+}
+
 absl::Status Virtqueue::Move(const std::optional<Memory>& ring) { return impl_->Move(ring); }
 
 void Virtqueue::set_call(absl::AnyInvocable<void()> call) { impl_->set_call(std::move(call)); }
+
+void Virtqueue::set_attention(absl::AnyInvocable<void()> attention) {
+  impl_->set_attention(std::move(attention));
+}
 
 void Virtqueue::set_log(const DirtyMarks* log, bool log_ring, uint64_t ring_address) {
   impl_->set_log(log, log_ring, ring_address);

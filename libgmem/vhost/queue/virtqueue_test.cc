@@ -262,6 +262,148 @@ TEST_P(VirtqueueTest, AllEntriesMayBeInFlight) {
   EXPECT_EQ(queue.Pop(chain_), Popped::kChain);
 }
 
+// A receive queue's device needs several chains for one packet, and there are too few.
+TEST_P(VirtqueueTest, PutsChainsBack) {
+  Virtqueue queue = New();
+  // More than one lap.
+  for (int lap = 0; lap < 12; lap++) {
+    const uint32_t base = queue.base();
+    std::vector<Chain> chains(3);
+    std::vector<uint16_t> ids;
+    for (uint64_t i = 0; i < 3; i++) ids.push_back(ring_.Add({{kData + i, 1, kWrite}}));
+    for (Chain& chain : chains) ASSERT_EQ(queue.Pop(chain), Popped::kChain);
+    const uint64_t nr_popped = queue.nr_popped();
+    EXPECT_FALSE(queue.Unpop(chains[1])) << "the last first";
+    for (size_t i = 3; i-- > 0;) {
+      EXPECT_TRUE(queue.IsInFlight(chains[i]));
+      EXPECT_TRUE(queue.Unpop(chains[i]));
+      EXPECT_FALSE(queue.IsInFlight(chains[i]));
+      EXPECT_FALSE(queue.Unpop(chains[i])) << "once";
+    }
+    EXPECT_EQ(queue.in_flight(), 0U);
+    EXPECT_EQ(queue.nr_popped(), nr_popped - 3);
+    EXPECT_EQ(queue.base(), base);
+    for (size_t i = 0; i < 3; i++) {
+      ASSERT_EQ(queue.Pop(chain_), Popped::kChain);
+      EXPECT_EQ(chain_.token().id, ids[i]);
+      EXPECT_EQ(chain_.writable()[0].data(), chains[i].writable()[0].data());
+      // A late push of a chain that was put back, though the same chain is in flight again.
+      EXPECT_FALSE(queue.Push(chains[i], 1));
+      EXPECT_FALSE(ring_.TakeUsed());
+      EXPECT_TRUE(queue.Push(chain_, 1));
+      EXPECT_EQ(ring_.TakeUsed()->id, ids[i]);
+      EXPECT_FALSE(queue.Push(chain_, 1)) << "once";
+      EXPECT_FALSE(ring_.TakeUsed());
+    }
+  }
+}
+
+TEST_P(VirtqueueTest, AChainBeforeAPushStays) {
+  Virtqueue queue = New();
+  std::vector<Chain> chains(4);
+  for (Chain& chain : chains) {
+    ring_.Add({{kData, 1, kWrite}});
+    ASSERT_EQ(queue.Pop(chain), Popped::kChain);
+  }
+  ASSERT_TRUE(queue.Push(chains[1], 1));
+  EXPECT_EQ(queue.TakeBack(), 2U);
+  EXPECT_TRUE(queue.IsInFlight(chains[0]));
+  EXPECT_FALSE(queue.IsInFlight(chains[2]));
+  EXPECT_FALSE(queue.Push(chains[3], 1));
+  EXPECT_FALSE(queue.Unpop(chains[0]));
+  EXPECT_EQ(queue.in_flight(), 1U);
+  EXPECT_TRUE(queue.Push(chains[0], 1));
+  for (int i = 0; i < 2; i++) ASSERT_EQ(queue.Pop(chain_), Popped::kChain) << i;
+  EXPECT_EQ(queue.Pop(chain_), Popped::kNothing);
+}
+
+// Otherwise the next back-end would do them twice: as chains in flight, and as new ones.
+TEST_P(VirtqueueTest, PutsChainsBackInTheInflightBuffer) {
+  auto buffer = InflightBuffer::Create(1, kSize, is_packed());
+  ASSERT_TRUE(buffer.ok());
+  std::vector<uint16_t> ids;
+  {
+    Virtqueue queue = New();
+    ASSERT_TRUE(queue.TrackInflight(buffer->queue(0)).ok());
+    std::vector<Chain> chains(kSize / 2);
+    for (Chain& chain : chains) {
+      ids.push_back(ring_.Add({{kData, 1, kWrite}, {kData + 1, 1, kWrite}}));
+      ASSERT_EQ(queue.Pop(chain), Popped::kChain);
+    }
+    // One is done, one stays in flight, and the others go back.
+    ASSERT_TRUE(queue.Push(chains[0], 1));
+    ASSERT_TRUE(ring_.TakeUsed());
+    for (size_t i = chains.size(); i-- > 2;) ASSERT_TRUE(queue.Unpop(chains[i]));
+  }
+  {
+    Virtqueue queue = New();
+    ASSERT_TRUE(queue.TrackInflight(buffer->queue(0)).ok());
+    // The old one, which may go back, too, to be brought again.
+    for (int i = 0; i < 2; i++) {
+      ASSERT_EQ(queue.Pop(chain_), Popped::kChain);
+      EXPECT_EQ(chain_.token().id, ids[1]);
+      EXPECT_EQ(queue.TakeBack(), 0U) << "no base brings it again";
+      ASSERT_TRUE(queue.Unpop(chain_));
+    }
+    ASSERT_EQ(queue.Pop(chain_), Popped::kChain);
+    Chain next;
+    ASSERT_EQ(queue.Pop(next), Popped::kChain);
+    queue.BeginStop();
+    EXPECT_TRUE(queue.Unpop(next));
+    EXPECT_FALSE(queue.Unpop(chain_)) << "a back-end without the buffer wouldn't get it";
+    ASSERT_TRUE(queue.Push(chain_, 1));
+    for (size_t i = 2; i < ids.size(); i++) {
+      ASSERT_EQ(queue.Pop(chain_), Popped::kChain) << queue.status();
+      EXPECT_EQ(chain_.token().id, ids[i]);
+      ASSERT_TRUE(queue.Push(chain_, 1));
+    }
+    EXPECT_EQ(queue.Pop(chain_), Popped::kNothing);
+  }
+}
+
+// The driver has passed the first of these chains, where EnableKicks() wants a kick.
+TEST_P(VirtqueueTest, AwaitsMoreThanTheRingHas) {
+  for (const bool has_event_idx : {false, true}) {
+    options_.has_event_idx = has_event_idx;
+    Virtqueue queue = New();
+    for (int i = 0; i < 2; i++) ring_.Add({{kData, 1, kWrite}});
+    queue.DisableKicks();
+    EXPECT_TRUE(queue.EnableKicks());
+    EXPECT_FALSE(queue.AwaitMore()) << "none has come";
+    if (is_packed()) {
+      EXPECT_EQ(guest_.Get<uint16_t>(TestGuest::kUsed + 2), 0) << "RING_EVENT_FLAGS_ENABLE";
+    } else if (has_event_idx) {
+      EXPECT_EQ(guest_.Get<uint16_t>(TestGuest::kUsed + 4 + 8 * kSize), ring_.next());
+    } else {
+      EXPECT_EQ(guest_.Get<uint16_t>(TestGuest::kUsed), 0);
+    }
+  }
+}
+
+TEST_P(VirtqueueTest, AChainMayFillALargeRing) {
+  constexpr uint16_t kLong = 4096;
+  options_.size = kLong;
+  TestRing ring(guest_, kLong, is_packed());
+  Virtqueue queue = New();
+  std::vector<Piece> pieces;
+  for (uint16_t i = 0; i < kLong; i++) {
+    pieces.push_back({kData + 2 * i, 1, kWrite});
+    const bool is_last = i + 1 == kLong;
+    ring.PutTable(i, {kData + 2 * i, 1, static_cast<uint16_t>(kWrite | (is_last ? 0 : kNext))},
+                  i + 1);
+  }
+  ring.Add(pieces);
+  ASSERT_EQ(queue.Pop(chain_), Popped::kChain) << queue.status();
+  EXPECT_EQ(chain_.writable_size(), kLong);
+  queue.Push(chain_, kLong);
+  ASSERT_TRUE(ring.TakeUsed());
+  ring.Add({{kTable, 16 * kLong, kIndirect}});
+  ASSERT_EQ(queue.Pop(chain_), Popped::kChain) << queue.status();
+  EXPECT_EQ(chain_.writable_size(), kLong);
+  ring.Add({{kTable, 16 * (kLong + 1), kIndirect}});
+  ExpectBroken(queue, "not 1 to 4096");
+}
+
 TEST_P(VirtqueueTest, RefusesMoreInFlightThanItHas) {
   Virtqueue queue = New();
   std::vector<Chain> chains(kSize + 1);
@@ -271,6 +413,24 @@ TEST_P(VirtqueueTest, RefusesMoreInFlightThanItHas) {
   }
   ring_.Add({{kData, 1, kWrite}});
   ExpectBroken(queue, "");
+}
+
+// All chains name the same large indirect table.
+TEST_P(VirtqueueTest, BoundsThePiecesInFlight) {
+  constexpr uint16_t kLarge = 4096;
+  options_.size = kLarge;
+  TestRing ring(guest_, kLarge, is_packed());
+  for (uint16_t i = 0; i < kLarge; i++) {
+    const uint16_t flags = i + 1 < kLarge ? kNext : 0;
+    ring.PutTable(i, {kData, 1, flags}, static_cast<uint16_t>(i + 1));
+  }
+  constexpr size_t kMost = Virtqueue::kMaxSpansInFlight / kLarge;
+  for (size_t i = 0; i < kMost + 2; i++) ring.Add({{kTable, 16 * kLarge, kIndirect}});
+  Virtqueue queue = New();
+  for (size_t i = 0; i < kMost; i++) ASSERT_EQ(queue.Pop(chain_), Popped::kChain) << i;
+  EXPECT_TRUE(queue.Push(chain_, 0));
+  ASSERT_EQ(queue.Pop(chain_), Popped::kChain);
+  ExpectBroken(queue, "pieces of memory in flight");
 }
 
 TEST_P(VirtqueueTest, NotifiesAsTheDriverAsks) {
@@ -590,6 +750,20 @@ TEST_P(SplitVirtqueueTest, RefusesLoops) {
   ExpectBroken(queue, "a loop in an indirect table");
 }
 
+// With chains of the largest length, such a driver could use up a device's memory.
+TEST_P(SplitVirtqueueTest, RefusesChainsThatShareDescriptors) {
+  Virtqueue queue = New();
+  for (uint16_t i = 0; i < kSize; i++) {
+    const bool is_last = i + 1 == kSize;
+    ring_.PutSplit(i, {kData, 1, static_cast<uint16_t>(is_last ? 0 : kNext)}, i + 1);
+    guest_.Put<uint16_t>(TestGuest::kAvailable + 4 + 2 * i, 0);
+  }
+  ring_.SetAvailableIndex(2);
+  ASSERT_EQ(queue.Pop(chain_), Popped::kChain);
+  Chain other;
+  EXPECT_EQ(queue.Pop(other), Popped::kBroken);
+}
+
 TEST_P(SplitVirtqueueTest, RefusesAChainBehindAnIndirectTable) {
   Virtqueue queue = New();
   ring_.Add({{kTable, 16, kIndirect}, {kData, 1, 0}});
@@ -606,6 +780,32 @@ TEST_P(PackedVirtqueueTest, RefusesLoops) {
     guest_.Put<uint16_t>(TestGuest::kDescriptors + 16 * i + 14, kNext | 1 << 7);
   }
   ExpectBroken(queue, "a loop of descriptors");
+}
+
+// DPDK sends the available position alone.
+TEST_P(PackedVirtqueueTest, ABaseMayLeaveOutTheUsedPosition) {
+  for (const uint32_t base : {0x00008000U, 0x80008000U}) {
+    std::memset(guest_.at(TestGuest::kDescriptors), 0, size_t{16} * kSize);
+    TestRing ring(guest_, kSize, /*is_packed=*/true);
+    auto queue = Virtqueue::Create(memory_, options_, RingMemory(), base);
+    ASSERT_TRUE(queue.ok());
+    EXPECT_EQ(queue->base(), 0x80008000U);
+    for (int i = 0; i < 2 * kSize; i++) {
+      ring.Add({{kData, 1, kWrite}});
+      ASSERT_EQ(queue->Pop(chain_), Popped::kChain);
+      queue->Push(chain_, 1);
+      ASSERT_TRUE(ring.TakeUsed()) << "the driver must see it";
+    }
+  }
+  // Chains in flight: as the front-end says.
+  for (const uint32_t base : {0x80008003U, 0x00040005U, 0x80060001U}) {
+    EXPECT_EQ(Virtqueue::Create(memory_, options_, RingMemory(), base)->base(), base);
+  }
+  // As many as the ring has, or more.
+  for (const uint32_t used : {0x0005U, 0x0002U, 0x8006U}) {
+    EXPECT_EQ(Virtqueue::Create(memory_, options_, RingMemory(), 0x8005U | used << 16)->base(),
+              0x80058005U);
+  }
 }
 
 // Other back-ends let the free list end one entry too far. All entries are in flight.

@@ -13,9 +13,11 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
+#include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
@@ -104,6 +106,13 @@ class FullDevice : public Device {
     return absl::OkStatus();
   }
   void Reset() override { nr_resets++; }
+  absl::Status RunOnThread(absl::AnyInvocable<void()> work) override {
+    threads.emplace_back(std::move(work));
+    return absl::OkStatus();
+  }
+  ~FullDevice() override {
+    for (std::thread& thread : threads) thread.join();
+  }
 
   // Only the back-end's thread may use these after it has started.
   size_t nr_done = SIZE_MAX;
@@ -112,6 +121,7 @@ class FullDevice : public Device {
   std::string state = std::string(100000, 's');
   uint64_t mac = 0;
   UniqueFd gpu;
+  std::vector<std::thread> threads;
   int nr_resets = 0;
   std::atomic<int> nr_kept = 0;
 };

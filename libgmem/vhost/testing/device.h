@@ -3,17 +3,26 @@
 #ifndef GMEM_VHOST_TESTING_DEVICE_H_
 #define GMEM_VHOST_TESTING_DEVICE_H_
 
+#include <gtest/gtest.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
+#include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "gmem/status.h"
+#include "gmem/unique_fd.h"
 #include "gmem/vhost/backend.h"
 #include "gmem/vhost/chain.h"
 #include "gmem/vhost/device.h"
@@ -21,10 +30,12 @@
 #include "gmem/vhost/protocol.h"
 #include "gmem/vhost/virtqueue.h"
 #include "vhost/testing/scripted_frontend.h"
+#include "vhost/testing/socket.h"
 
 namespace gmem::vhost::doubles {
 
-// Reverses the bytes that it reads. With `hold`, keeps the chains instead.
+// Reverses the bytes that it reads. With `hold`, keeps the chains instead. With `waits`, leaves
+// them in the ring.
 class TestDevice : public Device {
  public:
   uint64_t features() const override { return 0x7; }
@@ -44,7 +55,9 @@ class TestDevice : public Device {
     return absl::OkStatus();
   }
   absl::Status HandleQueue(Backend& backend, Virtqueue& queue) override {
+    nr_calls++;
     if (in_handler) in_handler(backend);
+    if (waits) return absl::OkStatus();
     while (true) {
       Chain chain;
       if (queue.Pop(chain) != Popped::kChain) return queue.status();
@@ -70,7 +83,21 @@ class TestDevice : public Device {
   void QueueStarted(Backend&, Virtqueue& queue) override {
     log += "start" + std::to_string(queue.index()) + " ";
   }
-  void QueueStopping(Backend&, Virtqueue&) override { log += "stopping "; }
+  void QueueStopping(Backend&, Virtqueue& queue) override {
+    log += "stopping ";
+    while (gives_back && !held.empty() && queue.Unpop(held.back())) held.pop_back();
+  }
+  bool IsReceiveQueue(uint16_t) const override { return is_receive; }
+  void ChainsTakenBack(Backend&, Virtqueue& queue) override {
+    log += "taken ";
+    std::erase_if(held, [&](const Chain& chain) { return !queue.IsInFlight(chain); });
+  }
+  absl::Duration stop_timeout() const override { return patience; }
+  absl::Status RunOnThread(absl::AnyInvocable<void()> work) override {
+    if (!has_threads) return Device::RunOnThread(std::move(work));
+    threads.emplace_back(std::move(work));
+    return absl::OkStatus();
+  }
   void QueueStopped(uint16_t index) override { log += "stop" + std::to_string(index) + " "; }
   void QueueFailed(uint16_t, const absl::Status& why) override {
     log += "failed ";
@@ -86,6 +113,10 @@ class TestDevice : public Device {
     state = std::string(bytes);
     return absl::OkStatus();
   }
+  absl::Status SetGpuSocket(UniqueFd socket) override {
+    gpu_socket = std::move(socket);
+    return absl::OkStatus();
+  }
   absl::Status SetMtu(uint64_t mtu) override {
     return mtu < 68 ? absl::InvalidArgumentError("small") : absl::OkStatus();
   }
@@ -94,8 +125,18 @@ class TestDevice : public Device {
   std::string state = std::string(300000, 's');
   std::string log;
   int sessions = 0;
+  UniqueFd gpu_socket;
   absl::Status failure;
   bool hold = false;
+  bool waits = false;
+  int nr_calls = 0;
+  bool is_receive = false;
+  // Puts the chains that it holds back when a virtqueue stops.
+  bool gives_back = false;
+  absl::Duration patience = kPatience;
+  bool has_threads = true;
+  // A test ends them all: no thread may use the test's memory later.
+  std::vector<std::thread> threads;
   // Discard the requests that come while a virtqueue is disabled.
   bool discard = false;
   std::vector<Chain> held;
@@ -105,7 +146,10 @@ class TestDevice : public Device {
 class BackendTest : public ScriptedFrontendTest {
  protected:
   BackendTest() { Connect(device_); }
-  ~BackendTest() override { Disconnect(); }
+  ~BackendTest() override {
+    Disconnect();
+    for (std::thread& thread : device_.threads) thread.join();
+  }
 
   // Adds a translation of I/O virtual addresses to user addresses to the IOTLB.
   void Translate(uint64_t iova, uint64_t size, uint64_t user_address) {
@@ -127,6 +171,27 @@ class BackendTest : public ScriptedFrontendTest {
     while (!is_full_) {
       backend_->ConfigChanged([this](const absl::Status& status) { is_full_ |= !status.ok(); });
     }
+  }
+  // Starts the queue, with a request that the device holds.
+  void HoldARequest() {
+    Negotiate();
+    SetTable();
+    StartQueue();
+    device_.hold = true;
+    AddRequest();
+    Kick();
+    Run();
+    ASSERT_EQ(device_.held.size(), 1U);
+  }
+  // A request is under way whose answer waits for the device: the session ends after its patience,
+  // which is 50 ms.
+  void ExpectNoAnswerInTime() {
+    Run();
+    EXPECT_TRUE(session_.ok()) << session_;
+    EXPECT_LE(backend_->next_deadline(), absl::Now() + device_.patience);
+    absl::SleepFor(absl::Milliseconds(60));
+    Run();
+    EXPECT_EQ(GetErrno(session_), ETIMEDOUT) << session_;
   }
   // Answers the back-end's requests up to the first one of the given kind; false if none comes.
   bool FindInChannel(BackendRequest request) {

@@ -16,6 +16,8 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "gmem/status.h"
 #include "gmem/unique_fd.h"
@@ -40,10 +42,10 @@ class ScriptedFrontendTest : public testing::Test {
     EXPECT_EQ(CountOpenFds(), fds_before_ + guest_fds_) << "descriptors leaked";
   }
 
-  void Connect(Device& device) {
+  void Connect(Device& device, absl::Duration timeout = kPatience) {
     auto pair = Connection::Pair();
     frontend_.emplace(std::move(pair->first), kPatience);
-    auto backend = Backend::Create(*Connection::Adopt(std::move(pair->second)), device, kPatience);
+    auto backend = Backend::Create(*Connection::Adopt(std::move(pair->second)), device, timeout);
     ASSERT_TRUE(backend.ok()) << backend.status();
     backend_ = *std::move(backend);
   }
@@ -71,7 +73,11 @@ class ScriptedFrontendTest : public testing::Test {
       if (*reply != nullptr) reply_fds_ = std::move((*reply)->fds);
       result.emplace(*reply == nullptr ? Reply{} : FromBytes<Reply>((*reply)->bytes()));
     });
-    for (int i = 0; i < 100 && !result; i++) Run();
+    // Some answers wait for another thread.
+    for (int i = 0; i < 1000 && !result; i++) {
+      Run();
+      if (i > 100 && !result) absl::SleepFor(absl::Milliseconds(1));
+    }
     if (!result) return absl::DeadlineExceededError("no answer");
     // After this, a request without an answer has arrived at least.
     Run();

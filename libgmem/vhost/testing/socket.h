@@ -3,18 +3,23 @@
 #ifndef GMEM_VHOST_TESTING_SOCKET_H_
 #define GMEM_VHOST_TESTING_SOCKET_H_
 
+#include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <iterator>
+#include <vector>
 
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "gmem/unique_fd.h"
 
 #pragma GCC visibility push(hidden)
 namespace gmem::vhost::doubles {
@@ -28,6 +33,27 @@ inline size_t CountOpenFds() {
   return static_cast<size_t>(
       std::distance(directory_iterator("/proc/self/fd"), directory_iterator()));
 }
+
+// While it lives, this process can have at most @left more descriptors.
+class NoMoreFds {
+ public:
+  explicit NoMoreFds(size_t left = 0) {
+    if (getrlimit(RLIMIT_NOFILE, &before_) != 0) abort();
+    std::vector<UniqueFd> lowest;
+    for (size_t i = 0; i <= left; i++) lowest.emplace_back(eventfd(0, EFD_CLOEXEC));
+    const rlimit none = {.rlim_cur = static_cast<rlim_t>(lowest.back().get()),
+                         .rlim_max = before_.rlim_max};
+    if (!lowest.back() || setrlimit(RLIMIT_NOFILE, &none) != 0) abort();
+  }
+  NoMoreFds(const NoMoreFds&) = delete;
+  NoMoreFds& operator=(const NoMoreFds&) = delete;
+  ~NoMoreFds() {
+    if (setrlimit(RLIMIT_NOFILE, &before_) != 0) abort();
+  }
+
+ private:
+  rlimit before_ = {};
+};
 
 // The most descriptors that the kernel sends with one message.
 inline constexpr size_t kMostFds = 253;

@@ -2,6 +2,7 @@
 #include "gmem/vhost/connection.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
@@ -20,6 +21,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
@@ -102,6 +104,49 @@ int BindTo(int fd, const sockaddr_un& address) {
   return bind(fd, Generic(address), sizeof(address)) == 0 ? 0 : errno;
 }
 
+// While it lives, no other listener of this library makes or removes a socket in the same folder.
+// Between bind() and listen(), a socket seems abandoned, so another listener would remove it; and
+// one that goes would remove the socket that has just replaced its own.
+class FolderLock {
+ public:
+  explicit FolderLock(const std::string& path) {
+    const size_t slash = path.rfind('/');
+    const std::string folder = slash == std::string::npos ? "." : path.substr(0, slash + 1);
+    folder_.reset(open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    // Others may use this lock for something else, so don't wait for ever. Some file systems have
+    // no locks.
+    for (const absl::Time end = absl::Now() + absl::Seconds(1);
+         folder_ && flock(folder_.get(), LOCK_EX | LOCK_NB) != 0 &&
+         (errno == EWOULDBLOCK || errno == EINTR) && absl::Now() < end;) {
+      absl::SleepFor(absl::Milliseconds(1));
+    }
+  }
+
+ private:
+  UniqueFd folder_;
+};
+
+// "a regular file", for an error at a path where a socket was expected; empty if it is a socket, or
+// if nothing is there.
+absl::string_view KindUnlessSocket(const std::string& path, bool follow_links) {
+  struct stat state = {};
+  if ((follow_links ? stat(path.c_str(), &state) : lstat(path.c_str(), &state)) != 0) return "";
+  switch (state.st_mode & S_IFMT) {
+    case S_IFSOCK:
+      return "";
+    case S_IFREG:
+      return "a regular file";
+    case S_IFDIR:
+      return "a folder";
+    case S_IFLNK:
+      return "a symbolic link";
+    case S_IFIFO:
+      return "a FIFO";
+    default:
+      return "a device";
+  }
+}
+
 // Removes the file at @address if it is a socket that a program has left behind: nobody answers
 // there. Nobody answers at a file of another kind, either; that one stays.
 absl::StatusOr<bool> RemoveAbandoned(const sockaddr_un& address) {
@@ -150,9 +195,15 @@ absl::StatusOr<size_t> ReceiveSome(int socket, absl::Span<uint8_t> into, FdList*
   }
   if (fds != nullptr) TakeFds(header, *fds);
   if ((header.msg_flags & MSG_CTRUNC) != 0) {
-    return CheckError(EBADMSG, fds != nullptr ? absl::StrCat("more than ", kMaxFds,
-                                                             " descriptors came with one message")
-                                              : "descriptors came in the middle of a message");
+    if (fds == nullptr) return CheckError(EBADMSG, "descriptors came in the middle of a message");
+    // The buffer has room for more, so this process can't have them.
+    if (fds->size() < kMaxFds) {
+      return CheckError(EMFILE, absl::StrCat("this process can't take the descriptors of a ",
+                                             "message: raise its limit of descriptors, or look ",
+                                             "whether a security policy forbids them"));
+    }
+    return CheckError(EBADMSG,
+                      absl::StrCat("more than ", kMaxFds, " descriptors came with one message"));
   }
   if (got == 0) return PeerGone();
   return static_cast<size_t>(got);
@@ -173,6 +224,11 @@ absl::StatusOr<Connection> Connection::Connect(const std::string& path, absl::Du
     GMEM_ASSIGN_OR_RETURN(UniqueFd socket, NewSocket());
     const int error = ConnectTo(socket.get(), address);
     if (error == 0) return Connection(std::move(socket));
+    if (const auto kind = KindUnlessSocket(path, /*follow_links=*/true);
+        error == ECONNREFUSED && !kind.empty()) {
+      return CheckError(
+          error, absl::StrCat("can't connect to ", path, ": it is ", kind, ", not a socket"));
+    }
     // EAGAIN: the listener's queue is full.
     const bool may_come = error == ENOENT || error == ECONNREFUSED || IsFull(error);
     if (!may_come || absl::Now() + kConnectPause > deadline) {
@@ -302,10 +358,16 @@ absl::StatusOr<bool> Connection::ReceivePayload(Message& message) {
 absl::StatusOr<Listener> Listener::Create(const std::string& path) {
   GMEM_ASSIGN_OR_RETURN(const sockaddr_un address, AddressOf(path));
   GMEM_ASSIGN_OR_RETURN(UniqueFd socket, NewSocket());
+  const FolderLock lock(path);
   int error = BindTo(socket.get(), address);
   if (error == EADDRINUSE) {
     GMEM_ASSIGN_OR_RETURN(const bool removed, RemoveAbandoned(address));
     if (removed) error = BindTo(socket.get(), address);
+  }
+  if (const auto kind = KindUnlessSocket(path, /*follow_links=*/false);
+      error == EADDRINUSE && !kind.empty()) {
+    return CheckError(error, absl::StrCat("can't listen at ", path, ": it is ", kind,
+                                          ", not a socket: remove it or choose another path"));
   }
   if (error != 0) return ErrnoError(error, absl::StrCat("can't listen at ", path));
   struct stat state = {};
@@ -318,8 +380,7 @@ absl::StatusOr<Listener> Listener::Create(const std::string& path) {
   if (listen(listener.fd(), SOMAXCONN) != 0) {
     return ErrnoError(errno, absl::StrCat("can't listen at ", path));
   }
-  // Before listen(), the socket seems abandoned: another listener that starts at the same time may
-  // have replaced it.
+  // A program that doesn't know the lock may have replaced the socket.
   if (!listener.OwnsPath()) {
     return CheckError(EADDRINUSE, absl::StrCat("can't listen at ", path, ": it was replaced"));
   }
@@ -358,6 +419,8 @@ bool Listener::OwnsPath() const {
 }
 
 void Listener::Remove() {
+  if (!OwnsPath()) return;
+  const FolderLock lock(path_);
   if (OwnsPath()) unlink(path_.c_str());
 }
 

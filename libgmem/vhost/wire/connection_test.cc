@@ -3,8 +3,10 @@
 
 #include <fcntl.h>
 #include <sys/eventfd.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,6 +17,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -26,6 +29,7 @@
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/message.h"
 #include "gmem/vhost/protocol.h"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "vhost/testing/socket.h"
 
@@ -158,6 +162,15 @@ TEST_F(ConnectionTest, SurplusDescriptorsAreNeverReceived) {
   EXPECT_EQ(received.status().code(), absl::StatusCode::kDataLoss) << received.status();
   message_.fds.Clear();
   EXPECT_EQ(CountOpenFds(), fds_before);
+}
+
+// The peer did nothing wrong.
+TEST_F(ConnectionTest, SaysThatThisProcessHasTooManyDescriptors) {
+  const UniqueFd event(eventfd(0, EFD_CLOEXEC));
+  SendRaw(peer_.get(), Bytes({.request = 5, .flags = 1, .size = 0}), {event.get(), event.get()});
+  const doubles::NoMoreFds none;
+  const auto received = connection_.Receive(message_);
+  EXPECT_EQ(GetErrno(received.status()), EMFILE) << received.status();
 }
 
 TEST_F(ConnectionTest, RefusesDescriptorsInTheMiddle) {
@@ -295,6 +308,35 @@ TEST_F(ListenerTest, ReplacesAnAbandonedSocket) {
   EXPECT_TRUE(Listener::Create(path_).ok());
 }
 
+// Another listener has bound its socket, and doesn't listen yet.
+TEST_F(ListenerTest, LeavesASocketThatIsBeingMade) {
+  const std::string folder = std::filesystem::path(path_).parent_path();
+  UniqueFd lock(open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  ASSERT_EQ(flock(lock.get(), LOCK_EX | LOCK_NB), 0);
+  const UniqueFd first(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  path_.copy(address.sun_path, path_.size());
+  ASSERT_EQ(bind(first.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+  absl::Status status;
+  std::thread second([&] { status = Listener::Create(path_).status(); });
+  absl::SleepFor(absl::Milliseconds(50));
+  EXPECT_EQ(listen(first.get(), 1), 0);
+  lock.reset();
+  second.join();
+  EXPECT_EQ(GetErrno(status), EADDRINUSE) << status;
+  EXPECT_TRUE(Connection::Connect(path_).ok());
+  unlink(path_.c_str());
+}
+
+// Another program may hold the lock for another reason: the listener starts all the same.
+TEST_F(ListenerTest, WaitsForTheLockForAWhileOnly) {
+  const std::string folder = std::filesystem::path(path_).parent_path();
+  const UniqueFd lock(open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  ASSERT_EQ(flock(lock.get(), LOCK_EX | LOCK_NB), 0);
+  EXPECT_TRUE(Listener::Create(path_).ok());
+}
+
 TEST_F(ListenerTest, LeavesTheSocketThatReplacedItsOwn) {
   auto first = Listener::Create(path_);
   ASSERT_TRUE(first.ok()) << first.status();
@@ -308,10 +350,41 @@ TEST_F(ListenerTest, LeavesTheSocketThatReplacedItsOwn) {
   EXPECT_FALSE(std::filesystem::exists(path_));
 }
 
+// Another listener may replace the socket right when this one goes.
+TEST_F(ListenerTest, RemovesItsSocketUnderTheLock) {
+  auto first = Listener::Create(path_);
+  ASSERT_TRUE(first.ok()) << first.status();
+  const std::string folder = std::filesystem::path(path_).parent_path();
+  UniqueFd lock(open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  ASSERT_EQ(flock(lock.get(), LOCK_EX | LOCK_NB), 0);
+  std::thread end([&] { auto moved = std::move(*first); });
+  absl::SleepFor(absl::Milliseconds(50));
+  ASSERT_EQ(rename(path_.c_str(), (path_ + ".old").c_str()), 0);
+  const UniqueFd file(open(path_.c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0600));
+  lock.reset();
+  end.join();
+  EXPECT_TRUE(std::filesystem::exists(path_));
+  unlink((path_ + ".old").c_str());
+}
+
 TEST_F(ListenerTest, LeavesAFileAlone) {
   const UniqueFd file(open(path_.c_str(), O_CREAT | O_RDWR, 0600));
-  EXPECT_FALSE(Listener::Create(path_).ok());
+  const absl::Status status = Listener::Create(path_).status();
+  EXPECT_EQ(GetErrno(status), EADDRINUSE);
+  EXPECT_THAT(std::string(status.message()),
+              testing::HasSubstr("it is a regular file, not a socket"));
   EXPECT_TRUE(std::filesystem::exists(path_));
+}
+
+TEST_F(ListenerTest, ConnectSaysWhatIsNoSocket) {
+  const UniqueFd file(open(path_.c_str(), O_CREAT | O_RDWR, 0600));
+  // It doesn't wait for a listener there.
+  const absl::Status status = Connection::Connect(path_, absl::InfiniteDuration()).status();
+  EXPECT_EQ(GetErrno(status), ECONNREFUSED);
+  EXPECT_THAT(std::string(status.message()),
+              testing::HasSubstr("it is a regular file, not a socket"));
+  const absl::Status folder = Connection::Connect(testing::TempDir()).status();
+  EXPECT_THAT(std::string(folder.message()), testing::HasSubstr("it is a folder, not a socket"));
 }
 
 TEST_F(ListenerTest, ConnectWaitsForIt) {

@@ -61,8 +61,8 @@ constexpr Format kFrontendFormats[] = {
     Request("SET_OWNER"),
     Request("RESET_OWNER"),
     WithSizes(Request("SET_MEM_TABLE", 0, 0, kMaxTableRegions), kTableHeader, kSize<MemoryTable>),
-    // By the specification the reply is empty. libvhost-user sends a u64, and rust-vmm the
-    // request's payload.
+    // By the specification the reply is empty. libvhost-user sends a u64; rust-vmm and this library
+    // send the request's payload.
     WithReplySizes(Request("SET_LOG_BASE", kSize<LogArea>, 1, 1), 0, kSize<LogArea>),
     Request("SET_LOG_FD", 0, 0, 1),
     Request("SET_VRING_NUM", kSize<VringState>),
@@ -81,8 +81,9 @@ constexpr Format kFrontendFormats[] = {
     Request("SET_BACKEND_REQ_FD", 0, 1, 1),
     Request("IOTLB_MSG", kSize<IotlbMessage>),
     Request("SET_VRING_ENDIAN", kSize<VringState>),
-    WithReplySizes(WithSizes(Request("GET_CONFIG"), kConfigHeader, kSize<ConfigSpace>),
-                   kConfigHeader, kSize<ConfigSpace>),
+    // An error is an empty reply, or one of size 0: see CheckConfig().
+    WithReplySizes(WithSizes(Request("GET_CONFIG"), kConfigHeader, kSize<ConfigSpace>), 0,
+                   kSize<ConfigSpace>),
     WithSizes(Request("SET_CONFIG"), kConfigHeader, kSize<ConfigSpace>),
     Ask("CREATE_CRYPTO_SESSION", kSize<CryptoSession>, kSize<CryptoSession>),
     Request("CLOSE_CRYPTO_SESSION", kU64),
@@ -188,10 +189,12 @@ absl::Status CheckRegion(const Message& message, const Format& format) {
                                   " descriptors don't form a region"));
 }
 
-// @may_be_error: a reply of size 0 means an error.
-absl::Status CheckConfig(const Message& message, const Format& format, bool may_be_error) {
+// @is_reply: size 0 means an error. By the specification the whole payload is missing then;
+// rust-vmm sends one without bytes of configuration.
+absl::Status CheckConfig(const Message& message, const Format& format, bool is_reply) {
   const auto config = FromBytes<ConfigSpace>(message.bytes());
-  if (may_be_error && config.size == 0) return absl::OkStatus();
+  const bool is_whole = message.header.size == 0 || message.header.size >= kConfigHeader;
+  if (is_reply && is_whole && config.size == 0) return absl::OkStatus();
   if (config.size == 0 || config.size > kMaxConfigSize ||
       config.offset > kMaxConfigSize - config.size) {
     return Bad(format,
@@ -257,7 +260,7 @@ absl::Status CheckFrontendRequest(const Message& message) {
       return CheckRegion(message, *format);
     case FrontendRequest::kGetConfig:
     case FrontendRequest::kSetConfig:
-      return CheckConfig(message, *format, /*may_be_error=*/false);
+      return CheckConfig(message, *format, /*is_reply=*/false);
     case FrontendRequest::kGetInflightFd:
     case FrontendRequest::kSetInflightFd:
       return CheckInflight(message, *format);
@@ -300,7 +303,7 @@ absl::Status CheckReply(const Message& message, uint32_t request, const Format& 
   }
   if (!is_ack && header.request == static_cast<uint32_t>(FrontendRequest::kGetConfig) &&
       format.max_reply_size == kSize<ConfigSpace>) {
-    const absl::Status status = CheckConfig(message, format, /*may_be_error=*/true);
+    const absl::Status status = CheckConfig(message, format, /*is_reply=*/true);
     if (!status.ok()) return internal::CheckError(EBADMSG, status.message());
   }
   return absl::OkStatus();

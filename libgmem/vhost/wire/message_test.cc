@@ -209,6 +209,10 @@ TEST(MessageTest, ConfigReplyMayBeAnErrorButMustBeConsistent) {
   Message message;
   Fill(message, 24, AsBytes(config), 0, kVersion | kFlagReply);
   EXPECT_TRUE(CheckReply(message, 24, format, false).ok());
+  Fill(message, 24, AsBytes(config).first(0), 0, kVersion | kFlagReply);
+  EXPECT_TRUE(CheckReply(message, 24, format, false).ok());
+  Fill(message, 24, AsBytes(config).first(11), 0, kVersion | kFlagReply);
+  EXPECT_EQ(CheckReply(message, 24, format, false).code(), absl::StatusCode::kDataLoss);
   config.size = 8;
   Fill(message, 24, AsBytes(config).first(16), 0, kVersion | kFlagReply);
   EXPECT_EQ(CheckReply(message, 24, format, false).code(), absl::StatusCode::kDataLoss);

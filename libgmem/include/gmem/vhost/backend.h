@@ -20,6 +20,8 @@
 
 namespace gmem::vhost {
 
+class Server;
+
 namespace backend_internal {
 class Session;
 }  // namespace backend_internal
@@ -30,7 +32,9 @@ class Session;
 /// Nothing here blocks, except the methods whose documentation says so. The owner's loop calls
 /// Process() when fd() is readable, and when next_deadline() has come. A request that breaks the
 /// protocol is refused if the front-end asked for an acknowledgement; otherwise it ends the
-/// session, and Process() returns the reason.
+/// session, and Process() returns the reason. There are two exceptions: a bad GET_CONFIG gets the
+/// specification's error reply, and a SET_CONFIG or CLOSE_CRYPTO_SESSION whose result nobody wants
+/// to know has no effect, because a driver can cause them.
 ///
 /// A virtqueue works from SET_VRING_KICK (or VRING_KICK) on, as soon as its size and its addresses
 /// are known. The device serves it while it is enabled. GET_VRING_BASE stops it; the answer comes
@@ -40,10 +44,13 @@ class Session;
 /// it serves legacy drivers, before VERSION_1, in guests whose CPU has another byte order than the
 /// host.
 ///
-/// A process can't guard itself against two actions of the front-end, so the front-end must be
-/// trusted not to do them: to shorten a file that is mapped (see GuestMemoryMap), and to clear
-/// O_NONBLOCK of a descriptor that it sent, since both processes share that flag. Without the flag,
-/// a write to a full eventfd or pipe waits until the front-end reads.
+/// A process can't guard itself against one action of the front-end, so the front-end must be
+/// trusted not to do it: to shorten a file that is mapped (see GuestMemoryMap). The front-end can't
+/// make this object wait: eventfds are signalled in a way that never waits, as long as the system
+/// gives this process asynchronous requests (fs.aio-max-nr, io_setup(2)), and the pipe of a
+/// device's state belongs to another thread, see Device::RunOnThread(). Without asynchronous
+/// requests, a front-end that fills an eventfd and makes it blocking at the right moment makes a
+/// signal wait.
 ///
 /// Thread-compatible.
 class Backend {
@@ -120,7 +127,13 @@ class Backend {
   absl::Status ShmemUnmapAndWait(const ShmemMapping& mapping);
 
  private:
+  friend class Server;
+
   Backend();
+
+  // Has the front-end closed its end? The session ends when Process() has dealt with what came
+  // before that.
+  bool has_frontend_gone() const;
 
   std::unique_ptr<backend_internal::Session> session_;
 };

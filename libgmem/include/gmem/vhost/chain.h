@@ -27,9 +27,12 @@ class ChainBuilder;
 /// chains and their compilers inline these methods. So the members don't change.
 class Chain {
  public:
-  /// Descriptors of one chain, and contiguous pieces of memory that they may have.
-  static constexpr size_t kMaxDescriptors = 1024;
-  static constexpr size_t kMaxSpans = 2048;
+  /// A chain has at most as many descriptors as its virtqueue has entries (virtio 1.3, 2.7.5). But
+  /// Linux lets indirect tables have more, so chains of up to this number always pass.
+  static constexpr size_t kMaxIndirect = 1024;
+  /// A chain may have twice as many contiguous pieces of memory as descriptors, and always this
+  /// number.
+  static constexpr size_t kMaxSpans = 2 * kMaxIndirect;
 
   Chain() = default;
   Chain(Chain&& other) noexcept = default;
@@ -66,10 +69,9 @@ class Chain {
   struct Token {
     /// The head's index; in a packed ring, the buffer's id.
     uint16_t id = 0;
-    /// Entries of the ring that the chain has.
-    uint16_t slots = 0;
-    /// In a packed ring: its first entry in the inflight region.
-    uint16_t entry = 0;
+    /// The place among the chains in flight, and how many chains had that place before.
+    uint16_t generation = 0;
+    uint16_t place = 0;
   };
   const Token& token() const { return token_; }
 

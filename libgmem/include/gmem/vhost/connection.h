@@ -68,7 +68,8 @@ class Connection {
   /// Receives into @p message. False if the message isn't complete yet: call again, with the same
   /// @p message, when fd() is readable. Unavailable (ECONNRESET) if the peer is gone. DataLoss
   /// (EBADMSG) if the bytes can't be a message: a payload beyond kMaxPayloadSize, too many
-  /// descriptors, or descriptors in the middle of a message.
+  /// descriptors, or descriptors in the middle of a message. ResourceExhausted (EMFILE) if this
+  /// process can't have more descriptors.
   absl::StatusOr<bool> Receive(Message& message);
 
   /// Closes the socket.
@@ -94,7 +95,9 @@ class Connection {
 class Listener {
  public:
   /// Makes the socket at @p path, and replaces an old socket there if nobody listens on it.
-  /// AlreadyExists (EADDRINUSE) if someone listens, or if @p path isn't a socket.
+  /// AlreadyExists (EADDRINUSE) if someone listens, or if @p path isn't a socket. Locks the folder
+  /// (flock()) meanwhile, so that of several listeners that start at once one wins: waits up to a
+  /// second for another one.
   static absl::StatusOr<Listener> Create(const std::string& path);
 
   /// Takes over a listening socket, for example from a service manager.

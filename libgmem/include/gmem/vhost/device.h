@@ -6,9 +6,11 @@
 #include <string>
 #include <vector>
 
+#include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/protocol.h"
@@ -53,11 +55,14 @@ class Device {
   virtual uint64_t protocol_features() const { return 0; }
 
   /// Serves a virtqueue that may have chains to Pop(). Called after a kick, and again while there
-  /// are more chains, so that it may leave some for the next call.
+  /// are more chains, as long as each call pops one: it may leave some for the next call. A device
+  /// that pops nothing has to wait for something else, a packet for example, and is called at the
+  /// next kick: a virtqueue that is waited for costs nothing.
   ///
   /// The device may keep chains, and push them later from the same thread; then queue.Notify() must
-  /// follow. After an error, the front-end and the driver learn that the virtqueue has failed, and
-  /// it isn't served until it starts again.
+  /// follow. It may also Pop() at any time between QueueStarted() and QueueStopping(), from the
+  /// same thread. After an error, the front-end and the driver learn that the virtqueue has failed,
+  /// and it isn't served until it starts again.
   virtual absl::Status HandleQueue(Backend& backend, Virtqueue& queue) = 0;
 
   /// Called instead of HandleQueue() while a virtqueue works but is disabled, and once when it
@@ -84,9 +89,12 @@ class Device {
 
   /// A virtqueue begins to work; it may still be disabled.
   virtual void QueueStarted(Backend& /*backend*/, Virtqueue& /*queue*/) {}
-  /// The front-end wants to stop a virtqueue that has chains in flight: push them soon. The
-  /// front-end may wait for that with its main thread, and then it doesn't answer the device's
-  /// requests. With kGetVringBaseInflight, the virtqueue may stop right after this call.
+  /// The front-end wants to stop a virtqueue that has chains in flight. Virtqueue::Unpop() those on
+  /// which nothing has begun, the last first: the next back-end gets them, after a migration too.
+  /// Unpop() refuses those that the back-end before this one had already. Push the others soon,
+  /// before stop_timeout(). The front-end may wait for that with its main thread, and then it
+  /// doesn't answer the device's requests. With kGetVringBaseInflight, the virtqueue may stop right
+  /// after this call.
   virtual void QueueStopping(Backend& /*backend*/, Virtqueue& /*queue*/) {}
   /// A virtqueue has failed, because the driver broke a rule or HandleQueue() returned an error. It
   /// isn't served until it stops and starts again.
@@ -127,8 +135,33 @@ class Device {
   /// With ProtocolFeature::kSharedObject: another device asks for an object that this one has
   /// added.
   virtual absl::StatusOr<UniqueFd> GetSharedObject(const Uuid& uuid);
-  /// For vhost-user-gpu (GPU_SET_SOCKET).
+  /// For vhost-user-gpu (GPU_SET_SOCKET). @p socket is a socket, of any kind.
   virtual absl::Status SetGpuSocket(UniqueFd socket);
+
+  /// Is this a virtqueue whose chains the driver gives in advance, for what will come, as a network
+  /// device's receive queues? The device may leave chains in the ring, or hold them. It must begin
+  /// nothing on a chain before it pushes it, all within one call. So the library may take back the
+  /// chains that it holds, as far as none was pushed that was popped later: at a stop, so that the
+  /// next back-end gets them, and before guest memory goes.
+  virtual bool IsReceiveQueue(uint16_t /*index*/) const { return false; }
+  /// The library has taken back chains of a receive queue that goes on. Forget those for which
+  /// queue.IsInFlight() is false: their memory may be gone. HandleQueue() follows.
+  virtual void ChainsTakenBack(Backend& /*backend*/, Virtqueue& /*queue*/) {}
+
+  /// How long the device may take to complete the chains in flight of a virtqueue that stops, or
+  /// those in memory that the front-end removes. After that the session ends, since a front-end
+  /// must never take memory for free into which a device still writes. The default is less than
+  /// kDefaultTimeout, so that a front-end with this limit learns the end of the session, and not
+  /// only that there was no answer.
+  virtual absl::Duration stop_timeout() const { return absl::Seconds(8); }
+
+  /// With ProtocolFeature::kDeviceState: runs @p work on another thread than the back-end's, for
+  /// example a new std::thread, and returns at once. @p work moves the state between SaveState() or
+  /// LoadState(), which run on the back-end's thread, and the front-end's pipe. It ends with the
+  /// transfer, or soon after the session, but the front-end can keep it from that as long as it
+  /// likes: let nothing wait for the thread. @p work uses neither the device nor the back-end. The
+  /// default refuses: then there is no transfer.
+  virtual absl::Status RunOnThread(absl::AnyInvocable<void()> work);
 };
 
 }  // namespace gmem::vhost

@@ -197,12 +197,14 @@ class Frontend {
   /// Sets the features that driver and VMM agreed on. InvalidArgument if one isn't in features().
   /// With kStatus, sets FEATURES_OK, too: FailedPrecondition if the device doesn't keep it.
   absl::Status SetFeatures(uint64_t features);
-  /// How many virtqueues (of a network device: pairs) the back-end has; 1 without kMq.
+  /// How many virtqueues (of a network device: pairs) the back-end has, 1 to kMaxQueues; 1 without
+  /// kMq.
   uint64_t queue_num() const;
 
   // --- Device ---
 
-  /// Reads @p size bytes from @p offset of the configuration space.
+  /// Reads @p size bytes from @p offset of the configuration space. Internal (EIO) if the back-end
+  /// can't read them.
   absl::StatusOr<std::string> GetConfig(uint32_t offset, uint32_t size);
   /// Writes to the configuration space. @p flags: kConfigWritable or kConfigMigration.
   absl::Status SetConfig(uint32_t offset, absl::string_view bytes,
@@ -212,9 +214,11 @@ class Frontend {
   absl::Status SetStatus(uint8_t status);
   /// Adds ACKNOWLEDGE, DRIVER and DRIVER_OK to the status. Does nothing without kStatus.
   absl::Status DriverOk();
-  /// Resets the device by RESET_DEVICE, by status 0 or by both, as negotiated. Forgets the
-  /// virtqueues and the features, and unmaps shared memory and host notifiers. The back-end keeps
-  /// the memory table.
+  /// Resets the device by RESET_DEVICE, by status 0 or by both, as negotiated. If the back-end has
+  /// neither, or refuses RESET_DEVICE, as some do that offer it, stops all virtqueues that work, by
+  /// GET_VRING_BASE, which waits for their chains in flight: that stands for a reset, but a device
+  /// may keep more state than virtqueues. Forgets the virtqueues and the features, and unmaps
+  /// shared memory and host notifiers. The back-end keeps the memory table.
   absl::Status ResetDevice();
   absl::Status SetMtu(uint16_t mtu);
   absl::Status SendRarp(const std::array<uint8_t, 6>& mac);
@@ -225,8 +229,8 @@ class Frontend {
   absl::StatusOr<int64_t> CreateCryptoSession(const CryptoSession& session);
   absl::Status CloseCryptoSession(int64_t session);
   /// Starts to move the device's state: with kSave, the back-end writes it to @p fd; with kLoad, it
-  /// reads it from there. Returns the back-end's own descriptor if the back-end prefers one to
-  /// @p fd, else an invalid one. Stop all virtqueues before.
+  /// reads it from there. Returns the back-end's own descriptor, a pipe or a socket, if the
+  /// back-end prefers one to @p fd, else an invalid one. Stop all virtqueues before.
   absl::StatusOr<UniqueFd> SetDeviceStateFd(TransferDirection direction, int fd);
   /// Asks whether the transfer has worked. Call it after reading the state to its end, or after
   /// writing it and closing the descriptor. Internal (EIO) if the transfer has failed.
@@ -274,10 +278,12 @@ class Frontend {
   /// and DPDK do), so a read-only view is of no use to them. Unimplemented if a guestmem can't have
   /// a view; nothing was sent. Options::whole_guest_memory hands out guestmems instead.
   ///
-  /// With kConfigureMemSlots, a region that has grown stays, and another one beside it holds the
-  /// new part, as long as there are enough slots: virtqueues with rings in it go on. So memory()
-  /// may have more regions than @p regions. A region that has shrunk or moved is removed and added
-  /// again: stop virtqueues with rings in it before.
+  /// With kConfigureMemSlots, while a virtqueue works, a region that has grown stays, and another
+  /// one beside it holds the new part, as long as there are enough slots: virtqueues with rings in
+  /// it go on. So memory() may have more regions than @p regions. This library's back-end lets a
+  /// ring lie in both; others may refuse that. Reconnect() sends such parts as one region again,
+  /// and so does SetMemory() while no virtqueue works. A region that has shrunk or moved is removed
+  /// and added again: stop virtqueues with rings in it before.
   absl::Status SetMemory(absl::Span<const GuestRegion> regions);
   size_t max_memory_slots() const;
   /// The regions that the back-end has acknowledged.
@@ -306,9 +312,10 @@ class Frontend {
   absl::Status PostcopyAdvise();
   absl::Status PostcopyListen();
   absl::Status PostcopyEnd();
-  /// The back-end's faults, to use with memory(); null before PostcopyAdvise() and after
-  /// PostcopyEnd().
-  const Faults* faults() const;
+  /// The back-end's faults, to use with memory(); valid until PostcopyEnd() or the connection's
+  /// end. FailedPrecondition before PostcopyAdvise() and after PostcopyEnd(); after the
+  /// connection's end, which ends the migration, too, the reason for it.
+  absl::StatusOr<const Faults*> faults() const;
 
   ShmemRegions& shmem();
 

@@ -33,9 +33,7 @@ enum class GuestAccess : uint8_t { kRead = kIotlbRead, kWrite = kIotlbWrite };
 class GuestMemoryMap {
  public:
   /// Removed regions that may stay mapped until DropRetired(), so that a front-end can't use up
-  /// this process's mappings while a chain is in flight. A device that always has chains in flight,
-  /// as for events, reaches this after some replaced tables, e.g. 254 of 8 regions; the next table
-  /// is refused until the device's virtqueues have stopped.
+  /// this process's mappings while chains are in flight.
   static constexpr size_t kMaxRetired = size_t{4} * kMaxMemorySlots;
 
   /// Has no regions.
@@ -45,13 +43,15 @@ class GuestMemoryMap {
   GuestMemoryMap& operator=(GuestMemoryMap&& other) noexcept;
   ~GuestMemoryMap();
 
-  /// Replaces all regions (SET_MEM_TABLE). @p fds has one descriptor for each; the caller keeps
+  /// Replaces all regions (SET_MEM_TABLE). Those that are there already, of the same regular file,
+  /// stay where they are in this process. @p fds has one descriptor for each; the caller keeps
   /// them. On an error nothing has changed. Errors: as Add() and Remove().
   absl::Status Replace(absl::Span<const MemoryRegion> regions, const FdList& fds);
 
   /// Maps one more region (ADD_MEM_REG). InvalidArgument (EINVAL): it has size 0, wraps around, or
   /// isn't all in its file. AlreadyExists (EEXIST): its guest addresses overlap with those of
-  /// another region. ResourceExhausted (ENOSPC): there are kMaxMemorySlots regions.
+  /// another region. ResourceExhausted (ENOSPC): there are kMaxMemorySlots regions. Files of
+  /// hugetlbfs need Linux 5.16: older kernels can't move their mappings (EINVAL).
   absl::Status Add(const MemoryRegion& region, int fd);
 
   /// Removes the region with this guest address, user address and size (REM_MEM_REG). NotFound
@@ -67,9 +67,13 @@ class GuestMemoryMap {
   const MemoryRegion& region(size_t i) const;
   GuestSpan memory(size_t i) const;
 
-  /// Unmaps the removed regions. Until this call they stay mapped, because chains that a device
-  /// still works on point into them.
+  /// Keeps the region at @p memory, which Translate() gave, mapped while the result lives. The
+  /// result is the region's memory, and must not outlive this map. Null if no region is there.
+  std::shared_ptr<const GuestSpan> Hold(const uint8_t* memory) const;
+  /// Unmaps the removed regions that nobody holds.
   void DropRetired();
+  /// The removed regions that are still mapped.
+  size_t nr_retired() const;
 
   /// If @p iotlb isn't null, Translate() takes I/O virtual addresses, and @p iotlb, which must
   /// outlive its use here, translates them. @p gives_guest: @p iotlb translates to guest addresses
@@ -83,6 +87,9 @@ class GuestMemoryMap {
     kMiss,
     /// A part of the range isn't memory.
     kNotMemory,
+    /// A part of the range lay in a region that Remove() took away, and that has not been added
+    /// again: front-ends remove a region that changes, and add it then.
+    kRemoved,
     /// The range has more pieces than the caller takes.
     kTooMany,
   };
@@ -94,7 +101,12 @@ class GuestMemoryMap {
   Result Translate(uint64_t address, uint64_t size, GuestAccess access, absl::Span<GuestSpan> spans,
                    size_t& nr_spans, uint64_t& failed_at) const;
 
-  /// The memory at a user or a guest address; empty unless one region has all of it.
+  /// The memory at a user or a guest address; empty unless all of it is there, in one region or in
+  /// regions that continue each other, by guest and by user addresses. Such regions are contiguous
+  /// in this process, too, whether they came together or one after the other. In rare cases they
+  /// can't be: if one of them takes the place of a removed region that is still mapped, if their
+  /// files have pages of different sizes, or if a guest has memory in many places far from each
+  /// other.
   GuestSpan FromUser(uint64_t address, uint64_t size) const;
   GuestSpan FromGuest(uint64_t address, uint64_t size) const;
 

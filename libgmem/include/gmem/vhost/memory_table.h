@@ -66,6 +66,8 @@ struct SharedRegion {
   std::shared_ptr<BackendView> view;
   /// The region's address in the back-end; only during postcopy.
   std::optional<uint64_t> client_address;
+  /// KeepParts() has cut the region off the one that ends where it begins.
+  bool is_cut = false;
 };
 
 /// The steps from one table to another, region by region.
@@ -84,6 +86,10 @@ TableDifference Compare(absl::Span<const SharedRegion> from, absl::Span<const Sh
 absl::StatusOr<std::vector<SharedRegion>> KeepParts(absl::Span<const SharedRegion> from,
                                                     std::vector<SharedRegion> to,
                                                     size_t max_regions);
+
+/// Joins the regions that KeepParts() has cut, where both sides are there. The regions must have no
+/// views. Thread-safe.
+std::vector<SharedRegion> JoinParts(std::vector<SharedRegion> regions);
 
 }  // namespace gmem::vhost
 

@@ -37,10 +37,10 @@ class FdList {
   bool empty() const { return size_ == 0; }
 
   /// Descriptor @p i, which the list still owns; -1 if there is none.
-  int get(size_t i) const { return i < size_ ? fds_[i].get() : -1; }
+  int get(size_t i) const { return Has(i) ? fds_[i].get() : -1; }
   /// Moves descriptor @p i to the caller. Returns an empty UniqueFd if there is none, or if it was
   /// taken before.
-  UniqueFd Take(size_t i) { return i < size_ ? std::move(fds_[i]) : UniqueFd(); }
+  UniqueFd Take(size_t i) { return Has(i) ? std::move(fds_[i]) : UniqueFd(); }
 
   /// False if the list is full; @p fd is closed then.
   bool Add(UniqueFd fd) {
@@ -51,11 +51,14 @@ class FdList {
 
   /// Closes all descriptors.
   void Clear() {
-    for (size_t i = 0; i < size_; i++) fds_[i].reset();
+    for (size_t i = 0; Has(i); i++) fds_[i].reset();
     size_ = 0;
   }
 
  private:
+  // The second bound follows from the first, but gcc 14 can't see that, and warns.
+  bool Has(size_t i) const { return i < size_ && i < kMaxFds; }
+
   std::array<UniqueFd, kMaxFds> fds_;
   size_t size_ = 0;
 };

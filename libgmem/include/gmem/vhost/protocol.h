@@ -222,7 +222,7 @@ struct IotlbMessage {
 inline constexpr uint32_t kConfigWritable = 0;
 inline constexpr uint32_t kConfigMigration = 1;
 
-/// Only the first `size` bytes are sent. A reply of size 0 means an error.
+/// Only the first `size` bytes are sent. A reply of size 0, or without any payload, means an error.
 struct ConfigSpace {
   uint32_t offset;
   uint32_t size;

@@ -15,14 +15,19 @@
 
 namespace gmem::vhost {
 
-/// A device at a listening socket. It serves one front-end at a time; others wait in the socket's
-/// queue until the session with that one ends.
+/// A device at a listening socket. It serves one front-end at a time. It closes the connection of
+/// another one at once: a front-end that waits would seem to hang. Only behind a front-end that has
+/// closed its end, the next one waits for the session's last work.
 ///
 /// Thread-compatible.
 class Server {
  public:
-  /// Gets the reason why a session has ended; the usual one is Unavailable (ECONNRESET): the
-  /// front-end has closed its socket.
+  /// Gets the reason why a session has ended, for the log; the usual one is Unavailable
+  /// (ECONNRESET): the front-end has closed its socket. Also gets the reason why a session couldn't
+  /// begin: FailedPrecondition (EBUSY), at most once a second, for a front-end that came while
+  /// another one was served; ResourceExhausted (EMFILE, ENFILE, ENOBUFS, ENOMEM) if the process or
+  /// the system is short of descriptors or memory. Such a front-end waits, and the server tries
+  /// again and again.
   using SessionEnd = absl::AnyInvocable<void(const absl::Status&)>;
 
   /// @p device must outlive the server. @p timeout is how long a front-end may take to

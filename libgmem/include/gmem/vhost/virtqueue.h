@@ -21,7 +21,8 @@ namespace gmem::vhost {
 enum class Popped : uint8_t {
   /// There is a chain.
   kChain,
-  /// There is no chain now: the driver has made none available, or the ring can't be reached.
+  /// There is no chain now: the driver has made none available, the ring can't be reached, or the
+  /// memory of the next chain was removed and may come again.
   kNothing,
   /// A translation is missing, see Virtqueue::miss(): the chain waits for the IOTLB.
   kMiss,
@@ -40,6 +41,10 @@ enum class Popped : uint8_t {
 /// Thread-compatible.
 class Virtqueue {
  public:
+  /// The pieces of memory that all chains in flight may have together. A driver can name the same
+  /// indirect table again and again: without a bound, the lists of pieces would take all memory.
+  static constexpr size_t kMaxSpansInFlight = size_t{1} << 22;
+
   struct Options {
     uint16_t index = 0;
     /// Entries: 1 to kMaxQueueSize; a power of two unless packed.
@@ -94,7 +99,19 @@ class Virtqueue {
 
   /// Gives a chain back to the driver, once. @p written: the bytes that were written, from the
   /// first writable one on; a larger number than the chain has counts as all. Notify() must follow.
-  void Push(const Chain& chain, uint64_t written);
+  /// False if the chain isn't in flight: it was pushed or put back before, or the back-end has
+  /// taken it back (Device::ChainsTakenBack()). Then nothing has happened.
+  bool Push(const Chain& chain, uint64_t written);
+
+  /// Puts a chain back as if it hadn't been popped: the next Pop() brings it again. A device does
+  /// this with chains on which it has begun nothing: for example, it needs several for one packet,
+  /// and there are too few. Chains go back in the reverse order of the pops, the last first. False
+  /// if @p chain isn't the last that was popped, or isn't in flight, or if the virtqueue stops and
+  /// the back-end before this one had the chain already; then nothing has happened.
+  bool Unpop(const Chain& chain);
+
+  /// Was the chain popped, and neither pushed nor put back, nor taken back by the back-end?
+  bool IsInFlight(const Chain& chain) const;
 
   /// Notifies the driver of the chains that were pushed, if it wants that.
   void Notify();
@@ -104,7 +121,7 @@ class Virtqueue {
   void DisableKicks();
   bool EnableKicks();
 
-  /// Chains that were popped and not yet pushed.
+  /// Chains that were popped, and neither pushed nor put back.
   size_t in_flight() const;
   /// OK, or DataLoss (EBADMSG) with the rule that the driver broke.
   const absl::Status& status() const;
@@ -114,6 +131,30 @@ class Virtqueue {
 
   // For the back-end that runs the virtqueue:
 
+  /// The number of chains that were popped, less those that were put back.
+  uint64_t nr_popped() const;
+
+  /// Puts back all chains in flight that can be: those behind which none was pushed. Returns their
+  /// number. Without Unpop(), the device must have begun nothing on them. Leaves out chains from
+  /// the back-end before this one (TrackInflight()), because no base brings these again. Look at
+  /// the ring again then: the driver has kicked for these chains before.
+  size_t TakeBack();
+
+  /// The virtqueue will stop. From here on, Unpop() refuses chains from the back-end before this
+  /// one: without the inflight buffer, after a migration for example, nobody would bring them
+  /// again.
+  void BeginStop();
+
+  /// Asks the driver to kick for each chain that comes from now on, also while the ring has some:
+  /// EnableKicks() is for a ring whose chains were all popped. True if one has come meanwhile
+  /// without a kick: then call it again.
+  bool AwaitMore();
+
+  /// Pop() calls @p attention when a translation is missing or the driver broke a rule, and Push()
+  /// and Unpop() call it for the last chain in flight, and for each while removed memory is still
+  /// mapped: a device may call them at any time.
+  void set_attention(absl::AnyInvocable<void()> attention);
+
   /// The address, and the access to it, whose translation Pop() waits for.
   struct Miss {
     uint64_t address = 0;
@@ -121,6 +162,8 @@ class Virtqueue {
   };
   /// Set if the last result was Popped::kMiss.
   const std::optional<Miss>& miss() const;
+  /// The translation may be there: the next Pop() finds out.
+  void ForgetMiss();
 
   /// Call this after a change of the IOTLB or the memory table: the ring is now at @p ring, or,
   /// without a value, can't be reached. Pushes wait until it can be reached again. If it never is,
