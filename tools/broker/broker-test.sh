@@ -69,12 +69,12 @@ ends() {
 
 echo "TAP version 13"
 
-ends 1 "first word is run or tell"
+ends 2 "first word is run or tell"
 result $? "a word is missing"
-ends 1 "run needs --size" run -- true && ends 1 "run needs a command" run --size=1M &&
-	ends 1 "neither allow nor scrub" run --size=1M --policy=free -- true &&
-	ends 1 'no user "nosuch"' run --size=1M --user=nosuch -- true &&
-	ends 1 "tell needs --socket" tell status
+ends 2 "run needs --size" run -- true && ends 2 "run needs a command" run --size=1M &&
+	ends 2 "neither allow nor scrub" run --size=1M --policy=free -- true &&
+	ends 2 'no user "nosuch"' run --size=1M --user=nosuch -- true &&
+	ends 2 "tell needs --socket" tell status
 result $? "wrong command lines"
 ends 127 "nosuch: No such file" run --size=1M -- nosuch && ends 126 "Permission denied" \
 	run --size=1M -- /proc/version
@@ -111,11 +111,11 @@ result $? "the command can't make the VM's calls"
 says ok write 2000 aa && says 170 read 2000 && status_has "^pages: 255 absent, 0 host, 1 lent" &&
 	status_has "^bound: 0x0..0xfffff lend rwx$"
 result $? "a touch lends the page"
-tell reclaim 0 1M && answer "1 pages came back" && status_has "0 lent" && says 170 read 2000
+tell reclaim 0 1M && answer "1 page taken back" && status_has "0 lent" && says 170 read 2000
 result $? "reclaim"
-tell unbind 0x1000 8K && answer "2 pages were bound" && says BUS read 2000 &&
+tell unbind 0x1000 8K && answer "2 pages unbound" && says BUS read 2000 &&
 	status_has "^bound: 0x0..0xfff lend" && status_has "^bound: 0x3000..0xfffff lend" &&
-	status_has "^refused: 0x2000 r-- unbound, 1 times"
+	status_has "^refused: 0x2000 r-- unbound, 1 time"
 result $? "unbind: a touch raises SIGBUS, and status lists it"
 tell bind 0x2000 4096 && says 170 read 2000
 result $? "bind: the contents are kept"

@@ -22,6 +22,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "absl/types/span.h"
+#include "base/exit_status.h"
 #include "gmem/unique_fd.h"
 
 namespace broker {
@@ -53,17 +54,17 @@ bool ResetEnvironment(const User& user) {
 // Leaves another user's command nothing of this program's but standard input, output and error.
 void Withhold(const User& user) {
   if (close_range(kFirstFd, ~0U, CLOSE_RANGE_CLOEXEC) != 0) {
-    Fail("can't withhold descriptors from the command", kExitCantRun);
+    Fail("can't withhold descriptors from the command", tools::kExitCantRun);
   }
   if (!ResetEnvironment(user)) {
-    Fail("can't withhold the environment from the command", kExitCantRun);
+    Fail("can't withhold the environment from the command", tools::kExitCantRun);
   }
 }
 
 void Become(const User& user) {
   if (initgroups(user.name.c_str(), user.gid) != 0 || setgid(user.gid) != 0 ||
       setuid(user.uid) != 0) {
-    Fail("can't change the user", kExitCantRun);
+    Fail("can't change the user", tools::kExitCantRun);
   }
 }
 
@@ -103,17 +104,17 @@ absl::StatusOr<pid_t> StartChild(absl::Span<char* const> arguments, gmem::Unique
 
   // Else the command could type on this program's terminal, by TIOCSTI, and get the terminal's
   // signals twice.
-  if (setsid() < 0) Fail("can't make a session", kExitCantRun);
+  if (setsid() < 0) Fail("can't make a session", tools::kExitCantRun);
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
   if (user) Withhold(*user);
   if (fcntl(fd.get(), F_SETFD, 0) != 0 || setenv("GMEM_FD", number.c_str(), 1) != 0) {
-    Fail("can't let the command inherit the window descriptor", kExitCantRun);
+    Fail("can't let the command inherit the window descriptor", tools::kExitCantRun);
   }
   if (user) Become(*user);
   execvp(argv[0], argv.data());
-  Fail(argv[0], errno == ENOENT ? kExitNotFound : kExitCantRun);
+  Fail(argv[0], errno == ENOENT ? tools::kExitNotFound : tools::kExitCantRun);
 }
 
 }  // namespace broker

@@ -13,6 +13,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "base/bytes.h"
+#include "base/text.h"
 #include "gmem/types.h"
 #include "gmem/vm.h"
 #include "guest.h"
@@ -39,9 +40,9 @@ absl::StatusOr<gmem::GuestRange> ParseRange(Words words) {
 }
 
 // The result of a call that counts pages, as the text of an answer.
-absl::StatusOr<std::string> Counted(const absl::StatusOr<uint64_t>& pages, absl::string_view done) {
+absl::StatusOr<std::string> Pages(const absl::StatusOr<uint64_t>& pages, absl::string_view done) {
   if (!pages.ok()) return pages.status();
-  return absl::StrCat("ok: ", *pages, " pages ", done);
+  return absl::StrCat("ok: ", tools::Counted(*pages, "page"), " ", done);
 }
 
 absl::StatusOr<std::string> Plain(const absl::Status& status) {
@@ -68,7 +69,7 @@ absl::StatusOr<std::string> RunBind(const Guest& guest, Words words) {
   return Plain(guest.Bind(*range, mode, writable));
 }
 
-absl::StatusOr<std::string> Run(const Guest& guest, absl::string_view name, Words words) {
+absl::StatusOr<std::string> Run(Guest& guest, absl::string_view name, Words words) {
   if (name == "bind") return RunBind(guest, words);
   if (name == "status") {
     if (!words.empty()) return absl::InvalidArgumentError("status takes no argument");
@@ -76,21 +77,25 @@ absl::StatusOr<std::string> Run(const Guest& guest, absl::string_view name, Word
     if (!text.ok()) return text.status();
     return absl::StrCat(*text, kOk);
   }
+  if (name == "save") {
+    if (words.size() != 1) return absl::InvalidArgumentError("save takes the path of a file");
+    return Plain(guest.Save(std::string(words[0])));
+  }
   if (name != "unbind" && name != "trim" && name != "reclaim") {
     return absl::InvalidArgumentError(
         absl::StrCat("there is no command \"", absl::CHexEscape(name),
-                     "\", but bind, unbind, trim, reclaim and status"));
+                     "\", but bind, unbind, trim, reclaim, save and status"));
   }
   const absl::StatusOr<gmem::GuestRange> range = ParseRange(words);
   if (!range.ok()) return range.status();
-  if (name == "unbind") return Counted(guest.Unbind(*range), "were bound");
-  if (name == "reclaim") return Counted(guest.Reclaim(*range), "came back");
+  if (name == "unbind") return Pages(guest.Unbind(*range), "unbound");
+  if (name == "reclaim") return Pages(guest.Reclaim(*range), "taken back");
   return Plain(guest.Trim(*range));
 }
 
 }  // namespace
 
-std::string RunCommand(const Guest& guest, absl::string_view line) {
+std::string RunCommand(Guest& guest, absl::string_view line) {
   const std::vector<absl::string_view> words =
       absl::StrSplit(line, absl::ByAnyChar(" \t\r"), absl::SkipEmpty());
   if (words.empty()) return absl::StrCat(kError, "the command is missing\n");

@@ -19,7 +19,7 @@ inline constexpr absl::string_view kError = "error: ";
 inline constexpr size_t kMaxCommand = 255;
 
 // Carries out a command, a line without its end, and returns the answer, lines with their ends.
-std::string RunCommand(const Guest& guest, absl::string_view line);
+std::string RunCommand(Guest& guest, absl::string_view line);
 
 }  // namespace broker
 

@@ -26,6 +26,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
 #include "absl/time/time.h"
+#include "base/text.h"
 #include "command.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/connection.h"
@@ -76,6 +77,13 @@ absl::StatusOr<gmem::UniqueFd> Connect(const std::string& path) {
   gmem::UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!socket ||
       connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
+    const int error = errno;
+    struct stat state = {};
+    if (error == ECONNREFUSED && stat(path.c_str(), &state) == 0 && !S_ISSOCK(state.st_mode)) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("can't connect to ", path, ": it is not a socket"));
+    }
+    errno = error;
     return absl::ErrnoToStatus(errno, absl::StrCat("can't connect to ", path));
   }
   return socket;
@@ -86,7 +94,7 @@ absl::StatusOr<bool> PrintLine(absl::string_view line) {
   if (absl::ConsumePrefix(&line, kError)) return absl::InternalError(line);
   const bool is_last = line == kOk || absl::StartsWith(line, absl::StrCat(kOk, ": "));
   if (is_last && line == kOk) return true;
-  std::cout << (is_last ? line.substr(kOk.size() + 2) : line) << "\n";
+  std::cout << tools::Printable(is_last ? line.substr(kOk.size() + 2) : line) << "\n";
   return is_last;
 }
 
@@ -111,7 +119,7 @@ int Control::AddTo(std::vector<pollfd>& fds) const {
   return is_full ? static_cast<int>(absl::ToInt64Milliseconds(kPatience)) : -1;
 }
 
-void Control::Process(const Guest& guest) {
+void Control::Process(Guest& guest) {
   peers_.remove_if([&guest](Peer& peer) { return !Serve(peer, guest); });
   if (peers_.size() >= kMaxPeers) {
     const absl::Duration now = Uptime();
@@ -129,7 +137,7 @@ void Control::Accept() {
 }
 
 // Returns false if the peer is gone.
-bool Control::Serve(Peer& peer, const Guest& guest) {
+bool Control::Serve(Peer& peer, Guest& guest) {
   char buffer[kMaxCommand + 1];
   const ssize_t size = recv(peer.socket.get(), buffer, sizeof(buffer), MSG_DONTWAIT);
   if (size < 0) return errno == EAGAIN || errno == EINTR;

@@ -32,7 +32,7 @@ class Control {
   int AddTo(std::vector<pollfd>& fds) const;
   // Carries out the commands that have arrived. Waits for a peer only while it sends answers, for a
   // second at most.
-  void Process(const Guest& guest);
+  void Process(Guest& guest);
 
  private:
   // More peers wait. While all places are taken, a peer that has sent no command for so long is
@@ -51,7 +51,7 @@ class Control {
   explicit Control(gmem::vhost::Listener listener) : listener_(std::move(listener)) {}
 
   void Accept();
-  static bool Serve(Peer& peer, const Guest& guest);
+  static bool Serve(Peer& peer, Guest& guest);
 
   gmem::vhost::Listener listener_;
   std::list<Peer> peers_;

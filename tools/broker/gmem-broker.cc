@@ -7,65 +7,49 @@
 
 #include <cerrno>
 #include <csignal>
-#include <cstdint>
-#include <iostream>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/flags/flag.h"
-#include "absl/flags/parse.h"
-#include "absl/flags/usage.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
-#include "absl/types/span.h"
-#include "base/bytes.h"
+#include "base/exit_status.h"
+#include "base/flag_types.h"
+#include "base/program.h"
 #include "child.h"
 #include "control.h"
-#include "gmem/status.h"
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vm.h"
 #include "guest.h"
 
-namespace {
-
-// Numbers of bytes: "4096", "256M", "1GiB".
-struct Size {
-  uint64_t bytes = 0;
-};
-
-// Abseil parses the text of the default, too.
-bool AbslParseFlag(absl::string_view text, Size* size, std::string* error) {
-  return text.empty() || ParseBytes(text, &size->bytes, error);
-}
-std::string AbslUnparseFlag(const Size& size) {
-  return size.bytes == 0 ? "" : absl::StrCat(size.bytes);
-}
-
-}  // namespace
-
 ABSL_FLAG(std::string, socket, "", "path of the control socket");
-ABSL_FLAG(Size, size, {}, "bytes of the guest's memory; K, M, G and T stand for powers of 1024");
+ABSL_FLAG(tools::Size, size, {},
+          "bytes of the guest's memory; K, M, G and T stand for powers of 1024");
 ABSL_FLAG(std::string, user, "", "run the command as this user");
 ABSL_FLAG(std::string, name, "", "a name, at most 31 characters, for the host's operator");
 ABSL_FLAG(std::string, policy, "allow",
           "what becomes of a page that comes back from the guest: allow keeps its contents, scrub "
           "zeroes it, deny refuses until the page is unbound");
+ABSL_FLAG(std::string, restore, "",
+          "a file with the contents of the memory: the command starts at once, and memory comes "
+          "when it is used");
 ABSL_FLAG(bool, hugepages, false, "back the memory with huge pages");
 ABSL_FLAG(bool, discard, true, "let the command give memory back");
 
 namespace broker {
 namespace {
 
-constexpr int kExitUsage = 1;
-constexpr int kExitFailed = 2;
+constexpr absl::string_view kName = "gmem-broker";
 // As the shell has it, plus the number of the signal.
 constexpr int kExitSignal = 128;
+// So many milliseconds pass before more memory is brought that nobody has asked for.
+constexpr int kRestorePause = 1;
 
 absl::StatusOr<gmem::ReclaimPolicy> Policy() {
   const std::string policy = absl::GetFlag(FLAGS_policy);
@@ -100,7 +84,7 @@ std::optional<int> HandleSignals(int signals, pid_t child) {
     }
     int status = 0;
     const pid_t ended = waitpid(child, &status, WNOHANG);
-    if (ended < 0) return kExitFailed;
+    if (ended < 0) return tools::kExitFailed;
     if (ended != child) continue;
     return WIFSIGNALED(status) ? kExitSignal + WTERMSIG(status) : WEXITSTATUS(status);
   }
@@ -108,19 +92,26 @@ std::optional<int> HandleSignals(int signals, pid_t child) {
 }
 
 // Carries out commands of the control socket until the child ends. Returns its exit status.
-int Serve(const Guest& guest, std::optional<Control> control, int signals, pid_t child) {
+int Serve(Guest& guest, std::optional<Control> control, int signals, pid_t child) {
   std::vector<pollfd> fds;
   for (;;) {
     if (const std::optional<int> status = HandleSignals(signals, child)) return *status;
     if (control) control->Process(guest);
     fds = {{.fd = signals, .events = POLLIN, .revents = 0}};
-    const int timeout = control ? control->AddTo(fds) : -1;
+    int timeout = control ? control->AddTo(fds) : -1;
+    if (guest.IsRestoring()) {
+      if (absl::Status status = guest.RestoreSome(); !status.ok()) {
+        tools::PrintError(kName, status.message());
+      }
+      fds.push_back({.fd = guest.fd(), .events = POLLIN, .revents = 0});
+      timeout = kRestorePause;
+    }
     poll(fds.data(), fds.size(), timeout);
   }
 }
 
-absl::StatusOr<int> RunCommandWithMemory(absl::Span<char* const> arguments) {
-  const gmem::ByteSize size(absl::GetFlag(FLAGS_size).bytes);
+absl::StatusOr<int> RunCommandWithMemory(tools::Words arguments) {
+  const gmem::ByteSize size(absl::GetFlag(FLAGS_size).value_or(0));
   if (size.value() == 0) return absl::InvalidArgumentError("run needs --size, say --size=256M");
   if (arguments.empty()) return absl::InvalidArgumentError("run needs a command, after --");
   const absl::StatusOr<gmem::ReclaimPolicy> policy = Policy();
@@ -136,7 +127,8 @@ absl::StatusOr<int> RunCommandWithMemory(absl::Span<char* const> arguments) {
                                                .huge_pages = absl::GetFlag(FLAGS_hugepages),
                                                .policy = *policy,
                                                .allow_discard = absl::GetFlag(FLAGS_discard),
-                                               .name = absl::GetFlag(FLAGS_name)});
+                                               .name = absl::GetFlag(FLAGS_name),
+                                               .restore = absl::GetFlag(FLAGS_restore)});
   if (!guest.ok()) return guest.status();
   std::optional<Control> control;
   if (const std::string path = absl::GetFlag(FLAGS_socket); !path.empty()) {
@@ -151,7 +143,7 @@ absl::StatusOr<int> RunCommandWithMemory(absl::Span<char* const> arguments) {
   return Serve(*guest, std::move(control), signals->get(), *child);
 }
 
-absl::StatusOr<int> TellBroker(absl::Span<char* const> words) {
+absl::StatusOr<int> TellBroker(tools::Words words) {
   const std::string path = absl::GetFlag(FLAGS_socket);
   if (path.empty()) return absl::InvalidArgumentError("tell needs --socket");
   if (words.empty()) return absl::InvalidArgumentError("tell needs a command");
@@ -159,7 +151,7 @@ absl::StatusOr<int> TellBroker(absl::Span<char* const> words) {
   return 0;
 }
 
-absl::StatusOr<int> Run(absl::Span<char* const> words) {
+absl::StatusOr<int> Run(tools::Words words) {
   if (!words.empty() && absl::string_view(words[0]) == "run") {
     return RunCommandWithMemory(words.subspan(1));
   }
@@ -167,24 +159,18 @@ absl::StatusOr<int> Run(absl::Span<char* const> words) {
   return absl::InvalidArgumentError("the first word is run or tell: see gmem-broker --help");
 }
 
-int Main(int argc, char** argv) {
-  absl::SetProgramUsageMessage(
-      "owns a guest's memory, which a VMM of another user maps by a descriptor\n"
-      "gmem-broker run --size=SIZE [--user=USER] [--socket=PATH] [FLAG]... -- COMMAND "
-      "[ARGUMENT]...\n"
-      "gmem-broker tell --socket=PATH bind|unbind|trim|reclaim ADDRESS SIZE\n"
-      "gmem-broker tell --socket=PATH status");
-  const std::vector<char*> words = absl::ParseCommandLine(argc, argv);
-  const absl::StatusOr<int> status = Run(absl::MakeConstSpan(words).subspan(1));
-  if (status.ok()) return *status;
-  std::cout.flush();
-  std::cerr << "gmem-broker: " << status.status().message() << "\n";
-  // InvalidArgument is about the command line, unless it comes from a system call.
-  return absl::IsInvalidArgument(status.status()) && !gmem::GetErrno(status.status()) ? kExitUsage
-                                                                                      : kExitFailed;
-}
-
 }  // namespace
 }  // namespace broker
 
-int main(int argc, char** argv) { return broker::Main(argc, argv); }
+int main(int argc, char** argv) {
+  return tools::RunProgram(
+      {.name = broker::kName,
+       .run = broker::Run,
+       .usage = "gmem-broker run --size=SIZE [--user=USER] [--socket=PATH] [FLAG]... -- COMMAND "
+                "[ARGUMENT]...\n"
+                "gmem-broker tell --socket=PATH bind|unbind|trim|reclaim ADDRESS SIZE\n"
+                "gmem-broker tell --socket=PATH save FILE\n"
+                "gmem-broker tell --socket=PATH status",
+       .summary = "owns a guest's memory, which a VMM of another user maps by a descriptor"},
+      argc, argv);
+}

@@ -4,6 +4,7 @@
 #define GMEM_TOOLS_BROKER_GUEST_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -13,6 +14,7 @@
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vm.h"
+#include "restore.h"
 
 namespace broker {
 
@@ -27,9 +29,11 @@ class Guest {
     // The holder of the window descriptor may give memory back.
     bool allow_discard = true;
     std::string name;
+    // A file that Save() has made. Empty: none.
+    std::string restore = {};
   };
 
-  // All of the memory is bound, as lent memory.
+  // All of the memory is bound, as lent memory; with a file to restore, none is: Restore() binds it.
   static absl::StatusOr<Guest> Create(const Options& options);
 
   // The window descriptor, which the guest's VMM maps. Call this once.
@@ -38,11 +42,22 @@ class Guest {
   absl::Status Bind(gmem::GuestRange range, gmem::MapMode mode, bool writable) const;
   // Returns how many pages were bound. The memory keeps its contents, as far as the VM's policy
   // keeps them.
-  absl::StatusOr<uint64_t> Unbind(gmem::GuestRange range) const;
+  absl::StatusOr<uint64_t> Unbind(gmem::GuestRange range);
   // Frees the memory of a range. It stays bound, if it is, and reads as zeroes.
   absl::Status Trim(gmem::GuestRange range) const;
   // Takes lent pages back. The guest's next access lends them again. Returns their number.
   absl::StatusOr<uint64_t> Reclaim(gmem::GuestRange range) const;
+  // Writes the contents of the memory to a file, which is there as a whole or not at all. The VMM
+  // must not run meanwhile. Takes lent pages back, so it needs ReclaimPolicy::kAllow, and it needs
+  // all of the memory.
+  absl::Status Save(const std::string& path) const;
+
+  // Is memory still missing that a file has?
+  bool IsRestoring() const { return restore_ && !restore_->is_complete(); }
+  // Brings a part of it, first of all what accesses wait for. Poll fd() for these.
+  absl::Status RestoreSome() { return restore_->Work(vm_, memory_); }
+  int fd() const { return vm_.fd(); }
+
   // Pages, bindings and refused accesses, a line each.
   absl::StatusOr<std::string> Describe() const;
 
@@ -53,6 +68,8 @@ class Guest {
   gmem::GuestMemory memory_;
   gmem::Vm vm_;
   gmem::UniqueFd window_;
+  gmem::ReclaimPolicy policy_ = gmem::ReclaimPolicy::kAllow;
+  std::optional<Restore> restore_;
 };
 
 }  // namespace broker

@@ -4,13 +4,29 @@
 // the goal or not.
 //
 //   gmem-bench           all rows except the next
-//   gmem-bench convert   lend and reclaim: needs a KVM with private memory (guest_memfd and
-//                        KVM_X86_SW_PROTECTED_VM)
+//   gmem-bench wait      the wait for a page, alone
+//   gmem-bench fallback  huge pages that have a small one, alone
+//   gmem-bench strangers how long others wait for a VM's work, alone
+//   gmem-bench change    changes in place, alone
+//   gmem-bench convert   lend and reclaim, and changes in place: needs a KVM with private memory
+//                        (guest_memfd and KVM_X86_SW_PROTECTED_VM)
+#include <linux/userfaultfd.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <fstream>
 #include <string>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "gmem_calls.h"
 #include "kvm/abi.h"
@@ -41,6 +57,7 @@ class Samples {
     work();
     values_.push_back(Microseconds(begin) / per);
   }
+  void Add(double value) { values_.push_back(value); }
   double Median() {
     const auto middle = values_.begin() + static_cast<ptrdiff_t>(values_.size() / 2);
     std::nth_element(values_.begin(), middle, values_.end());
@@ -316,6 +333,229 @@ void BenchView(const Fd& device, const char* name, uint64_t page, uint64_t count
   munmap(theirs, size);
 }
 
+// Puts one small page into each huge page: a child touches them in a group that has less memory than
+// a huge page takes. False if this host has no such groups.
+bool MakeFallback(uint8_t* memory, uint64_t size) {
+  const std::string groups = "/sys/fs/cgroup", group = groups + "/gmem-bench";
+  // Fails if the groups are mounted already.
+  mount("cgroup2", groups.c_str(), "cgroup2", 0, nullptr);
+  std::ofstream(groups + "/cgroup.subtree_control") << "+memory";
+  mkdir(group.c_str(), 0755);
+  std::ofstream limit(group + "/memory.max");
+  limit << kHuge * 3 / 4 << std::flush;
+  if (!limit) return false;
+  const pid_t child = fork();
+  if (child == 0) {
+    std::ofstream(group + "/cgroup.procs") << "0";
+    for (uint64_t i = 0; i < size; i += kHuge) memory[i] = 1;
+    _exit(0);
+  }
+  int status = -1;
+  waitpid(child, &status, 0);
+  rmdir(group.c_str());
+  return status == 0;
+}
+
+// The first touch of the rest of a huge page, of which one small page is there already, against a
+// guestmem without huge pages.
+void BenchFallback(const Fd& device) {
+  constexpr uint64_t kRounds = 20;
+  constexpr uint64_t kSize = kRounds * kHuge;
+  const char* const row = "touch after a fallback : 4 KiB guestmem";
+  Fd mem = CreateMem(device, kSize, GMEM_MEM_ALLOW_HUGEPAGE);
+  Fd other = CreateMem(device, kSize);
+  uint8_t* ours = Map(mem.get(), 0, kSize);
+  uint8_t* theirs = Map(other.get(), 0, kSize);
+  if (!MakeFallback(ours, kSize) || QueryMem(mem, 0, kSize).host != kRounds) {
+    std::printf("%s    not measured: no memory cgroups\n", row);
+    return;
+  }
+  for (uint64_t i = 0; i < kSize; i += kHuge) theirs[i] = 1;
+  const auto touch = [](uint8_t* memory) {
+    volatile uint8_t* const at = memory;
+    for (uint64_t i = kPage; i < kHuge; i += kPage) at[i] = 1;
+  };
+  Samples our_times, their_times;
+  for (uint64_t i = 0; i < kRounds; ++i) {
+    our_times.Time([&] { touch(ours + i * kHuge); }, kHuge / kPage - 1);
+    their_times.Time([&] { touch(theirs + i * kHuge); }, kHuge / kPage - 1);
+  }
+  const double our = our_times.Median(), their = their_times.Median();
+  Row(row, our, their, our / their, 1.2);
+  munmap(ours, kSize);
+  munmap(theirs, kSize);
+}
+
+// A VM works on 1 GiB. How long do others wait for it meanwhile? The longest touch of
+// another VM on the same guestmem, the longest mmap() of the process, and the death of a process
+// that is killed in the middle.
+class StrangerBench {
+ public:
+  enum class Work { kPopulate, kUnmap, kPunch, kEnd };
+
+  StrangerBench(const Fd& device, Kind kind, Work work) : device_(device), kind_(kind), work_(work) {
+    mem_ = CreateMem(device, kSize + kStrangers);
+    stranger_ = NewVm();
+    Bind(stranger_, mem_, 0, kSize, kStrangers, kLend);
+    host_ = Map(mem_.get(), kSize, kStrangers);
+    window_ = Map(stranger_.get(), 0, kStrangers);
+  }
+  ~StrangerBench() {
+    munmap(host_, kStrangers);
+    munmap(window_, kStrangers);
+  }
+
+  void Run(const std::string& name) {
+    Best touch, map, death;
+    for (int i = 0; i < 3; ++i) {
+      Waits waits = Watch();
+      touch.Add(waits.touch, waits.work);
+      map.Add(waits.map, waits.work);
+      death.Add(Kill(waits.work), waits.work);
+    }
+    touch.Print("touch beside " + name);
+    map.Print("mmap() beside " + name);
+    death.Print("death in " + name);
+  }
+
+ private:
+  static constexpr uint64_t kSize = 1024 * kMiB;
+  static constexpr uint64_t kStrangers = 8 * kMiB;
+
+  struct Waits {
+    double touch = 0;
+    double map = 0;
+    double work = 0;
+  };
+
+  // Both sides of the try with the least ratio.
+  class Best {
+   public:
+    void Add(double wait, double work) {
+      if (work_ == 0 || wait * work_ < wait_ * work) {
+        wait_ = wait;
+        work_ = work;
+      }
+    }
+    // 2 % of the work, or 50 ms if that is more.
+    void Print(const std::string& name) const {
+      Row(name.c_str(), wait_, work_, wait_ / work_, std::max(0.02, 50000 / work_));
+    }
+
+   private:
+    double wait_ = 0;
+    double work_ = 0;
+  };
+
+  Fd NewVm() const { return kind_ == Kind::kLive ? CreateLiveVm(device_) : CreateVm(device_); }
+
+  // A VM that is about to do its work. The pages are new again.
+  Fd Prepare() const {
+    Punch(mem_, 0, kSize);
+    Fd vm = NewVm();
+    SetPolicy(vm, GMEM_POLICY_SCRUB);
+    Bind(vm, mem_, 0, 0, kSize, kLend);
+    if (work_ != Work::kPopulate) Populate(vm, 0, kSize);
+    return vm;
+  }
+
+  void Do(Fd& vm) const {
+    switch (work_) {
+      case Work::kPopulate:
+        return Populate(vm, 0, kSize);
+      case Work::kUnmap:
+        Unbind(vm, 0, kSize);
+        return;
+      case Work::kPunch:
+        return Punch(mem_, 0, kSize);
+      case Work::kEnd:
+        return vm.Close();
+    }
+  }
+
+  static void Longest(double* longest, Clock::time_point since) {
+    *longest = std::max(*longest, Microseconds(since));
+  }
+
+  Waits Watch() const {
+    Fd vm = Prepare();
+    Waits waits;
+    std::atomic<bool> done = false;
+    std::thread worker([&] {
+      const Clock::time_point since = Clock::now();
+      Do(vm);
+      waits.work = Microseconds(since);
+      done = true;
+    });
+    std::thread mapper([&] {
+      while (!done) {
+        const Clock::time_point since = Clock::now();
+        void* page = mmap(nullptr, kPage, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        Longest(&waits.map, since);
+        munmap(page, kPage);
+        usleep(500);
+      }
+    });
+    for (uint64_t at = 0; !done; at = (at + kPage) % kStrangers) {
+      const Clock::time_point since = Clock::now();
+      *static_cast<volatile uint8_t*>(host_ + at) = 1;
+      *static_cast<volatile uint8_t*>(window_ + at) = 1;
+      Longest(&waits.touch, since);
+      usleep(500);
+    }
+    worker.join();
+    mapper.join();
+    return waits;
+  }
+
+  // Kills a process in the middle of the work, and returns how long it takes to die.
+  double Kill(double work) const {
+    int ready[2];
+    if (pipe(ready) != 0) Die("pipe", errno);
+    const pid_t pid = fork();
+    if (pid < 0) Die("fork", errno);
+    if (pid == 0) {
+      Fd vm = Prepare();
+      if (write(ready[1], "", 1) != 1) _exit(1);
+      Do(vm);
+      _exit(0);
+    }
+    char byte;
+    if (read(ready[0], &byte, 1) != 1) Die("the worker", errno);
+    close(ready[0]);
+    close(ready[1]);
+    usleep(static_cast<useconds_t>(work / 2));
+    const Clock::time_point since = Clock::now();
+    kill(pid, SIGKILL);
+    waitpid(pid, nullptr, 0);
+    return Microseconds(since);
+  }
+
+  const Fd& device_;
+  const Kind kind_;
+  const Work work_;
+  Fd mem_;
+  Fd stranger_;
+  uint8_t* host_;
+  uint8_t* window_;
+};
+
+void BenchStrangers(const Fd& device) {
+  using Work = StrangerBench::Work;
+  const std::pair<Work, const char*> works[] = {
+      {Work::kPopulate, "populate"},
+      {Work::kUnmap, "unmap"},
+      {Work::kPunch, "punch"},
+      {Work::kEnd, "a VM's end"},
+  };
+  const std::pair<Kind, const char*> kinds[] = {{Kind::kLive, "live"}, {Kind::kPaged, "paged"}};
+
+  for (const auto& [kind, window] : kinds) {
+    std::printf("  a stranger's wait, beside 1 GiB with a %s window\n", window);
+    for (const auto& [work, name] : works) StrangerBench(device, kind, work).Run(name);
+  }
+}
+
 uint64_t SlabBytes() {
   std::ifstream meminfo("/proc/meminfo");
   std::string key, unit;
@@ -378,12 +618,154 @@ void BenchMany(const Fd& device) {
   munmap(window, (2 * kMany + 2) * kPage);
 }
 
+// A thread that serves touches of missing pages until its end.
+class PageServer {
+ public:
+  // Calls @serve when @fd is readable.
+  template <typename F>
+  PageServer(int fd, F serve) : stop_(eventfd(0, EFD_CLOEXEC), "eventfd") {
+    thread_ = std::thread([this, fd, serve] {
+      for (;;) {
+        pollfd fds[] = {{fd, POLLIN, 0}, {stop_.get(), POLLIN, 0}};
+        if (poll(fds, 2, -1) < 0) Die("poll", errno);
+        if (fds[1].revents != 0) return;
+        serve();
+      }
+    });
+  }
+  ~PageServer() {
+    eventfd_write(stop_.get(), 1);
+    thread_.join();
+  }
+
+ private:
+  Fd stop_;
+  std::thread thread_;
+};
+
+// A touch of a page that another thread has yet to bring, until it goes on: bound in a VM that waits,
+// against a userfaultfd. Both servers poll, ask for the page, and fill it in one call.
+void BenchWait(const Fd& device) {
+  constexpr uint64_t kPages = 2000, kSize = kPages * kPage;
+  const std::vector<uint8_t> contents(kPage, 0x5a);
+
+  gmem_vm_create create = {};
+  create.size = sizeof(create);
+  create.flags = GMEM_VM_LIVE | GMEM_VM_WAIT;
+  Fd vm(ioctl(device.get(), GMEM_VM_CREATE, &create), "GMEM_VM_CREATE");
+  Fd mem = CreateMem(device, kSize);
+  uint8_t* window = Map(vm.get(), 0, kSize);
+  PageServer ours(vm.get(), [&] {
+    gmem_waiter_info info = {};
+    gmem_vm_waiters waiters = {};
+    waiters.size = sizeof(waiters);
+    waiters.nr_entries = 1;
+    waiters.entry_size = sizeof(info);
+    waiters.entries = reinterpret_cast<uintptr_t>(&info);
+    if (ioctl(vm.get(), GMEM_VM_WAITERS, &waiters)) Die("GMEM_VM_WAITERS", errno);
+    if (waiters.nr_entries == 0) return;
+    gmem_vm_fill fill = {};
+    fill.size = sizeof(fill);
+    fill.flags = kLend;
+    fill.guest_addr = info.guest_addr;
+    fill.guest_mem_fd = static_cast<uint32_t>(mem.get());
+    fill.offset = info.guest_addr;
+    fill.length = kPage;
+    fill.source = reinterpret_cast<uintptr_t>(contents.data());
+    if (ioctl(vm.get(), GMEM_VM_FILL, &fill)) Die("GMEM_VM_FILL", errno);
+  });
+
+  Fd uffd(static_cast<int>(syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK)), "userfaultfd");
+  uffdio_api api = {};
+  api.api = UFFD_API;
+  if (ioctl(uffd.get(), UFFDIO_API, &api)) Die("UFFDIO_API", errno);
+  void* memory = mmap(nullptr, kSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) Die("mmap", errno);
+  uffdio_register range = {};
+  range.range.start = reinterpret_cast<uintptr_t>(memory);
+  range.range.len = kSize;
+  range.mode = UFFDIO_REGISTER_MODE_MISSING;
+  if (ioctl(uffd.get(), UFFDIO_REGISTER, &range)) Die("UFFDIO_REGISTER", errno);
+  PageServer theirs(uffd.get(), [&] {
+    uffd_msg message = {};
+    if (read(uffd.get(), &message, sizeof(message)) != sizeof(message)) return;
+    uffdio_copy copy = {};
+    copy.dst = message.arg.pagefault.address & ~(kPage - 1);
+    copy.src = reinterpret_cast<uintptr_t>(contents.data());
+    copy.len = kPage;
+    if (ioctl(uffd.get(), UFFDIO_COPY, &copy)) Die("UFFDIO_COPY", errno);
+  });
+
+  Samples our, their;
+  auto touch = [&contents](const void* base, uint64_t page) {
+    const auto* at = static_cast<const volatile uint8_t*>(base) + page * kPage;
+    if (*at != contents[0]) Die("a page that was brought", EIO);
+  };
+  for (uint64_t i = 0; i < kPages; ++i) {
+    our.Time([&] { touch(window, i); });
+    their.Time([&] { touch(memory, i); });
+  }
+  Row("wait for a page : userfaultfd, UFFDIO_COPY", our.Median(), their.Median(),
+      our.Median() / their.Median(), 1.0);
+  munmap(memory, kSize);
+  munmap(window, kSize);
+}
+
+// Changes 64 MiB, all of which the guest has used, from lent to shared and back, against an unmap
+// and a map each. After each step, the guest touches all pages again, outside of the time.
+constexpr uint64_t kChangeSize = 64 * kMiB;
+constexpr uint64_t kChangeAddr = 16 * kMiB;
+
+void TouchAll(Guest& guest, uint64_t addr) { guest.Touch(addr, kChangeSize / kPage, kPage); }
+
+// The guest's memory is lent before and after.
+void TimeChange(Guest& guest, Samples* samples, Samples* whole) {
+  const Clock::time_point all = Clock::now();
+  double time = 0;
+  for (const uint32_t access : {GMEM_MAP_FORCE_SHARE, GMEM_MAP_FORCE_LEND}) {
+    const Clock::time_point begin = Clock::now();
+    Change(guest.vm(), kChangeAddr, kChangeSize, access);
+    time += Microseconds(begin);
+    TouchAll(guest, kChangeAddr);
+  }
+  samples->Add(time);
+  whole->Add(Microseconds(all));
+}
+
+void BenchChange(const Fd& device, Kind kind, const char* name) {
+  Guest guest(device, kind);
+  Fd mem = CreateMem(device, kChangeSize);
+  Bind(guest.vm(), mem, kChangeAddr, 0, kChangeSize, kLend);
+  guest.Refresh(kChangeAddr, kChangeSize);
+  TouchAll(guest, kChangeAddr);
+  Samples ours, theirs, our_whole, their_whole;
+  for (int i = 0; i < 10; ++i) {
+    TimeChange(guest, &ours, &our_whole);
+    const Clock::time_point all = Clock::now();
+    double time = 0;
+    for (const uint32_t flags : {kShare, kLend}) {
+      const Clock::time_point begin = Clock::now();
+      Unbind(guest.vm(), kChangeAddr, kChangeSize);
+      Bind(guest.vm(), mem, kChangeAddr, 0, kChangeSize, flags);
+      guest.Refresh(kChangeAddr, kChangeSize);
+      time += Microseconds(begin);
+      TouchAll(guest, kChangeAddr);
+    }
+    theirs.Add(time);
+    their_whole.Add(Microseconds(all));
+  }
+  const double our = ours.Median(), their = theirs.Median();
+  Row(name, our, their, our / their, 0);
+  const double our_all = our_whole.Median(), their_all = their_whole.Median();
+  Row("  until the guest has all pages again", our_all, their_all, our_all / their_all, 0);
+}
+
 // A page goes to the guest, back to the host, and to the guest again. On the other side, memory
 // attributes on a guest_memfd make it private, shared, and private again.
 class ConvertBench {
  public:
   explicit ConvertBench(const Fd& device)
-      : guest_(device, Kind::kLive), mem_(CreateMem(device, kMiB)) {}
+      : device_(device), guest_(device, Kind::kLive), mem_(CreateMem(device, kMiB)) {}
 
   int Run() {
     const char* missing = SetUpTheirs();
@@ -419,24 +801,57 @@ class ConvertBench {
         lend.Median(), again.Median(), reclaim.Median(), to_private.Median(), use.Median(),
         to_shared.Median());
     munmap(host, kMiB);
+    BenchChanges();
     return 0;
   }
 
  private:
   static constexpr uint64_t kTheirPage = 0x10000;
+  static constexpr uint64_t kTheirSize = kChangeAddr + kChangeSize;
 
-  void SetPrivate(bool to_private) const {
+  // 64 MiB, all of which the guest uses between two steps.
+  void BenchChanges() {
+    Fd mem = CreateMem(device_, kChangeSize);
+    Unbind(guest_.vm(), kChangeAddr, kChangeSize);
+    Bind(guest_.vm(), mem, kChangeAddr, 0, kChangeSize, kLend);
+    guest_.Refresh(kChangeAddr, kChangeSize);
+    TouchAll(guest_, kChangeAddr);
+    SetPrivate(true, kChangeAddr, kChangeSize);
+    TheirTouch(kChangeAddr, kChangeSize / kPage);
+    Samples ours, theirs, our_whole, their_whole;
+    for (int i = 0; i < 10; ++i) {
+      TimeChange(guest_, &ours, &our_whole);
+      const Clock::time_point all = Clock::now();
+      double time = 0;
+      for (const bool to_private : {false, true}) {
+        const Clock::time_point begin = Clock::now();
+        SetPrivate(to_private, kChangeAddr, kChangeSize);
+        time += Microseconds(begin);
+        TheirTouch(kChangeAddr, kChangeSize / kPage);
+      }
+      theirs.Add(time);
+      their_whole.Add(Microseconds(all));
+    }
+    const double our = ours.Median(), their = theirs.Median();
+    Row("change of 64 MiB + back : guest_memfd convert", our, their, our / their, 0);
+    const double our_all = our_whole.Median(), their_all = their_whole.Median();
+    Row("  until the guest has all pages again", our_all, their_all, our_all / their_all, 0);
+    std::printf("  theirs keeps both sides' memory, with contents of their own\n");
+  }
+
+  void SetPrivate(bool to_private, uint64_t address = kTheirPage, uint64_t size = kPage) const {
     kvm_memory_attributes attributes = {};
-    attributes.address = kTheirPage;
-    attributes.size = kPage;
+    attributes.address = address;
+    attributes.size = size;
     attributes.attributes = to_private ? KVM_MEMORY_ATTRIBUTE_PRIVATE : 0;
     if (ioctl(their_.vm, KVM_SET_MEMORY_ATTRIBUTES, &attributes)) {
       Die("KVM_SET_MEMORY_ATTRIBUTES", errno);
     }
   }
 
-  void TheirTouch() {
-    int err = kvm_agent_touch(&their_, kTheirPage, 1, 0);
+  void TheirTouch(uint64_t address = kTheirPage, uint64_t count = 1) {
+    int err = kvm_agent_touch(&their_, static_cast<uint32_t>(address), static_cast<uint32_t>(count),
+                              kPage);
     if (err) Die("their guest's touch", -err);
   }
 
@@ -448,16 +863,17 @@ class ConvertBench {
     their_.vm = ioctl(their_.kvm, KVM_CREATE_VM, KVM_X86_SW_PROTECTED_VM);
     if (their_.vm < 0) return "this KVM has no VM type with private memory";
     kvm_create_guest_memfd create = {};
-    create.size = kMiB;
+    create.size = kTheirSize;
     int memfd = ioctl(their_.vm, KVM_CREATE_GUEST_MEMFD, &create);
     if (memfd < 0) return "this KVM has no guest_memfd";
-    void* memory = mmap(nullptr, kMiB, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    void* memory =
+        mmap(nullptr, kTheirSize, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) Die("mmap", errno);
     shared_ = static_cast<uint8_t*>(memory);
     std::memcpy(shared_ + kCode, kvm_agent_code, sizeof(kvm_agent_code));
     kvm_userspace_memory_region2 region = {};
     region.flags = KVM_MEM_GUEST_MEMFD;
-    region.memory_size = kMiB;
+    region.memory_size = kTheirSize;
     region.userspace_addr = reinterpret_cast<uintptr_t>(memory);
     region.guest_memfd = static_cast<uint32_t>(memfd);
     if (ioctl(their_.vm, KVM_SET_USER_MEMORY_REGION2, &region)) {
@@ -470,6 +886,7 @@ class ConvertBench {
     return nullptr;
   }
 
+  const Fd& device_;
   Guest guest_;
   Fd mem_;
   kvm_agent their_ = {};
@@ -479,9 +896,31 @@ class ConvertBench {
 }  // namespace
 
 int main(int argc, char** argv) {
+  if (const auto status = HandleArguments(
+          "gmem-bench", {"wait", "fallback", "strangers", "change", "convert"}, argc, argv)) {
+    return *status;
+  }
   Fd device = OpenDevice();
   Header();
+  if (argc > 1 && std::string(argv[1]) == "strangers") {
+    BenchStrangers(device);
+    return 0;
+  }
+  if (argc > 1 && std::string(argv[1]) == "wait") {
+    BenchWait(device);
+    return 0;
+  }
   if (argc > 1 && std::string(argv[1]) == "convert") return ConvertBench(device).Run();
+
+  if (argc > 1 && std::string(argv[1]) == "change") {
+    BenchChange(device, Kind::kLive, "change of 64 MiB + back : unmap + map");
+    BenchChange(device, Kind::kPaged, "  the same with a paged window");
+    return 0;
+  }
+  if (argc > 1 && std::string(argv[1]) == "fallback") {
+    BenchFallback(device);
+    return 0;
+  }
 
   BenchBind(device);
   BenchFaults(device);
@@ -501,6 +940,11 @@ int main(int argc, char** argv) {
   BenchTouch(device, huge, "first touch, 2 MiB : memfd, hugetlbfs", kHuge, 4, 15,
              MFD_CLOEXEC | MFD_HUGETLB);
   std::ofstream("/proc/sys/vm/nr_hugepages") << 0;
+  BenchWait(device);
+  BenchFallback(device);
+  BenchChange(device, Kind::kLive, "change of 64 MiB + back : unmap + map");
+  BenchChange(device, Kind::kPaged, "  the same with a paged window");
+  BenchStrangers(device);
   BenchMany(device);
   return 0;
 }

@@ -255,9 +255,9 @@ void Demo::TearDown() {
   mem_.Close();
   gmem_stats now = Stats(device_);
   Check(now.vms == before_.vms && now.mems == before_.mems && now.bindings == before_.bindings,
-        "as before: %llu VMs, %llu guestmems, %llu bindings", now.vms, now.mems, now.bindings);
-  Check(now.leaked_pages == before_.leaked_pages, "%llu pages leaked", now.leaked_pages);
-  std::printf("   in all: %llu pages lent, %llu taken back, %llu accesses refused\n",
+        "as before: VMs: %llu, guestmems: %llu, bindings: %llu", now.vms, now.mems, now.bindings);
+  Check(now.leaked_pages == before_.leaked_pages, "leaked pages: %llu", now.leaked_pages);
+  std::printf("   in all: pages lent: %llu, taken back: %llu; accesses refused: %llu\n",
               now.lends - before_.lends, now.reclaims - before_.reclaims,
               now.refused - before_.refused);
 }
@@ -276,7 +276,8 @@ void Demo::Run() {
 
 }  // namespace
 
-int main() {
+int main(int argc, char** argv) {
+  if (const auto status = HandleArguments("gmem-demo", {}, argc, argv)) return *status;
   struct sigaction action = {};
   action.sa_handler = OnSigbus;
   action.sa_flags = SA_NODEFER;
@@ -284,5 +285,5 @@ int main() {
 
   Demo().Run();
   std::printf("\n%s\n", failures ? "SOME CHECKS FAILED" : "All checks passed.");
-  return failures ? 1 : 0;
+  return failures ? tools::kExitFailed : 0;
 }

@@ -5,18 +5,24 @@
 #define GMEM_TOOLS_GMEM_CALLS_H_
 
 #include <fcntl.h>
+#include <linux/falloc.h>
 #include <linux/gmem.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
+#include <string>
 #include <utility>
 #include <vector>
+
+#include "base/exit_status.h"
 
 namespace gmem_tools {
 
@@ -25,9 +31,35 @@ inline constexpr uint64_t kMiB = 1 << 20;
 inline constexpr uint32_t kLend = GMEM_MAP_FORCE_LEND | GMEM_MAP_ALLOW_RWX;
 inline constexpr uint32_t kShare = GMEM_MAP_FORCE_SHARE | GMEM_MAP_ALLOW_RWX;
 
+// Answers --help and --version, and refuses what isn't one of @words. Returns the exit status, or
+// nothing if the program must go on. The programs here don't link Abseil, so they can't have
+// tools::RunProgram().
+inline std::optional<int> HandleArguments(const std::string& program,
+                                          const std::vector<std::string>& words, int argc,
+                                          char** argv) {
+  const std::string word = argc > 1 ? argv[1] : "";
+  if (argc <= 1 || (argc == 2 && std::find(words.begin(), words.end(), word) != words.end())) {
+    return std::nullopt;
+  }
+  if (word == "--version") {
+    std::printf("%s %s\n", program.c_str(), GMEM_VERSION);
+    return 0;
+  }
+  std::string usage = "usage: " + program;
+  for (size_t i = 0; i < words.size(); ++i) usage += (i == 0 ? " [" : "|") + words[i];
+  if (!words.empty()) usage += "]";
+  if (word == "--help" || word == "-h") {
+    std::printf("%s\n", usage.c_str());
+    return 0;
+  }
+  std::fprintf(stderr, "%s: \"%s\" isn't valid here; %s\n", program.c_str(), word.c_str(),
+               usage.c_str());
+  return tools::kExitUsage;
+}
+
 [[noreturn]] inline void Die(const char* what, int error) {
   std::fprintf(stderr, "%s: %s\n", what, std::strerror(error));
-  std::exit(1);
+  std::exit(tools::kExitFailed);
 }
 
 // An owned file descriptor.
@@ -108,14 +140,42 @@ inline Fd CreateView(const Fd& mem, uint64_t offset, uint64_t length) {
   return Fd(ioctl(mem.get(), GMEM_MEM_VIEW, &view), "GMEM_MEM_VIEW");
 }
 
-// Returns the number of pages that were unbound.
-inline uint64_t Unbind(const Fd& vm, uint64_t guest_addr, uint64_t length) {
+// Makes a call on a range of a VM; returns the number of its pages that changed.
+inline uint64_t RangeCall(const Fd& vm, uint32_t call, const char* name, uint64_t guest_addr,
+                          uint64_t length) {
   gmem_vm_range range = {};
   range.size = sizeof(range);
   range.guest_addr = guest_addr;
   range.length = length;
-  if (ioctl(vm.get(), GMEM_VM_UNMAP, &range) != 0) Die("GMEM_VM_UNMAP", errno);
+  if (ioctl(vm.get(), call, &range) != 0) Die(name, errno);
   return range.nr_pages;
+}
+
+// Returns the number of pages that were unbound.
+inline uint64_t Unbind(const Fd& vm, uint64_t guest_addr, uint64_t length) {
+  return RangeCall(vm, GMEM_VM_UNMAP, "GMEM_VM_UNMAP", guest_addr, length);
+}
+
+// Changes a range in place; @flags: an access, rights, or both.
+inline void Change(const Fd& vm, uint64_t guest_addr, uint64_t length, uint32_t flags) {
+  gmem_vm_change change = {};
+  change.size = sizeof(change);
+  change.flags = flags;
+  change.guest_addr = guest_addr;
+  change.length = length;
+  if (ioctl(vm.get(), GMEM_VM_CHANGE, &change) != 0) Die("GMEM_VM_CHANGE", errno);
+}
+
+inline void Populate(const Fd& vm, uint64_t guest_addr, uint64_t length) {
+  RangeCall(vm, GMEM_VM_POPULATE, "GMEM_VM_POPULATE", guest_addr, length);
+}
+
+// Frees the pages of a range of a guestmem.
+inline void Punch(const Fd& mem, uint64_t offset, uint64_t length) {
+  if (fallocate(mem.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset),
+                static_cast<off_t>(length)) != 0) {
+    Die("fallocate", errno);
+  }
 }
 
 inline void SetPolicy(const Fd& vm, uint32_t policy) {
@@ -148,6 +208,7 @@ inline std::vector<gmem_binding_info> QueryVm(const Fd& vm) {
   query.nr_entries = static_cast<uint32_t>(bindings.size());
   query.length = uint64_t{1} << 52;
   query.entries = reinterpret_cast<uintptr_t>(bindings.data());
+  query.entry_size = sizeof(gmem_binding_info);
   if (ioctl(vm.get(), GMEM_VM_QUERY, &query) != 0) Die("GMEM_VM_QUERY", errno);
   bindings.resize(query.nr_entries);
   return bindings;
@@ -160,6 +221,7 @@ inline gmem_fault_info LastFault(const Fd& vm) {
   faults.size = sizeof(faults);
   faults.nr_entries = GMEM_NR_FAULTS;
   faults.entries = reinterpret_cast<uintptr_t>(entries);
+  faults.entry_size = sizeof(gmem_fault_info);
   if (ioctl(vm.get(), GMEM_VM_FAULTS, &faults) != 0) Die("GMEM_VM_FAULTS", errno);
   return faults.nr_entries ? entries[faults.nr_entries - 1] : gmem_fault_info{};
 }

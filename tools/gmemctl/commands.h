@@ -7,18 +7,12 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "absl/types/span.h"
+#include "base/program.h"
 
 namespace gmemctl {
 
 // The rest of the command line after the subcommand and its flags.
-using Arguments = absl::Span<char* const>;
-
-// Exit statuses; gmemctl.8 documents them.
-constexpr int kExitUsage = 1;
-constexpr int kExitFailed = 2;
-constexpr int kExitCantRun = 126;
-constexpr int kExitNotFound = 127;
+using Arguments = tools::Words;
 
 struct Command {
   absl::string_view name;

@@ -7,7 +7,6 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
-#include <iostream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -18,6 +17,8 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "base/exit_status.h"
+#include "base/program.h"
 #include "commands.h"
 #include "flags.h"
 #include "gmem/device.h"
@@ -73,7 +74,7 @@ absl::Status PrepareNamed(gmem::kvm::FdTable& table, const std::string& name, gm
 }  // namespace
 
 absl::StatusOr<int> RunExec(Arguments arguments) {
-  const gmem::ByteSize size(absl::GetFlag(FLAGS_size).bytes);
+  const gmem::ByteSize size(absl::GetFlag(FLAGS_size).value_or(0));
   if (size.value() == 0) return absl::InvalidArgumentError("exec needs --size, say --size 256M");
   if (arguments.empty()) {
     return absl::InvalidArgumentError("exec needs a command: gmemctl exec --size 256M -- COMMAND");
@@ -99,7 +100,9 @@ absl::StatusOr<int> RunExec(Arguments arguments) {
   // Close the device: its number may be the one that --fd asks for.
   device = absl::CancelledError();
   if (!memory.ok()) return memory.status();
-  auto numbered = WithNumber((*std::move(memory)).Release(), absl::GetFlag(FLAGS_fd));
+  const FdNumber wanted = absl::GetFlag(FLAGS_fd);
+  auto numbered =
+      WithNumber((*std::move(memory)).Release(), wanted ? static_cast<int>(*wanted) : -1);
   if (!numbered.ok()) return numbered.status();
   const int fd = numbered->get();
   if (name.empty()) {
@@ -121,8 +124,8 @@ absl::StatusOr<int> RunExec(Arguments arguments) {
   argv.push_back(nullptr);
   execvp(argv[0], argv.data());
   const int error = errno;
-  std::cerr << "gmemctl: can't run " << words[0] << ": " << strerror(error) << "\n";
-  return error == ENOENT ? kExitNotFound : kExitCantRun;
+  tools::PrintError("gmemctl", absl::StrCat("can't run ", words[0], ": ", strerror(error)));
+  return error == ENOENT ? tools::kExitNotFound : tools::kExitCantRun;
 }
 
 }  // namespace gmemctl

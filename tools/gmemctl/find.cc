@@ -132,7 +132,7 @@ HoldersById FindVmHolders() { return FindHolders({kVmKey, kWindowVmKey}); }
 HoldersById FindMemoryHolders() { return FindHolders({kMemoryKey, kViewMemoryKey}); }
 
 absl::StatusOr<uint32_t> ChooseVm(gmem::Monitor& monitor) {
-  const uint32_t id = absl::GetFlag(FLAGS_vm);
+  const auto id = static_cast<uint32_t>(absl::GetFlag(FLAGS_vm).value_or(0));
   const std::string name = absl::GetFlag(FLAGS_name);
   if (id != 0 && name.empty()) return id;
   const auto vms = monitor.Vms();
@@ -158,7 +158,17 @@ absl::StatusOr<uint32_t> ChooseVm(gmem::Monitor& monitor) {
 }
 
 absl::StatusOr<gmem::Vm> FindVm(uint32_t vm_id) {
-  return Take<gmem::Vm>(FindVmHolders()[vm_id], kVmKey, vm_id, "VM", "window descriptors");
+  absl::StatusOr<gmem::Vm> vm =
+      Take<gmem::Vm>(FindVmHolders()[vm_id], kVmKey, vm_id, "VM", "window descriptors");
+  if (!absl::IsNotFound(vm.status())) return vm;
+  // Is there such a VM at all? Only a caller with the right to netlink can know that.
+  auto monitor = gmem::Monitor::Open();
+  if (!monitor.ok()) return vm;
+  if (const auto state = monitor->FindVm(vm_id); absl::IsNotFound(state.status())) {
+    return absl::NotFoundError(
+        absl::StrCat("there is no VM ", vm_id, ": \"gmemctl list\" shows the VMs"));
+  }
+  return vm;
 }
 
 absl::StatusOr<gmem::GuestMemory> TakeGuestMemory(absl::Span<const Holder> holders,

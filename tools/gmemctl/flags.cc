@@ -5,10 +5,8 @@
 #include <string>
 
 #include "absl/flags/flag.h"
-#include "absl/strings/str_cat.h"
-#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
-#include "base/bytes.h"
+#include "base/flag_types.h"
 
 ABSL_FLAG(bool, j, false, "print JSON");
 ABSL_FLAG(bool, json, false, "the same as -j");
@@ -18,43 +16,16 @@ ABSL_FLAG(bool, prometheus, false, "print Prometheus's text format, which node e
 ABSL_FLAG(bool, openmetrics, false, "print OpenMetrics text");
 ABSL_FLAG(std::string, output, "", "replace this file instead, as a whole or not at all");
 ABSL_FLAG(uint64_t, count, 0, "end after this number of lines; 0: never");
-ABSL_FLAG(uint32_t, vm, 0, "number of the VM, as \"gmemctl list\" shows it");
-ABSL_FLAG(int32_t, pid, 0, "a process that has the VM open; with --fd");
-ABSL_FLAG(int32_t, fd, -1, "number of the descriptor");
-ABSL_FLAG(gmemctl::Address, address, {}, "guest address where the range begins; default: 0");
-ABSL_FLAG(gmemctl::Size, size, {}, "bytes; K, M, G and T stand for powers of 1024");
+ABSL_FLAG(gmemctl::VmId, vm, {}, "number of the VM, as \"gmemctl list\" shows it");
+ABSL_FLAG(gmemctl::ProcessId, pid, {}, "a process that has the VM open; with --fd");
+ABSL_FLAG(gmemctl::FdNumber, fd, {}, "number of the descriptor");
+ABSL_FLAG(tools::Address, address, {}, "guest address where the range begins; the default is 0");
+ABSL_FLAG(tools::Size, size, {}, "bytes; K, M, G and T stand for powers of 1024");
 ABSL_FLAG(bool, hugepages, false, "back the memory with huge pages");
 ABSL_FLAG(std::string, name, "",
           "of an object; exec also lists the descriptor under this name in $GMEM_FDS");
 ABSL_FLAG(std::string, svg, "", "write an SVG picture to this file");
-ABSL_FLAG(uint32_t, width, 64, "characters in a row of the picture, 8 to 1024");
+ABSL_FLAG(gmemctl::Width, width, 64, "characters in a row of the picture, 8 to 1024");
 ABSL_FLAG(absl::Duration, interval, absl::Seconds(2), "time between two tables: 500ms, 2s, 1m");
 ABSL_FLAG(uint64_t, iterations, 0,
           "end after this number of tables; 0: never on a terminal, else after the first");
-
-namespace gmemctl {
-// Abseil parses the text of each default, so the empty value must have a text, too.
-bool AbslParseFlag(absl::string_view text, Size* size, std::string* error) {
-  if (text.empty()) return true;
-  if (!ParseBytes(text, &size->bytes, error)) return false;
-  if (size->bytes == 0) *error = "it must be more than 0";
-  return size->bytes != 0;
-}
-
-std::string AbslUnparseFlag(const Size& size) {
-  return size.bytes == 0 ? "" : absl::StrCat(size.bytes);
-}
-
-bool AbslParseFlag(absl::string_view text, Address* address, std::string* error) {
-  uint64_t value = 0;
-  if (text.empty()) return true;
-  if (!ParseBytes(text, &value, error)) return false;
-  address->value = value;
-  return true;
-}
-
-std::string AbslUnparseFlag(const Address& address) {
-  return address.value ? absl::StrCat("0x", absl::Hex(*address.value)) : "";
-}
-
-}  // namespace gmemctl

@@ -34,7 +34,7 @@ has() {
 }
 
 echo "TAP version 13"
-echo "1..58"
+echo "1..66"
 
 run ./gmemctl help && has "usage: gmemctl SUBCOMMAND"
 result $? "help"
@@ -43,26 +43,33 @@ for command in info list stats monitor top map exec reclaim; do
 	run ./gmemctl $command --help && has "usage: gmemctl $command" || status=1
 done
 result $status "--help of each subcommand"
-fails 1 "subcommand is missing" ./gmemctl
+fails 2 "subcommand is missing" ./gmemctl
 result $? "no subcommand"
-fails 1 'no subcommand "nonsense"' ./gmemctl nonsense
+fails 2 'no subcommand "nonsense"' ./gmemctl nonsense
 result $? "unknown subcommand"
-fails 1 'no subcommand "nonsense"' ./gmemctl help nonsense
+fails 2 'no subcommand "nonsense"' ./gmemctl help nonsense
 result $? "help on what isn't there"
-fails 1 "info takes no flag size" ./gmemctl info --size 4K
+fails 2 "info takes no flag size" ./gmemctl info --size 4K
 result $? "another subcommand's flag"
-fails 1 'takes no argument: "more"' ./gmemctl list more
+fails 2 'takes no argument: "more"' ./gmemctl list more
 result $? "surplus argument"
-! run ./gmemctl list --nonsense
+fails 2 "no flag --nonsense" ./gmemctl list --nonsense
 result $? "unknown flag"
 
 run ./gmemctl info && has "provider window: 52 bits" &&
-	has "^features: names, live windows, .*window descriptors, views$"
+	has "^features: names, live windows, .*window descriptors, views, NUMA policies, waiting, change in place, policies of bindings, page runs"
 result $? "info"
-run ./gmemctl info -j && value /abi_version 2 && value /features/0 names && value /page_size 4096
+run ./gmemctl info -j && value /abi_version 4 && value /features/0 names && value /page_size 4096
 result $? "info -j"
-run ./gmemctl -p info && value /abi_version 2 && [ "$(wc -l <"$dir/out")" -gt 5 ]
+run ./gmemctl -p info && value /abi_version 4 && [ "$(wc -l <"$dir/out")" -gt 5 ]
 result $? "info -p is for humans"
+run ./gmemctl info -jp && cp "$dir/out" "$dir/pretty" && run ./gmemctl info -p &&
+	cmp -s "$dir/out" "$dir/pretty"
+result $? "-jp is -j -p"
+version=$(./gmemctl --version | cut -d ' ' -f 2)
+run ./gmemctl info && has "^gmemctl $version, module $version$" && run ./gmemctl info -j &&
+	value /version "$version" && value /module_version "$version"
+result $? "info: the versions of gmemctl and of the module"
 
 # A VM, which lives until its standard input is closed.
 mkfifo "$dir/hold"
@@ -86,19 +93,20 @@ result $? "list -j: window descriptors and views"
 id=$(./gmemctl-testbed json /vms/0/id <"$dir/out")
 value /vms/0/lent_pages 4 && value /vms/0/bindings/0/guest_addr 65536 &&
 	value /vms/0/bindings/0/mode lend && value /vms/0/bindings/1/mode share &&
-	value /vms/0/bindings/1/access rwx
+	value /vms/0/bindings/1/access rwx && value /vms/0/bindings/1/policy scrub
 result $? "list -j: bindings"
 value /guestmems/0/pages/lent 4 && value /guestmems/0/pages/shared 4 &&
 	value /guestmems/0/pages/host 2 && value /guestmems/0/pages/absent 22
 result $? "list -j: pages by state"
 run ./gmemctl list && has "^vm $id \"web-1\": window, policy allow, .* window, by gmemctl-testbed" &&
-	has "0x000000010000-0x00000001ffff lend  rwx guestmem" && has "^guestmem .* \"ram of web-1\": " &&
+	has "0x000000010000-0x00000001ffff lend  rwx guestmem [0-9]* offset 0x0$" &&
+	has "0x000000100000-0x000000103fff share rwx guestmem .*, policy scrub$" && has "^guestmem .* \"ram of web-1\": " &&
 	has "^  window [0-9]* \"window of web-1\": 0x000000010000-0x00000001ffff, read-write, discard," &&
 	has "^  view [0-9]* \"disk of web-1\": offset 0x14000, 16 KiB, read-only, by process $bed$"
 result $? "list"
 run ./gmemctl list --vm "$id" -j && value /vms/0/id "$id"
 result $? "list --vm"
-fails 2 "describe VM 4711: no such VM" ./gmemctl list --vm 4711
+fails 1 "describe VM 4711: no such VM" ./gmemctl list --vm 4711
 result $? "list of a VM that isn't there"
 
 run ./gmemctl list --name web-1 -j && value /vms/0/id "$id" && value /guestmems/0/pages/lent 4
@@ -124,14 +132,14 @@ run ./gmemctl stats --prometheus --output "$dir/gmem.prom" &&
 	grep -q "^# TYPE gmem_lends_total counter" "$dir/gmem.prom" &&
 	[ "$(echo "$dir"/*prom*)" = "$dir/gmem.prom" ]
 result $? "stats --prometheus into a file"
-fails 1 "take one of them" ./gmemctl stats --prometheus --openmetrics
+fails 2 "take one of them" ./gmemctl stats --prometheus --openmetrics
 result $? "stats in two formats"
-fails 2 "/nowhere/gmem.prom" ./gmemctl stats --prometheus --output /nowhere/gmem.prom
+fails 1 "/nowhere/gmem.prom" ./gmemctl stats --prometheus --output /nowhere/gmem.prom
 result $? "stats into a folder that isn't there"
-fails 1 "goes with --prometheus or --openmetrics" ./gmemctl stats --output "$dir/x"
+fails 2 "goes with --prometheus or --openmetrics" ./gmemctl stats --output "$dir/x"
 result $? "stats --output alone"
 
-run ./gmemctl map && has "^vm $id \"web-1\" (window, " && has "guestmem .* offset 0x0" && has "0x000000010000  ####........--..$" &&
+run ./gmemctl map && has "offset 0x14000, policy scrub$" && has "^vm $id \"web-1\" (window, " && has "guestmem .* offset 0x0" && has "0x000000010000  ####........--..$" &&
 	has "0x000000100000  ====" && has "hole" &&
 	has "^  vm $id: gmemctl-testbed\[$bed\]: $vm_fd $window_fd$" &&
 	has "^  guestmem [0-9]* \"ram of web-1\": gmemctl-testbed\[$bed\]: $mem_fd $view_fd$"
@@ -142,8 +150,8 @@ run ./gmemctl map --vm "$id" -j && value /cell_size 4096 && value /pieces/0/kind
 	value /guestmems/0/holders/0/fd "$mem_fd"
 result $? "map -j"
 run ./gmemctl map --name web-1 -j && value /vm/id "$id" && value /guestmems/0/name "ram of web-1" &&
-	fails 2 "no VM called \"nobody\"" ./gmemctl map --name nobody &&
-	fails 2 "no VM $id, or it isn't called \"nobody\"" ./gmemctl map --vm "$id" --name nobody
+	fails 1 "no VM called \"nobody\"" ./gmemctl map --name nobody &&
+	fails 1 "no VM $id, or it isn't called \"nobody\"" ./gmemctl map --vm "$id" --name nobody
 result $? "map --name"
 run ./gmemctl map --svg "$dir/map.svg" && grep -q "</svg>" "$dir/map.svg" &&
 	grep -q "<title>lent</title>" "$dir/map.svg"
@@ -152,7 +160,7 @@ result $? "map --svg"
 sed 's/^/# svg: /' "$dir/map.svg"
 run ./gmemctl map && has "^0x000000000000  hole, 64 KiB$"
 result $? "map: the hole at address 0"
-fails 1 "width 5 is not within" ./gmemctl map --width 5
+fails 2 "--width=5: use a number from 8 to 1024" ./gmemctl map --width 5
 result $? "map too narrow"
 
 run ./gmemctl top && has "gmemctl-testbed web-1$" && [ "$(grep -c PROVIDER "$dir/out")" = 1 ]
@@ -176,6 +184,8 @@ watcher=$!
 wait_for grep -q waiting "$dir/waiting"
 run ./gmemctl reclaim --vm "$id" --address 0x10000 --size 4K -j && value /reclaimed_pages 1
 result $? "reclaim a page by number"
+fails 1 "can't" ./gmemctl reclaim --vm "$id" --address 0x10001 --size 4K && [ ! -s "$dir/out" ]
+result $? "a reclaim that fails prints its error and nothing else"
 run ./gmemctl reclaim --pid $bed --fd "$vm_fd" && has "^2 pages taken back"
 result $? "reclaim all by process and descriptor"
 run ./gmemctl exec --size 64K --name "ram for true" -- true
@@ -191,15 +201,15 @@ result $? "monitor -j: what happened"
 sed -n 3p "$dir/events" >"$dir/out"
 value /event mem-created && value /name "ram for true"
 result $? "monitor -j: the name of a new guestmem, which exec chose"
-fails 1 "which VM" ./gmemctl reclaim
+fails 2 "which VM" ./gmemctl reclaim
 result $? "reclaim of no VM"
-fails 1 "is not a VM" ./gmemctl reclaim --pid $bed --fd "$mem_fd"
+fails 2 "is not a VM" ./gmemctl reclaim --pid $bed --fd "$mem_fd"
 result $? "reclaim of a guestmem"
-fails 2 "VM 4711 open" ./gmemctl reclaim --vm 4711
+fails 1 "there is no VM 4711" ./gmemctl reclaim --vm 4711
 result $? "reclaim of a VM that isn't there"
 run ./gmemctl reclaim --name web-1 && has "^0 pages taken back" &&
-	fails 2 "no VM called" ./gmemctl reclaim --name nobody &&
-	fails 1 "which VM" ./gmemctl reclaim --name web-1 --pid $bed --fd "$vm_fd"
+	fails 1 "no VM called" ./gmemctl reclaim --name nobody &&
+	fails 2 "which VM" ./gmemctl reclaim --name web-1 --pid $bed --fd "$vm_fd"
 result $? "reclaim --name"
 
 # shellcheck disable=SC2016 # for the inner shell
@@ -209,13 +219,13 @@ run ./gmemctl exec --size 256M --fd 10 --name ram0 -- \
 result $? "exec hands the descriptor over"
 # shellcheck disable=SC2016 # for the inner shell
 run ./gmemctl exec --size 4K --fd 3 -- sh -c 'echo $GMEM_FD' && has "^3$" &&
-	fails 1 "printable" ./gmemctl exec --size 4K --name "$(printf 'a\tb')" -- true
+	fails 2 "printable" ./gmemctl exec --size 4K --name "$(printf 'a\tb')" -- true
 result $? "exec as descriptor 3, and not by any name"
 # shellcheck disable=SC2016 # for the inner shell
 run ./gmemctl exec --size 4K --fd 10 --name ram0 -- \
 	./gmemctl exec --size 4K --fd 11 --name ram1 -- sh -c 'echo ${GMEM_FDS#$$:}' &&
 	has "^10=ram0:11=ram1$" &&
-	fails 2 "saved already" ./gmemctl exec --size 4K --name ram0 -- \
+	fails 1 "saved already" ./gmemctl exec --size 4K --name ram0 -- \
 		./gmemctl exec --size 4K --name ram0 -- true
 result $? "exec within exec hands both on"
 run ./gmemctl exec --size 2M --hugepages -- sh -c 'exit 7'
@@ -223,12 +233,25 @@ run ./gmemctl exec --size 2M --hugepages -- sh -c 'exit 7'
 result $? "exec --hugepages, and the command's own status"
 fails 127 "can't run /nowhere/command" ./gmemctl exec --size 4K -- /nowhere/command
 result $? "exec of what isn't there"
-fails 1 "needs --size" ./gmemctl exec -- true
+fails 2 "needs --size" ./gmemctl exec -- true
 result $? "exec without a size"
+
+timeout 60 ./gmemctl monitor -j --count 1 >"$dir/events" 2>"$dir/waiting" &
+watcher=$!
+wait_for grep -q waiting "$dir/waiting"
+printf s >&9
+wait $watcher
+cp "$dir/events" "$dir/out"
+value /event change && value /vm_id "$id" && value /mode share && value /access rwx &&
+	value /guest_addr 65536 && value /length 4096
+result $? "monitor -j: a change in place"
+run ./gmemctl list && has "0x000000010000-0x000000010fff share rwx guestmem" &&
+	has "0x000000011000-0x00000001ffff lend  rwx guestmem"
+result $? "list after a change in place"
 
 echo >&9
 wait_for test ! -e "/proc/$bed/fd/$vm_fd"
-fails 2 "VM $id open, except by window descriptors" ./gmemctl reclaim --vm "$id"
+fails 1 "VM $id open, except by window descriptors" ./gmemctl reclaim --vm "$id"
 result $? "reclaim of a VM of which only a window descriptor is left"
 exec 9>&-
 wait $bed
@@ -247,6 +270,25 @@ for format in prometheus openmetrics; do
 done
 exec 9>&-
 wait $bed
+
+# Names that a terminal would obey: U+009B begins a control sequence, in UTF-8 and in Latin-1.
+for name in 'a\302\233b' 'a\233b\033[31m'; do
+	# shellcheck disable=SC2059 # the name is a format
+	./gmemctl-testbed vm "$(printf "$name")" x <"$dir/hold" >"$dir/vm3" &
+	bed=$!
+	exec 9>"$dir/hold"
+	wait_for test -s "$dir/vm3"
+	status=0
+	for words in list "list -j" "list -p" map "map -j" top "top -j" "stats --prometheus"; do
+		# shellcheck disable=SC2086 # a subcommand and its flag
+		run ./gmemctl $words
+		[ -s "$dir/out" ] && ! LC_ALL=C grep -q '[^ -~]' "$dir/out" || status=1
+	done
+	result $status "no control character of a process's name is printed: $name"
+	exec 9>&-
+	wait $bed
+	rm "$dir/vm3"
+done
 run ./gmemctl list && [ ! -s "$dir/out" ]
 result $? "nothing is left"
 

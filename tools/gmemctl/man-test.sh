@@ -35,7 +35,7 @@ done
 for program in "$@"; do
 	name=$(basename "$program")
 	# The page has exactly the flags of the program.
-	has=$("$program" --helpshort | sed -n 's/^    \(--[_a-z]*\) (.*/\1/p' | sort)
+	has=$("$program" --help | sed -n 's/^  \(--[_a-z]*\) .*/\1/p' | sort)
 	says=$(mandoc -T ascii ../*/man/"$name".[18] 2>&1 | col -bx |
 		sed -n 's/^     \(--[_a-z]*\).*/\1/p' | sort)
 	[ -n "$has" ] && [ "$has" = "$says" ]

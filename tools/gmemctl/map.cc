@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "base/text.h"
 #include "commands.h"
 #include "find.h"
 #include "flags.h"
@@ -26,7 +27,7 @@ namespace {
 void PrintPicture(const Picture& picture, size_t width) {
   std::cout << absl::StreamFormat("vm %d%s (%s, %s[%d]); a character is %s:", picture.vm.id,
                                   NameText(picture.vm.name), picture.vm.provider,
-                                  Printable(picture.vm.command), picture.vm.pid,
+                                  tools::Printable(picture.vm.command), picture.vm.pid,
                                   ToString(picture.cell_size));
   for (size_t i = 0; i < kNrCellStates; ++i) {
     const CellStyle& style = StyleOf(static_cast<CellState>(i));
@@ -39,10 +40,14 @@ void PrintPicture(const Picture& picture, size_t width) {
                                       HoleText(picture, piece));
       continue;
     }
-    std::cout << absl::StreamFormat("0x%012x  %s, %s, guestmem %d offset %s\n",
+    std::cout << absl::StreamFormat("0x%012x  %s, %s, guestmem %d offset %s",
                                     piece.range.start.value(), ModeName(piece.binding->mode),
                                     ToString(piece.range.size), piece.binding->memory_id,
                                     ToString(piece.binding->offset));
+    if (piece.binding->policy) {
+      std::cout << ", policy " << gmem::ToString(*piece.binding->policy);
+    }
+    std::cout << "\n";
     for (size_t i = 0; i < piece.cells.size(); i += width) {
       std::string row;
       for (size_t k = i; k < std::min(piece.cells.size(), i + width); ++k) {
@@ -98,10 +103,7 @@ Json PictureJson(const Picture& picture) {
 }  // namespace
 
 absl::StatusOr<int> RunMap(Arguments /*arguments*/) {
-  const size_t width = absl::GetFlag(FLAGS_width);
-  if (width < 8 || width > 1024) {
-    return absl::InvalidArgumentError(absl::StrCat("--width ", width, " is not within 8 to 1024"));
-  }
+  const size_t width = *absl::GetFlag(FLAGS_width);
   auto monitor = gmem::Monitor::Open();
   if (!monitor.ok()) return monitor.status();
   const auto vm_id = ChooseVm(*monitor);

@@ -41,7 +41,7 @@ def problem(text, parse, has_vm):
             labels = {"vm", "name", "pid", "comm"} if of_vms else set()
             if sample.name != name or set(sample.labels) != labels:
                 return f"sample {sample}"
-            if of_vms and sample.labels["comm"] != r'a\"\\ b':
+            if of_vms and sample.labels["comm"] != r'a"\ b':
                 return f"the VM's process is {sample.labels['comm']}"
             if of_vms and sample.labels["name"] != r'n"\ m':
                 return f"the VM is called {sample.labels['name']}"

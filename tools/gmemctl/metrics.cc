@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "base/text.h"
 #include "gmem/device.h"
 #include "gmem/monitor.h"
 #include "output.h"
@@ -81,9 +82,10 @@ std::string MetricsText(MetricsFormat format, const gmem::DeviceStats& stats,
 
   const auto each_vm = [&](uint64_t gmem::VmState::*member) {
     for (const gmem::VmState& vm : vms) {
-      out.Sample(vm.*member,
-                 absl::StrCat("{vm=\"", vm.id, "\",name=\"", Label(vm.name), "\",pid=\"", vm.pid,
-                              "\",comm=\"", Label(Printable(vm.command)), "\"}"));
+      out.Sample(
+          vm.*member,
+          absl::StrCat("{vm=\"", vm.id, "\",name=\"", Label(tools::Printable(vm.name)), "\",pid=\"",
+                       vm.pid, "\",comm=\"", Label(tools::Printable(vm.command)), "\"}"));
     }
   };
   out.Gauge("gmem_vm_bindings", "Bindings of the VM.");

@@ -61,15 +61,15 @@ class SignalsWait {
 bool WantsJson() { return absl::GetFlag(FLAGS_j) || absl::GetFlag(FLAGS_json) || WantsPretty(); }
 
 void PrintJson(const Json& value) {
-  // A process may choose a name that isn't UTF-8.
-  std::cout << value.dump(WantsPretty() ? 4 : -1, ' ', false, Json::error_handler_t::replace)
+  // Another user may have chosen a text, such as the name of a process: replace what isn't UTF-8,
+  // and escape what isn't ASCII, since a terminal obeys control characters.
+  std::cout << value.dump(WantsPretty() ? 4 : -1, ' ', /*ensure_ascii=*/true,
+                          Json::error_handler_t::replace)
             << std::endl;
 }
 
-std::string Printable(absl::string_view text) { return absl::CHexEscape(text); }
-
 std::string NameText(absl::string_view name) {
-  return name.empty() ? std::string() : absl::StrCat(" \"", Printable(name), "\"");
+  return name.empty() ? std::string() : absl::StrCat(" \"", absl::CHexEscape(name), "\"");
 }
 
 absl::string_view ModeName(gmem::MapMode mode) {
@@ -105,7 +105,7 @@ Json ToJson(const gmem::VmState& vm) {
     if (detail.name == kLabel) {
       details["labels"].push_back(detail.value);
     } else {
-      details[Printable(detail.name)] = detail.value;
+      details[detail.name] = detail.value;
     }
   }
   Json json = {{"id", vm.id},
@@ -124,12 +124,14 @@ Json ToJson(const gmem::VmState& vm) {
 }
 
 Json ToJson(const gmem::Binding& binding) {
-  return {{"guest_addr", binding.range.start.value()},
-          {"length", binding.range.size.value()},
-          {"mem_id", binding.memory_id},
-          {"offset", binding.offset.value()},
-          {"mode", std::string(ModeName(binding.mode))},
-          {"access", PermissionText(binding.read, binding.write, binding.execute)}};
+  Json json = {{"guest_addr", binding.range.start.value()},
+               {"length", binding.range.size.value()},
+               {"mem_id", binding.memory_id},
+               {"offset", binding.offset.value()},
+               {"mode", std::string(ModeName(binding.mode))},
+               {"access", PermissionText(binding.read, binding.write, binding.execute)}};
+  if (binding.policy) json["policy"] = std::string(gmem::ToString(*binding.policy));
+  return json;
 }
 
 Json ToJson(const gmem::PageCounts& pages) {

@@ -21,9 +21,6 @@ bool WantsJson();
 // Prints one value and a newline, and flushes; on many lines with -p.
 void PrintJson(const Json& value);
 
-// Makes the name of a process harmless: a terminal obeys control characters.
-std::string Printable(absl::string_view text);
-
 // Returns a space and the name in quotes, to follow an object's number; "" if there is no name.
 std::string NameText(absl::string_view name);
 

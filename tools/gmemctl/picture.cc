@@ -15,6 +15,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "base/text.h"
 #include "find.h"
 #include "gmem/guest_memory.h"
 #include "gmem/monitor.h"
@@ -97,8 +98,8 @@ std::string HoldersText(const std::vector<Holder>& holders) {
   pid_t last = 0;
   for (const Holder& holder : holders) {
     if (holder.pid != last) {
-      absl::StrAppend(&text, text.empty() ? "" : ", ", Printable(holder.command), "[", holder.pid,
-                      "]:");
+      absl::StrAppend(&text, text.empty() ? "" : ", ", tools::Printable(holder.command), "[",
+                      holder.pid, "]:");
     }
     absl::StrAppend(&text, " ", holder.fd);
     last = holder.pid;

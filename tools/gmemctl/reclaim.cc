@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // gmemctl reclaim: takes lent pages back on behalf of the VM's owner.
+#include <sys/types.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <iostream>
@@ -9,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "base/text.h"
 #include "commands.h"
 #include "find.h"
 #include "flags.h"
@@ -23,15 +26,15 @@ namespace gmemctl {
 namespace {
 
 absl::StatusOr<gmem::Vm> OpenVm() {
-  const uint32_t id = absl::GetFlag(FLAGS_vm);
+  const VmId id = absl::GetFlag(FLAGS_vm);
   const bool has_name = !absl::GetFlag(FLAGS_name).empty();
-  const int pid = absl::GetFlag(FLAGS_pid);
-  const int fd = absl::GetFlag(FLAGS_fd);
-  if ((id != 0 || has_name) == (pid != 0) || (pid != 0) != (fd >= 0)) {
+  const ProcessId process = absl::GetFlag(FLAGS_pid);
+  const FdNumber number = absl::GetFlag(FLAGS_fd);
+  if ((id || has_name) == process.has_value() || process.has_value() != number.has_value()) {
     return absl::InvalidArgumentError("which VM? Give --vm or --name, or --pid and --fd");
   }
   // Without a name, the caller needs no right to netlink.
-  if (id != 0 && !has_name) return FindVm(id);
+  if (id && !has_name) return FindVm(static_cast<uint32_t>(*id));
   if (has_name) {
     auto monitor = gmem::Monitor::Open();
     if (!monitor.ok()) return monitor.status();
@@ -39,6 +42,8 @@ absl::StatusOr<gmem::Vm> OpenVm() {
     if (!chosen.ok()) return chosen.status();
     return FindVm(*chosen);
   }
+  const auto pid = static_cast<pid_t>(*process);
+  const auto fd = static_cast<int>(*number);
   absl::StatusOr<gmem::UniqueFd> taken = TakeFd(pid, fd);
   if (!taken.ok()) return taken.status();
   absl::StatusOr<gmem::Vm> vm = gmem::Vm::Adopt(*std::move(taken));
@@ -52,8 +57,8 @@ absl::StatusOr<gmem::Vm> OpenVm() {
 absl::StatusOr<int> RunReclaim(Arguments /*arguments*/) {
   const absl::StatusOr<gmem::Vm> vm = OpenVm();
   if (!vm.ok()) return vm.status();
-  const gmem::GuestAddress start(absl::GetFlag(FLAGS_address).value.value_or(0));
-  gmem::ByteSize size(absl::GetFlag(FLAGS_size).bytes);
+  const gmem::GuestAddress start(absl::GetFlag(FLAGS_address).value_or(0));
+  gmem::ByteSize size(absl::GetFlag(FLAGS_size).value_or(0));
   if (size.value() == 0) {
     // The range extends to the end of the address space.
     const int bits = vm->GuestAddressBits();
@@ -67,13 +72,17 @@ absl::StatusOr<int> RunReclaim(Arguments /*arguments*/) {
   }
   uint64_t pages = 0;
   const absl::Status status = vm->Reclaim({start, size}, &pages);
-  // Print the number on failure, too: these pages came back.
+  if (!status.ok()) {
+    if (pages == 0) return status;
+    // These pages came back nevertheless.
+    return absl::Status(status.code(), absl::StrCat(status.message(), ", after ",
+                                                    tools::Counted(pages, "page"), " came back"));
+  }
   if (WantsJson()) {
     PrintJson({{"reclaimed_pages", pages}});
   } else {
-    std::cout << pages << " pages taken back\n";
+    std::cout << tools::Counted(pages, "page") << " taken back\n";
   }
-  if (!status.ok()) return status;
   return 0;
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // gmemctl info, list, stats: the present state.
 #include <cstdint>
+#include <fstream>
 #include <iostream>
 #include <set>
 #include <string>
@@ -13,6 +14,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "base/program.h"
+#include "base/text.h"
 #include "commands.h"
 #include "flags.h"
 #include "gmem/device.h"
@@ -45,7 +48,21 @@ std::vector<std::string> Features(const gmem::DeviceInfo& info) {
   if (info.has_live_huge_pages) features.emplace_back("huge pages in live windows");
   if (info.has_window_descriptors) features.emplace_back("window descriptors");
   if (info.has_views) features.emplace_back("views");
+  if (info.has_numa_policies) features.emplace_back("NUMA policies");
+  if (info.has_waiting) features.emplace_back("waiting");
+  if (info.has_change) features.emplace_back("change in place");
+  if (info.has_map_options) features.emplace_back("policies of bindings");
+  if (info.has_page_runs) features.emplace_back("page runs");
+  if (info.has_memory_cgroups) features.emplace_back("memory cgroups");
   return features;
+}
+
+// The version of the loaded module; empty if it doesn't say one.
+std::string ModuleVersion() {
+  std::ifstream file("/sys/module/gmem/version");
+  std::string version;
+  std::getline(file, version);
+  return version;
 }
 
 Json BindingsOf(const std::vector<gmem::VmBinding>& bindings, uint32_t vm_id) {
@@ -130,25 +147,28 @@ void PrintVm(const gmem::VmState& vm, const Objects& objects) {
   if (vm.windows && *vm.windows != gmem::WindowKind::kNone) {
     std::cout << gmem::ToString(*vm.windows) << " window, ";
   }
-  std::cout << absl::StreamFormat("by %s[%d]: %d bindings, %d pages lent, %d accesses refused",
-                                  Printable(vm.command), vm.pid, vm.bindings, vm.lent_pages,
-                                  vm.refused);
+  std::cout << absl::StreamFormat(
+      "by %s[%d]: %s, %s lent, %s refused", tools::Printable(vm.command), vm.pid,
+      tools::Counted(vm.bindings, "binding"), tools::Counted(vm.lent_pages, "page"),
+      tools::Counted(vm.refused, "access", "accesses"));
   for (const gmem::VmDetail& detail : vm.details) {
     if (detail.name == kLabel) {
       std::cout << absl::StreamFormat(", label 0x%x", detail.value);
     } else {
-      std::cout << ", " << Printable(detail.name) << " " << detail.value;
+      std::cout << ", " << tools::Printable(detail.name) << " " << detail.value;
     }
   }
   std::cout << "\n";
   for (const gmem::VmBinding& item : objects.bindings) {
     const gmem::Binding& binding = item.binding;
     if (item.vm_id != vm.id) continue;
-    std::cout << absl::StreamFormat("  0x%012x-0x%012x %-5s %s guestmem %d offset 0x%x\n",
+    std::cout << absl::StreamFormat("  0x%012x-0x%012x %-5s %s guestmem %d offset 0x%x",
                                     binding.range.start.value(), binding.range.end().value() - 1,
                                     ModeName(binding.mode),
                                     PermissionText(binding.read, binding.write, binding.execute),
                                     binding.memory_id, binding.offset.value());
+    if (binding.policy) std::cout << ", policy " << gmem::ToString(*binding.policy);
+    std::cout << "\n";
   }
   for (const gmem::WindowState& window : objects.windows) {
     if (window.vm_id != vm.id) continue;
@@ -187,19 +207,28 @@ absl::StatusOr<int> RunInfo(Arguments /*arguments*/) {
     for (const gmem::ProviderInfo& provider : info->providers) {
       providers.push_back({{"name", provider.name},
                            {"guest_addr_bits", provider.max_guest_address_bits},
+                           {"min_guest_addr", provider.min_guest_address.value()},
+                           {"binds_first", provider.binds_first},
                            {"windows", provider.has_windows},
                            {"share_many", provider.can_share_many},
                            {"access", AccessText(provider)}});
     }
-    PrintJson({{"abi_version", info->abi_version},
+    PrintJson({{"version", tools::Version()},
+               {"module_version", ModuleVersion()},
+               {"abi_version", info->abi_version},
                {"page_size", info->page_size.value()},
                {"huge_page_size", info->huge_page_size.value()},
                {"max_bindings", info->max_bindings},
+               {"max_user_bindings", info->max_user_bindings},
+               {"user_bindings", info->user_bindings},
                {"features", Features(*info)},
                {"providers", providers}});
     return 0;
   }
-  std::cout << "ABI version " << info->abi_version << ", pages of " << info->page_size
+  const std::string module = ModuleVersion();
+  std::cout << "gmemctl " << tools::Version() << ", module "
+            << (module.empty() ? "of unknown version" : tools::Printable(module)) << "\n"
+            << "ABI version " << info->abi_version << ", pages of " << info->page_size
             << ", huge pages: "
             << (info->huge_page_size.value() == 0 ? "none" : ToString(info->huge_page_size))
             << "\n";
@@ -207,6 +236,10 @@ absl::StatusOr<int> RunInfo(Arguments /*arguments*/) {
   std::cout << "features: " << (features.empty() ? "none" : absl::StrJoin(features, ", ")) << "\n";
   if (info->max_bindings != 0)
     std::cout << "bindings of a VM: at most " << info->max_bindings << "\n";
+  if (info->max_user_bindings != 0) {
+    std::cout << "bindings of this user's VMs: " << info->user_bindings << ", at most "
+              << info->max_user_bindings << "\n";
+  }
   for (const gmem::ProviderInfo& provider : info->providers) {
     std::cout << absl::StreamFormat(
         "provider %s: %d bits of guest addresses, %s, shared pages in %s, access %s\n",
@@ -220,7 +253,7 @@ absl::StatusOr<int> RunInfo(Arguments /*arguments*/) {
 absl::StatusOr<int> RunList(Arguments /*arguments*/) {
   auto monitor = gmem::Monitor::Open();
   if (!monitor.ok()) return monitor.status();
-  const uint32_t only_vm = absl::GetFlag(FLAGS_vm);
+  const auto only_vm = static_cast<uint32_t>(absl::GetFlag(FLAGS_vm).value_or(0));
   const std::string name = absl::GetFlag(FLAGS_name);
   auto objects = Ask(*monitor, only_vm);
   if (!objects.ok()) return objects.status();

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_replace.h"
+#include "base/text.h"
 #include "find.h"
 #include "output.h"
 #include "picture.h"
@@ -62,7 +63,7 @@ std::string ToSvg(const Picture& picture, size_t width) {
   };
   append_line(absl::StrFormat("VM %d%s (%s, %s[%d]); a cell is %s", picture.vm.id,
                               NameText(picture.vm.name), picture.vm.provider,
-                              Printable(picture.vm.command), picture.vm.pid,
+                              tools::Printable(picture.vm.command), picture.vm.pid,
                               ToString(picture.cell_size)));
   y += kLine;
   for (size_t i = 0; i < kNrCellStates; ++i) {

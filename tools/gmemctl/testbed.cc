@@ -40,7 +40,8 @@ int Fail(const absl::Status& status) {
 }
 
 // Lends 16 pages at 0x10000, of which the guest has used 4, and shares 4 pages at 0x100000, which
-// the guest has used. Closes the VM when a byte comes over the standard input, and ends with it.
+// the guest has used, with a policy of their own. When an "s" comes over the standard input, shares
+// the first page of the lent ones; another byte closes the VM. Ends with the input.
 int HoldVm(const std::string& name) {
   const auto device = gmem::Device::Open();
   if (!device.ok()) return Fail(device.status());
@@ -54,7 +55,8 @@ int HoldVm(const std::string& name) {
   status.Update(vm->Map(*memory, {.guest_address = gmem::GuestAddress(0x100000),
                                   .offset = gmem::ByteOffset(0x14000),
                                   .size = 4 * kPage,
-                                  .mode = gmem::MapMode::kShare}));
+                                  .mode = gmem::MapMode::kShare,
+                                  .policy = gmem::ReclaimPolicy::kScrub}));
   status.Update(memory->Allocate({gmem::ByteOffset(0xc000), 2 * kPage}));
   status.Update(vm->Populate({gmem::GuestAddress(0x10000), 4 * kPage}));
   status.Update(vm->Populate({gmem::GuestAddress(0x100000), 4 * kPage}));
@@ -75,7 +77,14 @@ int HoldVm(const std::string& name) {
   if (!name.empty()) std::cout << " " << window->fd() << " " << view->fd();
   std::cout << std::endl;
   char byte = 0;
-  while (read(STDIN_FILENO, &byte, 1) > 0) vm = absl::CancelledError("only the window is left");
+  while (read(STDIN_FILENO, &byte, 1) > 0) {
+    if (byte != 's') {
+      vm = absl::CancelledError("only the window is left");
+      continue;
+    }
+    status = vm->Change({gmem::GuestAddress(0x10000), kPage}, {.mode = gmem::MapMode::kShare});
+    if (!status.ok()) return Fail(status);
+  }
   return 0;
 }
 

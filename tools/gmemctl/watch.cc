@@ -20,6 +20,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "base/text.h"
 #include "commands.h"
 #include "flags.h"
 #include "gmem/monitor.h"
@@ -110,9 +111,10 @@ Json SampleJson(const Sample& sample, const std::optional<Rates>& rates) {
 }
 
 void PrintTable(const Sample& sample, const std::optional<Rates>& rates) {
-  std::cout << absl::StreamFormat("%d VMs, %d guestmems, %d pages lent, %d leaked",
-                                  sample.stats.vms, sample.stats.guest_memories,
-                                  sample.stats.lent_pages, sample.stats.leaked_pages);
+  std::cout << absl::StreamFormat(
+      "%s, %s, %s lent, %d leaked", tools::Counted(sample.stats.vms, "VM"),
+      tools::Counted(sample.stats.guest_memories, "guestmem"),
+      tools::Counted(sample.stats.lent_pages, "page"), sample.stats.leaked_pages);
   if (rates) {
     std::cout << absl::StreamFormat("; per second: %.0f lent, %.0f taken back, %.0f refused",
                                     rates->lends, rates->reclaims, rates->refused);
@@ -124,8 +126,8 @@ void PrintTable(const Sample& sample, const std::optional<Rates>& rates) {
   for (const gmem::VmState& vm : sample.vms) {
     std::cout << absl::StreamFormat("%6d %10d %-10s %-6s %8d %12d %10d %-15s %s\n", vm.id, vm.pid,
                                     vm.provider, gmem::ToString(vm.policy), vm.bindings,
-                                    vm.lent_pages, vm.refused, Printable(vm.command),
-                                    Printable(vm.name));
+                                    vm.lent_pages, vm.refused, tools::Printable(vm.command),
+                                    tools::Printable(vm.name));
   }
   std::cout.flush();
 }

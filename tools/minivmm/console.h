@@ -4,13 +4,8 @@
 #ifndef GMEM_TOOLS_MINIVMM_CONSOLE_H_
 #define GMEM_TOOLS_MINIVMM_CONSOLE_H_
 
-#include <poll.h>
-
-#include <algorithm>
-#include <cstdint>
 #include <cstdio>
-#include <cstring>
-#include <limits>
+#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -20,64 +15,19 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
-#include "absl/types/span.h"
-#include "gmem/mapping.h"
-#include "gmem/monitor.h"
-#include "gmem/types.h"
 #include "or_die.h"
 
 namespace minivmm {
 
-// Returns the kind of an event: "reclaim (host)".
-inline std::string Kind(const gmem::Event& event) {
-  std::vector<absl::string_view> details;
-  if (event.access && event.type == gmem::EventType::kRefused) {
-    details.push_back(event.access->write ? "write" : event.access->execute ? "execute" : "read");
-  } else if (event.access) {
-    details.push_back(event.access->mode == gmem::MapMode::kShare ? "share" : "lend");
-  }
-  if (event.cause) details.push_back(gmem::ToString(*event.cause));
-  if (event.reason) details.push_back(gmem::ToString(*event.reason));
-  if (event.error != 0) details.push_back(std::strerror(event.error));
-  const absl::string_view type = gmem::ToString(event.type);
-  if (details.empty()) return std::string(type);
-  return absl::StrCat(type, " (", absl::StrJoin(details, ", "), ")");
-}
-
-// Returns a line for each event. Events of one kind that follow each other share a line, because a
-// guest that boots takes thousands of pages, one at a time.
-inline std::vector<std::string> Describe(absl::Span<const gmem::Event> events) {
-  std::vector<std::string> lines;
-  for (auto event = events.begin(); event != events.end();) {
-    const std::string kind = Kind(*event);
-    gmem::GuestAddress start(std::numeric_limits<uint64_t>::max()), end(0);
-    uint64_t nr_pages = 0;
-    for (; event != events.end() && Kind(*event) == kind; ++event) {
-      if (!event->guest_address) continue;
-      start = std::min(start, *event->guest_address);
-      end = std::max(end, *event->guest_address + event->size);
-      nr_pages += event->size.value() / gmem::HostPageSize().value();
-    }
-    lines.push_back(kind);
-    if (nr_pages > 0) {
-      absl::StrAppend(&lines.back(), " ", gmem::ToString(gmem::GuestRange{start, end - start}));
-    }
-    if (nr_pages > 1) absl::StrAppend(&lines.back(), ": ", nr_pages, " pages");
-  }
-  return lines;
-}
-
 // Thread-safe.
 class Console {
  public:
-  // Shows the events of the whole host. Without CAP_SYS_ADMIN it shows none.
-  Console() : monitor_(OrDie(gmem::Monitor::Open())) {
-    const absl::Status status = monitor_.Subscribe();
-    if (!status.ok()) absl::PrintF("gmem's events aren't shown: %s\n", status.ToString());
-  }
+  // @read_events returns the lines of the events since its last call. The console holds its lock
+  // then, so it can't be called from there.
+  explicit Console(std::function<std::vector<std::string>()> read_events)
+      : read_events_(std::move(read_events)) {}
 
   // Takes a byte from the guest.
   void Put(char byte) {
@@ -118,25 +68,18 @@ class Console {
   // The limit of a line: a guest may print lines of any length, but must not use memory without
   // limit.
   static constexpr size_t kMaxLine = 1000;
-  // The module sends its queued events every 10 ms.
-  static constexpr int kQuietMs = 25, kMaxReads = 10;
 
   void PrintLocked(absl::string_view source, absl::string_view line)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock_) {
-    // Wait for events under way: an event must stand before the line about its effect.
-    std::vector<gmem::Event> all;
-    pollfd readable = {.fd = monitor_.fd(), .events = POLLIN, .revents = 0};
-    for (int i = 0; i < kMaxReads && poll(&readable, 1, kQuietMs) > 0; ++i) {
-      const std::vector<gmem::Event> events = OrDie(monitor_.ReadEvents());
-      all.insert(all.end(), events.begin(), events.end());
-    }
-    for (const std::string& event : Describe(all)) absl::PrintF("  gmem  | %s\n", event);
+    // An event must stand before the line about its effect.
+    for (const std::string& event : read_events_()) absl::PrintF("  gmem  | %s\n", event);
     absl::PrintF("%s%s\n", source, line);
     std::fflush(stdout);
   }
 
+  const std::function<std::vector<std::string>()> read_events_;
+
   absl::Mutex lock_;
-  gmem::Monitor monitor_ ABSL_GUARDED_BY(lock_);
   std::string line_ ABSL_GUARDED_BY(lock_), answer_ ABSL_GUARDED_BY(lock_);
   bool closed_ ABSL_GUARDED_BY(lock_) = false;
 };

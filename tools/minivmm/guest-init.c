@@ -6,6 +6,8 @@
  *   read ADDRESS           print the 32-bit word at ADDRESS
  *   write ADDRESS VALUE    set the word
  *   count ADDRESS          count the word up in the background, without end
+ *   cpus                   print the number of CPUs
+ *   ring ADDRESS BELL N    send N numbers through the ring at ADDRESS: see ring.h
  *   poweroff
  *
  * Addresses are physical. The program reaches memory that Linux doesn't use as
@@ -29,7 +31,16 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "ring.h"
+
 #define PAGE 4096ul
+
+/* How to turn the machine off: a PC of minivmm can only reset itself. */
+#ifdef __x86_64__
+#define OFF RB_AUTOBOOT
+#else
+#define OFF RB_POWER_OFF
+#endif
 
 static volatile uint8_t *own_page;
 static uint64_t own_address;
@@ -38,7 +49,7 @@ static void die(const char *what)
 {
 	printf("guest: %s: %s\n", what, strerror(errno));
 	tcdrain(STDOUT_FILENO);
-	reboot(RB_AUTOBOOT);
+	reboot(OFF);
 }
 
 /* A page of RAM that stays where it is, and its physical address. */
@@ -89,9 +100,39 @@ static void count(uint64_t address)
 		++*word;
 }
 
+static uint32_t wait_for_room(const struct ring *ring, uint32_t sent, uint32_t room)
+{
+	uint32_t done;
+
+	while ((done = __atomic_load_n(&ring->done, __ATOMIC_ACQUIRE)) + RING_SIZE < sent + room)
+		usleep(1000);
+	return done;
+}
+
+/* Send the numbers from 1 on. Returns the sum of the doubled ones. */
+static uint32_t use_ring(uint64_t address, uint64_t bell_address, uint32_t n)
+{
+	struct ring *ring = (struct ring *)at(address);
+	volatile uint32_t *bell = at(bell_address);
+	uint32_t sum = 0, taken = 0, done;
+
+	for (uint32_t sent = 0; taken < n;) {
+		/* Send all that there is room for; at the end, wait for the rest. */
+		done = wait_for_room(ring, sent, sent < n ? 1 : RING_SIZE);
+		for (; taken < done; taken++)
+			sum += ring->numbers[taken % RING_SIZE];
+		if (sent == n)
+			continue;
+		ring->numbers[sent % RING_SIZE] = sent + 1;
+		__atomic_store_n(&ring->sent, ++sent, __ATOMIC_RELEASE);
+		*bell = sent;
+	}
+	return sum;
+}
+
 static void command(const char *line)
 {
-	uint64_t address;
+	uint64_t address, bell;
 	uint32_t value;
 
 	if (sscanf(line, "read %" SCNx64, &address) == 1) {
@@ -102,6 +143,11 @@ static void command(const char *line)
 	} else if (sscanf(line, "count %" SCNx64, &address) == 1) {
 		count(address);
 		printf("guest: counting at %#" PRIx64 "\n", address);
+	} else if (sscanf(line, "ring %" SCNx64 " %" SCNx64 " %" SCNu32, &address, &bell,
+			  &value) == 3) {
+		printf("guest: sum %" PRIu32 "\n", use_ring(address, bell, value));
+	} else if (!strcmp(line, "cpus\n")) {
+		printf("guest: cpus %ld\n", sysconf(_SC_NPROCESSORS_ONLN));
 	} else if (!strcmp(line, "poweroff\n")) {
 		printf("guest: bye\n");
 		tcdrain(STDOUT_FILENO);
@@ -109,7 +155,7 @@ static void command(const char *line)
 		kill(-1, SIGKILL);
 		while (wait(NULL) > 0)
 			;
-		reboot(RB_AUTOBOOT);
+		reboot(OFF);
 	} else {
 		printf("guest: what?\n");
 	}
@@ -123,7 +169,9 @@ int main(void)
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	mkdir("/proc", 0555);
-	if (mount("none", "/proc", "proc", 0, NULL) || mount("none", "/dev", "devtmpfs", 0, NULL))
+	mkdir("/sys", 0555);
+	if (mount("none", "/proc", "proc", 0, NULL) || mount("none", "/dev", "devtmpfs", 0, NULL) ||
+	    mount("none", "/sys", "sysfs", 0, NULL))
 		die("mount");
 	/* No echo, and no carriage return before a line feed. */
 	if (!tcgetattr(STDIN_FILENO, &tty)) {

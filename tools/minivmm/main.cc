@@ -3,24 +3,22 @@
 // lends memory while Linux runs. Prints its checks, with the guest's console and gmem's events in
 // between. Exits with 1 if a check failed.
 #include <fcntl.h>
-#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <csetjmp>
-#include <cstdio>
-#include <cstdlib>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
-#include "absl/strings/string_view.h"
+#include "base/program.h"
 #include "console.h"
+#include "demo.h"
+#include "events.h"
 #include "gmem/device.h"
 #include "guest_ram.h"
+#include "host.h"
 #include "linux_boot.h"
 #include "machine.h"
 #include "or_die.h"
@@ -40,28 +38,6 @@ constexpr char kCommandLine[] =
     "console=ttyS0 quiet reboot=k panic=-1 idle=poll pci=off initcall_blacklist=i8042_init "
     "nokaslr mitigations=off init_on_alloc=0 audit=0 lsm=capability tsc=reliable no_timer_check";
 
-thread_local sigjmp_buf touch_env;
-
-void OnSigbus(int) { siglongjmp(touch_env, 1); }
-
-// The host reads or writes a word. Returns nothing, or false, if the access raised SIGBUS.
-std::optional<uint32_t> Peek(const volatile uint32_t* address) {
-  if (sigsetjmp(touch_env, 1)) return std::nullopt;
-  return *address;
-}
-bool Poke(volatile uint32_t* address, uint32_t value) {
-  if (sigsetjmp(touch_env, 1)) return false;
-  *address = value;
-  return true;
-}
-
-gmem::Mapping MapFile(const char* path) {
-  const gmem::UniqueFd fd(OrDie(open(path, O_RDONLY | O_CLOEXEC), path));
-  const gmem::ByteSize size(OrDie(lseek(fd.get(), 0, SEEK_END), path));
-  return OrDie(
-      gmem::Mapping::OfFile(fd.get(), {.size = size, .access = gmem::MemoryAccess::kReadOnly}));
-}
-
 // Returns the number of pages of the mapping for which this process has page table entries.
 uint64_t CountMapped(const gmem::Mapping& mapping) {
   const gmem::UniqueFd fd(OrDie(open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC), "pagemap"));
@@ -73,21 +49,11 @@ uint64_t CountMapped(const gmem::Mapping& mapping) {
   return std::ranges::count_if(entries, [](uint64_t entry) { return entry >> 63; });
 }
 
-// Returns the number at the end of an answer of the guest's program; hexadecimal ones begin with
-// 0x.
-uint64_t LastNumber(const std::string& answer) {
-  return std::strtoull(&answer[answer.rfind(' ') + 1], nullptr, 0);
-}
-
 // Returns the number of failed checks.
 int Demo(const gmem::Device& device, const char* kernel, const char* initramfs) {
-  Console console;
-  int failures = 0;
-  auto check = [&](bool ok, absl::string_view text) {
-    console.Print(absl::StrFormat("   %-75s %s", text, ok ? "ok" : "FAILED"));
-    if (!ok) ++failures;
-  };
-  const gmem::DeviceStats before = OrDie(device.Stats());
+  Events events;
+  Console console([&events] { return events.Read(); });
+  Checks check(&device, &console);
 
   console.Print("\n1. Boot Linux on lent memory");
   auto ram = std::make_unique<GuestRam>(device);
@@ -113,30 +79,20 @@ int Demo(const gmem::Device& device, const char* kernel, const char* initramfs) 
         absl::StrCat("the host's mapping has ", mapped, " pages: the lent pages are gone from it"));
 
   // From now on, the guest's program reads and writes memory on command.
-  auto type = [&](const std::string& line) {
-    console.Print(absl::StrCat("  typed | ", line));
-    machine->Type(line);
-    return console.Await("guest: ");
-  };
-  auto guest_reads = [&](GuestAddress address) {
-    return LastNumber(type(absl::StrCat("read ", gmem::ToString(address))));
-  };
-  auto guest_writes = [&](GuestAddress address, uint32_t value) {
-    type(absl::StrCat("write ", gmem::ToString(address), " ", value));
-  };
+  GuestProgram guest(machine.get(), &console);
   auto last_fault = [&] {
     const gmem::FaultReport report = OrDie(ram->vm().Faults());
     return report.faults.empty() ? gmem::Fault() : report.faults.back();
   };
 
   console.Print("\n2. Unplug a page of RAM while a program counts in it");
-  type(absl::StrCat("count ", gmem::ToString(own_page)));
-  const uint64_t counted = guest_reads(own_page);
+  guest.Type(absl::StrCat("count ", gmem::ToString(own_page)));
+  const uint64_t counted = guest.Read(own_page);
   ram->Unplug({own_page, kPageSize});
   // The counting process and the one that answers share a CPU: read until the counter has had its
   // turn.
-  uint64_t now = guest_reads(own_page);
-  for (int i = 1; i < 20 && now == counted; ++i) now = guest_reads(own_page);
+  uint64_t now = guest.Read(own_page);
+  for (int i = 1; i < 20 && now == counted; ++i) now = guest.Read(own_page);
   gmem::Fault fault = last_fault();
   check(fault.page == own_page && fault.reason == gmem::FaultReason::kUnbound,
         absl::StrCat("KVM_RUN: EFAULT; VM_FAULTS: ", gmem::ToString(fault.page),
@@ -148,18 +104,18 @@ int Demo(const gmem::Device& device, const char* kernel, const char* initramfs) 
   const gmem::ByteRange first_page = {gmem::ByteOffset(pool.start.value()), kPageSize};
   auto* const host_word = reinterpret_cast<volatile uint32_t*>(ram->host().span(first_page).data());
   auto pages = [&] { return OrDie(ram->memory().Query(first_page)); };
-  guest_writes(pool.start, 41);
+  guest.Write(pool.start, 41);
   fault = last_fault();
   check(fault.page == pool.start && fault.write,
         absl::StrCat("a write to ", gmem::ToString(fault.page), " was refused, then bound"));
-  check(guest_reads(pool.start) == 41 && pages().lent == 1, "it holds 41 and is lent");
+  check(guest.Read(pool.start) == 41 && pages().lent == 1, "it holds 41 and is lent");
 
   console.Print("\n4. Share a range that was lent");
   ram->Unplug(pool);
   ram->Plug(pool, gmem::MapMode::kShare);
-  guest_writes(pool.start, 42);
+  guest.Write(pool.start, 42);
   check(Peek(host_word) == 42u, "the host reads 42, which the guest wrote");
-  check(Poke(host_word, 43) && guest_reads(pool.start) == 43,
+  check(Poke(host_word, 43) && guest.Read(pool.start) == 43,
         "the guest reads 43, which the host wrote");
   check(pages().shared == 1, "MEM_QUERY: shared");
 
@@ -167,41 +123,34 @@ int Demo(const gmem::Device& device, const char* kernel, const char* initramfs) 
   ram->Unplug(pool);
   ram->Plug(pool, gmem::MapMode::kLend);
   OrDie(ram->vm().SetPolicy(gmem::ReclaimPolicy::kDeny));
-  guest_writes(pool.start, 44);
+  guest.Write(pool.start, 44);
   check(!Peek(host_word), "deny:  the host gets SIGBUS");
   OrDie(ram->vm().SetPolicy(gmem::ReclaimPolicy::kAllow));
   check(Peek(host_word) == 44u, "allow: the host reads 44, which the guest wrote");
   check(pages().host == 1, "       the page is the host's again");
-  check(guest_reads(pool.start) == 44 && pages().lent == 1,
+  check(guest.Read(pool.start) == 44 && pages().lent == 1,
         "       the guest reads 44, and it is lent again");
 
   console.Print("\n6. Power off");
-  const std::string answer = type("poweroff");
+  const std::string answer = guest.Type("poweroff");
   machine->Wait();
   check(answer == "guest: bye", "the guest says bye and turns the machine off");
   machine.reset();
   ram.reset();
-  const gmem::DeviceStats after = OrDie(device.Stats());
-  check(after.vms == before.vms && after.guest_memories == before.guest_memories &&
-            after.bindings == before.bindings,
-        absl::StrCat("as before: ", after.vms, " VMs, ", after.guest_memories, " guestmems, ",
-                     after.bindings, " bindings"));
-  check(after.lent_pages == before.lent_pages && after.leaked_pages == before.leaked_pages,
-        absl::StrCat(after.lent_pages, " pages lent, ", after.leaked_pages, " leaked"));
-  return failures;
+  check.NothingIsLeft();
+  return check.failures();
 }
+
+absl::StatusOr<int> Run(tools::Words words) { return RunDemo(words, Demo); }
 
 }  // namespace
 }  // namespace minivmm
 
 int main(int argc, char** argv) {
-  if (argc != 3) {
-    absl::FPrintF(stderr, "usage: %s KERNEL INITRAMFS\n", argv[0]);
-    return 2;
-  }
-  signal(SIGBUS, minivmm::OnSigbus);
-  const gmem::Device device = minivmm::OrDie(gmem::Device::Open());
-  const int failures = minivmm::Demo(device, argv[1], argv[2]);
-  absl::PrintF("\n%s\n", failures == 0 ? "All checks passed." : "SOME CHECKS FAILED");
-  return failures == 0 ? 0 : 1;
+  return tools::RunProgram(
+      {.name = "minivmm",
+       .run = minivmm::Run,
+       .usage = "minivmm KERNEL INITRAMFS",
+       .summary = "boots Linux on lent memory, and unplugs, shares and lends memory meanwhile"},
+      argc, argv);
 }

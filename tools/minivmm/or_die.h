@@ -10,12 +10,13 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "base/exit_status.h"
 
 namespace minivmm {
 
 [[noreturn]] inline void Die(const absl::Status& error) {
-  std::cerr << error.message() << "\n";
-  std::exit(1);
+  std::cerr << "minivmm: " << error.message() << "\n";
+  std::exit(tools::kExitFailed);
 }
 
 inline void OrDie(const absl::Status& status) {

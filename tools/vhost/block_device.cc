@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <linux/virtio_blk.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -13,7 +14,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <iostream>
 #include <string>
 #include <utility>
 
@@ -21,6 +21,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
+#include "base/program.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/chain.h"
 #include "gmem/vhost/virtqueue.h"
@@ -80,11 +81,17 @@ class IoVector {
 absl::StatusOr<BlockDevice> BlockDevice::Open(const std::string& path, const Options& options) {
   gmem::UniqueFd file(open(path.c_str(), (options.is_read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC));
   if (!file) return absl::ErrnoToStatus(errno, absl::StrCat("can't open ", path));
+  struct stat info = {};
+  if (fstat(file.get(), &info) != 0) return absl::ErrnoToStatus(errno, path);
+  if (!S_ISREG(info.st_mode) && !S_ISBLK(info.st_mode)) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(path, " is neither a file with contents nor a block device"));
+  }
   const off_t end = lseek(file.get(), 0, SEEK_END);
   if (end < 0) return absl::ErrnoToStatus(errno, absl::StrCat(path, " has no size"));
   const uint64_t size = static_cast<uint64_t>(end) / kSectorSize * kSectorSize;
   if (size == 0) {
-    return absl::InvalidArgumentError(absl::StrCat(path, " has less than a sector (512 bytes)"));
+    return absl::FailedPreconditionError(absl::StrCat(path, " has less than a sector (512 bytes)"));
   }
   return BlockDevice(std::move(file), size, options);
 }
@@ -142,7 +149,8 @@ void BlockDevice::SetFeatures(uint64_t features) {
 }
 
 void BlockDevice::QueueFailed(uint16_t index, const absl::Status& why) {
-  std::cerr << "virtqueue " << index << " is no longer served: " << why.message() << "\n";
+  tools::PrintError(kId,
+                    absl::StrCat("virtqueue ", index, " is no longer served: ", why.message()));
 }
 
 uint8_t BlockDevice::Do(const Chain& chain) {

@@ -5,12 +5,14 @@
 
 #include <cerrno>
 #include <csignal>
-#include <iostream>
 #include <string>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "base/program.h"
 #include "gmem/status.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/backend.h"
@@ -18,7 +20,18 @@
 #include "gmem/vhost/device.h"
 #include "gmem/vhost/server.h"
 
-absl::Status Serve(const std::string& socket, gmem::vhost::Device& device) {
+absl::Status CheckWords(tools::Words words, const std::string& socket) {
+  if (!words.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat("\"", words[0], "\" must be a flag"));
+  }
+  if (socket.empty()) {
+    return absl::InvalidArgumentError("--socket is missing: give the path of the socket");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Serve(absl::string_view program, const std::string& socket,
+                   gmem::vhost::Device& device) {
   sigset_t signals;
   sigemptyset(&signals);
   sigaddset(&signals, SIGINT);
@@ -32,8 +45,8 @@ absl::Status Serve(const std::string& socket, gmem::vhost::Device& device) {
   absl::StatusOr<gmem::vhost::Server> server =
       gmem::vhost::Server::Create(*std::move(listener), device);
   if (!server.ok()) return server.status();
-  server->set_session_end([](const absl::Status& status) {
-    if (gmem::GetErrno(status) != ECONNRESET) std::cerr << status.message() << "\n";
+  server->set_session_end([program](const absl::Status& status) {
+    if (gmem::GetErrno(status) != ECONNRESET) tools::PrintError(program, status.message());
   });
   return server->Run(stop.get());
 }

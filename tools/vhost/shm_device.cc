@@ -7,7 +7,6 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
-#include <iostream>
 #include <map>
 #include <memory>
 #include <string>
@@ -18,6 +17,8 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "base/program.h"
 #include "gmem/mapping.h"
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
@@ -29,6 +30,7 @@
 
 namespace {
 
+constexpr absl::string_view kName = "gmem-vhost-shm";
 // Requests of one call. The limit lets the front-end have its turn.
 constexpr int kBatch = 64;
 
@@ -104,7 +106,8 @@ void ShmDevice::MapAll() {
         .len = file.size,
         .flags = options_.is_read_only ? 0 : gmem::vhost::kShmemMapRw};
     backend_->ShmemMap(mapping, file.fd.get(), [path = file.path](const absl::Status& status) {
-      if (!status.ok()) std::cerr << "can't map " << path << ": " << status.message() << "\n";
+      if (status.ok()) return;
+      tools::PrintError(kName, absl::StrCat("can't map ", path, ": ", status.message()));
     });
   }
 }
@@ -177,7 +180,8 @@ void ShmDevice::Answer(gmem::vhost::Backend& backend, Number number, uint8_t ans
 }
 
 void ShmDevice::QueueFailed(uint16_t index, const absl::Status& why) {
-  std::cerr << "virtqueue " << index << " is no longer served: " << why.message() << "\n";
+  tools::PrintError(kName,
+                    absl::StrCat("virtqueue ", index, " is no longer served: ", why.message()));
 }
 
 void ShmDevice::QueueStopped(uint16_t index) {
