@@ -28,8 +28,7 @@ VARIANTS_PROVIDER(faults);
 
 FIXTURE_SETUP(faults)
 {
-	if (!have_provider(variant->provider))
-		SKIP(return, "no provider %s", variant->provider);
+	SKIP_UNLESS_PROVIDER(variant->provider);
 	SETUP_STATS();
 	self->vm = new_guest(variant->provider, GMEM_POLICY_ALLOW);
 	ASSERT_LE(0, self->vm);

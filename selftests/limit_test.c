@@ -49,8 +49,7 @@ FIXTURE_SETUP(limit)
 {
 	FILE *file;
 
-	if (!have_provider(variant->provider))
-		SKIP(return, "no provider %s", variant->provider);
+	SKIP_UNLESS_PROVIDER(variant->provider);
 	SETUP_STATS();
 	file = fopen(PARAMETER, "re");
 	ASSERT_NE(NULL, file);

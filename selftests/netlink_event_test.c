@@ -30,9 +30,7 @@ VARIANTS_PROVIDER(events);
 
 FIXTURE_SETUP(events)
 {
-	ASSERT_LE(0, gmem_dev());
-	if (!have_provider(variant->provider))
-		SKIP(return, "no provider %s", variant->provider);
+	SKIP_UNLESS_PROVIDER(variant->provider);
 	self->l = listener_open();
 	ASSERT_EQ(0, listener_join(self->l));
 	self->vm = new_guest(variant->provider, GMEM_POLICY_ALLOW);

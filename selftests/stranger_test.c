@@ -6,7 +6,7 @@
  * is more. Each bound has three tries. A loaded machine makes all tasks wait, so
  * the bound grows with the waits beside a worker that uses no memory of others.
  */
-#include "lib/gmem.h"
+#include "lib/fixture.h"
 #include "lib/window_desc.h"
 
 #include <pthread.h>
@@ -81,11 +81,7 @@ VARIANT(stranger, live_2m_discard, .provider = "live", .work = DISCARD,
 
 FIXTURE_SETUP(stranger)
 {
-	ASSERT_LE(0, gmem_dev());
-	if (!have_provider(variant->provider))
-		SKIP(return, "no provider %s", variant->provider);
-	if (variant->mem_flags && !takes_huge(variant->provider))
-		SKIP(return, NO_HUGE, variant->provider);
+	SKIP_UNLESS_POSSIBLE(variant);
 	ASSERT_EQ(0, get_stats(&self->before));
 	self->unit = variant->mem_flags ? HUGE_PAGE : PAGE;
 	self->size = MIB(env_uint("GMEM_STRANGER_MIB", 128));

@@ -51,9 +51,7 @@ VARIANTS_PROVIDER(trace);
 
 FIXTURE_SETUP(trace)
 {
-	ASSERT_LE(0, gmem_dev());
-	if (!have_provider(variant->provider))
-		SKIP(return, "no provider %s", variant->provider);
+	SKIP_UNLESS_PROVIDER(variant->provider);
 	ASSERT_EQ(0, prctl(PR_SET_NAME, "some\nvmm"));
 	self->vm = new_guest(variant->provider, GMEM_POLICY_ALLOW);
 	ASSERT_LE(0, self->vm);

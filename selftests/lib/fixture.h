@@ -38,16 +38,21 @@ static __attribute__((unused)) struct el2_stats hypervisor_before;
 		EXPECT_EL2_SAME(hypervisor_before, hypervisor_stats());	\
 	} while (0)
 
+/* For a fixture whose guest gets memory while it runs. */
+#define SKIP_UNLESS_PROVIDER(name)					\
+	do {								\
+		ASSERT_LE(0, gmem_dev());				\
+		if (!have_provider(name))				\
+			SKIP(return, "no provider %s", name);		\
+		if (binds_first(name))					\
+			SKIP(return, "provider %s: a guest gets memory only at its start", \
+			     name);					\
+	} while (0)
+
 /* For a fixture whose variant has a provider and mem_flags. */
 #define SKIP_UNLESS_POSSIBLE(variant)					\
 	do {								\
-		ASSERT_LE(0, gmem_dev());				\
-		if (!have_provider((variant)->provider))		\
-			SKIP(return, "no provider %s",			\
-			     (variant)->provider);			\
-		if (binds_first((variant)->provider))			\
-			SKIP(return, "provider %s: a guest gets memory only at its start", \
-			     (variant)->provider);			\
+		SKIP_UNLESS_PROVIDER((variant)->provider);		\
 		if (((variant)->mem_flags & GMEM_MEM_ALLOW_HUGEPAGE) &&	\
 		    !takes_huge((variant)->provider))			\
 			SKIP(return, NO_HUGE, (variant)->provider);	\
