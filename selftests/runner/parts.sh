@@ -140,6 +140,9 @@ part_slots() {
 	echo "${SLOTS:-$((memory < 1 ? 1 : memory < $(nproc) ? memory : $(nproc)))}"
 }
 
+# A subshell: a part's variables don't reach the next part.
+once() { (eval "${part_command[$1]}") >"$state/$1.tap" 2>"$state/$1.err" </dev/null; }
+
 start() {
 	local part=$1
 	say "[$SECONDS s] $part: starts"
@@ -147,9 +150,14 @@ start() {
 	(
 		trap - INT
 		status=0
-		# A subshell: a part's variables don't reach the next part.
-		eval "${part_command[$part]}" >"$state/$part.tap" 2>"$state/$part.err" </dev/null ||
-			status=$?
+		once "$part" || status=$?
+		# QEMU's emulation of SVM goes astray now and then while a guest runs in the
+		# machine. A fault of the module's would come again.
+		if [ $status = 123 ]; then
+			say "[$SECONDS s] $part: a triple fault ended the machine: trying once more"
+			status=0
+			once "$part" || status=$?
+		fi
 		echo $status >"$state/$part.status"
 	) &
 	part_of_pid[$!]=$part
