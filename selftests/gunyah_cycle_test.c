@@ -30,8 +30,7 @@ FIXTURE_SETUP(cycle)
 	ASSERT_LE(0, gmem_dev());
 	if (!have_provider("gunyah"))
 		SKIP(return, "no provider gunyah");
-	ASSERT_TRUE(el2_open(&self->el2));
-	SKIP_OLD_PARCELS(&self->el2);
+	gunyah_open_monitor(&self->el2);
 	ASSERT_EQ(0, get_stats(&self->before));
 	self->mem = new_mem(SIZE, variant->mem_flags);
 	ASSERT_LE(0, self->mem);

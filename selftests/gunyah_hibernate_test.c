@@ -113,6 +113,7 @@ TEST_F(hibernate, no_lending_meanwhile)
 /* A page that never comes back forbids hibernation until the reboot. */
 TEST_F(hibernate, not_with_lost_pages)
 {
+	ONLY_MONITOR();
 	self->lossy = true;
 	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
 	EXPECT_EQ(-ESHUTDOWN, gunyah_command(&self->guest, GUNYAH_PSCI,

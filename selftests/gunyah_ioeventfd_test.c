@@ -66,6 +66,7 @@ typedef FIXTURE_DATA(ioeventfd) self_t;
 FIXTURE_SETUP(ioeventfd)
 {
 	SETUP_GUNYAH();
+	ONLY_MONITOR();
 	ASSERT_EQ(0, forget_bells(&self->el2));
 	ASSERT_EQ(0, plan_bell(&self->el2, BELL, 0));
 	ASSERT_EQ(0, gunyah_guest_open(&self->guest, GMEM_POLICY_ALLOW));

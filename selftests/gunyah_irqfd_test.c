@@ -26,6 +26,7 @@ typedef FIXTURE_DATA(irqfd) self_t;
 FIXTURE_SETUP(irqfd)
 {
 	SETUP_GUNYAH();
+	ONLY_MONITOR();
 	ASSERT_EQ(0, forget_bells(&self->el2));
 	ASSERT_EQ(0, plan_bell(&self->el2, PLAIN, 0));
 	ASSERT_EQ(0, plan_bell(&self->el2, CLEARED, EL2_BELL_CAN_CLEAR));

@@ -89,6 +89,7 @@ TEST_F_TIMEOUT(gunyah, slow_pieces, 120)
 	__u64 i;
 	int mem;
 
+	ONLY_MONITOR();
 	if (self->el2.platform != EL2_PLATFORM_PUBLIC)
 		SKIP(return, "only the public Resource Manager is slow");
 	mem = new_mem(pages * PAGE, 0);
@@ -126,6 +127,7 @@ TEST_F_TIMEOUT(gunyah, slow_reset_of_an_open_vm, 60)
 	__u8 *host;
 	int byte;
 
+	ONLY_MONITOR();
 	if (self->el2.platform != EL2_PLATFORM_PUBLIC)
 		SKIP(return, "only the public Resource Manager is slow");
 	host = map_host(self->mem, 0, MIB(1));
@@ -150,6 +152,7 @@ TEST_F(gunyah, start_refused)
 	size_t i;
 	int ret;
 
+	ONLY_MONITOR();
 	for (i = 0; i < ARRAY_SIZE(starts); i++) {
 		if (!is_sent(self, i))
 			continue;
@@ -182,6 +185,7 @@ TEST_F_TIMEOUT(gunyah, no_vmid_is_lost, 240)
 {
 	unsigned int i;
 
+	ONLY_MONITOR();
 	for (i = 0; i < 70; i++) {
 		el2_rule(&self->el2, EL2_RULE_RPC_ERROR, RM_VM_INIT, 1,
 			 RM_NORESOURCE);
@@ -197,6 +201,7 @@ TEST_F_TIMEOUT(gunyah, no_vmid_is_lost, 240)
 /* Replies arrive late, or with a notification between their fragments. */
 TEST_F(gunyah, slow_replies)
 {
+	ONLY_MONITOR();
 	el2_hvc(&self->el2, EL2_RULE, EL2_RULE_RPC_DELAY, EL2_ANY, 1, 30, 100);
 	el2_hvc(&self->el2, EL2_RULE, EL2_RULE_RPC_INTERLEAVE, EL2_ANY, 1, 0,
 		100);
@@ -212,6 +217,7 @@ TEST_F(gunyah, late_replies)
 	size_t i;
 	int ret;
 
+	ONLY_MONITOR();
 	ASSERT_EQ(0, write_file(RM_TIMEOUT, "100"));
 	for (i = 0; i < ARRAY_SIZE(starts); i++) {
 		if (!is_sent(self, i))
@@ -259,6 +265,7 @@ TEST_F_TIMEOUT(gunyah, late_replies_at_the_end, 120)
 {
 	size_t i;
 
+	ONLY_MONITOR();
 	for (i = 0; i < ARRAY_SIZE(end_messages); i++)
 		end_under(_metadata, self, EL2_RULE_RPC_DELAY, end_messages[i],
 			  1500, 2);
@@ -269,6 +276,7 @@ TEST_F_TIMEOUT(gunyah, lost_replies_at_the_end, 120)
 {
 	size_t i;
 
+	ONLY_MONITOR();
 	for (i = 0; i < ARRAY_SIZE(end_messages); i++) {
 		/*
 		 * It is known to be carried out when another VM has the VMID.
@@ -288,6 +296,7 @@ TEST_F_TIMEOUT(gunyah, operator_gives_up, 120)
 {
 	struct gmem_stats stats;
 
+	ONLY_MONITOR();
 	if (has_extents(&self->el2))
 		SKIP(return, "extents: the hypervisor gives the memory back");
 	self->lossy = true;
@@ -321,6 +330,7 @@ TEST_F(gunyah, end_refused)
 	struct el2_stats now;
 	size_t i;
 
+	ONLY_MONITOR();
 	self->lossy = true;
 	ASSERT_EQ(0, write_file(RM_TIMEOUT, "200"));
 	for (i = 0; i < ARRAY_SIZE(end_messages); i++) {
@@ -357,6 +367,7 @@ TEST_F(gunyah, busy_vcpu)
 {
 	const __u64 vcpu_run = 0x65, busy = 31;
 
+	ONLY_MONITOR();
 	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
 	el2_hvc(&self->el2, EL2_RULE, EL2_RULE_HYPERCALL_ERROR, vcpu_run, 1,
 		busy, 20);
@@ -394,6 +405,7 @@ static void lose_halt(struct __test_metadata *_metadata, self_t *self)
  */
 TEST_F(gunyah, lost_halt)
 {
+	ONLY_MONITOR();
 	lose_halt(_metadata, self);
 	EXPECT_EQ(-ESHUTDOWN, gunyah_command(&self->guest, GUNYAH_PSCI,
 					     GUNYAH_PSCI_OFF, 0, 0, NULL));
@@ -409,6 +421,7 @@ TEST_F(gunyah, lost_halt_under_signals)
 	double end = now() + 30;
 	int ret;
 
+	ONLY_MONITOR();
 	lose_halt(_metadata, self);
 	ASSERT_EQ(0, sigaction(SIGALRM, &action, NULL));
 	ualarm(200000, 200000);
@@ -426,6 +439,7 @@ TEST_F(gunyah, lost_notifications)
 {
 	const struct sigaction action = { .sa_handler = nothing };
 
+	ONLY_MONITOR();
 	ASSERT_EQ(0, write_file(RM_TIMEOUT, "200"));
 	el2_hvc(&self->el2, EL2_RULE, EL2_RULE_LOSE_NOTIFICATION, EL2_ANY, 1, 0,
 		1000);
@@ -451,6 +465,7 @@ TEST_F(gunyah, survives_garbage_messages)
 	__u8 *message = self->el2.buffer;
 	unsigned int i, j;
 
+	ONLY_MONITOR();
 	srand(1);
 	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
 	for (i = 0; i < scaled(400); i++) {

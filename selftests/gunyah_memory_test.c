@@ -121,6 +121,7 @@ TEST_F(memory, lending_stops_the_host)
 	volatile uint64_t *raw;
 	struct el2_page page;
 
+	ONLY_MONITOR();
 	ASSERT_EQ(0x40, gunyah_read(&self->guest, LENT));
 	EXPECT_EQ('l', page_state(self->mem, 0));
 	page = guest_page(self, LENT);
@@ -141,6 +142,7 @@ TEST_F(memory, sharing_leaves_the_host_access)
 	volatile uint64_t *raw;
 	struct el2_page page;
 
+	ONLY_MONITOR();
 	ASSERT_EQ(0, gunyah_write(&self->guest, SHARED + 1, 0x99));
 	EXPECT_EQ('s', page_state(self->mem, 8 * self->unit));
 	EXPECT_EQ(0x99, self->host[8 * self->unit + 1]);
@@ -160,6 +162,7 @@ TEST_F(memory, lends_on_demand)
 {
 	struct gmem_mem_query q;
 
+	ONLY_MONITOR();
 	ASSERT_EQ(0, query_mem(self->mem, 0, 6 * self->unit, &q));
 	EXPECT_EQ(has_extents(&self->el2) ? 0 : 6 * self->unit / PAGE, q.lent);
 	EXPECT_EQ(0, gunyah_touch(&self->guest, LENT, 3, self->unit));
@@ -179,6 +182,7 @@ TEST_F(memory, huge_pages_go_whole)
 {
 	__u64 calls;
 
+	ONLY_MONITOR();
 	if (!variant->mem_flags)
 		SKIP(return, "needs huge pages");
 	/*
@@ -206,6 +210,7 @@ TEST_F(memory, huge_pages_go_whole)
  */
 TEST_F(memory, host_touch)
 {
+	ONLY_MONITOR();
 	ASSERT_EQ(0, gunyah_write(&self->guest, LENT + self->unit + 1, 0x21));
 	if (!has_extents(&self->el2)) {
 		EXPECT_EQ(-SIGBUS, peek(self->host + self->unit));
@@ -296,6 +301,7 @@ TEST_F(memory, trim_and_split)
 
 TEST_F(memory, reclaim_refused)
 {
+	ONLY_MONITOR();
 	ASSERT_EQ(0, gunyah_write(&self->guest, LENT + 1, 0x21));
 	if (!has_extents(&self->el2))
 		EXPECT_EQ(-ESHUTDOWN, gunyah_command(&self->guest, GUNYAH_PSCI,
@@ -325,6 +331,7 @@ TEST_F(memory, last_unmap_refused)
 	__u64 unsynced = el2_stats(&self->el2).unsynced;
 	int vm = self->guest.vm;
 
+	ONLY_MONITOR();
 	if (!has_extents(&self->el2))
 		SKIP(return, "parcels: the Resource Manager unmaps, not the module");
 	ASSERT_EQ(0, populate_range(vm, LENT, 6 * self->unit, NULL));
@@ -351,6 +358,7 @@ TEST_F(memory, provide_refused)
 {
 	__u64 nr;
 
+	ONLY_MONITOR();
 	if (!has_extents(&self->el2))
 		SKIP(return, "parcels: the start provides all, see gunyah_vm_test");
 	/* The guest's code comes on demand, too: run it once. */
@@ -384,6 +392,7 @@ TEST_F(memory, permissions)
 	__u32 r = LEND | GMEM_MAP_ALLOW_READ;
 	int vm;
 
+	ONLY_MONITOR();
 	ASSERT_EQ(0, replace_guest(self));
 	vm = self->guest.vm;
 	EXPECT_EQ(-EOPNOTSUPP, map_mem(vm, GIB(6), self->mem, 6 * self->unit,
@@ -408,6 +417,7 @@ TEST_F(memory, reclaim_refused_at_the_end)
 {
 	struct gmem_mem_query q;
 
+	ONLY_MONITOR();
 	ASSERT_EQ(0, gunyah_write(&self->guest, LENT + 1, 0x21));
 	refuse(self, DONATE, RM_MEM_RECLAIM);
 	close(self->guest.vcpu);

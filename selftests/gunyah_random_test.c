@@ -105,6 +105,7 @@ FIXTURE_SETUP(random)
 	__u64 i;
 
 	SETUP_GUNYAH();
+	ONLY_MONITOR();
 	ASSERT_TRUE(note_lost(self));
 	self->seed = seed ? strtoull(seed, NULL, 0) : (__u64)time(NULL);
 	self->state = self->seed;

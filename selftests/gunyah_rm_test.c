@@ -81,6 +81,7 @@ TEST_F(rm, lent_without_a_handle)
 	struct gmem_stats stats;
 	unsigned int i;
 
+	ONLY_MONITOR();
 	self->lossy = true;
 	for (i = 0; i < 2; i++) {
 		el2_rule(&self->el2, EL2_RULE_RPC_ANSWER, RM_MEM_LEND, 1,
@@ -110,6 +111,7 @@ TEST_F(rm, end_asks_once_for_a_parcel)
 	unsigned int i;
 	__u64 rpcs;
 
+	ONLY_MONITOR();
 	self->lossy = true;
 	for (i = 0; i < 2; i++) {
 		ASSERT_EQ(0, gunyah_guest_start(&self->guest));
@@ -138,6 +140,7 @@ TEST_F(rm, end_waits_once_for_a_reply)
 {
 	double start;
 
+	ONLY_MONITOR();
 	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
 	ASSERT_EQ(0, write_file(RM_TIMEOUT, "200"));
 	el2_hvc(&self->el2, EL2_RULE, EL2_RULE_RPC_LOSE_REPLY, RM_MEM_RECLAIM,
@@ -196,6 +199,7 @@ TEST_F(rm, image_touched_while_vm_starts)
 	struct start start;
 	__u8 *agent;
 
+	ONLY_MONITOR();
 	if (!has_extents(&self->el2))
 		SKIP(return, "parcels: the guest keeps its image until its end");
 	agent = map_host(self->guest.agent_mem, 0, GUNYAH_AGENT_SIZE);
@@ -221,6 +225,7 @@ TEST_F(rm, image_taken_apart)
 	struct start start;
 	int byte;
 
+	ONLY_MONITOR();
 	if (!has_extents(&self->el2))
 		SKIP(return, "parcels: the guest keeps its image until its end");
 	ASSERT_EQ(0, err_of(ioctl(self->guest.vm, GMEM_GUNYAH_SET_DTB_CONFIG,
@@ -363,6 +368,7 @@ TEST_F(rm, vmid_is_free_again)
 	pthread_t thread;
 	__u64 vmid;
 
+	ONLY_MONITOR();
 	ASSERT_EQ(0, gunyah_guest_open(&first, GMEM_POLICY_ALLOW));
 	ASSERT_EQ(0, gunyah_guest_start(&first));
 	vmid = fd_number(first.vm, "gmem-vmid:");
@@ -414,6 +420,7 @@ TEST_F(rm, device_goes_before_the_vm)
 	pthread_t thread;
 	int i;
 
+	ONLY_MONITOR();
 	ASSERT_EQ(0, pthread_create(&thread, NULL, read_counters, &reader));
 	ASSERT_EQ(0, err_of(ioctl(self->el2.fd, EL2_IOC_UNBIND)));
 	EXPECT_FALSE(have_provider("gunyah"));
@@ -463,6 +470,7 @@ TEST_F(rm, queues_of_another_driver)
 	struct rpc other = { .el2 = &self->el2 };
 	int kmsg;
 
+	ONLY_MONITOR();
 	close_guest(self);
 	ASSERT_EQ(0, err_of(ioctl(self->el2.fd, EL2_IOC_UNBIND)));
 	ASSERT_EQ(0, err_of(ioctl(self->el2.fd, EL2_IOC_WATCH)));

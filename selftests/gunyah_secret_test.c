@@ -228,10 +228,13 @@ TEST_F(secret, cannot_be_pinned)
 
 TEST_F(secret, lent_and_out_of_the_linear_map)
 {
-	int plain = new_mem(PAGE, 0);
-	__u8 *p = map_host(plain, 0, PAGE);
 	__u64 pa, shared_pa;
+	int plain;
+	__u8 *p;
 
+	ONLY_MONITOR();
+	plain = new_mem(PAGE, 0);
+	p = map_host(plain, 0, PAGE);
 	ASSERT_NE(MAP_FAILED, p);
 	memset(p, 0xa5, PAGE);
 	/* Check that linear_map_read() finds plain memory. */
@@ -293,6 +296,7 @@ TEST_F(secret, plain_memory_needs_the_parameter)
  */
 TEST_F(secret, leaked_page_keeps_its_file)
 {
+	ONLY_MONITOR();
 	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
 	ASSERT_EQ(0, gunyah_write(&self->guest, LENT, 0x5a));
 	if (has_extents(&self->el2))

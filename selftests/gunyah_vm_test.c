@@ -487,6 +487,7 @@ TEST_F(gunyah, vcpu_waits_to_be_powered_on)
 	const __u64 off = 2, times = 20;
 	__u64 hits = el2_stats(&self->el2).rule_hits;
 
+	ONLY_MONITOR();
 	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
 	el2_hvc(&self->el2, EL2_RULE, EL2_RULE_VCPU_STATE,
 		fd_number(self->guest.vm, "gmem-vmid:"), 1, off, times);

@@ -18,7 +18,7 @@ static struct page {
 	struct page *next;
 } *free_pages;
 static u64 nr_free;
-static bool extents, public;
+static bool public;
 static u64 el2_map[512] __attribute__((aligned(PAGE_SIZE)));
 
 void *alloc_page(void)
@@ -44,11 +44,6 @@ void free_page(void *p)
 u64 nr_free_pages(void)
 {
 	return nr_free;
-}
-
-bool platform_extents(void)
-{
-	return extents;
 }
 
 bool rm_is_public(void)
@@ -130,7 +125,6 @@ void boot_primary(void *dtb, struct regs *regs)
 
 	enable_mmu();
 	ram_end = fdt_hide_monitor(dtb) & ~(HOST_BLOCK_SIZE - 1);
-	extents = has_word(fdt_bootargs(dtb), "el2.platform=extents");
 	public = has_word(fdt_bootargs(dtb), "el2.platform=public");
 	settings_reset();
 	fdt_use_hvc(dtb);

@@ -118,9 +118,8 @@ s64 handle_control(u64 function, u64 *x)
 	switch (function) {
 	case EL2_VERSION:
 		x[1] = EL2_CONTROL_ABI;
-		x[2] = platform_extents() ? EL2_PLATFORM_EXTENTS :
-		       rm_is_public()	  ? EL2_PLATFORM_PUBLIC :
-					    EL2_PLATFORM_PARCELS;
+		x[2] = rm_is_public() ? EL2_PLATFORM_PUBLIC :
+					EL2_PLATFORM_EXTENTS;
 		x[3] = memdb_start();
 		x[4] = memdb_end();
 		return OK;

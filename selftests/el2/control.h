@@ -27,11 +27,9 @@
 enum el2_platform {
 	/* Extents with demand paging, as in the Linux v17 series. */
 	EL2_PLATFORM_EXTENTS,
-	/* Parcels only, as in the public Gunyah snapshot. */
-	EL2_PLATFORM_PARCELS,
 	/*
-	 * The public Gunyah snapshot as it is: the guest's device tree places
-	 * the parcels, and everything takes time.
+	 * Parcels only, as in the public Gunyah snapshot: the guest's device
+	 * tree places them, and everything takes time.
 	 */
 	EL2_PLATFORM_PUBLIC,
 };
@@ -195,11 +193,10 @@ enum el2_setting {
 #define EL2_BELL_STATE		EL2_CONTROL(9)
 
 /*
- * Accesses to these guest addresses are MMIO on a platform of parcels, and on
- * the public one all below 1 GiB. With extents, every data access outside the
- * VM's demand-paged ranges is MMIO, if its instruction can be emulated.
+ * An address of MMIO on both platforms. On the public one, all accesses below
+ * 1 GiB are MMIO. With extents, every data access outside the VM's demand-paged
+ * ranges is MMIO, if its instruction can be emulated.
  */
 #define EL2_MMIO_BASE		0x10000000ULL
-#define EL2_MMIO_SIZE		0x10000000ULL
 
 #endif /* _GMEM_EL2_CONTROL_H */

@@ -161,7 +161,6 @@ extern char image_end[], vectors[];
 void *alloc_page(void);
 void free_page(void *page);
 u64 nr_free_pages(void);
-bool platform_extents(void);
 /* Is the Resource Manager the public one, to the letter? */
 bool rm_is_public(void);
 

@@ -21,8 +21,6 @@ static bool is_mmio(const struct vm *vm, u64 esr, u64 gpa)
 		return false;
 	if (rm_is_public())
 		return gpa < GUEST_MMIO_END;
-	if (!platform_extents())
-		return gpa - EL2_MMIO_BASE < EL2_MMIO_SIZE;
 	return !vm_demand_paged(vm, gpa) && !is_permission_fault(esr);
 }
 
@@ -66,15 +64,12 @@ bool guest_abort(struct vcpu *vcpu, struct regs *regs, u64 esr,
 			exit->data[2] =
 				esr_extend(regs->x[source],
 					   (esr & ~ESR_SIGNED) | ESR_64BIT);
-	} else if (platform_extents()) {
-		exit->state = VCPU_PAGE_FAULT;
-		exit->data[1] = write;
 	} else if (rm_is_public()) {
 		exit->data[0] = 0;
 		ends = inject_into_guest(regs, esr, far, exit);
 	} else {
-		exit->state = VCPU_FAULT;
-		exit->data[0] = 0;
+		exit->state = VCPU_PAGE_FAULT;
+		exit->data[1] = write;
 	}
 	return ends;
 }

@@ -346,7 +346,7 @@ s64 call_memextent_donate(u64 *x)
 	s64 error;
 
 	if (x[1] & ~(DONATE_TYPE | FLAG_NOSYNC) || x[6] ||
-	    type > (platform_extents() ? FROM_PROTECTED : TO_SIBLING))
+	    type > (rm_is_public() ? TO_SIBLING : FROM_PROTECTED))
 		return ARG_INVALID;
 	error = cap_find(x[2], CAP_EXTENT, EXTENT_DONATE, &from_cap);
 	if (!error)

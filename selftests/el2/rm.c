@@ -37,8 +37,8 @@ struct rpc_message {
 static const struct {
 	u32 id;
 	rm_handler handler;
-	/* The message exists only on the platform of extents; not on the public. */
-	bool extents, not_public;
+	/* Only the platform of extents has the message. */
+	bool not_public;
 } rpcs[] = {
 	{ RM_MEM_LEND, rm_mem_lend },
 	{ RM_MEM_SHARE, rm_mem_share },
@@ -55,8 +55,8 @@ static const struct {
 	{ RM_VM_GET_RESOURCES, rm_get_resources },
 	{ RM_VM_GET_VMID, rm_get_vmid },
 	{ RM_VM_SET_BOOT_CONTEXT, rm_set_boot_context, .not_public = true },
-	{ RM_VM_SET_DEMAND_PAGING, rm_set_demand_paging, .extents = true },
-	{ RM_VM_SET_ADDRESS_LAYOUT, rm_set_address_layout, .extents = true },
+	{ RM_VM_SET_DEMAND_PAGING, rm_set_demand_paging, .not_public = true },
+	{ RM_VM_SET_ADDRESS_LAYOUT, rm_set_address_layout, .not_public = true },
 };
 
 /* Outgoing messages for the host's queue */
@@ -207,7 +207,6 @@ static u32 dispatch(const struct rm_request *request, struct rm_reply *reply)
 		return error;
 	for (u32 i = 0; i < ARRAY_SIZE(rpcs); i++) {
 		if (rpcs[i].id == request->id &&
-		    (!rpcs[i].extents || platform_extents()) &&
 		    (!rpcs[i].not_public || !rm_is_public()))
 			return rpcs[i].handler(request, reply);
 	}

@@ -216,7 +216,7 @@ void vcpu_run(struct regs *regs)
 		error = ARG_INVALID;
 	/* Only the platform of the Linux v17 series has ways to resume. */
 	if (!error &&
-	    (x[4] || action > (platform_extents() ? RESUME_FAULT : 0)))
+	    (x[4] || action > (rm_is_public() ? 0 : RESUME_FAULT)))
 		error = ARG_INVALID;
 	/* Only MMIO can be resumed. */
 	if (!error && !is_resumable(cap->object) && (value || action))

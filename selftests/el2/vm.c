@@ -160,7 +160,7 @@ bool vm_add_caps(struct vm *vm)
 		return false;
 	if (!bells_add(vm))
 		return false;
-	return !platform_extents() ||
+	return rm_is_public() ||
 	       (add_cap(vm, RESOURCE_EXTENT, LABEL_GUEST_PRIVATE,
 			&vm->private) &&
 		add_cap(vm, RESOURCE_EXTENT, LABEL_HOST_SHARED, &host_extent) &&
@@ -244,7 +244,7 @@ u32 vm_start(struct vm *vm)
 	if (vm->state != VM_READY)
 		return RM_VM_STATE;
 	/* From here on, the image is like any other memory of the guest. */
-	if (platform_extents())
+	if (!rm_is_public())
 		parcel_to_extent(vm);
 	vm_set_state(vm, VM_RUNNING);
 	return RM_OK;

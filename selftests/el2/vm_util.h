@@ -110,11 +110,6 @@ extern const char agent_start[] __attribute__((visibility("hidden")));
 extern const char agent_write[] __attribute__((visibility("hidden")));
 extern const char agent_end[] __attribute__((visibility("hidden")));
 
-static inline bool is_extents(const struct vm *vm)
-{
-	return vm->el2->platform == EL2_PLATFORM_EXTENTS;
-}
-
 static inline bool is_public(const struct vm *vm)
 {
 	return vm->el2->platform == EL2_PLATFORM_PUBLIC;
@@ -273,12 +268,12 @@ static inline bool vm_create_with(struct vm *vm, struct el2 *el2,
 	if (!vm_prepare(vm, el2, dt) || vm_lend_image(vm) ||
 	    vm_config_image(vm))
 		return false;
-	if (is_extents(vm) && (vm_set_paging(vm, PAGED_GPA, PAGED_SIZE) ||
+	if (!is_public(vm) && (vm_set_paging(vm, PAGED_GPA, PAGED_SIZE) ||
 			       vm_set_layout(vm, IMAGE_GPA, vm->image_size)))
 		return false;
 	return !rpc_vmid(&vm->rpc, RM_VM_INIT, vm->vmid) &&
 	       vm_resources(vm) ==
-		       (int)vm->nr_vcpus + (is_extents(vm) ? 5 : 0);
+		       (int)vm->nr_vcpus + (is_public(vm) ? 0 : 5);
 }
 
 static inline bool vm_create(struct vm *vm, struct el2 *el2)
@@ -388,12 +383,12 @@ static inline bool vm_destroy(struct vm *vm)
 		return vm_destroy_public(vm);
 	if (vm_state(vm) == VM_STATE_RUNNING && vm_stop(vm))
 		return false;
-	if (ran && is_extents(vm) &&
+	if (ran && !is_public(vm) &&
 	    vm_take_back(vm, IMAGE_GPA, vm->image_pa, vm->image_size))
 		return false;
 	if (rpc_vmid(&vm->rpc, RM_VM_RESET, vm->vmid))
 		return false;
-	if ((!ran || !is_extents(vm)) &&
+	if ((!ran || is_public(vm)) &&
 	    rpc_reclaim(&vm->rpc, vm->image_handle, 0))
 		return false;
 	return !rpc_vmid(&vm->rpc, RM_VM_DEALLOC_VMID, vm->vmid);
