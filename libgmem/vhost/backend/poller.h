@@ -38,7 +38,7 @@ class Poller {
   // For epoll: readable when Poll() has something to report.
   int fd() const { return epoll_.get(); }
 
-  // @events: EPOLLIN, EPOLLOUT.
+  // @events: EPOLLIN, EPOLLOUT, EPOLLET.
   absl::Status Add(int fd, uint32_t events, Source source, uint16_t index = 0);
   absl::Status Change(int fd, uint32_t events, Source source);
   // Ignores -1.

@@ -86,7 +86,9 @@ absl::Status Vring::Enable(uint32_t value) {
 absl::Status Vring::SetKick(UniqueFd fd) {
   GMEM_ASSIGN_OR_RETURN(Notifier kick, Notifier::Adopt(std::move(fd)));
   if (kick) {
-    GMEM_RETURN_IF_ERROR(context_.poller.Add(kick.fd(), EPOLLIN, Poller::Source::kKick, index_));
+    // Each write is an event once: a semaphore with a huge counter stays readable after each read.
+    GMEM_RETURN_IF_ERROR(
+        context_.poller.Add(kick.fd(), EPOLLIN | EPOLLET, Poller::Source::kKick, index_));
   }
   context_.poller.Remove(kick_.fd());
   kick_ = std::move(kick);

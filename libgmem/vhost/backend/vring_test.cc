@@ -349,5 +349,22 @@ TEST_F(VringTest, AKickThatTheFrontendTakesBackDoesNotBlock) {
   EXPECT_TRUE(session_.ok());
 }
 
+TEST_F(VringTest, ASemaphoreThatStaysReadableLetsTheLoopSleep) {
+  Negotiate();
+  SetTable();
+  StartQueue();
+  kick_.reset(eventfd(0, EFD_SEMAPHORE | EFD_NONBLOCK));
+  ASSERT_TRUE(Ask<FrontendRequest::kSetVringKick>(0, {kick_.get()}).ok());
+  constexpr uint64_t kMany = uint64_t{1} << 40;
+  ASSERT_EQ(write(kick_.get(), &kMany, sizeof(kMany)), 8);
+  for (int i = 0; i < 3; i++) Run();
+  pollfd poll_fd = {.fd = backend_->fd(), .events = POLLIN, .revents = 0};
+  EXPECT_EQ(poll(&poll_fd, 1, 0), 0);
+  AddRequest();
+  Kick();
+  Run();
+  EXPECT_TRUE(ring_.TakeUsed()) << "a kick is still one";
+}
+
 }  // namespace
 }  // namespace gmem::vhost
