@@ -3,6 +3,7 @@
 #include <linux/kvm.h>
 #include <sys/ioctl.h>
 
+#include <cinttypes>
 #include <cstdio>
 #include <cstring>
 
@@ -55,7 +56,7 @@ int main() {
   if (run->exit_reason != KVM_EXIT_HLT) Die(absl::InternalError("the guest didn't halt"));
 
   // The guest has the pages that it used; the host's touch takes one back.
-  std::printf("pages lent: %d\n", static_cast<int>(OrDie(memory.Query()).lent));
+  std::printf("pages lent: %" PRIu64 "\n", OrDie(memory.Query()).lent);
   std::printf("result: %d\n", host.data()[kResult.value()]);
-  std::printf("pages lent: %d\n", static_cast<int>(OrDie(memory.Query()).lent));
+  std::printf("pages lent: %" PRIu64 "\n", OrDie(memory.Query()).lent);
 }

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <cinttypes>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -23,7 +24,7 @@
 constexpr size_t kGuestByte = 0x5000;
 
 void PrintLent(const char* who, const gmem::GuestMemory& memory) {
-  std::printf("%s: pages lent: %d\n", who, static_cast<int>(OrDie(memory.Query()).lent));
+  std::printf("%s: pages lent: %" PRIu64 "\n", who, OrDie(memory.Query()).lent);
   std::fflush(stdout);
 }
 

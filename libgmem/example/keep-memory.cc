@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A service whose VM outlives it: systemd keeps the descriptors while the service restarts.
 // Documentation/libgmem/fd-store.rst goes through it.
+#include <cinttypes>
 #include <cstdio>
 #include <cstdlib>
 
@@ -39,8 +40,8 @@ int main() {
   const Guest guest = is_new ? Begin()
                              : Guest{OrDie(gmem::Vm::Adopt(OrDie(table.Take("vm")))),
                                      OrDie(gmem::GuestMemory::Adopt(OrDie(table.Take("ram"))))};
-  std::printf("%s: pages lent: %d\n", is_new ? "first start" : "restarted",
-              static_cast<int>(OrDie(guest.memory.Query()).lent));
+  std::printf("%s: pages lent: %" PRIu64 "\n", is_new ? "first start" : "restarted",
+              OrDie(guest.memory.Query()).lent);
 
   const gmem::Window window = OrDie(gmem::Window::Create(guest.vm, {.size = gmem::MiB(1)}));
   window.data()[kGuestByte] += 1;

@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <cinttypes>
 #include <cstdio>
 #include <string>
 #include <thread>
@@ -28,7 +29,7 @@ class Restorer {
     pollfd fds[] = {{window_->vm().fd(), POLLIN, 0}, {stop, POLLIN, 0}};
     while (OrDie(poll(fds, 2, -1), "poll") > 0 && fds[1].revents == 0) {
       for (const gmem::PageRequest& request : OrDie(window_->vm().TakeRequests())) {
-        std::printf("page %d is wanted\n", static_cast<int>(request.page.value() / kPage.value()));
+        std::printf("page %" PRIu64 " is wanted\n", request.page.value() / kPage.value());
         Restore(request.page.value());
       }
     }

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cinttypes>
 #include <cstdint>
 #include <cstdio>
 
@@ -46,8 +47,7 @@ bool CanRead(const uint8_t* address) {
 
 void PrintCounts(const char* when, const gmem::GuestMemory& memory, gmem::ByteRange range) {
   const gmem::PageCounts counts = OrDie(memory.Query(range));
-  std::printf("%s: host %d, lent %d\n", when, static_cast<int>(counts.host),
-              static_cast<int>(counts.lent));
+  std::printf("%s: host %" PRIu64 ", lent %" PRIu64 "\n", when, counts.host, counts.lent);
 }
 
 int main(int argc, char** argv) {

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cinttypes>
 #include <cstdint>
 #include <cstdio>
 #include <new>
@@ -84,8 +85,7 @@ int main() {
   OrDie(waitpid(back_end, &status, 0), "waitpid");
   const gmem::PageCounts counts = OrDie(memory.Query({kRingOffset, kRingSize}));
   std::printf("back-end's exit status: %d\n", status);
-  std::printf("ring's pages: lent %d, shared %d\n", static_cast<int>(counts.lent),
-              static_cast<int>(counts.shared));
+  std::printf("ring's pages: lent %" PRIu64 ", shared %" PRIu64 "\n", counts.lent, counts.shared);
   // The view is of no use from now on: not even a stuck back-end has the memory.
-  std::printf("pinned: %d\n", static_cast<int>(OrDie(memory.RevokeView(view.id()))));
+  std::printf("pinned: %" PRIu64 "\n", OrDie(memory.RevokeView(view.id())));
 }

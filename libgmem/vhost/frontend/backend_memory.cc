@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vhost/frontend/backend_memory.h"
 
+#include <fcntl.h>
+
 #include <algorithm>
 #include <array>
 #include <cerrno>
@@ -66,6 +68,18 @@ absl::Status TakeClientAddress(const MemoryRegion& answer, SharedRegion& region)
   return absl::OkStatus();
 }
 
+absl::Status CheckSealed(absl::Span<const GuestRegion> regions) {
+  for (const GuestRegion& region : regions) {
+    if (GuestMemory::IsGuestMemory(region.fd)) continue;
+    const int seals = fcntl(region.fd, F_GET_SEALS);
+    if (seals >= 0 && (seals & F_SEAL_SHRINK) != 0) continue;
+    return CheckError(EPERM, absl::StrCat("the back-end could shorten the file of the region at ",
+                                          ToString(region.guest_address), ", descriptor ",
+                                          region.fd, ": take a memfd, sealed with F_SEAL_SHRINK"));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::vector<SharedRegion>> Share(absl::Span<const GuestRegion> regions) {
   std::vector<SharedRegion> shared;
   shared.reserve(regions.size());
@@ -87,6 +101,7 @@ absl::Status NoPostcopyError() {
 absl::Status BackendMemory::Set(absl::Span<const GuestRegion> regions, bool keeps_parts) {
   const Session::Deadline deadline(session_);
   GMEM_RETURN_IF_ERROR(CheckRegions(regions, agreement_.slots_for_good()));
+  if (options_.only_sealed_memory) GMEM_RETURN_IF_ERROR(CheckSealed(regions));
   GMEM_ASSIGN_OR_RETURN(std::vector<SharedRegion> shared, Share(regions));
   absl::Status result =
       session_.status().ok() ? Send(std::move(shared), keeps_parts) : session_.status();
@@ -113,14 +128,14 @@ void BackendMemory::RevokeViews() {
 
 // Lets a region of a guestmem have a view, unless it has one.
 absl::Status BackendMemory::MakeView(SharedRegion& region) {
-  if (region.view != nullptr || whole_guest_memory_ ||
+  if (region.view != nullptr || options_.whole_guest_memory ||
       !GuestMemory::IsGuestMemory(region.fd.get())) {
     return absl::OkStatus();
   }
   if (!may_have_views_) return NoPostcopyError();
   auto view = BackendView::Create(region.fd.get(),
                                   {ByteOffset(region.wire.mmap_offset), ByteSize(region.wire.size)},
-                                  view_name_);
+                                  options_.view_name);
   if (view.ok()) {
     region.view = *std::move(view);
     std::erase_if(views_, [](const std::weak_ptr<BackendView>& one) { return one.expired(); });

@@ -26,13 +26,15 @@ absl::Status NoPostcopyError();
 // acknowledged. During postcopy, learns where the back-end has each region, too.
 class BackendMemory {
  public:
-  // @whole_guest_memory, @view_name: see Frontend::Options.
-  BackendMemory(Session& session, const Agreement& agreement, bool whole_guest_memory,
-                std::string view_name)
-      : session_(session),
-        agreement_(agreement),
-        whole_guest_memory_(whole_guest_memory),
-        view_name_(std::move(view_name)) {}
+  // See Frontend::Options.
+  struct Options {
+    bool whole_guest_memory = false;
+    bool only_sealed_memory = false;
+    std::string view_name;
+  };
+
+  BackendMemory(Session& session, const Agreement& agreement, Options options)
+      : session_(session), agreement_(agreement), options_(std::move(options)) {}
   BackendMemory(const BackendMemory&) = delete;
   BackendMemory& operator=(const BackendMemory&) = delete;
 
@@ -80,8 +82,7 @@ class BackendMemory {
 
   Session& session_;
   const Agreement& agreement_;
-  const bool whole_guest_memory_;
-  const std::string view_name_;
+  const Options options_;
   std::vector<SharedRegion> regions_;
   // All views that may not be revoked: those of regions_, and those of regions that are under way.
   std::vector<std::weak_ptr<BackendView>> views_;

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The memory table, whole and by difference.
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <cerrno>
 #include <cstdint>
 #include <utility>
@@ -111,6 +115,25 @@ TEST_F(MemoryTest, ByDifferenceRemovesFirstAndLastToFirst) {
   EXPECT_THAT(Changes(), ElementsAre(1, 2, 3, 4, -3, -1, 9, 8));
   EXPECT_EQ(backend_->Last(Request::kRemMemReg).nr_fds, 0u);
   EXPECT_THAT(Known(), ElementsAre(2, 4, 9, 8));
+}
+
+TEST_F(MemoryTest, OnlySealedMemory) {
+  Frontend::Options options = WithTimeout(doubles::kPatience);
+  options.only_sealed_memory = true;
+  StartNegotiated({.protocol_features = kAck}, std::move(options));
+  const UniqueFd sealed(memfd_create("sealed", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  ASSERT_EQ(ftruncate(sealed.get(), 1 << 20), 0);
+  std::vector<GuestRegion> regions = Regions({1, 2});
+  regions[0].fd = sealed.get();
+  // A memfd without seals, and one that can have some.
+  EXPECT_EQ(GetErrno(frontend_->SetMemory(regions)), EPERM);
+  regions[1].fd = sealed.get();
+  EXPECT_EQ(GetErrno(frontend_->SetMemory(regions)), EPERM);
+  EXPECT_THAT(backend_->TakeRequests(), IsEmpty());
+  EXPECT_THAT(Known(), IsEmpty());
+  ASSERT_EQ(fcntl(sealed.get(), F_ADD_SEALS, F_SEAL_SHRINK), 0);
+  ASSERT_TRUE(frontend_->SetMemory(regions).ok());
+  EXPECT_THAT(Known(), ElementsAre(1, 2));
 }
 
 TEST_F(MemoryTest, AnotherFileIsAnotherRegion) {

@@ -289,6 +289,13 @@ TEST_P(ViewsTest, WholeGuestMemoryOnDemand) {
   EXPECT_TRUE(module_.views().empty());
 }
 
+TEST_P(ViewsTest, GuestmemsNeedNoSeals) {
+  Frontend::Options options = WithTimeout(doubles::kPatience);
+  options.only_sealed_memory = true;
+  StartNegotiated(Features(), std::move(options));
+  EXPECT_THAT(frontend_->SetMemory({Pages(1, 2)}), IsOk());
+}
+
 TEST_P(ViewsTest, Names) {
   Frontend::Options options = WithTimeout(doubles::kPatience);
   EXPECT_EQ(options.view_name, "vhost-user");

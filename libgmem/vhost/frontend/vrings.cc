@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vhost/frontend/vrings.h"
 
+#include <sys/types.h>
+#include <unistd.h>
+
 #include <cerrno>
 #include <cstdint>
 #include <optional>
@@ -11,8 +14,8 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
-#include "base/host_map.h"
 #include "base/status.h"
+#include "gmem/guest_memory.h"
 #include "gmem/mapping.h"
 #include "gmem/status.h"
 #include "gmem/types.h"
@@ -50,11 +53,16 @@ std::optional<uint16_t> ReadShared(absl::Span<const SharedRegion> memory, uint64
       continue;
     }
     if ((address - start) % sizeof(uint16_t) != 0) return std::nullopt;
-    // Map the whole region, as the back-end does: one page of a file with huge pages can't be
-    // mapped.
     const ByteOffset offset(region.wire.mmap_offset);
+    // A back-end may have shortened the file, so that a mapping would raise SIGBUS.
+    uint16_t read = 0;
+    const ssize_t got = pread(region.fd.get(), &read, sizeof(read),
+                              static_cast<off_t>(offset.value() + (address - start)));
+    if (got == sizeof(read)) return read;
+    // Nobody can shorten a guestmem, which has no read(). Map the whole region, as the back-end
+    // does: one page of a file with huge pages can't be mapped.
+    if (!GuestMemory::IsGuestMemory(region.fd.get())) return std::nullopt;
     const ByteSize size(region.wire.size);
-    if (!internal::CheckFileReaches(region.fd.get(), offset, size).ok()) return std::nullopt;
     const absl::StatusOr<Mapping> mapping = Mapping::OfFile(
         region.fd.get(), {.offset = offset, .size = size, .access = MemoryAccess::kReadOnly});
     if (!mapping.ok()) return std::nullopt;

@@ -97,6 +97,10 @@ class Frontend {
     /// memory elsewhere. For a back-end that the VMM trusts as itself, with secret memory, which
     /// can't have views, with a gmem.ko of ABI 1, or for postcopy.
     bool whole_guest_memory = false;
+    /// Refuses files that the back-end could shorten. It has their descriptors, and a touch of what
+    /// is gone raises SIGBUS in this process and in all other back-ends. Memfds that are sealed
+    /// with F_SEAL_SHRINK pass, and guestmems, which nobody can shorten.
+    bool only_sealed_memory = false;
     /// The name of the views, by which the host's operator knows them: for example that of the
     /// device. At most kMaxNameLength characters.
     std::string view_name = "vhost-user";
@@ -277,6 +281,9 @@ class Frontend {
   /// memory. Views are writable: back-ends map all regions for reading and writing (those of QEMU
   /// and DPDK do), so a read-only view is of no use to them. Unimplemented if a guestmem can't have
   /// a view; nothing was sent. Options::whole_guest_memory hands out guestmems instead.
+  ///
+  /// PermissionDenied (EPERM) for a file that Options::only_sealed_memory refuses; nothing was
+  /// sent.
   ///
   /// With kConfigureMemSlots, while a virtqueue works, a region that has grown stays, and another
   /// one beside it holds the new part, as long as there are enough slots: virtqueues with rings in
