@@ -46,6 +46,9 @@ fuzz-long: ## fuzz the module for 30 minutes and print the lines of kernel/ that
 bench: ## compare gmem with KVM's own ways, in a virtual machine; KERNEL=7.2 for another kernel
 	@$(RUNNER)/bench $(KERNEL)
 
+bench-gunyah: ## measure the start and the end of a VM under Gunyah, and secret memory
+	@$(RUNNER)/bench gunyah
+
 bench-vhost: ## compare vhost-user with bare sockets, QEMU and qemu-storage-daemon
 	@selftests/peers/bench/run
 
@@ -98,4 +101,4 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | \
 		while IFS='|' read -r target text; do printf '  %-12s %s\n' "$$target" "$$text"; done
 
-.PHONY: all build module library selftests tools demo check check-long fuzz-long bench bench-vhost vm docs coverage tidy symbols style install clean clean-cache help
+.PHONY: all build module library selftests tools demo check check-long fuzz-long bench bench-gunyah bench-vhost vm docs coverage tidy symbols style install clean clean-cache help

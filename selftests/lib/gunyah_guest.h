@@ -261,4 +261,19 @@ static inline int gunyah_touch(struct gunyah_guest *guest, __u64 addr,
 	return gunyah_command(guest, GUNYAH_TOUCH, addr, count, stride, NULL);
 }
 
+/* Number the pages, each in its first two bytes. */
+static inline void number_pages(__u8 *host, __u64 pages)
+{
+	__u64 i;
+
+	/*
+	 * This order makes it unlikely that neighbours in the file are
+	 * neighbours in memory.
+	 */
+	for (i = 0; i < pages; i += 2)
+		*(__u16 *)(host + i * PAGE) = i;
+	for (i = pages - 1; i < pages; i -= 2)
+		*(__u16 *)(host + i * PAGE) = i;
+}
+
 #endif /* LIB_GUNYAH_GUEST_H */

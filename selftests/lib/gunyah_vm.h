@@ -63,21 +63,6 @@ static int guest_works(self_t *self)
 	return gunyah_write(&self->guest, GIB(5), 0x33);
 }
 
-/* Number the pages, each in its first two bytes. */
-static void number_pages(__u8 *host, __u64 pages)
-{
-	__u64 i;
-
-	/*
-	 * This order makes it unlikely that neighbours in the file are
-	 * neighbours in memory.
-	 */
-	for (i = 0; i < pages; i += 2)
-		*(__u16 *)(host + i * PAGE) = i;
-	for (i = pages - 1; i < pages; i -= 2)
-		*(__u16 *)(host + i * PAGE) = i;
-}
-
 /* End the guest of the fixture. */
 static void end_guest(self_t *self)
 {
