@@ -19,6 +19,7 @@
 #include "gmem/vhost/connection.h"
 #include "gmem/vhost/device.h"
 #include "gmem/vhost/server.h"
+#include "gmem/vhost/sigbus.h"
 
 absl::Status CheckWords(tools::Words words, const std::string& socket) {
   if (!words.empty()) {
@@ -39,6 +40,7 @@ absl::Status Serve(absl::string_view program, const std::string& socket,
   sigprocmask(SIG_BLOCK, &signals, nullptr);
   const gmem::UniqueFd stop(signalfd(-1, &signals, SFD_CLOEXEC));
   if (!stop) return absl::ErrnoToStatus(errno, "can't wait for signals");
+  if (absl::Status status = gmem::vhost::SurviveSigbus(); !status.ok()) return status;
 
   absl::StatusOr<gmem::vhost::Listener> listener = gmem::vhost::Listener::Create(socket);
   if (!listener.ok()) return listener.status();

@@ -50,6 +50,8 @@ class SessionMemory {
   absl::Status SetLogNotifier(UniqueFd fd);
   // Null while nothing has to be marked.
   const DirtyMarks* log() const;
+  // See DirtyMarks.
+  bool is_log_broken() const { return log_.is_broken(); }
   // Tells the front-end that there may be new marks.
   void NotifyLog() const;
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdint>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -13,10 +14,12 @@
 #include "gmem/vhost/backend.h"
 #include "gmem/vhost/device.h"
 #include "vhost/backend/poller.h"
+#include "vhost/queue/peer_pages.h"
 
 namespace gmem::vhost::backend_internal {
 
 using internal::CheckError;
+using virtqueue_internal::PeerPages;
 
 absl::Status Session::Open() {
   GMEM_RETURN_IF_ERROR(requests_.Watch());
@@ -50,10 +53,24 @@ absl::Status Session::ProcessOnce() {
   parts_.channel.Process();
   parts_.state.Advance();
   parts_.vrings.ServeAll();
+  GMEM_RETURN_IF_ERROR(CheckMemory());
   parts_.memory.map().DropRetired();
   GMEM_RETURN_IF_ERROR(requests_.AnswerDue());
   requests_.UpdateEvents();
   return absl::OkStatus();
+}
+
+absl::Status Session::CheckMemory() {
+  const uint64_t nr_broken = PeerPages::NrBroken();
+  if (nr_broken == nr_broken_) return absl::OkStatus();
+  nr_broken_ = nr_broken;
+  if (!parts_.memory.map().is_broken() && !parts_.memory.is_log_broken() &&
+      !parts_.inflight.is_broken()) {
+    return absl::OkStatus();
+  }
+  return CheckError(EBADMSG,
+                    "SIGBUS: the front-end has shortened a file that is mapped here, or its file "
+                    "system is full");
 }
 
 absl::Status Session::ProcessEvents() {

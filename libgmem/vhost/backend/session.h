@@ -43,10 +43,14 @@ class __attribute__((visibility("hidden"))) Session {
  private:
   absl::Status ProcessOnce();
   absl::Status ProcessEvents();
+  // Has the front-end taken memory away? See SurviveSigbus().
+  absl::Status CheckMemory();
 
   Parts parts_;
   Requests requests_;
   bool is_open_ = false;
+  // Of PeerPages, at the last look.
+  uint64_t nr_broken_ = 0;
   // The error that has ended the session.
   absl::Status status_;
 };

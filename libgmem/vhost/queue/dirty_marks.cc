@@ -16,6 +16,7 @@
 #include "gmem/mapping.h"
 #include "gmem/types.h"
 #include "gmem/vhost/protocol.h"
+#include "vhost/queue/peer_pages.h"
 
 namespace gmem::vhost {
 namespace {
@@ -31,6 +32,7 @@ constexpr uint64_t kMaxLogSize = uint64_t{1} << (64 - 12 - 3);
 
 struct __attribute__((visibility("hidden"))) DirtyMarks::State {
   Mapping mapping;
+  virtqueue_internal::PeerPages watched;
   // The bitmap in it.
   uint8_t* bits = nullptr;
   uint64_t nr_bits = 0;
@@ -42,6 +44,7 @@ DirtyMarks& DirtyMarks::operator=(DirtyMarks&& other) noexcept = default;
 DirtyMarks::~DirtyMarks() = default;
 
 bool DirtyMarks::is_valid() const { return state_ != nullptr; }
+bool DirtyMarks::is_broken() const { return is_valid() && state_->watched.is_broken(); }
 
 absl::StatusOr<DirtyMarks> DirtyMarks::Create(const LogArea& area, int fd, uint64_t guest_end) {
   struct stat info = {};
@@ -63,6 +66,7 @@ absl::StatusOr<DirtyMarks> DirtyMarks::Create(const LogArea& area, int fd, uint6
   GMEM_ASSIGN_OR_RETURN(log.state_->mapping,
                         Mapping::OfFile(fd, {.offset = ByteOffset(area.mmap_offset - before),
                                              .size = ByteSize(before + area.mmap_size)}));
+  log.state_->watched = virtqueue_internal::PeerPages(log.state_->mapping.span());
   log.state_->bits = log.state_->mapping.data() + before;
   log.state_->nr_bits = area.mmap_size * kBitsPerByte;
   return log;

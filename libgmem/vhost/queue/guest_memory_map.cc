@@ -30,6 +30,7 @@
 #include "gmem/vhost/message.h"
 #include "gmem/vhost/protocol.h"
 #include "vhost/queue/guest_space.h"
+#include "vhost/queue/peer_pages.h"
 
 namespace gmem::vhost {
 namespace {
@@ -37,6 +38,7 @@ namespace {
 using internal::CheckError;
 using internal::ErrnoError;
 using virtqueue_internal::GuestSpace;
+using virtqueue_internal::PeerPages;
 
 // The unit in which a file can be mapped, in bytes.
 absl::StatusOr<uint64_t> PageSizeOf(int fd) {
@@ -99,10 +101,18 @@ bool Overlap(const MemoryRegion& a, const MemoryRegion& b) {
 struct Slot {
   Slot(const MemoryRegion& region, const File& file, std::shared_ptr<GuestSpace> space,
        GuestSpan pages, GuestSpan memory)
-      : region(region), file(file), space(std::move(space)), pages(pages), memory(memory) {}
+      : region(region),
+        file(file),
+        space(std::move(space)),
+        pages(pages),
+        memory(memory),
+        watched(pages) {}
   Slot(const Slot&) = delete;
   Slot& operator=(const Slot&) = delete;
-  ~Slot() { space->Unmap(pages); }
+  ~Slot() {
+    watched.Reset();
+    space->Unmap(pages);
+  }
 
   const MemoryRegion region;
   const File file;
@@ -110,6 +120,7 @@ struct Slot {
   // The mapped pages, and the region in them.
   const GuestSpan pages;
   const GuestSpan memory;
+  PeerPages watched;
 };
 // By guest address. Chains in flight share the slots that they point into.
 using Slots = std::vector<std::shared_ptr<Slot>>;
@@ -347,6 +358,11 @@ void GuestMemoryMap::DropRetired() {
   std::erase_if(state_->retired, [](const auto& slot) { return slot.use_count() == 1; });
 }
 size_t GuestMemoryMap::nr_retired() const { return state_->retired.size(); }
+bool GuestMemoryMap::is_broken() const {
+  const auto is_broken = [](const auto& slot) { return slot->watched.is_broken(); };
+  return std::any_of(state_->slots.begin(), state_->slots.end(), is_broken) ||
+         std::any_of(state_->retired.begin(), state_->retired.end(), is_broken);
+}
 
 std::shared_ptr<const GuestSpan> GuestMemoryMap::Hold(const uint8_t* memory) const {
   for (const auto& slot : state_->slots) {

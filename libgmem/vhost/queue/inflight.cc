@@ -22,6 +22,7 @@
 #include "gmem/vhost/guest_memory_map.h"
 #include "gmem/vhost/protocol.h"
 #include "vhost/queue/inflight_format.h"
+#include "vhost/queue/peer_pages.h"
 
 namespace gmem::vhost {
 namespace {
@@ -56,6 +57,7 @@ absl::Status CheckCounts(uint16_t nr_queues, uint16_t queue_size, size_t max_que
 struct __attribute__((visibility("hidden"))) InflightBuffer::State {
   UniqueFd fd;
   Mapping mapping;
+  virtqueue_internal::PeerPages watched;
   InflightArea area = {};
   // The offset of the first queue's part in the mapping, and the distance to the next part.
   uint64_t start = 0;
@@ -110,6 +112,7 @@ absl::StatusOr<InflightBuffer> InflightBuffer::Adopt(const InflightArea& area, U
       state->mapping,
       Mapping::OfFile(fd.get(), {.offset = ByteOffset(area.mmap_offset - state->start),
                                  .size = ByteSize(state->start + part * area.nr_queues)}));
+  state->watched = virtqueue_internal::PeerPages(state->mapping.span());
   state->stride = part;
   state->area = area;
   state->fd = std::move(fd);
@@ -119,6 +122,7 @@ absl::StatusOr<InflightBuffer> InflightBuffer::Adopt(const InflightArea& area, U
 }
 
 bool InflightBuffer::is_valid() const { return state_ != nullptr; }
+bool InflightBuffer::is_broken() const { return is_valid() && state_->watched.is_broken(); }
 
 const InflightArea& InflightBuffer::area() const {
   static constexpr InflightArea kNone = {};

@@ -29,6 +29,8 @@ class DirtyMarks {
   static absl::StatusOr<DirtyMarks> Create(const LogArea& area, int fd, uint64_t guest_end);
 
   bool is_valid() const;
+  /// Has it zero pages in the place of its file? See SurviveSigbus().
+  bool is_broken() const;
 
   /// Marks all pages of the @p size bytes from @p guest_address on that have a bit. Does nothing
   /// without a bitmap.

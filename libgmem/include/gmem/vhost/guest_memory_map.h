@@ -27,7 +27,7 @@ enum class GuestAccess : uint8_t { kRead = kIotlbRead, kWrite = kIotlbWrite };
 /// virtual address.
 ///
 /// As with every shared mapping, a front-end that makes a file shorter than its region causes a
-/// SIGBUS in this process: it must be trusted not to.
+/// SIGBUS in this process: see SurviveSigbus().
 ///
 /// Thread-compatible: const methods may run at the same time.
 class GuestMemoryMap {
@@ -74,6 +74,8 @@ class GuestMemoryMap {
   void DropRetired();
   /// The removed regions that are still mapped.
   size_t nr_retired() const;
+  /// Has a region zero pages in the place of its file? See SurviveSigbus().
+  bool is_broken() const;
 
   /// If @p iotlb isn't null, Translate() takes I/O virtual addresses, and @p iotlb, which must
   /// outlive its use here, translates them. @p gives_guest: @p iotlb translates to guest addresses

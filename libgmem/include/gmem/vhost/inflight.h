@@ -37,6 +37,8 @@ class InflightBuffer {
                                               size_t max_queues = kMaxQueues);
 
   bool is_valid() const;
+  /// Has it zero pages in the place of its file? See SurviveSigbus().
+  bool is_broken() const;
   const InflightArea& area() const;
   /// Still owned; -1 without a buffer.
   int fd() const;
