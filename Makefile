@@ -34,6 +34,9 @@ tools: library ## build the tools into build/tools
 demo: ## boot a virtual machine and show lend, share, trim and reclaim under a KVM guest
 	@$(RUNNER)/demo
 
+demo-gunyah: ## on a Gunyah host, as root: boot Linux on lent memory; KERNEL=Image
+	@$(RUNNER)/demo gunyah $(KERNEL)
+
 check: ## build with warnings as errors, run all tests; TESTS="..." runs areas or single tests; ends with "N passed, N failed"
 	@$(RUNNER)/check $(TESTS)
 
@@ -101,4 +104,4 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | \
 		while IFS='|' read -r target text; do printf '  %-12s %s\n' "$$target" "$$text"; done
 
-.PHONY: all build module library selftests tools demo check check-long fuzz-long bench bench-gunyah bench-vhost vm docs coverage tidy symbols style install clean clean-cache help
+.PHONY: all build module library selftests tools demo demo-gunyah check check-long fuzz-long bench bench-gunyah bench-vhost vm docs coverage tidy symbols style install clean clean-cache help
