@@ -29,8 +29,7 @@
 
 #include "../objects.h"
 #include "end.h"
-#include "ioeventfd.h"
-#include "irqfd.h"
+#include "function.h"
 #include "objects.h"
 #include "parcels.h"
 #include "platform.h"
@@ -41,8 +40,6 @@
 #include "rm_receive.h"
 #include "rm_rpc.h"
 #include "rm_wire.h"
-#include "vcpu_file.h"
-#include "vcpu_irq.h"
 #include "vm.h"
 
 static unsigned int gunyah_give_up_s;
@@ -264,8 +261,7 @@ bool gunyah_vm_stop(struct gmem_vm *vm, bool wait)
 {
 	struct gunyah_vm *g = vm->provider_data;
 
-	gunyah_bells_end(g);
-	gunyah_vcpus_end(g);
+	gunyah_functions_end(g);
 	return gunyah_end_repeat(g, wait, gunyah_end_catch_up) &&
 	       gunyah_end_repeat(g, wait, gunyah_end_guest) &&
 	       gunyah_end_repeat(g, wait, gunyah_end_parcels);
@@ -287,9 +283,8 @@ bool gunyah_vm_release(struct gmem_vm *vm, bool wait)
 	gunyah_pm_end(g);
 	/* The entries that are left belong to leaked pages. */
 	xa_destroy(&g->pages);
-	gunyah_vcpus_free(g);
-	gunyah_ioeventfds_end(g);
 	mutex_destroy(&g->mem_lock);
+	mutex_destroy(&g->functions_lock);
 	mutex_destroy(&g->life_lock);
 	gunyah_platform_put_rm(g->rm);
 	kfree(g);

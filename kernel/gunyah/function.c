@@ -18,7 +18,7 @@ union gunyah_function_arg {
 	struct gmem_gunyah_fn_ioeventfd_arg ioeventfd;
 };
 
-/* Both calls run under gunyah_vm.life_lock. */
+/* Both calls run under gunyah_vm.functions_lock. */
 static const struct gunyah_function {
 	u32 type;
 	u32 arg_size;
@@ -59,10 +59,10 @@ static int gunyah_vm_function_call(struct gmem_vm *vm,
 		return -EINVAL;
 	if (copy_from_user(&arg, u64_to_user_ptr(desc->arg), fn->arg_size))
 		return -EFAULT;
-	if (mutex_lock_killable(&g->life_lock))
+	if (mutex_lock_killable(&g->functions_lock))
 		return -EINTR;
 	ret = add ? fn->add(g, &arg) : fn->remove(g, &arg);
-	mutex_unlock(&g->life_lock);
+	mutex_unlock(&g->functions_lock);
 	return ret;
 }
 
@@ -74,4 +74,23 @@ int gunyah_vm_add_function_call(void *obj, void *arg)
 int gunyah_vm_remove_function_call(void *obj, void *arg)
 {
 	return gunyah_vm_function_call(obj, arg, false);
+}
+
+/* ---- the beginning and the end ---- */
+
+void gunyah_functions_init(struct gunyah_vm *g)
+{
+	mutex_init(&g->functions_lock);
+	xa_init(&g->vcpus);
+	xa_init(&g->bells);
+	rwlock_init(&g->ioeventfds_lock);
+}
+
+void gunyah_functions_end(struct gunyah_vm *g)
+{
+	mutex_lock(&g->functions_lock);
+	gunyah_bells_end(g);
+	gunyah_vcpus_end(g);
+	gunyah_ioeventfds_end(g);
+	mutex_unlock(&g->functions_lock);
 }

@@ -20,8 +20,9 @@ static bool gunyah_halt_all_off(struct gunyah_vm *g, unsigned long limit)
 {
 	unsigned long since, last, now = jiffies, label;
 	struct gunyah_vcpu_slot *slot;
+	bool off = true;
 
-	lockdep_assert_held(&g->life_lock);
+	mutex_lock(&g->functions_lock);
 	xa_for_each(&g->vcpus, label, slot) {
 		if (!slot->found || !slot->vcpu)
 			continue;
@@ -29,9 +30,10 @@ static bool gunyah_halt_all_off(struct gunyah_vm *g, unsigned long limit)
 		last = READ_ONCE(slot->vcpu->off_last);
 		if (!since || time_after(since + limit, now) ||
 		    time_after(now, last + limit))
-			return false;
+			off = false;
 	}
-	return true;
+	mutex_unlock(&g->functions_lock);
+	return off;
 }
 
 static void gunyah_halt_stop(struct gunyah_vm *g)

@@ -169,7 +169,7 @@ int gunyah_ioeventfd_add(struct gunyah_vm *g, const void *data)
 	unsigned int i;
 	int err;
 
-	lockdep_assert_held(&g->life_lock);
+	lockdep_assert_held(&g->functions_lock);
 	err = gunyah_ioeventfd_check(arg);
 	if (err)
 		return err;
@@ -219,7 +219,7 @@ int gunyah_ioeventfd_remove(struct gunyah_vm *g, const void *data)
 	struct gunyah_ioeventfds *all = g->ioeventfds;
 	unsigned int i, first;
 
-	lockdep_assert_held(&g->life_lock);
+	lockdep_assert_held(&g->functions_lock);
 	if (gunyah_ioeventfd_check(arg))
 		return -EINVAL;
 	first = gunyah_ioeventfd_at(all, io.addr);
@@ -245,4 +245,5 @@ void gunyah_ioeventfds_end(struct gunyah_vm *g)
 	for (i = 0; g->ioeventfds && i < g->ioeventfds->nr; i++)
 		eventfd_ctx_put(g->ioeventfds->entries[i].eventfd);
 	kvfree(g->ioeventfds);
+	g->ioeventfds = NULL;
 }

@@ -63,8 +63,8 @@ struct gunyah_irqfd {
  * @found: @cap is valid
  * @masked: the doorbell has the masks of a level interrupt
  *
- * Under gunyah_vm.life_lock. Freed with the VM, or with the irqfd if Gunyah has
- * no doorbell of this label.
+ * Under gunyah_vm.functions_lock. Freed with the VM, or with the irqfd if
+ * Gunyah has no doorbell of this label.
  */
 struct gunyah_bell {
 	struct gunyah_irqfd *irqfd;
@@ -260,14 +260,14 @@ int gunyah_irqfd_add(struct gunyah_vm *g, const void *data)
 	struct gunyah_irqfd *irqfd;
 	struct gunyah_bell *bell;
 
-	lockdep_assert_held(&g->life_lock);
+	lockdep_assert_held(&g->functions_lock);
 	if (arg->flags & ~GMEM_GUNYAH_IRQFD_LEVEL)
 		return -EINVAL;
 	gunyah_irqfds_drop_gone(g);
 	bell = xa_load(&g->bells, arg->label);
 	if (bell && bell->irqfd)
 		return -EEXIST;
-	if (!bell && g->phase == GUNYAH_PHASE_STARTED)
+	if (!bell && g->bells_known)
 		return -ENODEV;
 	if (g->nr_irqfds == GMEM_GUNYAH_MAX_IRQFDS)
 		return -ENOSPC;
@@ -291,7 +291,7 @@ int gunyah_irqfd_remove(struct gunyah_vm *g, const void *data)
 	const struct gmem_gunyah_fn_irqfd_arg *arg = data;
 	struct gunyah_bell *bell;
 
-	lockdep_assert_held(&g->life_lock);
+	lockdep_assert_held(&g->functions_lock);
 	gunyah_irqfds_drop_gone(g);
 	bell = xa_load(&g->bells, arg->label);
 	if (!bell || !bell->irqfd)
@@ -306,7 +306,7 @@ int gunyah_bell_found(struct gunyah_vm *g, u32 label, u64 cap)
 {
 	struct gunyah_bell *bell = gunyah_bell(g, label);
 
-	lockdep_assert_held(&g->life_lock);
+	lockdep_assert_held(&g->functions_lock);
 	if (!bell)
 		return -ENOMEM;
 	bell->cap = cap;
@@ -321,7 +321,8 @@ void gunyah_bells_check(struct gunyah_vm *g)
 	struct gunyah_bell *bell;
 	unsigned long label;
 
-	lockdep_assert_held(&g->life_lock);
+	lockdep_assert_held(&g->functions_lock);
+	g->bells_known = true;
 	xa_for_each(&g->bells, label, bell)
 		if (!bell->found)
 			dev_warn_ratelimited(g->rm->dev,
@@ -334,6 +335,7 @@ void gunyah_bells_end(struct gunyah_vm *g)
 	struct gunyah_bell *bell;
 	unsigned long label;
 
+	lockdep_assert_held(&g->functions_lock);
 	xa_for_each(&g->bells, label, bell) {
 		bell->found = false;
 		gunyah_bell_drop_irqfd(g, label, bell);

@@ -9,8 +9,8 @@ struct gunyah_vm;
 
 /*
  * GMEM_GUNYAH_FN_IRQFD: add or remove an eventfd that rings a doorbell. The
- * argument is a &struct gmem_gunyah_fn_irqfd_arg. Both, and the next function,
- * need gunyah_vm.life_lock.
+ * argument is a &struct gmem_gunyah_fn_irqfd_arg. These and the functions below
+ * need gunyah_vm.functions_lock.
  */
 int gunyah_irqfd_add(struct gunyah_vm *g, const void *arg);
 int gunyah_irqfd_remove(struct gunyah_vm *g, const void *arg);

@@ -74,7 +74,7 @@ struct gunyah_extents {
  * @rm: the connection; a reference
  * @listener: receives the notifications about the VM while it has a VMID
  * @lends_mapped: keeps the host from hibernating; see pm.c, whose lock protects it
- * @life_lock: protects the fields from here to @ioeventfds
+ * @life_lock: protects the fields from here to @late
  * @started: a START has succeeded, or has failed and can't be repeated
  * @failed: a START has failed and can't be repeated
  * @step: the first step of GMEM_GUNYAH_START that isn't done
@@ -90,8 +90,11 @@ struct gunyah_extents {
  * @boot_value: X, PC, SP
  * @late: a request of the start that timed out; the end of the VM looks for its
  *	reply
+ * @functions_lock: protects the fields from here to @ioeventfds. Never held
+ *	while the RM works, so that a descriptor closes without delay.
  * @vcpus: label -> &struct gunyah_vcpu_slot
  * @bells: label -> &struct gunyah_bell
+ * @bells_known: the RM has named all doorbells
  * @nr_irqfds: how many of @bells have an irqfd
  * @ioeventfds: sorted by address, or NULL; written under @ioeventfds_lock, too,
  *	which is enough to read it
@@ -129,8 +132,9 @@ struct gunyah_extents {
  *
  * Lock order, outermost first: gunyah_vcpu.run_lock, @life_lock, gmem_vm.lock
  * and the core's locks inside of it, @mem_lock, the locks of
- * &struct gunyah_rm, @status_lock or @parcels_lock. @ioeventfds_lock is inside
- * @life_lock or gunyah_vcpu.run_lock; the lock of an eventfd is inside of all.
+ * &struct gunyah_rm, @status_lock or @parcels_lock. @functions_lock is inside
+ * @life_lock; @ioeventfds_lock is inside @functions_lock or
+ * gunyah_vcpu.run_lock; the lock of an eventfd is inside of all.
  */
 struct gunyah_vm {
 	struct gmem_vm *vm;
@@ -152,8 +156,11 @@ struct gunyah_vm {
 	DECLARE_BITMAP(boot_set, GUNYAH_NR_BOOT_REGS);
 	u64 boot_value[GUNYAH_NR_BOOT_REGS];
 	struct gunyah_rpc *late;
+
+	struct mutex functions_lock;
 	struct xarray vcpus;
 	struct xarray bells;
+	bool bells_known;
 	unsigned int nr_irqfds;
 	struct gunyah_ioeventfds *ioeventfds;
 

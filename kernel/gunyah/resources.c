@@ -42,13 +42,19 @@ static int gunyah_resource(void *data, const struct gunyah_rm_resource *res)
 	struct gunyah_vm *g = data;
 	u32 label = le32_to_cpu(res->label);
 	u64 cap = le64_to_cpu(res->cap);
+	int err;
 
 	switch (res->type) {
 	case GUNYAH_RM_RESOURCE_BELL:
-		return gunyah_bell_found(g, label, cap);
+		mutex_lock(&g->functions_lock);
+		err = gunyah_bell_found(g, label, cap);
+		mutex_unlock(&g->functions_lock);
+		return err;
 	case GUNYAH_RM_RESOURCE_VCPU:
-		return gunyah_vcpu_found(g, label, cap,
-					 le32_to_cpu(res->virq));
+		mutex_lock(&g->functions_lock);
+		err = gunyah_vcpu_found(g, label, cap, le32_to_cpu(res->virq));
+		mutex_unlock(&g->functions_lock);
+		return err;
 	case GUNYAH_RM_RESOURCE_MEM_EXTENT:
 		return gunyah_resource_extent(g, label, cap);
 	case GUNYAH_RM_RESOURCE_ADDR_SPACE:
@@ -66,8 +72,11 @@ int gunyah_resources_get(struct gunyah_vm *g)
 
 	err = gunyah_rm_vm_get_resources(g->rm, g->vmid, gunyah_resource,
 					 g);
-	if (!err)
+	if (!err) {
+		mutex_lock(&g->functions_lock);
 		gunyah_bells_check(g);
+		mutex_unlock(&g->functions_lock);
+	}
 	if (err || g->memory == GUNYAH_MEMORY_PARCELS)
 		return err;
 

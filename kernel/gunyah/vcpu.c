@@ -317,6 +317,7 @@ static int gunyah_vcpu_ready(struct gunyah_vcpu *vcpu, u64 *cap)
 
 	if (mutex_lock_killable(&g->life_lock))
 		return -EINTR;
+	mutex_lock(&g->functions_lock);
 	slot = xa_load(&g->vcpus, vcpu->label);
 	if (vcpu->gone)
 		err = -ENODEV;
@@ -327,6 +328,7 @@ static int gunyah_vcpu_ready(struct gunyah_vcpu *vcpu, u64 *cap)
 	else
 		*cap = slot->cap;
 	vcpu->slot = slot;
+	mutex_unlock(&g->functions_lock);
 	mutex_unlock(&g->life_lock);
 	return err;
 }

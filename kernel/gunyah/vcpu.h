@@ -30,7 +30,7 @@ struct gunyah_vm;
  * @off_since: since when the vCPU has been off, in jiffies; 0: it isn't, or it
  *	isn't run. This and @off_last are written under @run_lock.
  * @off_last: when it was last found off, in jiffies
- * @gone: the VMM has removed the vCPU; under gunyah_vm.life_lock
+ * @gone: the VMM has removed the vCPU; under gunyah_vm.functions_lock
  *
  * Lifetime: from ADD_FUNCTION to the end of the descriptor and its mappings.
  */
@@ -62,7 +62,7 @@ struct gunyah_vcpu {
  * @woken: @irq has come since the vCPU was last run
  * @wake: gunyah_vm.wake, for the handler of @irq
  *
- * Under gunyah_vm.life_lock. Freed with the VM, or with the descriptor if
+ * Under gunyah_vm.functions_lock. Freed with the VM, or with the descriptor if
  * Gunyah has no vCPU of this label.
  */
 struct gunyah_vcpu_slot {

@@ -18,7 +18,7 @@ static struct gunyah_vcpu_slot *gunyah_vcpu_slot(struct gunyah_vm *g, u32 label)
 {
 	struct gunyah_vcpu_slot *slot;
 
-	lockdep_assert_held(&g->life_lock);
+	lockdep_assert_held(&g->functions_lock);
 	slot = xa_load(&g->vcpus, label);
 	if (slot)
 		return slot;
@@ -29,6 +29,16 @@ static struct gunyah_vcpu_slot *gunyah_vcpu_slot(struct gunyah_vm *g, u32 label)
 		slot = NULL;
 	}
 	return slot;
+}
+
+/* Free a slot that nobody needs. */
+static void gunyah_vcpu_drop_slot(struct gunyah_vm *g, u32 label,
+				  struct gunyah_vcpu_slot *slot)
+{
+	if (slot->vcpu || slot->found)
+		return;
+	xa_erase(&g->vcpus, label);
+	kfree(slot);
 }
 
 int gunyah_vcpu_found(struct gunyah_vm *g, u32 label, u64 cap, u32 virq)
@@ -43,11 +53,12 @@ int gunyah_vcpu_found(struct gunyah_vm *g, u32 label, u64 cap, u32 virq)
 	return 0;
 }
 
-void gunyah_vcpus_free(struct gunyah_vm *g)
+void gunyah_vcpus_end(struct gunyah_vm *g)
 {
 	struct gunyah_vcpu_slot *slot;
 	unsigned long label;
 
+	gunyah_vcpus_disconnect(g);
 	xa_for_each(&g->vcpus, label, slot)
 		kfree(slot);
 	xa_destroy(&g->vcpus);
@@ -85,7 +96,7 @@ static void gunyah_vcpu_free(struct gunyah_vcpu *vcpu)
 	kfree(vcpu);
 }
 
-/* Take the vCPU from its VM. The slot stays if Gunyah has the vCPU. */
+/* Take the vCPU from its VM. */
 static void gunyah_vcpu_leave(struct gunyah_vcpu *vcpu)
 {
 	struct gunyah_vm *g = vcpu->g;
@@ -93,20 +104,17 @@ static void gunyah_vcpu_leave(struct gunyah_vcpu *vcpu)
 
 	vcpu->gone = true;
 	slot->vcpu = NULL;
-	if (slot->found)
-		return;
-	xa_erase(&g->vcpus, vcpu->label);
-	kfree(slot);
+	gunyah_vcpu_drop_slot(g, vcpu->label, slot);
 }
 
 static int gunyah_vcpu_release(struct inode *inode, struct file *file)
 {
 	struct gunyah_vcpu *vcpu = file->private_data;
 
-	mutex_lock(&vcpu->g->life_lock);
+	mutex_lock(&vcpu->g->functions_lock);
 	if (!vcpu->gone)
 		gunyah_vcpu_leave(vcpu);
-	mutex_unlock(&vcpu->g->life_lock);
+	mutex_unlock(&vcpu->g->functions_lock);
 	fput(vcpu->vm_file);
 	gunyah_vcpu_free(vcpu);
 	return 0;
@@ -145,9 +153,9 @@ int gunyah_vcpu_add(struct gunyah_vm *g, const void *data)
 	struct gunyah_vcpu_slot *slot;
 	struct gunyah_vcpu *vcpu;
 	struct file *file;
-	int fd;
+	int fd, err;
 
-	lockdep_assert_held(&g->life_lock);
+	lockdep_assert_held(&g->functions_lock);
 	slot = gunyah_vcpu_slot(g, arg->id);
 	if (!slot)
 		return -ENOMEM;
@@ -155,24 +163,33 @@ int gunyah_vcpu_add(struct gunyah_vm *g, const void *data)
 		return -EEXIST;
 
 	fd = get_unused_fd_flags(O_CLOEXEC);
-	if (fd < 0)
-		return fd;
+	if (fd < 0) {
+		err = fd;
+		goto drop_slot;
+	}
 	vcpu = gunyah_vcpu_alloc(g, arg->id);
 	if (!vcpu) {
-		put_unused_fd(fd);
-		return -ENOMEM;
+		err = -ENOMEM;
+		goto put_fd;
 	}
 	file = anon_inode_getfile("[gmem-vcpu]", &gunyah_vcpu_fops, vcpu,
 				  O_RDWR);
 	if (IS_ERR(file)) {
-		put_unused_fd(fd);
-		gunyah_vcpu_free(vcpu);
-		return PTR_ERR(file);
+		err = PTR_ERR(file);
+		goto free_vcpu;
 	}
 	vcpu->vm_file = get_file(g->vm->file);
 	slot->vcpu = vcpu;
 	fd_install(fd, file);
 	return fd;
+
+free_vcpu:
+	gunyah_vcpu_free(vcpu);
+put_fd:
+	put_unused_fd(fd);
+drop_slot:
+	gunyah_vcpu_drop_slot(g, arg->id, slot);
+	return err;
 }
 
 int gunyah_vcpu_remove(struct gunyah_vm *g, const void *data)
@@ -180,7 +197,7 @@ int gunyah_vcpu_remove(struct gunyah_vm *g, const void *data)
 	const struct gmem_gunyah_fn_vcpu_arg *arg = data;
 	struct gunyah_vcpu_slot *slot = xa_load(&g->vcpus, arg->id);
 
-	lockdep_assert_held(&g->life_lock);
+	lockdep_assert_held(&g->functions_lock);
 	if (!slot || !slot->vcpu)
 		return -ENOENT;
 	gunyah_vcpu_leave(slot->vcpu);

@@ -96,11 +96,12 @@ void gunyah_vcpu_take_irq(struct gunyah_vm *g, struct gunyah_vcpu_slot *slot,
 		slot->irq = irq;
 }
 
-void gunyah_vcpus_end(struct gunyah_vm *g)
+void gunyah_vcpus_disconnect(struct gunyah_vm *g)
 {
 	struct gunyah_vcpu_slot *slot;
 	unsigned long label;
 
+	lockdep_assert_held(&g->functions_lock);
 	xa_for_each(&g->vcpus, label, slot) {
 		if (!slot->irq)
 			continue;

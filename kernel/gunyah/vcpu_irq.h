@@ -11,7 +11,8 @@ struct gunyah_vm;
 
 /*
  * Gunyah wakes a vCPU by interrupt @virq; 0: it doesn't. If the interrupt can't
- * be had, the log says so, and the vCPU polls.
+ * be had, the log says so, and the vCPU polls. This and the next function need
+ * gunyah_vm.functions_lock.
  */
 void gunyah_vcpu_take_irq(struct gunyah_vm *g, struct gunyah_vcpu_slot *slot,
 			  u32 label, u32 virq);
@@ -19,7 +20,7 @@ void gunyah_vcpu_take_irq(struct gunyah_vm *g, struct gunyah_vcpu_slot *slot,
  * Give the interrupts back. No vCPU can run. Before the Resource Manager resets
  * the VM: afterwards another VM may have the same ones.
  */
-void gunyah_vcpus_end(struct gunyah_vm *g);
+void gunyah_vcpus_disconnect(struct gunyah_vm *g);
 
 /* The vCPU is about to run: from here on, an interrupt ends the next wait. */
 void gunyah_vcpu_expect(struct gunyah_vcpu *vcpu);

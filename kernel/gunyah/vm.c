@@ -9,6 +9,7 @@
 
 #include "../objects.h"
 #include "../vm.h"
+#include "function.h"
 #include "objects.h"
 #include "parcels.h"
 #include "platform.h"
@@ -75,9 +76,7 @@ int gunyah_vm_init(struct gmem_vm *vm)
 	mutex_init(&g->life_lock);
 	mutex_init(&g->mem_lock);
 	spin_lock_init(&g->status_lock);
-	xa_init(&g->vcpus);
-	xa_init(&g->bells);
-	rwlock_init(&g->ioeventfds_lock);
+	gunyah_functions_init(g);
 	init_waitqueue_head(&g->wake);
 	xa_init_flags(&g->pages, XA_FLAGS_ACCOUNT);
 	INIT_LIST_HEAD(&g->parcels);

@@ -19,13 +19,15 @@
  * @blob. The rest is room for the Resource Manager's additions. False: the tree
  * needs more.
  */
-static inline bool write_gunyah_dtb(int vm, void *blob, __u32 size)
+static inline bool write_gunyah_dtb(int vm, void *blob, __u32 size,
+				    __u32 nr_cpus)
 {
 	struct gmem_binding_info b[MAX_GUNYAH_REGIONS];
 	struct guest_dt_shm shm[MAX_GUNYAH_REGIONS];
 	struct guest_dt dt = {
 		.base = GUNYAH_AGENT,
 		.shm = shm,
+		.nr_cpus = nr_cpus,
 		/* The guest may accept memory by itself. */
 		.rpc = true,
 	};

@@ -21,7 +21,8 @@ static inline int gunyah_allow_mapped(bool may)
 }
 
 /**
- * struct gunyah_guest - a VM with one vCPU
+ * struct gunyah_guest - a VM with one vCPU, which runs the agent
+ * @nr_cpus: how many CPUs its device tree has; the others are off
  * @extents: the guest gets memory at its first access; valid after the start
  * @stuck: the vCPU stands at a refused access, and repeats it when it runs
  * @error: the error of the access that the guest has reported as failed
@@ -32,6 +33,7 @@ struct gunyah_guest {
 	int agent_mem;
 	struct gmem_gunyah_vcpu_run *run;
 	size_t run_size;
+	__u32 nr_cpus;
 	bool extents;
 	bool stuck;
 	int error;
@@ -78,6 +80,34 @@ static inline int gunyah_place_agent(struct gunyah_guest *guest)
 		       GUNYAH_AGENT_SIZE, LEND | RWX);
 }
 
+/* Add the vCPU that runs the agent. 0 or -errno. */
+static inline int gunyah_open_vcpu(struct gunyah_guest *guest)
+{
+	int ret;
+
+	guest->vcpu = gunyah_add_vcpu(guest->vm, 0);
+	if (guest->vcpu < 0)
+		return guest->vcpu;
+	ret = err_of(ioctl(guest->vcpu, GMEM_GUNYAH_VCPU_MMAP_SIZE, 0));
+	if (ret < 0)
+		return ret;
+	guest->run_size = ret;
+	guest->run = mmap(NULL, guest->run_size, PROT_READ | PROT_WRITE,
+			  MAP_SHARED, guest->vcpu, 0);
+	return guest->run == MAP_FAILED ? -errno : 0;
+}
+
+/* Close its descriptor. */
+static inline void gunyah_close_vcpu(struct gunyah_guest *guest)
+{
+	if (guest->run != MAP_FAILED)
+		munmap(guest->run, guest->run_size);
+	if (guest->vcpu >= 0)
+		close(guest->vcpu);
+	guest->run = MAP_FAILED;
+	guest->vcpu = -1;
+}
+
 /*
  * Create a VM, with flags of GMEM_VM_CREATE, that can be started. Call
  * gunyah_guest_close() even after an error.
@@ -93,6 +123,7 @@ static inline int gunyah_guest_open_flags(struct gunyah_guest *guest,
 
 	*guest = (struct gunyah_guest){
 		.vm = -1, .vcpu = -1, .agent_mem = -1, .run = MAP_FAILED,
+		.nr_cpus = 1,
 	};
 	guest->vm = new_vm_flags("gunyah", policy, flags);
 	if (guest->vm < 0)
@@ -108,16 +139,7 @@ static inline int gunyah_guest_open_flags(struct gunyah_guest *guest,
 			GUNYAH_AGENT);
 	if (err)
 		return err;
-	guest->vcpu = gunyah_add_vcpu(guest->vm, 0);
-	if (guest->vcpu < 0)
-		return guest->vcpu;
-	err = err_of(ioctl(guest->vcpu, GMEM_GUNYAH_VCPU_MMAP_SIZE, 0));
-	if (err < 0)
-		return err;
-	guest->run_size = err;
-	guest->run = mmap(NULL, guest->run_size, PROT_READ | PROT_WRITE,
-			  MAP_SHARED, guest->vcpu, 0);
-	return guest->run == MAP_FAILED ? -errno : 0;
+	return gunyah_open_vcpu(guest);
 }
 
 static inline int gunyah_guest_open(struct gunyah_guest *guest, __u32 policy)
@@ -134,7 +156,8 @@ static inline int gunyah_guest_describe(struct gunyah_guest *guest)
 	if (host == MAP_FAILED)
 		return -errno;
 	if (peek(host) >= 0 &&
-	    !write_gunyah_dtb(guest->vm, host, GUNYAH_DTB_SIZE))
+	    !write_gunyah_dtb(guest->vm, host, GUNYAH_DTB_SIZE,
+			      guest->nr_cpus))
 		err = -ENOSPC;
 	munmap(host, GUNYAH_DTB_SIZE);
 	return err;
@@ -152,10 +175,7 @@ static inline int gunyah_guest_start(struct gunyah_guest *guest)
 
 static inline void gunyah_guest_close(struct gunyah_guest *guest)
 {
-	if (guest->run != MAP_FAILED)
-		munmap(guest->run, guest->run_size);
-	if (guest->vcpu >= 0)
-		close(guest->vcpu);
+	gunyah_close_vcpu(guest);
 	if (guest->vm >= 0)
 		close(guest->vm);
 	if (guest->agent_mem >= 0)
