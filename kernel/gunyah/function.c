@@ -1,16 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The functions of a VM, which the VMM adds and removes: one call for all. */
 #include <linux/gmem_gunyah.h>
+#include <linux/jiffies.h>
 #include <linux/kernel.h>
 #include <linux/mutex.h>
 #include <linux/uaccess.h>
+#include <linux/wait.h>
+#include <linux/workqueue.h>
 
 #include "../objects.h"
 #include "function.h"
 #include "ioeventfd.h"
 #include "irqfd.h"
 #include "objects.h"
+#include "rm.h"
 #include "vcpu_file.h"
+#include "vcpu_irq.h"
 
 union gunyah_function_arg {
 	struct gmem_gunyah_fn_vcpu_arg vcpu;
@@ -78,19 +83,51 @@ int gunyah_vm_remove_function_call(void *obj, void *arg)
 
 /* ---- the beginning and the end ---- */
 
+static void gunyah_functions_work(struct work_struct *work)
+{
+	struct gunyah_vm *g = container_of(work, struct gunyah_vm, disconnect);
+
+	mutex_lock(&g->functions_lock);
+	gunyah_bells_disconnect(g);
+	gunyah_vcpus_disconnect(g);
+	WRITE_ONCE(g->connected, false);
+	mutex_unlock(&g->functions_lock);
+	wake_up_all(&g->wake);
+}
+
 void gunyah_functions_init(struct gunyah_vm *g)
 {
 	mutex_init(&g->functions_lock);
+	INIT_WORK(&g->disconnect, gunyah_functions_work);
 	xa_init(&g->vcpus);
 	xa_init(&g->bells);
 	rwlock_init(&g->ioeventfds_lock);
 }
 
+bool gunyah_functions_disconnect(struct gunyah_vm *g)
+{
+	unsigned long timeout =
+		msecs_to_jiffies(READ_ONCE(gunyah_rm_timeout_ms));
+
+	if (!READ_ONCE(g->connected))
+		return true;
+	/*
+	 * To free an interrupt, the kernel waits for the readers of its files
+	 * in /proc. Such a reader may need a lock of this task, so a work item
+	 * waits instead.
+	 */
+	schedule_work(&g->disconnect);
+	return wait_event_killable_timeout(g->wake, !READ_ONCE(g->connected),
+					   timeout) > 0;
+}
+
 void gunyah_functions_end(struct gunyah_vm *g)
 {
+	cancel_work_sync(&g->disconnect);
 	mutex_lock(&g->functions_lock);
 	gunyah_bells_end(g);
 	gunyah_vcpus_end(g);
 	gunyah_ioeventfds_end(g);
+	WRITE_ONCE(g->connected, false);
 	mutex_unlock(&g->functions_lock);
 }

@@ -330,7 +330,7 @@ void gunyah_bells_check(struct gunyah_vm *g)
 					     g->vm->id, g->vmid, label);
 }
 
-void gunyah_bells_end(struct gunyah_vm *g)
+void gunyah_bells_disconnect(struct gunyah_vm *g)
 {
 	struct gunyah_bell *bell;
 	unsigned long label;
@@ -338,7 +338,23 @@ void gunyah_bells_end(struct gunyah_vm *g)
 	lockdep_assert_held(&g->functions_lock);
 	xa_for_each(&g->bells, label, bell) {
 		bell->found = false;
-		gunyah_bell_drop_irqfd(g, label, bell);
+		if (bell->irqfd) {
+			spin_lock_irq(&bell->irqfd->queue->lock);
+			bell->irqfd->ready = false;
+			spin_unlock_irq(&bell->irqfd->queue->lock);
+		} else {
+			gunyah_bell_drop_irqfd(g, label, bell);
+		}
 	}
+}
+
+void gunyah_bells_end(struct gunyah_vm *g)
+{
+	struct gunyah_bell *bell;
+	unsigned long label;
+
+	gunyah_bells_disconnect(g);
+	xa_for_each(&g->bells, label, bell)
+		gunyah_bell_drop_irqfd(g, label, bell);
 	xa_destroy(&g->bells);
 }

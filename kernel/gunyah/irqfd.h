@@ -20,9 +20,11 @@ int gunyah_bell_found(struct gunyah_vm *g, u32 label, u64 cap);
 /* The start knows all doorbells: log the labels that have only an eventfd. */
 void gunyah_bells_check(struct gunyah_vm *g);
 /*
- * The VM ends: no doorbell is rung any longer. Before the Resource Manager
- * resets the VM, which revokes the capabilities.
+ * No doorbell is rung any longer, and none will be found. The irqfds stay until
+ * they are removed.
  */
+void gunyah_bells_disconnect(struct gunyah_vm *g);
+/* The VM ends: also free the irqfds. */
 void gunyah_bells_end(struct gunyah_vm *g);
 
 #endif /* _GMEM_GUNYAH_IRQFD_H */

@@ -10,6 +10,7 @@
 #include <linux/spinlock.h>
 #include <linux/types.h>
 #include <linux/wait.h>
+#include <linux/workqueue.h>
 #include <linux/xarray.h>
 
 #include "rm_connection.h"
@@ -92,6 +93,9 @@ struct gunyah_extents {
  *	reply
  * @functions_lock: protects the fields from here to @ioeventfds. Never held
  *	while the RM works, so that a descriptor closes without delay.
+ * @connected: the RM may have named doorbells and interrupts of vCPUs, and the
+ *	module uses them; READ_ONCE() needs no lock
+ * @disconnect: a work item that ends this use
  * @vcpus: label -> &struct gunyah_vcpu_slot
  * @bells: label -> &struct gunyah_bell
  * @bells_known: the RM has named all doorbells
@@ -99,7 +103,8 @@ struct gunyah_extents {
  * @ioeventfds: sorted by address, or NULL; written under @ioeventfds_lock, too,
  *	which is enough to read it
  * @ioeventfds_lock: held while a vCPU signals an eventfd
- * @wake: vCPUs that wait until their interrupt comes or the guest ends
+ * @wake: tasks that wait for a vCPU's interrupt, the guest's end, or the end of
+ *	@connected
  * @status_lock: protects @exited and @exit_info, which the listener writes
  * @exited: the guest will never run again; READ_ONCE() needs no lock
  * @has_reset: the RM has reported the reset of the guest
@@ -158,6 +163,8 @@ struct gunyah_vm {
 	struct gunyah_rpc *late;
 
 	struct mutex functions_lock;
+	bool connected;
+	struct work_struct disconnect;
 	struct xarray vcpus;
 	struct xarray bells;
 	bool bells_known;

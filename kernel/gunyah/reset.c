@@ -2,6 +2,7 @@
 #include <linux/device.h>
 
 #include "../objects.h"
+#include "function.h"
 #include "objects.h"
 #include "reset.h"
 #include "rm.h"
@@ -36,6 +37,8 @@ int gunyah_vm_reset(struct gunyah_vm *g)
 	err = gunyah_vm_leave_config(g);
 	if (err)
 		return err;
+	if (!gunyah_functions_disconnect(g))
+		return -EAGAIN;
 
 	err = gunyah_rm_vm_call(g->rm, GUNYAH_RM_VM_RESET, g->vmid);
 	if (gunyah_rm_is_slow(err)) {

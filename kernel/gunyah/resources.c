@@ -70,6 +70,7 @@ int gunyah_resources_get(struct gunyah_vm *g)
 	struct gunyah_extents *x = &g->extents;
 	int err;
 
+	WRITE_ONCE(g->connected, true);
 	err = gunyah_rm_vm_get_resources(g->rm, g->vmid, gunyah_resource,
 					 g);
 	if (!err) {

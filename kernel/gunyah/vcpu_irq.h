@@ -16,10 +16,7 @@ struct gunyah_vm;
  */
 void gunyah_vcpu_take_irq(struct gunyah_vm *g, struct gunyah_vcpu_slot *slot,
 			  u32 label, u32 virq);
-/*
- * Give the interrupts back. No vCPU can run. Before the Resource Manager resets
- * the VM: afterwards another VM may have the same ones.
- */
+/* Give the interrupts back: the guest has ended. */
 void gunyah_vcpus_disconnect(struct gunyah_vm *g);
 
 /* The vCPU is about to run: from here on, an interrupt ends the next wait. */

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The guest has ended and its VM stays open: under the public Resource Manager,
+ * the host gets the memory back once the VM has been reset.
+ */
+#include "lib/gunyah_function.h"
+#include "lib/gunyah_vm.h"
+
+#define BELL 11
+
+/* Start the guest, and let it write and switch itself off. */
+static void live(struct __test_metadata *_metadata, self_t *self)
+{
+	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
+	EXPECT_EQ(0, guest_works(self));
+	EXPECT_EQ(-ESHUTDOWN, gunyah_command(&self->guest, GUNYAH_PSCI,
+					     GUNYAH_PSCI_OFF, 0, 0, NULL));
+}
+
+/* The byte that the guest has left in its memory, or -signal after a while. */
+static int what_is_left(self_t *self)
+{
+	__u8 *host = map_host(self->mem, 0, PAGE);
+	double end = now() + 20;
+	int byte;
+
+	if (host == MAP_FAILED)
+		return -errno;
+	do {
+		byte = peek(host + 5);
+		usleep(10000);
+	} while (byte < 0 && now() < end);
+	munmap(host, PAGE);
+	return byte;
+}
+
+/* How many interrupts the module has that wake vCPUs. */
+static int nr_wake_interrupts(void)
+{
+	FILE *file = fopen("/proc/interrupts", "r");
+	char line[512];
+	int nr = 0;
+
+	while (file && fgets(line, sizeof(line), file))
+		nr += !!strstr(line, "gmem-gunyah-vcpu");
+	if (file)
+		fclose(file);
+	return nr;
+}
+
+/*
+ * The Resource Manager may give a doorbell and an interrupt of a VM that it has
+ * reset to another VM. By then, the module uses neither.
+ */
+TEST_F_TIMEOUT(gunyah, a_reset_ends_doorbells_and_interrupts, 60)
+{
+	const __u64 doorbell_send = 0x12, refused = 1;
+	int fd = new_eventfd();
+	__u64 hits;
+
+	if (self->el2.platform != EL2_PLATFORM_PUBLIC)
+		SKIP(return, "an open VM isn't reset");
+	ASSERT_EQ(0, forget_bells(&self->el2));
+	ASSERT_EQ(0, plan_bell(&self->el2, BELL, 0));
+	ASSERT_EQ(0, add_irqfd(self->guest.vm, fd, BELL, 0));
+	live(_metadata, self);
+	EXPECT_EQ(1, nr_wake_interrupts());
+	EXPECT_EQ(0x77, what_is_left(self));
+	EXPECT_EQ(0, nr_wake_interrupts());
+
+	el2_hvc(&self->el2, EL2_RULE, EL2_RULE_HYPERCALL_ERROR, doorbell_send,
+		1, refused, 100);
+	hits = el2_stats(&self->el2).rule_hits;
+	EXPECT_EQ(0, signal_eventfd(fd, 1));
+	EXPECT_EQ(hits, el2_stats(&self->el2).rule_hits);
+	EXPECT_EQ(-EEXIST, add_irqfd(self->guest.vm, fd, BELL, 0));
+	EXPECT_EQ(0, remove_irqfd(self->guest.vm, BELL));
+	EXPECT_EQ(-ENODEV, add_irqfd(self->guest.vm, fd, BELL, 0));
+	end_guest(self);
+	EXPECT_TRUE(el2_settles(&self->el2, &self->el2_before));
+	forget_bells(&self->el2);
+	close(fd);
+}
+
+TEST_HARNESS_MAIN
