@@ -2,6 +2,7 @@
 #include <linux/device.h>
 #include <linux/gmem_gunyah.h>
 #include <linux/jiffies.h>
+#include <linux/minmax.h>
 
 #include "../objects.h"
 #include "halt.h"
@@ -11,27 +12,36 @@
 #include "vcpu.h"
 #include "vm.h"
 
+/* A vCPU that is off is looked at every 100 ms, or later under load. */
+#define GUNYAH_HALT_LEAST_MS 500U
+
+static bool gunyah_halt_is_off(const struct gunyah_vcpu_slot *slot,
+			       unsigned long limit)
+{
+	unsigned long since = READ_ONCE(slot->off_since);
+	unsigned long last = READ_ONCE(slot->off_last), now = jiffies;
+
+	/* One without a descriptor can't run. */
+	if (!slot->found || (!slot->vcpu && !READ_ONCE(slot->on)))
+		return true;
+	return since && !time_after(since + limit, now) &&
+	       !time_after(now, last + limit);
+}
+
 /*
  * Have all vCPUs been off for @limit? A vCPU that nobody runs may be on. But if it
  * was off less than @limit ago, all others were off then, and none of them can have
- * turned it on since. One without a descriptor can't run.
+ * turned it on since.
  */
 static bool gunyah_halt_all_off(struct gunyah_vm *g, unsigned long limit)
 {
-	unsigned long since, last, now = jiffies, label;
 	struct gunyah_vcpu_slot *slot;
+	unsigned long label;
 	bool off = true;
 
 	mutex_lock(&g->functions_lock);
-	xa_for_each(&g->vcpus, label, slot) {
-		if (!slot->found || !slot->vcpu)
-			continue;
-		since = READ_ONCE(slot->vcpu->off_since);
-		last = READ_ONCE(slot->vcpu->off_last);
-		if (!since || time_after(since + limit, now) ||
-		    time_after(now, last + limit))
-			off = false;
-	}
+	xa_for_each(&g->vcpus, label, slot)
+		off = off && gunyah_halt_is_off(slot, limit);
 	mutex_unlock(&g->functions_lock);
 	return off;
 }
@@ -55,25 +65,30 @@ static void gunyah_halt_stop(struct gunyah_vm *g)
 
 void gunyah_halt_off(struct gunyah_vcpu *vcpu)
 {
+	struct gunyah_vcpu_slot *slot = vcpu->slot;
 	unsigned long limit, now = jiffies;
 	struct gunyah_vm *g = vcpu->g;
 
-	WRITE_ONCE(vcpu->off_last, now);
-	if (!vcpu->off_since)
-		WRITE_ONCE(vcpu->off_since, now ?: 1);
-	limit = msecs_to_jiffies(READ_ONCE(gunyah_rm_timeout_ms));
-	if (time_before(now, vcpu->off_since + limit) ||
+	limit = msecs_to_jiffies(max(READ_ONCE(gunyah_rm_timeout_ms),
+				     GUNYAH_HALT_LEAST_MS));
+	/* Nobody knows what it was if nobody has run it for so long. */
+	if (!slot->off_since || time_after(now, slot->off_last + limit))
+		WRITE_ONCE(slot->off_since, now ?: 1);
+	WRITE_ONCE(slot->off_last, now);
+	WRITE_ONCE(slot->on, false);
+	if (time_before(now, slot->off_since + limit) ||
 	    !mutex_trylock(&g->life_lock))
 		return;
 	/* If the RM doesn't take the request, try again after the same time. */
 	if (!READ_ONCE(g->exited) && gunyah_halt_all_off(g, limit)) {
 		gunyah_halt_stop(g);
-		WRITE_ONCE(vcpu->off_since, jiffies ?: 1);
+		WRITE_ONCE(slot->off_since, jiffies ?: 1);
 	}
 	mutex_unlock(&g->life_lock);
 }
 
 void gunyah_halt_on(struct gunyah_vcpu *vcpu)
 {
-	WRITE_ONCE(vcpu->off_since, 0);
+	WRITE_ONCE(vcpu->slot->off_since, 0);
+	WRITE_ONCE(vcpu->slot->on, true);
 }

@@ -12,7 +12,7 @@ struct gunyah_vcpu;
 
 /* The hypervisor says that the vCPU is off. Under gunyah_vcpu.run_lock. */
 void gunyah_halt_off(struct gunyah_vcpu *vcpu);
-/* The vCPU isn't off, or nobody looks at it any longer. */
+/* The vCPU isn't off. */
 void gunyah_halt_on(struct gunyah_vcpu *vcpu);
 
 #endif /* _GMEM_GUNYAH_HALT_H */

@@ -266,6 +266,8 @@ static int gunyah_vcpu_loop(struct gunyah_vcpu *vcpu, u64 cap)
 						GMEM_GUNYAH_VM_STATUS_EXITED);
 			return 0;
 		}
+		if (READ_ONCE(vcpu->gone))
+			return -ENODEV;
 		if (signal_pending(current) ||
 		    READ_ONCE(vcpu->run->immediate_exit))
 			return -EINTR;
@@ -349,7 +351,6 @@ int gunyah_vcpu_run_call(struct gunyah_vcpu *vcpu)
 		ret = gunyah_vcpu_take_answer(vcpu);
 		if (!ret)
 			ret = gunyah_vcpu_loop(vcpu, cap);
-		gunyah_halt_on(vcpu);
 	}
 	mutex_unlock(&vcpu->run_lock);
 	return ret;

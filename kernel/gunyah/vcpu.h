@@ -27,10 +27,7 @@ struct gunyah_vm;
  * @mmio_write: that access was a write
  * @fault_addr: address of the last page fault
  * @nr_faults: number of page faults in a row at @fault_addr
- * @off_since: since when the vCPU has been off, in jiffies; 0: it isn't, or it
- *	isn't run. This and @off_last are written under @run_lock.
- * @off_last: when it was last found off, in jiffies
- * @gone: the VMM has removed the vCPU; under gunyah_vm.functions_lock
+ * @gone: the VMM has removed the vCPU; written under gunyah_vm.functions_lock
  *
  * Lifetime: from ADD_FUNCTION to the end of the descriptor and its mappings.
  */
@@ -47,8 +44,6 @@ struct gunyah_vcpu {
 	bool mmio_write;
 	u64 fault_addr;
 	unsigned int nr_faults;
-	unsigned long off_since;
-	unsigned long off_last;
 	bool gone;
 };
 
@@ -61,6 +56,11 @@ struct gunyah_vcpu {
  *	Doesn't change while a vCPU runs.
  * @woken: @irq has come since the vCPU was last run
  * @wake: gunyah_vm.wake, for the handler of @irq
+ * @on: the vCPU has run, and wasn't off then. This and the next two are written
+ *	by the task that runs it, without a lock.
+ * @off_since: since when the vCPU has been off at each run, in jiffies; 0: it
+ *	isn't off, or hasn't run
+ * @off_last: when it was last found off, in jiffies
  *
  * Under gunyah_vm.functions_lock. Freed with the VM, or with the descriptor if
  * Gunyah has no vCPU of this label.
@@ -72,6 +72,9 @@ struct gunyah_vcpu_slot {
 	int irq;
 	bool woken;
 	wait_queue_head_t *wake;
+	bool on;
+	unsigned long off_since;
+	unsigned long off_last;
 };
 
 /* GMEM_GUNYAH_VCPU_RUN */

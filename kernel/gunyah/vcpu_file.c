@@ -102,7 +102,7 @@ static void gunyah_vcpu_leave(struct gunyah_vcpu *vcpu)
 	struct gunyah_vm *g = vcpu->g;
 	struct gunyah_vcpu_slot *slot = xa_load(&g->vcpus, vcpu->label);
 
-	vcpu->gone = true;
+	WRITE_ONCE(vcpu->gone, true);
 	slot->vcpu = NULL;
 	gunyah_vcpu_drop_slot(g, vcpu->label, slot);
 }

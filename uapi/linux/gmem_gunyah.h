@@ -235,7 +235,7 @@ struct gmem_gunyah_fn_desc {
  * GMEM_GUNYAH_REMOVE_FUNCTION - ioctl on a VM: undo GMEM_GUNYAH_ADD_FUNCTION
  *
  * The descriptor of a removed vCPU stays open, but GMEM_GUNYAH_VCPU_RUN returns
- * -ENODEV. -ENOENT if the VM has no such function.
+ * -ENODEV, also a call that runs the vCPU at that moment. -ENOENT if the VM has no such function.
  */
 #define GMEM_GUNYAH_REMOVE_FUNCTION \
 	_IOW(GMEM_IOCTL_TYPE, 0x7, struct gmem_gunyah_fn_desc)
