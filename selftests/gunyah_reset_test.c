@@ -82,4 +82,38 @@ TEST_F_TIMEOUT(gunyah, a_reset_ends_doorbells_and_interrupts, 60)
 	close(fd);
 }
 
+/*
+ * Each of many parcels would have to wait for the answer to its own request:
+ * after the first wait, the module leaves the rest for later.
+ */
+TEST_F_TIMEOUT(gunyah, many_parcels_wait_together, 120)
+{
+	const __u64 parcels = 50, gpa = GIB(6);
+	int mem = new_mem(parcels * PAGE, 0);
+	double start;
+	__u64 i;
+
+	if (has_extents(&self->el2))
+		SKIP(return, "extents: the hypervisor gives the memory back");
+	ASSERT_LE(0, mem);
+	for (i = 0; i < parcels; i++)
+		ASSERT_EQ(0, map_mem(self->guest.vm, gpa + 2 * i * PAGE, mem,
+				     i * PAGE, PAGE, LEND | RWX));
+	live(_metadata, self);
+	EXPECT_EQ(0x77, what_is_left(self));
+	ASSERT_EQ(0, write_file(RM_TIMEOUT, "300"));
+	el2_hvc(&self->el2, EL2_RULE, EL2_RULE_RPC_LOSE_REPLY, RM_MEM_RECLAIM,
+		1, 0, 100000);
+	start = now();
+	EXPECT_NE(0, unmap_range(self->guest.vm, gpa, 2 * parcels * PAGE,
+				 NULL));
+	EXPECT_GT(5, now() - start);
+	start = now();
+	end_guest(self);
+	EXPECT_GT(5, now() - start);
+	el2_hvc(&self->el2, EL2_RULE, EL2_RULE_CLEAR);
+	EXPECT_TRUE(el2_settles(&self->el2, &self->el2_before));
+	close(mem);
+}
+
 TEST_HARNESS_MAIN

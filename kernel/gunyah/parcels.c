@@ -2,16 +2,28 @@
 #include <linux/bitfield.h>
 #include <linux/device.h>
 #include <linux/gmem.h>
+#include <linux/jiffies.h>
 #include <linux/mm.h>
 
 #include "../objects.h"
+#include "../piece.h"
 #include "../provider.h"
 #include "cache.h"
 #include "objects.h"
 #include "pages.h"
 #include "parcel.h"
 #include "parcels.h"
+#include "rm.h"
 #include "rm_wire.h"
+
+/*
+ * How long a walk over parcels may take. Each parcel waits for the RM, and
+ * other tasks wait for the lock: a walk doesn't add up their waits.
+ */
+static unsigned long gunyah_parcels_deadline(void)
+{
+	return jiffies + msecs_to_jiffies(READ_ONCE(gunyah_rm_timeout_ms));
+}
 
 /* ---- giving ---- */
 
@@ -127,6 +139,7 @@ static void gunyah_parcels_unlist(struct gunyah_vm *g, struct gunyah_parcel *p)
 int gunyah_parcels_commit(struct gunyah_vm *g, struct list_head *staged)
 {
 	struct gunyah_parcel *p, *next;
+	unsigned long deadline;
 	LIST_HEAD(given);
 	int err = 0;
 
@@ -145,8 +158,10 @@ int gunyah_parcels_commit(struct gunyah_vm *g, struct list_head *staged)
 	/* The RM may have a part of the parcel that failed. */
 	list_move_tail(&p->list, &given);
 	gunyah_parcels_unstage(g, staged);
+	deadline = gunyah_parcels_deadline();
 	list_for_each_entry_safe(p, next, &given, list) {
-		if (gunyah_parcel_return(g, p, false)) {
+		if (time_after(jiffies, deadline) ||
+		    gunyah_parcel_return(g, p, false)) {
 			gunyah_parcels_keep(g, p);
 			err = -EUCLEAN;
 		} else {
@@ -263,7 +278,9 @@ static int gunyah_parcels_take_from(struct gunyah_vm *g,
 int gunyah_parcels_take(struct gunyah_vm *g, unsigned long first,
 			unsigned long last, bool sanitize)
 {
+	unsigned long deadline = gunyah_parcels_deadline();
 	struct gunyah_parcel *p, *next;
+	bool tried = false;
 	int err, ret = 0;
 
 	lockdep_assert_held(&g->mem_lock);
@@ -271,6 +288,9 @@ int gunyah_parcels_take(struct gunyah_vm *g, unsigned long first,
 	list_for_each_entry_safe(p, next, &g->parcels, list) {
 		if (p->gfn > last || gunyah_parcel_last(p) < first)
 			continue;
+		if (tried && (gmem_killed() || time_after(jiffies, deadline)))
+			return ret ?: -EBUSY;
+		tried = true;
 		err = gunyah_parcels_take_from(g, p, first, last, sanitize);
 		ret = ret ?: err;
 	}
@@ -335,11 +355,14 @@ bool gunyah_parcels_detail(struct gunyah_vm *g, unsigned int index,
 
 bool gunyah_parcels_settle(struct gunyah_vm *g)
 {
+	unsigned long deadline = gunyah_parcels_deadline();
 	struct gunyah_parcel *p, *next;
 	bool settled = true;
 
 	lockdep_assert_held(&g->mem_lock);
 	list_for_each_entry_safe(p, next, &g->parcels, list) {
+		if (time_after(jiffies, deadline))
+			return false;
 		if (!gunyah_parcel_return(g, p, false)) {
 			gunyah_parcels_unlist(g, p);
 			gunyah_parcels_drop(g, p);

@@ -34,7 +34,8 @@ int gunyah_parcels_commit(struct gunyah_vm *g, struct list_head *staged);
  * Take pages [@first, @last] back. If that is only a part of a parcel, the rest
  * comes back, too, and goes to the RM again as a new parcel. That is impossible
  * while the guest runs: -EBUSY. If the RM refuses the new parcel, its pages
- * stay with the host until the next request provides them.
+ * stay with the host until the next request provides them. If the RM is slow,
+ * or the task was killed, some of many parcels aren't tried: an error, too.
  */
 int gunyah_parcels_take(struct gunyah_vm *g, unsigned long first,
 			unsigned long last, bool sanitize);
