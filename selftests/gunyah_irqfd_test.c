@@ -10,6 +10,9 @@
 #define CLEARED 0xfffffff0
 #define NO_BELL 12
 
+/* Nothing is bound there. */
+#define DEVICE 0x10000000ULL
+
 #define EXPECTS_WAKEUP 1
 
 FIXTURE(irqfd)
@@ -120,6 +123,22 @@ TEST_F(irqfd, written_before_the_start)
 	close(other);
 }
 
+/* Nobody needs to read from the eventfd: it never gets full. */
+TEST_F(irqfd, empties_the_eventfd)
+{
+	const __u64 full = ~0ULL - 1;
+
+	ASSERT_EQ(0, add_irqfd(self->guest.vm, self->fd, PLAIN, 0));
+	EXPECT_EQ(0, signal_eventfd(self->fd, full));
+	EXPECT_EQ(0, signal_eventfd(self->fd, full));
+	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
+	EXPECT_EQ(1, state(self, PLAIN).asserted);
+	EXPECT_EQ(0, signal_eventfd(self->fd, full));
+	EXPECT_EQ(0, signal_eventfd(self->fd, full));
+	EXPECT_EQ(3, state(self, PLAIN).asserted);
+	EXPECT_EQ(0, eventfd_count(self->fd));
+}
+
 TEST_F(irqfd, label_without_a_doorbell)
 {
 	ASSERT_EQ(0, add_irqfd(self->guest.vm, self->fd, NO_BELL, 0));
@@ -202,6 +221,24 @@ TEST_F(irqfd, eventfd_goes_away)
 	self->fd = -1;
 	EXPECT_EQ(-ENOENT, remove_irqfd(vm, PLAIN));
 	EXPECT_TRUE(works(self));
+}
+
+/* The kernel may still signal an eventfd that has no descriptor left. */
+TEST_F(irqfd, signal_after_the_last_close)
+{
+	struct gmem_gunyah_fn_ioeventfd_arg arg = {
+		.addr = DEVICE, .len = 1, .fd = self->fd,
+	};
+
+	ASSERT_EQ(0, add_irqfd(self->guest.vm, self->fd, PLAIN, 0));
+	ASSERT_EQ(0, add_ioeventfd(self->guest.vm, &arg));
+	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
+	EXPECT_EQ(0, gunyah_write(&self->guest, DEVICE, 1));
+	EXPECT_EQ(1, state(self, PLAIN).asserted);
+	close(self->fd);
+	self->fd = -1;
+	EXPECT_EQ(0, gunyah_write(&self->guest, DEVICE, 1));
+	EXPECT_EQ(1, state(self, PLAIN).asserted);
 }
 
 TEST_F(irqfd, many_and_the_limit)

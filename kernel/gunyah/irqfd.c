@@ -94,8 +94,12 @@ static int gunyah_irqfd_wake(wait_queue_entry_t *wait, unsigned int mode,
 	struct gunyah_irqfd *irqfd = container_of(wait, struct gunyah_irqfd,
 						  wait);
 	__poll_t events = key_to_poll(key);
+	u64 count;
 
-	if (events & EPOLLIN) {
+	/* The kernel may signal an eventfd that has no file left. */
+	if (events & EPOLLIN && !irqfd->gone) {
+		/* Nobody reads the eventfd, and it must not get full. */
+		eventfd_ctx_do_read(irqfd->eventfd, &count);
 		if (irqfd->ready)
 			gunyah_irqfd_ring(irqfd);
 		else

@@ -151,11 +151,11 @@ enum gmem_gunyah_irqfd_flags {
  * @flags: bits of &enum gmem_gunyah_irqfd_flags; an unknown one is -EINVAL
  * @padding: ignored
  *
- * Each write to the eventfd rings the doorbell; nobody needs to read from it.
- * An eventfd that isn't empty when it is added rings once. An irqfd may be added
- * before the start: if its eventfd isn't empty then, the start rings once. A
- * started VM that has no doorbell of this label is -ENODEV; a
- * start finds such irqfds, too, and writes their labels to the log. -EEXIST: the
+ * Each write to the eventfd rings the doorbell, and empties the eventfd: nobody
+ * needs to read from it. An eventfd that isn't empty when it is added rings
+ * once. An irqfd may be added before the start, which rings once for all earlier
+ * writes. A started VM that has no doorbell of this label is -ENODEV; a start
+ * finds such irqfds, too, and writes their labels to the log. -EEXIST: the
  * label has an irqfd already. -ENOSPC: too many irqfds. -EBADF or -EINVAL: @fd
  * isn't an eventfd.
  *
