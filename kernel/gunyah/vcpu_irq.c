@@ -94,6 +94,9 @@ void gunyah_vcpu_take_irq(struct gunyah_vm *g, struct gunyah_vcpu_slot *slot,
 				     g->vm->id, g->vmid, virq, label, err);
 	else
 		slot->irq = irq;
+	/* -EBUSY: somebody else uses the interrupt, and its mapping. */
+	if (err && irq > 0 && err != -EBUSY)
+		irq_dispose_mapping(irq);
 }
 
 void gunyah_vcpus_disconnect(struct gunyah_vm *g)
