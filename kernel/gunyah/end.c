@@ -67,10 +67,12 @@ struct gunyah_end_news {
 
 static struct gunyah_end_news gunyah_end_news(struct gunyah_vm *g)
 {
+	const struct gunyah_rm_counters *counters = &g->rm->counters;
+
 	return (struct gunyah_end_news) {
 		.exited = READ_ONCE(g->exited),
 		.has_reset = READ_ONCE(g->has_reset),
-		.late_replies = atomic64_read(&g->rm->counters.late_replies),
+		.late_replies = atomic64_read_acquire(&counters->late_replies),
 	};
 }
 

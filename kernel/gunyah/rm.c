@@ -101,7 +101,7 @@ static bool gunyah_rm_await(struct gunyah_rm *rm, struct gunyah_rpc *rpc,
 			return true;
 		gunyah_rm_receive(rm);
 		if (time_after_eq(jiffies, end))
-			return try_wait_for_completion(&rpc->done);
+			return !gunyah_rpc_abandon(rm, rpc);
 	}
 }
 
@@ -111,7 +111,6 @@ static int gunyah_rm_finish(struct gunyah_rm *rm, struct gunyah_rpc *rpc,
 	int err = answered ? rpc->err : -ETIMEDOUT;
 
 	if (!answered) {
-		WRITE_ONCE(rpc->late, true);
 		atomic64_inc(&rm->counters.timeouts);
 		dev_warn_ratelimited(rm->dev,
 				     "no answer from the Resource Manager to %s (%#x) within %u ms (gmem.gunyah_rm_timeout_ms)\n",

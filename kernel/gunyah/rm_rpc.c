@@ -64,6 +64,21 @@ void gunyah_rpc_cancel(struct gunyah_rm *rm, struct gunyah_rpc *rpc)
 		gunyah_rpc_put(rpc);
 }
 
+bool gunyah_rpc_abandon(struct gunyah_rm *rm, struct gunyah_rpc *rpc)
+{
+	bool late;
+
+	xa_lock(&rm->pending);
+	late = xa_load(&rm->pending, rpc->seq) == rpc;
+	if (late)
+		rpc->late = true;
+	xa_unlock(&rm->pending);
+	/* Another task has the reply, and is about to complete the request. */
+	if (!late)
+		wait_for_completion(&rpc->done);
+	return late;
+}
+
 static struct gunyah_rpc *gunyah_rpc_take(struct gunyah_rm *rm, u16 seq,
 					  u32 message)
 {
@@ -86,8 +101,6 @@ bool gunyah_rpc_answer(struct gunyah_rm *rm, u16 seq, u32 message, u32 rm_error,
 
 	if (!rpc)
 		return false;
-	if (READ_ONCE(rpc->late))
-		atomic64_inc(&rm->counters.late_replies);
 	rpc->rm_error = rm_error;
 	rpc->err = gunyah_rm_error_errno(rm_error);
 	rpc->size = size;
@@ -100,6 +113,9 @@ bool gunyah_rpc_answer(struct gunyah_rm *rm, u16 seq, u32 message, u32 rm_error,
 	if (!rpc->reply && !rpc->err)
 		rpc->err = -ENOMEM;
 	complete_all(&rpc->done);
+	/* A task that sees the new count finds the reply. */
+	if (rpc->late)
+		atomic64_inc_return(&rm->counters.late_replies);
 	gunyah_rpc_put(rpc);
 	return true;
 }

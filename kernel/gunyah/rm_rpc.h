@@ -15,7 +15,8 @@ struct gunyah_rm;
  *	reply is there
  * @seq: sequence number, which the reply carries, too
  * @message: message id, which the reply carries, too
- * @late: the caller no longer waits
+ * @late: the caller no longer waits; written while gunyah_rm.pending has the
+ *	request, under the lock of that table
  * @done: the reply is there. The fields below are constant from then on.
  * @rm_error: one of &enum gunyah_rm_error
  * @err: the errno for @rm_error, or -ENOMEM: there was no memory for the reply
@@ -46,6 +47,10 @@ struct gunyah_rpc *gunyah_rpc_alloc(struct gunyah_rm *rm, u32 message);
 void gunyah_rpc_put(struct gunyah_rpc *rpc);
 /* Remove a request from the table because it can't be sent. */
 void gunyah_rpc_cancel(struct gunyah_rm *rm, struct gunyah_rpc *rpc);
+/*
+ * The caller stops waiting for the reply. False: the reply has come after all.
+ */
+bool gunyah_rpc_abandon(struct gunyah_rm *rm, struct gunyah_rpc *rpc);
 /*
  * Complete the request that @seq and @message belong to, with a copy of
  * @reply. False if there is none.
