@@ -7,6 +7,8 @@
 #include "lib/gunyah_vm.h"
 
 #define BELL 11
+#define RM_BUSY 5
+#define RM_VM_STATE 20
 
 /* Start the guest, and let it write and switch itself off. */
 static void live(struct __test_metadata *_metadata, self_t *self)
@@ -80,6 +82,50 @@ TEST_F_TIMEOUT(gunyah, a_reset_ends_doorbells_and_interrupts, 60)
 	EXPECT_TRUE(el2_settles(&self->el2, &self->el2_before));
 	forget_bells(&self->el2);
 	close(fd);
+}
+
+/* The Resource Manager can't reset the VM at that moment. */
+TEST_F_TIMEOUT(gunyah, a_refused_reset_is_tried_again, 120)
+{
+	const __u64 errors[] = { RM_BUSY, RM_VM_STATE };
+	size_t i;
+
+	if (self->el2.platform != EL2_PLATFORM_PUBLIC)
+		SKIP(return, "an open VM isn't reset");
+	for (i = 0; i < ARRAY_SIZE(errors); i++) {
+		live(_metadata, self);
+		el2_rule(&self->el2, EL2_RULE_RPC_ERROR, RM_VM_RESET, 1,
+			 errors[i]);
+		EXPECT_EQ(0x77, what_is_left(self)) {
+			TH_LOG("error %llu", errors[i]);
+		}
+		gunyah_guest_close(&self->guest);
+		ASSERT_EQ(0, open_guest(self));
+	}
+}
+
+/* The same at the end of a VM. */
+TEST_F_TIMEOUT(gunyah, a_busy_manager_resets_later, 60)
+{
+	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
+	EXPECT_EQ(0, guest_works(self));
+	ASSERT_EQ(0, write_file(RM_TIMEOUT, "200"));
+	el2_hvc(&self->el2, EL2_RULE, EL2_RULE_RPC_ERROR, RM_VM_RESET, 1,
+		RM_BUSY, 3);
+	gunyah_guest_close(&self->guest);
+	EXPECT_TRUE(el2_settles(&self->el2, &self->el2_before));
+	ASSERT_EQ(0, open_guest(self));
+}
+
+TEST_F_TIMEOUT(gunyah, the_report_of_a_reset_is_lost, 60)
+{
+	if (self->el2.platform != EL2_PLATFORM_PUBLIC)
+		SKIP(return, "an open VM isn't reset");
+	ASSERT_EQ(0, write_file(RM_TIMEOUT, "300"));
+	el2_hvc(&self->el2, EL2_RULE, EL2_RULE_LOSE_NOTIFICATION, RM_VM_STATUS,
+		1, 0, 1000);
+	live(_metadata, self);
+	EXPECT_EQ(0x77, what_is_left(self));
 }
 
 /*

@@ -125,10 +125,10 @@ struct gunyah_extents {
  * @unsynced: vCPUs may still use mappings that have been unmapped
  * @reset_sent: the RM may have carried out VM_RESET
  * @reset_asked: the RM has taken VM_RESET, and will report the end of the reset
- * @reset_err: 0, or an errno: the RM has refused VM_RESET
+ * @reset_awaited: a task has waited for that report once
+ * @reset_err: 0, or an errno: the VM ends, and the RM has refused VM_RESET
  * @gave_up: the end of the VM waits for nothing any longer; READ_ONCE()
  * @end_began: when the end of the VM began to wait, in jiffies; 0: it hasn't
- * @reset_awaited: the end of the VM has waited for that report once
  * @end_waits: a work item waits for the RM
  * @freeing: VM_DEALLOC_VMID, whose reply is late. This and the fields from
  *	@end_began on belong to the task that ends the VM.
@@ -192,10 +192,10 @@ struct gunyah_vm {
 	bool unsynced;
 	bool reset_sent;
 	bool reset_asked;
+	bool reset_awaited;
 	int reset_err;
 	bool gave_up;
 	unsigned long end_began;
-	bool reset_awaited;
 	bool end_waits;
 	struct gunyah_rpc *freeing;
 };

@@ -2,6 +2,7 @@
 #include <linux/device.h>
 
 #include "../objects.h"
+#include "../piece.h"
 #include "function.h"
 #include "objects.h"
 #include "reset.h"
@@ -48,10 +49,14 @@ int gunyah_vm_reset(struct gunyah_vm *g)
 	/* An earlier request, whose reply didn't come, has begun the reset. */
 	if (err == -EBADFD && g->reset_sent)
 		err = 0;
+	if (err == -EBUSY)
+		return -EAGAIN;
 	g->reset_asked = !err;
-	g->reset_err = err;
 	if (!err)
 		return READ_ONCE(g->has_reset) ? 0 : -EAGAIN;
+	/* While the VM is open, the next call asks again. */
+	if (g->stopped)
+		g->reset_err = err;
 	dev_warn_ratelimited(g->rm->dev,
 			     "VM %u (VMID %u): the Resource Manager doesn't reset it: error %d\n",
 			     g->vm->id, g->vmid, err);
@@ -62,8 +67,11 @@ int gunyah_vm_reset_wait(struct gunyah_vm *g)
 {
 	int err = gunyah_vm_reset(g);
 
-	if (err == -EAGAIN && gunyah_rm_wait(g->rm, READ_ONCE(g->has_reset),
-					     READ_ONCE(gunyah_rm_timeout_ms)))
-		err = 0;
-	return err;
+	if (err != -EAGAIN || !g->reset_asked)
+		return err;
+	if (!g->reset_awaited)
+		gunyah_rm_wait(g->rm, READ_ONCE(g->has_reset) || gmem_killed(),
+			       READ_ONCE(gunyah_rm_timeout_ms));
+	g->reset_awaited = true;
+	return 0;
 }

@@ -15,7 +15,12 @@ struct gunyah_vm;
  * gunyah_vm.mem_lock.
  */
 int gunyah_vm_reset(struct gunyah_vm *g);
-/* Ask for the reset, and wait for its end, for gunyah_rm_timeout_ms at most. */
+/*
+ * Ask for the reset, and wait for the report of its end once, for
+ * gunyah_rm_timeout_ms at most: the report may be lost. 0: the RM resets the
+ * guest, or has done so, and its answer to a request for memory tells which.
+ * Errors are as above.
+ */
 int gunyah_vm_reset_wait(struct gunyah_vm *g);
 
 #endif /* _GMEM_GUNYAH_RESET_H */
