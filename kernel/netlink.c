@@ -145,13 +145,17 @@ static int gmem_nl_reply(struct sk_buff *skb, struct genl_info *info, void *hdr,
 
 /* ---- VMs ---- */
 
+/* More of them may not fit into one message with the rest about a VM. */
+#define GMEM_NL_MAX_DETAILS 80
+
 static int gmem_nl_put_vm_details(struct sk_buff *skb, struct gmem_vm *vm)
 {
 	struct gmem_vm_detail detail;
 	struct nlattr *nest;
 	unsigned int i;
 
-	for (i = 0; gmem_provider_vm_detail(vm, i, &detail); i++) {
+	for (i = 0; i < GMEM_NL_MAX_DETAILS &&
+		    gmem_provider_vm_detail(vm, i, &detail); i++) {
 		nest = nla_nest_start(skb, GMEM_A_VM_DETAIL);
 		if (!nest ||
 		    nla_put_string(skb, GMEM_A_DETAIL_NAME, detail.name) ||

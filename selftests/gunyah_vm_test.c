@@ -353,6 +353,47 @@ TEST_F(gunyah, guest_accepts)
 	close(mem);
 }
 
+/* How many lines of a descriptor's fdinfo begin with @name? */
+static int nr_fd_lines(int fd, const char *name)
+{
+	char path[64], line[256];
+	FILE *file;
+	int nr = 0;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	file = fopen(path, "r");
+	while (file && fgets(line, sizeof(line), file))
+		nr += !strncmp(line, name, strlen(name));
+	if (file)
+		fclose(file);
+	return nr;
+}
+
+/* A guest with many parcels to accept needs the handle of each. */
+TEST_F(gunyah, each_handle_is_shown)
+{
+	const int parcels = 40;
+	int mem = new_mem(parcels * PAGE, 0), vm, i;
+
+	if (has_extents(&self->el2))
+		SKIP(return, "extents: there are no parcels to accept");
+	ASSERT_LE(0, mem);
+	gunyah_guest_close(&self->guest);
+	ASSERT_EQ(0, gunyah_guest_open_flags(&self->guest, GMEM_POLICY_ALLOW,
+					     GMEM_VM_GUEST_ACCEPTS));
+	vm = self->guest.vm;
+	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
+	for (i = 0; i < parcels; i++) {
+		const __u64 gpa = GIB(6) + 2 * i * PAGE;
+
+		ASSERT_EQ(0, map_mem(vm, gpa, mem, i * PAGE, PAGE, LEND | RWX));
+		ASSERT_EQ(0, populate_range(vm, gpa, PAGE, NULL));
+	}
+	EXPECT_EQ(parcels, nr_fd_lines(vm, "gmem-handle:"));
+	EXPECT_EQ(1 + parcels, nr_fd_lines(vm, "gmem-label:"));
+	close(mem);
+}
+
 static int function(int vm, unsigned long call, __u32 type, __u32 size,
 		    void *arg)
 {

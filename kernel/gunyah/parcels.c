@@ -334,12 +334,13 @@ bool gunyah_parcels_detail(struct gunyah_vm *g, unsigned int index,
 			   struct gmem_vm_detail *detail)
 {
 	struct gunyah_parcel *p;
+	unsigned int nr = 0;
 	bool found = false;
 
-	if (index >= GUNYAH_USUAL_PARCELS)
-		return false;
 	spin_lock(&g->parcels_lock);
 	list_for_each_entry(p, &g->parcels, list) {
+		if (++nr > GUNYAH_USUAL_PARCELS)
+			break;
 		found = true;
 		*detail = (struct gmem_vm_detail) { "label", p->label };
 		if (!index--)

@@ -45,8 +45,8 @@ int gunyah_parcels_find(struct gunyah_vm *g, unsigned long gfn, u32 *handle,
 			unsigned long *first);
 /*
  * The @index-th detail of the parcels: the label of each, and the handle of
- * each that the guest must accept. False if there is none, or if the details
- * before it fill a netlink message. Needs no lock and doesn't sleep.
+ * each that the guest must accept. False if there is none; only the first
+ * GUNYAH_USUAL_PARCELS parcels have any. Needs no lock and doesn't sleep.
  */
 bool gunyah_parcels_detail(struct gunyah_vm *g, unsigned int index,
 			   struct gmem_vm_detail *detail);
