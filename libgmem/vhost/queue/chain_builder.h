@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 #include "gmem/vhost/chain.h"
 #include "gmem/vhost/guest_memory_map.h"
 #include "gmem/vhost/virtqueue.h"
@@ -40,6 +41,7 @@ class __attribute__((visibility("hidden"))) ChainBuilder {
   Popped AddTable(uint64_t address, uint32_t length, bool is_linked);
 
   size_t nr_spans() const { return chain_.nr_spans_; }
+  absl::Span<const GuestSpan> spans() const { return {chain_.spans_.data(), nr_spans()}; }
   void Finish(const Chain::Token& token) { chain_.token_ = token; }
 
   // Notes the rule that the driver broke; returns kBroken.

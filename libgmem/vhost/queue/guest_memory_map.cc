@@ -9,12 +9,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bitset>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
 #include <limits>
 #include <memory>
+#include <numeric>
 #include <optional>
 #include <string>
 #include <utility>
@@ -73,6 +75,13 @@ absl::StatusOr<File> FileOf(int fd) {
   if (end < 0) return ErrnoError(errno, "the file of a region has no size");
   file.size = static_cast<uint64_t>(end);
   return file;
+}
+
+uintptr_t AddressOf(GuestSpan memory) { return reinterpret_cast<uintptr_t>(memory.data()); }
+
+bool IsIn(GuestSpan memory, const uint8_t* place) {
+  const auto address = reinterpret_cast<uintptr_t>(place);
+  return address >= AddressOf(memory) && address - AddressOf(memory) < memory.size();
 }
 
 constexpr uint64_t kMaxAddress = std::numeric_limits<uint64_t>::max();
@@ -242,6 +251,10 @@ struct __attribute__((visibility("hidden"))) GuestMemoryMap::State {
   // slots.end() if there is none.
   Slots::const_iterator FindGuest(uint64_t address) const;
   Slots::const_iterator FindUser(uint64_t address) const;
+  // The index of the slot at @memory; slots.size() if there is none.
+  size_t FindMemory(const uint8_t* memory) const;
+  // Call this after each change of the slots.
+  void IndexMemory();
 
   // Is @address, a guest or a user address, in a region that Remove() has taken away?
   bool WasRemoved(uint64_t address, uint64_t MemoryRegion::*kind) const;
@@ -250,6 +263,8 @@ struct __attribute__((visibility("hidden"))) GuestMemoryMap::State {
 
   uint64_t slack_left = GuestSpace::kMaxSlack;
   Slots slots;
+  // The indices of the slots, by the addresses of their memory.
+  std::vector<size_t> by_memory;
   // Removed regions, in no order.
   Slots retired;
   // The oldest first; without the parts whose place has memory again.
@@ -280,11 +295,13 @@ absl::Status GuestMemoryMap::Replace(absl::Span<const MemoryRegion> regions, con
   Clear();
   state_->removed.clear();
   state_->slots = std::move(slots);
+  state_->IndexMemory();
   return absl::OkStatus();
 }
 
 absl::Status GuestMemoryMap::Add(const MemoryRegion& region, int fd) {
   GMEM_RETURN_IF_ERROR(Insert(state_->slots, {}, region, fd, region.size, state_->slack_left));
+  state_->IndexMemory();
   state_->NoteAdded(region);
   return absl::OkStatus();
 }
@@ -336,6 +353,7 @@ absl::Status GuestMemoryMap::Remove(const MemoryRegion& region) {
   state_->NoteRemoved((*slot)->region);
   state_->retired.push_back(std::move(*slot));
   state_->slots.erase(slot);
+  state_->IndexMemory();
   return absl::OkStatus();
 }
 
@@ -349,6 +367,7 @@ absl::Status GuestMemoryMap::State::CheckRetired(size_t nr_more) const {
 void GuestMemoryMap::Clear() {
   std::move(state_->slots.begin(), state_->slots.end(), std::back_inserter(state_->retired));
   state_->slots.clear();
+  state_->IndexMemory();
 }
 
 size_t GuestMemoryMap::size() const { return state_->slots.size(); }
@@ -364,14 +383,41 @@ bool GuestMemoryMap::is_broken() const {
          std::any_of(state_->retired.begin(), state_->retired.end(), is_broken);
 }
 
+void GuestMemoryMap::State::IndexMemory() {
+  by_memory.resize(slots.size());
+  std::iota(by_memory.begin(), by_memory.end(), size_t{0});
+  std::sort(by_memory.begin(), by_memory.end(), [&](size_t a, size_t b) {
+    return AddressOf(slots[a]->memory) < AddressOf(slots[b]->memory);
+  });
+}
+
+size_t GuestMemoryMap::State::FindMemory(const uint8_t* memory) const {
+  const auto address = reinterpret_cast<uintptr_t>(memory);
+  const auto behind = std::partition_point(by_memory.begin(), by_memory.end(), [&](size_t i) {
+    return AddressOf(slots[i]->memory) <= address;
+  });
+  if (behind == by_memory.begin()) return slots.size();
+  const size_t slot = *std::prev(behind);
+  return IsIn(slots[slot]->memory, memory) ? slot : slots.size();
+}
+
 std::shared_ptr<const GuestSpan> GuestMemoryMap::Hold(const uint8_t* memory) const {
-  for (const auto& slot : state_->slots) {
-    const GuestSpan span = slot->memory;
-    if (memory >= span.data() && memory < span.data() + span.size()) {
-      return std::shared_ptr<const GuestSpan>(slot, &slot->memory);
-    }
+  const size_t i = state_->FindMemory(memory);
+  if (i == state_->slots.size()) return nullptr;
+  return {state_->slots[i], &state_->slots[i]->memory};
+}
+
+void GuestMemoryMap::HoldAll(absl::Span<const GuestSpan> memory,
+                             std::vector<std::shared_ptr<const GuestSpan>>& holds) const {
+  // A hostile guest lets the pieces alternate between regions.
+  std::bitset<kMaxMemorySlots> is_held;
+  for (const GuestSpan span : memory) {
+    if (span.empty() || (!holds.empty() && IsIn(*holds.back(), span.data()))) continue;
+    const size_t i = state_->FindMemory(span.data());
+    if (i == state_->slots.size() || is_held[i]) continue;
+    is_held[i] = true;
+    holds.emplace_back(state_->slots[i], &state_->slots[i]->memory);
   }
-  return nullptr;
 }
 
 void GuestMemoryMap::set_iotlb(const Iotlb* iotlb, bool gives_guest) {
@@ -453,15 +499,14 @@ GuestMemoryMap::Result GuestMemoryMap::Translate(uint64_t address, uint64_t size
 }
 
 std::optional<uint64_t> GuestMemoryMap::ToGuest(const uint8_t* memory) const {
-  const auto address = reinterpret_cast<uintptr_t>(memory);
+  const auto guest_address = [memory](const Slot& slot) {
+    return slot.region.guest_address + static_cast<uint64_t>(memory - slot.memory.data());
+  };
+  const size_t i = state_->FindMemory(memory);
+  if (i < state_->slots.size()) return guest_address(*state_->slots[i]);
   // A chain in flight may point into a region that was removed meanwhile.
-  for (const Slots* const slots : {&state_->slots, &state_->retired}) {
-    for (const auto& slot : *slots) {
-      const auto start = reinterpret_cast<uintptr_t>(slot->memory.data());
-      if (address >= start && address - start < slot->memory.size()) {
-        return slot->region.guest_address + (address - start);
-      }
-    }
+  for (const auto& slot : state_->retired) {
+    if (IsIn(slot->memory, memory)) return guest_address(*slot);
   }
   return std::nullopt;
 }

@@ -7,6 +7,8 @@
 #include <array>
 #include <cerrno>
 #include <cstdint>
+#include <memory>
+#include <vector>
 
 #include "gmem/status.h"
 #include "gmem/vhost/dirty_marks.h"
@@ -215,6 +217,28 @@ TEST(GuestMemoryMapTest, ReplaceKeepsWhatIsTheSame) {
   map.DropRetired();
   EXPECT_EQ(map.nr_retired(), 1U) << "it is held";
   EXPECT_EQ(map.Hold(hold->data()), nullptr) << "no chain comes to point there";
+}
+
+TEST(GuestMemoryMapTest, HoldsEachRegionOnce) {
+  const UniqueFd file = NewFile(0x4000);
+  GuestMemoryMap map;
+  std::vector<GuestSpan> spans;
+  // Not in the order of the guest's addresses.
+  for (const uint64_t page : {2, 0, 3, 1}) {
+    ASSERT_TRUE(map.Add(Region(0x10000 + 0x100000 * page, 0x1000), file.get()).ok());
+  }
+  for (uint64_t i = 0; i < 100; i++) {
+    spans.push_back(map.FromGuest(0x10000 + 0x100000 * (i % 3) + i, 1));
+  }
+  spans.push_back(GuestSpan());
+  std::vector<std::shared_ptr<const GuestSpan>> holds;
+  map.HoldAll(spans, holds);
+  ASSERT_EQ(holds.size(), 3U);
+  for (size_t i = 0; i < 3; i++) {
+    EXPECT_EQ(*holds[i], map.FromGuest(0x10000 + 0x100000 * i, 0x1000));
+    EXPECT_EQ(*map.Hold(holds[i]->data() + 0xfff), *holds[i]);
+    EXPECT_EQ(map.ToGuest(holds[i]->data() + 0xfff), 0x10fff + 0x100000 * i);
+  }
 }
 
 // The front-end changes its memory again and again while a chain is in flight.

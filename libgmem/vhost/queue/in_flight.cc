@@ -22,7 +22,7 @@ Chain::Token InFlight::Add(const RingToken& chain, Holds& holds) {
   record.previous = last_;
   record.next = kNone;
   record.number = nr_popped_++;
-  // The record's own is empty, and keeps its room for a later chain.
+  // The record's own is empty, and its room is for a later chain.
   record.holds.swap(holds);
   if (last_ != kNone) records_[last_].next = place;
   last_ = place;
@@ -54,7 +54,11 @@ void InFlight::RemoveLast() {
 void InFlight::Free(uint16_t place) {
   Record& record = records_[place];
   record.is_used = false;
-  record.holds.clear();
+  if (record.holds.capacity() > kMaxKeptHolds) {
+    Holds().swap(record.holds);
+  } else {
+    record.holds.clear();
+  }
   if (++record.generation == 0) record.generation = 1;
   if (record.previous != kNone) records_[record.previous].next = record.next;
   if (record.next != kNone) {

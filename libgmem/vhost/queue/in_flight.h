@@ -64,6 +64,10 @@ class InFlight {
     Holds holds;
   };
 
+  // A record keeps the room for this number of holds. More are rare: a guest could let each record
+  // have room for them.
+  static constexpr size_t kMaxKeptHolds = 8;
+
   void Free(uint16_t place);
 
   std::vector<Record> records_;

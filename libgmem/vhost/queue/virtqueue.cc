@@ -140,8 +140,6 @@ class __attribute__((visibility("hidden"))) Virtqueue::Impl {
   void NoteEnd() {
     if ((in_flight_.size() == 0 || memory_.nr_retired() > 0) && attention_) attention_();
   }
-  // Fills holds_.
-  void Hold(const Chain& chain);
   void Complete(const Completion& completion);
   void LogBuffers(const Chain& chain, uint64_t written) const;
   Popped Break(absl::string_view why);
@@ -196,7 +194,7 @@ Popped Virtqueue::Impl::PopNext(Chain& chain) {
                                   " pieces of memory in flight"));
       }
       token.nr_spans = static_cast<uint32_t>(builder.nr_spans());
-      Hold(chain);
+      memory_.HoldAll(builder.spans(), holds_);
       builder.Finish(in_flight_.Add(token, holds_));
       break;
     case Popped::kNothing:
@@ -208,18 +206,6 @@ Popped Virtqueue::Impl::PopNext(Chain& chain) {
       return Break(absl::StrCat(": ", builder.error().message()));
   }
   return popped;
-}
-
-void Virtqueue::Impl::Hold(const Chain& chain) {
-  for (const absl::Span<const GuestSpan> spans : {chain.readable(), chain.writable()}) {
-    for (const GuestSpan span : spans) {
-      const auto is_there = [&](const auto& hold) {
-        return span.data() >= hold->data() && span.data() < hold->data() + hold->size();
-      };
-      if (span.empty() || (!holds_.empty() && is_there(holds_.back()))) continue;
-      if (auto hold = memory_.Hold(span.data())) holds_.push_back(std::move(hold));
-    }
-  }
 }
 
 void Virtqueue::Impl::LogBuffers(const Chain& chain, uint64_t written) const {

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/types/span.h"
@@ -70,6 +71,9 @@ class GuestMemoryMap {
   /// Keeps the region at @p memory, which Translate() gave, mapped while the result lives. The
   /// result is the region's memory, and must not outlive this map. Null if no region is there.
   std::shared_ptr<const GuestSpan> Hold(const uint8_t* memory) const;
+  /// Appends the holds of all regions in @p memory to @p holds, one for each region.
+  void HoldAll(absl::Span<const GuestSpan> memory,
+               std::vector<std::shared_ptr<const GuestSpan>>& holds) const;
   /// Unmaps the removed regions that nobody holds.
   void DropRetired();
   /// The removed regions that are still mapped.
