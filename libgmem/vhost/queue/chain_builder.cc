@@ -43,7 +43,6 @@ Popped ChainBuilder::Translate(uint64_t address, uint64_t length, GuestAccess ac
       case GuestMemoryMap::Result::kRemoved:
         return Popped::kNothing;
       case GuestMemoryMap::Result::kTooMany:
-        // This allocates only until the chain has had its largest content.
         if (chain_.spans_.size() >= 2 * max_descriptors_) {
           return Break(absl::StrCat("a chain of more than ", 2 * max_descriptors_, " pieces"));
         }

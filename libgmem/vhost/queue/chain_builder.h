@@ -30,6 +30,8 @@ class __attribute__((visibility("hidden"))) ChainBuilder {
         max_descriptors_(std::max<size_t>(size, Chain::kMaxIndirect)),
         table_(table),
         chain_(chain) {
+    // A driver could let each of a device's chains have room for that many pieces.
+    if (chain_.spans_.size() > Chain::kMaxSpans) chain_.spans_ = std::vector<GuestSpan>();
     chain_.nr_spans_ = chain_.nr_readable_ = 0;
     chain_.readable_size_ = chain_.writable_size_ = 0;
   }

@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <malloc.h>
 
 #include <cerrno>
 #include <cstdint>
@@ -402,6 +403,35 @@ TEST_P(VirtqueueTest, AChainMayFillALargeRing) {
   EXPECT_EQ(chain_.writable_size(), kLong);
   ring.Add({{kTable, 16 * (kLong + 1), kIndirect}});
   ExpectBroken(queue, "not 1 to 4096");
+}
+
+// A driver lets one of a device's chains after the other have many pieces.
+TEST_P(VirtqueueTest, AChainKeepsNoRoomForVeryManyPieces) {
+  constexpr uint16_t kLarge = 4096;
+  options_.size = kLarge;
+  TestRing ring(guest_, kLarge, is_packed());
+  for (uint16_t i = 0; i < kLarge; i++) {
+    const uint16_t flags = i + 1 < kLarge ? kNext : 0;
+    ring.PutTable(i, {kData, 1, flags}, static_cast<uint16_t>(i + 1));
+  }
+  Virtqueue queue = New();
+  const auto pop = [&](const std::vector<Piece>& pieces, Chain& chain) {
+    ring.Add(pieces);
+    ASSERT_EQ(queue.Pop(chain), Popped::kChain) << queue.status();
+    EXPECT_TRUE(queue.Push(chain, 0));
+  };
+  const auto used_bytes = [] {
+    const struct mallinfo2 info = mallinfo2();
+    return info.uordblks + info.hblkhd;
+  };
+  // The virtqueue itself keeps a copy of the table.
+  Chain other;
+  pop({{kTable, 16 * kLarge, kIndirect}}, other);
+  const size_t before = used_bytes();
+  for (const Piece& piece : {Piece{kTable, 16 * kLarge, kIndirect}, Piece{kData, 1, 0}}) {
+    pop({piece}, chain_);
+  }
+  EXPECT_LT(used_bytes(), before + kLarge * sizeof(GuestSpan));
 }
 
 TEST_P(VirtqueueTest, RefusesMoreInFlightThanItHas) {

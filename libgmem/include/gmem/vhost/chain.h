@@ -18,7 +18,8 @@ class ChainBuilder;
 
 /// The descriptors that a driver made available together: memory for the device to read, and memory
 /// to write. Virtqueue::Pop() fills a chain, Virtqueue::Push() gives it back. Reuse a chain object:
-/// it allocates nothing once it has had its largest content.
+/// it allocates nothing once it has had its largest content, of up to kMaxSpans pieces. Pop() frees
+/// the room for more.
 ///
 /// The guest may change the memory at any time: copy a value before you check it, and use the copy.
 /// The driver chooses the lengths: Read() and Write() return how many bytes they copied.

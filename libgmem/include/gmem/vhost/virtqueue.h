@@ -36,7 +36,8 @@ enum class Popped : uint8_t {
 /// refused as a whole: it stays refused until the virtqueue starts again.
 ///
 /// Chains may be completed in any order. Pop() and Push() allocate nothing once the chains have had
-/// their largest content.
+/// their largest content, except for chains of more than Chain::kMaxSpans pieces or in many
+/// regions: nothing keeps room for those.
 ///
 /// Thread-compatible.
 class Virtqueue {
