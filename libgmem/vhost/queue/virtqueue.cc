@@ -143,6 +143,8 @@ class __attribute__((visibility("hidden"))) Virtqueue::Impl {
   void Complete(const Completion& completion);
   void LogBuffers(const Chain& chain, uint64_t written) const;
   Popped Break(absl::string_view why);
+  // Breaks the virtqueue because of a chain that the ring has just brought.
+  Popped Refuse(const RingToken& token, absl::string_view why);
 
   const GuestMemoryMap& memory_;
   const Options options_;
@@ -170,6 +172,12 @@ Popped Virtqueue::Impl::Break(absl::string_view why) {
   return Popped::kBroken;
 }
 
+Popped Virtqueue::Impl::Refuse(const RingToken& token, absl::string_view why) {
+  // The chain must not be lost when the virtqueue starts again.
+  ring_->Unpop(token);
+  return Break(why);
+}
+
 Popped Virtqueue::Impl::Pop(Chain& chain) {
   if (!status_.ok()) return Popped::kBroken;
   const Popped popped = PopNext(chain);
@@ -187,11 +195,11 @@ Popped Virtqueue::Impl::PopNext(Chain& chain) {
     case Popped::kChain:
       // A front-end that invents a base for SET_VRING_BASE gets here.
       if (in_flight_.is_full()) {
-        return Break(absl::StrCat(" of ", options_.size, " entries has more in flight"));
+        return Refuse(token, absl::StrCat(" of ", options_.size, " entries has more in flight"));
       }
       if (builder.nr_spans() > kMaxSpansInFlight - in_flight_.nr_spans()) {
-        return Break(absl::StrCat(" has chains of more than ", kMaxSpansInFlight,
-                                  " pieces of memory in flight"));
+        return Refuse(token, absl::StrCat(" has chains of more than ", kMaxSpansInFlight,
+                                          " pieces of memory in flight"));
       }
       token.nr_spans = static_cast<uint32_t>(builder.nr_spans());
       memory_.HoldAll(builder.spans(), holds_);

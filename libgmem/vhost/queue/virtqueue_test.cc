@@ -460,7 +460,9 @@ TEST_P(VirtqueueTest, BoundsThePiecesInFlight) {
   for (size_t i = 0; i < kMost; i++) ASSERT_EQ(queue.Pop(chain_), Popped::kChain) << i;
   EXPECT_TRUE(queue.Push(chain_, 0));
   ASSERT_EQ(queue.Pop(chain_), Popped::kChain);
+  const uint32_t base = queue.base();
   ExpectBroken(queue, "pieces of memory in flight");
+  EXPECT_EQ(queue.base(), base) << "the next start must bring this chain";
 }
 
 TEST_P(VirtqueueTest, NotifiesAsTheDriverAsks) {
