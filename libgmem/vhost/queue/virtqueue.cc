@@ -140,6 +140,8 @@ class __attribute__((visibility("hidden"))) Virtqueue::Impl {
   void NoteEnd() {
     if ((in_flight_.size() == 0 || memory_.nr_retired() > 0) && attention_) attention_();
   }
+  // May the chain be put back?
+  bool CanUnpop(const RingToken& chain) const { return !is_stopping_ || !chain.is_old; }
   void Complete(const Completion& completion);
   void LogBuffers(const Chain& chain, uint64_t written) const;
   Popped Break(absl::string_view why);
@@ -246,7 +248,7 @@ bool Virtqueue::Impl::Push(const Chain& chain, uint64_t written) {
 
 bool Virtqueue::Impl::Unpop(const Chain& chain) {
   if (in_flight_.Find(chain.token()) == nullptr || !in_flight_.IsLast(chain.token())) return false;
-  if (is_stopping_ && in_flight_.last()->is_old) return false;
+  if (!CanUnpop(*in_flight_.last())) return false;
   ring_->Unpop(*in_flight_.last());
   in_flight_.RemoveLast();
   NoteEnd();
@@ -255,7 +257,7 @@ bool Virtqueue::Impl::Unpop(const Chain& chain) {
 
 size_t Virtqueue::Impl::TakeBack() {
   size_t count = 0;
-  for (const RingToken* last = in_flight_.last(); last != nullptr && !last->is_old;
+  for (const RingToken* last = in_flight_.last(); last != nullptr && CanUnpop(*last);
        last = in_flight_.last()) {
     ring_->Unpop(*last);
     in_flight_.RemoveLast();

@@ -343,8 +343,11 @@ TEST_P(VirtqueueTest, PutsChainsBackInTheInflightBuffer) {
     for (int i = 0; i < 2; i++) {
       ASSERT_EQ(queue.Pop(chain_), Popped::kChain);
       EXPECT_EQ(chain_.token().id, ids[1]);
-      EXPECT_EQ(queue.TakeBack(), 0U) << "no base brings it again";
-      ASSERT_TRUE(queue.Unpop(chain_));
+      if (i == 0) {
+        ASSERT_TRUE(queue.Unpop(chain_));
+      } else {
+        EXPECT_EQ(queue.TakeBack(), 1U);
+      }
     }
     ASSERT_EQ(queue.Pop(chain_), Popped::kChain);
     Chain next;
@@ -352,6 +355,7 @@ TEST_P(VirtqueueTest, PutsChainsBackInTheInflightBuffer) {
     queue.BeginStop();
     EXPECT_TRUE(queue.Unpop(next));
     EXPECT_FALSE(queue.Unpop(chain_)) << "a back-end without the buffer wouldn't get it";
+    EXPECT_EQ(queue.TakeBack(), 0U);
     ASSERT_TRUE(queue.Push(chain_, 1));
     for (size_t i = 2; i < ids.size(); i++) {
       ASSERT_EQ(queue.Pop(chain_), Popped::kChain) << queue.status();

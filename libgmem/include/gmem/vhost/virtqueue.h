@@ -135,15 +135,15 @@ class Virtqueue {
   /// The number of chains that were popped, less those that were put back.
   uint64_t nr_popped() const;
 
-  /// Puts back all chains in flight that can be: those behind which none was pushed. Returns their
-  /// number. Without Unpop(), the device must have begun nothing on them. Leaves out chains from
-  /// the back-end before this one (TrackInflight()), because no base brings these again. Look at
-  /// the ring again then: the driver has kicked for these chains before.
+  /// Puts back all chains in flight that Unpop() would, the last first: those behind which none was
+  /// pushed. Returns their number. The device must have begun nothing on them. Look at the ring
+  /// again then: the driver has kicked for these chains before.
   size_t TakeBack();
 
-  /// The virtqueue will stop. From here on, Unpop() refuses chains from the back-end before this
-  /// one: without the inflight buffer, after a migration for example, nobody would bring them
-  /// again.
+  /// The virtqueue will stop. From here on, Unpop() and TakeBack() leave out chains from the
+  /// back-end before this one (TrackInflight()): no base brings these again, and without the
+  /// inflight buffer, after a migration for example, nobody would. As long as the virtqueue goes
+  /// on, the next Pop() brings them.
   void BeginStop();
 
   /// Asks the driver to kick for each chain that comes from now on, also while the ring has some:
