@@ -12,6 +12,7 @@
 #include <cstring>
 #include <optional>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
@@ -78,6 +79,19 @@ TEST_F(MemoryTest, OtherMemoryGoesWhileChainsAreInFlight) {
   }
   TestDevice::Finish(*backend_->queue(0), device_.held[0]);
   EXPECT_TRUE(ring_.TakeUsed());
+}
+
+// Nobody would push it.
+TEST_F(MemoryTest, AChainThatAFailureLosesDoesNotKeepMemory) {
+  device_.trouble = absl::InternalError("no disk");
+  Negotiate();
+  SetTable();
+  StartQueue();
+  AddRequest();
+  Kick();
+  Run();
+  EXPECT_EQ(device_.log, "start0 failed ");
+  EXPECT_TRUE(Ask<FrontendRequest::kRemMemReg>({.padding = 0, .region = guest_.region()}).ok());
 }
 
 // An answer would let the front-end take the memory for free.

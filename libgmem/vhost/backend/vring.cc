@@ -327,8 +327,13 @@ void Vring::ServeStarted() {
                                   : context_.device.HandleDisabledQueue(context_.backend, queue);
   is_serving_ = false;
   queue.Notify();
-  if (!status.ok() || !queue.status().ok()) {
+  if (!queue.status().ok()) {
     Fail(status.ok() ? queue.status() : status);
+    return;
+  }
+  if (!status.ok()) {
+    queue.GiveUpSince(nr_popped);
+    Fail(status);
     return;
   }
   if (queue.miss()) {
@@ -405,7 +410,7 @@ void Vring::BeginStop() {
 bool Vring::can_stop() const {
   const bool is_noted = context_.negotiation.has(ProtocolFeature::kGetVringBaseInflight) &&
                         context_.inflight.is_valid();
-  return in_flight() == 0 || has_failed_ || is_noted;
+  return in_flight() == 0 || is_noted;
 }
 
 uint32_t Vring::Stop() {

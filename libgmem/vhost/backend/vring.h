@@ -90,8 +90,8 @@ class Vring {
   // The front-end wants the virtqueue to stop: it isn't served from here on, and the device learns
   // that it has to complete the chains in flight, except those that are taken back.
   void BeginStop();
-  // May Stop() follow? Not while chains are in flight, unless they are lost anyway or the next
-  // back-end finds them in the inflight buffer.
+  // May Stop() follow? Not while chains are in flight, unless the next back-end finds them in the
+  // inflight buffer.
   bool can_stop() const;
   // Stops the virtqueue, if it works, until the next SET_VRING_KICK. Returns its base, for
   // GET_VRING_BASE.

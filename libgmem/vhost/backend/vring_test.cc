@@ -14,6 +14,7 @@
 #include <thread>
 #include <utility>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
@@ -30,7 +31,27 @@ namespace {
 
 using namespace doubles;  // NOLINT(google-build-using-namespace): tests' own words
 
-class VringTest : public BackendTest {};
+class VringTest : public BackendTest {
+ protected:
+  // After HoldARequest(): the next kick lets the virtqueue fail.
+  void ExpectAStopAfterTheFailure() {
+    Kick();
+    Run();
+    std::optional<absl::Status> answer;
+    frontend_->Start<FrontendRequest::kGetVringBase>(
+        {.index = 0, .num = 0}, {},
+        [&](const absl::StatusOr<Message*>& reply) { answer = reply.status(); });
+    for (int i = 0; i < 5; i++) Run();
+    EXPECT_FALSE(answer) << "the device may still write there";
+    EXPECT_EQ(device_.log, "start0 failed stopping ");
+    ASSERT_NE(backend_->queue(0), nullptr);
+    TestDevice::Finish(*backend_->queue(0), device_.held[0]);
+    for (int i = 0; i < 5 && !answer; i++) Run();
+    EXPECT_EQ(answer, absl::OkStatus());
+    EXPECT_TRUE(ring_.TakeUsed());
+    EXPECT_EQ(device_.log, "start0 failed stopping stop0 ");
+  }
+};
 
 TEST_F(VringTest, ServesAQueueFromSetVringKickToGetVringBase) {
   Negotiate();
@@ -205,6 +226,20 @@ TEST_F(VringTest, ReportsABrokenQueueWhichCanStartAgain) {
   Kick();
   Run();
   EXPECT_TRUE(ring_.TakeUsed());
+}
+
+// A failure doesn't end what the device has begun.
+TEST_F(VringTest, AQueueThatIsBrokenStopsWhenItsChainsAreDone) {
+  ASSERT_NO_FATAL_FAILURE(HoldARequest());
+  ring_.SetAvailableIndex(100);
+  ExpectAStopAfterTheFailure();
+}
+
+TEST_F(VringTest, AQueueThatTheDeviceFailsStopsWhenItsChainsAreDone) {
+  ASSERT_NO_FATAL_FAILURE(HoldARequest());
+  device_.trouble = absl::InternalError("no disk");
+  AddRequest();
+  ExpectAStopAfterTheFailure();
 }
 
 // CVE-2020-10723: an index must not be cut to 16 bits.

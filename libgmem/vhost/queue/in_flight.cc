@@ -39,6 +39,10 @@ const RingToken* InFlight::Find(const Chain::Token& name) const {
   return is_it ? &record.chain : nullptr;
 }
 
+void InFlight::RemoveSince(uint64_t nr_popped) {
+  while (last_ != kNone && records_[last_].number >= nr_popped) Free(last_);
+}
+
 void InFlight::Remove(const Chain::Token& name) { Free(name.place); }
 
 const RingToken* InFlight::last() const {

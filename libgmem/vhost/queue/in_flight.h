@@ -39,6 +39,8 @@ class InFlight {
   const RingToken* Find(const Chain::Token& name) const;
   // The chain was pushed. It must be in flight.
   void Remove(const Chain::Token& name);
+  // The chains that were popped since nr_popped() was @nr_popped are lost.
+  void RemoveSince(uint64_t nr_popped);
 
   // The chain that was popped last. Null if it is no longer in flight: what was popped before it
   // can't be put back either, since the ring counts chains from its beginning.

@@ -116,6 +116,7 @@ class __attribute__((visibility("hidden"))) Virtqueue::Impl {
   bool Push(const Chain& chain, uint64_t written);
   bool Unpop(const Chain& chain);
   size_t TakeBack();
+  void GiveUpSince(uint64_t nr_popped) { in_flight_.RemoveSince(nr_popped); }
   void BeginStop() { is_stopping_ = true; }
   void Notify();
   absl::Status Move(const std::optional<Memory>& ring);
@@ -325,6 +326,7 @@ Popped Virtqueue::Pop(Chain& chain) { return impl_->Pop(chain); }
 bool Virtqueue::Push(const Chain& chain, uint64_t written) { return impl_->Push(chain, written); }
 bool Virtqueue::Unpop(const Chain& chain) { return impl_->Unpop(chain); }
 size_t Virtqueue::TakeBack() { return impl_->TakeBack(); }
+void Virtqueue::GiveUpSince(uint64_t nr_popped) { impl_->GiveUpSince(nr_popped); }
 void Virtqueue::BeginStop() { impl_->BeginStop(); }
 void Virtqueue::Notify() { impl_->Notify(); }
 

@@ -61,6 +61,7 @@ class TestDevice : public Device {
     while (true) {
       Chain chain;
       if (queue.Pop(chain) != Popped::kChain) return queue.status();
+      if (!trouble.ok()) return trouble;
       if (hold) {
         held.push_back(std::move(chain));
         continue;
@@ -133,6 +134,8 @@ class TestDevice : public Device {
   bool is_receive = false;
   // Puts the chains that it holds back when a virtqueue stops.
   bool gives_back = false;
+  // Fails so with each chain, and loses it.
+  absl::Status trouble;
   absl::Duration patience = kPatience;
   bool has_threads = true;
   // A test ends them all: no thread may use the test's memory later.

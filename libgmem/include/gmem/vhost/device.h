@@ -62,7 +62,11 @@ class Device {
   /// The device may keep chains, and push them later from the same thread; then queue.Notify() must
   /// follow. It may also Pop() at any time between QueueStarted() and QueueStopping(), from the
   /// same thread. After an error, the front-end and the driver learn that the virtqueue has failed,
-  /// and it isn't served until it starts again.
+  /// and it isn't served until it starts again, see QueueFailed().
+  ///
+  /// An error of the device, if queue.status() is OK, gives up the chains that this call popped and
+  /// that are still in flight: the device must not touch them any more. So return no error after
+  /// something has begun on such a chain: push the chain when that is done.
   virtual absl::Status HandleQueue(Backend& backend, Virtqueue& queue) = 0;
 
   /// Called instead of HandleQueue() while a virtqueue works but is disabled, and once when it
@@ -71,7 +75,7 @@ class Device {
   /// pushes the packets to send without sending them, and pushes no packets that it received.
   ///
   /// The default leaves all chains in the ring until the virtqueue is enabled: a disk can't drop
-  /// writes.
+  /// writes. Errors: as HandleQueue().
   virtual absl::Status HandleDisabledQueue(Backend& /*backend*/, Virtqueue& /*queue*/) {
     return absl::OkStatus();
   }
@@ -97,10 +101,13 @@ class Device {
   /// after this call.
   virtual void QueueStopping(Backend& /*backend*/, Virtqueue& /*queue*/) {}
   /// A virtqueue has failed, because the driver broke a rule or HandleQueue() returned an error. It
-  /// isn't served until it stops and starts again.
+  /// isn't served until it stops and starts again. Chains in flight, except those that the error
+  /// has given up, are as those of any other virtqueue: push them when they are done. Until then,
+  /// the virtqueue can't stop, and their memory can't go.
   virtual void QueueFailed(uint16_t /*index*/, const absl::Status& /*why*/) {}
   /// A virtqueue has ended: from here on, the device must not touch it or its chains, pushed or
-  /// not.
+  /// not. At the session's end this comes without QueueStopping(), and guest memory goes after it:
+  /// cancel here what is still under way, or wait for it.
   virtual void QueueStopped(uint16_t /*index*/) {}
 
   /// The driver or the front-end resets the device. All virtqueues have stopped, and the front-end

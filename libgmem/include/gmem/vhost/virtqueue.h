@@ -140,6 +140,11 @@ class Virtqueue {
   /// again then: the driver has kicked for these chains before.
   size_t TakeBack();
 
+  /// The device has lost those of its chains that were popped since nr_popped() was @p nr_popped:
+  /// they are no longer in flight. The driver doesn't get them back, but an inflight buffer keeps
+  /// them for the next back-end.
+  void GiveUpSince(uint64_t nr_popped);
+
   /// The virtqueue will stop. From here on, Unpop() and TakeBack() leave out chains from the
   /// back-end before this one (TrackInflight()): no base brings these again, and without the
   /// inflight buffer, after a migration for example, nobody would. As long as the virtqueue goes
