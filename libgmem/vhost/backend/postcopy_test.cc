@@ -27,7 +27,39 @@ using doubles::BackendTest;
 using doubles::kData;
 using doubles::TestGuest;
 
-class PostcopyTest : public BackendTest {};
+class PostcopyTest : public BackendTest {
+ protected:
+  // Begins a postcopy. The result is the front-end's userfaultfd.
+  void Listen(UniqueFd& faults) {
+    ASSERT_TRUE(Ask<FrontendRequest::kPostcopyAdvise>().ok());
+    ASSERT_EQ(reply_fds_.size(), 1U) << "userfaultfd is forbidden here";
+    faults = reply_fds_.Take(0);
+    ASSERT_TRUE(Ask<FrontendRequest::kPostcopyListen>().ok());
+  }
+  // The answer sets @base, which must live until then.
+  void SendTable(const MemoryRegion& region, uint64_t& base) {
+    const MemoryTable table = {.nr_regions = 1, .padding = 0, .regions = {region}};
+    static constexpr Format kFormat = {.name = "SET_MEM_TABLE with bases",
+                                       .has_reply = true,
+                                       .min_reply_size = 40,
+                                       .max_reply_size = 40};
+    frontend_->StartFormat(
+        static_cast<uint32_t>(FrontendRequest::kSetMemTable), kFormat, AsBytes(table),
+        {guest_.fd()},
+        [&base](const absl::StatusOr<Message*>& reply) {
+          ASSERT_TRUE(reply.ok()) << reply.status();
+          base = FromBytes<MemoryTable>((*reply)->bytes()).regions[0].user_address;
+        },
+        /*want_ack=*/false);
+    for (int i = 0; i < 5; i++) Run();
+  }
+  void AcknowledgeTable() {
+    frontend_->Start<FrontendRequest::kSetMemTable>(
+        {}, {}, [](const absl::StatusOr<Message*>&) {}, /*want_ack=*/false);
+    Run();
+    ASSERT_TRUE(session_.ok()) << session_;
+  }
+};
 
 // Does a userfaultfd serve the faults at @address?
 bool HasServedFaults(const uint8_t* address) {
@@ -51,9 +83,8 @@ bool HasServedFaults(const uint8_t* address) {
 // Nobody would serve a fault before the front-end has acknowledged the addresses.
 TEST_F(PostcopyTest, WaitsUntilTheFrontendKnowsWhereARegionIs) {
   Negotiate();
-  ASSERT_TRUE(Ask<FrontendRequest::kPostcopyAdvise>().ok());
-  ASSERT_EQ(reply_fds_.size(), 1U) << "userfaultfd is forbidden here";
-  ASSERT_TRUE(Ask<FrontendRequest::kPostcopyListen>().ok());
+  UniqueFd faults;
+  ASSERT_NO_FATAL_FAILURE(Listen(faults));
   const Format format = {.name = "ADD_MEM_REG with its base",
                          .has_reply = true,
                          .min_reply_size = 40,
@@ -85,30 +116,13 @@ TEST_F(PostcopyTest, WaitsUntilTheFrontendKnowsWhereARegionIs) {
 // The front-end learns the addresses of the memory, and provides pages that are missing.
 TEST_F(PostcopyTest, LetsTheFrontendServeFaults) {
   Negotiate();
-  ASSERT_TRUE(Ask<FrontendRequest::kPostcopyAdvise>().ok());
-  ASSERT_EQ(reply_fds_.size(), 1U) << "userfaultfd is forbidden here";
-  const UniqueFd faults = reply_fds_.Take(0);
-  ASSERT_TRUE(Ask<FrontendRequest::kPostcopyListen>().ok());
-  const MemoryTable table = {.nr_regions = 1, .padding = 0, .regions = {guest_.region()}};
-  const Format format = {.name = "SET_MEM_TABLE with bases",
-                         .has_reply = true,
-                         .min_reply_size = 40,
-                         .max_reply_size = 40};
+  UniqueFd faults;
+  ASSERT_NO_FATAL_FAILURE(Listen(faults));
   uint64_t base = 0;
-  frontend_->StartFormat(
-      5, format, AsBytes(table), {guest_.fd()},
-      [&base](const absl::StatusOr<Message*>& reply) {
-        ASSERT_TRUE(reply.ok()) << reply.status();
-        base = FromBytes<MemoryTable>((*reply)->bytes()).regions[0].user_address;
-      },
-      /*want_ack=*/false);
-  for (int i = 0; i < 5; i++) Run();
+  SendTable(guest_.region(), base);
   const GuestSpan memory = backend_->memory().FromGuest(kData, 4096);
   EXPECT_EQ(base + TestGuest::kData, reinterpret_cast<uintptr_t>(memory.data()));
-  frontend_->Start<FrontendRequest::kSetMemTable>(
-      {}, {}, [](const absl::StatusOr<Message*>&) {}, /*want_ack=*/false);
-  Run();
-  ASSERT_TRUE(session_.ok()) << session_;
+  ASSERT_NO_FATAL_FAILURE(AcknowledgeTable());
 
   uint8_t seen = 0;
   std::thread device([&] { seen = *static_cast<volatile uint8_t*>(memory.data()); });
@@ -124,6 +138,23 @@ TEST_F(PostcopyTest, LetsTheFrontendServeFaults) {
   device.join();
   EXPECT_EQ(seen, 7);
   EXPECT_EQ(*Ask<FrontendRequest::kPostcopyEnd>(), 0U);
+}
+
+// An answer would let the front-end take the old memory for free.
+TEST_F(PostcopyTest, ATableWaitsForChainsInFlight) {
+  ASSERT_NO_FATAL_FAILURE(HoldARequest());
+  UniqueFd faults;
+  ASSERT_NO_FATAL_FAILURE(Listen(faults));
+  MemoryRegion region = guest_.region();
+  region.user_address += TestGuest::kSize;
+  uint64_t base = 0;
+  SendTable(region, base);
+  EXPECT_EQ(base, 0U);
+  doubles::TestDevice::Finish(*backend_->queue(0), device_.held[0]);
+  for (int i = 0; i < 5; i++) Run();
+  EXPECT_EQ(base,
+            reinterpret_cast<uintptr_t>(backend_->memory().FromGuest(TestGuest::kGuest, 1).data()));
+  AcknowledgeTable();
 }
 
 }  // namespace

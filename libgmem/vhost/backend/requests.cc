@@ -6,12 +6,15 @@
 #include <sys/stat.h>
 
 #include <cerrno>
+#include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "base/status.h"
@@ -189,9 +192,9 @@ absl::Status Requests::Handle(Message& message) {
     case kSetConfig:
       return Done(WriteConfig(device, Decode<kSetConfig>(message)));
     case kSetStatus:
-      return Done(SetStatus(Decode<kSetStatus>(message)));
+      return SetStatus(Decode<kSetStatus>(message));
     case kResetDevice:
-      return Done(ResetDevice());
+      return ResetDevice();
     case kNetSetMtu:
       return Done(device.SetMtu(Decode<kNetSetMtu>(message)));
     case kSendRarp:
@@ -212,39 +215,58 @@ absl::Status Requests::Done(const absl::Status& status) {
 }
 
 absl::Status Requests::AnswerDue() {
-  if (is_state_asked_) {
-    if (parts_.state.is_under_way()) return parts_.state.CheckTime();
-    is_state_asked_ = false;
-    return Reply(uint64_t{parts_.state.TakeResult().ok() ? 0U : EIO});
-  }
-  if (is_memory_due_) {
-    if (parts_.memory.map().nr_retired() == 0) {
-      is_memory_due_ = false;
-      return Done(absl::OkStatus());
+  switch (due_) {
+    case Due::kNothing:
+      return absl::OkStatus();
+    case Due::kState:
+      if (parts_.state.is_under_way()) return parts_.state.CheckTime();
+      due_ = Due::kNothing;
+      return Reply(uint64_t{parts_.state.TakeResult().ok() ? 0U : EIO});
+    case Due::kStop: {
+      if (!stopping_->can_stop()) {
+        return CheckTime(absl::StrCat("virtqueue ", stopping_index_, " can't stop"),
+                         stopping_->in_flight());
+      }
+      due_ = Due::kNothing;
+      const VringState state = {.index = stopping_index_, .num = stopping_->Stop()};
+      return Reply(state);
     }
-    if (memory_deadline_ > internal::Uptime()) return absl::OkStatus();
-    return CheckError(ETIMEDOUT,
-                      absl::StrCat("memory can't go: the device still has chains there after ",
-                                   absl::FormatDuration(parts_.device.stop_timeout())));
+    case Due::kReset:
+      if (!parts_.vrings.FinishStopAll()) {
+        return CheckTime("the device can't be reset", parts_.vrings.in_flight());
+      }
+      due_ = Due::kNothing;
+      parts_.vrings.DisableAll();
+      parts_.negotiation.set_device_status(0);
+      parts_.device.Reset();
+      return Done(absl::OkStatus());
+    case Due::kMemory:
+      if (parts_.memory.map().nr_retired() > 0) {
+        return CheckTime("memory can't go", parts_.vrings.in_flight());
+      }
+      due_ = Due::kNothing;
+      return AnswerMemory();
   }
-  if (stopping_ == nullptr) return absl::OkStatus();
-  if (stopping_->can_stop()) {
-    const uint32_t base = std::exchange(stopping_, nullptr)->Stop();
-    const VringState state = {.index = stopping_index_, .num = base};
-    return Reply(state);
-  }
-  if (stop_deadline_ > internal::Uptime()) return absl::OkStatus();
-  // An answer would say that the device no longer touches the guest's memory.
-  return CheckError(
-      ETIMEDOUT, absl::StrCat("virtqueue ", stopping_index_, " can't stop: the device still has ",
-                              stopping_->in_flight(), " chains after ",
-                              absl::FormatDuration(parts_.device.stop_timeout())));
+  return absl::OkStatus();
+}
+
+absl::Status Requests::WaitForChains(Due due) {
+  due_ = due;
+  deadline_ = internal::Uptime() + parts_.device.stop_timeout();
+  return AnswerDue();
+}
+
+// The front-end takes an answer as a sign that the device no longer touches the guest's memory.
+absl::Status Requests::CheckTime(absl::string_view what, size_t in_flight) const {
+  if (deadline_ > internal::Uptime()) return absl::OkStatus();
+  return CheckError(ETIMEDOUT,
+                    absl::StrCat(what, ": the device still has ", in_flight, " chains after ",
+                                 absl::FormatDuration(parts_.device.stop_timeout())));
 }
 
 absl::Duration Requests::time_left() const {
-  if (is_state_asked_) return parts_.state.time_left();
-  if (is_memory_due_) return memory_deadline_ - internal::Uptime();
-  return stopping_ == nullptr ? absl::InfiniteDuration() : stop_deadline_ - internal::Uptime();
+  if (due_ == Due::kNothing) return absl::InfiniteDuration();
+  return due_ == Due::kState ? parts_.state.time_left() : deadline_ - internal::Uptime();
 }
 
 absl::Status Requests::GetConfig(const ConfigSpace& request) {
@@ -278,15 +300,12 @@ absl::Status Requests::SetStatus(uint64_t status) {
   if (status == 0) return ResetDevice();
   parts_.negotiation.set_device_status(static_cast<uint8_t>(status));
   parts_.device.SetStatus(static_cast<uint8_t>(status));
-  return absl::OkStatus();
+  return Done(absl::OkStatus());
 }
 
 absl::Status Requests::ResetDevice() {
-  parts_.vrings.StopAll();
-  parts_.vrings.DisableAll();
-  parts_.negotiation.set_device_status(0);
-  parts_.device.Reset();
-  return absl::OkStatus();
+  parts_.vrings.BeginStopAll();
+  return WaitForChains(Due::kReset);
 }
 
 absl::Status Requests::SetBackendChannel(UniqueFd socket) {
@@ -303,15 +322,8 @@ absl::Status Requests::SetMemoryTable(const MemoryTable& table, const FdList& fd
   Postcopy& postcopy = parts_.postcopy;
   if (postcopy.is_table_unacknowledged()) return postcopy.AcknowledgeTable(table, map);
   GMEM_RETURN_IF_ERROR(map.Replace({table.regions.data(), table.nr_regions}, fds));
-  parts_.vrings.TakeBackIdle();
-  parts_.vrings.RefreshAll();
-  if (!postcopy.is_listening()) return AnswerWithoutMemory();
-  MemoryTable reply = table;
-  for (MemoryRegion& region : absl::MakeSpan(reply.regions.data(), reply.nr_regions)) {
-    Postcopy::PutAddress(map, region);
-  }
-  postcopy.ExpectAcknowledgement();
-  return Reply(reply);
+  if (postcopy.is_listening()) table_ = table;
+  return AnswerWithoutMemory();
 }
 
 absl::Status Requests::AddMemoryRegion(const Message& message) {
@@ -331,18 +343,24 @@ absl::Status Requests::AddMemoryRegion(const Message& message) {
 
 absl::Status Requests::RemoveMemoryRegion(const MemoryRegion& region) {
   GMEM_RETURN_IF_ERROR(parts_.memory.map().Remove(region));
-  parts_.vrings.TakeBackIdle();
-  parts_.vrings.RefreshAll();
   return AnswerWithoutMemory();
 }
 
 absl::Status Requests::AnswerWithoutMemory() {
+  parts_.vrings.TakeBackIdle();
+  parts_.vrings.RefreshAll();
   parts_.memory.map().DropRetired();
-  if (parts_.memory.map().nr_retired() == 0) return Done(absl::OkStatus());
-  // The front-end may take the memory for free when it has the answer, and chains are there.
-  is_memory_due_ = true;
-  memory_deadline_ = internal::Uptime() + parts_.device.stop_timeout();
-  return absl::OkStatus();
+  return WaitForChains(Due::kMemory);
+}
+
+absl::Status Requests::AnswerMemory() {
+  if (!table_) return Done(absl::OkStatus());
+  MemoryTable reply = *std::exchange(table_, std::nullopt);
+  for (MemoryRegion& region : absl::MakeSpan(reply.regions.data(), reply.nr_regions)) {
+    Postcopy::PutAddress(parts_.memory.map(), region);
+  }
+  parts_.postcopy.ExpectAcknowledgement();
+  return Reply(reply);
 }
 
 absl::Status Requests::UpdateIotlb(const IotlbMessage& message) {
@@ -420,9 +438,8 @@ absl::Status Requests::KickVring(uint32_t index) {
 absl::Status Requests::GetVringBase(uint32_t index) {
   GMEM_ASSIGN_OR_RETURN(stopping_, parts_.vrings.Find(index));
   stopping_index_ = index;
-  stop_deadline_ = internal::Uptime() + parts_.device.stop_timeout();
   stopping_->BeginStop();
-  return AnswerDue();
+  return WaitForChains(Due::kStop);
 }
 
 absl::Status Requests::GetSharedObject(const Uuid& uuid) {
@@ -442,7 +459,7 @@ absl::Status Requests::SetStateFd(const DeviceStateTransfer& request, UniqueFd f
 }
 
 absl::Status Requests::CheckState() {
-  is_state_asked_ = true;
+  due_ = Due::kState;
   parts_.state.BeginWait();
   return AnswerDue();
 }

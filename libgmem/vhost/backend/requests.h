@@ -5,10 +5,13 @@
 
 #include <sys/epoll.h>
 
+#include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/connection.h"
@@ -42,9 +45,8 @@ class Requests {
   // results.
   void UpdateEvents();
 
-  // Does GET_VRING_BASE, CHECK_DEVICE_STATE or a request that removes memory wait for its answer?
-  // Then no request is taken.
-  bool is_answer_due() const { return stopping_ != nullptr || is_state_asked_ || is_memory_due_; }
+  // Does a request wait for its answer? Then no request is taken.
+  bool is_answer_due() const { return due_ != Due::kNothing; }
   // Gives that answer if it is known now. DeadlineExceeded (ETIMEDOUT) if it has been due for too
   // long.
   absl::Status AnswerDue();
@@ -57,6 +59,11 @@ class Requests {
  private:
   // Requests of one Take(): the owner's loop has other sessions to look after.
   static constexpr int kMaxRequests = 32;
+
+  // What the answer to the last request waits for: the end of a state transfer
+  // (CHECK_DEVICE_STATE), or chains in flight, when it stops a virtqueue (GET_VRING_BASE), resets
+  // the device, or removes memory.
+  enum class Due : uint8_t { kNothing, kState, kStop, kReset, kMemory };
 
   // Nor does Take() take a request while the front-end doesn't read its answers.
   bool is_busy() const { return is_answer_due() || responder_.wants_write(); }
@@ -76,14 +83,16 @@ class Requests {
   absl::Status SetFeatures(uint64_t features);
   absl::Status SetProtocolFeatures(uint64_t features);
   absl::Status SetStatus(uint64_t status);
+  // Answers when the device no longer has chains.
   absl::Status ResetDevice();
   absl::Status SetBackendChannel(UniqueFd socket);
 
   absl::Status SetMemoryTable(const MemoryTable& table, const FdList& fds);
   absl::Status AddMemoryRegion(const Message& message);
   absl::Status RemoveMemoryRegion(const MemoryRegion& region);
-  // Acknowledges a request that removes memory, at once or when no chain points there.
+  // Answers a request that removes memory, at once or when no chain points there.
   absl::Status AnswerWithoutMemory();
+  absl::Status AnswerMemory();
   absl::Status UpdateIotlb(const IotlbMessage& message);
   absl::Status SetLogBase(const LogArea& area, int fd);
   absl::Status GetInflight(const InflightArea& request);
@@ -101,20 +110,23 @@ class Requests {
   absl::Status SetStateFd(const DeviceStateTransfer& request, UniqueFd fd);
   absl::Status CheckState();
 
+  // Lets the answer wait for chains in flight, for the device's stop_timeout() at most.
+  absl::Status WaitForChains(Due due);
+  // DeadlineExceeded (ETIMEDOUT) when that time is over; @what can't be done then.
+  absl::Status CheckTime(absl::string_view what, size_t in_flight) const;
+
   Parts& parts_;
   Responder responder_;
   // The events that the poller waits for.
   uint32_t events_ = EPOLLIN;
-  // The virtqueue that GET_VRING_BASE waits for, and its index.
+  Due due_ = Due::kNothing;
+  // When the chains have to be done, a time of Uptime().
+  absl::Duration deadline_;
+  // kStop: the virtqueue that stops, and its index.
   Vring* stopping_ = nullptr;
   uint32_t stopping_index_ = 0;
-  // When it has to be done, a time of Uptime().
-  absl::Duration stop_deadline_;
-  // CHECK_DEVICE_STATE waits for the end of the transfer.
-  bool is_state_asked_ = false;
-  // REM_MEM_REG or SET_MEM_TABLE waits for chains in flight, until a time of Uptime().
-  bool is_memory_due_ = false;
-  absl::Duration memory_deadline_;
+  // kMemory: the table whose addresses the front-end wants to know.
+  std::optional<MemoryTable> table_;
 };
 
 }  // namespace gmem::vhost::backend_internal

@@ -93,6 +93,7 @@ class Vring {
   // May Stop() follow? Not while chains are in flight, unless the next back-end finds them in the
   // inflight buffer.
   bool can_stop() const;
+  bool is_stopping() const { return is_stopping_; }
   // Stops the virtqueue, if it works, until the next SET_VRING_KICK. Returns its base, for
   // GET_VRING_BASE.
   uint32_t Stop();

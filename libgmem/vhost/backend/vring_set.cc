@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 
@@ -55,6 +56,23 @@ void VringSet::TakeBackIdle() {
   for (const auto& vring : vrings_) vring->TakeBackIdle();
 }
 
+void VringSet::BeginStopAll() {
+  for (const auto& vring : vrings_) vring->BeginStop();
+}
+
+bool VringSet::FinishStopAll() {
+  bool is_finished = true;
+  for (const auto& vring : vrings_) {
+    if (!vring->is_stopping()) continue;
+    if (vring->can_stop()) {
+      vring->Stop();
+    } else {
+      is_finished = false;
+    }
+  }
+  return is_finished;
+}
+
 void VringSet::StopAll() {
   for (const auto& vring : vrings_) vring->Stop();
 }
@@ -66,6 +84,12 @@ void VringSet::DisableAll() {
 bool VringSet::has_started() const {
   return std::any_of(vrings_.begin(), vrings_.end(),
                      [](const auto& vring) { return vring->has_started(); });
+}
+
+size_t VringSet::in_flight() const {
+  size_t count = 0;
+  for (const auto& vring : vrings_) count += vring->in_flight();
+  return count;
 }
 
 bool VringSet::wants_poll() const {

@@ -37,10 +37,16 @@ class VringSet {
   void RestartAll();
   void HandleIotlb(const IotlbMessage& change);
   void TakeBackIdle();
+  void BeginStopAll();
+  // After BeginStopAll(): stops those that can stop by now. True if that were the last.
+  bool FinishStopAll();
+  // Stops all at once.
   void StopAll();
   void DisableAll();
 
   bool has_started() const;
+  // Of all virtqueues together.
+  size_t in_flight() const;
   bool wants_poll() const;
 
  private:

@@ -268,6 +268,30 @@ TEST_F(VringTest, ResetStopsAll) {
   EXPECT_EQ(device_.log, "start0 stop0 reset reset ");
 }
 
+// An answer would let the driver use the memory of these chains for something else.
+TEST_F(VringTest, AResetWaitsForChainsInFlight) {
+  ASSERT_NO_FATAL_FAILURE(HoldARequest());
+  bool is_answered = false;
+  frontend_->Start<FrontendRequest::kResetDevice>(
+      {}, {}, [&](const absl::StatusOr<Message*>& reply) { is_answered = reply.ok(); });
+  for (int i = 0; i < 5; i++) Run();
+  EXPECT_FALSE(is_answered);
+  EXPECT_EQ(device_.log, "start0 stopping ");
+  ASSERT_NE(backend_->queue(0), nullptr);
+  TestDevice::Finish(*backend_->queue(0), device_.held[0]);
+  for (int i = 0; i < 5; i++) Run();
+  EXPECT_TRUE(is_answered);
+  EXPECT_EQ(device_.log, "start0 stopping stop0 reset ");
+}
+
+TEST_F(VringTest, AResetThatTakesTooLongEndsTheSession) {
+  device_.patience = absl::Milliseconds(50);
+  ASSERT_NO_FATAL_FAILURE(HoldARequest());
+  frontend_->Start<FrontendRequest::kSetStatus>(
+      0, {}, [](const absl::StatusOr<Message*>& reply) { EXPECT_FALSE(reply.ok()); });
+  ExpectNoAnswerInTime();
+}
+
 // A polled virtqueue, or a late kick, of the driver before must not start a virtqueue.
 TEST_F(VringTest, AResetLastsUntilTheNextSetVringKick) {
   Negotiate();

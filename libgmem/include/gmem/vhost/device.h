@@ -93,12 +93,12 @@ class Device {
 
   /// A virtqueue begins to work; it may still be disabled.
   virtual void QueueStarted(Backend& /*backend*/, Virtqueue& /*queue*/) {}
-  /// The front-end wants to stop a virtqueue that has chains in flight. Virtqueue::Unpop() those on
-  /// which nothing has begun, the last first: the next back-end gets them, after a migration too.
-  /// Unpop() refuses those that the back-end before this one had already. Push the others soon,
-  /// before stop_timeout(). The front-end may wait for that with its main thread, and then it
-  /// doesn't answer the device's requests. With kGetVringBaseInflight, the virtqueue may stop right
-  /// after this call.
+  /// The front-end wants to stop a virtqueue that has chains in flight, or to reset the device.
+  /// Virtqueue::Unpop() those on which nothing has begun, the last first: the next back-end gets
+  /// them, after a migration too. Unpop() refuses those that the back-end before this one had
+  /// already. Push the others soon, before stop_timeout(). The front-end may wait for that with its
+  /// main thread, and then it doesn't answer the device's requests. With kGetVringBaseInflight, the
+  /// virtqueue may stop right after this call.
   virtual void QueueStopping(Backend& /*backend*/, Virtqueue& /*queue*/) {}
   /// A virtqueue has failed, because the driver broke a rule or HandleQueue() returned an error. It
   /// isn't served until it stops and starts again. Chains in flight, except those that the error
@@ -155,11 +155,11 @@ class Device {
   /// queue.IsInFlight() is false: their memory may be gone. HandleQueue() follows.
   virtual void ChainsTakenBack(Backend& /*backend*/, Virtqueue& /*queue*/) {}
 
-  /// How long the device may take to complete the chains in flight of a virtqueue that stops, or
-  /// those in memory that the front-end removes. After that the session ends, since a front-end
-  /// must never take memory for free into which a device still writes. The default is less than
-  /// kDefaultTimeout, so that a front-end with this limit learns the end of the session, and not
-  /// only that there was no answer.
+  /// How long the device may take to complete the chains in flight of a virtqueue that stops, of
+  /// all virtqueues at a reset, or those in memory that the front-end removes. After that the
+  /// session ends, since a front-end must never take memory for free into which a device still
+  /// writes. The default is less than kDefaultTimeout, so that a front-end with this limit learns
+  /// the end of the session, and not only that there was no answer.
   virtual absl::Duration stop_timeout() const { return absl::Seconds(8); }
 
   /// With ProtocolFeature::kDeviceState: runs @p work on another thread than the back-end's, for
