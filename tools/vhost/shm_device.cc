@@ -169,6 +169,16 @@ void ShmDevice::QueueStopping(gmem::vhost::Backend& backend, gmem::vhost::Virtqu
   }
 }
 
+// It may also wait with its answers until it can remove memory.
+void ShmDevice::MemoryRemoved(gmem::vhost::Backend& backend, gmem::vhost::Virtqueue& queue) {
+  for (auto next = pending_.begin(); next != pending_.end();) {
+    const auto pending = next++;
+    if (pending->second.queue == queue.index() && queue.IsInRemovedMemory(pending->second.chain)) {
+      Answer(backend, pending->first, kShmRefused);
+    }
+  }
+}
+
 void ShmDevice::Answer(gmem::vhost::Backend& backend, Number number, uint8_t answer) {
   const auto pending = pending_.find(number);
   if (pending == pending_.end()) return;

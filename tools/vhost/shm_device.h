@@ -52,6 +52,7 @@ class ShmDevice : public gmem::vhost::Device {
     MapAll();
   }
   void QueueStopping(gmem::vhost::Backend& backend, gmem::vhost::Virtqueue& queue) override;
+  void MemoryRemoved(gmem::vhost::Backend& backend, gmem::vhost::Virtqueue& queue) override;
   void QueueFailed(uint16_t index, const absl::Status& why) override;
   void QueueStopped(uint16_t index) override;
   void Reset() override { is_ready_ = has_mapped_ = false; }

@@ -57,27 +57,43 @@ TEST_F(MemoryTest, OtherMemoryGoesWhileChainsAreInFlight) {
   SetTable();
   StartQueue();
   device_.hold = true;
-  const MemoryRegion more = {.guest_address = TestGuest::kGuest + 2 * TestGuest::kSize,
-                             .size = 0x1000,
-                             .user_address = TestGuest::kUser + 2 * TestGuest::kSize,
-                             .mmap_offset = 0};
-  const UniqueFd file = NewFile(more.size);
+  const UniqueFd file = NewFile(kMore.size);
   AddRequest();
   Kick();
   Run();
   ASSERT_EQ(device_.held.size(), 1U);
   for (int i = 0; i < 3; i++) {
     ASSERT_TRUE(
-        Ask<FrontendRequest::kAddMemReg>({.padding = 0, .region = more}, {file.get()}).ok());
-    uint8_t* const memory = backend_->memory().FromGuest(more.guest_address, 1).data();
-    ASSERT_TRUE(Ask<FrontendRequest::kRemMemReg>({.padding = 0, .region = more}).ok());
+        Ask<FrontendRequest::kAddMemReg>({.padding = 0, .region = kMore}, {file.get()}).ok());
+    uint8_t* const memory = backend_->memory().FromGuest(kMore.guest_address, 1).data();
+    ASSERT_TRUE(Ask<FrontendRequest::kRemMemReg>({.padding = 0, .region = kMore}).ok());
     EXPECT_EQ(msync(memory - reinterpret_cast<uintptr_t>(memory) % 4096, 4096, MS_ASYNC), 0)
         << "the addresses are reserved";
-    // The table without @more, and what is there stays.
+    // The table without kMore, and what is there stays.
     SetTable();
     EXPECT_EQ(backend_->memory().nr_retired(), 0U);
   }
   TestDevice::Finish(*backend_->queue(0), device_.held[0]);
+  EXPECT_TRUE(ring_.TakeUsed());
+}
+
+// The device may wait for the front-end, which waits for the answer.
+TEST_F(MemoryTest, AsksForTheChainsInRemovedMemory) {
+  ASSERT_NO_FATAL_FAILURE(HoldARequest());
+  const UniqueFd file = NewFile(kMore.size);
+  ASSERT_TRUE(Ask<FrontendRequest::kAddMemReg>({.padding = 0, .region = kMore}, {file.get()}).ok());
+  ring_.Add({{kMore.guest_address, 16, kWrite}});
+  Kick();
+  Run();
+  ASSERT_EQ(device_.held.size(), 2U);
+  EXPECT_FALSE(backend_->queue(0)->IsInRemovedMemory(device_.held[1]));
+  device_.finishes = true;
+  ASSERT_TRUE(Ask<FrontendRequest::kRemMemReg>({.padding = 0, .region = kMore}).ok());
+  EXPECT_EQ(device_.log, "start0 removed ");
+  EXPECT_TRUE(ring_.TakeUsed());
+  ASSERT_EQ(device_.held.size(), 1U) << "the other one lies elsewhere";
+  // The driver sees this one, too, although its ring goes.
+  EXPECT_TRUE(Ask<FrontendRequest::kRemMemReg>({.padding = 0, .region = guest_.region()}).ok());
   EXPECT_TRUE(ring_.TakeUsed());
 }
 

@@ -199,21 +199,17 @@ TEST_P(ReceiveQueueTest, AStopThatTakesTooLongEndsTheSession) {
 TEST_P(ReceiveQueueTest, ChainsThatAreHeldDontKeepMemory) {
   device_.hold = device_.is_receive = true;
   StartReceiving();
-  const MemoryRegion more = {.guest_address = TestGuest::kGuest + 2 * TestGuest::kSize,
-                             .size = 0x1000,
-                             .user_address = TestGuest::kUser + 2 * TestGuest::kSize,
-                             .mmap_offset = 0};
-  const UniqueFd file = NewFile(more.size);
-  ASSERT_TRUE(Ask<FrontendRequest::kAddMemReg>({.padding = 0, .region = more}, {file.get()}).ok());
+  const UniqueFd file = NewFile(kMore.size);
+  ASSERT_TRUE(Ask<FrontendRequest::kAddMemReg>({.padding = 0, .region = kMore}, {file.get()}).ok());
   AddBuffer();
-  ring().Add({{more.guest_address, 16, kWrite}});
+  ring().Add({{kMore.guest_address, 16, kWrite}});
   Kick();
   Run();
   ASSERT_EQ(device_.held.size(), 2U);
   Chain late = std::move(device_.held.back());
   device_.held.pop_back();
   uint8_t* const memory = late.writable()[0].data();
-  ASSERT_TRUE(Ask<FrontendRequest::kRemMemReg>({.padding = 0, .region = more}).ok());
+  ASSERT_TRUE(Ask<FrontendRequest::kRemMemReg>({.padding = 0, .region = kMore}).ok());
   EXPECT_EQ(device_.log, "start0 taken ");
   std::array<int, 2> ends;
   ASSERT_EQ(pipe2(ends.data(), O_CLOEXEC), 0);
@@ -226,10 +222,29 @@ TEST_P(ReceiveQueueTest, ChainsThatAreHeldDontKeepMemory) {
   EXPECT_TRUE(ring().TakeUsed());
   // The other one waits for its memory: front-ends remove a region that changes, and add it again.
   EXPECT_TRUE(IsAsleep());
-  ASSERT_TRUE(Ask<FrontendRequest::kAddMemReg>({.padding = 0, .region = more}, {file.get()}).ok());
+  ASSERT_TRUE(Ask<FrontendRequest::kAddMemReg>({.padding = 0, .region = kMore}, {file.get()}).ok());
   EXPECT_EQ(device_.held.size(), 2U);
   EXPECT_TRUE(backend_->queue(0)->Push(device_.held[1], 0));
   EXPECT_TRUE(ring().TakeUsed());
+}
+
+// A chain that was popped later has gone, so this one can't go back to the ring.
+TEST_P(ReceiveQueueTest, TheDeviceGivesBackWhatCannotBeTakenBack) {
+  device_.hold = device_.is_receive = device_.finishes = true;
+  StartReceiving();
+  const UniqueFd file = NewFile(kMore.size);
+  ASSERT_TRUE(Ask<FrontendRequest::kAddMemReg>({.padding = 0, .region = kMore}, {file.get()}).ok());
+  ring().Add({{kMore.guest_address, 16, kWrite}});
+  for (int i = 0; i < 2; i++) AddBuffer();
+  Kick();
+  Run();
+  ASSERT_EQ(device_.held.size(), 3U);
+  EXPECT_TRUE(backend_->queue(0)->Push(device_.held[1], 0));
+  EXPECT_TRUE(ring().TakeUsed());
+  ASSERT_TRUE(Ask<FrontendRequest::kRemMemReg>({.padding = 0, .region = kMore}).ok());
+  EXPECT_EQ(device_.log, "start0 taken removed ");
+  EXPECT_TRUE(ring().TakeUsed());
+  EXPECT_EQ(device_.held.size(), 1U) << "it was popped again";
 }
 
 TEST_P(ReceiveQueueTest, ARefusedRequestTakesNothingBack) {

@@ -347,7 +347,8 @@ absl::Status Requests::RemoveMemoryRegion(const MemoryRegion& region) {
 }
 
 absl::Status Requests::AnswerWithoutMemory() {
-  parts_.vrings.TakeBackIdle();
+  // Before the rings move, so that the driver sees what the device pushes now.
+  parts_.vrings.ReleaseMemory();
   parts_.vrings.RefreshAll();
   parts_.memory.map().DropRetired();
   return WaitForChains(Due::kMemory);

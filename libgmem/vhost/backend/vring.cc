@@ -393,11 +393,14 @@ void Vring::Call() {
   }
 }
 
-void Vring::TakeBackIdle() {
-  if (!queue_ || !context_.device.IsReceiveQueue(index_) || queue_->TakeBack() == 0) return;
-  // Nobody kicks for these chains again.
-  is_pending_ = true;
-  context_.device.ChainsTakenBack(context_.backend, *queue_);
+void Vring::ReleaseMemory() {
+  if (!queue_) return;
+  if (context_.device.IsReceiveQueue(index_) && queue_->TakeBack() > 0) {
+    // Nobody kicks for these chains again.
+    is_pending_ = true;
+    context_.device.ChainsTakenBack(context_.backend, *queue_);
+  }
+  if (queue_->HasRemovedMemory()) context_.device.MemoryRemoved(context_.backend, *queue_);
 }
 
 void Vring::BeginStop() {

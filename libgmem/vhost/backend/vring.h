@@ -85,8 +85,8 @@ class Vring {
   void HandleMissFailure(const IotlbMiss& miss, IotlbMisses::Failure failure);
 
   // Guest memory goes, and is still mapped: the chains of a receive queue are taken back, so that
-  // none points there.
-  void TakeBackIdle();
+  // none points there, and the device learns that it has to give back the others that do.
+  void ReleaseMemory();
   // The front-end wants the virtqueue to stop: it isn't served from here on, and the device learns
   // that it has to complete the chains in flight, except those that are taken back.
   void BeginStop();

@@ -52,8 +52,8 @@ void VringSet::HandleIotlb(const IotlbMessage& change) {
   for (const auto& vring : vrings_) vring->HandleIotlb(change);
 }
 
-void VringSet::TakeBackIdle() {
-  for (const auto& vring : vrings_) vring->TakeBackIdle();
+void VringSet::ReleaseMemory() {
+  for (const auto& vring : vrings_) vring->ReleaseMemory();
 }
 
 void VringSet::BeginStopAll() {

@@ -36,7 +36,7 @@ class VringSet {
   void RefreshAll();
   void RestartAll();
   void HandleIotlb(const IotlbMessage& change);
-  void TakeBackIdle();
+  void ReleaseMemory();
   void BeginStopAll();
   // After BeginStopAll(): stops those that can stop by now. True if that were the last.
   bool FinishStopAll();

@@ -44,7 +44,7 @@ class FuzzDevice : public Device {
   uint32_t config_size() const override { return 64; }
   std::vector<uint64_t> shmem_sizes() const override { return {0, 0x10000}; }
 
-  // Keeps every other chain until the next call, or until the virtqueue stops. The library takes
+  // Keeps every other chain until the next call, or until the library wants it. The library takes
   // those of the first virtqueue back.
   bool IsReceiveQueue(uint16_t index) const override { return index == 0; }
   void ChainsTakenBack(Backend& /*backend*/, Virtqueue& queue) override {
@@ -75,6 +75,7 @@ class FuzzDevice : public Device {
     return queue.status();
   }
   void QueueStopping(Backend& /*backend*/, Virtqueue& queue) override { PushKept(queue); }
+  void MemoryRemoved(Backend& /*backend*/, Virtqueue& queue) override { PushKept(queue); }
   void QueueStopped(uint16_t index) override { kept_[index].clear(); }
   absl::Status ReadConfig(uint32_t offset, absl::Span<uint8_t> to) override {
     std::copy_n(config_.begin() + offset, to.size(), to.begin());

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "absl/functional/function_ref.h"
 #include "gmem/vhost/chain.h"
 #include "vhost/queue/ring.h"
 
@@ -37,6 +38,13 @@ const RingToken* InFlight::Find(const Chain::Token& name) const {
   const bool is_it =
       record.is_used && record.generation == name.generation && record.chain.id == name.id;
   return is_it ? &record.chain : nullptr;
+}
+
+bool InFlight::AnyOf(absl::FunctionRef<bool(const Holds&)> is_it) const {
+  for (uint16_t place = last_; place != kNone; place = records_[place].previous) {
+    if (is_it(records_[place].holds)) return true;
+  }
+  return false;
 }
 
 void InFlight::RemoveSince(uint64_t nr_popped) {

@@ -8,6 +8,7 @@
 #include <memory>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "gmem/vhost/chain.h"
 #include "gmem/vhost/guest_memory_map.h"
 #include "vhost/queue/ring.h"
@@ -37,6 +38,10 @@ class InFlight {
   Chain::Token Add(const RingToken& chain, Holds& holds);
   // Null if no chain in flight has that name.
   const RingToken* Find(const Chain::Token& name) const;
+  // The memory of a chain in flight.
+  const Holds& holds(const Chain::Token& name) const { return records_[name.place].holds; }
+  // Is @is_it true for the memory of a chain in flight?
+  bool AnyOf(absl::FunctionRef<bool(const Holds&)> is_it) const;
   // The chain was pushed. It must be in flight.
   void Remove(const Chain::Token& name);
   // The chains that were popped since nr_popped() was @nr_popped are lost.

@@ -116,6 +116,12 @@ class __attribute__((visibility("hidden"))) Virtqueue::Impl {
   bool Push(const Chain& chain, uint64_t written);
   bool Unpop(const Chain& chain);
   size_t TakeBack();
+  bool IsInRemovedMemory(const Chain& chain) const {
+    return in_flight_.Find(chain.token()) != nullptr && IsRemoved(in_flight_.holds(chain.token()));
+  }
+  bool HasRemovedMemory() const {
+    return in_flight_.AnyOf([this](const InFlight::Holds& holds) { return IsRemoved(holds); });
+  }
   void GiveUpSince(uint64_t nr_popped) { in_flight_.RemoveSince(nr_popped); }
   void BeginStop() { is_stopping_ = true; }
   void Notify();
@@ -141,6 +147,8 @@ class __attribute__((visibility("hidden"))) Virtqueue::Impl {
   void NoteEnd() {
     if ((in_flight_.size() == 0 || memory_.nr_retired() > 0) && attention_) attention_();
   }
+  // Was one of the regions removed?
+  bool IsRemoved(const InFlight::Holds& holds) const;
   // May the chain be put back?
   bool CanUnpop(const RingToken& chain) const { return !is_stopping_ || !chain.is_old; }
   void Complete(const Completion& completion);
@@ -269,6 +277,11 @@ size_t Virtqueue::Impl::TakeBack() {
   return count;
 }
 
+bool Virtqueue::Impl::IsRemoved(const InFlight::Holds& holds) const {
+  return std::any_of(holds.begin(), holds.end(),
+                     [this](const auto& hold) { return memory_.Hold(hold->data()) == nullptr; });
+}
+
 void Virtqueue::Impl::Complete(const Completion& completion) {
   const virtqueue_internal::UsedWrite write = ring_->Push(completion.token, completion.written);
   if (log_ == nullptr || !log_ring_) return;
@@ -315,6 +328,9 @@ size_t Virtqueue::in_flight() const { return impl_->in_flight().size(); }
 bool Virtqueue::IsInFlight(const Chain& chain) const {
   return impl_->in_flight().Find(chain.token()) != nullptr;
 }
+bool Virtqueue::IsInRemovedMemory(const Chain& chain) const {
+  return impl_->IsInRemovedMemory(chain);
+}
 uint64_t Virtqueue::nr_popped() const { return impl_->in_flight().nr_popped(); }
 const absl::Status& Virtqueue::status() const { return impl_->status(); }
 uint32_t Virtqueue::base() const { return impl_->ring().base(); }
@@ -326,6 +342,7 @@ Popped Virtqueue::Pop(Chain& chain) { return impl_->Pop(chain); }
 bool Virtqueue::Push(const Chain& chain, uint64_t written) { return impl_->Push(chain, written); }
 bool Virtqueue::Unpop(const Chain& chain) { return impl_->Unpop(chain); }
 size_t Virtqueue::TakeBack() { return impl_->TakeBack(); }
+bool Virtqueue::HasRemovedMemory() const { return impl_->HasRemovedMemory(); }
 void Virtqueue::GiveUpSince(uint64_t nr_popped) { impl_->GiveUpSince(nr_popped); }
 void Virtqueue::BeginStop() { impl_->BeginStop(); }
 void Virtqueue::Notify() { impl_->Notify(); }

@@ -29,6 +29,7 @@
 #include "gmem/vhost/message.h"
 #include "gmem/vhost/protocol.h"
 #include "gmem/vhost/virtqueue.h"
+#include "vhost/testing/ring.h"
 #include "vhost/testing/scripted_frontend.h"
 #include "vhost/testing/socket.h"
 
@@ -88,6 +89,13 @@ class TestDevice : public Device {
     log += "stopping ";
     while (gives_back && !held.empty() && queue.Unpop(held.back())) held.pop_back();
   }
+  void MemoryRemoved(Backend&, Virtqueue& queue) override {
+    log += "removed ";
+    if (!finishes) return;
+    std::erase_if(held, [&](const Chain& chain) {
+      return queue.IsInRemovedMemory(chain) && queue.Push(chain, 0);
+    });
+  }
   bool IsReceiveQueue(uint16_t) const override { return is_receive; }
   void ChainsTakenBack(Backend&, Virtqueue& queue) override {
     log += "taken ";
@@ -134,6 +142,8 @@ class TestDevice : public Device {
   bool is_receive = false;
   // Puts the chains that it holds back when a virtqueue stops.
   bool gives_back = false;
+  // Pushes the chains that it holds when their memory is removed.
+  bool finishes = false;
   // Fails so with each chain, and loses it.
   absl::Status trouble;
   absl::Duration patience = kPatience;
@@ -186,6 +196,11 @@ class BackendTest : public ScriptedFrontendTest {
     Run();
     ASSERT_EQ(device_.held.size(), 1U);
   }
+  // More memory than the guest's, in another place.
+  static constexpr MemoryRegion kMore = {.guest_address = TestGuest::kGuest + 2 * TestGuest::kSize,
+                                         .size = 0x1000,
+                                         .user_address = TestGuest::kUser + 2 * TestGuest::kSize,
+                                         .mmap_offset = 0};
   // A request is under way whose answer waits for the device: the session ends after its patience,
   // which is 50 ms.
   void ExpectNoAnswerInTime() {

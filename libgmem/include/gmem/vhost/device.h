@@ -148,9 +148,15 @@ class Device {
   /// Is this a virtqueue whose chains the driver gives in advance, for what will come, as a network
   /// device's receive queues? The device may leave chains in the ring, or hold them. It must begin
   /// nothing on a chain before it pushes it, all within one call. So the library may take back the
-  /// chains that it holds, as far as none was pushed that was popped later: at a stop, so that the
-  /// next back-end gets them, and before guest memory goes.
+  /// chains that it holds: at a stop, so that the next back-end gets them, and before guest memory
+  /// goes. It can't take back a chain if one that was popped later was pushed, so push chains in
+  /// the order of their pops. QueueStopping() and MemoryRemoved() ask for chains that are left.
   virtual bool IsReceiveQueue(uint16_t /*index*/) const { return false; }
+  /// The front-end removes guest memory in which chains in flight of @p queue lie, those for which
+  /// queue.IsInRemovedMemory() is true, and @p queue goes on. Give them back as QueueStopping()
+  /// says, before stop_timeout(). The front-end may wait for that with its main thread, and then it
+  /// doesn't answer the device's requests: don't wait for these either.
+  virtual void MemoryRemoved(Backend& /*backend*/, Virtqueue& /*queue*/) {}
   /// The library has taken back chains of a receive queue that goes on. Forget those for which
   /// queue.IsInFlight() is false: their memory may be gone. HandleQueue() follows.
   virtual void ChainsTakenBack(Backend& /*backend*/, Virtqueue& /*queue*/) {}

@@ -114,6 +114,10 @@ class Virtqueue {
   /// Was the chain popped, and neither pushed nor put back, nor taken back by the back-end?
   bool IsInFlight(const Chain& chain) const;
 
+  /// Does the chain, which is in flight, lie in memory that the front-end removes? See
+  /// Device::MemoryRemoved().
+  bool IsInRemovedMemory(const Chain& chain) const;
+
   /// Notifies the driver of the chains that were pushed, if it wants that.
   void Notify();
 
@@ -139,6 +143,9 @@ class Virtqueue {
   /// pushed. Returns their number. The device must have begun nothing on them. Look at the ring
   /// again then: the driver has kicked for these chains before.
   size_t TakeBack();
+
+  /// Does a chain in flight lie in removed memory?
+  bool HasRemovedMemory() const;
 
   /// The device has lost those of its chains that were popped since nr_popped() was @p nr_popped:
   /// they are no longer in flight. The driver doesn't get them back, but an inflight buffer keeps
