@@ -28,13 +28,21 @@ using internal::ErrnoError;
 
 uint64_t AddressOf(GuestSpan memory) { return reinterpret_cast<uintptr_t>(memory.data()); }
 
+uffdio_range PagesOf(GuestSpan memory) {
+  const uint64_t page = HostPageSize().value();
+  const uint64_t start = AddressOf(memory) / page * page;
+  return {.start = start,
+          .len = (AddressOf(memory) + memory.size() + page - 1) / page * page - start};
+}
+
 UniqueFd NewUserfaultfd(int flags) {
   return UniqueFd(static_cast<int>(syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | flags)));
 }
 
 }  // namespace
 
-int Postcopy::Advise() {
+int Postcopy::Advise(const GuestMemoryMap& map) {
+  Unregister(map);
   faults_ = NewUserfaultfd(0);
   // Without privileges, only faults of user space can be served. This process has no others: the
   // front-end itself fills the memory.
@@ -51,8 +59,8 @@ absl::Status Postcopy::Listen() {
   return absl::OkStatus();
 }
 
-void Postcopy::End() {
-  faults_.reset();
+void Postcopy::End(const GuestMemoryMap& map) {
+  Unregister(map);
   is_listening_ = is_table_unacknowledged_ = false;
 }
 
@@ -67,19 +75,24 @@ absl::Status Postcopy::AcknowledgeTable(const MemoryTable& table, const GuestMem
 }
 
 absl::Status Postcopy::Register(const GuestMemoryMap& map) const {
-  const uint64_t page = HostPageSize().value();
   for (size_t i = 0; i < map.size(); i++) {
-    const GuestSpan memory = map.memory(i);
     uffdio_register request = {};
-    request.range.start = AddressOf(memory) / page * page;
-    request.range.len =
-        (AddressOf(memory) + memory.size() + page - 1) / page * page - request.range.start;
+    request.range = PagesOf(map.memory(i));
     request.mode = UFFDIO_REGISTER_MODE_MISSING;
     if (ioctl(faults_.get(), UFFDIO_REGISTER, &request) != 0) {
       return ErrnoError(errno, "can't let the front-end serve a region's faults");
     }
   }
   return absl::OkStatus();
+}
+
+void Postcopy::Unregister(const GuestMemoryMap& map) {
+  for (size_t i = 0; faults_ && i < map.size(); i++) {
+    uffdio_range range = PagesOf(map.memory(i));
+    // Does nothing to a region that isn't registered.
+    ioctl(faults_.get(), UFFDIO_UNREGISTER, &range);
+  }
+  faults_.reset();
 }
 
 void Postcopy::PutAddress(const GuestMemoryMap& map, MemoryRegion& region) {

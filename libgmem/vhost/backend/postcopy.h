@@ -22,11 +22,13 @@ class Postcopy {
   Postcopy& operator=(const Postcopy&) = delete;
 
   // Makes a userfaultfd and returns it; this object owns it. -1 if the host doesn't allow that.
-  int Advise();
+  // @map: the regions, which may be registered with an older one.
+  int Advise(const GuestMemoryMap& map);
   // From now on the front-end wants to know where regions are. InvalidArgument (EINVAL) before a
   // successful Advise().
   absl::Status Listen();
-  void End();
+  // From here on, the kernel serves the faults of all regions.
+  void End(const GuestMemoryMap& map);
   bool is_listening() const { return is_listening_; }
 
   // Was a table answered with addresses? Then the next SET_MEM_TABLE is the acknowledgement.
@@ -41,6 +43,10 @@ class Postcopy {
   static void PutAddress(const GuestMemoryMap& map, MemoryRegion& region);
 
  private:
+  // Regions stay where they are when the next table has them, too. And the front-end has the
+  // userfaultfd as well, so that its end isn't the end of their registration.
+  void Unregister(const GuestMemoryMap& map);
+
   UniqueFd faults_;
   bool is_listening_ = false;
   bool is_table_unacknowledged_ = false;

@@ -157,5 +157,21 @@ TEST_F(PostcopyTest, ATableWaitsForChainsInFlight) {
   AcknowledgeTable();
 }
 
+// The front-end keeps its userfaultfd, and the region stays where it is.
+TEST_F(PostcopyTest, TheKernelServesFaultsAfterTheEnd) {
+  Negotiate();
+  std::array<UniqueFd, 2> faults;
+  for (UniqueFd& fd : faults) {
+    ASSERT_NO_FATAL_FAILURE(Listen(fd));
+    uint64_t base = 0;
+    SendTable(guest_.region(), base);
+    ASSERT_NO_FATAL_FAILURE(AcknowledgeTable());
+    const auto* const memory = reinterpret_cast<const uint8_t*>(base);
+    EXPECT_TRUE(HasServedFaults(memory));
+    EXPECT_EQ(*Ask<FrontendRequest::kPostcopyEnd>(), 0U);
+    EXPECT_FALSE(HasServedFaults(memory));
+  }
+}
+
 }  // namespace
 }  // namespace gmem::vhost

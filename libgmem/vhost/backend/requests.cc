@@ -404,13 +404,13 @@ absl::Status Requests::SetInflight(const InflightArea& area, UniqueFd fd) {
 
 absl::Status Requests::AdvisePostcopy() {
   GMEM_RETURN_IF_ERROR(parts_.negotiation.Require(ProtocolFeature::kPagefault));
-  const int faults = parts_.postcopy.Advise();
+  const int faults = parts_.postcopy.Advise(parts_.memory.map());
   if (faults < 0) return responder_.Reply({});
   return responder_.Reply({}, {faults});
 }
 
 absl::Status Requests::EndPostcopy() {
-  parts_.postcopy.End();
+  parts_.postcopy.End(parts_.memory.map());
   return Reply(uint64_t{0});
 }
 
