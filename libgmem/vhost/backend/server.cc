@@ -125,7 +125,7 @@ absl::StatusOr<std::optional<Connection>> Server::Impl::TakeFrontend(size_t nr_m
   constexpr absl::Duration kPause = absl::Milliseconds(100);
   absl::StatusOr<std::optional<Connection>> connection = AcceptWithRoom(listener_, nr_more);
   if (connection.ok()) {
-    if (*connection) was_short_ = false;
+    was_short_ = false;
     return connection;
   }
   const int error = GetErrno(connection.status()).value_or(0);
