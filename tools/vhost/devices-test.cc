@@ -390,6 +390,8 @@ TEST_F(ShmDeviceTest, AnswersThatComeAfterAResetFindNobody) {
   Start();
   ASSERT_NE(StartRequest(kMap), nullptr);
   ASSERT_TRUE(Ask<FrontendRequest::kSetStatus>(0).ok());
+  ASSERT_TRUE(ring_.TakeUsed());
+  EXPECT_EQ(static_cast<uint8_t>(Answer(1)[0]), kShmRefused);
   EXPECT_EQ(FinishRequest(absl::OkStatus()), -1);
   EXPECT_TRUE(session_.ok());
   ExpectUnmapped();
@@ -400,6 +402,17 @@ TEST_F(ShmDeviceTest, StopsWhileTheFrontendMaps) {
   Start();
   ASSERT_NE(StartRequest(kMap), nullptr);
   EXPECT_TRUE(Ask<FrontendRequest::kGetVringBase>({.index = 0, .num = 0}).ok());
+  ASSERT_TRUE(ring_.TakeUsed());
+  EXPECT_EQ(static_cast<uint8_t>(Answer(1)[0]), kShmRefused);
+  EXPECT_EQ(FinishRequest(absl::OkStatus()), -1);
+  ExpectUnmapped();
+}
+
+// Nor while it waits for the end of memory.
+TEST_F(ShmDeviceTest, LetsMemoryGoWhileTheFrontendMaps) {
+  Start();
+  ASSERT_NE(StartRequest(kMap), nullptr);
+  EXPECT_TRUE(Ask<FrontendRequest::kRemMemReg>({.padding = 0, .region = guest_.region()}).ok());
   ASSERT_TRUE(ring_.TakeUsed());
   EXPECT_EQ(static_cast<uint8_t>(Answer(1)[0]), kShmRefused);
   EXPECT_EQ(FinishRequest(absl::OkStatus()), -1);

@@ -60,9 +60,9 @@ class Requests {
   // Requests of one Take(): the owner's loop has other sessions to look after.
   static constexpr int kMaxRequests = 32;
 
-  // What the answer to the last request waits for: the end of a state transfer
-  // (CHECK_DEVICE_STATE), or chains in flight, when it stops a virtqueue (GET_VRING_BASE), resets
-  // the device, or removes memory.
+  // The answer to the last request may wait for the end of a state transfer (CHECK_DEVICE_STATE),
+  // or for chains in flight, when it stops a virtqueue (GET_VRING_BASE), resets the device, or
+  // removes memory.
   enum class Due : uint8_t { kNothing, kState, kStop, kReset, kMemory };
 
   // Nor does Take() take a request while the front-end doesn't read its answers.

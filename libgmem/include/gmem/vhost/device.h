@@ -65,8 +65,8 @@ class Device {
   /// and it isn't served until it starts again, see QueueFailed().
   ///
   /// An error of the device, if queue.status() is OK, gives up the chains that this call popped and
-  /// that are still in flight: the device must not touch them any more. So return no error after
-  /// something has begun on such a chain: push the chain when that is done.
+  /// that are still in flight: from here on, the device must not touch them. So return no error
+  /// after something has begun on such a chain: push the chain when that is done.
   virtual absl::Status HandleQueue(Backend& backend, Virtqueue& queue) = 0;
 
   /// Called instead of HandleQueue() while a virtqueue works but is disabled, and once when it
