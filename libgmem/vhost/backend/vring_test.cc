@@ -142,6 +142,15 @@ TEST_F(VringTest, DisabledQueuesLetTheLoopSleep) {
   EXPECT_EQ(poll(&poll_fd, 1, 0), 0);
 }
 
+TEST_F(VringTest, SetVringEnableWaitsForNoChainInFlight) {
+  ASSERT_NO_FATAL_FAILURE(HoldARequest());
+  ASSERT_TRUE(Ask<FrontendRequest::kSetVringEnable>({.index = 0, .num = 0}).ok());
+  EXPECT_FALSE(ring_.TakeUsed());
+  TestDevice::Finish(*backend_->queue(0), device_.held[0]);
+  backend_->queue(0)->Notify();
+  EXPECT_TRUE(ring_.TakeUsed());
+}
+
 TEST_F(VringTest, GetVringBaseWaitsForChainsInFlight) {
   ASSERT_NO_FATAL_FAILURE(HoldARequest());
   bool is_answered = false;

@@ -75,7 +75,9 @@ class Device {
   /// pushes the packets to send without sending them, and pushes no packets that it received.
   ///
   /// The default leaves all chains in the ring until the virtqueue is enabled: a disk can't drop
-  /// writes. Errors: as HandleQueue().
+  /// writes. SET_VRING_ENABLE waits for nothing: the device goes on with the chains that are in
+  /// flight, and pushes them into the disabled virtqueue. The front-end learns from the answer to
+  /// GET_VRING_BASE that they are done. Errors: as HandleQueue().
   virtual absl::Status HandleDisabledQueue(Backend& /*backend*/, Virtqueue& /*queue*/) {
     return absl::OkStatus();
   }

@@ -254,6 +254,8 @@ class Frontend {
   absl::Status SetVringKick(unsigned index, int fd);
   absl::Status SetVringCall(unsigned index, int fd);
   absl::Status SetVringErr(unsigned index, int fd);
+  /// After @p enable false, the back-end takes no more chains from the virtqueue, but it may still
+  /// write those that it has taken. GetVringBase() waits for these.
   absl::Status SetVringEnable(unsigned index, bool enable);
   absl::Status SetVringEndian(unsigned index, bool big_endian);
   /// Stops the virtqueue, removes its host notifier and forgets it; returns its base.
