@@ -40,14 +40,17 @@ void maybe_fail(struct thread *t)
 	bool fail = once(t, 12);
 	int nth = 1 + rnd(t, once(t, 4) ? 40 : 8);
 
-	if (fail && t->nth_fd >= 0)
-		fail_nth_arm(t->nth_fd, nth);
+	if (!fail || t->nth_fd < 0)
+		return;
+	t->may_fail = true;
+	fail_nth_arm(t->nth_fd, nth);
 }
 
 void end_fail(struct thread *t)
 {
 	if (t->nth_fd >= 0)
 		fail_nth_disarm(t->nth_fd);
+	t->may_fail = false;
 }
 
 void *pick_buffer(struct thread *t, size_t size)

@@ -66,6 +66,8 @@ struct thread {
 	pid_t tid;
 	/* /proc/thread-self/fail-nth, or -1. */
 	int nth_fd;
+	/* An allocation of this thread may be made to fail. */
+	volatile bool may_fail;
 	/* True in a child process that the thread has forked. */
 	bool forked;
 	bool has_vcpu;

@@ -12,9 +12,14 @@
 /*
  * A signal outside of touch_copy() is a bug of this program or of the kernel,
  * except the timer's, and those for broken pages: of memory_failure(), and of KVM.
+ * And if the stack needs a page for the frame of the timer's signal (a fork() made
+ * it copy-on-write), and this allocation is the one that fails, the kernel sends
+ * SIGSEGV instead.
  */
 static void on_signal(int sig, siginfo_t *info, void *context)
 {
+	struct thread *t = this_thread();
+
 	(void)context;
 	if (touch_armed) {
 		touch_code = info->si_code;
@@ -23,7 +28,10 @@ static void on_signal(int sig, siginfo_t *info, void *context)
 	if (sig == SIGUSR1 || (sig == SIGBUS && (info->si_code == BUS_MCEERR_AO ||
 						 info->si_code == BUS_MCEERR_AR)))
 		return;
-	give_up(this_thread(), "an unexpected signal", sig);
+	if (sig == SIGSEGV && info->si_code == SI_KERNEL && t && t->may_fail)
+		return;
+	give_up(t, sig == SIGBUS ? "SIGBUS, its code" : "SIGSEGV, its code",
+		info->si_code);
 }
 
 void touch_setup(void)
