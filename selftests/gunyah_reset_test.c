@@ -60,6 +60,7 @@ TEST_F_TIMEOUT(gunyah, a_reset_ends_doorbells_and_interrupts, 60)
 	int fd = new_eventfd();
 	__u64 hits;
 
+	ONLY_MONITOR();
 	if (self->el2.platform != EL2_PLATFORM_PUBLIC)
 		SKIP(return, "an open VM isn't reset");
 	ASSERT_EQ(0, forget_bells(&self->el2));
@@ -90,6 +91,7 @@ TEST_F_TIMEOUT(gunyah, a_refused_reset_is_tried_again, 120)
 	const __u64 errors[] = { RM_BUSY, RM_VM_STATE };
 	size_t i;
 
+	ONLY_MONITOR();
 	if (self->el2.platform != EL2_PLATFORM_PUBLIC)
 		SKIP(return, "an open VM isn't reset");
 	for (i = 0; i < ARRAY_SIZE(errors); i++) {
@@ -107,6 +109,7 @@ TEST_F_TIMEOUT(gunyah, a_refused_reset_is_tried_again, 120)
 /* The same at the end of a VM. */
 TEST_F_TIMEOUT(gunyah, a_busy_manager_resets_later, 60)
 {
+	ONLY_MONITOR();
 	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
 	EXPECT_EQ(0, guest_works(self));
 	ASSERT_EQ(0, write_file(RM_TIMEOUT, "200"));
@@ -119,6 +122,7 @@ TEST_F_TIMEOUT(gunyah, a_busy_manager_resets_later, 60)
 
 TEST_F_TIMEOUT(gunyah, the_report_of_a_reset_is_lost, 60)
 {
+	ONLY_MONITOR();
 	if (self->el2.platform != EL2_PLATFORM_PUBLIC)
 		SKIP(return, "an open VM isn't reset");
 	ASSERT_EQ(0, write_file(RM_TIMEOUT, "300"));
@@ -139,6 +143,7 @@ TEST_F_TIMEOUT(gunyah, many_parcels_wait_together, 120)
 	double start;
 	__u64 i;
 
+	ONLY_MONITOR();
 	if (has_extents(&self->el2))
 		SKIP(return, "extents: the hypervisor gives the memory back");
 	ASSERT_LE(0, mem);

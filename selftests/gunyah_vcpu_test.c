@@ -113,6 +113,7 @@ TEST_F_TIMEOUT(gunyah, closed_during_the_start, 60)
 	pthread_t starter;
 	double began;
 
+	ONLY_MONITOR();
 	el2_rule(&self->el2, EL2_RULE_RPC_DELAY, RM_VM_START, 1, 4000);
 	ASSERT_EQ(0, pthread_create(&starter, NULL, start, &self->guest));
 	EXPECT_TRUE(has_hits(self, hits));
