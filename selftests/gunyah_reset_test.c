@@ -139,13 +139,14 @@ TEST_F_TIMEOUT(gunyah, the_report_of_a_reset_is_lost, 60)
 TEST_F_TIMEOUT(gunyah, many_parcels_wait_together, 120)
 {
 	const __u64 parcels = 50, gpa = GIB(6);
-	int mem = new_mem(parcels * PAGE, 0);
 	double start;
 	__u64 i;
+	int mem;
 
 	ONLY_MONITOR();
 	if (has_extents(&self->el2))
 		SKIP(return, "extents: the hypervisor gives the memory back");
+	mem = new_mem(parcels * PAGE, 0);
 	ASSERT_LE(0, mem);
 	for (i = 0; i < parcels; i++)
 		ASSERT_EQ(0, map_mem(self->guest.vm, gpa + 2 * i * PAGE, mem,

@@ -373,10 +373,11 @@ static int nr_fd_lines(int fd, const char *name)
 TEST_F(gunyah, each_handle_is_shown)
 {
 	const int parcels = 40;
-	int mem = new_mem(parcels * PAGE, 0), vm, i;
+	int mem, vm, i;
 
 	if (has_extents(&self->el2))
 		SKIP(return, "extents: there are no parcels to accept");
+	mem = new_mem(parcels * PAGE, 0);
 	ASSERT_LE(0, mem);
 	gunyah_guest_close(&self->guest);
 	ASSERT_EQ(0, gunyah_guest_open_flags(&self->guest, GMEM_POLICY_ALLOW,
