@@ -777,72 +777,140 @@ TEST_F(view, revoked_view_frees_memory)
 struct racers {
 	__u8 *map;
 	__u64 unit;
-	int vm, mem;
+	int vm, mem, view;
+	/* The number of threads that have begun. */
+	unsigned int begun;
+	/* Ways to a page that have worked: before and after the revocation. */
+	unsigned int worked, late;
 	volatile bool revoked, stop;
 	volatile unsigned long touched, wrong;
 };
 
-/* Drop page table entries and fault them in again, until the revocation. */
-static void *touch_view(void *arg)
+/* ---- ways to a page of a view: each returns whether it reached it ---- */
+
+static bool by_touch(struct racers *r, __u8 *at)
+{
+	(void)r;
+	return !touch_write(at, 1);
+}
+
+static bool by_populate(struct racers *r, __u8 *at)
+{
+	return !madvise(at, r->unit, MADV_POPULATE_WRITE);
+}
+
+/* The kernel writes, as read() does. */
+static bool by_system_call(struct racers *r, __u8 *at)
+{
+	(void)r;
+	return syscall(__NR_getrandom, at, 1, 0) == 1;
+}
+
+static bool by_pin(struct racers *r, __u8 *at)
+{
+	bool pinned;
+	int fd[2];
+
+	(void)r;
+	if (pin_open(fd, PIN_SPLICE))
+		return false;
+	pinned = !pin(fd, PIN_SPLICE, at);
+	pin_close(fd);
+	return pinned;
+}
+
+/* A mapping that is new, and that moves while it has a page. */
+static bool by_new_mapping(struct racers *r, __u8 *at)
+{
+	const __u64 offset = at - r->map;
+	__u8 *map, *moved;
+	bool reached;
+
+	map = mmap(NULL, r->unit, PROT_READ | PROT_WRITE, MAP_SHARED, r->view,
+		   offset);
+	if (map == MAP_FAILED)
+		return false;
+	reached = !touch_write(map, 1);
+	moved = map_aligned(r->unit, r->unit);
+	if (moved != MAP_FAILED &&
+	    mremap(map, r->unit, r->unit, MREMAP_MAYMOVE | MREMAP_FIXED,
+		   moved) == moved)
+		map = moved;
+	/* A page that was reached before may be gone, but none comes. */
+	reached |= !touch_write(map, 1);
+	munmap(map, r->unit);
+	return reached;
+}
+
+static bool (*const ways[])(struct racers *r, __u8 *at) = {
+	by_touch, by_populate, by_system_call, by_pin, by_new_mapping,
+};
+
+/*
+ * Drop page table entries and fault them in again, in one of the ways, also
+ * after the revocation.
+ */
+static void *reach_view(void *arg)
 {
 	struct racers *r = arg;
-	unsigned int i = 0;
+	unsigned int way = __atomic_fetch_add(&r->begun, 1, __ATOMIC_RELAXED);
+	unsigned int i = way;
 	bool revoked;
 	__u8 *at;
 
+	way %= ARRAY_SIZE(ways);
 	while (!r->stop) {
 		at = r->map + i++ % NR * r->unit;
 		revoked = __atomic_load_n(&r->revoked, __ATOMIC_ACQUIRE);
 		if (!revoked)
 			madvise(at, r->unit, MADV_DONTNEED);
-		if (!touch_write(at, 1)) {
-			r->touched++;
-			if (revoked)
-				__atomic_add_fetch(&r->wrong, 1,
-						   __ATOMIC_RELAXED);
-		}
+		if (ways[way](r, at))
+			__atomic_fetch_or(revoked ? &r->late : &r->worked,
+					  1U << way, __ATOMIC_RELAXED);
 	}
 	return NULL;
 }
 
 /* More threads than CPUs: some are preempted in the middle of a fault. */
-#define NR_TOUCHERS 8
+#define NR_REACHERS (2 * ARRAY_SIZE(ways))
 
-/* No touch succeeds that begins after the call has returned. */
+/* No access succeeds that begins after the call has returned, in any way. */
 TEST_F(view, revoke_is_final)
 {
-	unsigned long rounds = scaled(40), late = 0;
-	pthread_t threads[NR_TOUCHERS];
+	const unsigned int all = (1U << ARRAY_SIZE(ways)) - 1;
+	unsigned long rounds = scaled(40);
+	pthread_t threads[NR_REACHERS];
+	unsigned int late = 0, i;
 	struct racers r;
 	__u64 id;
-	int view, i;
 
 	while (rounds--) {
 		memset(&r, 0, sizeof(r));
 		r.unit = self->unit;
-		view = new_view(self->mem, FIRST * self->unit,
-				NR * self->unit, 0, &id);
-		ASSERT_LE(0, view);
-		r.map = MAP_VIEW(view, PROT_READ | PROT_WRITE);
+		r.view = new_view(self->mem, FIRST * self->unit,
+				  NR * self->unit, 0, &id);
+		ASSERT_LE(0, r.view);
+		r.map = MAP_VIEW(r.view, PROT_READ | PROT_WRITE);
 		ASSERT_NE(MAP_FAILED, r.map);
-		for (i = 0; i < NR_TOUCHERS; i++)
+		for (i = 0; i < NR_REACHERS; i++)
 			ASSERT_EQ(0, pthread_create(&threads[i], NULL,
-						    touch_view, &r));
-		while (r.touched < 20)
+						    reach_view, &r));
+		while (__atomic_load_n(&r.worked, __ATOMIC_RELAXED) != all)
 			sched_yield();
 		usleep(rounds % 16 * 1000);
 		ASSERT_EQ(0, revoke_view(self->mem, id, NULL));
 		__atomic_store_n(&r.revoked, true, __ATOMIC_RELEASE);
 		usleep(20000);
 		r.stop = true;
-		for (i = 0; i < NR_TOUCHERS; i++)
+		for (i = 0; i < NR_REACHERS; i++)
 			pthread_join(threads[i], NULL);
+		late |= r.late;
 		for (i = 0; i < NR; i++)
-			r.wrong += !touch_read(r.map + i * r.unit);
-		late += !!r.wrong;
+			EXPECT_EQ(SIGBUS, touch_read(r.map + i * r.unit));
 		munmap(r.map, NR * self->unit);
-		close(view);
+		close(r.view);
 	}
+	/* A bit for each of the ways. */
 	EXPECT_EQ(0, late);
 }
 
