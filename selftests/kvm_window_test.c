@@ -160,21 +160,44 @@ TEST_F(kvm_window, huge_pages_are_huge_for_kvm)
 	}
 }
 
-TEST_F(kvm_window, two_guests_share_pages)
+/*
+ * A guest of another VM on the guestmem of @guest; its code is in the second huge
+ * page. 0 or -errno.
+ */
+static int open_neighbour(struct kvm_guest *neighbour,
+			  const struct kvm_guest *guest, const char *provider,
+			  bool irqchip)
 {
-	struct kvm_guest *guest = &self->guest, other = {
+	int err;
+
+	*neighbour = (struct kvm_guest){
 		.mem = guest->mem,
 		.host = guest->host,
+		.vm = new_vm(provider, GMEM_POLICY_ALLOW),
+		.live = is_live(provider),
 	};
-	__u8 value = 0;
-
-	other.vm = new_vm("window", GMEM_POLICY_ALLOW);
-	ASSERT_LE(0, other.vm);
+	if (neighbour->vm < 0)
+		return neighbour->vm;
 	memcpy(guest->host + HUGE_PAGE + CODE, kvm_agent_code,
 	       sizeof(kvm_agent_code));
-	ASSERT_EQ(0, kvm_guest_attach(&other, variant->irqchip));
-	ASSERT_EQ(0, kvm_map(&other, 0, HUGE_PAGE, HUGE_PAGE, LEND | RWX));
+	err = kvm_guest_attach(neighbour, irqchip);
+	return err ? err : kvm_map(neighbour, 0, HUGE_PAGE, HUGE_PAGE,
+				   LEND | RWX);
+}
 
+static void close_neighbour(struct kvm_guest *neighbour)
+{
+	kvm_agent_close(&neighbour->agent);
+	munmap(neighbour->window, GUEST_SIZE);
+	close(neighbour->vm);
+}
+
+TEST_F(kvm_window, two_guests_share_pages)
+{
+	struct kvm_guest *guest = &self->guest, other;
+	__u8 value = 0;
+
+	ASSERT_EQ(0, open_neighbour(&other, guest, "window", variant->irqchip));
 	ASSERT_EQ(0, kvm_map(guest, DATA, OFFSET, self->page, SHARE | RWX));
 	ASSERT_EQ(0, kvm_map(&other, 8 * HUGE_PAGE, OFFSET, self->page, SHARE | RWX));
 	EXPECT_EQ(0, kvm_agent_write(&guest->agent, DATA + 5, 11));
@@ -188,10 +211,59 @@ TEST_F(kvm_window, two_guests_share_pages)
 	EXPECT_EQ(-EFAULT, kvm_agent_read(&guest->agent, DATA + 5, &value));
 	EXPECT_EQ(0, kvm_agent_read(&other.agent, 8 * HUGE_PAGE + 5, &value));
 	EXPECT_EQ(12, value);
+	close_neighbour(&other);
+}
 
-	kvm_agent_close(&other.agent);
-	munmap(other.window, GUEST_SIZE);
-	close(other.vm);
+/*
+ * A guest gives a page back: its VMM advises the kernel on the window, or punches
+ * a hole. Neither guest sees a page that it hadn't, or loses another one: not the
+ * neighbours of the page, and not those of another VM on the same guestmem.
+ */
+TEST_F(kvm_window, giving_memory_back_beside_another_guest)
+{
+	static const int advices[] = {
+		MADV_DONTNEED, MADV_FREE, MADV_REMOVE, MADV_COLD, MADV_PAGEOUT,
+	};
+	struct kvm_guest *guest = &self->guest, other;
+	const __u64 u = self->page;
+	__u8 value = 0;
+	__u64 i, j;
+
+	ASSERT_EQ(0, open_neighbour(&other, guest, variant->provider,
+				    variant->irqchip));
+	/* The guests have three units each, which lie behind one another. */
+	ASSERT_EQ(0, kvm_map(guest, DATA, OFFSET, 3 * u, LEND | RWX));
+	ASSERT_EQ(0, kvm_map(&other, DATA, OFFSET + 3 * u, 3 * u, LEND | RWX));
+	for (i = 0; i < 3; i++) {
+		ASSERT_EQ(0, kvm_agent_write(&guest->agent, DATA + i * u,
+					     0x10 + i));
+		ASSERT_EQ(0, kvm_agent_write(&other.agent, DATA + i * u,
+					     0x20 + i));
+	}
+	for (i = 0; i < ARRAY_SIZE(advices); i++) {
+		madvise(guest->window + DATA + u, u, advices[i]);
+		madvise(guest->window + DATA, 3 * u, advices[i]);
+		for (j = 0; j < 3; j++) {
+			EXPECT_EQ(0, kvm_agent_read(&guest->agent, DATA + j * u,
+						    &value));
+			EXPECT_EQ(0x10 + j, value);
+			EXPECT_EQ(0, kvm_agent_read(&other.agent, DATA + j * u,
+						    &value));
+			EXPECT_EQ(0x20 + j, value);
+		}
+	}
+
+	ASSERT_EQ(0, mem_alloc(guest->mem, PUNCH, OFFSET + u, u));
+	EXPECT_EQ('a', page_state(guest->mem, OFFSET + u));
+	for (j = 0; j < 3; j++) {
+		EXPECT_EQ(0, kvm_agent_read(&guest->agent, DATA + j * u,
+					    &value));
+		EXPECT_EQ(j == 1 ? 0 : 0x10 + j, value);
+		EXPECT_EQ(0, kvm_agent_read(&other.agent, DATA + j * u,
+					    &value));
+		EXPECT_EQ(0x20 + j, value);
+	}
+	close_neighbour(&other);
 }
 
 /* Another process maps the VM's window, and has a KVM of its own. */
