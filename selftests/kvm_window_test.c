@@ -153,7 +153,7 @@ TEST_F(kvm_window, huge_pages_are_huge_for_kvm)
 	/*
 	 * Interrupts exit, too. KVM may map up to 8 neighbours of a small page.
 	 */
-	if (variant->mem_flags) {
+	if (self->page == PMD_PAGE) {
 		EXPECT_GT(4 * HUGE_PAGE / PAGE / 16, exits);
 	} else {
 		EXPECT_LE(4 * HUGE_PAGE / PAGE / 8, exits);

@@ -661,7 +661,7 @@ TEST_F(mapping, huge_mappings)
 	char line[128] = "";
 	__u8 *window;
 
-	if (self->unit != HUGE_PAGE)
+	if (self->unit != PMD_PAGE)
 		SKIP(return, "the pages are small");
 	BIND(0, UNITS, LEND | RWX);
 	window = WINDOW(0, UNITS);
@@ -688,7 +688,7 @@ TEST_F(mapping, advice_splits_no_huge_page)
 {
 	char line[128] = "";
 
-	if (self->unit != HUGE_PAGE)
+	if (self->unit != PMD_PAGE)
 		SKIP(return, "the pages are small");
 	ASSERT_EQ(0, touch_write(self->host, 1));
 	EXPECT_EQ(0, err_of(madvise(self->host, PAGE, MADV_COLD)));

@@ -16,8 +16,11 @@
 
 #define CGROUPS "/sys/fs/cgroup"
 #define CGROUP CGROUPS "/gmem_test"
-/* In so many MiB where a huge page has 2; more where it is larger. */
-#define SCALED_MIB(n) ((n) * (HUGE_PAGE / 2))
+/*
+ * In so many MiB where a page has 4 KiB; more where it is larger: a CPU charges
+ * a group for 64 pages at once.
+ */
+#define SCALED_MIB(n) ((n) * (PAGE > KIB(4) ? MIB(16) : MIB(1)))
 #define LIMIT SCALED_MIB(16)
 #define SIZE SCALED_MIB(32)
 #define GPA GIB(1)

@@ -222,8 +222,8 @@ TEST_F(scale, punch_of_shared_pages)
 	ASSERT_LT(0, both);
 	TH_LOG("%lu bindings %.1f ms, %lu pages %.1f ms, both %.1f ms", n,
 	       bindings * 1e3, n, pages * 1e3, both * 1e3);
-	/* A piece is 2,048 pages: each of them looks at all bindings. */
-	EXPECT_GT((1 + n / 2048) * 3 * (bindings + pages) + 0.1, both);
+	/* A piece has 8 MiB: each of them looks at all bindings. */
+	EXPECT_GT((1 + n * PAGE / MIB(8)) * 3 * (bindings + pages) + 0.1, both);
 }
 
 /* The task that punches a page with many bindings can be killed. */

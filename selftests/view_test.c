@@ -284,14 +284,14 @@ TEST_F(view, huge_mappings)
 {
 	char line[128] = "";
 
-	if (self->unit != HUGE_PAGE)
+	if (self->unit != PMD_PAGE)
 		SKIP(return, "small pages");
 	EXPECT_EQ(0, ptr_u64(self->map) % HUGE_PAGE);
 	ASSERT_EQ(0, touch_write(AT(1) + 12345, 1));
 	smaps_line(self->map, "FilePmdMapped:", line, sizeof(line));
 	if (!*line)
 		SKIP(return, "no FilePmdMapped in smaps");
-	EXPECT_EQ(2048, atoi(line + strlen("FilePmdMapped:")));
+	EXPECT_EQ(HUGE_PAGE / 1024, atoi(line + strlen("FilePmdMapped:")));
 }
 
 /* A child inherits the mapping: back-ends fork. */
