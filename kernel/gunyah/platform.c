@@ -28,7 +28,7 @@
 /* The width of a guest's address space where memory goes in parcels. */
 #define GUNYAH_PARCEL_ADDR_BITS 36
 
-/* Protects the next two. */
+/* Protects the next three. */
 static DEFINE_MUTEX(gunyah_rm_lock);
 /* The connection for new VMs; READ_ONCE() tells without the lock whether one is. */
 static struct gunyah_rm *gunyah_rm;
@@ -37,6 +37,12 @@ static struct gunyah_rm *gunyah_rm;
  * device is gone and that lives on for its VMs.
  */
 static bool gunyah_rm_busy;
+/*
+ * The last connection found that memory goes in parcels. The limits of new VMs
+ * follow from that, also while there is no connection: there may be one again
+ * before the VM gets it.
+ */
+static bool gunyah_has_parcels;
 /* The device of the node, if this module created it. */
 static struct platform_device *gunyah_pdev;
 
@@ -228,6 +234,7 @@ static int gunyah_probe(struct platform_device *pdev)
 		return PTR_ERR(rm);
 	}
 	mutex_lock(&gunyah_rm_lock);
+	gunyah_has_parcels = !rm->demand_paging;
 	WRITE_ONCE(gunyah_rm, rm);
 	mutex_unlock(&gunyah_rm_lock);
 	return 0;
@@ -323,7 +330,7 @@ void gunyah_platform_limits(struct gmem_provider_limits *limits)
 	 * first GiB of which is for devices, and its memory when it starts.
 	 */
 	mutex_lock(&gunyah_rm_lock);
-	if (gunyah_rm && !gunyah_rm->demand_paging) {
+	if (gunyah_has_parcels) {
 		limits->max_guest_addr_bits = GUNYAH_PARCEL_ADDR_BITS;
 		limits->min_guest_addr = SZ_1G;
 		limits->flags |= GMEM_PROVIDER_BIND_FIRST;
