@@ -191,6 +191,29 @@ static long do_bind(bool bind)
 	return ret;
 }
 
+static long do_twin(void)
+{
+	struct platform_device_info info = {
+		.name = "gmem-el2-twin",
+		.id = PLATFORM_DEVID_AUTO,
+	};
+	struct platform_device *pdev;
+	struct device_node *node;
+	bool taken;
+
+	node = of_find_compatible_node(NULL, NULL, "gunyah-resource-manager");
+	if (!node)
+		return -ENODEV;
+	info.fwnode = of_fwnode_handle(node);
+	pdev = platform_device_register_full(&info);
+	of_node_put(node);
+	if (IS_ERR(pdev))
+		return PTR_ERR(pdev);
+	taken = device_is_bound(&pdev->dev);
+	platform_device_unregister(pdev);
+	return taken ? 0 : -EBUSY;
+}
+
 static long el2_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	switch (cmd) {
@@ -210,6 +233,8 @@ static long el2_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		return do_bind(false);
 	case EL2_IOC_BIND:
 		return do_bind(true);
+	case EL2_IOC_TWIN:
+		return do_twin();
 	default:
 		return -ENOTTY;
 	}

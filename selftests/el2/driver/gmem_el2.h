@@ -63,5 +63,10 @@ struct gmem_el2_irqs {
 #define EL2_IOC_BIND	_IO('E', 6)
 /* Undo EL2_IOC_WATCH, as closing the descriptor does. */
 #define EL2_IOC_UNWATCH	_IO('E', 7)
+/*
+ * Make a second device of the Resource Manager's node, offer it to the drivers, and
+ * remove it: EBUSY if none took it.
+ */
+#define EL2_IOC_TWIN	_IO('E', 8)
 
 #endif /* _GMEM_EL2_H */
