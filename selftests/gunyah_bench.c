@@ -38,10 +38,10 @@ static double median(double *values)
 	return values[ROUNDS / 2];
 }
 
-enum kind { SCATTERED, WHOLE, SECRET };
+enum mem_kind { SCATTERED, WHOLE, SECRET };
 
 /* Touch each page for the first time; sets @seconds. */
-static int make_mem(enum kind kind, __u64 size, double *seconds)
+static int make_mem(enum mem_kind kind, __u64 size, double *seconds)
 {
 	int fd = kind == SECRET ? new_secret(size) :
 		 new_mem(size, kind == WHOLE ? GMEM_MEM_ALLOW_HUGEPAGE : 0);
@@ -75,7 +75,7 @@ static double end_guest(struct gunyah_guest *guest, __u64 lent)
 	return now() - start;
 }
 
-static struct cost run_once(enum kind kind, __u64 size)
+static struct cost run_once(enum mem_kind kind, __u64 size)
 {
 	struct gunyah_guest guest;
 	struct gmem_stats before;
@@ -105,7 +105,7 @@ static struct cost run_once(enum kind kind, __u64 size)
 	return cost;
 }
 
-static struct cost run(enum kind kind, __u64 size)
+static struct cost run(enum mem_kind kind, __u64 size)
 {
 	double touch[ROUNDS], start[ROUNDS], end[ROUNDS];
 	struct cost cost;

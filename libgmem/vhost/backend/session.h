@@ -49,7 +49,7 @@ class __attribute__((visibility("hidden"))) Session {
   Parts parts_;
   Requests requests_;
   bool is_open_ = false;
-  // Of PeerPages, at the last look.
+  // PeerPages::NrBroken() at the last look.
   uint64_t nr_broken_ = 0;
   // The error that has ended the session.
   absl::Status status_;

@@ -24,7 +24,7 @@
 namespace gmem::vhost {
 namespace virtqueue_internal {
 
-// A handler finds the entries without a lock: it may have interrupted whoever holds one.
+// A lock would block a handler that has interrupted its holder. So the entries have none.
 struct WatchedPages {
   // 0: not used. A handler counts itself in before it looks at the range, and Reset() waits for the
   // count after it has cleared the start, so no handler uses a range that has gone.
