@@ -138,7 +138,7 @@ TEST_F_TIMEOUT(gunyah, the_report_of_a_reset_is_lost, 60)
  */
 TEST_F_TIMEOUT(gunyah, many_parcels_wait_together, 120)
 {
-	const __u64 parcels = 50, gpa = GIB(6);
+	const __u64 parcels = 24, gpa = GIB(6);
 	double start;
 	__u64 i;
 	int mem;
