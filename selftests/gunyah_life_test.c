@@ -134,8 +134,8 @@ TEST_F_TIMEOUT(gunyah, slow_reset_of_an_open_vm, 60)
 	ASSERT_NE(MAP_FAILED, host);
 	ASSERT_EQ(0, gunyah_guest_start(&self->guest));
 	EXPECT_EQ(0, guest_works(self));
-	el2_setting(&self->el2, EL2_REPLY_US, 300000);
-	ASSERT_EQ(0, write_file(RM_TIMEOUT, "400"));
+	el2_setting(&self->el2, EL2_REPLY_US, 1000000);
+	ASSERT_EQ(0, write_file(RM_TIMEOUT, "1300"));
 	EXPECT_EQ(-ESHUTDOWN, gunyah_command(&self->guest, GUNYAH_PSCI,
 					     GUNYAH_PSCI_OFF, 0, 0, NULL));
 	EXPECT_EQ(-SIGBUS, peek(host + 5));

@@ -401,12 +401,14 @@ TEST_F(memcg, named_group_pays)
 TEST_F(memcg, named_child_goes)
 {
 	int group, mem, rounds;
+	char max[24];
 	__u8 *host;
 	__u64 i;
 
 	ASSERT_EQ(0, write_file(CGROUP "/cgroup.subtree_control", "+memory"));
 	ASSERT_EQ(0, mkdir(CHILD, 0755));
-	ASSERT_EQ(0, write_file(CHILD "/memory.max", "6M"));
+	snprintf(max, sizeof(max), "%llu", SCALED_MIB(6));
+	ASSERT_EQ(0, write_file(CHILD "/memory.max", max));
 	group = open(CHILD, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	ASSERT_LE(0, group);
 	mem = new_mem_of(group, variant->mem_flags);
