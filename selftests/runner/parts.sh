@@ -151,8 +151,9 @@ start() {
 		trap - INT
 		status=0
 		once "$part" || status=$?
-		# QEMU's emulation of SVM goes astray now and then while a guest runs in the
-		# machine. A fault of the module's would come again.
+		# Machines in which a guest runs have ended so now and then, without a word on the
+		# console; the cause isn't known. The line says that it happened, and a second
+		# time fails.
 		if [ $status = 123 ]; then
 			say "[$SECONDS s] $part: a triple fault ended the machine: trying once more"
 			status=0
