@@ -100,11 +100,10 @@ TEST_F(SigbusTest, OthersGoToTheHandlerBefore) {
   nr_others = 0;
 }
 
-TEST_F(SigbusTest, SentSignalsGoToTheHandlerBefore) {
+TEST_F(SigbusTest, BrokenHostMemoryGoesToTheHandlerBefore) {
   struct sigaction mine = {};
   ASSERT_EQ(sigaction(SIGBUS, nullptr, &mine), 0);
   EXPECT_NE(mine.sa_sigaction, HandleOthers);
-  // Without an address that means anything.
   siginfo_t info = {};
   info.si_code = BUS_MCEERR_AO;
   mine.sa_sigaction(SIGBUS, &info, nullptr);

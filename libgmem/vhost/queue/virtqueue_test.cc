@@ -409,15 +409,21 @@ TEST_P(VirtqueueTest, AChainMayFillALargeRing) {
   ExpectBroken(queue, "not 1 to 4096");
 }
 
-// A driver lets one of a device's chains after the other have many pieces.
-TEST_P(VirtqueueTest, AChainKeepsNoRoomForVeryManyPieces) {
-  constexpr uint16_t kLarge = 4096;
-  options_.size = kLarge;
-  TestRing ring(guest_, kLarge, is_packed());
+constexpr uint16_t kLarge = 4096;
+
+// Makes an indirect table of kLarge pieces.
+void PutLargeTable(TestRing& ring) {
   for (uint16_t i = 0; i < kLarge; i++) {
     const uint16_t flags = i + 1 < kLarge ? kNext : 0;
     ring.PutTable(i, {kData, 1, flags}, static_cast<uint16_t>(i + 1));
   }
+}
+
+// A driver lets one of a device's chains after the other have many pieces.
+TEST_P(VirtqueueTest, AChainKeepsNoRoomForVeryManyPieces) {
+  options_.size = kLarge;
+  TestRing ring(guest_, kLarge, is_packed());
+  PutLargeTable(ring);
   Virtqueue queue = New();
   const auto pop = [&](const std::vector<Piece>& pieces, Chain& chain) {
     ring.Add(pieces);
@@ -451,13 +457,9 @@ TEST_P(VirtqueueTest, RefusesMoreInFlightThanItHas) {
 
 // All chains name the same large indirect table.
 TEST_P(VirtqueueTest, BoundsThePiecesInFlight) {
-  constexpr uint16_t kLarge = 4096;
   options_.size = kLarge;
   TestRing ring(guest_, kLarge, is_packed());
-  for (uint16_t i = 0; i < kLarge; i++) {
-    const uint16_t flags = i + 1 < kLarge ? kNext : 0;
-    ring.PutTable(i, {kData, 1, flags}, static_cast<uint16_t>(i + 1));
-  }
+  PutLargeTable(ring);
   constexpr size_t kMost = Virtqueue::kMaxSpansInFlight / kLarge;
   for (size_t i = 0; i < kMost + 2; i++) ring.Add({{kTable, 16 * kLarge, kIndirect}});
   Virtqueue queue = New();
