@@ -14,7 +14,7 @@
 #include "vm.h"
 #include "wait.h"
 
-/* So many requests are reported under a spinlock at a time. */
+/* At most this many requests are reported under a spinlock at a time. */
 #define GMEM_WAITERS_BATCH 64
 
 static int gmem_waiters_fill(struct gmem_vm *vm, struct gmem_vm_waiters *query,

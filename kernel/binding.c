@@ -458,7 +458,7 @@ void gmem_binding_join(struct gmem_binding *left, struct gmem_binding *right)
 {
 	struct address_space *mapping = left->mem->inode.i_mapping;
 
-	/* Pieces that stay apart do no harm. */
+	/* If the tree gets no memory, both bindings stay: no harm. */
 	if (gmem_binding_extend(left, right))
 		return;
 	/* A fault that has found the right piece uses it under this lock. */

@@ -40,7 +40,7 @@ static int gmem_call_copy_out(const struct gmem_call *call, const void *buf,
 		       -EFAULT : 0;
 }
 
-/* The file gets its descriptor last, when nothing can fail any longer. */
+/* Install the descriptor last: nothing after it can fail. */
 static int gmem_call_open(const struct gmem_call *call, void *obj, void *buf,
 			  void __user *uptr, u32 usize)
 {

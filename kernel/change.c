@@ -7,7 +7,7 @@
  *
  * 1. check every binding, and cut those that are only partly in the range;
  * 2. take every page from the guest. From here on, guest accesses to the range
- *    wait, and so do hosts that touch a lent page of it;
+ *    wait, and so do host tasks that touch a lent page of it;
  * 3. from shared to lent: the bindings become lent ones, which keeps other
  *    bindings from their pages. Then the pages are lent one by one: all host
  *    mappings go, and a pin is a failure;
@@ -15,10 +15,10 @@
  *    can't fail, and neither can a change of rights;
  * 5. the guest goes on with the new flags.
  *
- * A lent page is always in a lent binding, so all other code takes either state
- * for a valid one, between two pieces, too. A failure in steps 1 to 3 is undone.
- * Nobody has seen anything by then: those who touched a page that was lent for
- * a while still wait.
+ * A lent page is always in a lent binding, so either state is valid for all
+ * other code, between two pieces, too. A failure in steps 1 to 3 is undone.
+ * No task has seen the change by then: a task that touched a page while it was
+ * lent still waits.
  */
 #include <linux/err.h>
 #include <linux/fs.h>

@@ -18,14 +18,14 @@
 #include "piece.h"
 #include "secret.h"
 
-/* So long after a wait that failed, no other task waits for the same folio. */
+/* After a wait that failed, no task waits for the same folio for this long. */
 #define GMEM_FOLIO_HELD_TIME HZ
-/* After such a pause, a brief reference is another one. */
+/* After a pause this long, a reference counts as a new one. */
 #define GMEM_FOLIO_WAITED_PAUSE (HZ / 2)
 /* Pauses between two looks at a folio: the first, and the longest. */
 #define GMEM_FOLIO_WAIT_MIN_US 25UL
 #define GMEM_FOLIO_WAIT_MAX_US 1000UL
-/* As many of the first pauses, about a millisecond, under the folio lock. */
+/* The most pauses, of the first length, under the folio lock: a millisecond. */
 #define GMEM_FOLIO_SETTLE_TRIES 20
 
 /* Count the @nr pages of an entry among those of its state. */
@@ -322,7 +322,7 @@ int gmem_folio_check_pins(struct gmem_mem *mem, struct folio *folio)
 	return gmem_folio_is_held(mem, folio) ? -EBUSY : -EINPROGRESS;
 }
 
-/* Is it of no use to wait any longer? */
+/* Should the wait end? */
 static bool gmem_folio_wait_done(struct gmem_mem *mem, pgoff_t index,
 				 unsigned long end)
 {

@@ -611,10 +611,7 @@ bool gmem_lend_unshare(struct gmem_binding *b, pgoff_t first, pgoff_t last)
 	struct address_space *mapping = b->mem->inode.i_mapping;
 	pgoff_t piece_last;
 
-	/*
-	 * @b doesn't set the state any longer, and others that do need no
-	 * change.
-	 */
+	/* @b no longer sets the state; if another binding sets it, it stays. */
 	while (gmem_piece_find(b->mem, &first, last, GMEM_FOLIO_SHARED)) {
 		piece_last = gmem_piece_last(b->mem, first, last);
 		filemap_invalidate_lock(mapping);

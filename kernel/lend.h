@@ -65,7 +65,7 @@ int gmem_lend_host_get(struct gmem_mem *mem, pgoff_t index,
  * the task was killed; it can go on later. For an exclusive binding.
  *
  * "unshare" is for a binding that isn't exclusive, after it was taken out of the
- * file's index: it ends the state of the pages that no binding shares any longer.
+ * file's index: it ends the state of the pages that no other binding shares.
  */
 int gmem_lend_begin_reclaim(struct gmem_binding *b, pgoff_t first, pgoff_t last,
 			    enum gmem_reclaim_reason reason);

@@ -24,8 +24,9 @@
  * the first look to the second. So where a page may go again at once, the handler
  * inserts with the mmap lock held for writing. This is slower where many vCPUs
  * have faults at once, so a VM does it only for a second after it has lost a page.
- * A VMM with a window descriptor doesn't see the VM's refused accesses, and can't
- * tell such a failure from a refusal. For it the handler always does it.
+ * A VMM with a window descriptor doesn't see the VM's refused accesses, and
+ * can't distinguish such a failure from a refusal. For such a VMM, the handler
+ * always inserts in this way.
  *
  * KVM before 6.13 takes a reference to the very page, which fails for the tail
  * pages of a huge folio. There, a live VM takes only guestmems without huge

@@ -53,7 +53,7 @@ bool gmem_notify_wanted(void);
 /* Queue an event. Doesn't sleep. */
 void gmem_notify(const struct gmem_event_record *rec);
 
-/* @family: its group gets the events. Call this before it is registered. */
+/* The group of @family gets the events. Call this before registering it. */
 int gmem_notify_init(const struct genl_family *family);
 /* Call this before the family is unregistered. */
 void gmem_notify_exit(void);

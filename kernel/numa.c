@@ -38,8 +38,8 @@
 #include "objects.h"
 
 /*
- * Not every kernel charges the nodes of a maple tree to anybody. So a guestmem has
- * at most so many ranges with policies.
+ * Some kernels charge the nodes of a maple tree to no cgroup. So the number of
+ * ranges with policies in a guestmem has this limit.
  */
 #define GMEM_NUMA_MAX_RANGES 65536
 

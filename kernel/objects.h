@@ -85,7 +85,7 @@ struct gmem_fault_log {
  * @fresh: those that no call has reported, oldest first
  * @reported: the others
  * @nr: tasks that wait
- * @shut: no task waits any longer
+ * @shut: tasks no longer wait
  * @binds: counts binds
  * @tired: the time of a kernel thread ended at @tired_at, in jiffies, when there
  *	had been @tired_binds binds
@@ -275,7 +275,7 @@ struct gmem_index {
  *	aren't revoked. Without users, it has no pages.
  *
  * Lifetime: descriptors, mappings, windows, bindings and views refer to a
- * guestmem. So when the inode is evicted, no page is lent or shared any longer.
+ * guestmem. So when the inode is evicted, none of its pages is lent or shared.
  * Readers under RCU may see it until a grace period later.
  */
 struct gmem_mem {
@@ -436,9 +436,9 @@ static inline u64 gmem_descriptor_length(const struct gmem_descriptor *d)
  * @path: of the file that it was made from; holds @mem
  * @mem: the guestmem. The mappings of the view stand in its i_mapping, also when
  *	the view is revoked. Until then, the view is a user of it, too.
- * @revoked: nobody gets access any longer. Changed once, by xchg(). A fault reads
- *	it under the invalidate lock of @mem, so a revocation that has held that
- *	lock for writing has seen the last fault pass.
+ * @revoked: the view no longer gives access. Changed once, by xchg(). A fault
+ *	reads it under the invalidate lock of @mem, so a revocation that has
+ *	held that lock for writing has seen the last fault pass.
  * @revoking: held while a revocation runs
  */
 struct gmem_view {

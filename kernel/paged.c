@@ -9,10 +9,11 @@
  * windows like any mapping, and a huge folio is mapped by a PMD.
  *
  * Where nothing is bound, the window is a mapping of a file that never maps
- * anything. It has VM_IO: for other mappings, KVM with an in-kernel interrupt
- * controller takes a failing fault for one that needs I/O, and retries instead of
- * telling the VMM. Windows onto bindings can't have VM_IO: KVM then looks for the
- * page after the fault, and fails if it has just been taken back.
+ * anything. It has VM_IO: in other mappings, KVM with an in-kernel interrupt
+ * controller treats a failing fault as one that needs I/O, and retries instead
+ * of telling the VMM. Windows onto bindings can't have VM_IO: with it, KVM
+ * looks for the page after the fault, and fails if the page has just been taken
+ * back.
  */
 #include <linux/anon_inodes.h>
 #include <linux/file.h>
@@ -42,7 +43,7 @@
 
 /* Long enough to cost nothing; short, because a teardown waits for it. */
 #define GMEM_WINDOW_PAUSE (HZ / 10)
-/* So many refusals in a second are no accident. */
+/* More refusals in a second mean that a vCPU repeats its access. */
 #define GMEM_WINDOW_OFTEN 100
 
 /**
@@ -86,9 +87,9 @@ static const struct vm_operations_struct gmem_window_hole_vm_ops = {
 };
 
 /*
- * On x86 with an interrupt controller, KVM takes a page that is refused for one
- * that needs I/O. The vCPU waits; a kernel thread of KVM's, which has no memory
- * of its own, faults the page in for it; then the vCPU repeats its access. All
+ * On x86 with an interrupt controller, KVM treats a refused page as one that
+ * needs I/O. The vCPU waits; a kernel thread of KVM's, which has no memory of
+ * its own, faults the page in for it; then the vCPU repeats its access. All
  * this goes on for as long as the page is refused.
  */
 static bool gmem_window_kvm_worker(void)

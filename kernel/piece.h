@@ -40,7 +40,7 @@
 
 #include "objects.h"
 
-/* A piece is so many pages, or one huge page. */
+/* A piece has this many pages, or is one huge page. */
 #define GMEM_PIECE_PAGES (SZ_512K >> PAGE_SHIFT)
 
 /* Where a provider takes many pages back at once, or not at all. */

@@ -31,12 +31,12 @@
 
 /* Let memory_failure() finish its own try first. */
 #define GMEM_POISON_FIRST_MS 20
-/* The time between two tries doubles so often. */
+/* The time between two tries doubles at most this many times. */
 #define GMEM_POISON_MAX_TRIES 6U
 /* How long a caller waits, and how often it tries. */
 #define GMEM_POISON_WAIT_MS 2000
 #define GMEM_POISON_TRY_MS 10
-/* How often a caller tries that can't wait. */
+/* How often a caller that can't wait tries. */
 #define GMEM_POISON_TRIES 20
 
 static struct workqueue_struct *gmem_poison_wq;

@@ -14,7 +14,7 @@ struct gmem_mem;
 int gmem_poison_init(void);
 void gmem_poison_exit(void);
 
-/* Set up a new guestmem; stop when it has no folio any longer. */
+/* Set up a new guestmem; stop after its last folio is gone. */
 void gmem_poison_init_mem(struct gmem_mem *mem);
 void gmem_poison_exit_mem(struct gmem_mem *mem);
 

@@ -45,7 +45,7 @@ struct gmem_mem_info {
  * @offset: in bytes
  * @length: in bytes
  * @flags: bits of &enum gmem_view_flags
- * @revoked: nobody has access any longer
+ * @revoked: the view no longer gives access
  * @pid: the process that made it, in the initial PID namespace
  * @name: NUL-terminated
  */

@@ -2,10 +2,10 @@
 /*
  * Reports of the states of pages: counts, runs, and the next hole or data.
  *
- * All of them walk the page cache under RCU, and so wait for nobody. A walk goes in
- * pieces of so many entries. A page that has memory is always seen: where another
- * page takes its place (see replace.c), or a huge one is split, there is no moment
- * without an entry.
+ * All of them walk the page cache under RCU, and so wait for nobody. A walk
+ * goes in pieces, of GMEM_STATE_PIECE_ENTRIES entries each. A page that has
+ * memory is always seen: where another page takes its place (see replace.c), or
+ * a huge one is split, there is no moment without an entry.
  */
 #include <linux/fs.h>
 #include <linux/minmax.h>

@@ -86,8 +86,8 @@ int gmem_vm_lock_killable(struct gmem_vm *vm)
 }
 
 /*
- * Chain the bindings that touch the range at @list; -EINVAL where one would be
- * cut inside a huge page.
+ * Put the bindings that touch the range on @list. -EINVAL if the range would
+ * cut one of them inside a huge page.
  */
 static int gmem_unmap_collect(struct gmem_vm *vm, unsigned long first,
 			      unsigned long last, struct gmem_binding **list,

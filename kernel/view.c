@@ -7,11 +7,11 @@
  * system calls can pin its pages.
  *
  * A view can be revoked. Its mappings stay, because a module can't remove them,
- * but no fault gets a page any longer. A fault handler looks at
+ * but their faults no longer get a page. A fault handler looks at
  * gmem_view.revoked under the invalidate lock. When it returns, it has dropped
  * that lock, but the folio is locked until the page table entry is in place. So
- * a revocation sets the flag, takes the invalidate lock for writing, waits until
- * each folio has been unlocked once, and zaps.
+ * a revocation sets the flag, takes the invalidate lock for writing, waits
+ * until each folio has been unlocked once, and zaps.
  */
 #include <linux/delay.h>
 #include <linux/err.h>
@@ -41,7 +41,10 @@
 #include "user.h"
 #include "view.h"
 
-/* Faults wait while a revocation looks at so many pages, some huge ones. */
+/*
+ * A revocation looks at this many pages at a time, or at one huge page, while
+ * faults wait.
+ */
 #define GMEM_VIEW_PIECE 1024UL
 
 static struct gmem_view *gmem_view_of(const struct file *file)

@@ -119,7 +119,7 @@ struct gmem_vm *gmem_vm_alloc(struct gmem_opener *opener,
 	INIT_WORK(&vm->work, gmem_vm_work);
 	/*
 	 * ALLOC_RANGE selects a node type. In a node of the other type,
-	 * mt_free_walk() of 6.12 takes the metadata for a child when a large
+	 * mt_free_walk() of 6.12 mistakes the metadata for a child when a large
 	 * range is cleared.
 	 */
 	mt_init_flags(&vm->bindings, MT_FLAGS_ALLOC_RANGE | MT_FLAGS_USE_RCU |

@@ -166,7 +166,7 @@ static struct file *gmem_vm_inner_file(struct gmem_vm *vm)
 		gmem_vm_destroy(vm);
 		return file;
 	}
-	/* Windows have files of this inode: no fault must write its times. */
+	/* Windows' files have this inode: a fault must not update its times. */
 	file_inode(file)->i_flags |= S_NOATIME | S_NOCMTIME;
 	vm->file = file;
 	vm->inode = file_inode(file);

@@ -12,9 +12,9 @@
 #include "reader.h"
 #include "wait.h"
 
-/* So long may a kernel thread wait. */
+/* The longest wait of a kernel thread. */
 #define GMEM_WAIT_KTHREAD HZ
-/* So many tasks are woken, or requests reported, under the lock at a time. */
+/* At most this many tasks are woken under the lock at a time. */
 #define GMEM_WAIT_BATCH 64
 
 /**
@@ -224,7 +224,7 @@ void gmem_wait(struct gmem_vm *vm, unsigned long gfn, u32 access,
 	struct gmem_wait *wait = &vm->wait;
 	bool is_new = false, in_time;
 
-	/* Look and add in one step: a request is never one for a bound page. */
+	/* Look and add under one lock: a later bind wakes the waiter. */
 	spin_lock(&wait->lock);
 	waiter.done = gmem_wait_refuses(vm, gfn) ||
 		      mtree_load(&vm->bindings, gfn);
@@ -301,7 +301,7 @@ void gmem_wait_cancel(struct gmem_wait_bind *bind)
 	mas_destroy(&bind->mas);
 }
 
-/* No page of the range fails any longer. */
+/* The pages of the range no longer fail. */
 static void gmem_wait_clear(struct gmem_vm *vm, struct gmem_wait_bind *bind)
 {
 	if (bind->clear)

@@ -73,7 +73,7 @@ int gmem_wait_set_failing(struct gmem_vm *vm, unsigned long first,
 int gmem_wait_set_waiting(struct gmem_vm *vm, unsigned long first,
 			  unsigned long last);
 
-/* For good: no access waits any longer. */
+/* For good: accesses no longer wait. */
 void gmem_wait_shut(struct gmem_vm *vm);
 
 /* Is there a request that gmem_wait_take() hasn't returned? */

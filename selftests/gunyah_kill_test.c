@@ -66,7 +66,7 @@ static void say(int fd)
 		_exit(2);
 }
 
-/* Live a VMM's life up to @stage, report, and go on with it until killed. */
+/* Act as a VMM up to @stage, report, and stay in that stage until killed. */
 static void live(enum stage stage, int there)
 {
 	struct gunyah_guest guest;

@@ -298,10 +298,10 @@ static void *punch_loop(void *arg)
 }
 
 /*
- * With parcels, a page is provided in two steps, and a pinned page prevents the
- * second one. Calls of other threads on the same VM don't make the second one
- * happen. Such a guest gets memory after its start only if it accepts it by
- * itself.
+ * With parcels, the module first collects pages and then lends them to the
+ * guest in a parcel. A pinned page prevents the second step, also while another
+ * thread calls the module. The VM has GMEM_VM_GUEST_ACCEPTS, because other
+ * guests get no memory after their start.
  */
 TEST_F(rm, populate_refused_while_others_punch)
 {

@@ -114,8 +114,8 @@ TEST_F(kvm_read_only, read_only_memslot)
 
 #ifdef __x86_64__
 /*
- * KVM's emulator writes by a user copy; where that fails, it takes the address
- * for a device's.
+ * KVM's emulator writes by a user copy; where that fails, it treats the address
+ * as a device's.
  */
 TEST_F(kvm_read_only, emulated_write)
 {

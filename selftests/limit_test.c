@@ -36,7 +36,7 @@ static __u64 used(void)
 	return info(gmem_dev()).user_bindings;
 }
 
-/* The user gets room for so many more bindings. */
+/* The user gets room for @nr more bindings. */
 static int set_room(__u64 nr)
 {
 	char text[32];

@@ -145,8 +145,8 @@ static void touch_all(struct vcpu *v)
 }
 
 /*
- * Where the guest keeps its pages, a higher rate adds nothing to the race. It adds
- * exits, of which the emulator bears only so many: see kvm_is_astray().
+ * Where the guest keeps its pages, a higher rate adds nothing to the race. It
+ * adds exits, and the emulator fails after many of them: see kvm_is_astray().
  */
 static void pace(const struct arena *a)
 {

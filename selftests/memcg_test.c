@@ -17,8 +17,8 @@
 #define CGROUPS "/sys/fs/cgroup"
 #define CGROUP CGROUPS "/gmem_test"
 /*
- * In so many MiB where a page has 4 KiB; more where it is larger: a CPU charges
- * a group for 64 pages at once.
+ * @n MiB where a page has 4 KiB; more where a page is larger, because a CPU
+ * charges a group for 64 pages at once.
  */
 #define SCALED_MIB(n) ((n) * (PAGE > KIB(4) ? MIB(16) : MIB(1)))
 #define LIMIT SCALED_MIB(16)
@@ -114,7 +114,7 @@ FIXTURE_TEARDOWN(memcg)
 		usleep(10000);
 }
 
-/* Touch so many pages by one command, if the guest takes commands. */
+/* How many pages a guest that takes commands touches by one command. */
 #define AT_ONCE 64
 
 static int touch_guest(int vm, __u8 *window, __u64 offset, int nr_pages)

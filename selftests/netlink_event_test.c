@@ -597,7 +597,7 @@ static void make_events(int vm, int mem, int nr)
 			SKIP(return, "the queue is tested with the other providers"); \
 	} while (0)
 
-/* The module queues so many events while it can't send. */
+/* The most events that the module queues while it can't send. */
 #define CAPACITY 2048
 
 TEST_F(events, overrun)

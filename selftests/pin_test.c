@@ -134,7 +134,10 @@ static void *lend_held_page(void *arg)
 	return NULL;
 }
 
-/* A thread pauses for so long between two touches of a page that a pipe holds. */
+/*
+ * The guest can't have a page that a pipe holds, even if a thread touches it,
+ * with pauses of @pause_us.
+ */
 static void lend_touched(struct __test_metadata *_metadata, FIXTURE_DATA(pin) *self,
 			 enum pin_kind kind, unsigned int pause_us)
 {

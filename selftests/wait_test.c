@@ -302,7 +302,7 @@ out:
 
 /* --- ends of a wait --- */
 
-/* The window keeps the VM, but nobody could bind any longer. */
+/* The window keeps the VM, but without a descriptor nothing can be bound. */
 TEST_F(wait, until_the_last_descriptor_closes)
 {
 	struct toucher reader = { .at = self->window + GPA };
@@ -403,7 +403,7 @@ TEST_F(wait, system_call)
 	EXPECT_EQ(3, copier.result);
 	EXPECT_EQ('a', peek(self->window + GPA));
 
-	/* With a page that fails, the copy is EFAULT. */
+	/* With a page that fails, the copy fails with EFAULT. */
 	ASSERT_EQ(0, set_absent(self->vm, GMEM_ABSENT_FAIL, 0, PAGE));
 	ASSERT_EQ(3, write(pair[1], "abc", 3));
 	EXPECT_EQ(-EFAULT, err_of(read(pair[0], self->window, 3)));

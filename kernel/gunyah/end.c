@@ -58,7 +58,7 @@ static void gunyah_end_complain(struct gunyah_vm *g, const char *what, int err)
 /* The longest wait between two tries, in units of gunyah_rm_timeout_ms. */
 #define GUNYAH_END_ROUNDS 12U
 
-/* News that a step may wait for. */
+/* The facts that a step may wait for. A change of one is news. */
 struct gunyah_end_news {
 	bool exited;
 	bool has_reset;

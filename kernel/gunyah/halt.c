@@ -71,7 +71,7 @@ void gunyah_halt_off(struct gunyah_vcpu *vcpu)
 
 	limit = msecs_to_jiffies(max(READ_ONCE(gunyah_rm_timeout_ms),
 				     GUNYAH_HALT_LEAST_MS));
-	/* Nobody knows what it was if nobody has run it for so long. */
+	/* A vCPU that nobody has run for longer may have been on. */
 	if (!slot->off_since || time_after(now, slot->off_last + limit))
 		WRITE_ONCE(slot->off_since, now ?: 1);
 	WRITE_ONCE(slot->off_last, now);

@@ -20,8 +20,8 @@ int gunyah_bell_found(struct gunyah_vm *g, u32 label, u64 cap);
 /* The start knows all doorbells: log the labels that have only an eventfd. */
 void gunyah_bells_check(struct gunyah_vm *g);
 /*
- * No doorbell is rung any longer, and none will be found. The irqfds stay until
- * they are removed.
+ * Disconnect all irqfds: from now on, they ring no doorbell, and find none.
+ * They stay until they are removed.
  */
 void gunyah_bells_disconnect(struct gunyah_vm *g);
 /* The VM ends: also free the irqfds. */

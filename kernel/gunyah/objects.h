@@ -127,7 +127,7 @@ struct gunyah_extents {
  * @reset_asked: the RM has taken VM_RESET, and will report the end of the reset
  * @reset_awaited: a task has waited for that report once
  * @reset_err: 0, or an errno: the VM ends, and the RM has refused VM_RESET
- * @gave_up: the end of the VM waits for nothing any longer; READ_ONCE()
+ * @gave_up: the end of the VM no longer waits; READ_ONCE()
  * @end_began: when the end of the VM began to wait, in jiffies; 0: it hasn't
  * @end_waits: a work item waits for the RM
  * @freeing: VM_DEALLOC_VMID, whose reply is late. This and the fields from

@@ -175,7 +175,7 @@ static int gunyah_parcel_do_return(struct gunyah_vm *g, struct gunyah_parcel *p,
 	/* The guest has accepted it, so the RM would refuse. */
 	if (gunyah_vm_runs(g) && !p->added)
 		return -EBUSY;
-	/* The RM keeps the memory that the guest has accepted until a reset. */
+	/* Until the reset, the RM keeps what the guest has accepted. */
 	if (g->memory == GUNYAH_MEMORY_PARCELS && READ_ONCE(g->exited) &&
 	    !g->stopped && gunyah_vm_reset_wait(g) == -EAGAIN)
 		return -EBUSY;

@@ -41,7 +41,7 @@ int gunyah_rm_mem_handle(const struct gunyah_rpc *rpc, u32 *handle)
 	return *handle == GUNYAH_RM_NO_HANDLE ? -EBADMSG : 0;
 }
 
-/* Send the first message, with the first @nr entries. */
+/* Send the first message of a parcel, with its first @nr entries. */
 static int gunyah_rm_mem_first(struct gunyah_rm *rm, void *buf,
 			       const struct gunyah_rm_parcel *parcel, size_t nr,
 			       u32 *handle, struct gunyah_rpc **late)

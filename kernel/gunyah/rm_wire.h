@@ -203,7 +203,8 @@ enum gunyah_rm_resource_type {
 };
 
 /*
- * The reply to GET_HYP_RESOURCES: a __le32, the number; then so many of these.
+ * The reply to GET_HYP_RESOURCES: a __le32, the number of resources; then the
+ * resources.
  */
 struct gunyah_rm_resource {
 	u8 type;

@@ -123,7 +123,7 @@ int main() {
   std::memcpy(&address, host.data() + kResult, sizeof(address));
   std::printf("the guest's CPU reported the address: 0x%x\n", address);
 
-  // The guest doesn't use the page any longer. This gives it a new one, of zeroes.
+  // The guest no longer uses the page. This gives it a new one, of zeroes.
   const gmem::ByteRange page = {gmem::ByteOffset(kBroken), gmem::KiB(4)};
   OrDie(memory.PunchHole(page));
   std::printf("byte in the new page: %d\n", window.data()[kBroken]);

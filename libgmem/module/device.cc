@@ -112,7 +112,7 @@ absl::Status CreateVmError(const Device& device, const VmOptions& options, int e
   }
   const absl::StatusOr<DeviceInfo> info = device.Info();
   if (!info.ok()) return ErrnoError(error, message);
-  // A module without names takes the name for an unknown part of the struct.
+  // A module without names treats the name as an unknown part of the struct.
   if (!options.name.empty() && !info->has_names) {
     return NewerModuleError(EOPNOTSUPP, absl::StrCat(message, " with a name"), "names");
   }
@@ -295,7 +295,7 @@ absl::Status FindCgroupError(const DeviceInfo& info, const std::string& what, in
   return absl::OkStatus();
 }
 
-// The module doesn't tell a wrong size from wrong nodes.
+// The module returns the same errno for a wrong size and for wrong nodes.
 absl::Status CreateWithPolicyError(const Device& device, ByteSize size,
                                    const GuestMemoryOptions& options, int error) {
   const std::string what = absl::StrCat("can't create a guestmem of ", ToString(size),

@@ -71,7 +71,7 @@ TEST_F(MonitorAbiTest, WindowDescriptorsAndViews) {
 
 TEST_F(MonitorAbiTest, Events) {
   ASSERT_THAT(monitor_->Subscribe(), IsOk());
-  // The number of this guestmem tells its event from those of an earlier test.
+  // The number of this guestmem distinguishes its event from those of an earlier test.
   const GuestMemory memory = NewMemory(kPage);
   pollfd poll_fd = {.fd = monitor_->fd(), .events = POLLIN, .revents = 0};
   bool found = false;

@@ -20,7 +20,7 @@ namespace gmem::doubles {
 // first.
 class FakeGunyah final : private SystemCalls {
  public:
-  // Makes the next such call fail.
+  // Makes the next call of @request fail with @error.
   void FailNext(unsigned int request, int error) { failures_[request] = error; }
 
   const gmem_gunyah_dtb_config& device_tree() const { return device_tree_; }

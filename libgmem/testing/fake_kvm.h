@@ -26,7 +26,7 @@ class FakeKvm final : private SystemCalls {
   UniqueFd NewVm();
 
   void SetCapability(int capability, int value) { capabilities_[capability] = value; }
-  // Makes the next such call fail.
+  // Makes the next call of @request fail with @error.
   void FailNext(unsigned long request, int error) { failures_[request] = error; }
 
   // By memslot number.

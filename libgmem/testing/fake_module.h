@@ -32,7 +32,8 @@ namespace gmem::doubles {
 // Thread-safe, except construction, destruction and the setters.
 class FakeModule final : private SystemCalls {
  public:
-  // As a module of that ABI, with one provider, "window". @features: bits of enum gmem_features.
+  // Acts as a module of ABI @abi_version with one provider, "window". @features: bits of enum
+  // gmem_features.
   static constexpr uint64_t kAllFeatures = GMEM_FEATURE_HUGEPAGE | GMEM_FEATURE_LIVE |
                                            GMEM_FEATURE_LIVE_HUGE | GMEM_FEATURE_WINDOW |
                                            GMEM_FEATURE_VIEW | GMEM_FEATURE_NAME |
@@ -44,15 +45,15 @@ class FakeModule final : private SystemCalls {
 
   Device OpenDevice();
 
-  // Makes the next such call fail.
+  // Makes the next call of @request fail with @error.
   void FailNext(unsigned int request, int error) { failures_[request] = error; }
   // The program can't move mappings, as at its limits. 0: it can.
   void FailMoves(int error) { move_error_ = error; }
   // The program can't change the access of mappings.
   void FailProtections(int error) { protection_error_ = error; }
-  // Called at the beginning of each such call, before it changes anything.
+  // Each call of @request runs @hook first, before it changes anything.
   void SetHook(unsigned int request, std::function<void()> hook) { hooks_[request] = hook; }
-  // Reported by GMEM_MEM_RUNS, as it is, whatever the range; a call has room for so many at most.
+  // GMEM_MEM_RUNS reports @runs, whatever its range is, and at most @room of them in a call.
   void SetRuns(std::vector<gmem_mem_run> runs, uint32_t room) {
     runs_ = std::move(runs);
     runs_room_ = room;
@@ -86,7 +87,7 @@ class FakeModule final : private SystemCalls {
   // Accesses wait for these pages, in every VM.
   void SetRequests(std::vector<gmem_waiter_info> requests) { requests_ = std::move(requests); }
   const gmem_vm_set_absent& last_absent() const { return last_absent_; }
-  // How many such calls there were.
+  // The number of calls of @request so far.
   int CountCalls(unsigned int request) const;
 
  private:

@@ -130,8 +130,8 @@ guest() {
 	return "$status"
 }
 
-# qmp VMM COMMAND [ARGUMENTS]: print the answer of the monitor, a line of JSON; fails if it is an
-# error
+# qmp VMM COMMAND [ARGUMENTS]: print the answer of QEMU's monitor, a line of JSON; fails if the
+# answer is an error
 qmp() {
 	local vmm=$1 n arguments=${3:-'{}'}
 	n=$(number)

@@ -55,8 +55,8 @@ static s64 find_objects(u64 *x, u8 addrspace_right, u8 extent_right,
 	t->vm = addrspace->object;
 	t->extent = extent->object;
 	/*
-	 * Only the VM that has the extent may map it, and only the host may map
-	 * the host's.
+	 * An extent can be mapped only in the address space of the VM that has
+	 * it; the host's extents only in the host's.
 	 */
 	return t->extent->vm == t->vm ? OK : ARG_INVALID;
 }

@@ -177,7 +177,7 @@ TEST_F(public, r12_exited_has_a_longer_reason)
 	EXPECT_EQ(EXIT_RESET2, vm->rpc.exit_type);
 	EXPECT_EQ(16, vm->rpc.reason_size);
 	EXPECT_EQ(0, vm->rpc.reason[0]);
-	/* The agent's X1, the type, has the number of the call, too. */
+	/* The type is X1, where the agent has the number of the call, too. */
 	EXPECT_EQ(PSCI_SYSTEM_RESET2, vm->rpc.reason[1]);
 }
 

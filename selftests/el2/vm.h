@@ -69,17 +69,17 @@ struct image_place {
 
 /* Public: the end of a guest that the Resource Manager doesn't know of yet. */
 struct halt {
-	/* The report of vcpu_run meanwhile; 0: the guest hasn't ended. */
+	/* The report of vcpu_run until @half_us; 0: the guest hasn't ended. */
 	u16 state;
 	/* Of VM_EXITED: enum vm_exit_type, flags, and more words of EXIT_RESET2 */
 	u16 type, flags;
 	u32 words[MAX_HALT_WORDS];
 	u64 data[2];
-	/* Nobody learns of it. */
+	/* The Resource Manager never learns of the end. */
 	bool lost;
-	/* Somebody has learnt of it: the vCPU never runs again. */
+	/* The Resource Manager has reported it: the vCPU never runs again. */
 	bool exited;
-	/* The Resource Manager begins to work on it, and ends. */
+	/* When the Resource Manager begins to work on the end, and finishes */
 	u64 half_us, due_us;
 };
 
@@ -89,7 +89,7 @@ struct vm {
 	u8 state;
 	/* The host has stopped the VM, but a vCPU still runs. */
 	bool stopping;
-	/* Not public: so will the VM end once no vCPU runs; 0: it goes on. */
+	/* Not public: how the VM ends once no vCPU runs; 0: it goes on. */
 	u8 end;
 	/*
 	 * These exist only from INIT to RESET, as do their tables and

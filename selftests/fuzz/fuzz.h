@@ -101,7 +101,7 @@ struct options {
 	unsigned int round_seconds;
 	/* Only this thread runs; -1: all of them. */
 	int thread;
-	/* Each thread ends after so many calls, unless this is 0. */
+	/* Each thread ends after this many calls, unless this is 0. */
 	unsigned long calls;
 	bool trace;
 	bool profile;

@@ -59,7 +59,7 @@ void make_call(struct thread *t)
 	double begin = now();
 
 	t->call++;
-	/* A child has numbers of its own. */
+	/* A child process gets other random numbers than its parent. */
 	t->random = mix(t->seed, t->id + (t->forked ? NR_THREADS : 0), t->call);
 	at = rnd(t, total_weight);
 	while (at >= ops[i]->weight)

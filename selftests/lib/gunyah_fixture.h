@@ -16,7 +16,7 @@
 #define RM_NORESOURCE 2
 #define RM_DENIED 3
 
-/* The monitor's pages, of 4 KiB as Gunyah's, in so many of this kernel's. */
+/* The number of the monitor's pages, of 4 KiB, in @nr of this kernel's. */
 #define EL2_PAGES(nr) ((nr) * (PAGE / EL2_PAGE_SIZE))
 
 static inline bool has_extents(const struct el2 *el2)

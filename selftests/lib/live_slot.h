@@ -16,8 +16,8 @@
 #define LIVE_SPAN GIB(8)
 
 /*
- * The inode tells the VM from another file that has got the same descriptor
- * since. A child process has the slot, but no window.
+ * The inode distinguishes the VM from a later file with the same descriptor. A
+ * child process has the slot, but no window.
  */
 static struct live_slot {
 	int vm;

@@ -52,7 +52,7 @@ static inline __u64 page_size(void)
 }
 
 #define PAGE page_size()
-/* A page of page tables, of 8 bytes each, maps so much: 2, 32 or 512 MiB. */
+/* A page of page table entries (8 bytes each) maps 2, 32 or 512 MiB. */
 #define PMD_PAGE (PAGE / 8 * PAGE)
 /* A file has no pages of 512 MiB: there, adjacent entries map a huge page. */
 #define HUGE_PAGE (PMD_PAGE > MIB(32) ? MIB(2) : PMD_PAGE)

@@ -45,7 +45,7 @@ static inline int nr_waiting(int vm)
 	return ret < 0 ? ret : (int)answer.nr_threads;
 }
 
-/* Wait until so many threads wait. */
+/* Wait until @nr threads wait. */
 static inline bool waiting(int vm, int nr)
 {
 	double end = now() + 20;

@@ -35,7 +35,7 @@ class Control {
   void Process(Guest& guest);
 
  private:
-  // More peers wait. While all places are taken, a peer that has sent no command for so long is
+  // More peers wait. While all places are taken, a peer that has sent no command for kMaxSilence is
   // disconnected.
   static constexpr size_t kMaxPeers = 16;
   static constexpr absl::Duration kMaxSilence = absl::Seconds(5);

@@ -48,7 +48,7 @@ namespace {
 constexpr absl::string_view kName = "gmem-broker";
 // As the shell has it, plus the number of the signal.
 constexpr int kExitSignal = 128;
-// So many milliseconds pass before more memory is brought that nobody has asked for.
+// How long the broker pauses before it brings more memory that nobody has asked for, in ms.
 constexpr int kRestorePause = 1;
 
 absl::StatusOr<gmem::ReclaimPolicy> Policy() {

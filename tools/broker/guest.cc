@@ -55,7 +55,7 @@ absl::StatusOr<Guest> Guest::Create(const Options& options) {
   absl::StatusOr<gmem::GuestMemory> memory = device->CreateGuestMemory(
       options.size, {.huge_pages = options.huge_pages, .name = options.name});
   if (!memory.ok()) return memory.status();
-  // A VMM that doesn't know waits takes an interruption for an error.
+  // A VMM that doesn't know waits treats an interruption as an error.
   const auto absent =
       options.restore.empty() ? gmem::AbsentPages::kFail : gmem::AbsentPages::kWait;
   absl::StatusOr<gmem::Vm> vm = device->CreateVm({.policy = options.policy,

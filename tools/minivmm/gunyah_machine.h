@@ -32,8 +32,8 @@ namespace minivmm {
 
 class GunyahMachine {
  public:
-  // Starts the guest in @vm, which PrepareStart() has made ready; a thread is a CPU. @console must
-  // outlive the machine.
+  // Starts the guest in @vm, which PrepareStart() has made ready, with one thread for each vCPU.
+  // @console must outlive the machine.
   GunyahMachine(const gmem::Vm& vm, std::vector<gmem::gunyah::Vcpu> vcpus, Console* console)
       : console_(console),
         interrupt_(AddIrqfd(vm, gmem::gunyah::kUsualUart.interrupt)),

@@ -72,7 +72,7 @@ class Uart {
     } else if (reg == UART_IER && !divisor) {
       // If the transmitter is ready, enabling its interrupt raises the interrupt.
       if (value & ~interrupt_enable_ & UART_IER_THRI) transmit_pending_ = true;
-      // With more bits, Linux would take the port for another kind.
+      // With more bits, Linux would mistake the port for another kind.
       interrupt_enable_ = value & 0x0f;
     }
     UpdateInterrupt();

@@ -57,8 +57,8 @@
  * A call that fails has changed nothing, with these exceptions: GMEM_VM_RECLAIM
  * and GMEM_VM_POPULATE report in @nr_pages how far they came; GMEM_VM_FILL may
  * have filled pages that are bound nowhere;
- * GMEM_MEM_FROM_SECRET may have closed its descriptor; a call is -EFAULT after
- * its work if it can't write its results.
+ * GMEM_MEM_FROM_SECRET may have closed its descriptor; a call that can't write
+ * its results fails with -EFAULT after its work.
  */
 
 /**
@@ -67,7 +67,7 @@
  * Calls that create an object take a name for it. The module only shows the
  * name, to the operator of the host, and several objects may have the same. A
  * name is printable ASCII text (0x20 to 0x7e) of at most 31 characters; every
- * byte after the text is 0. Zeroes alone mean no name. Any other contents are
+ * byte after the text is 0. Zeroes alone mean no name. Any other contents give
  * -EINVAL. GMEM_FEATURE_NAME: the module takes names.
  */
 #define GMEM_OBJECT_NAME_LEN 32
@@ -158,13 +158,13 @@ struct gmem_create_mem {
  * @GMEM_MAP_UNMAP: remove a binding instead of adding one
  *
  * At least one ALLOW flag is needed. A combination that the provider can't
- * enforce is -EOPNOTSUPP; see &struct gmem_info.map_access.
+ * enforce gives -EOPNOTSUPP; see &struct gmem_info.map_access.
  */
 enum gmem_map_flags {
 	GMEM_MAP_DEFAULT_ACCESS = 0,
 	GMEM_MAP_FORCE_LEND = 1,
 	GMEM_MAP_FORCE_SHARE = 2,
-/* These bits hold one of the three values above; another value is -EINVAL. */
+/* These bits hold one of the three values above; others give -EINVAL. */
 #define GMEM_MAP_ACCESS_MASK 0x7
 	GMEM_MAP_ALLOW_READ = 1UL << 4,
 	GMEM_MAP_ALLOW_WRITE = 1UL << 5,
@@ -186,7 +186,7 @@ enum gmem_map_flags {
  * @guest_addr, @offset and @size are multiples of the guestmem's page size, and
  * @size is not 0. The range at @offset lies within the file, and the range at
  * @guest_addr within the VM's address width and not below
- * gmem_info.min_guest_addr. Else the call is -EINVAL, or
+ * gmem_info.min_guest_addr. Else the call fails with -EINVAL, or with
  * -EOVERFLOW if a sum wraps.
  */
 struct gmem_map_mem {
@@ -200,15 +200,16 @@ struct gmem_map_mem {
 /**
  * GMEM_VM_MAP_MEM - ioctl on a VM: add or remove a binding
  *
- * Adding is -EEXIST if the guest range overlaps another binding of this VM. A
- * lent page is in no other binding of any VM; a shared page may be in several
- * bindings if their providers have GMEM_PROVIDER_SHARE_MULTI. A file range that
- * breaks this rule is -EEXIST, too. -EOPNOTSUPP if the provider doesn't take
- * secret memory (GMEM_MEM_FROM_SECRET), or takes memory only before the guest
- * starts (GMEM_PROVIDER_BIND_FIRST), or if the VM is live, the guestmem has
- * huge pages and GMEM_FEATURE_LIVE_HUGE is missing. -EPERM if the provider
- * lends nothing but secret memory. -ENOSPC if the VM has gmem_info.max_bindings
- * bindings, or all VMs of its user have max_user_bindings.
+ * Adding fails with -EEXIST if the guest range overlaps another binding of this
+ * VM. A lent page is in no other binding of any VM; a shared page may be in
+ * several bindings if their providers have GMEM_PROVIDER_SHARE_MULTI. A file
+ * range that breaks this rule gives -EEXIST, too. -EOPNOTSUPP if the provider
+ * doesn't take secret memory (GMEM_MEM_FROM_SECRET), or takes memory only
+ * before the guest starts (GMEM_PROVIDER_BIND_FIRST), or if the VM is live, the
+ * guestmem has huge pages and GMEM_FEATURE_LIVE_HUGE is missing. -EPERM if the
+ * provider lends nothing but secret memory. -ENOSPC if the VM has
+ * gmem_info.max_bindings bindings, or all VMs of its user have
+ * max_user_bindings.
  *
  * Removing (with GMEM_MAP_UNMAP): the range must lie within one binding, and
  * flags, guestmem and offset must be those of the binding; else -ENOENT. The
@@ -225,13 +226,13 @@ struct gmem_map_mem {
  *
  * Every struct begins with its own size, as the caller knows it. The kernel
  * pads a struct that is shorter than its own with zeroes; a struct shorter than
- * the first version is -EINVAL. If the struct is longer, the part that the
+ * the first version gives -EINVAL. If the struct is longer, the part that the
  * kernel doesn't know must be zero (else -E2BIG). The kernel writes results
  * back into the struct, never beyond @size. On failure the struct is unchanged
  * unless the call says otherwise. A module that lacks a call returns -ENOTTY:
  * GMEM_VM_WINDOW, GMEM_MEM_VIEW and GMEM_MEM_REVOKE exist since ABI 2,
- * GMEM_MEM_CREATE since ABI 3, GMEM_MEM_RUNS, GMEM_VM_WAITERS, GMEM_VM_SET_ABSENT,
- * GMEM_VM_FILL, GMEM_VM_CHANGE and GMEM_VM_MAP since ABI 4.
+ * GMEM_MEM_CREATE since ABI 3, GMEM_MEM_RUNS, GMEM_VM_WAITERS,
+ * GMEM_VM_SET_ABSENT, GMEM_VM_FILL, GMEM_VM_CHANGE and GMEM_VM_MAP since ABI 4.
  */
 
 /**
@@ -247,8 +248,8 @@ struct gmem_map_mem {
  *
  * GMEM_VM_QUERY takes 0 for the first version, too: a program that is older than
  * @entry_size, and is compiled with a newer header, has such entries. For
- * GMEM_VM_FAULTS 0 is -EINVAL: the entries of such a program have grown with the
- * header, and it would read them at wrong places.
+ * GMEM_VM_FAULTS, 0 gives -EINVAL: the entries of such a program have grown
+ * with the header, and it would read them at wrong places.
  */
 
 #define GMEM_NAME_LEN 16
@@ -292,8 +293,8 @@ enum gmem_features {
  * @GMEM_PROVIDER_SHARE_MULTI: a shared page may be in several bindings
  * @GMEM_PROVIDER_WINDOW: mmap() of a VM descriptor gives a window
  * @GMEM_PROVIDER_BIND_FIRST: a guest gets its memory when it starts. A later
- *	binding is -EOPNOTSUPP, unless the VM has GMEM_VM_GUEST_ACCEPTS, and the
- *	host gets nothing back before the guest's end. Since ABI 4
+ *	binding fails with -EOPNOTSUPP, unless the VM has GMEM_VM_GUEST_ACCEPTS,
+ *	and the host gets nothing back before the guest's end. Since ABI 4
  */
 enum gmem_provider_flags {
 	GMEM_PROVIDER_SHARE_MULTI = 1UL << 0,
@@ -368,11 +369,11 @@ struct gmem_info {
  * ENOMEM. MAP_POPULATE and mlockall() report no error; they end at the first lent
  * page of a mapping. Touch a page first to use it in one of these ways.
  *
- * Under every policy, the guest keeps a lent page while that is pinned through a
- * paged window: a touch by the host is SIGBUS; GMEM_VM_RECLAIM and a hole that is
- * punched over the page are -EBUSY. When its binding or its VM goes, another page
- * takes its place in the guestmem, so that no later owner shares memory with the
- * holder of the pin.
+ * Under every policy, the guest keeps a lent page while the page is pinned
+ * through a paged window: a touch by the host raises SIGBUS; GMEM_VM_RECLAIM
+ * and a punch of the page fail with -EBUSY. When its binding or its VM goes,
+ * another page takes its place in the guestmem, so that no later owner shares
+ * memory with the holder of the pin.
  */
 enum gmem_policy {
 	GMEM_POLICY_ALLOW = 0,
@@ -476,7 +477,7 @@ struct gmem_mem_from_secret {
  * @name: see "Names"
  * @numa_mode: a MPOL mode of <linux/mempolicy.h>: MPOL_DEFAULT, _PREFERRED,
  *	_BIND, _INTERLEAVE, _LOCAL or _PREFERRED_MANY. Another one, or a mode
- *	with flags, is -EOPNOTSUPP, as is any but MPOL_DEFAULT without
+ *	with flags, gives -EOPNOTSUPP, as does any but MPOL_DEFAULT without
  *	GMEM_FEATURE_NUMA.
  * @nr_nodes: bits at @nodes; at most GMEM_NUMA_MAX_NODES
  * @nodes: address of an array of __u64; bit N % 64 of word N / 64 is node N
@@ -486,7 +487,7 @@ struct gmem_mem_from_secret {
  *
  * There are no nodes for MPOL_DEFAULT and MPOL_LOCAL, there is one for
  * MPOL_PREFERRED, and at least one for the others; each has memory, and the
- * caller's cpuset has the node. Else the call is -EINVAL.
+ * caller's cpuset has the node. Else the call fails with -EINVAL.
  */
 struct gmem_mem_create {
 	__u32 size;
@@ -546,17 +547,18 @@ struct gmem_mem_create {
  * Where a page has none, the policy of the task that touches it first counts:
  * see set_mempolicy(). On x86 that can be a thread of KVM's.
  *
- * mbind() is EACCES for a mapping that can't become writable, or of a window whose
- * binding is gone, and ENOSPC if the guestmem has 65,536 ranges with policies. The
- * kernel doesn't call the module for a mapping that has the same policy already:
- * a new mapping has MPOL_DEFAULT, so set another policy first to remove the file's.
+ * mbind() fails with EACCES for a mapping that can't become writable, or of a
+ * window whose binding is gone, and with ENOSPC if the guestmem has 65,536
+ * ranges with policies. The kernel doesn't call the module for a mapping that
+ * has the same policy already: a new mapping has MPOL_DEFAULT, so set another
+ * policy first to remove the file's.
  *
- * mbind() is EOPNOTSUPP for a mapping that can't have a policy: a live window, a
- * hole of a paged window, a view, secret memory; and for a policy that can't be
- * served: MPOL_WEIGHTED_INTERLEAVE, MPOL_F_NUMA_BALANCING. The pages of a
- * guestmem can't be moved, so MPOL_MF_MOVE moves none, and NUMA balancing leaves
- * them alone. get_mempolicy(MPOL_F_ADDR) doesn't know the policy of a guestmem;
- * with MPOL_F_NODE it returns the node of a page.
+ * mbind() fails with EOPNOTSUPP for a mapping that can't have a policy: a live
+ * window, a hole of a paged window, a view, secret memory; and for a policy
+ * that can't be served: MPOL_WEIGHTED_INTERLEAVE, MPOL_F_NUMA_BALANCING. The
+ * pages of a guestmem can't be moved, so MPOL_MF_MOVE moves none, and NUMA
+ * balancing leaves them alone. get_mempolicy(MPOL_F_ADDR) doesn't know the
+ * policy of a guestmem; with MPOL_F_NODE it returns the node of a page.
  */
 
 /**
@@ -631,9 +633,9 @@ struct gmem_vm_range {
  * GMEM_VM_RECLAIM - ioctl on a VM: take the lent pages of a range back now
  *
  * The bindings stay: the guest's next access lends the page again. Under
- * GMEM_POLICY_SCRUB the call zeroes the pages; under GMEM_POLICY_DENY it is
- * -EACCES. -EBUSY if a page is pinned. If the call fails half-way, @nr_pages is
- * the number of pages that came back; they stay with the host.
+ * GMEM_POLICY_SCRUB the call zeroes the pages; under GMEM_POLICY_DENY it fails
+ * with -EACCES. -EBUSY if a page is pinned. If the call fails half-way,
+ * @nr_pages is the number of pages that came back; they stay with the host.
  */
 #define GMEM_VM_RECLAIM _IO(GMEM_IOCTL_TYPE, 0x91)
 
@@ -679,8 +681,8 @@ struct gmem_binding_info {
  * @entry_size: see "Arrays of entries". Since ABI 4
  * @reserved: must be 0
  *
- * The call reports each binding that touches the range as a whole, in ascending
- * order.
+ * The call reports the whole of each binding that touches the range, in
+ * ascending order.
  */
 struct gmem_vm_query {
 	__u32 size;
@@ -875,9 +877,9 @@ struct gmem_vm_window {
  * exceptions: if a task binds, pins or refers to a page of the range during the
  * call (-EBUSY), or if a fatal signal comes (-EINTR), a part of the range may be
  * discarded. Offset and length are multiples of the page size, within the range
- * (else -EINVAL). A descriptor that isn't open for writing is -EBADF; another mode
- * of fallocate() is -EOPNOTSUPP, as is every call with GMEM_WINDOW_NO_DISCARD.
- * MADV_REMOVE of a mapping fails and changes nothing.
+ * (else -EINVAL). A descriptor that isn't open for writing gives -EBADF;
+ * another mode of fallocate() gives -EOPNOTSUPP, as does every call with
+ * GMEM_WINDOW_NO_DISCARD. MADV_REMOVE of a mapping fails and changes nothing.
  *
  * Meanwhile the guest's accesses to the range and the VM's own calls wait. If the
  * holder shouldn't be able to delay them, give it GMEM_WINDOW_NO_DISCARD.
@@ -993,7 +995,7 @@ struct gmem_vm_set_absent {
  * between.
  *
  * -ENOSPC if 65,536 ranges of the VM fail; GMEM_VM_MAP_MEM, GMEM_VM_MAP and
- * GMEM_VM_FILL are -ENOSPC, too, if they would cut one of these in two.
+ * GMEM_VM_FILL fail with -ENOSPC, too, if they would cut one of these in two.
  * -EOPNOTSUPP if the VM hasn't GMEM_VM_WAIT.
  */
 #define GMEM_VM_SET_ABSENT _IO(GMEM_IOCTL_TYPE, 0x98)
@@ -1041,7 +1043,7 @@ struct gmem_vm_fill {
  * @size: sizeof(struct gmem_vm_change)
  * @flags: GMEM_MAP_FORCE_LEND or GMEM_MAP_FORCE_SHARE, or neither to keep the
  *	access that each binding has; and ALLOW flags, or none to keep the rights
- *	that each binding has. One of the two must change: 0 is -EINVAL.
+ *	that each binding has. One of the two must change: 0 gives -EINVAL.
  * @guest_addr: guest address of the first byte
  * @length: bytes; not 0
  *
@@ -1082,12 +1084,12 @@ struct gmem_vm_change {
  * never gets it: map it again. -EOPNOTSUPP for Gunyah's parcels, once the VM has
  * started.
  *
- * A change of a part of a binding cuts that into up to three, so the call is
- * -ENOSPC if the VM has gmem_info.max_bindings bindings, or all VMs of its user
- * have max_user_bindings. After a change,
- * neighbours in the range and at its ends that continue each other in guest and
- * file, with equal flags and policies, become one binding: a change and its
- * opposite leave what was there before.
+ * A change of a part of a binding cuts that binding into up to three, so the
+ * call fails with -ENOSPC if the VM has gmem_info.max_bindings bindings, or all
+ * VMs of its user have max_user_bindings. After a change, neighbours in the
+ * range and at its ends that continue each other in guest and file, with equal
+ * flags and policies, become one binding: a change and its opposite leave what
+ * was there before.
  */
 #define GMEM_VM_CHANGE _IO(GMEM_IOCTL_TYPE, 0x9a)
 
@@ -1108,7 +1110,7 @@ enum gmem_vm_map_flags {
  * struct gmem_vm_map - argument of GMEM_VM_MAP
  * @size: sizeof(struct gmem_vm_map)
  * @flags: bits of &enum gmem_map_flags and &enum gmem_vm_map_flags;
- *	GMEM_MAP_UNMAP is -EINVAL
+ *	GMEM_MAP_UNMAP gives -EINVAL
  * @guest_addr: as in &struct gmem_map_mem
  * @offset: the same
  * @length: bytes to bind, as gmem_map_mem.size
@@ -1133,8 +1135,8 @@ struct gmem_vm_map {
  *
  * A policy of a binding counts for its pages in place of the VM's, whatever
  * GMEM_VM_SET_POLICY says, until the binding goes. It counts while the range is
- * lent; GMEM_VM_CHANGE keeps it. GMEM_VM_RECLAIM is -EACCES if one binding of its
- * range has GMEM_POLICY_DENY.
+ * lent; GMEM_VM_CHANGE keeps it. GMEM_VM_RECLAIM fails with -EACCES if one
+ * binding of its range has GMEM_POLICY_DENY.
  */
 #define GMEM_VM_MAP _IO(GMEM_IOCTL_TYPE, 0x9b)
 
@@ -1211,7 +1213,7 @@ struct gmem_mem_view {
  *
  * - mapped, MAP_SHARED and within the range (else -EINVAL), with the same effect
  *   as a mapping of the guestmem, except for lent pages: a touch of a lent page
- *   is SIGBUS under every policy, and the guest keeps the page;
+ *   raises SIGBUS under every policy, and the guest keeps the page;
  * - opened again through /proc/self/fd, by any user: the mode of the file is
  *   0666, or 0444 with GMEM_VIEW_READ_ONLY;
  * - asked for its size, by fstat() or lseek(SEEK_END). st_blksize is the page
@@ -1253,10 +1255,10 @@ struct gmem_mem_revoke {
 /**
  * GMEM_MEM_REVOKE - ioctl on a guestmem: take a view away from its holders
  *
- * When the call returns, every touch through the view is SIGBUS, and another
- * mmap() of it is -EACCES. The call can't be undone. The view no longer keeps
- * the pages of the guestmem. A page that is pinned stays so: only the holder of
- * the pin can end that.
+ * When the call returns, every touch through the view raises SIGBUS, and
+ * another mmap() of it fails with -EACCES. The call can't be undone. The view
+ * no longer keeps the pages of the guestmem. A page that is pinned stays so:
+ * only the holder of the pin can end that.
  *
  * The descriptor must be open for writing (else -EACCES). -ENOENT if this
  * guestmem has no such view, or if it is revoked already.
@@ -1347,12 +1349,13 @@ struct gmem_mem_runs {
  *   runs, and then the instruction again.
  * - With GMEM_VM_WAIT_SIGNALS, any signal ends the wait of KVM_RUN: it fails with
  *   EFAULT, and is recorded with reason GMEM_FAULT_INTERRUPTED. Without this flag,
- *   a VMM can't pause a vCPU that waits. A VMM that takes EFAULT for a dead guest,
- *   as QEMU does, must not have the flag. Nor must one that has a window
- *   descriptor alone, because it can't read the reason. KVM_RUN looks in the same
- *   way at the page of its clock (MSR_KVM_SYSTEM_TIME_NEW), and at the control
- *   blocks of nested guests, and goes on without them if a signal ends that wait:
- *   so bind the clock's page before KVM_RUN, and run no nested guests.
+ *   a VMM can't pause a vCPU that waits. A VMM that treats EFAULT as a dead
+ *   guest, as QEMU does, must not set the flag. Nor must a VMM that has only a
+ *   window descriptor, because it can't read the reason. KVM_RUN looks in the
+ *   same way at the page of its clock (MSR_KVM_SYSTEM_TIME_NEW), and at the
+ *   control blocks of nested guests, and goes on without them if a signal ends
+ *   that wait: so bind the clock's page before KVM_RUN, and run no nested
+ *   guests.
  * - Waits in the kernel's own copies end only with a fatal signal: those of system
  *   calls, of vhost, and of KVM's emulator and page walks. So such a wait delays a
  *   pause of the vCPU, SIGSTOP and a debugger.
@@ -1361,8 +1364,9 @@ struct gmem_mem_runs {
  *   waits. That concerns vhost where its workers are kernel threads
  *   (VHOST_SET_FORK_FROM_OWNER with 0): the device may lose a buffer then. Where the
  *   worker belongs to its process (the default from Linux 6.4 on), nothing is lost.
- * - When the last descriptor of the VM is closed, all waits end with a refusal, and no
- *   access waits any longer. Window descriptors and windows don't count.
+ * - When the last descriptor of the VM is closed, all waits end with a refusal,
+ *   and later accesses are refused at once. Window descriptors and windows
+ *   don't count.
  *
  * An access that must not sleep is refused at once: by futex(), or by a thread that
  * ends.
@@ -1421,7 +1425,7 @@ struct gmem_mem_runs {
  * page is recorded with reason HWPOISON; KVM_RUN returns EFAULT for it, and no
  * signal comes before. No child process inherits a live window, and smaps
  * counts none of its pages. Under userfaultfd's asynchronous write protection,
- * every touch is SIGBUS. A huge page is mapped as one where host and guest
+ * every touch raises SIGBUS. A huge page is mapped as one where host and guest
  * address are equal modulo its size.
  *
  * A *paged* window consists of ordinary pages, which can be pinned; a pinned
@@ -1433,7 +1437,7 @@ struct gmem_mem_runs {
  *   range in several bindings that continue each other, in the guest and in one
  *   guestmem, with the same right to write.
  * - A range that no binding touches is a hole: every touch is refused.
- * - Any other range is -EINVAL. GMEM_VM_QUERY shows where bindings begin and
+ * - Any other range gives -EINVAL. GMEM_VM_QUERY shows where bindings begin and
  *   end.
  *
  * So the VMM maps bindings and holes with MAP_FIXED, over the same memory, again

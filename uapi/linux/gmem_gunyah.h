@@ -43,8 +43,8 @@
  * DOC: Memory after the start
  *
  * With parcels, a guest gets its memory when it starts. A later binding, or a
- * later GMEM_VM_POPULATE of a page that it doesn't have, is -EOPNOTSUPP, and
- * the log says so.
+ * later GMEM_VM_POPULATE of a page that it doesn't have, fails with
+ * -EOPNOTSUPP, and the log reports that.
  *
  * In a VM with GMEM_VM_GUEST_ACCEPTS both work, and the host loses access to
  * lent memory as always. But the guest gets the memory only when it has sent
@@ -148,14 +148,14 @@ enum gmem_gunyah_irqfd_flags {
  * struct gmem_gunyah_fn_irqfd_arg - argument of GMEM_GUNYAH_FN_IRQFD
  * @fd: the eventfd
  * @label: label of the doorbell, as in the guest's device tree ("qcom,label")
- * @flags: bits of &enum gmem_gunyah_irqfd_flags; an unknown one is -EINVAL
+ * @flags: bits of &enum gmem_gunyah_irqfd_flags; an unknown one gives -EINVAL
  * @padding: ignored
  *
  * Each write to the eventfd rings the doorbell, and empties the eventfd: nobody
  * needs to read from it. An eventfd that isn't empty when it is added rings
  * once. An irqfd may be added before the start, which rings once for all earlier
- * writes. A started VM that has no doorbell of this label is -ENODEV; a start
- * finds such irqfds, too, and writes their labels to the log. -EEXIST: the
+ * writes. -ENODEV if the VM has started and has no doorbell of this label; a
+ * start writes the labels of irqfds without a doorbell to the log. -EEXIST: the
  * label has an irqfd already. -ENOSPC: too many irqfds. -EBADF or -EINVAL: @fd
  * isn't an eventfd.
  *
@@ -187,7 +187,8 @@ enum gmem_gunyah_ioeventfd_flags {
  *	that instead.
  * @len: their length: 1, 2, 4 or 8 bytes; 0: any, but not with DATAMATCH
  * @fd: the eventfd
- * @flags: bits of &enum gmem_gunyah_ioeventfd_flags; an unknown one is -EINVAL
+ * @flags: bits of &enum gmem_gunyah_ioeventfd_flags; an unknown one gives
+ *	-EINVAL
  * @padding: ignored
  *
  * A write that matches adds 1 to the eventfd, and GMEM_GUNYAH_VCPU_RUN doesn't
@@ -196,7 +197,7 @@ enum gmem_gunyah_ioeventfd_flags {
  *
  * To remove an ioeventfd, all fields except @fd have to be as they were; or @len
  * and @flags are 0: that removes all ioeventfds of the address. When the call
- * returns, the eventfd isn't signalled any longer. If all descriptors of the
+ * returns, the eventfd is no longer signalled. If all descriptors of the
  * eventfd are closed, the ioeventfd stays, and nobody sees its signals.
  */
 struct gmem_gunyah_fn_ioeventfd_arg {
@@ -210,9 +211,9 @@ struct gmem_gunyah_fn_ioeventfd_arg {
 
 /**
  * struct gmem_gunyah_fn_desc - argument of the ADD and REMOVE calls
- * @type: one of &enum gmem_gunyah_fn_type; another value is -EINVAL
+ * @type: one of &enum gmem_gunyah_fn_type; another value gives -EINVAL
  * @arg_size: size of the argument at @arg; another size than that of the type's
- *	argument is -EINVAL
+ *	argument gives -EINVAL
  * @arg: address of the type's argument
  */
 struct gmem_gunyah_fn_desc {
@@ -376,7 +377,7 @@ enum gmem_gunyah_vcpu_resume_action {
  * @page_fault.attempt: the negative errno of the attempt to provide the page;
  *	-ENOENT: nothing is bound there
  * @page_fault.resume_action: in: RETRY or FAULT; the call sets it to RETRY.
- *	FAULT is possible only if Gunyah took the access for one to a device.
+ *	FAULT is possible only if Gunyah treated the access as one to a device.
  */
 struct gmem_gunyah_vcpu_run {
 	__u8 immediate_exit;

@@ -32,7 +32,7 @@
  * @GMEM_EVENT_REFUSED: a guest access was refused
  * @GMEM_EVENT_VIEW_CREATED: a view was created
  * @GMEM_EVENT_VIEW_DESTROYED: a view is gone, with its mappings
- * @GMEM_EVENT_VIEW_REVOKED: nobody can reach memory through a view any longer
+ * @GMEM_EVENT_VIEW_REVOKED: a view no longer gives access to memory
  * @GMEM_EVENT_WINDOW_CREATED: a window descriptor was created
  * @GMEM_EVENT_WINDOW_DESTROYED: a window descriptor is gone, with its mappings
  * @GMEM_EVENT_CHANGE: a bound range has got other flags

@@ -62,7 +62,8 @@ class MemoryMapper {
   /// The size of the region. Fixed.
   virtual ByteSize size() const = 0;
 
-  /// The unit of all offsets and sizes. Fixed; a guestmem with huge pages needs its own page size.
+  /// The unit of all offsets and sizes. Fixed. In a VM of gmem.ko, pieces of a guestmem with huge
+  /// pages must also be multiples of GuestMemory::page_size().
   virtual ByteSize page_size() const = 0;
 
   /// Maps a piece. Errors: InvalidArgument (EINVAL) alignment, size 0 or beyond the region;

@@ -154,8 +154,8 @@ enum class FaultReason : uint32_t {
   kHwPoison = 7,
   /// The provider of an earlier VM kept the page: GuestMemory::PunchHole() replaces it.
   kLeaked = 8,
-  /// A signal ended the wait for a page (AbsentPages::kWaitOrSignal): take this KVM_RUN for one that
-  /// failed with EINTR.
+  /// A signal ended the wait for a page (AbsentPages::kWaitOrSignal): treat this KVM_RUN as one
+  /// that failed with EINTR.
   kInterrupted = 9,
 };
 

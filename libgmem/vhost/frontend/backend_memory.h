@@ -43,8 +43,8 @@ class BackendMemory {
   absl::Status Set(absl::Span<const GuestRegion> regions, bool keeps_parts);
   absl::Span<const SharedRegion> regions() const { return regions_; }
 
-  // Does the back-end take the next message for the acknowledgement of a table? No other request
-  // may be sent then.
+  // Does the back-end treat the next message as the acknowledgement of a table? If so, no other
+  // request may be sent.
   bool is_unacknowledged() const { return is_unacknowledged_; }
 
   // Does the back-end have views of guestmems?

@@ -202,7 +202,7 @@ TEST_F(NotificationTest, SharedObjects) {
   EXPECT_EQ(objects_.size(), 1u);
 }
 
-// The system may refuse to send a descriptor, if too many are on their way for example.
+// sendmsg() can refuse a descriptor: here it isn't open; elsewhere, too many may be in flight.
 TEST_F(NotificationTest, AnObjectThatCannotBeSent) {
   const Uuid uuid = {1};
   ASSERT_TRUE(objects_.Add(uuid, UniqueFd(1 << 20)).ok());

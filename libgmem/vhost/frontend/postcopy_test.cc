@@ -169,7 +169,7 @@ TEST_F(PostcopyErrorsTest, RefusesAddressesBetweenPages) {
   EXPECT_EQ(GetErrno(frontend_->SetMemory({Region(1)})), EIO);
 }
 
-// A back-end takes the next message after a table for its acknowledgement.
+// A back-end treats the next message after a table as its acknowledgement.
 TEST_F(PostcopyErrorsTest, SendsNothingBeforeATableIsAcknowledged) {
   const UniqueFd uffd = NewUserfaultfd(0);
   FakeBackend::Options options = {

@@ -83,7 +83,7 @@ class Disk {
   uint64_t block_ = 1;
 };
 
-// An image in memory: a disk that writes back during a row would decide the result alone.
+// An image in memory: if a disk wrote back during a row, the result would measure the disk.
 class Image {
  public:
   Image() : file_(memfd_create("image", MFD_CLOEXEC)) {

@@ -48,7 +48,7 @@ struct Machine {
   std::vector<MmioDevice> virtio = {};
 };
 
-/// A GICv3 reaches so many without affinity levels.
+/// The most CPUs that a GICv3 reaches without affinity levels.
 inline constexpr uint32_t kMaxCpus = 16;
 
 /// Makes the device tree of a machine, without its memory: DeviceTree::AddVmConfig() adds that.

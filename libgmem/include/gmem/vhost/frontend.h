@@ -152,8 +152,8 @@ class Frontend {
   // --- Any request ---
 
   /// Starts a request, see Requester::Start(). Reconnect() doesn't repeat it. A callback that runs
-  /// inside SetMemory() must not call this during postcopy: back-ends take the message after a
-  /// table for its acknowledgement.
+  /// inside SetMemory() must not call this during postcopy: back-ends treat the message after a
+  /// table as its acknowledgement.
   template <FrontendRequest kRequest>
   void Start(const typename RequestTraits<kRequest>::Payload& payload, absl::Span<const int> fds,
              Requester::Done done, bool want_ack = true) {

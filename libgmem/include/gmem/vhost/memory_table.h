@@ -80,8 +80,8 @@ struct TableDifference {
 /// Thread-safe.
 TableDifference Compare(absl::Span<const SharedRegion> from, absl::Span<const SharedRegion> to);
 
-/// Cuts @p to such that each region of @p from that is a part of a larger one in @p to stays a
-/// region of its own, so that a back-end needs only the new parts. Leaves @p to as it is if the
+/// Returns @p to, but cut: each region of @p from that is a part of a larger region in @p to stays
+/// a region of its own, so that a back-end needs only the new parts. Returns @p to uncut if the
 /// result would have more than @p max_regions. Thread-safe.
 absl::StatusOr<std::vector<SharedRegion>> KeepParts(absl::Span<const SharedRegion> from,
                                                     std::vector<SharedRegion> to,

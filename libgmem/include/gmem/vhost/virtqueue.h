@@ -130,8 +130,7 @@ class Virtqueue {
   size_t in_flight() const;
   /// OK, or DataLoss (EBADMSG) with the rule that the driver broke.
   const absl::Status& status() const;
-  /// The value for GET_VRING_BASE. In a packed ring, it counts only the chains that were pushed as
-  /// done.
+  /// The value for GET_VRING_BASE. In a packed ring, only a chain that was pushed counts as done.
   uint32_t base() const;
 
   // For the back-end that runs the virtqueue:
@@ -139,9 +138,9 @@ class Virtqueue {
   /// The number of chains that were popped, less those that were put back.
   uint64_t nr_popped() const;
 
-  /// Puts back all chains in flight that Unpop() would, the last first: those behind which none was
-  /// pushed. Returns their number. The device must have begun nothing on them. Look at the ring
-  /// again then: the driver has kicked for these chains before.
+  /// Puts back all chains in flight that Unpop() accepts, the last first: those that were popped
+  /// after every pushed chain. Returns their number. The device must have begun nothing on them.
+  /// Look at the ring again after this call: the driver has kicked for these chains before.
   size_t TakeBack();
 
   /// Does a chain in flight lie in removed memory?
