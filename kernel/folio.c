@@ -249,20 +249,20 @@ enum gmem_folio_pins gmem_folio_pins(struct folio *folio)
  * Has a wait for the folio failed not long ago? The fields may change meanwhile:
  * this costs another wait, or spares one.
  */
-static bool gmem_folio_is_held(struct gmem_mem *mem, const struct folio *folio)
+static bool gmem_folio_is_held(struct gmem_mem *mem, struct folio *folio)
 {
 	const struct gmem_index *at = gmem_index(mem, folio->index);
 
-	return READ_ONCE(at->held) == folio->index &&
+	return READ_ONCE(at->held) == folio_pfn(folio) &&
 	       time_before(jiffies, READ_ONCE(at->held_until));
 }
 
-void gmem_folio_give_up(struct gmem_mem *mem, const struct folio *folio)
+void gmem_folio_give_up(struct gmem_mem *mem, struct folio *folio)
 {
 	struct gmem_index *at = gmem_index(mem, folio->index);
 
 	WRITE_ONCE(at->held_until, jiffies + GMEM_FOLIO_HELD_TIME);
-	WRITE_ONCE(at->held, folio->index);
+	WRITE_ONCE(at->held, folio_pfn(folio));
 }
 
 /*
@@ -272,15 +272,15 @@ void gmem_folio_give_up(struct gmem_mem *mem, const struct folio *folio)
  * whosever they are. As above, a race costs another wait, or spares one.
  */
 static bool gmem_folio_waited_long(struct gmem_mem *mem,
-				   const struct folio *folio)
+				   struct folio *folio)
 {
 	struct gmem_index *at = gmem_index(mem, folio->index);
 	unsigned long now = jiffies;
 
-	if (READ_ONCE(at->waited) != folio->index ||
+	if (READ_ONCE(at->waited) != folio_pfn(folio) ||
 	    time_after(now, READ_ONCE(at->waited_last) +
 			    GMEM_FOLIO_WAITED_PAUSE)) {
-		WRITE_ONCE(at->waited, folio->index);
+		WRITE_ONCE(at->waited, folio_pfn(folio));
 		WRITE_ONCE(at->waited_since, now);
 	}
 	WRITE_ONCE(at->waited_last, now);
@@ -289,20 +289,20 @@ static bool gmem_folio_waited_long(struct gmem_mem *mem,
 
 /* The wait itself is no pause. */
 static void gmem_folio_note_wait(struct gmem_mem *mem,
-				 const struct folio *folio)
+				 struct folio *folio)
 {
 	struct gmem_index *at = gmem_index(mem, folio->index);
 
-	if (READ_ONCE(at->waited) == folio->index)
+	if (READ_ONCE(at->waited) == folio_pfn(folio))
 		WRITE_ONCE(at->waited_last, jiffies);
 }
 
 static void gmem_folio_forget_wait(struct gmem_mem *mem,
-				   const struct folio *folio)
+				   struct folio *folio)
 {
 	struct gmem_index *at = gmem_index(mem, folio->index);
 
-	if (READ_ONCE(at->waited) == folio->index)
+	if (READ_ONCE(at->waited) == folio_pfn(folio))
 		WRITE_ONCE(at->waited, ULONG_MAX);
 }
 
@@ -327,14 +327,19 @@ static bool gmem_folio_wait_done(struct gmem_mem *mem, pgoff_t index,
 				 unsigned long end)
 {
 	struct folio *folio;
+	enum gmem_folio_pins pins;
 	bool done;
 
 	folio = filemap_get_folio(mem->inode.i_mapping, index);
 	if (IS_ERR(folio))
 		return true;
-	gmem_folio_note_wait(mem, folio);
+	pins = gmem_folio_pins(folio);
+	if (pins == GMEM_FOLIO_FREE)
+		gmem_folio_forget_wait(mem, folio);
+	else
+		gmem_folio_note_wait(mem, folio);
 	/* A page table entry is a reference, too: the next try zaps it. */
-	done = folio_mapped(folio) || gmem_folio_pins(folio) != GMEM_FOLIO_HELD;
+	done = folio_mapped(folio) || pins != GMEM_FOLIO_HELD;
 	if (!done && time_after(jiffies, end)) {
 		gmem_folio_give_up(mem, folio);
 		done = true;

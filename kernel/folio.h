@@ -106,7 +106,7 @@ int gmem_folio_check_pins(struct gmem_mem *mem, struct folio *folio);
 int gmem_folio_wait(struct gmem_mem *mem, pgoff_t index);
 
 /* For a caller that can't wait: from now on, gmem_folio_check_pins() is -EBUSY. */
-void gmem_folio_give_up(struct gmem_mem *mem, const struct folio *folio);
+void gmem_folio_give_up(struct gmem_mem *mem, struct folio *folio);
 
 /*
  * Wait for the end of a brief reference with the folio locked, for about a

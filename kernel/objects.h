@@ -214,9 +214,10 @@ struct gmem_vm {
 /**
  * struct gmem_index - what the users of some indexes of a guestmem share
  * @lock: see gmem_folio_lock_index()
- * @held: index of the last folio for which gmem_folio_wait() has failed
+ * @held: the last folio for which gmem_folio_wait() has failed: its frame number,
+ *	since another folio may take its place in the file
  * @held_until: until then, @held counts; in jiffies
- * @waited: index of the last folio that was found to have a brief reference
+ * @waited: the last folio that was found to have a brief reference, the same way
  * @waited_since: when that was first so, in jiffies; see gmem_folio_waited_long()
  * @waited_last: when that was last so
  *
@@ -224,9 +225,9 @@ struct gmem_vm {
  */
 struct gmem_index {
 	struct mutex lock;
-	pgoff_t held;
+	unsigned long held;
 	unsigned long held_until;
-	pgoff_t waited;
+	unsigned long waited;
 	unsigned long waited_since;
 	unsigned long waited_last;
 };

@@ -189,6 +189,40 @@ TEST_F(pin, held_page_is_touched_now_and_then)
 	lend_touched(_metadata, self, variant->kind, 900000);
 }
 
+static void *unpin_soon(void *arg)
+{
+	int byte;
+
+	usleep(300000);
+	unpin(arg, PIN_SPLICE, &byte);
+	return NULL;
+}
+
+/* Another page that takes the place of a held one isn't held: its reference is waited for. */
+TEST_F(pin, page_in_the_place_of_a_held_one)
+{
+	pthread_t thread;
+	int fd[2];
+
+	if (has_parcels(self->vm))
+		SKIP(return, "parcels: no page of a running guest can be punched");
+	if (variant->kind != PIN_SPLICE || variant->mem_flags)
+		SKIP(return, "once for each provider: it takes some seconds");
+	ASSERT_EQ(0, map_mem(self->vm, GPA, self->mem, 0, self->size,
+			     LEND | RWX));
+	ASSERT_EQ(0, touch_write(self->host, 1));
+	ASSERT_EQ(0, pin(self->fd, PIN_SPLICE, self->host));
+	ASSERT_EQ(-EFAULT, guest_write(self->vm, GPA, 2));
+	ASSERT_EQ(0, mem_alloc(self->mem, PUNCH, 0, self->unit));
+	ASSERT_EQ(0, touch_write(self->host, 3));
+	ASSERT_EQ(0, pin_open(fd, PIN_SPLICE));
+	ASSERT_EQ(0, pin(fd, PIN_SPLICE, self->host));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, unpin_soon, fd));
+	EXPECT_EQ(0, guest_write(self->vm, GPA, 4));
+	pthread_join(thread, NULL);
+	pin_close(fd);
+}
+
 /* A shared page may be pinned. */
 TEST_F(pin, pinned_page_can_be_shared)
 {
