@@ -4,6 +4,7 @@
 #define _GMEM_COMPAT_H
 
 #include <linux/pagemap.h>
+#include <linux/sched/mm.h>
 #include <linux/version.h>
 /* For struct folio_batch, whose own header changed its name. */
 #include <linux/writeback.h>
@@ -25,6 +26,15 @@
 #define gmem_filemap_alloc_folio(gfp, order) filemap_alloc_folio(gfp, order, NULL)
 #else
 #define gmem_filemap_alloc_folio(gfp, order) filemap_alloc_folio(gfp, order)
+#endif
+
+/* 6.19 always takes the mm of the caller. */
+#ifdef GMEM_UNMAPPED_AREA_TAKES_MM
+#define gmem_mm_get_unmapped_area(file, addr, length, pgoff, flags) \
+	mm_get_unmapped_area(current->mm, file, addr, length, pgoff, flags)
+#else
+#define gmem_mm_get_unmapped_area(file, addr, length, pgoff, flags) \
+	mm_get_unmapped_area(file, addr, length, pgoff, flags)
 #endif
 
 /* 6.17 has no type pfn_t. */

@@ -13,6 +13,7 @@
 #include "call.h"
 #include "descriptor.h"
 #include "file.h"
+#include "huge.h"
 
 static struct gmem_descriptor_kind *
 gmem_descriptor_kind_of(const struct inode *inode)
@@ -139,18 +140,16 @@ void gmem_descriptor_show(struct seq_file *seq, const struct gmem_descriptor *d)
 		seq_printf(seq, "gmem-name:\t%s\n", d->name);
 }
 
-#ifdef CONFIG_TRANSPARENT_HUGEPAGE
 unsigned long gmem_descriptor_get_unmapped_area(struct file *file,
 						unsigned long addr,
 						unsigned long length,
 						unsigned long pgoff,
 						unsigned long flags)
 {
-	return thp_get_unmapped_area(file, addr, length,
-				     gmem_descriptor_of(file)->first + pgoff,
-				     flags);
+	return gmem_huge_get_unmapped_area(file, addr, length,
+					   gmem_descriptor_of(file)->first +
+						   pgoff, flags);
 }
-#endif
 
 int gmem_descriptor_check_mmap(const struct gmem_descriptor *d,
 			       struct vm_area_struct *vma)

@@ -64,15 +64,11 @@ int gmem_descriptor_open(struct inode *inode, struct file *file);
 void gmem_descriptor_show(struct seq_file *seq, const struct gmem_descriptor *d);
 
 /* Huge pages are aligned in the range, wherever the file begins. */
-#ifdef CONFIG_TRANSPARENT_HUGEPAGE
 unsigned long gmem_descriptor_get_unmapped_area(struct file *file,
 						unsigned long addr,
 						unsigned long length,
 						unsigned long pgoff,
 						unsigned long flags);
-#else
-#define gmem_descriptor_get_unmapped_area NULL
-#endif
 /* May the file be mapped so? */
 int gmem_descriptor_check_mmap(const struct gmem_descriptor *d,
 			       struct vm_area_struct *vma);

@@ -20,7 +20,6 @@
 #include <linux/rcupdate_wait.h>
 #include <linux/sched/signal.h>
 #include <linux/seq_file.h>
-#include <linux/sizes.h>
 #include <linux/slab.h>
 #include <linux/string.h>
 
@@ -30,6 +29,7 @@
 #include "file.h"
 #include "folio.h"
 #include "guestmem.h"
+#include "huge.h"
 #include "lend.h"
 #include "numa.h"
 #include "objects.h"
@@ -52,19 +52,6 @@
 static struct vfsmount *gmem_mnt;
 static int gmem_mnt_count;
 static struct kmem_cache *gmem_mem_cache;
-
-/*
- * On arm64 with 64 KiB pages, the page cache takes no folio as large as a PMD;
- * contiguous page table entries map 2 MiB there.
- */
-unsigned int gmem_mem_huge_order(void)
-{
-	if (!IS_ENABLED(CONFIG_TRANSPARENT_HUGEPAGE))
-		return 0;
-	if (HPAGE_PMD_ORDER <= MAX_PAGECACHE_ORDER)
-		return HPAGE_PMD_ORDER;
-	return get_order(SZ_2M);
-}
 
 /*
  * Faults of a CPU and of the kernel's user copies have one of these flags. GUP
@@ -262,7 +249,7 @@ static const struct file_operations gmem_mem_fops = {
 	.open = gmem_mem_open,
 	.release = gmem_mem_release,
 	.mmap = gmem_mem_mmap,
-	.get_unmapped_area = thp_get_unmapped_area,
+	.get_unmapped_area = gmem_huge_get_unmapped_area,
 	.fallocate = gmem_mem_fallocate,
 	.unlocked_ioctl = gmem_mem_ioctl,
 	.compat_ioctl = compat_ptr_ioctl,
@@ -512,7 +499,7 @@ static int gmem_mem_check(u64 size, u64 flags, const u8 *from, char *name,
 	    gmem_call_name(name, from))
 		return -EINVAL;
 	if (flags & GMEM_MEM_ALLOW_HUGEPAGE) {
-		*order = gmem_mem_huge_order();
+		*order = gmem_huge_order();
 		if (!*order)
 			return -EOPNOTSUPP;
 	}

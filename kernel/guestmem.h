@@ -7,9 +7,6 @@ struct file;
 int gmem_mem_init(void);
 void gmem_mem_exit(void);
 
-/* The page order of a huge guestmem, 0 if the kernel has none. */
-unsigned int gmem_mem_huge_order(void);
-
 /* The guestmem behind a descriptor, referenced; -EBADF or -EINVAL. */
 struct file *gmem_mem_file_get(int fd);
 

@@ -13,6 +13,7 @@
 #include "debugfs.h"
 #include "guestmem.h"
 #include "gunyah/provider.h"
+#include "huge.h"
 #include "live.h"
 #include "mock.h"
 #include "netlink.h"
@@ -40,7 +41,7 @@ static u64 gmem_features(void)
 	return GMEM_FEATURE_VIEW | GMEM_FEATURE_NAME | GMEM_FEATURE_CHANGE |
 	       GMEM_FEATURE_MAP | GMEM_FEATURE_RUNS |
 	       (IS_ENABLED(CONFIG_NUMA) ? GMEM_FEATURE_NUMA : 0) |
-	       (gmem_mem_huge_order() ? GMEM_FEATURE_HUGEPAGE : 0) |
+	       (gmem_huge_order() ? GMEM_FEATURE_HUGEPAGE : 0) |
 	       (gmem_live_present() ? GMEM_FEATURE_LIVE |
 				      GMEM_FEATURE_WINDOW |
 				      GMEM_FEATURE_WAIT : 0) |
@@ -53,7 +54,7 @@ static int gmem_info_call(void *obj, void *arg)
 	struct gmem_info *info = arg;
 	const struct gmem_provider *provider;
 	struct gmem_provider_limits limits;
-	unsigned int huge_order = gmem_mem_huge_order();
+	unsigned int huge_order = gmem_huge_order();
 
 	provider = gmem_provider_at(info->provider_index);
 	if (!provider)

@@ -15,6 +15,7 @@
 #include "change.h"
 #include "fault.h"
 #include "file.h"
+#include "huge.h"
 #include "map.h"
 #include "objects.h"
 #include "provider.h"
@@ -135,7 +136,7 @@ static const struct file_operations gmem_vm_fops = {
 	.unlocked_ioctl = gmem_vm_ioctl,
 	.compat_ioctl = compat_ptr_ioctl,
 	.mmap = gmem_vm_mmap,
-	.get_unmapped_area = thp_get_unmapped_area,
+	.get_unmapped_area = gmem_huge_get_unmapped_area,
 	.llseek = noop_llseek,
 	.show_fdinfo = gmem_vm_show_fdinfo,
 };

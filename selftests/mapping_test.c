@@ -4,6 +4,8 @@
  * them.
  */
 #include "lib/fixture.h"
+#include "lib/view.h"
+#include "lib/window_desc.h"
 
 #include <sys/inotify.h>
 #include <sys/resource.h>
@@ -653,6 +655,90 @@ static long faults_of(__u8 *p, __u64 size)
 		touch_write(p + i, 1);
 	getrusage(RUSAGE_THREAD, &after);
 	return after.ru_minflt - before.ru_minflt;
+}
+
+/* How far are the file's multiples of a huge page from those of memory? */
+#define MISFIT(p, offset) ((ptr_u64(p) - (offset)) % HUGE_PAGE)
+
+/*
+ * Huge pages lie at multiples of their size, whatever else is mapped, so that page
+ * tables can map them whole.
+ */
+TEST_F(mapping, huge_pages_fit)
+{
+	const __u64 size = 3 * HUGE_PAGE, odd = HUGE_PAGE - PAGE;
+	__u8 *between[16], *host[16], *window[16];
+	int mem = new_mem(size, variant->mem_flags);
+	__u64 i;
+
+	ASSERT_LE(0, mem);
+	ASSERT_EQ(0, map_mem(self->vm, GPA, mem, 0, size, LEND | RWX));
+	for (i = 0; i < ARRAY_SIZE(host); i++) {
+		between[i] = mmap(NULL, (2 * i + 1) * PAGE, PROT_READ,
+				  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+		ASSERT_NE(MAP_FAILED, between[i]);
+		host[i] = map_host(mem, 0, size);
+		EXPECT_EQ(0, MISFIT(host[i], 0));
+		window[i] = map_window(self->vm, GPA + odd, size - odd,
+				       PROT_READ);
+		EXPECT_EQ(0, MISFIT(window[i], odd));
+	}
+	for (i = 0; i < ARRAY_SIZE(host); i++) {
+		munmap(between[i], (2 * i + 1) * PAGE);
+		munmap(host[i], size);
+		munmap(window[i], size - odd);
+	}
+	close(mem);
+}
+
+/* The same with descriptors of a range, which begins anywhere. */
+TEST_F(mapping, huge_pages_of_a_range_fit)
+{
+	const __u64 length = HUGE_PAGE + PAGE, odd = HUGE_PAGE - PAGE;
+	int mem = new_mem(3 * HUGE_PAGE, variant->mem_flags), desc, view;
+	__u8 *between, *p;
+	__u64 i;
+
+	ASSERT_LE(0, mem);
+	view = new_view(mem, HUGE_PAGE, 2 * HUGE_PAGE, 0, NULL);
+	ASSERT_LE(0, view);
+	desc = new_window(self->vm, GPA + PAGE, 2 * HUGE_PAGE, 0, NULL);
+	for (i = 0; i < 16; i++) {
+		between = mmap(NULL, (2 * i + 1) * PAGE, PROT_READ,
+			       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+		ASSERT_NE(MAP_FAILED, between);
+		p = mmap(NULL, length, PROT_READ, MAP_SHARED, view, odd);
+		ASSERT_NE(MAP_FAILED, p);
+		EXPECT_EQ(0, MISFIT(p, odd));
+		munmap(p, length);
+		if (desc >= 0) {
+			p = mmap(NULL, length, PROT_READ, MAP_SHARED, desc, odd);
+			ASSERT_NE(MAP_FAILED, p);
+			EXPECT_EQ(0, MISFIT(p, odd + PAGE));
+			munmap(p, length);
+		}
+		munmap(between, (2 * i + 1) * PAGE);
+	}
+	EXPECT_EQ(is_live(variant->provider), desc >= 0);
+	close(desc);
+	close(view);
+	close(mem);
+}
+
+/* The caller's own choice of an address comes first. */
+TEST_F(mapping, chosen_address)
+{
+	__u8 *area, *at;
+
+	area = mmap(NULL, self->size + 2 * PAGE, PROT_NONE,
+		    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, area);
+	at = area + (ptr_u64(area) % HUGE_PAGE ? 0 : PAGE);
+	EXPECT_EQ(at, mmap(at, self->size, PROT_READ, MAP_SHARED | MAP_FIXED,
+			   self->mem, 0));
+	munmap(at, self->size);
+	EXPECT_EQ(at, mmap(at, self->size, PROT_READ, MAP_SHARED, self->mem, 0));
+	munmap(area, self->size + 2 * PAGE);
 }
 
 /* Host and guest map huge pages as huge pages. */

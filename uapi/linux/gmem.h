@@ -96,8 +96,9 @@
  * @GMEM_MEM_CLOEXEC: set close-on-exec on the new descriptor
  * @GMEM_MEM_ALLOW_HUGEPAGE: back the file with huge pages where possible. The
  *	page size of the file becomes gmem_info.huge_page_size; every range in
- *	a call must be aligned to it. -EOPNOTSUPP on a kernel without
- *	transparent huge pages.
+ *	a call must be aligned to it. Where mmap() chooses an address, huge
+ *	pages lie at multiples of their size, also through a view or a window.
+ *	-EOPNOTSUPP on a kernel without transparent huge pages.
  * @GMEM_MEM_CGROUP: for GMEM_MEM_CREATE alone (else -EINVAL): the memory cgroup
  *	@cgroup_fd pays for the pages. -EOPNOTSUPP without GMEM_FEATURE_CGROUP.
  *	Since ABI 4
