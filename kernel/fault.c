@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* A guest's access: resolved, or refused and remembered. */
-#include <linux/delay.h>
 #include <linux/file.h>
-#include <linux/gmem_test.h>
 #include <linux/minmax.h>
 #include <linux/pagemap.h>
 #include <linux/pid.h>
@@ -18,6 +16,7 @@
 #include "objects.h"
 #include "piece.h"
 #include "reader.h"
+#include "slow.h"
 #include "stats.h"
 #include "unmap.h"
 
@@ -280,31 +279,6 @@ int gmem_fault_guest(struct gmem_guest_access *access, struct folio **folio)
 	return err;
 }
 
-#ifdef CONFIG_GMEM_TEST
-static unsigned int gmem_fault_slow[GMEM_TEST_NR_FAULT_POINTS];
-
-void gmem_fault_slow_down(unsigned int point, unsigned int ms)
-{
-	WRITE_ONCE(gmem_fault_slow[point], ms);
-}
-
-/* Other tasks change bindings meanwhile. */
-static void gmem_fault_slow_at(enum gmem_test_fault_point point)
-{
-	unsigned int ms = READ_ONCE(gmem_fault_slow[point]);
-
-	/* No task may sleep under RCU. */
-	if (point == GMEM_TEST_FAULT_FOUND)
-		mdelay(ms);
-	else if (ms)
-		msleep(ms);
-}
-#else
-static void gmem_fault_slow_at(enum gmem_test_fault_point point)
-{
-}
-#endif
-
 /*
  * Find the binding at access->gfn; returns its file, or NULL if nothing is
  * bound there. Takes no lock.
@@ -318,7 +292,7 @@ static struct file *gmem_fault_find(struct gmem_guest_access *access)
 	rcu_read_lock();
 	b = mtree_load(&vm->bindings, access->gfn);
 	if (b) {
-		gmem_fault_slow_at(GMEM_TEST_FAULT_FOUND);
+		gmem_slow_at(GMEM_TEST_FAULT_FOUND);
 		file = get_file_active(&b->file);
 		access->index = gmem_binding_index(b, access->gfn);
 	}
@@ -346,7 +320,7 @@ static int gmem_fault_resolve_once(struct gmem_guest_access *access)
 	if (!file)
 		return gmem_fault_unbound(access);
 
-	gmem_fault_slow_at(GMEM_TEST_FAULT_HELD);
+	gmem_slow_at(GMEM_TEST_FAULT_HELD);
 	err = gmem_fault_get(access, &folio);
 	if (!err) {
 		folio_unlock(folio);

@@ -90,12 +90,6 @@ int gmem_fault_guest(struct gmem_guest_access *access, struct folio **folio);
 int gmem_fault_resolve(struct gmem_guest_access *access);
 
 /*
- * For tests: every gmem_fault_resolve() spends @ms milliseconds at @point, one of
- * &enum gmem_test_fault_point.
- */
-void gmem_fault_slow_down(unsigned int point, unsigned int ms);
-
-/*
  * After -EAGAIN or -EINPROGRESS from the call of that name: sleep until another
  * try makes sense. -EINTR on a fatal signal.
  */

@@ -19,6 +19,7 @@
 #include "notify.h"
 #include "objects.h"
 #include "provider.h"
+#include "slow.h"
 
 /**
  * struct gmem_mock_entry - a page that was donated
@@ -345,7 +346,7 @@ static int gmem_mock_slow_fault(const struct gmem_test *test)
 	if (test->point >= GMEM_TEST_NR_FAULT_POINTS ||
 	    test->nth >= MSEC_PER_SEC)
 		return -EINVAL;
-	gmem_fault_slow_down(test->point, test->nth);
+	gmem_slow_down(test->point, test->nth);
 	return 0;
 }
 

@@ -9,6 +9,7 @@
 #include "objects.h"
 #include "piece.h"
 #include "poison.h"
+#include "slow.h"
 #include "touch.h"
 
 /*
@@ -71,6 +72,7 @@ vm_fault_t gmem_touch_hand_over(struct vm_fault *vmf, struct gmem_mem *mem,
 
 	if (!GMEM_FAULT_MAPS_FOLIO || !folio_test_large(folio) ||
 	    !gmem_folio_broken(folio)) {
+		gmem_slow_at(GMEM_TEST_FAULT_LOCKED);
 		vmf->page = folio_file_page(folio, index);
 		return VM_FAULT_LOCKED;
 	}

@@ -306,6 +306,10 @@ static u64 gmem_view_count_pinned(struct folio *folio)
  * Zap a piece, and count its pinned pages. With the invalidate lock held for
  * writing, no folio leaves the file, none gets a mapping again, and nobody else
  * in the module refers to one.
+ *
+ * Without the wait, the zap would miss an entry that a fault is about to make. Its
+ * folio would mostly look pinned, and be zapped at the second try. But a broken
+ * folio never does, and a huge one that can't be split has sound pages.
  */
 static u64 gmem_view_zap_piece(struct gmem_view *view, pgoff_t first,
 			       pgoff_t last)

@@ -675,6 +675,76 @@ TEST_F(view, revoke)
 	close(done[1]);
 }
 
+static void *touch_slowly(void *at)
+{
+	touch_write(at, 1);
+	return NULL;
+}
+
+/* Revoke the view of @id while a fault at @at has its page and no entry yet. */
+static void revoke_in_a_fault(struct __test_metadata *_metadata, int mem,
+			      __u64 id, __u8 *at)
+{
+	int knob = new_vm("mock", GMEM_POLICY_ALLOW);
+	pthread_t thread;
+	__u64 pinned;
+
+	ASSERT_LE(0, knob);
+	ASSERT_EQ(0, mock_slow_fault(knob, GMEM_TEST_FAULT_LOCKED, 500));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, touch_slowly, at));
+	usleep(200000);
+	EXPECT_EQ(0, revoke_view(mem, id, &pinned));
+	EXPECT_EQ(0, pinned);
+	EXPECT_EQ(0, mock_slow_fault(knob, GMEM_TEST_FAULT_LOCKED, 0));
+	pthread_join(thread, NULL);
+	EXPECT_EQ(SIGBUS, touch_read(at));
+	close(knob);
+}
+
+TEST_F(view, revoke_in_a_fault)
+{
+	revoke_in_a_fault(_metadata, self->mem, self->id, AT(1));
+}
+
+/*
+ * A huge page that is held can't be split, so its sound pages are mapped one by
+ * one. A broken page never counts as pinned: the first zap must find the entry.
+ */
+TEST_F(view, revoke_in_a_fault_beside_a_broken_page)
+{
+	int fd[2], byte, view, i;
+	__u8 *map;
+	__u64 id;
+
+	if (self->unit == PAGE)
+		SKIP(return, "needs a huge page");
+	if (kernel_since("6.18"))
+		SKIP(return, "the kernel maps no page of such a huge page");
+	if (madvise(NULL, 0, MADV_HWPOISON) && errno == EINVAL)
+		SKIP(return, "no CONFIG_MEMORY_FAILURE");
+	ASSERT_EQ(0, touch_write(AT(1), 0x41));
+	ASSERT_EQ(0, pin_open(fd, PIN_SPLICE));
+	ASSERT_EQ(0, pin(fd, PIN_SPLICE, AT(1)));
+	ASSERT_EQ(0, poison(AT(1) + self->unit - PAGE));
+
+	/* The module tries to split the page, now and then; that may hide this. */
+	for (i = 0; i < 4; i++) {
+		view = new_view(self->mem, (FIRST + 1) * self->unit, self->unit,
+				0, &id);
+		ASSERT_LE(0, view);
+		map = mmap(NULL, self->unit, PROT_READ | PROT_WRITE, MAP_SHARED,
+			   view, 0);
+		ASSERT_NE(MAP_FAILED, map);
+		EXPECT_EQ(0x41, peek(map));
+		revoke_in_a_fault(_metadata, self->mem, id, map + PAGE);
+		munmap(map, self->unit);
+		close(view);
+	}
+	ASSERT_EQ(0, unpin(fd, PIN_SPLICE, &byte));
+	EXPECT_EQ(0x41, byte);
+	pin_close(fd);
+}
+
 /* A view keeps the pages as long as its holder has it. */
 TEST_F(view, keeps_the_pages)
 {

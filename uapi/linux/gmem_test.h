@@ -21,8 +21,8 @@
  *	again
  * @GMEM_TEST_HOLD_RECLAIM: @nth not 0: a reclaim of the page at @guest_addr
  *	waits; 0: it continues. After a minute it continues by itself.
- * @GMEM_TEST_SLOW_FAULT: every guest access that needs a page, of any VM, spends
- *	@nth milliseconds at @point
+ * @GMEM_TEST_SLOW_FAULT: every access that needs a page, of any VM and any host,
+ *	spends @nth milliseconds at @point
  */
 enum gmem_test_op {
 	GMEM_TEST_ACCESS = 1,
@@ -48,16 +48,19 @@ enum gmem_test_point {
 };
 
 /**
- * enum gmem_test_fault_point - points of a guest access that needs a page
- * @GMEM_TEST_FAULT_FOUND: the binding is found, without a lock; no reference to
- *	its file is taken yet
- * @GMEM_TEST_FAULT_HELD: the file of the binding is held; the lock that keeps
- *	the binding isn't taken yet
+ * enum gmem_test_fault_point - points of an access that needs a page
+ * @GMEM_TEST_FAULT_FOUND: by a guest: the binding is found, without a lock; no
+ *	reference to its file is taken yet
+ * @GMEM_TEST_FAULT_HELD: by a guest: the file of the binding is held; the lock
+ *	that keeps the binding isn't taken yet
+ * @GMEM_TEST_FAULT_LOCKED: through a mapping of ordinary pages: the page is locked;
+ *	the page table doesn't have it yet
  */
 enum gmem_test_fault_point {
 	GMEM_TEST_FAULT_FOUND = 0,
 	GMEM_TEST_FAULT_HELD = 1,
-#define GMEM_TEST_NR_FAULT_POINTS 2
+	GMEM_TEST_FAULT_LOCKED = 2,
+#define GMEM_TEST_NR_FAULT_POINTS 3
 };
 
 /* Bits of gmem_test.provided, besides those of enum gmem_access. */
