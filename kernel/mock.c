@@ -35,9 +35,6 @@ struct gmem_mock_entry {
 	bool mapped;
 };
 
-/* A reclaim waits no longer than this, in case the test dies. */
-#define GMEM_MOCK_HOLD_MS 60000
-
 /* The GFN of no page. */
 #define GMEM_MOCK_HOLD_NONE ULONG_MAX
 
@@ -45,6 +42,7 @@ struct gmem_mock_entry {
  * struct gmem_mock - provider_data of a mock VM
  * @held: reclaims wait here until @hold changes
  * @hold: GFN of the page whose reclaim waits; needs no lock
+ * @hold_ms: the longest wait, in case the test dies; needs no lock
  * @lock: the provider's own of the core's lock order; protects all below
  * @stage2: GFN -> &struct gmem_mock_entry
  * @nr_pages: entries in @stage2
@@ -53,6 +51,7 @@ struct gmem_mock_entry {
 struct gmem_mock {
 	wait_queue_head_t held;
 	unsigned long hold;
+	unsigned int hold_ms;
 	struct mutex lock;
 	struct xarray stage2;
 	u64 nr_pages;
@@ -221,7 +220,7 @@ static int gmem_mock_provide(struct gmem_vm *vm, unsigned long gfn,
 static void gmem_mock_wait(struct gmem_mock *mock, unsigned long gfn)
 {
 	wait_event_killable_timeout(mock->held, READ_ONCE(mock->hold) != gfn,
-				    msecs_to_jiffies(GMEM_MOCK_HOLD_MS));
+				    msecs_to_jiffies(READ_ONCE(mock->hold_ms)));
 }
 
 static int gmem_mock_reclaim(struct gmem_vm *vm, unsigned long gfn,
@@ -335,6 +334,7 @@ static int gmem_mock_set_fail(struct gmem_mock *mock,
 static int gmem_mock_set_hold(struct gmem_mock *mock,
 			      const struct gmem_test *test)
 {
+	WRITE_ONCE(mock->hold_ms, test->nth);
 	WRITE_ONCE(mock->hold, test->nth ? test->guest_addr >> PAGE_SHIFT :
 					   GMEM_MOCK_HOLD_NONE);
 	wake_up_all(&mock->held);

@@ -339,6 +339,52 @@ TEST_F(fail_nth, unmap_pinned)
 	close(self->pipe[1]);
 }
 
+/* At the end of a VM, a page without one in its place leaves a hole. */
+TEST_F(fail_nth, end_with_pinned_pages)
+{
+	bool injected = true;
+	int nth, vm, byte, holes = 0;
+	const __u64 u = self->unit;
+	__u8 *window;
+
+	if (!has_window(self->provider) || is_live(self->provider))
+		SKIP(return, "only pages of paged windows can be pinned");
+	ASSERT_EQ(0, pipe(self->pipe));
+	for (nth = 1; injected && nth < MAX_NTH; nth++) {
+		vm = new_vm(self->provider, GMEM_POLICY_ALLOW);
+		ASSERT_LE(0, vm);
+		ASSERT_EQ(0, map_mem(vm, GPA, self->mem, 0, self->size,
+				     LEND | RWX));
+		window = map_window(vm, GPA, self->size,
+				    PROT_READ | PROT_WRITE);
+		ASSERT_NE(MAP_FAILED, window);
+		close(vm);
+		ASSERT_EQ(0, touch_write(window, 1));
+		ASSERT_EQ(0, touch_write(window + u, 2));
+		ASSERT_EQ(0, pin(self->pipe, PIN_SPLICE, window + u));
+
+		/* The window is the last that holds the VM. */
+		arm(self, nth);
+		if (munmap(window, self->size))
+			injected = disarm(self) && !munmap(window, self->size);
+		else
+			injected = disarm(self);
+		EXPECT_EQ(1, peek(self->host));
+		holes += page_state(self->mem, u) == 'a';
+		EXPECT_EQ(page_state(self->mem, u) == 'a' ? 0 : 2,
+			  peek(self->host + u));
+
+		/* The holder of the pin doesn't see what comes later. */
+		ASSERT_EQ(0, touch_write(self->host + u, 3));
+		ASSERT_EQ(0, unpin(self->pipe, PIN_SPLICE, &byte));
+		EXPECT_EQ(2, byte);
+		ASSERT_EQ(0, mem_alloc(self->mem, PUNCH, 0, self->size));
+	}
+	EXPECT_LT(0, holes);
+	close(self->pipe[0]);
+	close(self->pipe[1]);
+}
+
 static int act_populate(const data_t *self)
 {
 	return populate_range(self->vm, GPA, self->size, NULL);

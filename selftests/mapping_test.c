@@ -691,7 +691,7 @@ TEST_F(mapping, huge_pages_fit)
 	close(mem);
 }
 
-/* The same with descriptors of a range, which begins anywhere. */
+/* Huge pages also fit where a descriptor of a range begins anywhere. */
 TEST_F(mapping, huge_pages_of_a_range_fit)
 {
 	const __u64 length = HUGE_PAGE + PAGE, odd = HUGE_PAGE - PAGE;

@@ -494,6 +494,114 @@ TEST_F(mock, punch_refused_during_unmap)
 	close(behind);
 }
 
+typedef FIXTURE_DATA(mock) data_t;
+
+static int wait_in_touch(const data_t *self)
+{
+	return touch_write(self->host, 1);
+}
+
+static int wait_in_guest(const data_t *self)
+{
+	return guest_write(self->vm, GPA, 1);
+}
+
+static int wait_in_map(const data_t *self)
+{
+	return map_mem(self->vm, 2 * GPA, self->mem, 0, self->unit,
+		       LEND | RWX);
+}
+
+static int wait_in_map_of_another(const data_t *self)
+{
+	int other = new_vm("mock", GMEM_POLICY_ALLOW);
+
+	return map_mem(other, GPA, self->mem, 0, self->unit, LEND | RWX);
+}
+
+static int wait_in_unmap(const data_t *self)
+{
+	return unmap_range(self->vm, 0, 2 * GPA, NULL);
+}
+
+static int wait_in_reclaim(const data_t *self)
+{
+	return reclaim_range(self->vm, GPA, self->size, NULL);
+}
+
+static int wait_in_populate(const data_t *self)
+{
+	return populate_range(self->vm, GPA, self->size, NULL);
+}
+
+static int wait_in_punch(const data_t *self)
+{
+	return mem_alloc(self->mem, PUNCH, 0, self->size);
+}
+
+static int wait_in_allocate(const data_t *self)
+{
+	return mem_alloc(self->mem, 0, 0, self->size);
+}
+
+static int wait_in_system_call(const data_t *self)
+{
+	return read(open("/dev/zero", O_RDONLY), self->host, 1);
+}
+
+/* SIGKILL ends each wait for another task's operation at once. */
+TEST_F(mock, waiters_can_be_killed)
+{
+	static const struct {
+		const char *name;
+		int (*wait)(const data_t *self);
+	} waits[] = {
+		{ "touch", wait_in_touch },
+		{ "system call", wait_in_system_call },
+		{ "guest", wait_in_guest },
+		{ "map", wait_in_map },
+		{ "map of another VM", wait_in_map_of_another },
+		{ "unmap", wait_in_unmap },
+		{ "reclaim", wait_in_reclaim },
+		{ "populate", wait_in_populate },
+		{ "punch", wait_in_punch },
+		{ "allocate", wait_in_allocate },
+	};
+	struct unmap unmap = { self->vm, self->size, -1 };
+	pthread_t thread;
+	unsigned int i;
+	int status;
+	double since;
+	pid_t pid;
+
+	BIND(LEND);
+	ASSERT_EQ(0, guest_write(self->vm, GPA, 1));
+	ASSERT_EQ(0, mock_hold(self->vm, GPA, true));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, unmap_thread, &unmap));
+	usleep(200000);
+	for (i = 0; i < ARRAY_SIZE(waits); i++) {
+		pid = fork();
+		ASSERT_LE(0, pid);
+		if (!pid)
+			_exit(waits[i].wait(self) != 0);
+		usleep(200000);
+		EXPECT_EQ(0, waitpid(pid, &status, WNOHANG)) {
+			TH_LOG("%s didn't wait", waits[i].name);
+			continue;
+		}
+		since = now();
+		kill(pid, SIGKILL);
+		ASSERT_EQ(pid, waitpid(pid, &status, 0));
+		EXPECT_TRUE(WIFSIGNALED(status));
+		EXPECT_GT(1, now() - since) {
+			TH_LOG("%s didn't end", waits[i].name);
+		}
+	}
+	ASSERT_EQ(0, mock_hold(self->vm, 0, false));
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+	EXPECT_EQ(0, unmap.ret);
+}
+
 /* Pages that stay bound stay provided: the second stage never loses them. */
 TEST_F(mock, b03_second_stage_follows_a_trim)
 {

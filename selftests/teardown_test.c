@@ -5,6 +5,7 @@
  */
 #include "lib/fixture.h"
 
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 
@@ -280,11 +281,23 @@ TEST_F(teardown, passed_over_a_socket)
 	close(socks[1]);
 }
 
-/* A socket that only its own queue holds is collected, and with it the VM. */
+/* A socket that only its own queue holds is collected, and with it @fd. */
+static void collect(struct __test_metadata *_metadata, int fd)
+{
+	int socks[2];
+
+	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_SEQPACKET, 0, socks));
+	ASSERT_EQ(1, send_fds(socks[0], (int[]){ fd, socks[1] }, 2));
+	close(fd);
+	close(socks[0]);
+	close(socks[1]);
+	/* The end of a socket starts the collection. */
+	close(socket(AF_UNIX, SOCK_STREAM, 0));
+}
+
 TEST_F(teardown, collected_with_a_socket)
 {
 	struct gmem_stats after = self->before;
-	int socks[2];
 	__u8 *host;
 
 	if (!strcmp(variant->provider, "gunyah"))
@@ -293,19 +306,40 @@ TEST_F(teardown, collected_with_a_socket)
 	ASSERT_NE(MAP_FAILED, host);
 	BIND();
 	ASSERT_EQ(0, guest_write(self->vm, GPA, 1));
-	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_SEQPACKET, 0, socks));
-	ASSERT_EQ(1, send_fds(socks[0], (int[]){ self->vm, socks[1] }, 2));
-	close_guest(self->vm);
-	close(socks[0]);
-	close(socks[1]);
-	/* The end of a socket starts the collection. */
-	close(socket(AF_UNIX, SOCK_STREAM, 0));
+	close_live_slot(self->vm);
+	collect(_metadata, self->vm);
 
 	after.mems++;
 	EXPECT_TRUE(stats_settle(&after));
 	EXPECT_EQ('h', page_state(self->mem, 0));
 	EXPECT_EQ(1, peek(host));
 	munmap(host, self->size);
+}
+
+/*
+ * The kernel closes collected files one after the other, in a worker of all. The
+ * end of a VM that takes long keeps no other file waiting.
+ */
+TEST_F(teardown, collected_vm_delays_nobody)
+{
+	struct pollfd end = {};
+	int fds[2];
+
+	if (strcmp(variant->provider, "mock") || variant->access != LEND)
+		SKIP(return, "only the mock's end can be made long");
+	BIND();
+	ASSERT_EQ(0, guest_write(self->vm, GPA, 1));
+	ASSERT_EQ(0, mock_hold_for(self->vm, GPA, 8000));
+	collect(_metadata, self->vm);
+	usleep(500000);
+
+	ASSERT_EQ(0, pipe(fds));
+	end.fd = fds[0];
+	collect(_metadata, fds[1]);
+	EXPECT_EQ(1, poll(&end, 1, 4000));
+	EXPECT_EQ(POLLHUP, end.revents);
+	EXPECT_EQ('l', page_state(self->mem, 0));
+	close(fds[0]);
 }
 
 /* Live the life of a VMM up to @stage, report to @ready, and stay there. */

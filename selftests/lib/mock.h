@@ -68,16 +68,22 @@ static inline int mock_lookup(int vm, __u64 gpa, __u32 *provided)
 	return ret ? ret : (int)test.length;
 }
 
-/* A reclaim of the page at @gpa waits, until this is off again. */
-static inline int mock_hold(int vm, __u64 gpa, bool on)
+/* A reclaim of the page at @gpa waits, for so long at most. */
+static inline int mock_hold_for(int vm, __u64 gpa, __u32 ms)
 {
 	struct gmem_test test = {
 		.op = GMEM_TEST_HOLD_RECLAIM,
 		.guest_addr = gpa,
-		.nth = on,
+		.nth = ms,
 	};
 
 	return mock_call(vm, &test);
+}
+
+/* It waits until this is off again; if the test dies, for a minute. */
+static inline int mock_hold(int vm, __u64 gpa, bool on)
+{
+	return mock_hold_for(vm, gpa, on ? 60000 : 0);
 }
 
 #endif /* LIB_MOCK_H */

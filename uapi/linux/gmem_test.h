@@ -20,7 +20,7 @@
  * @GMEM_TEST_HOLD_EVENTS: @nth not 0: keep events in the module; 0: send them
  *	again
  * @GMEM_TEST_HOLD_RECLAIM: @nth not 0: a reclaim of the page at @guest_addr
- *	waits; 0: it continues. After a minute it continues by itself.
+ *	waits, for @nth milliseconds at most; 0: it continues
  * @GMEM_TEST_SLOW_FAULT: every access that needs a page, of any VM and any host,
  *	spends @nth milliseconds at @point
  */
@@ -76,8 +76,8 @@ enum gmem_test_fault_point {
  * @access: ACCESS: one bit of &enum gmem_access; EXEC reads
  * @point: FAIL: one of &enum gmem_test_point; SLOW_FAULT: one of &enum
  *	gmem_test_fault_point
- * @nth: FAIL: number of the pass that fails, from 1; HOLD_EVENTS,
- *	HOLD_RECLAIM: on or off; SLOW_FAULT: milliseconds, below 1000
+ * @nth: FAIL: number of the pass that fails, from 1; HOLD_EVENTS: on or off;
+ *	HOLD_RECLAIM: milliseconds; SLOW_FAULT: milliseconds, below 1000
  * @times: FAIL: number of passes that fail in a row
  * @provided: LOOKUP, out: 0 if nothing is provided there, else the guest's
  *	rights, and GMEM_TEST_PROVIDED_LENT for lent memory
