@@ -518,6 +518,10 @@ int gmem_folio_allocate(struct gmem_mem *mem, pgoff_t first, pgoff_t last)
 	while (!err && index <= last)
 		err = fatal_signal_pending(current) ?
 			      -EINTR : gmem_folio_allocate_one(mem, &index);
+	/* A call that fails has touched no page from @index on. */
+	if (err && index == first)
+		return err;
+	last = min(last, index - 1);
 
 	/* A file may be as large as it likes: skip what has no folios. */
 	while (first <= last && gmem_piece_find(mem, &first, last, XA_PRESENT)) {
