@@ -12,7 +12,6 @@
 #include <linux/pagemap.h>
 #include <linux/rwsem.h>
 #include <linux/sched/signal.h>
-#include <linux/slab.h>
 #include <linux/uaccess.h>
 
 #include "binding.h"
@@ -21,44 +20,99 @@
 #include "lend.h"
 #include "objects.h"
 
-/* A page that is bound has contents of a guest. Invalidate lock. */
-static int gmem_fill_page(struct gmem_mem *mem, pgoff_t index, const void *from)
+/*
+ * Copy the contents into a folio that is nobody's yet: the file gets it as it is, so
+ * nothing is zeroed or copied twice. The source may be anything, so no lock is
+ * held. A huge folio for a huge page, if there is the memory.
+ */
+static struct folio *gmem_fill_read(struct gmem_mem *mem, pgoff_t index,
+				    u64 source)
+{
+	struct folio *folio = NULL;
+	unsigned long left;
+	void *to;
+	long i;
+
+	if (mem->order && gmem_mem_aligned(mem, index))
+		folio = gmem_folio_alloc(mem, index, mem->order);
+	if (!folio)
+		folio = gmem_folio_alloc(mem, index, 0);
+	if (!folio)
+		return ERR_PTR(-ENOMEM);
+
+	for (i = 0; i < folio_nr_pages(folio); i++, source += PAGE_SIZE) {
+		to = kmap_local_folio(folio, i * PAGE_SIZE);
+		left = copy_from_user(to, u64_to_user_ptr(source), PAGE_SIZE);
+		kunmap_local(to);
+		if (left || fatal_signal_pending(current)) {
+			folio_put(folio);
+			return ERR_PTR(left ? -EFAULT : -EINTR);
+		}
+		flush_dcache_page(folio_page(folio, i));
+		cond_resched();
+	}
+	return folio;
+}
+
+/* The file has a page at @index, or gets a zeroed one. */
+static int gmem_fill_page(struct gmem_mem *mem, pgoff_t index,
+			  struct page *from)
 {
 	struct folio *folio;
 	int err;
 
-	if (gmem_binding_of_page(mem, index, NULL))
-		return -EEXIST;
 	err = gmem_lend_host_get(mem, index, GMEM_LEND_RIGHT_WRITE, true,
 				 &folio);
 	if (err)
 		return err == -EINPROGRESS ? -EBUSY : err;
-	memcpy_to_page(folio_file_page(folio, index), 0, from, PAGE_SIZE);
+	memcpy_page(folio_file_page(folio, index), 0, from, 0, PAGE_SIZE);
+	flush_dcache_page(folio_file_page(folio, index));
 	folio_unlock(folio);
 	folio_put(folio);
 	return 0;
 }
 
-/* @page: a buffer. The source may be anything, so no lock is held for it. */
+/* A page that is bound has contents of a guest. Invalidate lock. */
+static int gmem_fill_folio(struct gmem_mem *mem, pgoff_t index,
+			   struct folio *from)
+{
+	long i;
+	int err;
+
+	if (gmem_binding_of_page(mem, index, NULL))
+		return -EEXIST;
+	err = gmem_folio_add_filled(mem, index, from);
+	/* Where no huge folio can be, small ones may. */
+	if (!err || (err != -EEXIST && !folio_test_large(from)))
+		return err;
+	for (err = 0, i = 0; !err && i < folio_nr_pages(from); i++)
+		err = gmem_fill_page(mem, index + i, folio_page(from, i));
+	return err;
+}
+
 static int gmem_fill_pages(struct gmem_mem *mem, pgoff_t first, pgoff_t last,
-			   u64 source, void *page)
+			   u64 source)
 {
 	struct address_space *mapping = mem->inode.i_mapping;
+	struct folio *folio;
+	unsigned long nr;
 	pgoff_t index;
 	int err;
 
-	for (index = first; index <= last; index++, source += PAGE_SIZE) {
-		if (fatal_signal_pending(current))
-			return -EINTR;
-		if (copy_from_user(page, u64_to_user_ptr(source), PAGE_SIZE))
-			return -EFAULT;
-		if (down_read_killable(&mapping->invalidate_lock))
-			return -EINTR;
-		err = gmem_fill_page(mem, index, page);
-		filemap_invalidate_unlock_shared(mapping);
+	for (index = first; index <= last; index += nr) {
+		folio = gmem_fill_read(mem, index, source);
+		if (IS_ERR(folio))
+			return PTR_ERR(folio);
+		nr = folio_nr_pages(folio);
+		source += nr << PAGE_SHIFT;
+		err = down_read_killable(&mapping->invalidate_lock);
+		if (!err) {
+			err = gmem_fill_folio(mem, index, folio);
+			filemap_invalidate_unlock_shared(mapping);
+		}
+		folio_put(folio);
 		if (err)
 			return err;
-		cond_resched();
 	}
 	return 0;
 }
@@ -66,19 +120,11 @@ static int gmem_fill_pages(struct gmem_mem *mem, pgoff_t first, pgoff_t last,
 int gmem_fill(struct file *file, pgoff_t first, pgoff_t last, u64 source)
 {
 	struct gmem_mem *mem = gmem_mem(file_inode(file));
-	void *page;
-	int err;
 
 	if (!(file->f_mode & FMODE_WRITE))
 		return -EACCES;
 	/* The kernel has no mapping of it. */
 	if (mem->secret)
 		return -EOPNOTSUPP;
-
-	page = kmalloc(PAGE_SIZE, GFP_KERNEL);
-	if (!page)
-		return -ENOMEM;
-	err = gmem_fill_pages(mem, first, last, source, page);
-	kfree(page);
-	return err;
+	return gmem_fill_pages(mem, first, last, source);
 }

@@ -127,6 +127,56 @@ void gmem_folio_unlock_index(struct gmem_mem *mem, pgoff_t index)
 	mutex_unlock(&gmem_index(mem, index)->lock);
 }
 
+static gfp_t gmem_folio_gfp(const struct gmem_mem *mem, unsigned int order)
+{
+	gfp_t gfp = mapping_gfp_mask(mem->inode.i_mapping);
+
+	/* A small folio will do: don't try hard to get a huge one. */
+	if (order)
+		gfp = (gfp & ~__GFP_RETRY_MAYFAIL) | __GFP_NORETRY;
+	return gfp;
+}
+
+struct folio *gmem_folio_alloc(struct gmem_mem *mem, pgoff_t index,
+			       unsigned int order)
+{
+	return gmem_numa_alloc_folio(mem, index, gmem_folio_gfp(mem, order),
+				     order);
+}
+
+/* The file gets @folio, locked; -EEXIST if it has one there already. */
+static int gmem_folio_insert(struct gmem_mem *mem, pgoff_t index,
+			     struct folio *folio)
+{
+	gfp_t gfp = gmem_folio_gfp(mem, folio_order(folio));
+	struct mem_cgroup *before;
+	int err;
+
+	before = gmem_charge_begin(mem);
+	err = filemap_add_folio(mem->inode.i_mapping, folio, index, gfp);
+	gmem_charge_end(mem, before);
+	/* drop_caches frees clean unmapped folios, even lent ones. */
+	if (!err)
+		folio_mark_dirty(folio);
+	return err;
+}
+
+int gmem_folio_add_filled(struct gmem_mem *mem, pgoff_t index,
+			  struct folio *folio)
+{
+	int err;
+
+	err = gmem_folio_lock_index(mem, index, true);
+	if (err)
+		return err;
+	folio_mark_uptodate(folio);
+	err = gmem_folio_insert(mem, index, folio);
+	if (!err)
+		folio_unlock(folio);
+	gmem_folio_unlock_index(mem, index);
+	return err;
+}
+
 /*
  * Add a folio at @index, zeroed but not uptodate: gmem_folio_get() marks it so
  * for its first user. -EEXIST if there is a folio already.
@@ -134,29 +184,19 @@ void gmem_folio_unlock_index(struct gmem_mem *mem, pgoff_t index)
 static struct folio *gmem_folio_add(struct gmem_mem *mem, pgoff_t index,
 				    unsigned int order)
 {
-	struct address_space *mapping = mem->inode.i_mapping;
-	gfp_t gfp = mapping_gfp_mask(mapping);
-	struct mem_cgroup *before;
+	gfp_t gfp = gmem_folio_gfp(mem, order) | __GFP_ZERO;
 	struct folio *folio;
 	int err;
 
-	/* A small folio will do: don't try hard to get a huge one. */
-	if (order)
-		gfp = (gfp & ~__GFP_RETRY_MAYFAIL) | __GFP_NORETRY;
-
 	index = round_down(index, 1UL << order);
-	folio = gmem_numa_alloc_folio(mem, index, gfp | __GFP_ZERO, order);
+	folio = gmem_numa_alloc_folio(mem, index, gfp, order);
 	if (!folio)
 		return ERR_PTR(-ENOMEM);
-	before = gmem_charge_begin(mem);
-	err = filemap_add_folio(mapping, folio, index, gfp);
-	gmem_charge_end(mem, before);
+	err = gmem_folio_insert(mem, index, folio);
 	if (err) {
 		folio_put(folio);
 		return ERR_PTR(err);
 	}
-	/* drop_caches frees clean unmapped folios, even lent ones. */
-	folio_mark_dirty(folio);
 	return folio;
 }
 

@@ -70,6 +70,18 @@ void gmem_folio_unlock_index(struct gmem_mem *mem, pgoff_t index);
  */
 struct folio *gmem_folio_get(struct gmem_mem *mem, pgoff_t index);
 
+/*
+ * For a caller that has the contents: "alloc" makes a folio for @index that isn't
+ * zeroed and isn't in the file; NULL if there is no memory. Once it is filled,
+ * "add_filled" lets the file have it, too; -EEXIST if the file has any of its
+ * pages; -ENOMEM, or -EINTR on a fatal signal. A reference stays with the caller.
+ * Invalidate lock for "add_filled".
+ */
+struct folio *gmem_folio_alloc(struct gmem_mem *mem, pgoff_t index,
+			       unsigned int order);
+int gmem_folio_add_filled(struct gmem_mem *mem, pgoff_t index,
+			  struct folio *folio);
+
 /**
  * enum gmem_folio_pins - who refers to a folio that no page table has, except
  *	the page cache and the caller?

@@ -8,6 +8,7 @@
 #include "lib/fixture.h"
 #include "lib/random.h"
 #include "lib/view.h"
+#include "lib/wait.h"
 
 #include <linux/mempolicy.h>
 #include <pthread.h>
@@ -272,6 +273,25 @@ TEST_F(policy, of_a_range)
 		ASSERT_EQ(0, set_task_policy(MPOL_BIND, ON(i % 2)));
 		EXPECT_EQ(self->node[i % 2], touch_node(AT(i)));
 	}
+}
+
+/* GMEM_VM_FILL allocates by the policy, too. */
+TEST_F(policy, of_a_fill)
+{
+	__u8 *source = calloc(1, self->unit);
+	int i;
+
+	ASSERT_NE(NULL, source);
+	ASSERT_EQ(0, unmap_range(self->vm, GPA, self->size, NULL));
+	ASSERT_EQ(0, set_policy_of(AT(0), 4 * self->unit, MPOL_BIND, ON(1)));
+	ASSERT_EQ(0, set_policy_of(AT(4), 4 * self->unit, MPOL_BIND, ON(0)));
+	for (i = 0; i < NR; i++) {
+		ASSERT_EQ(0, fill_mem(self->vm, GPA + i * self->unit, self->mem,
+				      i * self->unit, self->unit, LEND | RWX,
+				      source));
+		EXPECT_EQ(self->node[i < 4], touch_node(AT(i)));
+	}
+	free(source);
 }
 
 /* set_mempolicy() of the task that touches a page, as the host or the guest. */

@@ -54,7 +54,7 @@ TEST_F(wait_fail_nth, bind)
 						3 * PAGE));
 			fail_nth_arm(self->nth_fd, nth);
 			if (fills)
-				ret = fill_mem(self->vm, PAGE, self->mem, 0,
+				ret = fill_mem(self->vm, PAGE, self->mem, PAGE,
 					       PAGE, SHARE | RWX, source);
 			else
 				ret = map_mem(self->vm, PAGE, self->mem, 0,

@@ -748,6 +748,37 @@ TEST_F(wait, fill)
 	free(source);
 }
 
+/* Pages that the file lacks, beside one that the host has used. */
+TEST_F(wait, fill_absent_pages)
+{
+	const __u64 unit = variant->mem_flags ? HUGE_PAGE : PAGE;
+	const __u64 size = 3 * unit;
+	__u8 *source = malloc(size), *host;
+	struct gmem_mem_query pages;
+	int mem;
+	__u64 i;
+
+	ASSERT_NE(NULL, source);
+	for (i = 0; i < size; i++)
+		source[i] = i / PAGE + i;
+	mem = new_mem(SIZE, variant->mem_flags);
+	ASSERT_LE(0, mem);
+	host = map_host(mem, 0, SIZE);
+	ASSERT_NE(MAP_FAILED, host);
+	host[unit + 5] = 77;
+	ASSERT_EQ(0, fill_mem(self->vm, 0, mem, 0, size, variant->access | RWX,
+			      source));
+	ASSERT_EQ(0, query_mem(mem, 0, SIZE, &pages));
+	EXPECT_EQ(size / PAGE, pages.host);
+	EXPECT_EQ((SIZE - size) / PAGE, pages.absent);
+	EXPECT_EQ(0, memcmp(source, self->window, size));
+	EXPECT_EQ(0, memcmp(source, host, size));
+	munmap(host, SIZE);
+	close(mem);
+	ASSERT_EQ(0, unmap_range(self->vm, 0, size, NULL));
+	free(source);
+}
+
 TEST_F(wait, fill_takes_policy_and_join)
 {
 	const __u64 size = variant->mem_flags ? HUGE_PAGE : PAGE;
