@@ -16,6 +16,8 @@
 
 /* At most this many requests are reported under a spinlock at a time. */
 #define GMEM_WAITERS_BATCH 64
+/* A reader that asks for no more needs no memory. */
+#define GMEM_WAITERS_FEW 4
 
 static int gmem_waiters_fill(struct gmem_vm *vm, struct gmem_vm_waiters *query,
 			     unsigned long *gfn,
@@ -35,7 +37,7 @@ static int gmem_waiters_fill(struct gmem_vm *vm, struct gmem_vm_waiters *query,
 		if (fatal_signal_pending(current))
 			return -EINTR;
 		cond_resched();
-	} while (room && got == room);
+	} while (got == room && nr < query->nr_entries);
 
 	query->nr_entries = nr;
 	return 0;
@@ -43,8 +45,8 @@ static int gmem_waiters_fill(struct gmem_vm *vm, struct gmem_vm_waiters *query,
 
 int gmem_vm_waiters_call(void *obj, void *arg)
 {
+	struct gmem_waiter_info few[GMEM_WAITERS_FEW], *infos = few;
 	struct gmem_vm_waiters *query = arg;
-	struct gmem_waiter_info *infos;
 	struct gmem_vm *vm = obj;
 	unsigned long gfn;
 	int err;
@@ -60,12 +62,15 @@ int gmem_vm_waiters_call(void *obj, void *arg)
 				     offsetofend(typeof(*infos), reserved)))
 		return -EINVAL;
 
-	infos = kmalloc_array(GMEM_WAITERS_BATCH, sizeof(*infos), GFP_KERNEL);
+	if (query->nr_entries > GMEM_WAITERS_FEW)
+		infos = kmalloc_array(GMEM_WAITERS_BATCH, sizeof(*infos),
+				      GFP_KERNEL);
 	if (!infos)
 		return -ENOMEM;
 	gfn = query->guest_addr >> PAGE_SHIFT;
 	err = gmem_waiters_fill(vm, query, &gfn, infos);
-	kfree(infos);
+	if (infos != few)
+		kfree(infos);
 	query->guest_addr = query->flags & GMEM_WAITERS_ALL ?
 				    (u64)gfn << PAGE_SHIFT : 0;
 	query->nr_threads = gmem_wait_count(vm);
