@@ -330,8 +330,9 @@ int gmem_binding_map(struct gmem_vm *vm, struct file *file, u32 flags,
 	if (err)
 		goto cancel_wait;
 
-	gmem_binding_changed(vm, 1);
+	/* Those who wait come first. */
 	gmem_wait_bound(vm, &wait);
+	gmem_binding_changed(vm, 1);
 	return 0;
 
 cancel_wait:

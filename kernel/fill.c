@@ -19,6 +19,7 @@
 #include "folio.h"
 #include "lend.h"
 #include "objects.h"
+#include "wait.h"
 
 /*
  * Copy the contents into a folio that is nobody's yet: the file gets it as it is, so
@@ -90,7 +91,8 @@ static int gmem_fill_folio(struct gmem_mem *mem, pgoff_t index,
 	return err;
 }
 
-static int gmem_fill_pages(struct gmem_mem *mem, pgoff_t first, pgoff_t last,
+static int gmem_fill_pages(struct gmem_vm *vm, unsigned long gfn,
+			   struct gmem_mem *mem, pgoff_t first, pgoff_t last,
 			   u64 source)
 {
 	struct address_space *mapping = mem->inode.i_mapping;
@@ -105,6 +107,9 @@ static int gmem_fill_pages(struct gmem_mem *mem, pgoff_t first, pgoff_t last,
 			return PTR_ERR(folio);
 		nr = folio_nr_pages(folio);
 		source += nr << PAGE_SHIFT;
+		/* From here on, no source keeps the bind waiting. */
+		if (index + nr > last)
+			gmem_wait_announce(vm, gfn, gfn + (last - first));
 		err = down_read_killable(&mapping->invalidate_lock);
 		if (!err) {
 			err = gmem_fill_folio(mem, index, folio);
@@ -117,7 +122,8 @@ static int gmem_fill_pages(struct gmem_mem *mem, pgoff_t first, pgoff_t last,
 	return 0;
 }
 
-int gmem_fill(struct file *file, pgoff_t first, pgoff_t last, u64 source)
+int gmem_fill(struct gmem_vm *vm, unsigned long gfn, struct file *file,
+	      pgoff_t first, pgoff_t last, u64 source)
 {
 	struct gmem_mem *mem = gmem_mem(file_inode(file));
 
@@ -126,5 +132,5 @@ int gmem_fill(struct file *file, pgoff_t first, pgoff_t last, u64 source)
 	/* The kernel has no mapping of it. */
 	if (mem->secret)
 		return -EOPNOTSUPP;
-	return gmem_fill_pages(mem, first, last, source);
+	return gmem_fill_pages(vm, gfn, mem, first, last, source);
 }

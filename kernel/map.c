@@ -144,7 +144,8 @@ static int gmem_map_request(struct gmem_vm *vm, struct gmem_map_request *req,
 	err = gmem_map_check_file(req);
 	if (!err && req->fill)
 		err = gmem_map_check(vm, req->file, req->flags) ?:
-		      gmem_fill(req->file, req->first, req->last, req->source);
+		      gmem_fill(vm, req->gfn_first, req->file, req->first,
+				req->last, req->source);
 	if (err)
 		goto put_file;
 

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Accesses to unbound pages that wait: see wait.h. */
+#include <linux/cpumask.h>
 #include <linux/jiffies.h>
+#include <linux/ktime.h>
 #include <linux/minmax.h>
 #include <linux/mm.h>
 #include <linux/poll.h>
 #include <linux/sched.h>
 #include <linux/sched/signal.h>
+#include <linux/sched/task.h>
 #include <linux/xarray.h>
 
 #include "objects.h"
@@ -14,8 +17,8 @@
 
 /* The longest wait of a kernel thread. */
 #define GMEM_WAIT_KTHREAD HZ
-/* At most this many tasks are woken under the lock at a time. */
-#define GMEM_WAIT_BATCH 64
+/* The longest look of a woken task for the end of the bind that woke it. */
+#define GMEM_WAIT_SPIN_NS (50 * NSEC_PER_USEC)
 
 /**
  * struct gmem_waiter - a task that waits, on its own stack
@@ -28,6 +31,7 @@
  * @nr: how many wait at the page, if it is the first one
  * @task: the task
  * @pid: its number; NULL for a kernel thread
+ * @announcer: the CPU of a bind that was announced; -1 before
  * @is_first: see @node
  * @done: it no longer is a waiter
  */
@@ -40,6 +44,7 @@ struct gmem_waiter {
 	u32 nr;
 	struct task_struct *task;
 	struct pid *pid;
+	int announcer;
 	bool is_first;
 	bool done;
 };
@@ -139,27 +144,36 @@ static void gmem_wait_remove(struct gmem_wait *wait, struct gmem_waiter *waiter)
 	rb_replace_node(&waiter->node, &next->node, &wait->requests);
 }
 
+/* Take the first task that waits at [@first, @last] off; with a reference, or NULL. */
+static struct task_struct *gmem_wait_pop(struct gmem_wait *wait,
+					 unsigned long first,
+					 unsigned long last)
+{
+	struct task_struct *task = NULL;
+	struct gmem_waiter *waiter;
+
+	spin_lock(&wait->lock);
+	waiter = gmem_wait_at(wait, first);
+	if (waiter && waiter->gfn <= last) {
+		task = get_task_struct(waiter->task);
+		gmem_wait_remove(wait, waiter);
+	}
+	spin_unlock(&wait->lock);
+	return task;
+}
+
 /* A reason to wake those who wait at [@first, @last] has become true. */
 static void gmem_wait_wake(struct gmem_vm *vm, unsigned long first,
 			   unsigned long last)
 {
-	struct gmem_wait *wait = &vm->wait;
-	struct gmem_waiter *waiter;
-	unsigned int nr;
+	struct task_struct *task;
 
-	do {
-		spin_lock(&wait->lock);
-		for (nr = 0; nr < GMEM_WAIT_BATCH; nr++) {
-			waiter = gmem_wait_at(wait, first);
-			if (!waiter || waiter->gfn > last)
-				break;
-			/* Its stack stays: it takes the lock before it leaves. */
-			gmem_wait_remove(wait, waiter);
-			wake_up_process(waiter->task);
-		}
-		spin_unlock(&wait->lock);
+	/* The task may be awake, and takes the lock next: don't keep it. */
+	while ((task = gmem_wait_pop(&vm->wait, first, last))) {
+		wake_up_process(task);
+		put_task_struct(task);
 		cond_resched();
-	} while (nr == GMEM_WAIT_BATCH);
+	}
 }
 
 /*
@@ -186,8 +200,41 @@ bool gmem_wait_refuses(struct gmem_vm *vm, unsigned long gfn)
 	       ((current->flags & PF_KTHREAD) && gmem_wait_tired(&vm->wait));
 }
 
+void gmem_wait_announce(struct gmem_vm *vm, unsigned long first,
+			unsigned long last)
+{
+	struct gmem_wait *wait = &vm->wait;
+	struct gmem_waiter *waiter;
+
+	/* It would only keep the caller from the bind. */
+	if (!wait->on || num_online_cpus() == 1)
+		return;
+	spin_lock(&wait->lock);
+	waiter = gmem_wait_at(wait, first);
+	if (waiter && waiter->gfn <= last) {
+		WRITE_ONCE(waiter->announcer, raw_smp_processor_id());
+		wake_up_process(waiter->task);
+	}
+	spin_unlock(&wait->lock);
+}
+
+/* After a wakeup: the bind that was announced, if any, may end at once. */
+static void gmem_wait_spin(const struct gmem_waiter *waiter)
+{
+	u64 end;
+
+	if (READ_ONCE(waiter->done) || READ_ONCE(waiter->announcer) < 0 ||
+	    READ_ONCE(waiter->announcer) == raw_smp_processor_id())
+		return;
+	end = ktime_get_ns() + GMEM_WAIT_SPIN_NS;
+	while (!READ_ONCE(waiter->done) && !need_resched() &&
+	       !signal_pending(current) && ktime_get_ns() < end)
+		cpu_relax();
+}
+
 /* Sleep; false if the time of a kernel thread has ended. */
-static bool gmem_wait_sleep(struct gmem_waiter *waiter, unsigned int state)
+static bool gmem_wait_sleep(const struct gmem_waiter *waiter,
+			    unsigned int state)
 {
 	long timeout = current->flags & PF_KTHREAD ? GMEM_WAIT_KTHREAD :
 						     MAX_SCHEDULE_TIMEOUT;
@@ -198,6 +245,7 @@ static bool gmem_wait_sleep(struct gmem_waiter *waiter, unsigned int state)
 		    signal_pending_state(state, current) || !timeout)
 			break;
 		timeout = schedule_timeout(timeout);
+		gmem_wait_spin(waiter);
 	}
 	__set_current_state(TASK_RUNNING);
 	return timeout;
@@ -219,6 +267,7 @@ void gmem_wait(struct gmem_vm *vm, unsigned long gfn, u32 access,
 		.access = access,
 		.nr = 1,
 		.task = current,
+		.announcer = -1,
 		.pid = current->flags & PF_KTHREAD ? NULL : task_pid(current),
 	};
 	struct gmem_wait *wait = &vm->wait;

@@ -38,6 +38,15 @@ bool gmem_wait_refuses(struct gmem_vm *vm, unsigned long gfn);
 void gmem_wait(struct gmem_vm *vm, unsigned long gfn, u32 access,
 	       bool interruptible);
 
+/*
+ * Something is about to be bound at [@first, @last]. To wake a task takes as long as
+ * a bind, so let the task that has waited longest at the first page for which any
+ * waits wake up meanwhile. If the bind fails, or takes longer, the task goes on
+ * waiting.
+ */
+void gmem_wait_announce(struct gmem_vm *vm, unsigned long first,
+			unsigned long last);
+
 /**
  * struct gmem_wait_bind - a bind in a VM whose accesses may wait
  * @mas: with the memory to end the state "fails" of pages of the range

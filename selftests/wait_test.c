@@ -748,6 +748,35 @@ TEST_F(wait, fill)
 	free(source);
 }
 
+/* The fill has woken the task ahead, and then there is nothing bound. */
+TEST_F(wait, fill_that_fails)
+{
+	const __u64 unit = variant->mem_flags ? HUGE_PAGE : PAGE;
+	struct toucher reader = { .at = self->window + GPA };
+	const __u32 flags = variant->access | RWX;
+	struct gmem_waiter_info info = {};
+	__u8 *source = calloc(2, unit);
+	int i;
+
+	ASSERT_NE(NULL, source);
+	ASSERT_EQ(0, bind_at(self, variant, GPA + unit));
+	ASSERT_EQ(0, toucher_start(&reader));
+	ASSERT_TRUE(waiting(self->vm, 1));
+	for (i = 0; i < 100; i++)
+		ASSERT_EQ(-EEXIST, fill_mem(self->vm, GPA, self->mem, 0,
+					    2 * unit, flags, source));
+	EXPECT_TRUE(waiting(self->vm, 1));
+	EXPECT_EQ(1, get_waiters(self->vm, 0, 0, &info, 1, NULL));
+	EXPECT_EQ(GPA, info.guest_addr);
+	EXPECT_FALSE(has_request(self->vm, 0));
+	source[0] = 7;
+	ASSERT_EQ(0, fill_mem(self->vm, GPA, self->mem, 0, unit, flags,
+			      source));
+	EXPECT_EQ(7, toucher_join(&reader));
+	EXPECT_NO_REFUSAL();
+	free(source);
+}
+
 /* Pages that the file lacks, beside one that the host has used. */
 TEST_F(wait, fill_absent_pages)
 {
