@@ -171,5 +171,27 @@ echo "quit 0" >"$dir/in"
 wait_for sh -c '! pidof gmem-broker-testbed' >/dev/null
 kill $holder
 
+head -c 1048576 /dev/zero | tr '\0' '\252' >"$dir/memory"
+start --restore="$dir/memory" --noprefetch
+status_has "^restore: pages missing: 256, waited for: 0$" && says 170 read 2000 &&
+	says 170 read 2fff && says 170 read 5000 &&
+	status_has "^restore: pages missing: 254, waited for: 2$"
+result $? "--restore --noprefetch: a page comes when it is used"
+tell unbind 32K 32K && status_has "^restore: pages missing: 246," && says BUS read 8000
+result $? "a page that is unbound isn't missing any longer"
+refused "still being restored" bind 32K 4K && refused "still being restored" save "$dir/saved"
+result $? "what needs all of the memory is refused"
+# shellcheck disable=SC2317 # await() calls it
+is_restored() { status_has "^restore: pages missing: 0, waited for: 2$"; }
+refused "no argument" prefetch 1 && tell prefetch && wait_for is_restored && says 170 read ff000
+result $? "prefetch: the rest comes"
+stop 0
+kill $holder
+start
+refused "nothing is restored" prefetch
+result $? "prefetch without --restore"
+stop 0
+kill $holder
+
 echo "1..$n"
 exit $failed

@@ -77,6 +77,10 @@ absl::StatusOr<std::string> Run(Guest& guest, absl::string_view name, Words word
     if (!text.ok()) return text.status();
     return absl::StrCat(*text, kOk);
   }
+  if (name == "prefetch") {
+    if (!words.empty()) return absl::InvalidArgumentError("prefetch takes no argument");
+    return Plain(guest.Prefetch());
+  }
   if (name == "save") {
     if (words.size() != 1) return absl::InvalidArgumentError("save takes the path of a file");
     return Plain(guest.Save(std::string(words[0])));
@@ -84,7 +88,7 @@ absl::StatusOr<std::string> Run(Guest& guest, absl::string_view name, Words word
   if (name != "unbind" && name != "trim" && name != "reclaim") {
     return absl::InvalidArgumentError(
         absl::StrCat("there is no command \"", absl::CHexEscape(name),
-                     "\", but bind, unbind, trim, reclaim, save and status"));
+                     "\", but bind, unbind, trim, reclaim, save, prefetch and status"));
   }
   const absl::StatusOr<gmem::GuestRange> range = ParseRange(words);
   if (!range.ok()) return range.status();

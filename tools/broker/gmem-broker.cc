@@ -39,6 +39,7 @@ ABSL_FLAG(std::string, policy, "allow",
 ABSL_FLAG(std::string, restore, "",
           "a file with the contents of the memory: the command starts at once, and memory comes "
           "when it is used");
+ABSL_FLAG(bool, prefetch, true, "with --restore: bring memory also before it is used");
 ABSL_FLAG(bool, hugepages, false, "back the memory with huge pages");
 ABSL_FLAG(bool, discard, true, "let the command give memory back");
 
@@ -104,7 +105,7 @@ int Serve(Guest& guest, std::optional<Control> control, int signals, pid_t child
         tools::PrintError(kName, status.message());
       }
       fds.push_back({.fd = guest.fd(), .events = POLLIN, .revents = 0});
-      timeout = kRestorePause;
+      if (guest.IsPrefetching()) timeout = kRestorePause;
     }
     poll(fds.data(), fds.size(), timeout);
   }
@@ -128,7 +129,8 @@ absl::StatusOr<int> RunCommandWithMemory(tools::Words arguments) {
                                                .policy = *policy,
                                                .allow_discard = absl::GetFlag(FLAGS_discard),
                                                .name = absl::GetFlag(FLAGS_name),
-                                               .restore = absl::GetFlag(FLAGS_restore)});
+                                               .restore = absl::GetFlag(FLAGS_restore),
+                                               .prefetch = absl::GetFlag(FLAGS_prefetch)});
   if (!guest.ok()) return guest.status();
   std::optional<Control> control;
   if (const std::string path = absl::GetFlag(FLAGS_socket); !path.empty()) {
@@ -170,7 +172,7 @@ int main(int argc, char** argv) {
                 "[ARGUMENT]...\n"
                 "gmem-broker tell --socket=PATH bind|unbind|trim|reclaim ADDRESS SIZE\n"
                 "gmem-broker tell --socket=PATH save FILE\n"
-                "gmem-broker tell --socket=PATH status",
+                "gmem-broker tell --socket=PATH prefetch|status",
        .summary = "owns a guest's memory, which a VMM of another user maps by a descriptor"},
       argc, argv);
 }

@@ -74,6 +74,7 @@ absl::StatusOr<Guest> Guest::Create(const Options& options) {
         Restore::Open(options.restore, options.size, guest.memory_.page_size());
     if (!restore.ok()) return restore.status();
     guest.restore_ = *std::move(restore);
+    guest.prefetch_ = options.prefetch;
     return guest;
   }
   if (absl::Status status = guest.Bind({.size = options.size}, gmem::MapMode::kLend, true);
@@ -101,6 +102,12 @@ absl::StatusOr<uint64_t> Guest::Unbind(gmem::GuestRange range) {
     restore_->Skip(range);
   }
   return vm_.Unmap(range);
+}
+
+absl::Status Guest::Prefetch() {
+  if (!restore_) return absl::FailedPreconditionError("nothing is restored: run with --restore");
+  prefetch_ = true;
+  return absl::OkStatus();
 }
 
 absl::Status Guest::Save(const std::string& path) const {

@@ -31,6 +31,8 @@ class Guest {
     std::string name;
     // A file that Save() has made. Empty: none.
     std::string restore = {};
+    // Bring its memory also where no access waits for it.
+    bool prefetch = true;
   };
 
   // All of the memory is bound, as lent memory; with a file to restore, none is: Restore() binds it.
@@ -55,7 +57,11 @@ class Guest {
   // Is memory still missing that a file has?
   bool IsRestoring() const { return restore_ && !restore_->is_complete(); }
   // Brings a part of it, first of all what accesses wait for. Poll fd() for these.
-  absl::Status RestoreSome() { return restore_->Work(vm_, memory_); }
+  absl::Status RestoreSome() { return restore_->Work(vm_, memory_, prefetch_); }
+  bool IsPrefetching() const { return prefetch_ && IsRestoring(); }
+  // From now on, RestoreSome() also brings memory for which no access waits. FailedPrecondition if
+  // nothing is restored.
+  absl::Status Prefetch();
   int fd() const { return vm_.fd(); }
 
   // Pages, bindings and refused accesses, a line each.
@@ -70,6 +76,7 @@ class Guest {
   gmem::UniqueFd window_;
   gmem::ReclaimPolicy policy_ = gmem::ReclaimPolicy::kAllow;
   std::optional<Restore> restore_;
+  bool prefetch_ = true;
 };
 
 }  // namespace broker

@@ -50,15 +50,22 @@ Restore::Restore(gmem::UniqueFd file, size_t nr_pages, gmem::ByteSize page)
       page_(page),
       order_(nr_pages),
       is_there_(nr_pages),
+      nr_missing_(nr_pages),
       buffer_(page.value()) {
   std::iota(order_.begin(), order_.end(), 0);
   std::shuffle(order_.begin(), order_.end(), std::mt19937(std::random_device()()));
 }
 
+bool Restore::TakeMissing(size_t number) {
+  if (is_there_[number]) return false;
+  is_there_[number] = true;
+  --nr_missing_;
+  return true;
+}
+
 absl::Status Restore::Bring(const gmem::Vm& vm, const gmem::GuestMemory& memory, size_t number) {
   // The guest may have changed the page since.
-  if (is_there_[number]) return absl::OkStatus();
-  is_there_[number] = true;
+  if (!TakeMissing(number)) return absl::OkStatus();
   const uint64_t at = number * page_.value();
   const ssize_t got = pread(file_.get(), buffer_.data(), buffer_.size(), static_cast<off_t>(at));
   absl::Status status = got == static_cast<ssize_t>(buffer_.size())
@@ -75,7 +82,7 @@ absl::Status Restore::Bring(const gmem::Vm& vm, const gmem::GuestMemory& memory,
   return status;
 }
 
-absl::Status Restore::Work(const gmem::Vm& vm, const gmem::GuestMemory& memory) {
+absl::Status Restore::Work(const gmem::Vm& vm, const gmem::GuestMemory& memory, bool prefetch) {
   const absl::StatusOr<std::vector<gmem::PageRequest>> requests = vm.TakeRequests();
   if (!requests.ok()) return requests.status();
   absl::Status first_error;
@@ -83,7 +90,7 @@ absl::Status Restore::Work(const gmem::Vm& vm, const gmem::GuestMemory& memory) 
     ++nr_wanted_;
     first_error.Update(Bring(vm, memory, request.page.value() / page_.value()));
   }
-  for (int i = 0; i < kAhead && !is_complete(); ++i) {
+  for (int i = 0; prefetch && i < kAhead && next_ < order_.size(); ++i) {
     first_error.Update(Bring(vm, memory, order_[next_++]));
   }
   return first_error;
@@ -92,7 +99,7 @@ absl::Status Restore::Work(const gmem::Vm& vm, const gmem::GuestMemory& memory) 
 void Restore::Skip(gmem::GuestRange range) {
   const uint64_t end = (range.start.value() + range.size.value()) / page_.value();
   for (uint64_t page = range.start.value() / page_.value(); page < end; ++page) {
-    if (page < is_there_.size()) is_there_[page] = true;
+    if (page < is_there_.size()) TakeMissing(page);
   }
 }
 

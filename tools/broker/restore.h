@@ -26,19 +26,21 @@ class Restore {
   static absl::StatusOr<Restore> Open(const std::string& path, gmem::ByteSize size,
                                       gmem::ByteSize page);
 
-  // Brings the pages for which accesses wait, and then some others, in random order. A page that
-  // can't be read fails from then on.
-  absl::Status Work(const gmem::Vm& vm, const gmem::GuestMemory& memory);
+  // Brings the pages for which accesses wait, and then, with @prefetch, some others, in random
+  // order. A page that can't be read fails from then on.
+  absl::Status Work(const gmem::Vm& vm, const gmem::GuestMemory& memory, bool prefetch);
   // Doesn't bring the pages of a range.
   void Skip(gmem::GuestRange range);
-  bool is_complete() const { return next_ == order_.size(); }
-  size_t nr_missing() const { return order_.size() - next_; }
+  bool is_complete() const { return nr_missing_ == 0; }
+  size_t nr_missing() const { return nr_missing_; }
   uint64_t nr_wanted() const { return nr_wanted_; }
 
  private:
   Restore(gmem::UniqueFd file, size_t nr_pages, gmem::ByteSize page);
 
   absl::Status Bring(const gmem::Vm& vm, const gmem::GuestMemory& memory, size_t number);
+  // The page is missing no longer. False if it wasn't.
+  bool TakeMissing(size_t number);
 
   gmem::UniqueFd file_;
   gmem::ByteSize page_;
@@ -46,6 +48,7 @@ class Restore {
   std::vector<uint32_t> order_;
   size_t next_ = 0;
   std::vector<bool> is_there_;
+  size_t nr_missing_;
   std::vector<uint8_t> buffer_;
   // How many pages somebody has waited for.
   uint64_t nr_wanted_ = 0;
