@@ -102,14 +102,15 @@ static int gmem_fill_pages(struct gmem_vm *vm, unsigned long gfn,
 	int err;
 
 	for (index = first; index <= last; index += nr) {
+		/* What is left is short, if the source is in memory. */
+		if (index == last &&
+		    !fault_in_readable(u64_to_user_ptr(source), PAGE_SIZE))
+			gmem_wait_announce(vm, gfn, gfn + (last - first));
 		folio = gmem_fill_read(mem, index, source);
 		if (IS_ERR(folio))
 			return PTR_ERR(folio);
 		nr = folio_nr_pages(folio);
 		source += nr << PAGE_SHIFT;
-		/* From here on, no source keeps the bind waiting. */
-		if (index + nr > last)
-			gmem_wait_announce(vm, gfn, gfn + (last - first));
 		err = down_read_killable(&mapping->invalidate_lock);
 		if (!err) {
 			err = gmem_fill_folio(mem, index, folio);
