@@ -9,7 +9,8 @@
 # shellcheck shell=bash
 
 # Where the parts leave NAME.tap (standard output), NAME.err, NAME.console (of a virtual
-# machine), NAME.status and NAME.seconds.
+# machine), NAME.status and NAME.seconds. If a part runs twice, NAME.first.tap, NAME.first.err and
+# NAME.first.console are those of the first try.
 state=
 area=
 part=
@@ -143,6 +144,14 @@ part_slots() {
 # A subshell: a part's variables don't reach the next part.
 once() { (eval "${part_command[$1]}") >"$state/$1.tap" 2>"$state/$1.err" </dev/null; }
 
+# keep_first_try NAME: out of the way of the second one, as NAME.first.tap and so on
+keep_first_try() {
+	local kind
+	for kind in tap err console; do
+		[ ! -e "$state/$1.$kind" ] || mv "$state/$1.$kind" "$state/$1.first.$kind"
+	done
+}
+
 start() {
 	local part=$1
 	say "[$SECONDS s] $part: starts"
@@ -156,6 +165,7 @@ start() {
 		# time fails.
 		if [ $status = 123 ]; then
 			say "[$SECONDS s] $part: a triple fault ended the machine: trying once more"
+			keep_first_try "$part"
 			status=0
 			once "$part" || status=$?
 		fi
