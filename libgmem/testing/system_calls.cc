@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/types.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -61,6 +62,15 @@ extern "C" int fstatfs(int fd, struct statfs* fs) noexcept {
   if (syscall(SYS_fstatfs, fd, fs) != 0) return -1;
   for (const SystemCalls* const one : gmem::doubles::All()) one->ChangeStatfs(fd, *fs);
   return 0;
+}
+
+extern "C" ssize_t pread(int fd, void* to, size_t size, off_t at) {
+  for (const SystemCalls* const one : gmem::doubles::All()) {
+    if (one->HasRead(fd)) continue;
+    errno = ESPIPE;
+    return -1;
+  }
+  return syscall(SYS_pread64, fd, to, size, at);
 }
 
 extern "C" int mprotect(void* start, size_t size, int access) noexcept {

@@ -13,8 +13,8 @@
 namespace gmem::doubles {
 
 // A double that has descriptors of its own. While it lives, the test program's ioctl(), fstat(),
-// fstatfs(), mprotect() and mremap() ask it first. One file replaces these functions for all
-// doubles, so that a program can link with several. Create and destroy doubles while no other
+// fstatfs(), pread(), mprotect() and mremap() ask it first. One file replaces these functions for
+// all doubles, so that a program can link with several. Create and destroy doubles while no other
 // thread makes these calls.
 class SystemCalls {
  public:
@@ -26,6 +26,8 @@ class SystemCalls {
   // Change the kernel's answers, if the descriptor is this double's.
   virtual void ChangeStat(int /*fd*/, struct stat& /*stat*/) const {}
   virtual void ChangeStatfs(int /*fd*/, struct statfs& /*fs*/) const {}
+  // False for a file that can only be mapped: pread() fails.
+  virtual bool HasRead(int /*fd*/) const { return true; }
 
   // The error of each mremap() or mprotect() of the program; 0: the kernel answers.
   virtual int MremapError() const { return 0; }

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -19,6 +20,7 @@
 #include "gmem/vhost/frontend.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "testing/system_calls.h"
 #include "vhost/testing/frontend.h"
 
 namespace gmem::vhost {
@@ -230,6 +232,37 @@ TEST_F(ReconnectTest, ResumesAll) {
   EXPECT_EQ(backend_->Last(Request::kSetInflightFd).As<InflightArea>().mmap_size, 8192u);
   EXPECT_EQ(backend_->Last(Request::kSetStatus).As<uint64_t>(), 15u);
   EXPECT_EQ(frontend_->memory().size(), 1u);
+}
+
+TEST_F(ReconnectTest, AShortenedFileRaisesNoSigbus) {
+  ASSERT_TRUE(SetRam().ok());
+  ASSERT_TRUE(frontend_->StartVring(0, RingSetup()).ok());
+  Die();
+  ASSERT_EQ(ftruncate(ram_.get(), 0), 0);
+  ASSERT_TRUE(frontend_->Reconnect(NewBackend(Backend())).ok());
+  EXPECT_EQ(State(Request::kSetVringBase).num, 5u);
+}
+
+// Files that can only be mapped, as KVM's guest_memfd.
+class NoRead : public doubles::SystemCalls {
+ public:
+  std::optional<int> Ioctl(int /*fd*/, unsigned long /*request*/, void* /*argument*/) override {
+    return std::nullopt;
+  }
+  bool HasRead(int /*fd*/) const override { return false; }
+};
+
+// The double must be there before the back-end's thread, and longer.
+class ReconnectWithoutReadTest : public NoRead, public ReconnectTest {};
+
+TEST_F(ReconnectWithoutReadTest, MapsTheRing) {
+  ASSERT_TRUE(SetRam().ok());
+  ASSERT_TRUE(frontend_->StartVring(0, RingSetup()).ok());
+  const uint16_t used = 77;
+  ASSERT_EQ(pwrite(ram_.get(), &used, 2, 0x2002), 2);
+  Die();
+  ASSERT_TRUE(frontend_->Reconnect(NewBackend(Backend())).ok());
+  EXPECT_EQ(State(Request::kSetVringBase).num, 77u);
 }
 
 // Without SET_VRING_KICK, the first kick in-band starts a virtqueue.

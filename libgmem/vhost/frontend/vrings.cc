@@ -14,8 +14,8 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
+#include "base/host_map.h"
 #include "base/status.h"
-#include "gmem/guest_memory.h"
 #include "gmem/mapping.h"
 #include "gmem/status.h"
 #include "gmem/types.h"
@@ -59,10 +59,14 @@ std::optional<uint16_t> ReadShared(absl::Span<const SharedRegion> memory, uint64
     const ssize_t got = pread(region.fd.get(), &read, sizeof(read),
                               static_cast<off_t>(offset.value() + (address - start)));
     if (got == sizeof(read)) return read;
-    // Nobody can shorten a guestmem, which has no read(). Map the whole region, as the back-end
-    // does: one page of a file with huge pages can't be mapped.
-    if (!GuestMemory::IsGuestMemory(region.fd.get())) return std::nullopt;
+    // Nobody can shorten a file without read(): a guestmem, KVM's guest_memfd, or memory of a
+    // driver. Map the whole region, as the back-end does: one page of a file with huge pages can't
+    // be mapped.
+    const bool has_read = got >= 0 || (errno != EINVAL && errno != ESPIPE);
     const ByteSize size(region.wire.size);
+    if (has_read || !internal::CheckFileReaches(region.fd.get(), offset, size).ok()) {
+      return std::nullopt;
+    }
     const absl::StatusOr<Mapping> mapping = Mapping::OfFile(
         region.fd.get(), {.offset = offset, .size = size, .access = MemoryAccess::kReadOnly});
     if (!mapping.ok()) return std::nullopt;
