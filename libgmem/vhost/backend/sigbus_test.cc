@@ -111,5 +111,33 @@ TEST_F(SigbusTest, BrokenHostMemoryGoesToTheHandlerBefore) {
   nr_others = 0;
 }
 
+// Gives the handler, which comes after @action in a process of its own, a SIGBUS of this code.
+void HandleAfter(const struct sigaction& action, int code) {
+  struct sigaction mine = {};
+  siginfo_t info = {};
+  info.si_code = code;
+  if (sigaction(SIGBUS, &action, nullptr) != 0 || !SurviveSigbus().ok() ||
+      sigaction(SIGBUS, nullptr, &mine) != 0) {
+    _exit(1);
+  }
+  mine.sa_sigaction(SIGBUS, &info, nullptr);
+  _exit(0);
+}
+
+TEST(IgnoredSigbusTest, OnlyATouchEndsTheProcess) {
+  // A new process, in which nobody has called SurviveSigbus().
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  struct sigaction ignore = {};
+  ignore.sa_handler = SIG_IGN;
+  EXPECT_EXIT(HandleAfter(ignore, SI_USER), testing::ExitedWithCode(0), "");
+  EXPECT_EXIT(HandleAfter(ignore, BUS_MCEERR_AO), testing::ExitedWithCode(0), "");
+  EXPECT_EXIT(HandleAfter(ignore, BUS_MCEERR_AR), testing::KilledBySignal(SIGBUS), "");
+  ignore.sa_flags = SA_SIGINFO;
+  EXPECT_EXIT(HandleAfter(ignore, SI_USER), testing::ExitedWithCode(0), "");
+  struct sigaction none = ignore;
+  none.sa_handler = SIG_DFL;
+  EXPECT_EXIT(HandleAfter(none, SI_USER), testing::KilledBySignal(SIGBUS), "");
+}
+
 }  // namespace
 }  // namespace gmem::vhost

@@ -64,13 +64,11 @@ bool Replace(WatchedPages& pages, uintptr_t address) {
   const uintptr_t start = pages.start;
   const size_t size = pages.size;
   if (start == 0 || address - start >= size) return false;
-  if (mmap(reinterpret_cast<void*>(start), size, PROT_READ | PROT_WRITE,
-           MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) == MAP_FAILED) {
-    return false;
-  }
+  // First, since other threads may read zeroes from then on: their session must not go on.
   pages.is_broken = true;
   nr_broken++;
-  return true;
+  return mmap(reinterpret_cast<void*>(start), size, PROT_READ | PROT_WRITE,
+              MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) != MAP_FAILED;
 }
 
 // Puts zero pages where @address is, if it is in pages that are watched.
@@ -95,15 +93,19 @@ void Handle(int signal, siginfo_t* info, void* context) {
       info->si_code == BUS_ADRERR && Replace(reinterpret_cast<uintptr_t>(info->si_addr));
   errno = error;
   if (is_mine) return;
-  if ((before.sa_flags & SA_SIGINFO) != 0) {
-    before.sa_sigaction(signal, info, context);
-  } else if (before.sa_handler != SIG_DFL && before.sa_handler != SIG_IGN) {
-    before.sa_handler(signal);
-  } else if (before.sa_handler == SIG_DFL || info->si_code > 0) {
-    // Ends the process when the handler returns. The kernel does the same if it can't deliver a
-    // SIGBUS of its own.
+  // SA_SIGINFO says nothing about these two.
+  if (before.sa_handler == SIG_DFL || before.sa_handler == SIG_IGN) {
+    // The kernel lets a program ignore what another process sends, and broken memory that nobody
+    // has touched (BUS_MCEERR_AO). It ends a program that ignores the SIGBUS of a touch.
+    const bool is_touch = info->si_code > 0 && info->si_code != BUS_MCEERR_AO;
+    if (before.sa_handler == SIG_IGN && !is_touch) return;
+    // Ends the process when the handler returns.
     std::signal(SIGBUS, SIG_DFL);
     raise(SIGBUS);
+  } else if ((before.sa_flags & SA_SIGINFO) != 0) {
+    before.sa_sigaction(signal, info, context);
+  } else {
+    before.sa_handler(signal);
   }
 }
 
