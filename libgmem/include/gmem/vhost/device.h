@@ -100,7 +100,8 @@ class Device {
   /// them, after a migration too. Unpop() refuses those that the back-end before this one had
   /// already. Push the others soon, before stop_timeout(). The front-end may wait for that with its
   /// main thread, and then it doesn't answer the device's requests. With kGetVringBaseInflight, the
-  /// virtqueue may stop right after this call.
+  /// virtqueue may stop right after this call. The library has already taken back chains of a
+  /// receive queue: forget those for which queue.IsInFlight() is false.
   virtual void QueueStopping(Backend& /*backend*/, Virtqueue& /*queue*/) {}
   /// A virtqueue has failed, because the driver broke a rule or HandleQueue() returned an error. It
   /// isn't served until it stops and starts again. Chains in flight, except those that the error
@@ -160,7 +161,8 @@ class Device {
   /// doesn't answer the device's requests: don't wait for these either.
   virtual void MemoryRemoved(Backend& /*backend*/, Virtqueue& /*queue*/) {}
   /// The library has taken back chains of a receive queue that goes on. Forget those for which
-  /// queue.IsInFlight() is false: their memory may be gone. HandleQueue() follows.
+  /// queue.IsInFlight() is false: their memory may be gone. HandleQueue() follows, or
+  /// HandleDisabledQueue(), unless the virtqueue has failed.
   virtual void ChainsTakenBack(Backend& /*backend*/, Virtqueue& /*queue*/) {}
 
   /// How long the device may take to complete the chains in flight of a virtqueue that stops, of
