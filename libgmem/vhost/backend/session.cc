@@ -51,7 +51,7 @@ absl::Status Session::Process() {
 absl::Status Session::ProcessOnce() {
   GMEM_RETURN_IF_ERROR(ProcessEvents());
   parts_.channel.Process();
-  parts_.state.Advance();
+  parts_.state.Advance(parts_.vrings.has_started());
   parts_.vrings.ServeAll();
   GMEM_RETURN_IF_ERROR(CheckMemory());
   parts_.memory.map().DropRetired();

@@ -210,11 +210,14 @@ absl::Status StateTransfer::Start(const DeviceStateTransfer& request, UniqueFd f
   return absl::OkStatus();
 }
 
-void StateTransfer::Advance() {
+void StateTransfer::Advance(bool has_started) {
   if (job_ == nullptr || !job_->is_done()) return;
   const std::shared_ptr<Job> job = std::exchange(job_, nullptr);
   result_ = job->result();
-  if (result_.ok() && !job->is_save()) result_ = device_.LoadState(job->bytes());
+  if (!result_.ok() || job->is_save()) return;
+  // The front-end can start virtqueues while the state comes.
+  result_ = has_started ? CheckError(EBUSY, "the device's state has come while virtqueues work")
+                        : device_.LoadState(job->bytes());
 }
 
 void StateTransfer::BeginWait() {

@@ -42,7 +42,9 @@ class StateTransfer {
   // Has the transfer not ended yet?
   bool is_under_way() const { return job_ != nullptr; }
   // Call this when the poller has something to report: loads the state if it has come.
-  void Advance();
+  // @has_started: does a virtqueue work? Then the device can't take the state, and the transfer
+  // fails (EBUSY).
+  void Advance(bool has_started);
 
   // The front-end waits from now on. DeadlineExceeded (ETIMEDOUT) from CheckTime() if the transfer
   // stands still for too long.

@@ -179,6 +179,29 @@ TEST_F(StateTransferTest, TakesPipesAndSocketsOnly) {
   EXPECT_EQ(*Ask<FrontendRequest::kCheckDeviceState>(), 0U);
 }
 
+// The front-end starts a virtqueue after SET_DEVICE_STATE_FD, before the state has come.
+TEST_F(StateTransferTest, LoadsNothingWhileVirtqueuesWork) {
+  Negotiate();
+  SetTable();
+  const std::string before = device_.state;
+  std::array<int, 2> ends;
+  ASSERT_EQ(pipe(ends.data()), 0);
+  const UniqueFd in(ends[0]);
+  UniqueFd out(ends[1]);
+  ASSERT_EQ(
+      *Ask<FrontendRequest::kSetDeviceStateFd>(
+          {.direction = TransferDirection::kLoad, .phase = TransferPhase::kStopped}, {in.get()}),
+      kReplyNoFd);
+  StartQueue();
+  Run();
+  ASSERT_NE(backend_->queue(0), nullptr);
+  ASSERT_EQ(write(out.get(), "loaded", 6), 6);
+  out.reset();
+  EXPECT_NE(*Ask<FrontendRequest::kCheckDeviceState>(), 0U);
+  EXPECT_EQ(device_.state, before);
+  EXPECT_TRUE(session_.ok()) << session_;
+}
+
 // A state may be large, and a session long.
 TEST_F(StateTransferTest, KeepsNoMemoryAfterATransfer) {
   Negotiate();
