@@ -69,8 +69,8 @@ absl::Status Session::CheckMemory() {
     return absl::OkStatus();
   }
   return CheckError(EBADMSG,
-                    "SIGBUS: the front-end has shortened a file that is mapped here, or its file "
-                    "system is full");
+                    "SIGBUS: the front-end has shortened a file that is mapped here, its file "
+                    "system is full, or the page of a view is lent or revoked");
 }
 
 absl::Status Session::ProcessEvents() {

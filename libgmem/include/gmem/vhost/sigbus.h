@@ -7,11 +7,12 @@
 namespace gmem::vhost {
 
 /// Lets this process survive a front-end that takes memory away: one that shortens the file of a
-/// region, of its log or of an inflight buffer, or whose file system has no room for a page. A
-/// touch of such memory raises SIGBUS. From this call on, a handler puts zero pages in the place of
-/// the whole mapping, the touch goes on, and the session ends at the end of Backend::Process(),
-/// with DataLoss (EBADMSG). The device may see zeroes until then. System calls on such memory fail
-/// with EFAULT, with or without the handler.
+/// region, of its log or of an inflight buffer, whose file system has no room for a page, or that
+/// lends or revokes memory of which this process has a view (see MemoryView). A touch of such
+/// memory raises SIGBUS. From this call on, a handler puts zero pages in the place of the whole
+/// mapping, the touch goes on, and the session ends at the end of Backend::Process(), with DataLoss
+/// (EBADMSG). The device may see zeroes until then. System calls on such memory fail with EFAULT,
+/// with or without the handler.
 ///
 /// Every other SIGBUS goes to the handler that was there before: a broken page of the host's memory
 /// (BUS_MCEERR_AR, BUS_MCEERR_AO), and addresses that no back-end has mapped. A handler that is
