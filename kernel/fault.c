@@ -366,6 +366,26 @@ int gmem_fault_wait_at(struct gmem_vm *vm, unsigned long gfn)
 	return gmem_fault_resolve_wait(&access);
 }
 
+bool gmem_fault_peek(struct gmem_fault_log *log, u64 seq,
+		     struct gmem_fault_info *info)
+{
+	bool found = false;
+	unsigned int i, at;
+
+	spin_lock(&log->lock);
+	/* From the oldest row on, the numbers ascend. */
+	for (i = 1; i <= GMEM_NR_FAULTS && !found; i++) {
+		at = (log->head + i) % GMEM_NR_FAULTS;
+		found = log->entries[at].seq > seq;
+		if (found) {
+			*info = log->entries[at];
+			info->pid = pid_nr(log->threads[at]);
+		}
+	}
+	spin_unlock(&log->lock);
+	return found;
+}
+
 /* Copy what is newer than @query->seq into @entries, oldest first. */
 static u32 gmem_fault_collect(struct gmem_fault_log *log,
 			      struct gmem_vm_faults *query,

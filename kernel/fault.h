@@ -65,6 +65,13 @@ void gmem_fault_log_init(struct gmem_fault_log *log);
 void gmem_fault_log_destroy(struct gmem_fault_log *log);
 /* The number of refused accesses so far. */
 u64 gmem_fault_count(struct gmem_fault_log *log);
+/*
+ * Describe the first row whose number is above @seq; false: none. The number of
+ * its thread is that in the initial PID namespace. The row doesn't count as
+ * returned: see gmem_fault_unread().
+ */
+bool gmem_fault_peek(struct gmem_fault_log *log, u64 seq,
+		     struct gmem_fault_info *info);
 /* Is there an access that no reader has got? */
 bool gmem_fault_unread(struct gmem_fault_log *log);
 

@@ -70,10 +70,12 @@ static void gmem_nl_set_generation(struct netlink_callback *cb, u32 generation)
  * struct gmem_nl_dump - the position of a dump, in netlink_callback.ctx
  * @id: the next object to dump
  * @gfn: the next GFN of VM @id to dump
+ * @seq: the last row of refused accesses of VM @id that is dumped
  */
 struct gmem_nl_dump {
 	u64 id;
 	unsigned long gfn;
+	u64 seq;
 };
 
 static_assert(sizeof(struct gmem_nl_dump) <=
@@ -325,9 +327,10 @@ static struct nlattr *gmem_nl_dump_attr(struct netlink_callback *cb, int type)
 	return genl_info_dump(cb)->attrs[type];
 }
 
-static int gmem_nl_binding_get_start(struct netlink_callback *cb)
+/* Begin the dump of something that VMs have: of the VM in @type, or of all. */
+static int gmem_nl_start_vm(struct netlink_callback *cb, int type)
 {
-	struct nlattr *attr = gmem_nl_dump_attr(cb, GMEM_A_BINDING_VM_ID);
+	struct nlattr *attr = gmem_nl_dump_attr(cb, type);
 	struct gmem_nl_dump *dump = gmem_nl_dump(cb);
 	int err;
 
@@ -345,6 +348,11 @@ static int gmem_nl_binding_get_start(struct netlink_callback *cb)
 	return err;
 }
 
+static int gmem_nl_binding_get_start(struct netlink_callback *cb)
+{
+	return gmem_nl_start_vm(cb, GMEM_A_BINDING_VM_ID);
+}
+
 static int gmem_nl_binding_get_dumpit(struct sk_buff *skb,
 				      struct netlink_callback *cb)
 {
@@ -355,6 +363,99 @@ static int gmem_nl_binding_get_dumpit(struct sk_buff *skb,
 		err = gmem_nl_dump_vm_bindings(skb, cb);
 	else
 		err = gmem_nl_dump_all_bindings(skb, cb);
+	gmem_registry_unlock_vms();
+	return gmem_nl_dump_result(skb, err);
+}
+
+/* ---- refused accesses ---- */
+
+static int gmem_nl_put_fault(struct sk_buff *skb, struct netlink_callback *cb,
+			     const struct gmem_vm *vm,
+			     const struct gmem_fault_info *info)
+{
+	void *hdr;
+	int err = 0;
+
+	hdr = gmem_nl_dump_put(skb, cb, GMEM_CMD_FAULT_GET);
+	if (!hdr)
+		return -EMSGSIZE;
+	if (nla_put_u32(skb, GMEM_A_FAULT_VM_ID, vm->id) ||
+	    nla_put_u64_64bit(skb, GMEM_A_FAULT_SEQ, info->seq,
+			      GMEM_A_FAULT_PAD) ||
+	    nla_put_u64_64bit(skb, GMEM_A_FAULT_GUEST_ADDR, info->guest_addr,
+			      GMEM_A_FAULT_PAD) ||
+	    nla_put_u32(skb, GMEM_A_FAULT_ACCESS, info->access) ||
+	    nla_put_u32(skb, GMEM_A_FAULT_REASON, info->reason) ||
+	    nla_put_u64_64bit(skb, GMEM_A_FAULT_COUNT, info->count,
+			      GMEM_A_FAULT_PAD) ||
+	    nla_put_u32(skb, GMEM_A_FAULT_TID, info->pid))
+		err = -EMSGSIZE;
+	return gmem_nl_dump_end(skb, hdr, err);
+}
+
+/* The rows of one VM after dump->seq. VMs locked. */
+static int gmem_nl_dump_faults(struct sk_buff *skb, struct netlink_callback *cb,
+			       struct gmem_vm *vm)
+{
+	struct gmem_nl_dump *dump = gmem_nl_dump(cb);
+	struct gmem_fault_info info;
+	int err = 0;
+
+	while (!err && gmem_fault_peek(&vm->faults, dump->seq, &info)) {
+		err = gmem_nl_put_fault(skb, cb, vm, &info);
+		if (!err)
+			dump->seq = info.seq;
+	}
+	return err;
+}
+
+static int gmem_nl_dump_all_faults(struct sk_buff *skb,
+				   struct netlink_callback *cb)
+{
+	struct gmem_nl_dump *dump = gmem_nl_dump(cb);
+	struct gmem_vm *vm;
+	int err = 0;
+
+	/* A new row is no change: it comes in this dump, or in the next. */
+	gmem_nl_set_generation(cb, gmem_registry_vms_generation());
+	while (!err && (vm = gmem_registry_next_vm(dump->id))) {
+		if (vm->id != dump->id) {
+			dump->id = vm->id;
+			dump->seq = 0;
+		}
+		err = gmem_nl_dump_faults(skb, cb, vm);
+		if (!err) {
+			dump->id++;
+			dump->seq = 0;
+		}
+	}
+	return err;
+}
+
+static int gmem_nl_dump_vm_faults(struct sk_buff *skb,
+				  struct netlink_callback *cb)
+{
+	struct gmem_vm *vm = gmem_registry_find_vm(gmem_nl_dump(cb)->id);
+
+	/* If the VM ended during the dump, its rows end, too. */
+	return vm ? gmem_nl_dump_faults(skb, cb, vm) : 0;
+}
+
+static int gmem_nl_fault_get_start(struct netlink_callback *cb)
+{
+	return gmem_nl_start_vm(cb, GMEM_A_FAULT_VM_ID);
+}
+
+static int gmem_nl_fault_get_dumpit(struct sk_buff *skb,
+				    struct netlink_callback *cb)
+{
+	int err;
+
+	gmem_registry_lock_vms();
+	if (gmem_nl_dump_attr(cb, GMEM_A_FAULT_VM_ID))
+		err = gmem_nl_dump_vm_faults(skb, cb);
+	else
+		err = gmem_nl_dump_all_faults(skb, cb);
 	gmem_registry_unlock_vms();
 	return gmem_nl_dump_result(skb, err);
 }
@@ -612,6 +713,11 @@ gmem_window_get_nl_policy[GMEM_A_WINDOW_ID + 1] = {
 	[GMEM_A_WINDOW_ID] = NLA_POLICY_MIN(NLA_U32, 1),
 };
 
+static const struct nla_policy
+gmem_fault_get_nl_policy[GMEM_A_FAULT_VM_ID + 1] = {
+	[GMEM_A_FAULT_VM_ID] = NLA_POLICY_MIN(NLA_U32, 1),
+};
+
 static const struct genl_split_ops gmem_nl_ops[] = {
 	{
 		.cmd = GMEM_CMD_VM_GET,
@@ -681,6 +787,14 @@ static const struct genl_split_ops gmem_nl_ops[] = {
 		.cmd = GMEM_CMD_WINDOW_GET,
 		.start = gmem_nl_dump_start,
 		.dumpit = gmem_nl_window_get_dumpit,
+		.flags = GENL_CMD_CAP_DUMP,
+	},
+	{
+		.cmd = GMEM_CMD_FAULT_GET,
+		.start = gmem_nl_fault_get_start,
+		.dumpit = gmem_nl_fault_get_dumpit,
+		.policy = gmem_fault_get_nl_policy,
+		.maxattr = GMEM_A_FAULT_VM_ID,
 		.flags = GENL_CMD_CAP_DUMP,
 	},
 };

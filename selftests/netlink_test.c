@@ -780,6 +780,80 @@ static void get_stats_info(struct nlattr **attrs, void *arg)
 	s->refused = attr_u64(attrs, GMEM_A_STATS_REFUSED);
 }
 
+/* ---- refused accesses ---- */
+
+struct faults {
+	int nr;
+	/* Collect this VM's rows only, or 0: all. */
+	__u32 vm;
+	struct gmem_fault_info f[2 * GMEM_NR_FAULTS];
+};
+
+static void add_fault(struct nlattr **attrs, void *arg)
+{
+	struct faults *list = arg;
+
+	if (list->vm && attr_u32(attrs, GMEM_A_FAULT_VM_ID) != list->vm)
+		return;
+	if (list->nr == (int)ARRAY_SIZE(list->f))
+		return;
+	list->f[list->nr++] = (struct gmem_fault_info){
+		.seq = attr_u64(attrs, GMEM_A_FAULT_SEQ),
+		.guest_addr = attr_u64(attrs, GMEM_A_FAULT_GUEST_ADDR),
+		.access = attr_u32(attrs, GMEM_A_FAULT_ACCESS),
+		.reason = attr_u32(attrs, GMEM_A_FAULT_REASON),
+		.count = attr_u64(attrs, GMEM_A_FAULT_COUNT),
+		.pid = attr_u32(attrs, GMEM_A_FAULT_TID),
+	};
+}
+
+static int get_vm_faults(struct client *c, int vm, struct faults *list)
+{
+	memset(list, 0, sizeof(*list));
+	return request_u32(c, GMEM_CMD_FAULT_GET, NLM_F_DUMP,
+			   GMEM_A_FAULT_VM_ID, vm_id(vm), add_fault, list);
+}
+
+/* More rows than one message buffer holds, and than a VM keeps. */
+TEST_F(netlink, fault_get)
+{
+	struct pollfd p = { .events = POLLPRI };
+	struct gmem_fault_info want[GMEM_NR_FAULTS] = {};
+	struct faults list;
+	int guest, i;
+
+	guest = new_guest("window", GMEM_POLICY_ALLOW);
+	ASSERT_LE(0, guest);
+	ASSERT_EQ(0, get_vm_faults(&self->c, guest, &list));
+	EXPECT_EQ(0, list.nr);
+	for (i = 0; i < GMEM_NR_FAULTS + 10; i++)
+		ASSERT_EQ(-EFAULT, guest_read(guest, GPA + i * PAGE));
+	ASSERT_EQ(-EFAULT, guest_read(guest, GPA + (i - 1) * PAGE));
+
+	ASSERT_EQ(0, get_vm_faults(&self->c, guest, &list));
+	EXPECT_FALSE(self->c.interrupted);
+	/* The VMM still learns of the rows. */
+	p.fd = guest;
+	EXPECT_EQ(1, poll(&p, 1, 0));
+	ASSERT_EQ(GMEM_NR_FAULTS,
+		  get_faults(guest, 0, want, GMEM_NR_FAULTS, NULL));
+	ASSERT_EQ(GMEM_NR_FAULTS, list.nr);
+	EXPECT_EQ(0, memcmp(want, list.f, sizeof(want)));
+	EXPECT_EQ(GPA + 10 * PAGE, list.f[0].guest_addr);
+	EXPECT_EQ(2, list.f[GMEM_NR_FAULTS - 1].count);
+	EXPECT_EQ(GMEM_FAULT_UNBOUND, list.f[0].reason);
+	EXPECT_EQ((__u32)syscall(SYS_gettid), list.f[0].pid);
+
+	/* All VMs, with this one among them. */
+	memset(&list, 0, sizeof(list));
+	list.vm = vm_id(guest);
+	ASSERT_EQ(0, request_dump(&self->c, GMEM_CMD_FAULT_GET, add_fault,
+				  &list));
+	ASSERT_EQ(GMEM_NR_FAULTS, list.nr);
+	EXPECT_EQ(0, memcmp(want, list.f, sizeof(want)));
+	close_guest(guest);
+}
+
 TEST_F(netlink, stats_get)
 {
 	struct gmem_stats want, got = { .size = sizeof(got) };
@@ -818,6 +892,10 @@ TEST_F(netlink, bad_requests)
 				       NULL));
 	EXPECT_EQ(-ENOENT, request_u32(c, GMEM_CMD_BINDING_GET, NLM_F_DUMP,
 				       GMEM_A_BINDING_VM_ID, ~0U, NULL, NULL));
+	EXPECT_EQ(-ENOENT, request_u32(c, GMEM_CMD_FAULT_GET, NLM_F_DUMP,
+				       GMEM_A_FAULT_VM_ID, ~0U, NULL, NULL));
+	EXPECT_EQ(-ERANGE, request_u32(c, GMEM_CMD_FAULT_GET, NLM_F_DUMP,
+				       GMEM_A_FAULT_VM_ID, 0, NULL, NULL));
 	EXPECT_EQ(-ERANGE, request_u32(c, GMEM_CMD_WINDOW_GET, NLM_F_ACK,
 				       GMEM_A_WINDOW_ID, 0, NULL, NULL));
 	EXPECT_EQ(-ENOENT, request_u32(c, GMEM_CMD_WINDOW_GET, NLM_F_ACK,
@@ -854,6 +932,7 @@ TEST_F(netlink, bad_requests)
 	EXPECT_EQ(-EOPNOTSUPP,
 		  request_u32(c, GMEM_CMD_BINDING_GET, NLM_F_ACK,
 			      GMEM_A_BINDING_VM_ID, 1, NULL, NULL));
+	EXPECT_EQ(-EOPNOTSUPP, request_do(c, GMEM_CMD_FAULT_GET, NULL, NULL));
 	EXPECT_EQ(-EOPNOTSUPP, request_dump(c, GMEM_CMD_STATS_GET, NULL, NULL));
 	EXPECT_EQ(-EOPNOTSUPP, request_do(c, GMEM_CMD_EVENT, NULL, NULL));
 	EXPECT_EQ(-EOPNOTSUPP, request_do(c, GMEM_CMD_MAX + 1, NULL, NULL));
@@ -881,6 +960,9 @@ static int calls_allowed(struct client *c, __u32 vm, __u64 mem)
 	allowed += request_u32(c, GMEM_CMD_BINDING_GET, NLM_F_DUMP,
 			       GMEM_A_BINDING_VM_ID, ~0U, NULL, NULL) != -EPERM;
 	allowed += request_dump(c, GMEM_CMD_BINDING_GET, NULL, NULL) != -EPERM;
+	allowed += request_u32(c, GMEM_CMD_FAULT_GET, NLM_F_DUMP,
+			       GMEM_A_FAULT_VM_ID, vm, NULL, NULL) != -EPERM;
+	allowed += request_dump(c, GMEM_CMD_FAULT_GET, NULL, NULL) != -EPERM;
 	allowed += request_dump(c, GMEM_CMD_VM_GET, NULL, NULL) != -EPERM;
 	allowed += request_dump(c, GMEM_CMD_MEM_GET, NULL, NULL) != -EPERM;
 	allowed += request_u32(c, GMEM_CMD_WINDOW_GET, NLM_F_ACK,

@@ -295,6 +295,24 @@ absl::StatusOr<VmBinding> ParseBinding(const nlmsghdr& message) {
   return result;
 }
 
+absl::StatusOr<VmFault> ParseFault(const nlmsghdr& message) {
+  GMEM_ASSIGN_OR_RETURN(const Attributes attributes, Attributes::OfMessage(message));
+  Reader reader(attributes);
+  const uint32_t access = reader.U32(GMEM_A_FAULT_ACCESS, "access");
+  const VmFault result = {
+      .vm_id = reader.U32(GMEM_A_FAULT_VM_ID, "vm-id"),
+      .fault = {.sequence = reader.U64(GMEM_A_FAULT_SEQ, "seq"),
+                .page = GuestAddress(reader.U64(GMEM_A_FAULT_GUEST_ADDR, "guest-addr")),
+                .reason = static_cast<FaultReason>(reader.U32(GMEM_A_FAULT_REASON, "reason")),
+                .read = (access & GMEM_ACCESS_READ) != 0,
+                .write = (access & GMEM_ACCESS_WRITE) != 0,
+                .execute = (access & GMEM_ACCESS_EXEC) != 0,
+                .count = reader.U64(GMEM_A_FAULT_COUNT, "count"),
+                .thread = static_cast<pid_t>(reader.U32(GMEM_A_FAULT_TID, "tid"))}};
+  GMEM_RETURN_IF_ERROR(reader.status());
+  return result;
+}
+
 absl::StatusOr<GuestMemoryState> ParseGuestMemory(const nlmsghdr& message) {
   GMEM_ASSIGN_OR_RETURN(const Attributes attributes, Attributes::OfMessage(message));
   Reader reader(attributes);

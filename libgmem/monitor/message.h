@@ -64,6 +64,7 @@ absl::Status ParseResult(const nlmsghdr& message, absl::string_view request);
 
 absl::StatusOr<VmState> ParseVm(const nlmsghdr& message);
 absl::StatusOr<VmBinding> ParseBinding(const nlmsghdr& message);
+absl::StatusOr<VmFault> ParseFault(const nlmsghdr& message);
 absl::StatusOr<GuestMemoryState> ParseGuestMemory(const nlmsghdr& message);
 absl::StatusOr<WindowState> ParseWindow(const nlmsghdr& message);
 absl::StatusOr<ViewState> ParseView(const nlmsghdr& message);

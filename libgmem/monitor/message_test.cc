@@ -347,6 +347,31 @@ TEST(MonitorMessageTest, NameOfANewObject) {
   EXPECT_EQ(event->view_id, 0U);
 }
 
+TEST(MonitorMessageTest, Fault) {
+  Message message(GMEM_CMD_FAULT_GET);
+  message.U32(GMEM_A_FAULT_VM_ID, 3)
+      .U64(GMEM_A_FAULT_SEQ, 17)
+      .U64(GMEM_A_FAULT_GUEST_ADDR, 0x5000)
+      .U32(GMEM_A_FAULT_ACCESS, GMEM_ACCESS_WRITE)
+      .U32(GMEM_A_FAULT_REASON, GMEM_FAULT_PINNED)
+      .U64(GMEM_A_FAULT_COUNT, 6);
+  const absl::Status missing = ParseFault(AsMessage(message.bytes())).status();
+  EXPECT_EQ(GetErrno(missing), EBADMSG);
+  EXPECT_THAT(std::string(missing.message()), HasSubstr("lacks the attribute tid"));
+  message.U32(GMEM_A_FAULT_TID, 1210);
+  const auto fault = ParseFault(AsMessage(message.bytes()));
+  ASSERT_TRUE(fault.ok()) << fault.status();
+  EXPECT_EQ(fault->vm_id, 3U);
+  EXPECT_EQ(fault->fault.sequence, 17U);
+  EXPECT_EQ(fault->fault.page, GuestAddress(0x5000));
+  EXPECT_EQ(fault->fault.reason, FaultReason::kPinned);
+  EXPECT_FALSE(fault->fault.read);
+  EXPECT_TRUE(fault->fault.write);
+  EXPECT_FALSE(fault->fault.execute);
+  EXPECT_EQ(fault->fault.count, 6U);
+  EXPECT_EQ(fault->fault.thread, 1210);
+}
+
 TEST(MonitorMessageTest, EventOfAView) {
   Message message(GMEM_CMD_EVENT);
   message.U64(GMEM_A_EVENT_SEQ, 79)
@@ -413,6 +438,7 @@ void ParseAll(const std::vector<uint8_t>& bytes) {
   ForEachMessage(bytes, [](const nlmsghdr& message) {
     (void)ParseVm(message);
     (void)ParseBinding(message);
+    (void)ParseFault(message);
     (void)ParseGuestMemory(message);
     (void)ParseWindow(message);
     (void)ParseView(message);

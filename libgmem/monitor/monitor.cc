@@ -40,6 +40,8 @@ using internal::ErrnoError;
 constexpr size_t kBufferSize = 32 << 10;
 // ReadEvents() stops after the datagram with which it has this many events.
 constexpr size_t kEventsPerRead = 256;
+// The module that lists refused accesses: the number of its ABI doesn't tell it.
+constexpr absl::string_view kNewerModule = "a newer gmem.ko";
 
 struct SocketCloser {
   void operator()(mnl_socket* socket) const { mnl_socket_close(socket); }
@@ -93,11 +95,11 @@ absl::StatusOr<std::optional<absl::Span<const uint8_t>>> Receive(const Socket& s
 
 // Explains the error of a request that an older module doesn't know.
 template <typename T>
-absl::StatusOr<T> ForNewerModule(absl::StatusOr<T> result) {
+absl::StatusOr<T> ForNewerModule(absl::StatusOr<T> result,
+                                 absl::string_view needed = "a gmem.ko of ABI 2 or later") {
   if (GetErrno(result.status()) != EOPNOTSUPP) return result;
   return CheckError(EOPNOTSUPP, absl::StrCat(result.status().message(),
-                                             ": the module has none; load a gmem.ko of ABI 2 or "
-                                             "later"));
+                                             ": the module has none; load ", needed));
 }
 
 // A request, with room for one or two attributes.
@@ -300,6 +302,20 @@ absl::StatusOr<std::vector<VmBinding>> Monitor::Bindings(uint32_t vm_id) {
   return state_->DumpAll(
       Request(state_->family, GMEM_CMD_BINDING_GET, NLM_F_DUMP).Add(GMEM_A_BINDING_VM_ID, vm_id),
       absl::StrCat("list the bindings of VM ", vm_id), internal::ParseBinding);
+}
+
+absl::StatusOr<std::vector<VmFault>> Monitor::Faults() {
+  return ForNewerModule(state_->DumpAll(Request(state_->family, GMEM_CMD_FAULT_GET, NLM_F_DUMP),
+                                        "list refused accesses", internal::ParseFault),
+                        kNewerModule);
+}
+
+absl::StatusOr<std::vector<VmFault>> Monitor::Faults(uint32_t vm_id) {
+  return ForNewerModule(
+      state_->DumpAll(
+          Request(state_->family, GMEM_CMD_FAULT_GET, NLM_F_DUMP).Add(GMEM_A_FAULT_VM_ID, vm_id),
+          absl::StrCat("list the refused accesses of VM ", vm_id), internal::ParseFault),
+      kNewerModule);
 }
 
 absl::StatusOr<std::vector<GuestMemoryState>> Monitor::GuestMemories() {

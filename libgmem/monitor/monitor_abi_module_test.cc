@@ -69,6 +69,13 @@ TEST_F(MonitorAbiTest, WindowDescriptorsAndViews) {
   }
 }
 
+TEST_F(MonitorAbiTest, Faults) {
+  const auto faults = monitor_->Faults();
+  if (faults.ok()) return;
+  EXPECT_THAT(faults.status(), FailsWith(EOPNOTSUPP, "load a newer gmem.ko"));
+  EXPECT_THAT(monitor_->Faults(1).status(), FailsWith(EOPNOTSUPP, "load a newer gmem.ko"));
+}
+
 TEST_F(MonitorAbiTest, Events) {
   ASSERT_THAT(monitor_->Subscribe(), IsOk());
   // The number of this guestmem distinguishes its event from those of an earlier test.

@@ -188,6 +188,39 @@ TEST_F(MonitorTest, ListsViews) {
   EXPECT_TRUE(found->revoked);
 }
 
+TEST_F(MonitorTest, ListsRefusedAccesses) {
+  Monitor monitor = Open();
+  const Vm vm = NewVm();
+  const uint32_t id = *vm.Id();
+  EXPECT_THAT(*monitor.Faults(id), testing::IsEmpty());
+  {
+    auto window = Window::Create(vm, {GuestAddress(0x40000), 2 * kPage});
+    ASSERT_THAT(window, IsOk());
+    EXPECT_FALSE(Peek(window->data()).has_value());
+    EXPECT_FALSE(Peek(window->data() + kPage.value()).has_value());
+  }
+  const auto faults = monitor.Faults(id);
+  ASSERT_THAT(faults, IsOk());
+  // The monitor took none from the owner.
+  const auto own = vm.Faults();
+  ASSERT_THAT(own, IsOk());
+  ASSERT_EQ(faults->size(), own->faults.size());
+  ASSERT_EQ(faults->size(), 2U);
+  const VmFault& last = faults->back();
+  EXPECT_EQ(last.vm_id, id);
+  EXPECT_EQ(last.fault.sequence, own->last_sequence);
+  EXPECT_EQ(last.fault.page, GuestAddress(0x40000) + kPage);
+  EXPECT_EQ(last.fault.reason, FaultReason::kUnbound);
+  EXPECT_TRUE(last.fault.read);
+  EXPECT_FALSE(last.fault.write);
+  EXPECT_EQ(last.fault.count, own->faults.back().count);
+  EXPECT_EQ(last.fault.thread, own->faults.back().thread);
+  const auto all = monitor.Faults();
+  ASSERT_THAT(all, IsOk());
+  EXPECT_EQ(all->size(), 2U);
+  EXPECT_THAT(monitor.Faults(123456), FailsWith(ENOENT, "VM 123456"));
+}
+
 TEST_F(MonitorTest, ListsDetailsOfTheProvider) {
   Monitor monitor = Open();
   const Vm window = NewVm();

@@ -185,6 +185,21 @@ enum {
 	GMEM_A_WINDOW_MAX = (__GMEM_A_WINDOW_MAX - 1)
 };
 
+/* Attributes of GMEM_CMD_FAULT_GET. */
+enum {
+	GMEM_A_FAULT_VM_ID = 1,		/* u32 */
+	GMEM_A_FAULT_SEQ,		/* u64 */
+	GMEM_A_FAULT_GUEST_ADDR,	/* u64, bytes */
+	GMEM_A_FAULT_ACCESS,		/* u32, enum gmem_access */
+	GMEM_A_FAULT_REASON,		/* u32, enum gmem_fault_reason */
+	GMEM_A_FAULT_COUNT,		/* u64 */
+	GMEM_A_FAULT_TID,		/* u32 */
+	GMEM_A_FAULT_PAD,
+
+	__GMEM_A_FAULT_MAX,
+	GMEM_A_FAULT_MAX = (__GMEM_A_FAULT_MAX - 1)
+};
+
 /* Attributes of GMEM_CMD_STATS_GET: the members of struct gmem_stats. */
 enum {
 	GMEM_A_STATS_VMS = 1,		/* u64, as all below */
@@ -235,6 +250,7 @@ enum {
 	GMEM_CMD_EVENT,			/* from the kernel, to the group */
 	GMEM_CMD_VIEW_GET,		/* do, dump */
 	GMEM_CMD_WINDOW_GET,		/* do, dump */
+	GMEM_CMD_FAULT_GET,		/* dump */
 
 	__GMEM_CMD_MAX,
 	GMEM_CMD_MAX = (__GMEM_CMD_MAX - 1)

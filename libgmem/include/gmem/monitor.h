@@ -59,6 +59,13 @@ struct VmBinding {
   Binding binding;
 };
 
+/// A refused access of a VM's guest, or several equal ones in a row.
+struct VmFault {
+  uint32_t vm_id = 0;
+  /// Fault::thread is numbered in the initial PID namespace.
+  Fault fault;
+};
+
 /// A guestmem of the host.
 struct GuestMemoryState {
   /// GuestMemory::id(). The fdinfo of its descriptors has it, too, as "gmem-mem:".
@@ -232,9 +239,9 @@ absl::string_view ToString(WindowKind kind);
 ///
 /// @par Thread safety
 /// Thread-safe: Open(), fd().\n
-/// Needs exclusive access: Vms(), Bindings(), GuestMemories(), Windows(), Views(), FindVm(),
-/// FindGuestMemory(), FindWindow(), FindView(), Stats(), Subscribe(), ReadEvents(), moving,
-/// destroying. Several threads need a Monitor each. Use fd() from another thread only after
+/// Needs exclusive access: Vms(), Bindings(), GuestMemories(), Faults(), Windows(), Views(),
+/// FindVm(), FindGuestMemory(), FindWindow(), FindView(), Stats(), Subscribe(), ReadEvents(),
+/// moving, destroying. Several threads need a Monitor each. Use fd() from another thread only after
 /// Subscribe() has returned.
 class Monitor {
  public:
@@ -256,6 +263,13 @@ class Monitor {
   /// Returns the bindings of one VM. NotFound (ENOENT) if no VM has that number.
   absl::StatusOr<std::vector<VmBinding>> Bindings(uint32_t vm_id);
   absl::StatusOr<std::vector<GuestMemoryState>> GuestMemories();
+  /// Returns the last refused accesses of all VMs, by VM and then Fault::sequence: for each VM as
+  /// many rows as Vm::Faults() has. A row that grows meanwhile may be there twice. Unlike
+  /// Vm::Faults(), this takes nothing from the VMM, which waits for new rows with poll().
+  /// Unimplemented (EOPNOTSUPP) if the module is too old.
+  absl::StatusOr<std::vector<VmFault>> Faults();
+  /// Returns those of one VM. NotFound (ENOENT) if no VM has that number.
+  absl::StatusOr<std::vector<VmFault>> Faults(uint32_t vm_id);
   /// Unimplemented (EOPNOTSUPP) if the module is older than ABI 2: it has no such objects.
   absl::StatusOr<std::vector<WindowState>> Windows();
   absl::StatusOr<std::vector<ViewState>> Views();
