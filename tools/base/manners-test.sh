@@ -77,6 +77,10 @@ fails 2 "--size=0: use more than 0 bytes" gmem-broker run --size=0 -- true &&
 	fails 2 "--size=17000000T: it doesn't fit" gmemctl exec --size 17000000T -- true &&
 	fails 2 "--interval=soon: use a time such as" gmemctl top --interval soon &&
 	fails 2 "--interval 1ms is below 10ms" gmemctl top --interval 1ms &&
+	fails 2 "--sort=size: use one of lent, refused," gmemctl top --sort size &&
+	fails 2 "--event=lend,no: there is no event no: use some of vm-created," gmemctl monitor --event lend,no &&
+	fails 2 "--duration=-1s is below 0" gmemctl monitor --duration=-1s &&
+	fails 2 '"maybe": use allow, scrub or deny' gmemctl policy maybe &&
 	fails 2 "--json=maybe: use true or false" gmemctl list --json=maybe &&
 	fails 2 "--address=: the value is empty" gmemctl reclaim --address= &&
 	fails 2 "--vm needs a value" gmemctl list --vm

@@ -27,6 +27,8 @@ absl::StatusOr<int> RunList(Arguments arguments);
 absl::StatusOr<int> RunStats(Arguments arguments);
 absl::StatusOr<int> RunMonitor(Arguments arguments);
 absl::StatusOr<int> RunTop(Arguments arguments);
+absl::StatusOr<int> RunFaults(Arguments arguments);
+absl::StatusOr<int> RunPolicy(Arguments arguments);
 absl::StatusOr<int> RunMap(Arguments arguments);
 absl::StatusOr<int> RunExec(Arguments arguments);
 absl::StatusOr<int> RunReclaim(Arguments arguments);

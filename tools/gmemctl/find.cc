@@ -16,19 +16,15 @@
 #include <utility>
 #include <vector>
 
-#include "absl/flags/flag.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
 #include "absl/types/span.h"
-#include "flags.h"
 #include "gmem/monitor.h"
-#include "output.h"
 
 namespace gmemctl {
 namespace {
@@ -78,15 +74,21 @@ std::vector<int> NumbersIn(const fs::path& folder) {
   return numbers;
 }
 
+// Calls visit(fd, id) for each descriptor of the process whose fdinfo has one of @keys.
+template <typename Visit>
+void ForEachFd(pid_t pid, std::initializer_list<absl::string_view> keys, const Visit& visit) {
+  const fs::path folder = absl::StrCat("/proc/", pid, "/fdinfo");
+  for (const int fd : NumbersIn(folder)) {
+    if (const auto id = ReadId(folder / std::to_string(fd), keys)) visit(fd, *id);
+  }
+}
+
 HoldersById FindHolders(std::initializer_list<absl::string_view> keys) {
   HoldersById found;
   for (const pid_t pid : NumbersIn("/proc")) {
-    const fs::path folder = absl::StrCat("/proc/", pid, "/fdinfo");
-    for (const int fd : NumbersIn(folder)) {
-      if (const auto id = ReadId(folder / std::to_string(fd), keys)) {
-        found[*id].push_back({.pid = pid, .fd = fd, .command = CommandOf(pid)});
-      }
-    }
+    ForEachFd(pid, keys, [&](int fd, uint64_t id) {
+      found[id].push_back({.pid = pid, .fd = fd, .command = CommandOf(pid)});
+    });
   }
   return found;
 }
@@ -131,30 +133,11 @@ absl::StatusOr<gmem::UniqueFd> TakeFd(pid_t pid, int fd) {
 HoldersById FindVmHolders() { return FindHolders({kVmKey, kWindowVmKey}); }
 HoldersById FindMemoryHolders() { return FindHolders({kMemoryKey, kViewMemoryKey}); }
 
-absl::StatusOr<uint32_t> ChooseVm(gmem::Monitor& monitor) {
-  const auto id = static_cast<uint32_t>(absl::GetFlag(FLAGS_vm).value_or(0));
-  const std::string name = absl::GetFlag(FLAGS_name);
-  if (id != 0 && name.empty()) return id;
-  const auto vms = monitor.Vms();
-  if (!vms.ok()) return vms.status();
-  std::vector<uint32_t> found;
-  for (const gmem::VmState& vm : *vms) {
-    if ((id == 0 || vm.id == id) && (name.empty() || vm.name == name)) found.push_back(vm.id);
-  }
-  if (found.size() == 1) return found.front();
-  if (name.empty()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("there are ", found.size(),
-                     " VMs: choose one with --vm or --name; \"gmemctl list\" shows them"));
-  }
-  const std::string called = absl::StrCat("called", NameText(name));
-  if (found.empty()) {
-    return absl::NotFoundError(id == 0
-                                   ? absl::StrCat("there is no VM ", called)
-                                   : absl::StrCat("there is no VM ", id, ", or it isn't ", called));
-  }
-  return absl::InvalidArgumentError(absl::StrCat(
-      found.size(), " VMs are ", called, ": choose one with --vm: ", absl::StrJoin(found, ", ")));
+HeldObjects FindHeldBy(pid_t pid) {
+  HeldObjects held;
+  ForEachFd(pid, {kVmKey, kWindowVmKey}, [&](int, uint64_t id) { held.vms.insert(id); });
+  ForEachFd(pid, {kMemoryKey, kViewMemoryKey}, [&](int, uint64_t id) { held.memories.insert(id); });
+  return held;
 }
 
 absl::StatusOr<gmem::Vm> FindVm(uint32_t vm_id) {

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -38,9 +39,12 @@ using HoldersById = std::map<uint64_t, std::vector<Holder>>;
 HoldersById FindVmHolders();
 HoldersById FindMemoryHolders();
 
-// Returns the number of the VM that the flags --vm and --name select. Each of them may be absent.
-// InvalidArgument if they select more than one VM, NotFound if they select none.
-absl::StatusOr<uint32_t> ChooseVm(gmem::Monitor& monitor);
+// The numbers of the VMs and guestmems that one process has open in any of these ways; none if the
+// caller may not look into the process.
+struct HeldObjects {
+  std::set<uint64_t> vms, memories;
+};
+HeldObjects FindHeldBy(pid_t pid);
 
 // These return the VM or guestmem with this number. NotFound if no process that the caller may look
 // into has it open, except by a window descriptor or a view.

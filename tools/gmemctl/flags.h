@@ -10,6 +10,8 @@
 #include "absl/flags/declare.h"
 #include "absl/time/time.h"
 #include "base/flag_types.h"
+#include "event_types.h"
+#include "sort_key.h"
 
 namespace gmemctl {
 
@@ -27,7 +29,12 @@ ABSL_DECLARE_FLAG(bool, pretty);
 ABSL_DECLARE_FLAG(bool, prometheus);
 ABSL_DECLARE_FLAG(bool, openmetrics);
 ABSL_DECLARE_FLAG(std::string, output);
+ABSL_DECLARE_FLAG(bool, t);
+ABSL_DECLARE_FLAG(bool, timestamps);
 ABSL_DECLARE_FLAG(uint64_t, count);
+ABSL_DECLARE_FLAG(absl::Duration, duration);
+ABSL_DECLARE_FLAG(gmemctl::EventTypes, event);
+ABSL_DECLARE_FLAG(gmemctl::SortKey, sort);
 ABSL_DECLARE_FLAG(gmemctl::VmId, vm);
 ABSL_DECLARE_FLAG(gmemctl::ProcessId, pid);
 ABSL_DECLARE_FLAG(gmemctl::FdNumber, fd);

@@ -23,19 +23,32 @@ const std::vector<Command>& Commands() {
       {"list",
        "",
        "VMs, their bindings and window descriptors; guestmems, their pages by state and views",
-       {"vm", "name", "j", "p"},
+       {"vm", "name", "pid", "j", "p"},
        RunList},
       {"stats",
        "",
        "counters of the module, also for Prometheus",
        {"prometheus", "openmetrics", "output", "j", "p"},
        RunStats},
-      {"monitor", "", "a line for each event", {"count", "j", "p"}, RunMonitor},
-      {"top", "", "VMs by lent memory, repeatedly", {"interval", "iterations", "j", "p"}, RunTop},
+      {"monitor",
+       "",
+       "a line for each event",
+       {"vm", "name", "pid", "event", "t", "count", "duration", "j", "p"},
+       RunMonitor},
+      {"top",
+       "",
+       "VMs by lent memory or another column, repeatedly",
+       {"sort", "interval", "iterations", "vm", "name", "pid", "j", "p"},
+       RunTop},
+      {"faults",
+       "",
+       "the accesses of guests that were refused last",
+       {"vm", "name", "pid", "j", "p"},
+       RunFaults},
       {"map",
        "",
        "a picture of a VM's guest address space, and the processes that hold it",
-       {"vm", "name", "width", "svg", "j", "p"},
+       {"vm", "name", "pid", "width", "svg", "j", "p"},
        RunMap},
       {"exec",
        "-- COMMAND [ARGUMENT]...",
@@ -47,6 +60,11 @@ const std::vector<Command>& Commands() {
        "take lent pages of a VM back",
        {"vm", "name", "pid", "fd", "address", "size", "j", "p"},
        RunReclaim},
+      {"policy",
+       "[allow|scrub|deny]",
+       "what a host access to lent pages does; or set that for a VM",
+       {"vm", "name", "pid", "fd", "j", "p"},
+       RunPolicy},
   };
   return commands;
 }
@@ -88,12 +106,18 @@ absl::StatusOr<int> Help(Arguments words) {
   return 0;
 }
 
+// The one-letter name of a flag that has a long one, too.
+absl::string_view ShortName(absl::string_view name) {
+  // Each subcommand that takes -j takes -p, too.
+  if (name == "json" || name == "pretty") return "j";
+  return name == "timestamps" ? "t" : name;
+}
+
 absl::Status CheckFlags(const Command& command) {
   for (const auto& [name, flag] : absl::GetAllFlags()) {
     if (flag->CurrentValue() == flag->DefaultValue() ||
-        std::find(command.flags.begin(), command.flags.end(), name) != command.flags.end() ||
-        ((name == "json" || name == "pretty") &&
-         std::find(command.flags.begin(), command.flags.end(), "j") != command.flags.end())) {
+        std::find(command.flags.begin(), command.flags.end(), ShortName(name)) !=
+            command.flags.end()) {
       continue;
     }
     return absl::InvalidArgumentError(absl::StrCat(command.name, " takes no flag ", name,

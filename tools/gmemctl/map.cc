@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // gmemctl map: a guest address space, in a terminal or as SVG.
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstddef>
-#include <cstdint>
+#include <cstdlib>
 #include <iostream>
 #include <string>
 #include <vector>
@@ -13,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "base/text.h"
+#include "choose.h"
 #include "commands.h"
 #include "find.h"
 #include "flags.h"
@@ -24,37 +27,38 @@
 namespace gmemctl {
 namespace {
 
+// In colour, the text changes the colour where the state changes.
+std::string RowText(const std::vector<CellState>& cells, size_t begin, size_t end, bool in_colour) {
+  std::string row;
+  for (size_t i = begin; i < end; ++i) {
+    const CellStyle& style = StyleOf(cells[i]);
+    if (in_colour && (i == begin || cells[i] != cells[i - 1])) {
+      absl::StrAppend(&row, "\x1b[0;", style.terminal, "m");
+    }
+    row += style.character;
+  }
+  if (in_colour) absl::StrAppend(&row, "\x1b[0m");
+  return row;
+}
+
 void PrintPicture(const Picture& picture, size_t width) {
+  const bool in_colour = isatty(STDOUT_FILENO) != 0 && getenv("NO_COLOR") == nullptr;
   std::cout << absl::StreamFormat("vm %d%s (%s, %s[%d]); a character is %s:", picture.vm.id,
                                   NameText(picture.vm.name), picture.vm.provider,
                                   tools::Printable(picture.vm.command), picture.vm.pid,
                                   ToString(picture.cell_size));
-  for (size_t i = 0; i < kNrCellStates; ++i) {
+  for (size_t i = 0; i < kNrNamedStates; ++i) {
     const CellStyle& style = StyleOf(static_cast<CellState>(i));
-    std::cout << " " << style.character << " " << style.name;
+    std::cout << " " << RowText({static_cast<CellState>(i)}, 0, 1, in_colour) << " " << style.name;
   }
   std::cout << "\n";
   for (const Piece& piece : picture.pieces) {
-    if (!piece.binding) {
-      std::cout << absl::StreamFormat("0x%012x  hole, %s\n", piece.range.start.value(),
-                                      HoleText(picture, piece));
-      continue;
-    }
-    std::cout << absl::StreamFormat("0x%012x  %s, %s, guestmem %d offset %s",
-                                    piece.range.start.value(), ModeName(piece.binding->mode),
-                                    ToString(piece.range.size), piece.binding->memory_id,
-                                    ToString(piece.binding->offset));
-    if (piece.binding->policy) {
-      std::cout << ", policy " << gmem::ToString(*piece.binding->policy);
-    }
-    std::cout << "\n";
+    std::cout << absl::StreamFormat("0x%012x  %s\n", piece.range.start.value(),
+                                    PieceText(picture, piece));
     for (size_t i = 0; i < piece.cells.size(); i += width) {
-      std::string row;
-      for (size_t k = i; k < std::min(piece.cells.size(), i + width); ++k) {
-        row += StyleOf(piece.cells[k]).character;
-      }
       std::cout << absl::StreamFormat(
-          "0x%012x  %s\n", piece.range.start.value() + i * picture.cell_size.value(), row);
+          "0x%012x  %s\n", piece.range.start.value() + i * picture.cell_size.value(),
+          RowText(piece.cells, i, std::min(piece.cells.size(), i + width), in_colour));
     }
   }
   std::cout << "open, by descriptors of processes:\n"
@@ -76,11 +80,20 @@ Json HoldersJson(const std::vector<Holder>& holders) {
 Json PictureJson(const Picture& picture) {
   Json pieces = Json::array();
   for (const Piece& piece : picture.pieces) {
-    Json json = {{"kind", piece.binding ? "binding" : "hole"},
+    const size_t nr = piece.bindings.size();
+    Json json = {{"kind", nr == 0   ? "hole"
+                          : nr == 1 ? "binding"
+                                    : "bindings"},
                  {"guest_addr", piece.range.start.value()},
                  {"length", piece.range.size.value()}};
-    if (piece.binding) {
-      json.update(ToJson(*piece.binding));
+    if (nr == 1) {
+      const gmem::Binding& binding = piece.bindings.front();
+      json.update(ToJson(binding, picture.memory_names.at(binding.memory_id)));
+    } else if (nr > 1) {
+      json["bindings"] = nr;
+      json["bound"] = piece.BoundSize().value();
+    }
+    if (nr != 0) {
       if (piece.pages) json["pages"] = ToJson(*piece.pages);
       std::string cells;
       for (const CellState state : piece.cells) cells += StyleOf(state).character;

@@ -17,6 +17,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/string_view.h"
 #include "flags.h"
 #include "gmem/monitor.h"
@@ -80,6 +81,16 @@ std::string PermissionText(bool read, bool write, bool execute) {
   return {read ? 'r' : '-', write ? 'w' : '-', execute ? 'x' : '-'};
 }
 
+std::string BindingText(const gmem::Binding& binding, const std::string& memory_name) {
+  std::string text = absl::StrFormat(
+      "  0x%012x-0x%012x %-5s %s guestmem %d%s offset 0x%x", binding.range.start.value(),
+      binding.range.end().value() - 1, ModeName(binding.mode),
+      PermissionText(binding.read, binding.write, binding.execute), binding.memory_id,
+      NameText(memory_name), binding.offset.value());
+  if (binding.policy) absl::StrAppend(&text, ", policy ", gmem::ToString(*binding.policy));
+  return text;
+}
+
 absl::Status WriteFileAtomically(const std::string& path, absl::string_view contents) {
   // A signal now would leave the temporary file behind.
   const SignalsWait signals_wait;
@@ -123,10 +134,11 @@ Json ToJson(const gmem::VmState& vm) {
   return json;
 }
 
-Json ToJson(const gmem::Binding& binding) {
+Json ToJson(const gmem::Binding& binding, const std::string& memory_name) {
   Json json = {{"guest_addr", binding.range.start.value()},
                {"length", binding.range.size.value()},
                {"mem_id", binding.memory_id},
+               {"mem_name", memory_name},
                {"offset", binding.offset.value()},
                {"mode", std::string(ModeName(binding.mode))},
                {"access", PermissionText(binding.read, binding.write, binding.execute)}};

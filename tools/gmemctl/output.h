@@ -28,6 +28,10 @@ std::string NameText(absl::string_view name);
 absl::string_view ModeName(gmem::MapMode mode);
 std::string PermissionText(bool read, bool write, bool execute);
 
+// A line about a binding, without its end: "  0x40000000-0x4fffffff lend  rwx guestmem 3 "ram"
+// ...".
+std::string BindingText(const gmem::Binding& binding, const std::string& memory_name);
+
 // Replaces a file by one with these contents; on failure the old file is unchanged.
 absl::Status WriteFileAtomically(const std::string& path, absl::string_view contents);
 
@@ -35,7 +39,8 @@ absl::Status WriteFileAtomically(const std::string& path, absl::string_view cont
 inline constexpr absl::string_view kLabel = "label";
 
 Json ToJson(const gmem::VmState& vm);
-Json ToJson(const gmem::Binding& binding);
+// @memory_name: that of the guestmem; "" if it has none.
+Json ToJson(const gmem::Binding& binding, const std::string& memory_name);
 Json ToJson(const gmem::GuestMemoryState& memory);
 Json ToJson(const gmem::PageCounts& pages);
 Json ToJson(const gmem::WindowState& window);

@@ -18,25 +18,33 @@
 
 namespace gmemctl {
 
-// The state of most pages of a cell.
-enum class CellState { kAbsent, kHost, kLent, kShared, kLeaked, kUnknown };
-inline constexpr size_t kNrCellStates = 6;
+// The state of most pages of a cell; kPartlyLent if some pages are lent, but most aren't; kUnbound
+// if nothing is bound there.
+enum class CellState { kAbsent, kHost, kLent, kPartlyLent, kShared, kLeaked, kUnknown, kUnbound };
+inline constexpr size_t kNrCellStates = 8;
+// A picture explains these; a cell without a binding is empty.
+inline constexpr size_t kNrNamedStates = 7;
 
 struct CellStyle {
   char character;
   const char* name;
+  // In SVG; then the parameters of a terminal's "select graphic rendition".
   const char* colour;
+  const char* terminal;
 };
 const CellStyle& StyleOf(CellState state);
 
-// A binding with its cells, or the hole between two bindings.
+// Some bindings with the cells from the first to the last one, or the hole between two pieces.
 struct Piece {
   gmem::GuestRange range;
-  // Empty for a hole.
-  std::optional<gmem::Binding> binding;
+  // One, unless there are too many; none for a hole.
+  std::vector<gmem::Binding> bindings;
   std::vector<CellState> cells;
-  // All pages of the binding by state; empty if no process has the guestmem open.
+  // All pages of the bindings by state; empty if no process has one of their guestmems open.
   std::optional<gmem::PageCounts> pages;
+
+  bool is_hole() const { return bindings.empty(); }
+  gmem::ByteSize BoundSize() const;
 };
 
 struct Picture {
@@ -57,7 +65,11 @@ std::string HoleText(const Picture& picture, const Piece& hole);
 // The descriptors by process: "qemu[123]: 5 6, backend[200]: 7".
 std::string HoldersText(const std::vector<Holder>& holders);
 
-// Chooses the size of a cell so that the largest binding fills at most 16 rows of @width cells.
+// "lend, 64 KiB, guestmem 3 "ram" offset 0x0", or "900 bindings, 1 GiB of 4 GiB".
+std::string PieceText(const Picture& picture, const Piece& piece);
+
+// Chooses the size of a cell so that the picture fits a screen or two, however large the VM is.
+// Puts neighbouring bindings into one piece if there are many.
 absl::StatusOr<Picture> TakePicture(gmem::Monitor& monitor, uint32_t vm_id, size_t width);
 
 // An SVG document.

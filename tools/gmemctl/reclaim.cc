@@ -1,61 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 // gmemctl reclaim: takes lent pages back on behalf of the VM's owner.
-#include <sys/types.h>
-
 #include <algorithm>
 #include <cstdint>
 #include <iostream>
-#include <utility>
 
 #include "absl/flags/flag.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "base/text.h"
+#include "choose.h"
 #include "commands.h"
-#include "find.h"
 #include "flags.h"
-#include "gmem/monitor.h"
 #include "gmem/types.h"
-#include "gmem/unique_fd.h"
 #include "gmem/vm.h"
 #include "nlohmann/json.hpp"
 #include "output.h"
 
 namespace gmemctl {
-namespace {
-
-absl::StatusOr<gmem::Vm> OpenVm() {
-  const VmId id = absl::GetFlag(FLAGS_vm);
-  const bool has_name = !absl::GetFlag(FLAGS_name).empty();
-  const ProcessId process = absl::GetFlag(FLAGS_pid);
-  const FdNumber number = absl::GetFlag(FLAGS_fd);
-  if ((id || has_name) == process.has_value() || process.has_value() != number.has_value()) {
-    return absl::InvalidArgumentError("which VM? Give --vm or --name, or --pid and --fd");
-  }
-  // Without a name, the caller needs no right to netlink.
-  if (id && !has_name) return FindVm(static_cast<uint32_t>(*id));
-  if (has_name) {
-    auto monitor = gmem::Monitor::Open();
-    if (!monitor.ok()) return monitor.status();
-    const auto chosen = ChooseVm(*monitor);
-    if (!chosen.ok()) return chosen.status();
-    return FindVm(*chosen);
-  }
-  const auto pid = static_cast<pid_t>(*process);
-  const auto fd = static_cast<int>(*number);
-  absl::StatusOr<gmem::UniqueFd> taken = TakeFd(pid, fd);
-  if (!taken.ok()) return taken.status();
-  absl::StatusOr<gmem::Vm> vm = gmem::Vm::Adopt(*std::move(taken));
-  if (vm.ok()) return vm;
-  return absl::InvalidArgumentError(
-      absl::StrCat("descriptor ", fd, " of process ", pid, " is not a VM"));
-}
-
-}  // namespace
 
 absl::StatusOr<int> RunReclaim(Arguments /*arguments*/) {
-  const absl::StatusOr<gmem::Vm> vm = OpenVm();
+  const absl::StatusOr<gmem::Vm> vm = TakeChosenVm();
   if (!vm.ok()) return vm.status();
   const gmem::GuestAddress start(absl::GetFlag(FLAGS_address).value_or(0));
   gmem::ByteSize size(absl::GetFlag(FLAGS_size).value_or(0));

@@ -3,9 +3,7 @@
 #include <cstdint>
 #include <fstream>
 #include <iostream>
-#include <set>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "absl/flags/flag.h"
@@ -21,7 +19,9 @@
 #include "gmem/device.h"
 #include "gmem/monitor.h"
 #include "metrics.h"
+#include "names.h"
 #include "nlohmann/json.hpp"
+#include "objects.h"
 #include "output.h"
 
 namespace gmemctl {
@@ -65,83 +65,16 @@ std::string ModuleVersion() {
   return version;
 }
 
-Json BindingsOf(const std::vector<gmem::VmBinding>& bindings, uint32_t vm_id) {
+Json BindingsOf(const Objects& objects, const Names& names, uint32_t vm_id) {
   Json result = Json::array();
-  for (const gmem::VmBinding& binding : bindings) {
-    if (binding.vm_id == vm_id) result.push_back(ToJson(binding.binding));
+  for (const gmem::VmBinding& item : objects.bindings) {
+    if (item.vm_id != vm_id) continue;
+    result.push_back(ToJson(item.binding, names.OfMemory(item.binding.memory_id)));
   }
   return result;
 }
 
-// All objects of the host.
-struct Objects {
-  std::vector<gmem::VmState> vms;
-  std::vector<gmem::VmBinding> bindings;
-  std::vector<gmem::WindowState> windows;
-  std::vector<gmem::GuestMemoryState> memories;
-  std::vector<gmem::ViewState> views;
-};
-
-// Stores an answer of the monitor.
-template <typename T>
-absl::Status Store(absl::StatusOr<std::vector<T>> answer, std::vector<T>* to) {
-  if (!answer.ok()) return answer.status();
-  *to = *std::move(answer);
-  return absl::OkStatus();
-}
-
-// An older module lacks some kinds of objects, so there are none.
-absl::Status UnlessUnimplemented(absl::Status status) {
-  return absl::IsUnimplemented(status) ? absl::OkStatus() : status;
-}
-
-// Asks for all objects, or for those of one VM and all guestmems and views.
-absl::StatusOr<Objects> Ask(gmem::Monitor& monitor, uint32_t only_vm) {
-  Objects objects;
-  absl::Status status;
-  if (only_vm != 0) {
-    const auto vm = monitor.FindVm(only_vm);
-    if (!vm.ok()) return vm.status();
-    objects.vms.push_back(*vm);
-    status.Update(Store(monitor.Bindings(only_vm), &objects.bindings));
-  } else {
-    status.Update(Store(monitor.Vms(), &objects.vms));
-    status.Update(Store(monitor.Bindings(), &objects.bindings));
-  }
-  status.Update(Store(monitor.GuestMemories(), &objects.memories));
-  status.Update(UnlessUnimplemented(Store(monitor.Windows(), &objects.windows)));
-  status.Update(UnlessUnimplemented(Store(monitor.Views(), &objects.views)));
-  if (!status.ok()) return status;
-  return objects;
-}
-
-// Leaves the VMs and guestmems that have the name, or have a window descriptor or view with it, and
-// the guestmems of these VMs. An empty name is every object's.
-void Filter(const std::string& name, bool has_one_vm, Objects* objects) {
-  std::set<uint32_t> vms;
-  std::set<uint64_t> memories;
-  for (const gmem::WindowState& window : objects->windows) {
-    if (window.name == name) vms.insert(window.vm_id);
-  }
-  std::erase_if(objects->vms, [&](const gmem::VmState& vm) {
-    return !name.empty() && vm.name != name && vms.count(vm.id) == 0;
-  });
-  vms.clear();
-  for (const gmem::VmState& vm : objects->vms) vms.insert(vm.id);
-  for (const gmem::VmBinding& binding : objects->bindings) {
-    if (vms.count(binding.vm_id) != 0) memories.insert(binding.binding.memory_id);
-  }
-  if (!has_one_vm) {
-    for (const gmem::ViewState& view : objects->views) {
-      if (view.name == name) memories.insert(view.memory_id);
-    }
-  }
-  std::erase_if(objects->memories, [&](const gmem::GuestMemoryState& memory) {
-    return memories.count(memory.id) == 0 && (has_one_vm || memory.name != name);
-  });
-}
-
-void PrintVm(const gmem::VmState& vm, const Objects& objects) {
+void PrintVm(const gmem::VmState& vm, const Objects& objects, const Names& names) {
   std::cout << absl::StreamFormat("vm %d%s: %s, policy %s, %d bits, ", vm.id, NameText(vm.name),
                                   vm.provider, gmem::ToString(vm.policy), vm.guest_address_bits);
   if (vm.windows && *vm.windows != gmem::WindowKind::kNone) {
@@ -160,15 +93,8 @@ void PrintVm(const gmem::VmState& vm, const Objects& objects) {
   }
   std::cout << "\n";
   for (const gmem::VmBinding& item : objects.bindings) {
-    const gmem::Binding& binding = item.binding;
     if (item.vm_id != vm.id) continue;
-    std::cout << absl::StreamFormat("  0x%012x-0x%012x %-5s %s guestmem %d offset 0x%x",
-                                    binding.range.start.value(), binding.range.end().value() - 1,
-                                    ModeName(binding.mode),
-                                    PermissionText(binding.read, binding.write, binding.execute),
-                                    binding.memory_id, binding.offset.value());
-    if (binding.policy) std::cout << ", policy " << gmem::ToString(*binding.policy);
-    std::cout << "\n";
+    std::cout << BindingText(item.binding, names.OfMemory(item.binding.memory_id)) << "\n";
   }
   for (const gmem::WindowState& window : objects.windows) {
     if (window.vm_id != vm.id) continue;
@@ -253,21 +179,19 @@ absl::StatusOr<int> RunInfo(Arguments /*arguments*/) {
 absl::StatusOr<int> RunList(Arguments /*arguments*/) {
   auto monitor = gmem::Monitor::Open();
   if (!monitor.ok()) return monitor.status();
-  const auto only_vm = static_cast<uint32_t>(absl::GetFlag(FLAGS_vm).value_or(0));
-  const std::string name = absl::GetFlag(FLAGS_name);
-  auto objects = Ask(*monitor, only_vm);
+  const auto objects = AskForSelected(*monitor);
   if (!objects.ok()) return objects.status();
-  if (only_vm != 0 || !name.empty()) Filter(name, only_vm != 0, &*objects);
+  const Names names(*objects);
 
   if (!WantsJson()) {
-    for (const gmem::VmState& vm : objects->vms) PrintVm(vm, *objects);
+    for (const gmem::VmState& vm : objects->vms) PrintVm(vm, *objects, names);
     for (const gmem::GuestMemoryState& memory : objects->memories) PrintMemory(memory, *objects);
     return 0;
   }
   Json json = {{"vms", Json::array()}, {"guestmems", Json::array()}};
   for (const gmem::VmState& vm : objects->vms) {
     Json entry = ToJson(vm);
-    entry["bindings"] = BindingsOf(objects->bindings, vm.id);
+    entry["bindings"] = BindingsOf(*objects, names, vm.id);
     entry["windows"] = Json::array();
     for (const gmem::WindowState& window : objects->windows) {
       if (window.vm_id == vm.id) entry["windows"].push_back(ToJson(window));

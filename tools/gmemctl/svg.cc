@@ -18,7 +18,7 @@ namespace {
 constexpr size_t kCell = 10;
 constexpr size_t kLeft = 20;
 constexpr size_t kLine = 18;
-constexpr size_t kLegend = 90;
+constexpr size_t kLegend = 104;
 // Width of a character, generously, in a monospaced font of 12 pixels.
 constexpr size_t kCharacter = 8;
 
@@ -56,7 +56,7 @@ void AppendCells(std::string* out, const Piece& piece, size_t top, size_t column
 std::string ToSvg(const Picture& picture, size_t width) {
   std::string body;
   size_t y = 2 * kLine;
-  size_t right = kLeft + std::max(width * kCell, kNrCellStates * kLegend);
+  size_t right = kLeft + std::max(width * kCell, kNrNamedStates * kLegend);
   const auto append_line = [&](const std::string& text) {
     AppendText(&body, kLeft, y, text);
     right = std::max(right, kLeft + text.size() * kCharacter);
@@ -66,7 +66,7 @@ std::string ToSvg(const Picture& picture, size_t width) {
                               tools::Printable(picture.vm.command), picture.vm.pid,
                               ToString(picture.cell_size)));
   y += kLine;
-  for (size_t i = 0; i < kNrCellStates; ++i) {
+  for (size_t i = 0; i < kNrNamedStates; ++i) {
     const CellStyle& style = StyleOf(static_cast<CellState>(i));
     AppendBox(&body, kLeft + i * kLegend, y - kCell, kCell, kCell, style.colour, style.name);
     AppendText(&body, kLeft + i * kLegend + 14, y, style.name);
@@ -74,13 +74,8 @@ std::string ToSvg(const Picture& picture, size_t width) {
   y += kLine;
   for (const Piece& piece : picture.pieces) {
     y += kLine;
-    if (!piece.binding) {
-      append_line(absl::StrCat(ToString(piece.range), " hole, ", HoleText(picture, piece)));
-      continue;
-    }
-    append_line(absl::StrFormat("%s %s %s guestmem %d offset %s", ToString(piece.range),
-                                ModeName(piece.binding->mode), ToString(piece.range.size),
-                                piece.binding->memory_id, ToString(piece.binding->offset)));
+    append_line(absl::StrCat(ToString(piece.range), " ", PieceText(picture, piece)));
+    if (piece.is_hole()) continue;
     y += kLine / 3;
     AppendCells(&body, piece, y, width);
     y += (piece.cells.size() + width - 1) / width * kCell + kLine / 3;

@@ -1,15 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// gmemctl monitor, top: changes as they happen.
-#include <poll.h>
+// gmemctl top: VMs by a column, repeatedly.
 #include <unistd.h>
 
-#include <algorithm>
-#include <cerrno>
 #include <chrono>
 #include <cstdint>
 #include <iostream>
 #include <optional>
-#include <string>
 #include <utility>
 #include <vector>
 
@@ -24,40 +20,14 @@
 #include "commands.h"
 #include "flags.h"
 #include "gmem/monitor.h"
+#include "keyboard.h"
 #include "nlohmann/json.hpp"
+#include "objects.h"
 #include "output.h"
+#include "sort_key.h"
 
 namespace gmemctl {
 namespace {
-
-// "lend vm 3 0x40000000..0x40000fff guestmem 12 offset 0x0"
-std::string EventText(const gmem::Event& event) {
-  std::string text(gmem::ToString(event.type));
-  if (event.type == gmem::EventType::kGap || event.type == gmem::EventType::kOverrun) {
-    absl::StrAppend(&text, " lost ",
-                    event.lost == 0 ? std::string("events") : std::to_string(event.lost));
-    return text;
-  }
-  if (event.window_id != 0) absl::StrAppend(&text, " window ", event.window_id);
-  if (event.view_id != 0) absl::StrAppend(&text, " view ", event.view_id);
-  if (event.vm_id != 0) absl::StrAppend(&text, " vm ", event.vm_id);
-  if (event.guest_address) {
-    absl::StrAppend(&text, " ", ToString(gmem::GuestRange{*event.guest_address, event.size}));
-  }
-  if (event.memory_id) absl::StrAppend(&text, " guestmem ", *event.memory_id);
-  if (event.offset) absl::StrAppend(&text, " offset ", ToString(*event.offset));
-  if (event.view_id != 0) absl::StrAppend(&text, " size ", ToString(event.size));
-  absl::StrAppend(&text, NameText(event.name));
-  const Json json = ToJson(event);
-  for (const char* const key :
-       {"window_kind", "mode", "access", "cause", "reason", "error", "count"}) {
-    if (!json.contains(key)) continue;
-    const Json& value = json[key];
-    absl::StrAppend(&text, " ", key, " ",
-                    value.is_string() ? value.get<std::string>() : value.dump());
-  }
-  return text;
-}
 
 // Not the wall clock: a step of it would make the rates wrong.
 using Clock = std::chrono::steady_clock;
@@ -72,13 +42,18 @@ absl::StatusOr<Sample> TakeSample(gmem::Monitor& monitor) {
   Sample sample = {.time = Clock::now(), .stats = {}, .vms = {}};
   auto stats = monitor.Stats();
   if (!stats.ok()) return stats.status();
+  sample.stats = *stats;
+  Objects objects;
   auto vms = monitor.Vms();
   if (!vms.ok()) return vms.status();
-  sample.stats = *stats;
-  sample.vms = *std::move(vms);
-  std::stable_sort(
-      sample.vms.begin(), sample.vms.end(),
-      [](const gmem::VmState& a, const gmem::VmState& b) { return a.lent_pages > b.lent_pages; });
+  objects.vms = *std::move(vms);
+  const Selection selection = Selection::FromFlags();
+  if (!selection.is_all()) {
+    // The name of a window descriptor selects its VM. An older module has none.
+    if (auto windows = monitor.Windows(); windows.ok()) objects.windows = *std::move(windows);
+    selection.Apply(&objects);
+  }
+  sample.vms = std::move(objects.vms);
   return sample;
 }
 
@@ -120,46 +95,50 @@ void PrintTable(const Sample& sample, const std::optional<Rates>& rates) {
                                     rates->lends, rates->reclaims, rates->refused);
   }
   std::cout << "\n";
-  std::cout << absl::StreamFormat("%6s %10s %-10s %-6s %8s %12s %10s %-15s %s\n", "VM", "PID",
+  std::cout << absl::StreamFormat("%6s %10s %-8s %-6s %8s %12s %10s %7s %-15s %s\n", "VM", "PID",
                                   "PROVIDER", "POLICY", "BINDINGS", "LENT PAGES", "REFUSED",
-                                  "COMMAND", "NAME");
+                                  "WAITERS", "COMMAND", "NAME");
   for (const gmem::VmState& vm : sample.vms) {
-    std::cout << absl::StreamFormat("%6d %10d %-10s %-6s %8d %12d %10d %-15s %s\n", vm.id, vm.pid,
-                                    vm.provider, gmem::ToString(vm.policy), vm.bindings,
-                                    vm.lent_pages, vm.refused, tools::Printable(vm.command),
-                                    tools::Printable(vm.name));
+    std::cout << absl::StreamFormat("%6d %10d %-8s %-6s %8d %12d %10d %7d %-15s %s\n", vm.id,
+                                    vm.pid, vm.provider, gmem::ToString(vm.policy), vm.bindings,
+                                    vm.lent_pages, vm.refused, Waiters(vm),
+                                    tools::Printable(vm.command), tools::Printable(vm.name));
   }
   std::cout.flush();
 }
 
-}  // namespace
-
-absl::StatusOr<int> RunMonitor(Arguments /*arguments*/) {
-  auto monitor = gmem::Monitor::Open();
-  if (!monitor.ok()) return monitor.status();
-  if (absl::Status status = monitor->Subscribe(); !status.ok()) return status;
-  const uint64_t limit = absl::GetFlag(FLAGS_count);
-  uint64_t printed = 0;
-  // From here on no event is missed: tell a caller that waits for this moment.
-  std::cerr << "gmemctl: waiting for events\n";
-  while (true) {
-    pollfd poll_fd = {.fd = monitor->fd(), .events = POLLIN, .revents = 0};
-    if (poll(&poll_fd, 1, -1) < 0 && errno != EINTR) {
-      return absl::ErrnoToStatus(errno, "can't wait for events");
-    }
-    const auto events = monitor->ReadEvents();
-    if (!events.ok()) return events.status();
-    for (const gmem::Event& event : *events) {
-      if (WantsJson()) {
-        PrintJson(ToJson(event));
-      } else {
-        std::cout << EventText(event) << std::endl;
-      }
-      if (!std::cout) return absl::DataLossError("can't write to standard output");
-      if (++printed == limit) return 0;
-    }
+void Show(Sample& sample, const std::optional<Rates>& rates, SortKey sort, bool is_terminal) {
+  Sort(sort, &sample.vms);
+  if (WantsJson()) {
+    PrintJson(SampleJson(sample, rates));
+    return;
+  }
+  // Cursor home, clear to the end.
+  if (is_terminal) std::cout << "\x1b[H\x1b[2J";
+  PrintTable(sample, rates);
+  if (is_terminal) {
+    std::cout << "sorted by " << AbslUnparseFlag(sort)
+              << "; keys: the first letter of a column sorts, q ends" << std::endl;
   }
 }
+
+// Obeys keys for the time of an interval; false if one of them ends the program.
+bool ObeyKeys(Keyboard& keyboard, absl::Duration interval, Sample& sample,
+              const std::optional<Rates>& rates, SortKey* sort) {
+  const absl::Time end = absl::Now() + interval;
+  for (absl::Time now = absl::Now(); now < end; now = absl::Now()) {
+    const std::optional<char> key = keyboard.Wait(end - now + absl::Milliseconds(1));
+    if (!key) break;
+    if (*key == 'q' || *key == Keyboard::kEnd) return false;
+    if (const auto chosen = SortKeyOf(*key)) {
+      *sort = *chosen;
+      Show(sample, rates, *sort, /*is_terminal=*/true);
+    }
+  }
+  return true;
+}
+
+}  // namespace
 
 absl::StatusOr<int> RunTop(Arguments /*arguments*/) {
   const absl::Duration interval = absl::GetFlag(FLAGS_interval);
@@ -170,6 +149,7 @@ absl::StatusOr<int> RunTop(Arguments /*arguments*/) {
   auto monitor = gmem::Monitor::Open();
   if (!monitor.ok()) return monitor.status();
   const bool is_terminal = isatty(STDOUT_FILENO) != 0 && !WantsJson();
+  SortKey sort = absl::GetFlag(FLAGS_sort);
   uint64_t iterations = absl::GetFlag(FLAGS_iterations);
   if (iterations == 0 && !is_terminal) iterations = 1;
   // A person wants a table at once, even without rates; a program wants complete tables.
@@ -180,21 +160,21 @@ absl::StatusOr<int> RunTop(Arguments /*arguments*/) {
     before = *std::move(first);
     absl::SleepFor(interval);
   }
+  std::optional<Keyboard> keyboard;
+  if (is_terminal) keyboard.emplace();
   for (uint64_t i = 1;; ++i) {
     auto sample = TakeSample(*monitor);
     if (!sample.ok()) return sample.status();
     std::optional<Rates> rates;
     if (before) rates = RatesBetween(*before, *sample);
-    if (WantsJson()) {
-      PrintJson(SampleJson(*sample, rates));
-    } else {
-      // Cursor home, clear to the end. This mode needs no cleanup if a signal ends the program.
-      if (is_terminal) std::cout << "\x1b[H\x1b[2J";
-      PrintTable(*sample, rates);
-    }
+    Show(*sample, rates, sort, is_terminal);
     if (!std::cout) return absl::DataLossError("can't write to standard output");
     if (i == iterations) return 0;
-    absl::SleepFor(interval);
+    if (!keyboard) {
+      absl::SleepFor(interval);
+    } else if (!ObeyKeys(*keyboard, interval, *sample, rates, &sort)) {
+      return 0;
+    }
     before = *std::move(sample);
   }
 }
