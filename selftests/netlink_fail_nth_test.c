@@ -105,11 +105,18 @@ static int dump_windows(struct client *c, int vm, int mem)
 	return request_dump(c, GMEM_CMD_WINDOW_GET, NULL, NULL);
 }
 
+static int dump_faults(struct client *c, int vm, int mem)
+{
+	(void)mem;
+	return request_u32(c, GMEM_CMD_FAULT_GET, NLM_F_DUMP,
+			   GMEM_A_FAULT_VM_ID, vm_id(vm), NULL, NULL);
+}
+
 TEST_F(netlink_fail_nth, requests)
 {
 	int (*const requests[])(struct client *c, int vm, int mem) = {
 		get_vm, get_mem, get_stats_nl, dump_bindings, dump_mems,
-		get_view, dump_views, dump_windows,
+		get_view, dump_views, dump_windows, dump_faults,
 	};
 	int failures = 0, nth, ret;
 	bool injected;

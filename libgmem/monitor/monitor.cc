@@ -98,8 +98,8 @@ template <typename T>
 absl::StatusOr<T> ForNewerModule(absl::StatusOr<T> result,
                                  absl::string_view needed = "a gmem.ko of ABI 2 or later") {
   if (GetErrno(result.status()) != EOPNOTSUPP) return result;
-  return CheckError(EOPNOTSUPP, absl::StrCat(result.status().message(),
-                                             ": the module has none; load ", needed));
+  return CheckError(
+      EOPNOTSUPP, absl::StrCat(result.status().message(), ": the module has none; load ", needed));
 }
 
 // A request, with room for one or two attributes.
