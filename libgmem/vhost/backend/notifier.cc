@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "base/status.h"
 #include "gmem/unique_fd.h"
+#include "vhost/wire/budget_share.h"
 #include "vhost/wire/event_signal.h"
 
 namespace gmem::vhost::backend_internal {
@@ -23,7 +24,10 @@ absl::StatusOr<Notifier> Notifier::Adopt(UniqueFd fd) {
   if (!wire_internal::IsEventfd(fd.get())) {
     return CheckError(EINVAL, "a descriptor for notifications isn't an eventfd");
   }
-  return Notifier(std::move(fd));
+  GMEM_ASSIGN_OR_RETURN(
+      wire_internal::BudgetShare share,
+      wire_internal::BudgetShare::Take(wire_internal::BudgetShare::Kind::kDescriptors, 1));
+  return Notifier(std::move(fd), std::move(share));
 }
 
 void Notifier::Signal(wire_internal::EventSignaler& signaler) const {

@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "gmem/unique_fd.h"
+#include "vhost/wire/budget_share.h"
 #include "vhost/wire/event_signal.h"
 
 #pragma GCC visibility push(hidden)
@@ -19,14 +20,15 @@ class Notifier {
   // No descriptor.
   Notifier() = default;
 
-  // An empty @fd is fine. InvalidArgument (EINVAL) for anything but an eventfd: a write to a pipe
-  // or a socket may raise SIGPIPE, access to a file may wait for the process that serves it, and a
-  // read from a signalfd takes this process's signals.
+  // An empty @fd is fine. ResourceExhausted (EMFILE) beyond the process's budget. InvalidArgument
+  // (EINVAL) for anything but an eventfd: a write to a pipe or a socket may raise SIGPIPE, access
+  // to a file may wait for the process that serves it, and a read from a signalfd takes this
+  // process's signals.
   static absl::StatusOr<Notifier> Adopt(UniqueFd fd);
 
   explicit operator bool() const { return static_cast<bool>(fd_); }
   int fd() const { return fd_.get(); }
-  void reset() { fd_.reset(); }
+  void reset() { *this = Notifier(); }
 
   // Never blocks.
   void Signal(wire_internal::EventSignaler& signaler) const;
@@ -34,8 +36,10 @@ class Notifier {
   absl::Status Drain() const;
 
  private:
-  explicit Notifier(UniqueFd fd) : fd_(std::move(fd)) {}
+  Notifier(UniqueFd fd, wire_internal::BudgetShare share)
+      : share_(std::move(share)), fd_(std::move(fd)) {}
 
+  wire_internal::BudgetShare share_;
   UniqueFd fd_;
 };
 

@@ -17,6 +17,7 @@
 #include "gmem/types.h"
 #include "gmem/vhost/protocol.h"
 #include "vhost/queue/peer_pages.h"
+#include "vhost/wire/budget_share.h"
 
 namespace gmem::vhost {
 namespace {
@@ -31,6 +32,7 @@ constexpr uint64_t kMaxLogSize = uint64_t{1} << (64 - 12 - 3);
 }  // namespace
 
 struct __attribute__((visibility("hidden"))) DirtyMarks::State {
+  wire_internal::BudgetShare share;
   Mapping mapping;
   virtqueue_internal::PeerPages watched;
   // The bitmap in it.
@@ -63,6 +65,8 @@ absl::StatusOr<DirtyMarks> DirtyMarks::Create(const LogArea& area, int fd, uint6
   const uint64_t before = area.mmap_offset % HostPageSize().value();
   DirtyMarks log;
   log.state_ = std::make_unique<State>();
+  GMEM_ASSIGN_OR_RETURN(log.state_->share, wire_internal::BudgetShare::Take(
+                                               wire_internal::BudgetShare::Kind::kMappings, 1));
   GMEM_ASSIGN_OR_RETURN(log.state_->mapping,
                         Mapping::OfFile(fd, {.offset = ByteOffset(area.mmap_offset - before),
                                              .size = ByteSize(before + area.mmap_size)}));

@@ -33,6 +33,7 @@
 #include "gmem/vhost/protocol.h"
 #include "vhost/queue/guest_space.h"
 #include "vhost/queue/peer_pages.h"
+#include "vhost/wire/budget_share.h"
 
 namespace gmem::vhost {
 namespace {
@@ -41,6 +42,7 @@ using internal::CheckError;
 using internal::ErrnoError;
 using virtqueue_internal::GuestSpace;
 using virtqueue_internal::PeerPages;
+using wire_internal::BudgetShare;
 
 // The unit in which a file can be mapped, in bytes.
 absl::StatusOr<uint64_t> PageSizeOf(int fd) {
@@ -108,10 +110,11 @@ bool Overlap(const MemoryRegion& a, const MemoryRegion& b) {
 }
 
 struct Slot {
-  Slot(const MemoryRegion& region, const File& file, std::shared_ptr<GuestSpace> space,
-       GuestSpan pages, GuestSpan memory)
+  Slot(const MemoryRegion& region, const File& file, BudgetShare share,
+       std::shared_ptr<GuestSpace> space, GuestSpan pages, GuestSpan memory)
       : region(region),
         file(file),
+        share(std::move(share)),
         space(std::move(space)),
         pages(pages),
         memory(memory),
@@ -125,6 +128,7 @@ struct Slot {
 
   const MemoryRegion region;
   const File file;
+  const BudgetShare share;
   const std::shared_ptr<GuestSpace> space;
   // The mapped pages, and the region in them.
   const GuestSpan pages;
@@ -148,6 +152,7 @@ absl::StatusOr<std::shared_ptr<Slot>> MapRegion(const Slots& slots, Slots::const
                                                 const MemoryRegion& region, const File& file,
                                                 int fd, uint64_t reach, uint64_t& slack_left) {
   GMEM_ASSIGN_OR_RETURN(const uint64_t page, PageSizeOf(fd));
+  GMEM_ASSIGN_OR_RETURN(BudgetShare share, BudgetShare::Take(BudgetShare::Kind::kMappings, 2));
   const uint64_t before = region.mmap_offset % page;
   // The range lies in the file, so rounding up doesn't wrap.
   const GuestSpace::Pages pages = {.guest_address = region.guest_address - before,
@@ -164,7 +169,7 @@ absl::StatusOr<std::shared_ptr<Slot>> MapRegion(const Slots& slots, Slots::const
     GMEM_ASSIGN_OR_RETURN(space, GuestSpace::Reserve(pages, reach, slack_left));
   }
   GMEM_ASSIGN_OR_RETURN(const GuestSpan mapped, space->Map(pages));
-  return std::make_shared<Slot>(region, file, std::move(space), mapped,
+  return std::make_shared<Slot>(region, file, std::move(share), std::move(space), mapped,
                                 mapped.subspan(before, region.size));
 }
 

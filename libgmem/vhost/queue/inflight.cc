@@ -23,6 +23,7 @@
 #include "gmem/vhost/protocol.h"
 #include "vhost/queue/inflight_format.h"
 #include "vhost/queue/peer_pages.h"
+#include "vhost/wire/budget_share.h"
 
 namespace gmem::vhost {
 namespace {
@@ -55,6 +56,8 @@ absl::Status CheckCounts(uint16_t nr_queues, uint16_t queue_size, size_t max_que
 }  // namespace
 
 struct __attribute__((visibility("hidden"))) InflightBuffer::State {
+  wire_internal::BudgetShare fd_share;
+  wire_internal::BudgetShare mapping_share;
   UniqueFd fd;
   Mapping mapping;
   virtqueue_internal::PeerPages watched;
@@ -107,6 +110,9 @@ absl::StatusOr<InflightBuffer> InflightBuffer::Adopt(const InflightArea& area, U
                      " queues of ", area.queue_size, " entries need ", part * area.nr_queues));
   }
   auto state = std::make_unique<State>();
+  using wire_internal::BudgetShare;
+  GMEM_ASSIGN_OR_RETURN(state->fd_share, BudgetShare::Take(BudgetShare::Kind::kDescriptors, 1));
+  GMEM_ASSIGN_OR_RETURN(state->mapping_share, BudgetShare::Take(BudgetShare::Kind::kMappings, 1));
   state->start = area.mmap_offset % HostPageSize().value();
   GMEM_ASSIGN_OR_RETURN(
       state->mapping,

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef GMEM_VHOST_BUDGET_H_
+#define GMEM_VHOST_BUDGET_H_
+
+#include <cstddef>
+
+namespace gmem::vhost {
+
+/// What front-ends may make the back-ends of this process hold, all sessions together. Each session
+/// has limits of its own, but many sessions could still use up what the process has, and then its
+/// other parts fail, and its other front-ends. A request beyond the budget is refused instead, with
+/// ResourceExhausted (ENOMEM or EMFILE).
+struct Budget {
+  /// Mappings of guest memory, logs and inflight buffers. A region counts as two, because it
+  /// splits the range of addresses that is reserved for it.
+  size_t mappings = 0;
+  /// Descriptors that are kept: kicks, calls, errors, logs and inflight buffers.
+  size_t descriptors = 0;
+};
+
+/// The budget of this process. The default is seven eighths of what the system gives a process
+/// (vm.max_map_count, and the soft limit RLIMIT_NOFILE at the time of the request).
+Budget ProcessBudget();
+/// Replaces it; 0 stands for the default. What is held already stays.
+void SetProcessBudget(const Budget& budget);
+/// What is held now.
+Budget UsedBudget();
+
+}  // namespace gmem::vhost
+
+#endif  // GMEM_VHOST_BUDGET_H_
