@@ -43,6 +43,7 @@ HOMES = {
     "gmem/vhost/frontend_handler.h": "vhost/frontend",
     "gmem/vhost/postcopy.h": "vhost/frontend",
     "gmem/vhost/protocol.h": "vhost/wire",
+    "gmem/vhost/queue_calls.h": "vhost/backend",
 }
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', re.M)

@@ -22,15 +22,17 @@
 #include "gmem/vhost/protocol.h"
 #include "gmem/vhost/virtqueue.h"
 #include "vhost/backend/device_requests.h"
+#include "vhost/backend/lane.h"
+#include "vhost/backend/lanes.h"
 #include "vhost/backend/parts.h"
-#include "vhost/backend/poller.h"
 #include "vhost/backend/session.h"
 
 namespace gmem::vhost {
 namespace {
 
+using backend_internal::Lane;
+using backend_internal::Lanes;
 using backend_internal::Parts;
-using backend_internal::Poller;
 using backend_internal::Session;
 using internal::CheckError;
 
@@ -65,11 +67,17 @@ Backend::Backend() = default;
 
 absl::StatusOr<std::unique_ptr<Backend>> Backend::Create(Connection connection, Device& device,
                                                          absl::Duration timeout) {
+  return Create(std::move(connection), device, Options{.timeout = timeout});
+}
+
+absl::StatusOr<std::unique_ptr<Backend>> Backend::Create(Connection connection, Device& device,
+                                                         const Options& options) {
   GMEM_RETURN_IF_ERROR(backend_internal::CheckDevice(device));
-  GMEM_ASSIGN_OR_RETURN(Poller poller, Poller::Create());
+  GMEM_ASSIGN_OR_RETURN(std::unique_ptr<Lanes> lanes,
+                        Lanes::Create(device, options.has_queue_threads));
   std::unique_ptr<Backend> backend(new Backend());
   backend->session_ = std::make_unique<Session>(*backend, device, std::move(connection),
-                                                std::move(poller), timeout);
+                                                std::move(lanes), options.timeout);
   GMEM_RETURN_IF_ERROR(backend->session_->Open());
   return backend;
 }
@@ -79,6 +87,7 @@ Backend::~Backend() { session_->Close(); }
 int Backend::fd() const { return session_->fd(); }
 absl::Time Backend::next_deadline() const { return session_->next_deadline(); }
 absl::Status Backend::Process() { return session_->Process(); }
+bool Backend::can_end() { return session_->can_close(); }
 bool Backend::has_frontend_gone() const { return session_->has_frontend_gone(); }
 
 bool Backend::has_feature(VirtioFeature feature) const {
@@ -96,9 +105,40 @@ bool Backend::is_enabled(size_t index) const {
 }
 
 Virtqueue* Backend::queue(size_t index) {
-  auto& vrings = session_->parts().vrings;
-  return index < vrings.size() ? vrings.at(index).queue() : nullptr;
+  Parts& parts = session_->parts();
+  if (index >= parts.vrings.size()) return nullptr;
+  auto& vring = parts.vrings.at(index);
+  const bool is_alone = !Lane::IsAnyHere() && parts.lanes->are_taken();
+  return vring.lane().is_here() || is_alone ? vring.queue() : nullptr;
 }
+
+QueueCounters Backend::counters(size_t index) const {
+  const auto& vrings = session_->parts().vrings;
+  if (index >= vrings.size()) return {};
+  const auto& counters = vrings.at(index).counters();
+  return {.kicks = counters.kicks.get(),
+          .calls = counters.calls.get(),
+          .chains = counters.chains.get(),
+          .bytes = counters.bytes.get(),
+          .errors = counters.errors.get()};
+}
+
+absl::Status Backend::Watch(uint16_t queue, int fd, absl::AnyInvocable<void()> ready) {
+  GMEM_ASSIGN_OR_RETURN(auto* const vring, session_->parts().vrings.Find(queue));
+  return vring->lane().Watch(fd, std::move(ready));
+}
+
+void Backend::Unwatch(uint16_t queue, int fd) {
+  auto& vrings = session_->parts().vrings;
+  if (queue < vrings.size()) vrings.at(queue).lane().Unwatch(fd);
+}
+
+void Backend::RunOnQueue(uint16_t queue, absl::AnyInvocable<void()> work) {
+  auto& vrings = session_->parts().vrings;
+  if (queue < vrings.size()) vrings.at(queue).lane().Post(std::move(work));
+}
+
+void Backend::RunInSession(absl::AnyInvocable<void()> work) { session_->Post(std::move(work)); }
 
 bool Backend::has_channel() const { return session_->parts().channel.is_open(); }
 

@@ -19,6 +19,7 @@
 #include "gmem/vhost/protocol.h"
 #include "vhost/backend/negotiation.h"
 #include "vhost/backend/notifier.h"
+#include "vhost/wire/event_signal.h"
 
 namespace gmem::vhost::backend_internal {
 
@@ -68,8 +69,8 @@ const DirtyMarks* SessionMemory::log() const {
   return negotiation_.has(VirtioFeature::kLogAll) && log_.is_valid() ? &log_ : nullptr;
 }
 
-void SessionMemory::NotifyLog() const {
-  if (log_notifier_ && negotiation_.has(VirtioFeature::kLogAll)) log_notifier_.Signal(signaler_);
+void SessionMemory::NotifyLog(wire_internal::EventSignaler& signaler) const {
+  if (log_notifier_ && negotiation_.has(VirtioFeature::kLogAll)) log_notifier_.Signal(signaler);
 }
 
 }  // namespace gmem::vhost::backend_internal

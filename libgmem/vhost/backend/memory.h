@@ -24,9 +24,8 @@ namespace gmem::vhost::backend_internal {
 // pages that the back-end writes.
 class SessionMemory {
  public:
-  // Both must outlive this object.
-  SessionMemory(const Negotiation& negotiation, wire_internal::EventSignaler& signaler)
-      : negotiation_(negotiation), signaler_(signaler) {}
+  // @negotiation must outlive this object.
+  explicit SessionMemory(const Negotiation& negotiation) : negotiation_(negotiation) {}
   SessionMemory(const SessionMemory&) = delete;
   SessionMemory& operator=(const SessionMemory&) = delete;
 
@@ -53,11 +52,10 @@ class SessionMemory {
   // See DirtyMarks.
   bool is_log_broken() const { return log_.is_broken(); }
   // Tells the front-end that there may be new marks.
-  void NotifyLog() const;
+  void NotifyLog(wire_internal::EventSignaler& signaler) const;
 
  private:
   const Negotiation& negotiation_;
-  wire_internal::EventSignaler& signaler_;
   GuestMemoryMap map_;
   Iotlb iotlb_;
   DirtyMarks log_;

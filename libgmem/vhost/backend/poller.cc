@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "base/status.h"
 #include "gmem/unique_fd.h"
@@ -32,17 +33,17 @@ absl::StatusOr<Poller> Poller::Create() {
 }
 
 absl::Status Poller::Control(int operation, int fd, uint32_t events, Source source,
-                             uint16_t index) {
+                             uint32_t index) {
   epoll_event event = {};
   event.events = events;
-  event.data.u64 = static_cast<uint64_t>(source) << 16 | index;
+  event.data.u64 = static_cast<uint64_t>(source) << 32 | index;
   if (epoll_ctl(epoll_.get(), operation, fd, &event) != 0) {
     return ErrnoError(errno, absl::StrCat("can't wait for descriptor ", fd));
   }
   return absl::OkStatus();
 }
 
-absl::Status Poller::Add(int fd, uint32_t events, Source source, uint16_t index) {
+absl::Status Poller::Add(int fd, uint32_t events, Source source, uint32_t index) {
   return Control(EPOLL_CTL_ADD, fd, events, source, index);
 }
 
@@ -60,15 +61,20 @@ void Poller::Wake() {
   [[maybe_unused]] const ssize_t written = write(wake_.get(), &one, sizeof(one));
 }
 
-absl::StatusOr<absl::Span<const Poller::Event>> Poller::Poll() {
+absl::StatusOr<absl::Span<const Poller::Event>> Poller::Poll(absl::Duration timeout) {
   std::array<epoll_event, kMaxEvents> ready;
-  const int count = epoll_wait(epoll_.get(), ready.data(), kMaxEvents, 0);
+  // Negative: without an end.
+  const int milliseconds =
+      timeout == absl::InfiniteDuration()
+          ? -1
+          : static_cast<int>(absl::ToInt64Milliseconds(absl::Ceil(timeout, absl::Milliseconds(1))));
+  const int count = epoll_wait(epoll_.get(), ready.data(), kMaxEvents, milliseconds);
   if (count < 0 && errno != EINTR) return ErrnoError(errno, "can't wait for a session's events");
   size_t nr_events = 0;
   for (int i = 0; i < count; i++) {
     const uint64_t data = ready[i].data.u64;
-    events_[nr_events++] = {.source = static_cast<Source>(data >> 16),
-                            .index = static_cast<uint16_t>(data),
+    events_[nr_events++] = {.source = static_cast<Source>(data >> 32),
+                            .index = static_cast<uint32_t>(data),
                             .is_hangup = (ready[i].events & (EPOLLHUP | EPOLLERR)) != 0};
     if (events_[nr_events - 1].source != Source::kWake) continue;
     uint64_t value = 0;

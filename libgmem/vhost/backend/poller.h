@@ -12,6 +12,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "gmem/unique_fd.h"
 
@@ -24,11 +25,11 @@ namespace gmem::vhost::backend_internal {
 // closing the descriptor here doesn't take it out of the epoll instance.
 class Poller {
  public:
-  enum class Source : uint8_t { kFrontend, kChannel, kKick, kWake };
+  enum class Source : uint8_t { kFrontend, kChannel, kKick, kWatched, kWake };
   struct Event {
     Source source = Source::kWake;
-    // The virtqueue's index, of a kKick.
-    uint16_t index = 0;
+    // The virtqueue's index, of a kKick; what Lane says, of a kWatched.
+    uint32_t index = 0;
     // The peer has closed its end.
     bool is_hangup = false;
   };
@@ -39,25 +40,27 @@ class Poller {
   int fd() const { return epoll_.get(); }
 
   // @events: EPOLLIN, EPOLLOUT, EPOLLET.
-  absl::Status Add(int fd, uint32_t events, Source source, uint16_t index = 0);
+  absl::Status Add(int fd, uint32_t events, Source source, uint32_t index = 0);
   absl::Status Change(int fd, uint32_t events, Source source);
   // Ignores -1.
   void Remove(int fd);
 
-  // Makes fd() readable until the next Poll(), for work that no descriptor announces.
+  // Makes fd() readable until the next Poll(), for work that no descriptor announces. Any thread
+  // may call this.
   void Wake();
   // A descriptor for other threads: a write of eight bytes does the same as Wake().
   absl::StatusOr<UniqueFd> DuplicateWake() const { return UniqueFd::Duplicate(wake_.get()); }
 
-  // The descriptors that are ready now; doesn't block. Valid until the next call.
-  absl::StatusOr<absl::Span<const Event>> Poll();
+  // The descriptors that are ready now. Valid until the next call. Waits for the first one, for
+  // @timeout at most.
+  absl::StatusOr<absl::Span<const Event>> Poll(absl::Duration timeout = absl::ZeroDuration());
 
  private:
   // The owner's loop has other sessions to look after.
   static constexpr size_t kMaxEvents = 32;
 
   Poller(UniqueFd epoll, UniqueFd wake) : epoll_(std::move(epoll)), wake_(std::move(wake)) {}
-  absl::Status Control(int operation, int fd, uint32_t events, Source source, uint16_t index);
+  absl::Status Control(int operation, int fd, uint32_t events, Source source, uint32_t index);
 
   UniqueFd epoll_;
   UniqueFd wake_;

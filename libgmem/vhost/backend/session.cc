@@ -4,15 +4,22 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdint>
+#include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "base/mutex.h"
 #include "base/status.h"
+#include "base/uptime.h"
 #include "gmem/vhost/backend.h"
 #include "gmem/vhost/device.h"
+#include "vhost/backend/lane.h"
+#include "vhost/backend/lanes.h"
 #include "vhost/backend/poller.h"
 #include "vhost/queue/peer_pages.h"
 
@@ -23,12 +30,18 @@ using virtqueue_internal::PeerPages;
 
 absl::Status Session::Open() {
   GMEM_RETURN_IF_ERROR(requests_.Watch());
+  // No thread has begun.
+  parts_.lanes->TakeAll();
+  GMEM_RETURN_IF_ERROR(parts_.threads.Start());
   is_open_ = true;
   parts_.device.Connected(parts_.backend);
+  parts_.threads.Resume();
   return absl::OkStatus();
 }
 
 void Session::Close() {
+  parts_.lanes->WaitTaken();
+  parts_.threads.End();
   parts_.vrings.StopAll();
   parts_.channel.Close(CheckError(ECONNRESET, "the session is over"));
   if (is_open_) parts_.device.Disconnected();
@@ -37,22 +50,59 @@ void Session::Close() {
 absl::Time Session::next_deadline() const {
   absl::Time deadline =
       std::min(parts_.channel.next_deadline(), absl::Now() + requests_.time_left());
-  if (parts_.vrings.wants_poll()) {
+  deadline = std::min(deadline, absl::Now() + (take_deadline_ - internal::Uptime()));
+  if (!parts_.lanes->at(0).has_thread() && parts_.vrings.wants_poll()) {
     deadline = std::min(deadline, absl::Now() + Backend::kPollInterval);
   }
   return deadline;
 }
 
 absl::Status Session::Process() {
-  if (status_.ok()) status_ = ProcessOnce();
+  if (!status_.ok()) return status_;
+  if (!parts_.lanes->TakeAll()) return status_ = CheckTakeTime();
+  take_deadline_ = absl::InfiniteDuration();
+  status_ = ProcessOnce();
+  if (status_.ok()) parts_.threads.Resume();
   return status_;
+}
+
+absl::Status Session::CheckTakeTime() {
+  const absl::Duration now = internal::Uptime();
+  const absl::Duration patience = parts_.device.stop_timeout();
+  if (take_deadline_ == absl::InfiniteDuration()) take_deadline_ = now + patience;
+  if (take_deadline_ > now) return absl::OkStatus();
+  return CheckError(ETIMEDOUT, absl::StrCat("a call of the device for a virtqueue hasn't returned ",
+                                            "after ", absl::FormatDuration(patience)));
+}
+
+void Session::Post(Lane::Work work) {
+  {
+    const internal::MutexLock lock(&mutex_);
+    posted_.push_back(std::move(work));
+  }
+  parts_.poller.Wake();
+}
+
+void Session::RunPosted() {
+  std::vector<Lane::Work> posted;
+  {
+    const internal::MutexLock lock(&mutex_);
+    posted.swap(posted_);
+  }
+  for (Lane::Work& work : posted) work();
 }
 
 absl::Status Session::ProcessOnce() {
   GMEM_RETURN_IF_ERROR(ProcessEvents());
+  RunPosted();
   parts_.channel.Process();
   parts_.state.Advance(parts_.vrings.has_started());
-  parts_.vrings.ServeAll();
+  if (parts_.lanes->at(0).has_thread()) {
+    parts_.vrings.AttendAll();
+  } else {
+    parts_.lanes->at(0).RunPosted();
+    parts_.vrings.ServeAll();
+  }
   GMEM_RETURN_IF_ERROR(CheckMemory());
   parts_.memory.map().DropRetired();
   GMEM_RETURN_IF_ERROR(requests_.AnswerDue());
@@ -86,6 +136,9 @@ absl::Status Session::ProcessEvents() {
         break;
       case Poller::Source::kKick:
         parts_.vrings.at(event.index).TakeKick();
+        break;
+      case Poller::Source::kWatched:
+        parts_.lanes->at(0).RunWatched(event.index);
         break;
       // Process() serves the channel in each round.
       case Poller::Source::kChannel:

@@ -23,10 +23,13 @@
 #include "gmem/vhost/protocol.h"
 #include "gmem/vhost/virtqueue.h"
 #include "vhost/backend/channel.h"
+#include "vhost/backend/lane.h"
+#include "vhost/backend/lanes.h"
 #include "vhost/backend/memory.h"
 #include "vhost/backend/negotiation.h"
 #include "vhost/backend/notifier.h"
 #include "vhost/backend/poller.h"
+#include "vhost/queue/probes.h"
 
 namespace gmem::vhost::backend_internal {
 
@@ -88,9 +91,9 @@ absl::Status Vring::SetKick(UniqueFd fd) {
   if (kick) {
     // Each write is an event once: a semaphore with a huge counter stays readable after each read.
     GMEM_RETURN_IF_ERROR(
-        context_.poller.Add(kick.fd(), EPOLLIN | EPOLLET, Poller::Source::kKick, index_));
+        lane_.poller().Add(kick.fd(), EPOLLIN | EPOLLET, Poller::Source::kKick, index_));
   }
-  context_.poller.Remove(kick_.fd());
+  lane_.poller().Remove(kick_.fd());
   kick_ = std::move(kick);
   is_polled_ = !kick_;
   // Nobody kicks for the chains that are already in the ring, or in flight from before.
@@ -101,7 +104,7 @@ absl::Status Vring::SetKick(UniqueFd fd) {
 absl::Status Vring::SetCall(UniqueFd fd) {
   GMEM_ASSIGN_OR_RETURN(call_, Notifier::Adopt(std::move(fd)));
   // The driver may have missed the notification of chains that were pushed before.
-  if (queue_ && call_) call_.Signal(context_.signaler);
+  if (queue_ && call_) call_.Signal(lane_.signaler());
   return absl::OkStatus();
 }
 
@@ -119,20 +122,23 @@ void Vring::TakeKick() {
   if (!kick_) return;
   if (const absl::Status status = kick_.Drain(); !status.ok()) {
     // The descriptor would stay readable, and the loop would never sleep again.
-    context_.poller.Remove(kick_.fd());
+    lane_.poller().Remove(kick_.fd());
     kick_.reset();
-    Fail(status);
+    if (failure_.ok()) failure_ = status;
+    WakeSession();
     return;
   }
+  counters_.kicks.Add(1);
+  GMEM_PROBE1(kick, index_);
   MarkKicked();
+  // Only the session's loop starts a virtqueue.
+  if (lane_.has_thread() && (!queue_ || is_retry_due_)) WakeSession();
 }
 
 void Vring::MarkKicked() {
   is_pending_ = true;
-  if (!is_miss_refused_) return;
-  // The driver may have mapped the address since the front-end refused it: ask again.
-  ForgetMiss();
-  if (queue_ && !queue_->is_reachable()) Refresh();
+  // The driver may have mapped the address since the front-end refused it.
+  is_retry_due_ |= is_miss_refused_;
 }
 
 Virtqueue::Options Vring::options() const {
@@ -280,16 +286,21 @@ absl::Status Vring::Start() {
   queue_.emplace(std::move(queue));
   queue_->set_call([this] { Call(); });
   queue_->set_attention([this] { Notice(); });
+  queue_->set_pause(lane_.is_wanted());
+  queue_->set_counters(&counters_);
   UpdateLog(ring);
   context_.device.QueueStarted(context_.backend, *queue_);
   return absl::OkStatus();
 }
 
-void Vring::Serve() {
-  if (std::exchange(is_call_due_, false)) Call();
-  if (is_polled_) is_pending_ = true;
+void Vring::Attend() {
+  if (std::exchange(is_call_due_, false)) CallInBand();
+  if (const absl::Status why = std::exchange(failure_, absl::OkStatus()); !why.ok()) Fail(why);
+  if (std::exchange(is_retry_due_, false)) {
+    ForgetMiss();
+    if (queue_ && !queue_->is_reachable()) Refresh();
+  }
   if (has_failed_ || is_stopping_) return;
-  // The device has popped on its own.
   if (queue_ && !queue_->status().ok()) {
     Fail(queue_->status());
     return;
@@ -297,15 +308,18 @@ void Vring::Serve() {
   if (queue_ && queue_->miss() && is_enabled()) {
     AskForMiss(queue_->miss()->address, static_cast<uint8_t>(queue_->miss()->access));
   }
-  if (!is_pending_) return;
-  if (const absl::Status status = Start(); !status.ok()) {
-    Fail(status);
-    return;
-  }
-  if (queue_) ServeStarted();
+  if (!is_pending_ && !is_polled_) return;
+  if (const absl::Status status = Start(); !status.ok()) Fail(status);
 }
 
-void Vring::ServeStarted() {
+bool Vring::wants_attention() const {
+  return queue_->miss() || !queue_->status().ok() || !failure_.ok() ||
+         context_.memory.map().nr_retired() > 0;
+}
+
+void Vring::ServeQueue() {
+  if (is_polled_) is_pending_ = true;
+  if (!CanServe() || !is_pending_) return;
   Virtqueue& queue = *queue_;
   is_pending_ = false;
   const uint64_t nr_popped = queue.nr_popped();
@@ -327,19 +341,13 @@ void Vring::ServeStarted() {
                                   : context_.device.HandleDisabledQueue(context_.backend, queue);
   is_serving_ = false;
   queue.Notify();
-  if (!queue.status().ok()) {
-    Fail(status.ok() ? queue.status() : status);
-    return;
-  }
   if (!status.ok()) {
-    queue.GiveUpSince(nr_popped);
-    Fail(status);
-    return;
+    if (queue.status().ok()) queue.GiveUpSince(nr_popped);
+    failure_ = status;
   }
-  if (queue.miss()) {
-    AskForMiss(queue.miss()->address, static_cast<uint8_t>(queue.miss()->access));
-    return;
-  }
+  // Without a thread, Attend() follows.
+  if (lane_.has_thread() && wants_attention()) WakeSession();
+  if (!failure_.ok() || !queue.status().ok() || queue.miss()) return;
   const bool has_popped = queue.nr_popped() > nr_popped;
   bool has_more = has_popped;
   if (was_enabled && (has_popped || !was_waited_for)) {
@@ -352,26 +360,27 @@ void Vring::ServeStarted() {
   }
   if (has_more && !is_polled_) {
     is_pending_ = true;
-    context_.poller.Wake();
+    lane_.Wake();
   }
 }
 
 void Vring::Notice() {
+  // Pop() has brought nothing because the session asks for the baton: the chains that it left are
+  // still to be served.
+  if (const auto* wanted = lane_.is_wanted(); wanted != nullptr && *wanted) is_pending_ = true;
   if (is_serving_) return;
-  if (is_stopping_ || queue_->miss() || !queue_->status().ok() ||
-      context_.memory.map().nr_retired() > 0) {
-    context_.poller.Wake();
-  }
+  if (is_stopping_ || wants_attention()) WakeSession();
 }
 
 void Vring::Fail(const absl::Status& why) {
   if (has_failed_) return;
   has_failed_ = true;
   is_pending_ = false;
+  counters_.errors.Add(1);
   context_.negotiation.RequestReset();
   context_.device.QueueFailed(index_, why);
   if (error_) {
-    error_.Signal(context_.signaler);
+    error_.Signal(lane_.signaler());
   } else if (context_.negotiation.has(ProtocolFeature::kInbandNotifications) &&
              context_.channel.is_open()) {
     context_.channel.Start<BackendRequest::kVringErr>({.index = index_, .num = 0}, {},
@@ -380,17 +389,31 @@ void Vring::Fail(const absl::Status& why) {
 }
 
 void Vring::Call() {
-  context_.memory.NotifyLog();
+  counters_.calls.Add(1);
+  GMEM_PROBE1(call, index_);
+  context_.memory.NotifyLog(lane_.signaler());
   if (call_) {
-    call_.Signal(context_.signaler);
-  } else if (context_.negotiation.has(ProtocolFeature::kInbandNotifications) &&
-             context_.channel.is_open()) {
-    context_.channel.Start<BackendRequest::kVringCall>(
-        {.index = index_, .num = 0}, {}, [this](const absl::StatusOr<Message*>& reply) {
-          // The channel is full. An answer of the front-end makes room, and wakes the loop.
-          if (GetErrno(reply.status()) == ENOMEM) is_call_due_ = true;
-        });
+    call_.Signal(lane_.signaler());
+  } else if (lane_.has_thread()) {
+    is_call_due_ = true;
+    WakeSession();
+  } else {
+    CallInBand();
   }
+}
+
+void Vring::CallInBand() {
+  if (!context_.negotiation.has(ProtocolFeature::kInbandNotifications) ||
+      !context_.channel.is_open()) {
+    return;
+  }
+  context_.channel.Start<BackendRequest::kVringCall>({.index = index_, .num = 0}, {},
+                                                     [this](const absl::StatusOr<Message*>& reply) {
+                                                       // The channel is full. An answer of the
+                                                       // front-end makes room, and wakes the loop.
+                                                       if (GetErrno(reply.status()) == ENOMEM)
+                                                         is_call_due_ = true;
+                                                     });
 }
 
 void Vring::ReleaseMemory() {
@@ -417,8 +440,10 @@ bool Vring::can_stop() const {
 }
 
 uint32_t Vring::Stop() {
-  context_.poller.Remove(kick_.fd());
+  lane_.poller().Remove(kick_.fd());
   kick_.reset();
+  failure_ = absl::OkStatus();
+  is_retry_due_ = false;
   is_polled_ = has_failed_ = is_pending_ = is_waited_for_ = is_stopping_ = false;
   miss_.reset();
   is_miss_refused_ = false;

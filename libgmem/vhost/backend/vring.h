@@ -17,11 +17,12 @@
 #include "gmem/vhost/virtqueue.h"
 #include "vhost/backend/channel.h"
 #include "vhost/backend/iotlb_misses.h"
+#include "vhost/backend/lane.h"
+#include "vhost/backend/lanes.h"
 #include "vhost/backend/memory.h"
 #include "vhost/backend/negotiation.h"
 #include "vhost/backend/notifier.h"
-#include "vhost/backend/poller.h"
-#include "vhost/wire/event_signal.h"
+#include "vhost/queue/counters.h"
 
 #pragma GCC visibility push(hidden)
 namespace gmem::vhost::backend_internal {
@@ -31,6 +32,9 @@ namespace gmem::vhost::backend_internal {
 // It starts when a kick is known (SET_VRING_KICK, VRING_KICK) and its ring can be reached; the
 // device serves it; Stop() (GET_VRING_BASE, a reset, or the session's end) ends it. A virtqueue
 // that has failed isn't served, but counts as started until Stop().
+//
+// The lane's thread calls TakeKick() and ServeQueue(); they leave to the session's loop what isn't
+// the lane's: Attend() does that. All other methods are for the session's loop. See Lanes.
 class Vring {
  public:
   // The parts of the session that a virtqueue needs; they must outlive it.
@@ -38,17 +42,16 @@ class Vring {
     // For the device's methods.
     Backend& backend;
     Device& device;
-    Poller& poller;
+    Lanes& lanes;
     Negotiation& negotiation;
     const SessionMemory& memory;
     const InflightBuffer& inflight;
     BackendChannel& channel;
-    wire_internal::EventSignaler& signaler;
   };
 
   // @misses is of all virtqueues together, and must outlive this object.
   Vring(uint16_t index, const Context& context, IotlbMisses& misses)
-      : index_(index), context_(context), misses_(misses) {}
+      : index_(index), context_(context), lane_(context.lanes.of(index)), misses_(misses) {}
   Vring(const Vring&) = delete;
   Vring& operator=(const Vring&) = delete;
 
@@ -67,12 +70,16 @@ class Vring {
   absl::Status SetError(UniqueFd fd);
   // VRING_KICK. Starts the virtqueue; an error says why it can't start.
   absl::Status KickInBand();
+
   // The kick's descriptor is readable.
   void TakeKick();
+  // Lets the device serve the virtqueue if it works and may hold chains.
+  void ServeQueue();
+  // Does what the lane has left, and starts the virtqueue if that is possible now.
+  void Attend();
+  // Does ServeQueue() have something to do?
+  bool wants_service() const { return CanServe() && (is_pending_ || is_polled_); }
 
-  // Starts the virtqueue if that is possible now, and lets the device serve it if it may hold
-  // chains.
-  void Serve();
   // Call this after a change of the memory or the log. Finds the ring again.
   void Refresh();
   // Call this after a change of the features or the channel. Also asks again for translations.
@@ -102,7 +109,10 @@ class Vring {
   bool is_enabled() const {
     return is_enabled_ || !context_.negotiation.has(VirtioFeature::kProtocolFeatures);
   }
-  // Does the driver add chains without a kick? Then Serve() must come soon.
+  uint16_t index() const { return index_; }
+  Lane& lane() { return lane_; }
+  const virtqueue_internal::Counters& counters() const { return counters_; }
+  // Does the driver add chains without a kick? Then ServeQueue() must come soon.
   bool wants_poll() const { return is_polled_ && queue_ && !has_failed_; }
   // Null unless the virtqueue works.
   Virtqueue* queue() { return queue_ ? &*queue_ : nullptr; }
@@ -123,15 +133,24 @@ class Vring {
   void UpdateLog(const std::optional<Virtqueue::Memory>& ring);
   void MarkKicked();
   absl::Status Start();
-  void ServeStarted();
+  // Can the device serve it? Not if the session's loop has to attend first.
+  bool CanServe() const {
+    return queue_ && !has_failed_ && !is_stopping_ && failure_.ok() && queue_->status().ok();
+  }
+  // See Attend().
+  void WakeSession() { context_.lanes.session().Wake(); }
+  bool wants_attention() const;
   // The device has popped or pushed.
   void Notice();
   void Fail(const absl::Status& why);
   void Call();
+  void CallInBand();
 
   const uint16_t index_;
   const Context context_;
+  Lane& lane_;
   IotlbMisses& misses_;
+  virtqueue_internal::Counters counters_;
 
   uint32_t size_ = 0;
   uint32_t base_ = 0;
@@ -145,8 +164,11 @@ class Vring {
   bool is_polled_ = false;
   // There may be chains to pop.
   bool is_pending_ = false;
-  // Send the call again: the channel had no room for it.
+  // For Attend(): a call in the channel; the refused translation is worth another request; the
+  // virtqueue has failed so.
   bool is_call_due_ = false;
+  bool is_retry_due_ = false;
+  absl::Status failure_;
   // The device has left chains in the ring, and waits for something else.
   bool is_waited_for_ = false;
   // Inside of a call of HandleQueue() or HandleDisabledQueue().

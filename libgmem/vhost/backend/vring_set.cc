@@ -34,8 +34,16 @@ absl::StatusOr<Vring*> VringSet::Find(uint64_t index) {
       EINVAL, absl::StrCat("there is no virtqueue ", index, ", only ", vrings_.size()));
 }
 
+void VringSet::AttendAll() {
+  for (const auto& vring : vrings_) vring->Attend();
+}
+
 void VringSet::ServeAll() {
-  for (const auto& vring : vrings_) vring->Serve();
+  for (const auto& vring : vrings_) {
+    vring->Attend();
+    vring->ServeQueue();
+    vring->Attend();
+  }
 }
 
 void VringSet::RefreshAll() {

@@ -31,7 +31,8 @@ class VringSet {
   // (CVE-2020-10723).
   absl::StatusOr<Vring*> Find(uint64_t index);
 
-  // See Vring.
+  // See Vring. ServeAll() is for a loop without threads.
+  void AttendAll();
   void ServeAll();
   void RefreshAll();
   void RestartAll();

@@ -33,6 +33,7 @@
 #include "gmem/vhost/protocol.h"
 #include "vhost/queue/guest_space.h"
 #include "vhost/queue/peer_pages.h"
+#include "vhost/queue/probes.h"
 #include "vhost/wire/budget_share.h"
 
 namespace gmem::vhost {
@@ -118,10 +119,13 @@ struct Slot {
         space(std::move(space)),
         pages(pages),
         memory(memory),
-        watched(pages) {}
+        watched(pages) {
+    GMEM_PROBE2(map, region.guest_address, region.size);
+  }
   Slot(const Slot&) = delete;
   Slot& operator=(const Slot&) = delete;
   ~Slot() {
+    GMEM_PROBE2(unmap, region.guest_address, region.size);
     watched.Reset();
     space->Unmap(pages);
   }

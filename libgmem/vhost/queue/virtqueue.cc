@@ -2,6 +2,7 @@
 #include "gmem/vhost/virtqueue.h"
 
 #include <algorithm>
+#include <atomic>
 #include <bit>
 #include <cerrno>
 #include <cstddef>
@@ -23,8 +24,10 @@
 #include "gmem/vhost/guest_memory_map.h"
 #include "gmem/vhost/protocol.h"
 #include "vhost/queue/chain_builder.h"
+#include "vhost/queue/counters.h"
 #include "vhost/queue/descriptor.h"
 #include "vhost/queue/in_flight.h"
+#include "vhost/queue/probes.h"
 #include "vhost/queue/ring.h"
 
 namespace gmem::vhost {
@@ -127,6 +130,8 @@ class __attribute__((visibility("hidden"))) Virtqueue::Impl {
   void Notify();
   absl::Status Move(const std::optional<Memory>& ring);
 
+  void set_pause(const std::atomic<bool>* pause) { pause_ = pause; }
+  void set_counters(virtqueue_internal::Counters* counters) { counters_ = counters; }
   void set_attention(absl::AnyInvocable<void()> attention) { attention_ = std::move(attention); }
   void set_call(absl::AnyInvocable<void()> call) { call_ = std::move(call); }
   void set_log(const DirtyMarks* log, bool log_ring, uint64_t ring_address) {
@@ -173,6 +178,8 @@ class __attribute__((visibility("hidden"))) Virtqueue::Impl {
   std::vector<Completion> waiting_;
   absl::AnyInvocable<void()> call_;
   absl::AnyInvocable<void()> attention_;
+  const std::atomic<bool>* pause_ = nullptr;
+  virtqueue_internal::Counters* counters_ = nullptr;
   const DirtyMarks* log_ = nullptr;
   bool log_ring_ = false;
   uint64_t log_ring_address_ = 0;
@@ -191,7 +198,14 @@ Popped Virtqueue::Impl::Refuse(const RingToken& token, absl::string_view why) {
 
 Popped Virtqueue::Impl::Pop(Chain& chain) {
   if (!status_.ok()) return Popped::kBroken;
+  if (pause_ != nullptr && pause_->load(std::memory_order_relaxed)) {
+    if (attention_) attention_();
+    return Popped::kNothing;
+  }
   const Popped popped = PopNext(chain);
+  if (popped == Popped::kChain) {
+    GMEM_PROBE2(pop, options_.index, chain.readable().size() + chain.writable().size());
+  }
   if ((popped == Popped::kMiss || popped == Popped::kBroken) && attention_) attention_();
   return popped;
 }
@@ -251,6 +265,11 @@ bool Virtqueue::Impl::Push(const Chain& chain, uint64_t written) {
     waiting_.push_back(completion);
   }
   in_flight_.Remove(chain.token());
+  if (counters_ != nullptr) {
+    counters_->chains.Add(1);
+    counters_->bytes.Add(chain.readable_size() + written);
+  }
+  GMEM_PROBE2(push, options_.index, written);
   NoteEnd();
   return true;
 }
@@ -361,6 +380,10 @@ bool Virtqueue::AwaitMore() {
 
 absl::Status Virtqueue::Move(const std::optional<Memory>& ring) { return impl_->Move(ring); }
 
+void Virtqueue::set_pause(const std::atomic<bool>* pause) { impl_->set_pause(pause); }
+void Virtqueue::set_counters(virtqueue_internal::Counters* counters) {
+  impl_->set_counters(counters);
+}
 void Virtqueue::set_call(absl::AnyInvocable<void()> call) { impl_->set_call(std::move(call)); }
 
 void Virtqueue::set_attention(absl::AnyInvocable<void()> attention) {

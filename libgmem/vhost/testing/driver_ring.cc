@@ -153,6 +153,13 @@ void DriverRing::Kick() {
   eventfd_write(kick_.get(), 1);
 }
 
+void DriverRing::Corrupt() {
+  available_[2 + next_available_ % size_] = size_;
+  next_available_++;
+  std::atomic_ref<uint16_t>(available_[1]).store(next_available_, std::memory_order_release);
+  Kick();
+}
+
 absl::StatusOr<std::optional<DriverRing::Used>> DriverRing::Next() {
   if (used_index() == next_used_) return std::nullopt;
   const auto* const elements = reinterpret_cast<const UsedElement*>(used_ + 2);

@@ -100,6 +100,9 @@ class DriverRing {
   /// Notifies the device, unless the device has switched notifications off.
   void Kick();
 
+  /// Makes a chain available whose head isn't in the ring, and kicks.
+  void Corrupt();
+
   /// Returns a used chain, if there is one now, and frees its descriptors. DataLoss (EBADMSG) if
   /// the device returned a chain that it doesn't have.
   absl::StatusOr<std::optional<Used>> Next();

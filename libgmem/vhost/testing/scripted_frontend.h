@@ -43,9 +43,12 @@ class ScriptedFrontendTest : public testing::Test {
   }
 
   void Connect(Device& device, absl::Duration timeout = kPatience) {
+    Connect(device, Backend::Options{.timeout = timeout});
+  }
+  void Connect(Device& device, const Backend::Options& options) {
     auto pair = Connection::Pair();
     frontend_.emplace(std::move(pair->first), kPatience);
-    auto backend = Backend::Create(*Connection::Adopt(std::move(pair->second)), device, timeout);
+    auto backend = Backend::Create(*Connection::Adopt(std::move(pair->second)), device, options);
     ASSERT_TRUE(backend.ok()) << backend.status();
     backend_ = *std::move(backend);
   }

@@ -26,8 +26,26 @@ namespace backend_internal {
 class Session;
 }  // namespace backend_internal
 
+/// What a virtqueue has done.
+struct QueueCounters {
+  /// Kicks of the driver and calls to it. Several at a time may count as one.
+  uint64_t kicks = 0;
+  uint64_t calls = 0;
+  /// Chains that were pushed, and the bytes that the device could read or has written in them.
+  uint64_t chains = 0;
+  uint64_t bytes = 0;
+  /// How often the virtqueue has failed.
+  uint64_t errors = 0;
+};
+
 /// The back-end's side of one session with a front-end: it negotiates features, maps the guest's
 /// memory, and runs the virtqueues, which a device serves.
+///
+/// With Options::has_queue_threads, threads of the library serve the virtqueues, in groups that
+/// Device::QueueThread() says; the owner's loop does all the rest, in rounds during which no
+/// virtqueue is served. So a change of memory, a translation, a stop or a reset waits for the calls
+/// of the device that run, and Pop() brings nothing meanwhile, so that these calls come to an end.
+/// A call that doesn't return for Device::stop_timeout() ends the session.
 ///
 /// Nothing here blocks, except the methods whose documentation says so. The owner's loop calls
 /// Process() when fd() is readable, and when next_deadline() has come. A request that breaks the
@@ -62,6 +80,15 @@ class Backend {
   /// Bytes that the state of a device may have at most, because the front-end sends it.
   static constexpr size_t kMaxStateSize = size_t{64} << 20;
 
+  struct Options {
+    /// How long the front-end may take to answer a request.
+    absl::Duration timeout = kDefaultTimeout;
+    /// Serve the virtqueues on threads.
+    bool has_queue_threads = false;
+  };
+  /// As below. Also, with threads, ResourceExhausted (EAGAIN) if the system has no more of them.
+  static absl::StatusOr<std::unique_ptr<Backend>> Create(Connection connection, Device& device,
+                                                         const Options& options);
   /// Begins a session. @p device must outlive the back-end; @p timeout is how long the front-end
   /// may take to answer a request. InvalidArgument (EINVAL) if the device's numbers and sizes are
   /// out of their bounds.
@@ -69,7 +96,8 @@ class Backend {
                                                          absl::Duration timeout = kDefaultTimeout);
   Backend(const Backend&) = delete;
   Backend& operator=(const Backend&) = delete;
-  /// Stops all virtqueues, ends all requests under way, and calls Device::Disconnected().
+  /// Stops all virtqueues, ends all requests under way, and calls Device::Disconnected(). Waits for
+  /// calls of the device on the threads of virtqueues, see can_end().
   ~Backend();
 
   /// For epoll: readable when Process() has work to do.
@@ -79,6 +107,10 @@ class Backend {
   /// error.
   absl::Status Process();
 
+  /// After an error of Process(): does the destructor have no call of the device to wait for? Look
+  /// again when fd() is readable.
+  bool can_end();
+
   /// The features that were negotiated.
   bool has_feature(VirtioFeature feature) const;
   bool has_feature(ProtocolFeature feature) const;
@@ -87,8 +119,31 @@ class Backend {
   const GuestMemoryMap& memory() const;
   /// Has the front-end enabled the virtqueue? False if there is no virtqueue @p index.
   bool is_enabled(size_t index) const;
-  /// A virtqueue that works, valid until Device::QueueStopped(); null if it doesn't work.
+  /// A virtqueue that works, valid until Device::QueueStopped(); null if it doesn't work. On the
+  /// thread of a virtqueue, also null for virtqueues of other threads: RunOnQueue() reaches these.
+  /// A device that pops from another virtqueue than the one that it is called for must look first
+  /// whether that is enabled, and calls its Notify() after a push.
   Virtqueue* queue(size_t index);
+
+  /// The counts of a virtqueue since the session's begin. Any thread may call this.
+  QueueCounters counters(size_t index) const;
+
+  /// Calls @p ready again and again while @p fd, a descriptor of the device's own, is readable:
+  /// on the thread of virtqueue @p queue, or in Process() without threads. Until Unwatch(), or the
+  /// session's end. @p ready may find nothing to read, so it must not wait. Call both methods
+  /// in a call for a virtqueue of that thread, or in one that overlaps with no other. The system's
+  /// error if @p fd can't be watched, for example AlreadyExists (EEXIST) if that thread watches it
+  /// already.
+  absl::Status Watch(uint16_t queue, int fd, absl::AnyInvocable<void()> ready);
+  /// Call this before @p fd is closed. Ignores a descriptor that isn't watched.
+  void Unwatch(uint16_t queue, int fd);
+
+  /// Runs @p work soon: on the thread of virtqueue @p queue, or in a round of Process(), during
+  /// which no virtqueue is served. Any thread may call this between Device::Connected() and
+  /// Device::Disconnected(). What hasn't run at the session's end never does. On the thread of
+  /// a virtqueue, the requests to the front-end (below) need RunInSession().
+  void RunOnQueue(uint16_t queue, absl::AnyInvocable<void()> work);
+  void RunInSession(absl::AnyInvocable<void()> work);
 
   /// Can the front-end be asked for something?
   bool has_channel() const;

@@ -26,6 +26,13 @@ class Backend;
 /// Backend calls these methods from inside of Create(), Process() and its destructor. They may call
 /// the methods of the back-end, except Process(), and must not destroy it.
 ///
+/// Virtqueues may have threads (Backend::Options::has_queue_threads). Then three rules hold. Calls
+/// for virtqueues are HandleQueue(), HandleDisabledQueue(), and what Backend::Watch() and
+/// Backend::RunOnQueue() run; those for virtqueues of the same thread never overlap. All other
+/// calls overlap with no call at all. So only what calls for virtqueues of different threads change
+/// needs a lock: whatever just one virtqueue's calls use, and whatever those calls only read, does
+/// not. QueueCalls lets clang check that.
+///
 /// The arguments come from the front-end or the driver: they are untrusted, except where a method
 /// says how they were checked. Methods that a device may not need have defaults.
 class Device {
@@ -61,8 +68,9 @@ class Device {
   ///
   /// The device may keep chains, and push them later from the same thread; then queue.Notify() must
   /// follow. It may also Pop() at any time between QueueStarted() and QueueStopping(), from the
-  /// same thread. After an error, the front-end and the driver learn that the virtqueue has failed,
-  /// and it isn't served until it starts again, see QueueFailed().
+  /// same thread, of another virtqueue, too (Backend::queue()). After an error, the front-end and
+  /// the driver learn that the virtqueue has failed, and it isn't served until it starts again, see
+  /// QueueFailed().
   ///
   /// An error of the device, if queue.status() is OK, gives up the chains that this call popped and
   /// that are still in flight: from here on, the device must not touch them. So return no error
@@ -179,6 +187,10 @@ class Device {
   /// likes: let nothing wait for the thread. @p work uses neither the device nor the back-end. The
   /// default refuses: then there is no transfer.
   virtual absl::Status RunOnThread(absl::AnyInvocable<void()> work);
+
+  /// The thread of a virtqueue, if virtqueues have threads: any number, always the same. Virtqueues
+  /// with the same number share a thread. By default, each has its own.
+  virtual uint16_t QueueThread(uint16_t index) const { return index; }
 };
 
 }  // namespace gmem::vhost

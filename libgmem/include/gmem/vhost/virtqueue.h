@@ -2,6 +2,7 @@
 #ifndef GMEM_VHOST_VIRTQUEUE_H_
 #define GMEM_VHOST_VIRTQUEUE_H_
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -17,12 +18,17 @@
 
 namespace gmem::vhost {
 
+namespace virtqueue_internal {
+struct Counters;
+}  // namespace virtqueue_internal
+
 /// The result of Virtqueue::Pop().
 enum class Popped : uint8_t {
   /// There is a chain.
   kChain,
-  /// There is no chain now: the driver has made none available, the ring can't be reached, or the
-  /// memory of the next chain was removed and may come again.
+  /// There is no chain now: the driver has made none available, the ring can't be reached, the
+  /// memory of the next chain was removed and may come again, or, on a thread of its own, the
+  /// virtqueue has to wait for the session. In each case the device is called when there is one.
   kNothing,
   /// A translation is missing, see Virtqueue::miss(): the chain waits for the IOTLB.
   kMiss,
@@ -185,6 +191,11 @@ class Virtqueue {
   /// InvalidArgument (EINVAL), as Create(); then the ring can't be reached.
   absl::Status Move(const std::optional<Memory>& ring);
   bool is_reachable() const;
+
+  /// While @p pause is true, Pop() brings nothing and calls the attention; null: never.
+  void set_pause(const std::atomic<bool>* pause);
+  /// Counts pops and pushes in @p counters, which must outlive the virtqueue; null: nowhere.
+  void set_counters(virtqueue_internal::Counters* counters);
 
   /// Notify() calls @p call if the driver wants a notification.
   void set_call(absl::AnyInvocable<void()> call);
