@@ -3,6 +3,7 @@
 
 #include <poll.h>
 #include <sys/epoll.h>
+#include <sys/un.h>
 
 #include <algorithm>
 #include <array>
@@ -11,6 +12,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -47,26 +49,36 @@ absl::StatusOr<std::optional<Connection>> AcceptWithRoom(const Listener& listene
   return listener.Accept();
 }
 
+absl::StatusOr<UniqueFd> NewLoop() {
+  UniqueFd epoll(epoll_create1(EPOLL_CLOEXEC));
+  if (!epoll) return ErrnoError(errno, "can't make a server's loop");
+  return epoll;
+}
+
 }  // namespace
 
 class __attribute__((visibility("hidden"))) Server::Impl {
  public:
-  Impl(Listener listener, Device& device, absl::Duration timeout, UniqueFd epoll)
+  // Without a @listener, connects to @path.
+  Impl(std::optional<Listener> listener, std::string path, Device& device, const Options& options,
+       UniqueFd epoll)
       : listener_(std::move(listener)),
+        path_(std::move(path)),
         device_(device),
-        timeout_(timeout),
+        options_(options),
         epoll_(std::move(epoll)) {}
 
   void set_session_end(SessionEnd session_end) { session_end_ = std::move(session_end); }
   int fd() const { return epoll_.get(); }
-  Backend* backend() const { return backend_.get(); }
+  Backend* backend() const { return is_ending_ ? nullptr : backend_.get(); }
 
   // Begins to wait for front-ends.
-  absl::Status Listen() { return Watch(EPOLL_CTL_ADD, listener_.fd(), EPOLLIN); }
+  absl::Status Listen() { return Watch(EPOLL_CTL_ADD, listener_->fd(), EPOLLIN); }
   absl::Time next_deadline() const {
-    const absl::Time session =
-        backend_ == nullptr ? absl::InfiniteFuture() : backend_->next_deadline();
-    return std::min(session, absl::Now() + (listen_again_ - internal::Uptime()));
+    const Backend* const served = backend();
+    const absl::Time session = served == nullptr ? absl::InfiniteFuture() : served->next_deadline();
+    const absl::Duration own = std::min({listen_again_, session_deadline_, connect_again()});
+    return std::min(session, absl::Now() + (own - internal::Uptime()));
   }
   absl::Status Process();
   absl::Status Run(int stop_fd);
@@ -80,17 +92,26 @@ class __attribute__((visibility("hidden"))) Server::Impl {
   // in the socket's queue.
   absl::StatusOr<std::optional<Connection>> TakeFrontend(size_t nr_more);
   absl::Status ListenAgain();
-  absl::Status Accept();
+  // The front-end that listens at path_, if it is time for a try.
+  std::optional<Connection> ConnectAgain();
+  // When that is, a time of Uptime().
+  absl::Duration connect_again() const {
+    return listener_ || backend_ != nullptr ? absl::InfiniteDuration() : connect_again_;
+  }
+  absl::Status BeginSession();
   // Refuses a front-end that has come while another one is served.
   absl::Status RefuseOthers();
   absl::Status EndSession(const absl::Status& status);
+  // Goes on with a session's end when no thread is in a call of the device.
+  absl::Status FinishSession();
   void Report(const absl::Status& status) {
     if (session_end_) session_end_(status);
   }
 
-  Listener listener_;
+  const std::optional<Listener> listener_;
+  const std::string path_;
   Device& device_;
-  const absl::Duration timeout_;
+  const Options options_;
   UniqueFd epoll_;
   // Otherwise the loop doesn't wait for the listening socket, which stays readable.
   bool is_listening_ = true;
@@ -98,8 +119,14 @@ class __attribute__((visibility("hidden"))) Server::Impl {
   absl::Duration listen_again_ = absl::InfiniteDuration();
   // When to report a refused front-end again, a time of Uptime(): they may come fast.
   absl::Duration report_again_ = -absl::InfiniteDuration();
-  // The last try has met a shortage, which is reported.
+  // The last try has met a shortage, or found nobody to connect to, which is reported.
   bool was_short_ = false;
+  // When to try to connect, a time of Uptime().
+  absl::Duration connect_again_ = -absl::InfiniteDuration();
+  // When the session must have ended, a time of Uptime(); infinite without a session.
+  absl::Duration session_deadline_ = absl::InfiniteDuration();
+  // The session has ended, but a thread is in a call of the device.
+  bool is_ending_ = false;
   std::unique_ptr<Backend> backend_;
   SessionEnd session_end_;
 };
@@ -116,14 +143,16 @@ absl::Status Server::Impl::Watch(int operation, int fd, uint32_t events) {
 absl::Status Server::Impl::SetListening(bool is_listening) {
   is_listening_ = is_listening;
   listen_again_ = absl::InfiniteDuration();
-  return Watch(EPOLL_CTL_MOD, listener_.fd(), is_listening ? EPOLLIN : 0U);
+  if (!listener_) return absl::OkStatus();
+  return Watch(EPOLL_CTL_MOD, listener_->fd(), is_listening ? EPOLLIN : 0U);
 }
 
 absl::StatusOr<std::optional<Connection>> Server::Impl::TakeFrontend(size_t nr_more) {
-  pollfd waiting = {.fd = listener_.fd(), .events = POLLIN, .revents = 0};
+  if (!listener_) return ConnectAgain();
+  pollfd waiting = {.fd = listener_->fd(), .events = POLLIN, .revents = 0};
   if (!is_listening_ || poll(&waiting, 1, 0) <= 0) return std::nullopt;
   constexpr absl::Duration kPause = absl::Milliseconds(100);
-  absl::StatusOr<std::optional<Connection>> connection = AcceptWithRoom(listener_, nr_more);
+  absl::StatusOr<std::optional<Connection>> connection = AcceptWithRoom(*listener_, nr_more);
   if (connection.ok()) {
     was_short_ = false;
     return connection;
@@ -141,17 +170,34 @@ absl::Status Server::Impl::ListenAgain() {
   return SetListening(true);
 }
 
+std::optional<Connection> Server::Impl::ConnectAgain() {
+  if (internal::Uptime() < connect_again_) return std::nullopt;
+  connect_again_ = internal::Uptime() + options_.reconnect_interval;
+  absl::StatusOr<Connection> connection = Connection::Connect(path_);
+  const bool was_short = std::exchange(was_short_, !connection.ok());
+  if (connection.ok()) return *std::move(connection);
+  if (!was_short) Report(connection.status());
+  return std::nullopt;
+}
+
 absl::Status Server::Impl::Process() {
+  if (is_ending_) return FinishSession();
   GMEM_RETURN_IF_ERROR(ListenAgain());
-  if (backend_ == nullptr) GMEM_RETURN_IF_ERROR(Accept());
+  if (backend_ == nullptr) GMEM_RETURN_IF_ERROR(BeginSession());
   if (backend_ == nullptr) return absl::OkStatus();
   const absl::Status status = backend_->Process();
-  if (status.ok()) return RefuseOthers();
-  return EndSession(status);
+  if (!status.ok()) return EndSession(status);
+  if (session_deadline_ <= internal::Uptime()) {
+    return EndSession(
+        CheckError(ETIMEDOUT, absl::StrCat("the session hasn't ended after ",
+                                           absl::FormatDuration(options_.session_timeout))));
+  }
+  return RefuseOthers();
 }
 
 absl::Status Server::Impl::RefuseOthers() {
-  pollfd others = {.fd = listener_.fd(), .events = POLLIN, .revents = 0};
+  if (!listener_) return absl::OkStatus();
+  pollfd others = {.fd = listener_->fd(), .events = POLLIN, .revents = 0};
   // One in each call: the session has other work, too.
   if (!is_listening_ || poll(&others, 1, 0) <= 0) return absl::OkStatus();
   // The next one waits, without keeping the loop busy: the session may last.
@@ -165,11 +211,13 @@ absl::Status Server::Impl::RefuseOthers() {
   return absl::OkStatus();
 }
 
-absl::Status Server::Impl::Accept() {
+absl::Status Server::Impl::BeginSession() {
   GMEM_ASSIGN_OR_RETURN(std::optional<Connection> connection, TakeFrontend(kSessionFds));
   if (!connection) return absl::OkStatus();
   absl::StatusOr<std::unique_ptr<Backend>> backend =
-      Backend::Create(*std::move(connection), device_, timeout_);
+      Backend::Create(*std::move(connection), device_,
+                      Backend::Options{.timeout = options_.timeout,
+                                       .has_queue_threads = options_.has_queue_threads});
   absl::Status status = backend.status();
   if (status.ok()) status = Watch(EPOLL_CTL_ADD, (*backend)->fd(), EPOLLIN);
   if (!status.ok()) {
@@ -177,13 +225,25 @@ absl::Status Server::Impl::Accept() {
     return absl::OkStatus();
   }
   backend_ = *std::move(backend);
+  session_deadline_ = internal::Uptime() + options_.session_timeout;
   return absl::OkStatus();
 }
 
 absl::Status Server::Impl::EndSession(const absl::Status& status) {
+  session_deadline_ = absl::InfiniteDuration();
+  is_ending_ = true;
+  const absl::Status finished = FinishSession();
+  Report(status);
+  return finished;
+}
+
+absl::Status Server::Impl::FinishSession() {
+  // The next front-end waits, without keeping the loop busy.
+  if (!backend_->can_end()) return is_listening_ ? SetListening(false) : absl::OkStatus();
   // This closes the back-end's epoll instance, so the kernel removes that from epoll_.
   backend_.reset();
-  Report(status);
+  is_ending_ = false;
+  connect_again_ = internal::Uptime() + options_.reconnect_interval;
   if (is_listening_ || listen_again_ != absl::InfiniteDuration()) return absl::OkStatus();
   return SetListening(true);
 }
@@ -206,11 +266,26 @@ absl::Status Server::Impl::Run(int stop_fd) {
 }
 
 absl::StatusOr<Server> Server::Create(Listener listener, Device& device, absl::Duration timeout) {
-  UniqueFd epoll(epoll_create1(EPOLL_CLOEXEC));
-  if (!epoll) return ErrnoError(errno, "can't make a server's loop");
-  auto impl = std::make_unique<Impl>(std::move(listener), device, timeout, std::move(epoll));
+  return Create(std::move(listener), device, Options{.timeout = timeout});
+}
+
+absl::StatusOr<Server> Server::Create(Listener listener, Device& device, const Options& options) {
+  GMEM_ASSIGN_OR_RETURN(UniqueFd epoll, NewLoop());
+  auto impl =
+      std::make_unique<Impl>(std::move(listener), std::string(), device, options, std::move(epoll));
   GMEM_RETURN_IF_ERROR(impl->Listen());
   return Server(std::move(impl));
+}
+
+absl::StatusOr<Server> Server::Connect(std::string path, Device& device, const Options& options) {
+  if (path.empty() || path.size() >= sizeof(sockaddr_un{}.sun_path)) {
+    return CheckError(EINVAL, absl::StrCat("can't connect to a path of ", path.size(),
+                                           " bytes: a socket's path has 1 to ",
+                                           sizeof(sockaddr_un{}.sun_path) - 1));
+  }
+  GMEM_ASSIGN_OR_RETURN(UniqueFd epoll, NewLoop());
+  return Server(
+      std::make_unique<Impl>(std::nullopt, std::move(path), device, options, std::move(epoll)));
 }
 
 Server::Server(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}

@@ -56,11 +56,11 @@ class ServerTest : public testing::Test {
     std::filesystem::remove_all(folder_);
   }
 
-  void Start(Device& device) {
+  void Start(Device& device, const Server::Options& options = {}) {
     server_.reset();
     auto listener = Listener::Create(path_);
     ASSERT_TRUE(listener.ok()) << listener.status();
-    auto server = Server::Create(*std::move(listener), device);
+    auto server = Server::Create(*std::move(listener), device, options);
     ASSERT_TRUE(server.ok()) << server.status();
     server_.emplace(*std::move(server));
     server_->set_session_end([this](const absl::Status& why) { ends_.push_back(why); });
@@ -248,6 +248,63 @@ TEST_F(ServerTest, ReportsASessionThatCannotBegin) {
   EXPECT_EQ(GetErrno(ends_[0]), EINVAL);
   EXPECT_EQ(device.sessions, 0);
   server_.reset();
+}
+
+TEST_F(ServerTest, EndsASessionThatLastsTooLong) {
+  Start(device_, {.session_timeout = absl::Milliseconds(50)});
+  EXPECT_EQ(server_->next_deadline(), absl::InfiniteFuture());
+  auto first = NewFrontend();
+  EXPECT_TRUE(IsServed(*first));
+  ASSERT_LE(server_->next_deadline(), absl::Now() + absl::Milliseconds(50));
+  absl::SleepFor(absl::Milliseconds(60));
+  ASSERT_TRUE(server_->Process().ok());
+  ASSERT_EQ(ends_.size(), 1U);
+  EXPECT_EQ(GetErrno(ends_[0]), ETIMEDOUT) << ends_[0];
+  EXPECT_EQ(device_.sessions, 0);
+  EXPECT_EQ(server_->next_deadline(), absl::InfiniteFuture());
+  auto second = NewFrontend();
+  EXPECT_TRUE(IsServed(*second));
+}
+
+TEST_F(ServerTest, ConnectsAndConnectsAgain) {
+  server_.reset();
+  auto server = Server::Connect(path_, device_, {.reconnect_interval = absl::Milliseconds(20)});
+  ASSERT_TRUE(server.ok()) << server.status();
+  server_.emplace(*std::move(server));
+  server_->set_session_end([this](const absl::Status& why) { ends_.push_back(why); });
+  // Nobody listens yet.
+  for (int i = 0; i < 3; i++) {
+    ASSERT_TRUE(server_->Process().ok());
+    ASSERT_LE(server_->next_deadline(), absl::Now() + absl::Milliseconds(20));
+    absl::SleepFor(server_->next_deadline() - absl::Now());
+  }
+  ASSERT_EQ(ends_.size(), 1U) << "reported once";
+  EXPECT_EQ(GetErrno(ends_[0]), ENOENT) << ends_[0];
+  auto listener = Listener::Create(path_);
+  ASSERT_TRUE(listener.ok()) << listener.status();
+  for (int i = 0; i < 3; i++) {
+    ASSERT_TRUE(server_->Process().ok());
+    auto connection = listener->Accept();
+    ASSERT_TRUE(connection.ok() && connection->has_value()) << i;
+    auto frontend = std::make_unique<Requester>(**std::move(connection));
+    EXPECT_TRUE(IsServed(*frontend));
+    EXPECT_EQ(server_->next_deadline(), absl::InfiniteFuture());
+    frontend.reset();
+    EXPECT_TRUE(IsReadable());
+    ASSERT_TRUE(server_->Process().ok());
+    EXPECT_EQ(device_.sessions, 0);
+    EXPECT_EQ(GetErrno(ends_.back()), ECONNRESET);
+    // Not at once: the front-end may close each connection.
+    ASSERT_TRUE(server_->Process().ok());
+    ASSERT_FALSE(*listener->Accept());
+    absl::SleepFor(server_->next_deadline() - absl::Now());
+  }
+  EXPECT_EQ(ends_.size(), 4U);
+}
+
+TEST_F(ServerTest, RefusesAPathThatNoSocketCanHave) {
+  EXPECT_EQ(GetErrno(Server::Connect("", device_, {}).status()), EINVAL);
+  EXPECT_EQ(GetErrno(Server::Connect(std::string(200, 'x'), device_, {}).status()), EINVAL);
 }
 
 TEST_F(ServerTest, RunsUntilItIsStopped) {
