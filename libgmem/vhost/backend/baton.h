@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Who may use what belongs to a queue's thread. Not installed.
+// The right to use the state of a thread of virtqueues. Not installed.
 #ifndef GMEM_VHOST_BACKEND_BATON_H_
 #define GMEM_VHOST_BACKEND_BATON_H_
 
@@ -12,8 +12,8 @@
 #pragma GCC visibility push(hidden)
 namespace gmem::vhost::backend_internal {
 
-// What belongs to a thread of virtqueues, and what all of these threads read (the memory table, the
-// IOTLB, the features), changes hands as a whole: the holder of the baton may use it. The thread
+// The state of a thread of virtqueues, and the state that all of these threads read (the memory
+// table, the IOTLB, the features), change hands as a whole with the baton of the thread. The thread
 // holds its baton from Enter() to Leave(), never while it sleeps. The session takes the batons of
 // all threads for each round of its loop: it asks for them, and learns from a descriptor when the
 // last thread has let go, so it never waits for a device.

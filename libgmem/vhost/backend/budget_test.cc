@@ -49,7 +49,7 @@ TEST_F(BudgetTest, CountsWhatASessionHolds) {
   EXPECT_EQ(UsedBudget().descriptors, before.descriptors);
 }
 
-// What one front-end holds isn't there for the next, and the process keeps the rest.
+// The process keeps the rest.
 TEST_F(BudgetTest, RefusesWhatIsBeyond) {
   Negotiate();
   SetTable();

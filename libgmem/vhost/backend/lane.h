@@ -20,9 +20,9 @@
 #pragma GCC visibility push(hidden)
 namespace gmem::vhost::backend_internal {
 
-// What the virtqueues of one thread share: the descriptors that wake the thread, the device's own
-// among them, the way to signal eventfds, and the work that other threads leave. Without threads, a
-// session has one lane, and the session's loop is its thread.
+// The common parts of the virtqueues of one thread: the descriptors that wake the thread, the
+// device's own among them, the way to signal eventfds, and the work that other threads leave.
+// Without threads, a session has one lane, and the session's loop is its thread.
 //
 // Only Post() and Wake() may be called by any thread. The others need the baton, if there is one.
 class Lane {

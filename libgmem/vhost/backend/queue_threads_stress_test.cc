@@ -75,7 +75,7 @@ class ComplementDevice : public Device {
   absl::Status HandleQueue(Backend&, Virtqueue& queue) override {
     PerQueue& mine = queues_[queue.index()];
     mine.calls.AssertIn(queue);
-    // What the session writes is read without a lock.
+    // The session writes this, without a lock.
     if ((features_ & 1) == 0) return absl::InternalError("the features changed");
     Chain chain;
     while (queue.Pop(chain) == Popped::kChain) {

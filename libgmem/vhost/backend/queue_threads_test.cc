@@ -45,7 +45,7 @@ using doubles::DriverMemory;
 using doubles::DriverRing;
 using doubles::kPatience;
 
-// Pushes what it pops. What belongs to one virtqueue has no lock, and ThreadSanitizer watches.
+// Pushes all that it pops. The state of one virtqueue has no lock, and ThreadSanitizer watches.
 class ThreadedDevice : public Device {
  public:
   static constexpr uint16_t kQueues = 3;

@@ -67,6 +67,7 @@ void BenchCodec();
 void BenchAllocations();
 void BenchShmem();
 void BenchBlock(const char* our_device);
+void BenchQueues();
 
 }  // namespace gmem::vhost::peers
 

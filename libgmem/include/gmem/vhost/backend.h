@@ -26,7 +26,7 @@ namespace backend_internal {
 class Session;
 }  // namespace backend_internal
 
-/// What a virtqueue has done.
+/// Counts of the work of a virtqueue.
 struct QueueCounters {
   /// Kicks of the driver and calls to it. Several at a time may count as one.
   uint64_t kicks = 0;
@@ -140,7 +140,7 @@ class Backend {
 
   /// Runs @p work soon: on the thread of virtqueue @p queue, or in a round of Process(), during
   /// which no virtqueue is served. Any thread may call this between Device::Connected() and
-  /// Device::Disconnected(). What hasn't run at the session's end never does. On the thread of
+  /// Device::Disconnected(). Work that hasn't run at the session's end never does. On the thread of
   /// a virtqueue, the requests to the front-end (below) need RunInSession().
   void RunOnQueue(uint16_t queue, absl::AnyInvocable<void()> work);
   void RunInSession(absl::AnyInvocable<void()> work);
