@@ -85,7 +85,7 @@ class BlockDeviceTest : public testing::TestWithParam<Device> {
     auto peer =
         GetParam() == Device::kGmem
             ? Peer::Start({std::string(tools == nullptr ? "." : tools) + "/gmem-vhost-blk",
-                           "--queues=2", "--socket=" + socket, "--file=" + image()})
+                           "--queues=2", "--socket-path=" + socket, "--blk-file=" + image()})
             : Peer::StartPackaged({"qemu-storage-daemon", "--blockdev",
                                    "driver=file,node-name=f,filename=" + image(), "--export",
                                    "type=vhost-user-blk,id=e,node-name=f,addr.type=unix,"

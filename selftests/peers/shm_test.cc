@@ -45,7 +45,7 @@ class ShmDeviceTest : public testing::Test {
     const char* const tools = getenv("GMEM_TOOLS");
     std::vector<std::string> command = {
         std::string(tools == nullptr ? "." : tools) + "/gmem-vhost-shm",
-        "--socket=" + scratch_.path("device"), "--shmid=" + std::to_string(kShmid),
+        "--socket-path=" + scratch_.path("device"), "--shmid=" + std::to_string(kShmid),
         "--size=" + std::to_string(kRegionSize), "--queues=2"};
     command.insert(command.end(), options.begin(), options.end());
     auto device = Peer::Start(command);
@@ -158,7 +158,7 @@ TEST_F(ShmDeviceTest, MapsAgainAfterAReset) {
 // QEMU doesn't send DRIVER_OK to this device, and the driver never kicks.
 TEST_F(ShmDeviceTest, MapsAtTheStart) {
   ASSERT_NO_FATAL_FAILURE(
-      StartDevice({"--map=" + file() + "@" + std::to_string(kShmOffset), "--at_start"}));
+      StartDevice({"--map=" + file() + "@" + std::to_string(kShmOffset), "--at-start"}));
   ASSERT_EQ(pwrite(fd_.get(), "host", 4, 0), 4);
   ASSERT_NO_FATAL_FAILURE(StartQemu());
   for (int i = 0; i < 1000 && InGuest(kShmOffset, 4) != "host"; i++) usleep(10000);

@@ -60,8 +60,8 @@ for program in gmemctl gmem-broker gmem-vhost-blk gmem-vhost-shm; do
 	result $? "$program: output that can't be written"
 done
 
-fails 2 "--socket is missing" gmem-vhost-blk && fails 2 "--file is missing" gmem-vhost-blk --socket=x &&
-	fails 2 '"more" must be a flag' gmem-vhost-shm --socket=x more
+fails 2 "--socket-path is missing" gmem-vhost-blk && fails 2 "--blk-file is missing" gmem-vhost-blk --socket-path=x &&
+	fails 2 '"more" must be a flag' gmem-vhost-shm --socket-path=x more
 result $? "a flag or a word too few or too many"
 fails 2 "--queues=0: use a number from 1 to 256" gmem-vhost-blk --queues=0 &&
 	fails 2 "--queues=257: use a number from 1 to 256" gmem-vhost-shm --queues 257 &&
@@ -87,20 +87,20 @@ fails 2 "--size=0: use more than 0 bytes" gmem-broker run --size=0 -- true &&
 result $? "values that aren't valid"
 fails 2 "there is no flag -jx" gmemctl stats -jx && fails 2 "there is no flag -x" gmemctl stats -x
 result $? "letters that aren't there"
-fails 1 "can't open /nonexistent/disk" gmem-vhost-blk --socket="$dir/s" --file=/nonexistent/disk &&
-	fails 1 "less than a sector" gmem-vhost-blk --socket="$dir/s" --file="$dir/out" &&
+fails 1 "can't open /nonexistent/disk" gmem-vhost-blk --socket-path="$dir/s" --blk-file=/nonexistent/disk &&
+	fails 1 "less than a sector" gmem-vhost-blk --socket-path="$dir/s" --blk-file="$dir/out" &&
 	fails 1 "neither a file with contents nor a block device" gmem-vhost-blk --socket="$dir/s" \
-		--file="$dir" --read_only
+		--blk-file="$dir" --read-only
 result $? "a failure isn't a wrong command line"
 truncate -s 1M "$dir/disk"
 : >"$dir/file"
-fails 1 "it is a regular file, not a socket" gmem-vhost-blk --socket="$dir/file" --file="$dir/disk" &&
-	fails 1 "it is a folder, not a socket" gmem-vhost-shm --socket="$dir" &&
+fails 1 "it is a regular file, not a socket" gmem-vhost-blk --socket-path="$dir/file" --blk-file="$dir/disk" &&
+	fails 1 "it is a folder, not a socket" gmem-vhost-shm --socket-path="$dir" &&
 	fails 1 "it is not a socket" gmem-broker tell --socket="$dir/file" status
 result $? "a file at a socket's path"
 name=$(printf 'a\033[31m\302\233b')
-fails 2 'a\x1b[31m\xc2\x9bb' gmemctl "$name" && fails 1 '\xc2\x9b' gmem-vhost-blk --socket="$dir/s" \
-	--file="$dir/$name"
+fails 2 'a\x1b[31m\xc2\x9bb' gmemctl "$name" && fails 1 '\xc2\x9b' gmem-vhost-blk --socket-path="$dir/s" \
+	--blk-file="$dir/$name"
 result $? "errors have no control characters"
 echo "1..$n"
 exit $failed

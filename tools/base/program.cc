@@ -26,8 +26,13 @@
 namespace tools {
 namespace {
 
+// A flag's name as the user writes it. In a program, a name has no dashes.
 std::string Dashed(absl::string_view name) {
-  return absl::StrCat(name.size() == 1 ? "-" : "--", name);
+  return absl::StrCat(name.size() == 1 ? "-" : "--", absl::StrReplaceAll(name, {{"_", "-"}}));
+}
+
+absl::CommandLineFlag* Find(absl::string_view name) {
+  return absl::FindCommandLineFlag(absl::StrReplaceAll(name, {{"-", "_"}}));
 }
 
 bool IsBool(const absl::CommandLineFlag& flag) { return flag.IsOfType<bool>(); }
@@ -99,9 +104,9 @@ class Parser {
     std::optional<absl::string_view> value;
     if (equals != absl::string_view::npos) value = word.substr(equals + 1);
 
-    absl::CommandLineFlag* flag = absl::FindCommandLineFlag(name);
+    absl::CommandLineFlag* flag = Find(name);
     if (flag == nullptr && !value && absl::StartsWith(name, "no")) {
-      flag = absl::FindCommandLineFlag(name.substr(2));
+      flag = Find(name.substr(2));
       if (flag != nullptr && IsBool(*flag)) return Set(*flag, "false");
       flag = nullptr;
     }

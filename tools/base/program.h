@@ -36,8 +36,9 @@ struct Program {
 // there was one: kExitUsage if the code is InvalidArgument, unless a system call failed; else
 // kExitFailed. Output that can't be written is an error.
 //
-// A flag is "--name=value" or "--name value"; "--name" or "--noname" if it is a bool. Bools with a
-// name of one letter may be combined: "-jp" is "-j -p". Words after "--" are no flags.
+// A flag is "--name=value" or "--name value"; "--name" or "--noname" if it is a bool. A name of
+// several words has dashes, where ABSL_FLAG has underscores, which count, too. Bools with a name of
+// one letter may be combined: "-jp" is "-j -p". Words after "--" are no flags.
 int RunProgram(const Program& program, int argc, char** argv);
 
 // Prints "NAME: MESSAGE" and a newline to standard error. Escapes what isn't printable.

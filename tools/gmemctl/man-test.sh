@@ -35,9 +35,9 @@ done
 for program in "$@"; do
 	name=$(basename "$program")
 	# The page has exactly the flags of the program.
-	has=$("$program" --help | sed -n 's/^  \(--[_a-z]*\) .*/\1/p' | sort)
+	has=$("$program" --help | sed -n 's/^  \(--[-a-z]*\) .*/\1/p' | sort)
 	says=$(mandoc -T ascii ../*/man/"$name".[18] 2>&1 | col -bx |
-		sed -n 's/^     \(--[_a-z]*\).*/\1/p' | sort)
+		sed -n 's/^     \(--[-a-z]*\).*/\1/p' | sort)
 	[ -n "$has" ] && [ "$has" = "$says" ]
 	result $? "the page of $name has each flag" "$(printf 'it has\n%s\nthe page says\n%s' "$has" "$says")"
 done

@@ -1,17 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "serve.h"
 
+#include <poll.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <csignal>
+#include <cstdint>
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <utility>
 
+#include "absl/flags/flag.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "base/flag_types.h"
 #include "base/program.h"
 #include "gmem/status.h"
 #include "gmem/unique_fd.h"
@@ -20,35 +33,150 @@
 #include "gmem/vhost/device.h"
 #include "gmem/vhost/server.h"
 #include "gmem/vhost/sigbus.h"
+#include "supervisor.h"
 
-absl::Status CheckWords(tools::Words words, const std::string& socket) {
-  if (!words.empty()) {
-    return absl::InvalidArgumentError(absl::StrCat("\"", words[0], "\" must be a flag"));
-  }
-  if (socket.empty()) {
-    return absl::InvalidArgumentError("--socket is missing: give the path of the socket");
-  }
-  return absl::OkStatus();
+using Descriptor = tools::NumberIn<0, INT32_MAX>;
+
+ABSL_FLAG(std::string, socket_path, "", "path of the socket at which the device listens");
+ABSL_FLAG(Descriptor, fd, {},
+          "number of a descriptor, instead of a path: a listening socket, or one that is connected "
+          "to a front-end");
+ABSL_FLAG(bool, print_capabilities, false, "print what the device can do, as JSON");
+
+namespace {
+
+using gmem::vhost::Backend;
+using gmem::vhost::Connection;
+using gmem::vhost::Listener;
+using gmem::vhost::Server;
+
+void PrintCapabilities(const DeviceProgram& program) {
+  nlohmann::ordered_json capabilities = {{"type", program.type}};
+  if (!program.features.empty()) capabilities["features"] = program.features;
+  std::cout << capabilities.dump(2) << "\n";
 }
 
-absl::Status Serve(absl::string_view program, const std::string& socket,
-                   gmem::vhost::Device& device) {
+// The socket that --fd or the service manager gives, if one does.
+absl::StatusOr<std::optional<gmem::UniqueFd>> GivenSocket() {
+  absl::StatusOr<std::optional<gmem::UniqueFd>> passed = PassedSocket();
+  if (!passed.ok()) return passed.status();
+  const bool has_path = !absl::GetFlag(FLAGS_socket_path).empty();
+  const Descriptor fd = absl::GetFlag(FLAGS_fd);
+  const int nr_given = int{has_path} + int{fd.has_value()} + int{passed->has_value()};
+  if (nr_given == 0) {
+    return absl::InvalidArgumentError("--socket-path is missing: give the path of the socket");
+  }
+  if (nr_given > 1) {
+    return absl::InvalidArgumentError(
+        "give one of --socket-path, --fd and the service manager's socket");
+  }
+  if (fd) return gmem::UniqueFd(static_cast<int>(*fd));
+  return passed;
+}
+
+absl::StatusOr<bool> IsListening(const gmem::UniqueFd& socket) {
+  int is_listening = 0;
+  socklen_t size = sizeof(is_listening);
+  if (getsockopt(socket.get(), SOL_SOCKET, SO_ACCEPTCONN, &is_listening, &size) != 0) {
+    const absl::Status why =
+        absl::ErrnoToStatus(errno, absl::StrCat("can't use descriptor ", socket.get()));
+    return absl::InvalidArgumentError(why.message());
+  }
+  return is_listening != 0;
+}
+
+// A descriptor that is readable when the program shall end.
+absl::StatusOr<gmem::UniqueFd> StopSignals() {
   sigset_t signals;
   sigemptyset(&signals);
   sigaddset(&signals, SIGINT);
   sigaddset(&signals, SIGTERM);
   sigprocmask(SIG_BLOCK, &signals, nullptr);
-  const gmem::UniqueFd stop(signalfd(-1, &signals, SFD_CLOEXEC));
+  gmem::UniqueFd stop(signalfd(-1, &signals, SFD_CLOEXEC));
   if (!stop) return absl::ErrnoToStatus(errno, "can't wait for signals");
-  if (absl::Status status = gmem::vhost::SurviveSigbus(); !status.ok()) return status;
+  return stop;
+}
 
-  absl::StatusOr<gmem::vhost::Listener> listener = gmem::vhost::Listener::Create(socket);
+void ReportEnd(absl::string_view program, const absl::Status& status) {
+  if (gmem::GetErrno(status) != ECONNRESET) tools::PrintError(program, status.message());
+}
+
+// Serves the front-end behind @socket.
+absl::Status ServeOne(absl::string_view program, gmem::UniqueFd socket, gmem::vhost::Device& device,
+                      int stop_fd) {
+  absl::StatusOr<Connection> connection = Connection::Adopt(std::move(socket));
+  if (!connection.ok()) return connection.status();
+  absl::StatusOr<std::unique_ptr<Backend>> backend =
+      Backend::Create(*std::move(connection), device);
+  if (!backend.ok()) return backend.status();
+  if (absl::Status status = Notify("READY=1"); !status.ok()) return status;
+  while (true) {
+    std::array<pollfd, 2> fds = {pollfd{.fd = (*backend)->fd(), .events = POLLIN, .revents = 0},
+                                 pollfd{.fd = stop_fd, .events = POLLIN, .revents = 0}};
+    constexpr absl::Duration kLongest = absl::Minutes(1);
+    const absl::Duration left =
+        std::clamp((*backend)->next_deadline() - absl::Now(), absl::ZeroDuration(), kLongest);
+    const auto timeout =
+        static_cast<int>(absl::ToInt64Milliseconds(absl::Ceil(left, absl::Milliseconds(1))));
+    if (poll(fds.data(), fds.size(), timeout) < 0 && errno != EINTR) {
+      return absl::ErrnoToStatus(errno, "can't wait for the front-end");
+    }
+    if (fds[1].revents != 0) return absl::OkStatus();
+    if (const absl::Status status = (*backend)->Process(); !status.ok()) {
+      ReportEnd(program, status);
+      return absl::OkStatus();
+    }
+  }
+}
+
+// Serves the front-ends that come to @listener, one after the other.
+absl::Status ServeAll(absl::string_view program, absl::StatusOr<Listener> listener,
+                      gmem::vhost::Device& device, int stop_fd) {
   if (!listener.ok()) return listener.status();
-  absl::StatusOr<gmem::vhost::Server> server =
-      gmem::vhost::Server::Create(*std::move(listener), device);
+  absl::StatusOr<Server> server = Server::Create(*std::move(listener), device);
   if (!server.ok()) return server.status();
-  server->set_session_end([program](const absl::Status& status) {
-    if (gmem::GetErrno(status) != ECONNRESET) tools::PrintError(program, status.message());
-  });
-  return server->Run(stop.get());
+  server->set_session_end([program](const absl::Status& status) { ReportEnd(program, status); });
+  if (absl::Status status = Notify("READY=1"); !status.ok()) return status;
+  return server->Run(stop_fd);
+}
+
+absl::Status Serve(absl::string_view program, std::optional<gmem::UniqueFd> socket,
+                   gmem::vhost::Device& device) {
+  const absl::StatusOr<gmem::UniqueFd> stop = StopSignals();
+  if (!stop.ok()) return stop.status();
+  if (absl::Status status = gmem::vhost::SurviveSigbus(); !status.ok()) return status;
+  absl::StatusOr<bool> is_listening = true;
+  if (socket) is_listening = IsListening(*socket);
+  if (!is_listening.ok()) return is_listening.status();
+  absl::Status status;
+  if (!*is_listening) {
+    status = ServeOne(program, *std::move(socket), device, stop->get());
+  } else {
+    status = ServeAll(program,
+                      socket ? Listener::Adopt(*std::move(socket))
+                             : Listener::Create(absl::GetFlag(FLAGS_socket_path)),
+                      device, stop->get());
+  }
+  if (status.ok()) status = Notify("STOPPING=1");
+  return status;
+}
+
+}  // namespace
+
+absl::StatusOr<int> RunDevice(const DeviceProgram& program, tools::Words words) {
+  if (!words.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat("\"", words[0], "\" must be a flag"));
+  }
+  if (absl::GetFlag(FLAGS_print_capabilities)) {
+    PrintCapabilities(program);
+    return 0;
+  }
+  absl::StatusOr<std::optional<gmem::UniqueFd>> socket = GivenSocket();
+  if (!socket.ok()) return socket.status();
+  const absl::StatusOr<std::unique_ptr<gmem::vhost::Device>> device = program.make();
+  if (!device.ok()) return device.status();
+  if (absl::Status status = Serve(program.name, *std::move(socket), **device); !status.ok()) {
+    return status;
+  }
+  return 0;
 }

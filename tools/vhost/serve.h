@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// Functions of the devices' programs.
+// What all devices' programs do alike, by the conventions for back-ends that the specification of
+// vhost-user has: --socket-path, --fd, --print-capabilities. A service manager may pass the socket
+// instead.
 #ifndef GMEM_TOOLS_VHOST_SERVE_H_
 #define GMEM_TOOLS_VHOST_SERVE_H_
 
+#include <functional>
+#include <memory>
 #include <string>
+#include <vector>
 
-#include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "base/flag_types.h"
 #include "base/program.h"
@@ -13,12 +18,19 @@
 
 using QueueCount = tools::NumberIn<1, 256>;
 
-// Checks that all words of the command line were flags, and that there is a path for the socket.
-absl::Status CheckWords(tools::Words words, const std::string& socket);
+struct DeviceProgram {
+  absl::string_view name;
+  // For --print-capabilities: the type of the device, and the features that have names there.
+  std::string type;
+  std::vector<std::string> features = {};
+  // Makes the device, from flags of its own.
+  std::function<absl::StatusOr<std::unique_ptr<gmem::vhost::Device>>()> make;
+};
 
-// Serves front-ends at a socket until SIGINT or SIGTERM. Prints the reason for the end of a session
-// to stderr, after the name of the program, unless the front-end just left.
-absl::Status Serve(absl::string_view program, const std::string& socket,
-                   gmem::vhost::Device& device);
+// Prints the capabilities, or makes the device and serves front-ends until SIGINT or SIGTERM.
+// Behind a connected socket (--fd), the end of the session is the end, too. Prints the reason for
+// the end of a session to standard error, after the program's name, unless the front-end just left.
+// Returns the exit status.
+absl::StatusOr<int> RunDevice(const DeviceProgram& program, tools::Words words);
 
 #endif  // GMEM_TOOLS_VHOST_SERVE_H_

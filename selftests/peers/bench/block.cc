@@ -110,8 +110,8 @@ void BenchBlock(const char* our_device) {
   }
   ScratchFolder scratch;
   const Image our_image, their_image;
-  Disk ours(OrDie(Peer::Start({our_device, "--socket=" + scratch.path("our-socket"),
-                               "--file=" + our_image.path()})),
+  Disk ours(OrDie(Peer::Start({our_device, "--socket-path=" + scratch.path("our-socket"),
+                               "--blk-file=" + our_image.path()})),
             scratch.path("our-socket"));
   Disk theirs(OrDie(Peer::StartPackaged(
                   {"qemu-storage-daemon", "--blockdev",

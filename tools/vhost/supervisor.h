@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a service manager such as systemd and a daemon tell each other: sd_listen_fds(3) and
+// sd_notify(3) say how. No library of systemd is needed.
+#ifndef GMEM_TOOLS_VHOST_SUPERVISOR_H_
+#define GMEM_TOOLS_VHOST_SUPERVISOR_H_
+
+#include <optional>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "gmem/unique_fd.h"
+
+// The socket that the manager has passed to this process, if it has passed one: socket activation.
+// Call it once. InvalidArgument if it has passed several.
+absl::StatusOr<std::optional<gmem::UniqueFd>> PassedSocket();
+
+// Tells the manager of a change of @state: "READY=1", "STOPPING=1". Does nothing without a manager
+// that wants to know.
+absl::Status Notify(absl::string_view state);
+
+#endif  // GMEM_TOOLS_VHOST_SUPERVISOR_H_
