@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-# Functions for scripts that run QEMU inside of the virtual machine, behind gmem-broker, as
-# another user. A QEMU has a name, here VMM. The folder "run" gets VMM.console (its guest's
+# Functions for scripts that run QEMU inside of the virtual machine: behind gmem-broker, as
+# another user, or on a paged window. A QEMU has a name, here VMM. The folder "run" gets VMM.console (its guest's
 # serial console), VMM.qmp (the answers of its monitor), VMM.log (its messages), VMM.status (its
 # exit status) and VMM.socket (the broker's). Scripts source this file in busybox's shell.
 # shellcheck shell=dash
@@ -48,8 +48,25 @@ in_file() { grep -q -e "$2" "$run/$1" 2>/dev/null; }
 
 # start VMM [ARGUMENT]...: start QEMU behind a broker. BROKER has more flags of the broker.
 start() {
-	local vmm=$1 input
+	local vmm=$1
 	shift
+	launch "$vmm" "/proc/self/fd/{}" "./gmem-broker run --size=$size --user=$user
+		--socket=$run/$vmm.socket --name=$vmm ${BROKER:-} --" "$@"
+}
+
+# start_paged VMM [ARGUMENT]...: start QEMU on lent memory behind a paged window: see paged.c
+start_paged() {
+	local vmm=$1
+	shift
+	launch "$vmm" /paged "env LD_PRELOAD=./paged.so GMEM_PAGED_MIB=${size%M}
+		GMEM_PAGED_NAME=$vmm GMEM_PAGED_DISCARD=$run/$vmm.discard" "$@"
+}
+
+# launch VMM PATH COMMAND [ARGUMENT]...: start QEMU by the words of the command; the guest's
+# memory has that path
+launch() {
+	local vmm=$1 path=$2 command=$3 input
+	shift 3
 	rm -f "$run/$vmm".*
 	for input in "$vmm.in" "$vmm.qmp.in"; do
 		mkfifo -m 666 "$run/$input"
@@ -59,18 +76,17 @@ start() {
 	done
 	(
 		status=0
-		# shellcheck disable=SC2086 # several flags
-		./gmem-broker run --size=$size --user=$user --socket="$run/$vmm.socket" \
-			--name="$vmm" ${BROKER:-} -- ./qemu-system-x86_64 -L . -accel kvm \
+		# shellcheck disable=SC2086 # several words
+		$command ./qemu-system-x86_64 -L . -accel kvm \
 			-cpu host -m $size -M "${MACHINE:-pc},memory-backend=ram" \
-			-object "memory-backend-file,id=ram,share=on,mem-path=/proc/self/fd/{},size=$size${BACKEND:-}" \
+			-object "memory-backend-file,id=ram,share=on,mem-path=$path,size=$size${BACKEND:-}" \
 			-display none -vga none -nodefaults -no-reboot \
 			-chardev "file,id=console,path=$run/$vmm.console,input-path=$run/$vmm.in" \
 			-serial chardev:console \
 			-chardev "file,id=qmp,path=$run/$vmm.qmp,input-path=$run/$vmm.qmp.in" \
 			-mon qmp,mode=control \
 			-kernel vmlinuz -initrd guest -append "$append" "$@" \
-			>"$run/$vmm.log" 2>&1 || status=$?
+			>>"$run/$vmm.log" 2>&1 || status=$?
 		echo $status >"$run/$vmm.status"
 	) &
 }
@@ -141,7 +157,7 @@ qmp() {
 	}
 	write_to "$vmm" qmp.in \
 		"{\"execute\": \"$2\", \"arguments\": $arguments, \"id\": $n}" || return 124
-	if ! await 60 in_file "$vmm.qmp" "\"id\": ${n}[,}]"; then
+	if ! await "${PATIENCE:-60}" in_file "$vmm.qmp" "\"id\": ${n}[,}]"; then
 		say "$vmm: QEMU doesn't answer: $2" >&2
 		return 124
 	fi
