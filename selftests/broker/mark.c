@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * mark WORD MEBIBYTES: fill so much memory with a word of 64 bits, and free it. Who
- * gets that memory and reads the word has another's memory.
+ * mark WORD MEBIBYTES: fill so much memory with a word of 64 bits, and free it. A
+ * guest that reads another's word has that guest's memory.
  *
  * mark find WORD...: how often is each word in the standard input, which is memory?
  */

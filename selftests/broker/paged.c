@@ -7,8 +7,8 @@
  * an open() of /paged makes a guestmem of GMEM_PAGED_MIB, called GMEM_PAGED_NAME,
  * and a VM with one binding; it returns the VM's descriptor.
  *
- * What comes of the VMM's fallocate(PUNCH_HOLE) on that descriptor, when it gives
- * memory back, is in the file GMEM_PAGED_DISCARD:
+ * A VMM gives memory back by fallocate(PUNCH_HOLE) of that descriptor. The file
+ * GMEM_PAGED_DISCARD decides what that does:
  *
  * window	the kernel decides; so it is without the file
  * guestmem	a hole in the guestmem, as a VMM does that knows its guestmem
