@@ -330,7 +330,7 @@ int gmem_binding_map(struct gmem_vm *vm, struct file *file, u32 flags,
 	if (err)
 		goto cancel_wait;
 
-	/* Those who wait come first. */
+	/* First wake the tasks that wait. */
 	gmem_wait_bound(vm, &wait);
 	gmem_binding_changed(vm, 1);
 	return 0;

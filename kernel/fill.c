@@ -102,7 +102,7 @@ static int gmem_fill_pages(struct gmem_vm *vm, unsigned long gfn,
 	int err;
 
 	for (index = first; index <= last; index += nr) {
-		/* What is left is short, if the source is in memory. */
+		/* If the source is in memory, the bind follows soon. */
 		if (index == last &&
 		    !fault_in_readable(u64_to_user_ptr(source), PAGE_SIZE))
 			gmem_wait_announce(vm, gfn, gfn + (last - first));
