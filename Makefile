@@ -55,6 +55,10 @@ bench-gunyah: ## measure the start and the end of a VM under Gunyah, and secret 
 bench-vhost: ## compare vhost-user with bare sockets, QEMU and qemu-storage-daemon
 	@selftests/peers/bench/run
 
+pictures: ## draw the pictures of the documentation from what gmemctl prints in its test
+	@$(RUNNER)/check gmemctl
+	@tools/gmemctl/pictures.py build/check/gmemctl.tap Documentation/pictures
+
 vm: ## boot the virtual machine of the tests with a shell
 	@$(RUNNER)/shell
 
@@ -104,4 +108,4 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | \
 		while IFS='|' read -r target text; do printf '  %-12s %s\n' "$$target" "$$text"; done
 
-.PHONY: all build module library selftests tools demo demo-gunyah check check-long fuzz-long bench bench-gunyah bench-vhost vm docs coverage tidy symbols style install clean clean-cache help
+.PHONY: all build module library selftests tools demo demo-gunyah check check-long fuzz-long bench bench-gunyah bench-vhost pictures vm docs coverage tidy symbols style install clean clean-cache help
