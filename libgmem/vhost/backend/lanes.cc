@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <set>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -44,6 +45,15 @@ absl::StatusOr<std::unique_ptr<Lanes>> Lanes::Create(const Device& device, bool 
                                                    lanes->released_.get()));
   }
   return lanes;
+}
+
+size_t Lanes::CountFds(const Device& device, bool has_threads) {
+  constexpr size_t kPollerFds = 2;
+  constexpr size_t kGateFds = 2;
+  if (!has_threads) return kPollerFds;
+  std::set<uint16_t> numbers;
+  for (uint16_t i = 0; i < device.nr_queues(); i++) numbers.insert(device.QueueThread(i));
+  return kPollerFds * (1 + numbers.size()) + kGateFds;
 }
 
 absl::Status Lanes::AddGate() {

@@ -26,6 +26,8 @@ class Lanes {
  public:
   // One lane for each number that @device gives its virtqueues; without @has_threads, one for all.
   static absl::StatusOr<std::unique_ptr<Lanes>> Create(const Device& device, bool has_threads);
+  // The descriptors that this takes.
+  static size_t CountFds(const Device& device, bool has_threads);
   Lanes(const Lanes&) = delete;
   Lanes& operator=(const Lanes&) = delete;
 

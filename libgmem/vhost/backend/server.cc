@@ -28,6 +28,7 @@
 #include "gmem/vhost/backend.h"
 #include "gmem/vhost/connection.h"
 #include "gmem/vhost/device.h"
+#include "vhost/backend/lanes.h"
 
 namespace gmem::vhost {
 
@@ -35,9 +36,6 @@ using internal::CheckError;
 using internal::ErrnoError;
 
 namespace {
-
-// The descriptors that a session begins with, besides its connection.
-constexpr size_t kSessionFds = 2;
 
 // Takes a connection only if this process may have @nr_more descriptors behind it: it can't be put
 // back.
@@ -212,7 +210,9 @@ absl::Status Server::Impl::RefuseOthers() {
 }
 
 absl::Status Server::Impl::BeginSession() {
-  GMEM_ASSIGN_OR_RETURN(std::optional<Connection> connection, TakeFrontend(kSessionFds));
+  // Those that a session begins with, besides its connection.
+  const size_t nr_fds = backend_internal::Lanes::CountFds(device_, options_.has_queue_threads);
+  GMEM_ASSIGN_OR_RETURN(std::optional<Connection> connection, TakeFrontend(nr_fds));
   if (!connection) return absl::OkStatus();
   absl::StatusOr<std::unique_ptr<Backend>> backend =
       Backend::Create(*std::move(connection), device_,

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstdint>
 #include <filesystem>
@@ -216,6 +217,55 @@ TEST_F(ServerTest, WaitsWhileDescriptorsForASessionAreShort) {
   const NoMoreFds few(3);
   EXPECT_TRUE(server_->Process().ok());
   EXPECT_NE(server_->backend(), nullptr);
+}
+
+TEST_F(ServerTest, WaitsWhileDescriptorsForThreadsAreShort) {
+  // Two virtqueues: two for each of them, and the session's four.
+  constexpr size_t kFds = 1 + 2 * 2 + 4;
+  Start(device_, {.has_queue_threads = true});
+  auto first = NewFrontend();
+  {
+    const NoMoreFds few(kFds - 1);
+    EXPECT_TRUE(server_->Process().ok());
+    EXPECT_FALSE(IsReadable()) << "it would spin";
+  }
+  EXPECT_EQ(server_->backend(), nullptr);
+  absl::SleepFor(server_->next_deadline() - absl::Now());
+  const NoMoreFds enough(kFds);
+  EXPECT_TRUE(server_->Process().ok());
+  EXPECT_NE(server_->backend(), nullptr);
+}
+
+// The next front-end waits, and the loop sleeps, until the device's call has returned.
+TEST_F(ServerTest, ASessionEndsWhenTheDevicesCallsHave) {
+  Start(device_, {.has_queue_threads = true});
+  auto first = NewFrontend();
+  ASSERT_TRUE(IsServed(*first));
+  std::atomic<bool> is_in_call = false;
+  std::atomic<bool> is_blocked = true;
+  server_->backend()->RunOnQueue(1, [&] {
+    is_in_call = true;
+    while (is_blocked) absl::SleepFor(absl::Milliseconds(1));
+  });
+  while (!is_in_call) absl::SleepFor(absl::Milliseconds(1));
+  device_.patience = absl::Milliseconds(20);
+  first.reset();
+  ASSERT_TRUE(server_->Process().ok());
+  absl::SleepFor(absl::Milliseconds(30));
+  ASSERT_TRUE(server_->Process().ok());
+  ASSERT_EQ(ends_.size(), 1U);
+  EXPECT_EQ(GetErrno(ends_[0]), ETIMEDOUT) << ends_[0];
+  EXPECT_EQ(server_->backend(), nullptr);
+  auto second = NewFrontend();
+  ASSERT_TRUE(server_->Process().ok());
+  EXPECT_FALSE(IsReadable()) << "it would spin";
+  EXPECT_EQ(device_.sessions, 1);
+  is_blocked = false;
+  for (int i = 0; i < 1000 && !IsReadable(); i++) absl::SleepFor(absl::Milliseconds(1));
+  device_.patience = doubles::kPatience;
+  ASSERT_TRUE(server_->Process().ok());
+  EXPECT_EQ(device_.sessions, 0);
+  EXPECT_TRUE(IsServed(*second));
 }
 
 TEST_F(ServerTest, AShortageIsNoneWhileNobodyWaits) {

@@ -111,7 +111,7 @@ class Vring {
   }
   uint16_t index() const { return index_; }
   Lane& lane() { return lane_; }
-  const virtqueue_internal::Counters& counters() const { return counters_; }
+  const Virtqueue::Counters& counters() const { return counters_; }
   // Does the driver add chains without a kick? Then ServeQueue() must come soon.
   bool wants_poll() const { return is_polled_ && queue_ && !has_failed_; }
   // Null unless the virtqueue works.
@@ -150,7 +150,7 @@ class Vring {
   const Context context_;
   Lane& lane_;
   IotlbMisses& misses_;
-  virtqueue_internal::Counters counters_;
+  Virtqueue::Counters counters_;
 
   uint32_t size_ = 0;
   uint32_t base_ = 0;

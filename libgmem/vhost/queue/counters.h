@@ -6,8 +6,11 @@
 #include <atomic>
 #include <cstdint>
 
+#include "gmem/vhost/virtqueue.h"
+
 #pragma GCC visibility push(hidden)
-namespace gmem::vhost::virtqueue_internal {
+namespace gmem::vhost {
+namespace virtqueue_internal {
 
 // A number that one thread at a time changes: so no change needs an atomic read-modify-write.
 class Counter {
@@ -21,16 +24,18 @@ class Counter {
   std::atomic<uint64_t> value_ = 0;
 };
 
+}  // namespace virtqueue_internal
+
 // See QueueCounters. Virtqueues of different threads share no cache line.
-struct __attribute__((visibility("hidden"), aligned(64))) Counters {
-  Counter kicks;
-  Counter calls;
-  Counter chains;
-  Counter bytes;
-  Counter errors;
+struct __attribute__((visibility("hidden"), aligned(64))) Virtqueue::Counters {
+  virtqueue_internal::Counter kicks;
+  virtqueue_internal::Counter calls;
+  virtqueue_internal::Counter chains;
+  virtqueue_internal::Counter bytes;
+  virtqueue_internal::Counter errors;
 };
 
-}  // namespace gmem::vhost::virtqueue_internal
+}  // namespace gmem::vhost
 #pragma GCC visibility pop
 
 #endif  // GMEM_VHOST_QUEUE_COUNTERS_H_

@@ -131,7 +131,7 @@ class __attribute__((visibility("hidden"))) Virtqueue::Impl {
   absl::Status Move(const std::optional<Memory>& ring);
 
   void set_pause(const std::atomic<bool>* pause) { pause_ = pause; }
-  void set_counters(virtqueue_internal::Counters* counters) { counters_ = counters; }
+  void set_counters(Counters* counters) { counters_ = counters; }
   void set_attention(absl::AnyInvocable<void()> attention) { attention_ = std::move(attention); }
   void set_call(absl::AnyInvocable<void()> call) { call_ = std::move(call); }
   void set_log(const DirtyMarks* log, bool log_ring, uint64_t ring_address) {
@@ -179,7 +179,7 @@ class __attribute__((visibility("hidden"))) Virtqueue::Impl {
   absl::AnyInvocable<void()> call_;
   absl::AnyInvocable<void()> attention_;
   const std::atomic<bool>* pause_ = nullptr;
-  virtqueue_internal::Counters* counters_ = nullptr;
+  Counters* counters_ = nullptr;
   const DirtyMarks* log_ = nullptr;
   bool log_ring_ = false;
   uint64_t log_ring_address_ = 0;
@@ -381,9 +381,7 @@ bool Virtqueue::AwaitMore() {
 absl::Status Virtqueue::Move(const std::optional<Memory>& ring) { return impl_->Move(ring); }
 
 void Virtqueue::set_pause(const std::atomic<bool>* pause) { impl_->set_pause(pause); }
-void Virtqueue::set_counters(virtqueue_internal::Counters* counters) {
-  impl_->set_counters(counters);
-}
+void Virtqueue::set_counters(Counters* counters) { impl_->set_counters(counters); }
 void Virtqueue::set_call(absl::AnyInvocable<void()> call) { impl_->set_call(std::move(call)); }
 
 void Virtqueue::set_attention(absl::AnyInvocable<void()> attention) {

@@ -26,7 +26,8 @@ class Backend;
 /// Backend calls these methods from inside of Create(), Process() and its destructor. They may call
 /// the methods of the back-end, except Process(), and must not destroy it.
 ///
-/// Virtqueues may have threads (Backend::Options::has_queue_threads). Then three rules hold. Calls
+/// Virtqueues may have threads (Backend::Options::has_queue_threads), which then make the calls for
+/// virtqueues. Three rules hold. Calls
 /// for virtqueues are HandleQueue(), HandleDisabledQueue(), and what Backend::Watch() and
 /// Backend::RunOnQueue() run; those for virtqueues of the same thread never overlap. All other
 /// calls overlap with no call at all. So only what calls for virtqueues of different threads change

@@ -18,10 +18,6 @@
 
 namespace gmem::vhost {
 
-namespace virtqueue_internal {
-struct Counters;
-}  // namespace virtqueue_internal
-
 /// The result of Virtqueue::Pop().
 enum class Popped : uint8_t {
   /// There is a chain.
@@ -194,8 +190,9 @@ class Virtqueue {
 
   /// While @p pause is true, Pop() brings nothing and calls the attention; null: never.
   void set_pause(const std::atomic<bool>* pause);
-  /// Counts pops and pushes in @p counters, which must outlive the virtqueue; null: nowhere.
-  void set_counters(virtqueue_internal::Counters* counters);
+  /// Counts pushes in @p counters, which must outlive the virtqueue; null: nowhere.
+  struct Counters;
+  void set_counters(Counters* counters);
 
   /// Notify() calls @p call if the driver wants a notification.
   void set_call(absl::AnyInvocable<void()> call);
