@@ -114,6 +114,8 @@ absl::Status Vring::SetError(UniqueFd fd) {
 }
 
 absl::Status Vring::KickInBand() {
+  counters_.kicks.Add(1);
+  GMEM_PROBE1(kick, index_);
   MarkKicked();
   return Start();
 }
