@@ -67,7 +67,6 @@ void BenchCodec();
 void BenchAllocations();
 void BenchShmem();
 void BenchBlock(const char* our_device);
-void BenchQueues();
 
 }  // namespace gmem::vhost::peers
 

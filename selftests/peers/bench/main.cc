@@ -3,7 +3,7 @@
 // two medians: one run measures both sides alternately. Prints every row, even one that misses its
 // goal.
 //
-//   vhost_bench [PART]...    codec, heap, shmem, block, queues; the default is all
+//   vhost_bench [PART]...    codec, heap, shmem, block; the default is all
 //
 // Environment variables: GMEM_PEERS is the path of selftests/runner/peers, GMEM_TOOLS is the folder
 // of gmem-vhost-blk.
@@ -125,6 +125,5 @@ int main(int argc, char** argv) {
   if (wanted("heap")) BenchAllocations();
   if (wanted("shmem")) BenchShmem();
   if (wanted("block")) BenchBlock(device.c_str());
-  if (wanted("queues")) BenchQueues();
   return 0;
 }
