@@ -217,6 +217,9 @@ void PackedInflight::BeginRemove(uint16_t entry, const PackedPosition& used) {
 void PackedInflight::EndRemove(uint16_t entry) {
   entries_[entry].inflight = 0;
   StoreRelease<uint8_t>(&shared(entry)->inflight, 0);
+}
+
+void PackedInflight::EndBatch() {
   const InflightPackedHeader now = *header();
   header()->old_free_head = free_head_;
   header()->old_used_wrap = now.used_wrap;

@@ -78,10 +78,11 @@ class PackedInflight {
   uint16_t Add(absl::Span<const PackedDescriptor> chain);
   // The reverse: the next back-end finds the chain in the ring.
   void Cancel(uint16_t entry);
-  // Call the first before the ring has the chain among its used entries, and the second after that.
-  // @used: the next used entry.
+  // For one or more chains: call BeginRemove() for each before the ring has any of them among its
+  // used entries, and EndRemove() for each after that, then EndBatch(). @used: the next used entry.
   void BeginRemove(uint16_t entry, const PackedPosition& used);
   void EndRemove(uint16_t entry);
+  void EndBatch();
 
  private:
   InflightPackedHeader* header() const {

@@ -63,11 +63,14 @@ class PackedRing final : public Ring {
       : Ring(options, memory),
         next_available_(FromBase(base)),
         next_used_(UsedOf(next_available_, FromBase(base >> 16), options.size)),
-        chain_(options.size) {}
+        chain_(options.size) {
+    staged_.reserve(options.size);
+  }
 
   absl::Status TrackInflight(GuestSpan region) override;
   Popped Pop(ChainBuilder& builder, RingToken& token) override;
-  UsedWrite Push(const RingToken& token, uint32_t written) override;
+  UsedWrite Stage(const RingToken& token, uint32_t written) override;
+  void Publish() override;
   void Unpop(const RingToken& token) override;
   bool ShouldNotify() override;
   void DisableKicks() override;
@@ -103,6 +106,14 @@ class PackedRing final : public Ring {
   // The chain that Pop() works on.
   std::vector<PackedDescriptor> chain_;
   std::optional<PackedInflight> inflight_;
+  // The first entry that is staged: without its flags, the driver sees none of them.
+  struct Staged {
+    uint16_t index = 0;
+    uint16_t flags = 0;
+  };
+  std::optional<Staged> first_staged_;
+  // The staged chains' first entries in the inflight region.
+  std::vector<uint16_t> staged_;
 };
 
 absl::Status PackedRing::TrackInflight(GuestSpan region) {
@@ -193,7 +204,7 @@ void PackedRing::Unpop(const RingToken& token) {
   if (inflight_) inflight_->Cancel(token.entry);
 }
 
-UsedWrite PackedRing::Push(const RingToken& token, uint32_t written) {
+UsedWrite PackedRing::Stage(const RingToken& token, uint32_t written) {
   const uint16_t index = next_used_.index;
   const bool wrap = next_used_.wrap;
   uint8_t* const slot = Slot(index);
@@ -203,11 +214,26 @@ UsedWrite PackedRing::Push(const RingToken& token, uint32_t written) {
   if (inflight_) inflight_->BeginRemove(token.entry, next_used_);
   const auto flags =
       static_cast<uint16_t>((wrap ? kAvailable | kUsed : 0) | (written > 0 ? kDescriptorWrite : 0));
-  StoreRelease(FlagsOf(index), flags);
-  if (inflight_) inflight_->EndRemove(token.entry);
+  // The driver looks at the first entry before it looks at those behind it.
+  if (first_staged_) {
+    StoreRelease(FlagsOf(index), flags);
+  } else {
+    first_staged_ = {.index = index, .flags = flags};
+  }
+  if (inflight_) staged_.push_back(token.entry);
   in_flight_ -= token.slots;
   used_since_ = std::min(used_since_ + token.slots, 2 * options_.size);
   return {.offset = index * sizeof(PackedDescriptor), .size = sizeof(PackedDescriptor)};
+}
+
+void PackedRing::Publish() {
+  if (!first_staged_) return;
+  StoreRelease(FlagsOf(first_staged_->index), first_staged_->flags);
+  first_staged_.reset();
+  if (!inflight_) return;
+  for (const uint16_t entry : staged_) inflight_->EndRemove(entry);
+  inflight_->EndBatch();
+  staged_.clear();
 }
 
 bool PackedRing::ShouldNotify() {

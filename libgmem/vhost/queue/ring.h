@@ -47,7 +47,10 @@ class __attribute__((visibility("hidden"))) Ring {
   virtual absl::Status TrackInflight(GuestSpan region) = 0;
   // Without a chain, the ring hasn't changed; the builder knows what is missing or broken.
   virtual Popped Pop(ChainBuilder& builder, RingToken& token) = 0;
-  virtual UsedWrite Push(const RingToken& token, uint32_t written) = 0;
+  // Writes a used entry that the driver doesn't see yet.
+  virtual UsedWrite Stage(const RingToken& token, uint32_t written) = 0;
+  // Shows the driver all entries that were staged, at once.
+  virtual void Publish() = 0;
   // Puts back the chain that was popped last; it must be in flight.
   virtual void Unpop(const RingToken& token) = 0;
   // Does the driver want a notification for the pushes since the last call?

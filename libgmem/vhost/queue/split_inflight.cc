@@ -99,8 +99,9 @@ void SplitInflight::BeginRemove(uint16_t head) {
   StoreRelease(reinterpret_cast<uint8_t*>(&header()->last_batch_head), head);
 }
 
-void SplitInflight::EndRemove(uint16_t head, uint16_t used) {
-  StoreRelease<uint8_t>(&shared(head)->inflight, 0);
+void SplitInflight::EndRemove(uint16_t head) { StoreRelease<uint8_t>(&shared(head)->inflight, 0); }
+
+void SplitInflight::EndBatch(uint16_t used) {
   StoreRelease(reinterpret_cast<uint8_t*>(&header()->used_index), used);
 }
 

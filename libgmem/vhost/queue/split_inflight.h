@@ -43,10 +43,11 @@ class SplitInflight {
   void Add(uint16_t head);
   // The reverse: the next back-end finds the chain in the ring.
   void Cancel(uint16_t head);
-  // Call the first before the ring's used index covers the chain, and the second after that. @used:
-  // that index.
+  // For one or more chains: call BeginRemove() for each before the ring's used index covers any of
+  // them, and EndRemove() for each after that, then EndBatch(). @used: that index.
   void BeginRemove(uint16_t head);
-  void EndRemove(uint16_t head, uint16_t used);
+  void EndRemove(uint16_t head);
+  void EndBatch(uint16_t used);
 
  private:
   InflightSplitHeader* header() const {

@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
@@ -46,11 +47,14 @@ class SplitRing final : public Ring {
       : Ring(options, memory),
         next_available_(static_cast<uint16_t>(base)),
         next_used_(LoadAcquire<uint16_t>(memory_.used.data() + kIndex)),
-        notified_(next_used_) {}
+        notified_(next_used_) {
+    staged_.reserve(options.size);
+  }
 
   absl::Status TrackInflight(GuestSpan region) override;
   Popped Pop(ChainBuilder& builder, RingToken& token) override;
-  UsedWrite Push(const RingToken& token, uint32_t written) override;
+  UsedWrite Stage(const RingToken& token, uint32_t written) override;
+  void Publish() override;
   void Unpop(const RingToken& token) override;
   bool ShouldNotify() override;
   void DisableKicks() override;
@@ -83,6 +87,8 @@ class SplitRing final : public Ring {
   uint16_t notified_;
   bool was_notified_ = false;
   std::optional<SplitInflight> inflight_;
+  // The heads of the chains that are staged, for the inflight region.
+  std::vector<uint16_t> staged_;
 };
 
 absl::Status SplitRing::TrackInflight(GuestSpan region) {
@@ -166,16 +172,23 @@ void SplitRing::Unpop(const RingToken& token) {
   if (inflight_) inflight_->Cancel(token.id);
 }
 
-UsedWrite SplitRing::Push(const RingToken& token, uint32_t written) {
+UsedWrite SplitRing::Stage(const RingToken& token, uint32_t written) {
   const size_t offset = kEntries + sizeof(UsedEntry) * Slot(next_used_);
   const UsedEntry used = {.id = token.id, .written = written};
   std::memcpy(memory_.used.data() + offset, &used, sizeof(used));
   if (inflight_) inflight_->BeginRemove(token.id);
   next_used_++;
-  StoreRelease(memory_.used.data() + kIndex, next_used_);
-  if (inflight_) inflight_->EndRemove(token.id, next_used_);
+  if (inflight_) staged_.push_back(token.id);
   in_flight_ -= token.slots;
   return {.offset = offset, .size = sizeof(used)};
+}
+
+void SplitRing::Publish() {
+  StoreRelease(memory_.used.data() + kIndex, next_used_);
+  if (!inflight_) return;
+  for (const uint16_t head : staged_) inflight_->EndRemove(head);
+  inflight_->EndBatch(next_used_);
+  staged_.clear();
 }
 
 bool SplitRing::ShouldNotify() {

@@ -18,6 +18,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 #include "base/status.h"
 #include "gmem/vhost/chain.h"
 #include "gmem/vhost/dirty_marks.h"
@@ -104,6 +105,7 @@ class __attribute__((visibility("hidden"))) Virtqueue::Impl {
                                 : virtqueue_internal::MakeSplitRing(options, ring, base)),
         in_flight_(options.size) {
     waiting_.reserve(options.size);
+    unmarked_.reserve(options.size);
   }
 
   const Options& options() const { return options_; }
@@ -116,7 +118,8 @@ class __attribute__((visibility("hidden"))) Virtqueue::Impl {
   bool is_reachable() const { return is_reachable_; }
 
   Popped Pop(Chain& chain);
-  bool Push(const Chain& chain, uint64_t written);
+  bool Push(const Chain& chain, uint64_t written) { return PushAll({&chain, 1}, written); }
+  bool PushAll(absl::Span<const Chain> chains, uint64_t written);
   bool Unpop(const Chain& chain);
   size_t TakeBack();
   bool IsInRemovedMemory(const Chain& chain) const {
@@ -156,7 +159,10 @@ class __attribute__((visibility("hidden"))) Virtqueue::Impl {
   bool IsRemoved(const InFlight::Holds& holds) const;
   // May the chain be put back?
   bool CanUnpop(const RingToken& chain) const { return !is_stopping_ || !chain.is_old; }
+  // Writes a used entry; Publish() must follow.
   void Complete(const Completion& completion);
+  void Publish();
+  void PushOne(const Chain& chain, const RingToken& token, uint64_t written);
   void LogBuffers(const Chain& chain, uint64_t written) const;
   Popped Break(absl::string_view why);
   // Breaks the virtqueue because of a chain that the ring has just brought.
@@ -176,6 +182,8 @@ class __attribute__((visibility("hidden"))) Virtqueue::Impl {
   std::optional<Miss> miss_;
   // Pushes that wait until the ring can be reached; there is room for all.
   std::vector<Completion> waiting_;
+  // Used entries that the dirty log doesn't have yet.
+  std::vector<virtqueue_internal::UsedWrite> unmarked_;
   absl::AnyInvocable<void()> call_;
   absl::AnyInvocable<void()> attention_;
   const std::atomic<bool>* pause_ = nullptr;
@@ -251,12 +259,9 @@ void Virtqueue::Impl::LogBuffers(const Chain& chain, uint64_t written) const {
   }
 }
 
-bool Virtqueue::Impl::Push(const Chain& chain, uint64_t written) {
-  const RingToken* const token = in_flight_.Find(chain.token());
-  if (token == nullptr) return false;
-  written = std::min(written, chain.writable_size());
+void Virtqueue::Impl::PushOne(const Chain& chain, const RingToken& token, uint64_t written) {
   if (log_ != nullptr) LogBuffers(chain, written);
-  const Completion completion = {.token = *token,
+  const Completion completion = {.token = token,
                                  .written = static_cast<uint32_t>(std::min<uint64_t>(
                                      written, std::numeric_limits<uint32_t>::max()))};
   if (is_reachable_) {
@@ -270,6 +275,20 @@ bool Virtqueue::Impl::Push(const Chain& chain, uint64_t written) {
     counters_->bytes.Add(chain.readable_size() + written);
   }
   GMEM_PROBE2(push, options_.index, written);
+}
+
+bool Virtqueue::Impl::PushAll(absl::Span<const Chain> chains, uint64_t written) {
+  for (const Chain& chain : chains) {
+    if (in_flight_.Find(chain.token()) == nullptr) return false;
+  }
+  for (const Chain& chain : chains) {
+    // Null if the list has a chain twice.
+    const RingToken* const token = in_flight_.Find(chain.token());
+    const uint64_t piece = std::min(written, chain.writable_size());
+    written -= piece;
+    if (token != nullptr) PushOne(chain, *token, piece);
+  }
+  if (is_reachable_) Publish();
   NoteEnd();
   return true;
 }
@@ -302,11 +321,19 @@ bool Virtqueue::Impl::IsRemoved(const InFlight::Holds& holds) const {
 }
 
 void Virtqueue::Impl::Complete(const Completion& completion) {
-  const virtqueue_internal::UsedWrite write = ring_->Push(completion.token, completion.written);
-  if (log_ == nullptr || !log_ring_) return;
-  log_->Mark(log_ring_address_ + write.offset, write.size);
-  // The used index.
-  if (!options_.is_packed) log_->Mark(log_ring_address_, 4);
+  const virtqueue_internal::UsedWrite write = ring_->Stage(completion.token, completion.written);
+  if (log_ != nullptr && log_ring_) unmarked_.push_back(write);
+}
+
+void Virtqueue::Impl::Publish() {
+  ring_->Publish();
+  // A mark comes after its write: the front-end may copy the page as soon as it sees the mark.
+  for (const virtqueue_internal::UsedWrite& write : unmarked_) {
+    log_->Mark(log_ring_address_ + write.offset, write.size);
+    // The used index.
+    if (!options_.is_packed) log_->Mark(log_ring_address_, 4);
+  }
+  unmarked_.clear();
 }
 
 void Virtqueue::Impl::Notify() {
@@ -321,6 +348,7 @@ absl::Status Virtqueue::Impl::Move(const std::optional<Memory>& ring) {
   ring_->Move(*ring);
   is_reachable_ = true;
   for (const Completion& completion : waiting_) Complete(completion);
+  if (!waiting_.empty()) Publish();
   waiting_.clear();
   return absl::OkStatus();
 }
@@ -359,6 +387,9 @@ bool Virtqueue::is_reachable() const { return impl_->is_reachable(); }
 
 Popped Virtqueue::Pop(Chain& chain) { return impl_->Pop(chain); }
 bool Virtqueue::Push(const Chain& chain, uint64_t written) { return impl_->Push(chain, written); }
+bool Virtqueue::PushAll(absl::Span<const Chain> chains, uint64_t written) {
+  return impl_->PushAll(chains, written);
+}
 bool Virtqueue::Unpop(const Chain& chain) { return impl_->Unpop(chain); }
 size_t Virtqueue::TakeBack() { return impl_->TakeBack(); }
 bool Virtqueue::HasRemovedMemory() const { return impl_->HasRemovedMemory(); }

@@ -680,6 +680,52 @@ TEST_P(VirtqueueTest, BringsOldChainsInFlightAgain) {
   EXPECT_THAT(used, testing::ElementsAre(ids[3], ids[0], ids[1], ids[2], ids[4], ids[5]));
 }
 
+// The driver gets the chains together, in their order, and each with its part of the bytes.
+TEST_P(VirtqueueTest, PushesChainsTogether) {
+  auto buffer = InflightBuffer::Create(1, kSize, is_packed());
+  ASSERT_TRUE(buffer.ok());
+  Virtqueue queue = New();
+  ASSERT_TRUE(queue.TrackInflight(buffer->queue(0)).ok());
+  std::vector<Chain> chains(3);
+  // Some laps.
+  for (int lap = 0; lap < 20; lap++) {
+    std::vector<uint16_t> ids;
+    for (Chain& chain : chains) {
+      ids.push_back(ring_.Add({{kData, 10, kWrite}}));
+      ASSERT_EQ(queue.Pop(chain), Popped::kChain);
+    }
+    ASSERT_TRUE(queue.PushAll(chains, 25));
+    for (size_t i = 0; i < chains.size(); i++) {
+      const std::optional<Used> used = ring_.TakeUsed();
+      ASSERT_TRUE(used) << lap;
+      EXPECT_EQ(used->id, ids[i]);
+      EXPECT_EQ(used->written, i == 2 ? 5U : 10U);
+    }
+    EXPECT_FALSE(ring_.TakeUsed());
+    EXPECT_EQ(queue.in_flight(), 0U);
+    EXPECT_FALSE(queue.PushAll(chains, 25)) << "once";
+    EXPECT_FALSE(ring_.TakeUsed());
+  }
+  // The next back-end has nothing to do again.
+  Virtqueue next = New();
+  ASSERT_TRUE(next.TrackInflight(buffer->queue(0)).ok());
+  EXPECT_EQ(next.Pop(chain_), Popped::kNothing);
+}
+
+TEST_P(VirtqueueTest, PushesAllOrNothing) {
+  Virtqueue queue = New();
+  std::vector<Chain> chains(2);
+  for (Chain& chain : chains) {
+    ring_.Add({{kData, 10, kWrite}});
+    ASSERT_EQ(queue.Pop(chain), Popped::kChain);
+  }
+  ASSERT_TRUE(queue.Push(chains[1], 1));
+  ASSERT_TRUE(ring_.TakeUsed());
+  EXPECT_FALSE(queue.PushAll(chains, 20));
+  EXPECT_FALSE(ring_.TakeUsed());
+  EXPECT_EQ(queue.in_flight(), 1U);
+}
+
 // A back-end dies after it has updated the ring, and before it has noted that.
 TEST_P(VirtqueueTest, DoesNothingTwiceAfterACrashInsidePush) {
   auto buffer = InflightBuffer::Create(1, kSize, is_packed());

@@ -11,6 +11,7 @@
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "gmem/vhost/chain.h"
 #include "gmem/vhost/dirty_marks.h"
 #include "gmem/vhost/guest_memory_map.h"
@@ -105,6 +106,13 @@ class Virtqueue {
   /// False if the chain isn't in flight: it was pushed or put back before, or the back-end has
   /// taken it back (Device::ChainsTakenBack()). Then nothing has happened.
   bool Push(const Chain& chain, uint64_t written);
+
+  /// Push() for chains that the driver must get together: it sees all of them or none. A network
+  /// device needs this for a packet in several receive buffers, because a driver that polls would
+  /// else find a part of the packet. @p written: the bytes that were written in all chains, which
+  /// are filled one after the other. False if one of them isn't in flight; then nothing has
+  /// happened.
+  bool PushAll(absl::Span<const Chain> chains, uint64_t written);
 
   /// Puts a chain back as if it hadn't been popped: the next Pop() brings it again. A device does
   /// this with chains on which it has begun nothing: for example, it needs several for one packet,
