@@ -39,7 +39,7 @@ fails() {
 		grep -qFe "$text" "$dir/err" && [ "$(cut -d : -f 1 "$dir/err")" = "$1" ]
 }
 
-programs="gmemctl gmem-broker gmem-vhost-blk gmem-vhost-shm"
+programs="gmemctl gmem-broker gmem-vhost-blk gmem-vhost-net gmem-vhost-shm"
 # These aren't built on every machine.
 for program in gmem-demo gmem-bench minivmm; do
 	[ ! -e "$folder/$program" ] || programs="$programs $program"
@@ -54,7 +54,7 @@ for program in $programs; do
 	fails 2 "--nonsense" "$program" --nonsense
 	result $? "$program: a flag that isn't there"
 done
-for program in gmemctl gmem-broker gmem-vhost-blk gmem-vhost-shm; do
+for program in gmemctl gmem-broker gmem-vhost-blk gmem-vhost-net gmem-vhost-shm; do
 	"$folder/$program" --help >/dev/full 2>"$dir/err"
 	[ $? = 1 ] && grep -q "^$program: can't write to standard output$" "$dir/err"
 	result $? "$program: output that can't be written"
@@ -63,6 +63,14 @@ done
 fails 2 "--socket-path is missing" gmem-vhost-blk && fails 2 "--blk-file is missing" gmem-vhost-blk --socket-path=x &&
 	fails 2 '"more" must be a flag' gmem-vhost-shm --socket-path=x more
 result $? "a flag or a word too few or too many"
+fails 2 "give either --tap or --link-fds" gmem-vhost-net --socket-path=x &&
+	fails 2 "give either --tap or --link-fds" gmem-vhost-net --socket-path=x --tap=x --link-fds=3 &&
+	fails 2 "--link-fds=2: use 1 to 127 numbers from 3 on" gmem-vhost-net --socket-path=x --link-fds=2 &&
+	fails 2 "--mac=x: use the address of one station" gmem-vhost-net --socket-path=x --mac=x &&
+	fails 2 "--queue-pairs=128: use a number" gmem-vhost-net --queue-pairs=128 &&
+	fails 2 "the name of a tap has 1 to 15 bytes" gmem-vhost-net --socket-path=x \
+		--tap=a-name-of-16-byte
+result $? "the links of a network device"
 fails 2 "--queues=0: use a number from 1 to 256" gmem-vhost-blk --queues=0 &&
 	fails 2 "--queues=257: use a number from 1 to 256" gmem-vhost-shm --queues 257 &&
 	fails 2 "--shmid=256: use a number from 0 to 255" gmem-vhost-shm --shmid=256 &&
@@ -90,7 +98,8 @@ result $? "letters that aren't there"
 fails 1 "can't open /nonexistent/disk" gmem-vhost-blk --socket-path="$dir/s" --blk-file=/nonexistent/disk &&
 	fails 1 "less than a sector" gmem-vhost-blk --socket-path="$dir/s" --blk-file="$dir/out" &&
 	fails 1 "neither a file with contents nor a block device" gmem-vhost-blk --socket="$dir/s" \
-		--blk-file="$dir" --read-only
+		--blk-file="$dir" --read-only &&
+	fails 1 "--link-fds=99: " gmem-vhost-net --socket-path="$dir/s" --link-fds=99
 result $? "a failure isn't a wrong command line"
 truncate -s 1M "$dir/disk"
 : >"$dir/file"

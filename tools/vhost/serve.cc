@@ -34,6 +34,7 @@
 #include "gmem/vhost/server.h"
 #include "gmem/vhost/sigbus.h"
 #include "supervisor.h"
+#include "watches.h"
 
 using Descriptor = tools::NumberIn<0, INT32_MAX>;
 
@@ -101,47 +102,56 @@ void ReportEnd(absl::string_view program, const absl::Status& status) {
   if (gmem::GetErrno(status) != ECONNRESET) tools::PrintError(program, status.message());
 }
 
+// Lets @served, a server or a back-end, work until @stop_fd is readable, or until it fails.
+template <typename Served>
+absl::Status Loop(Served& served, int stop_fd, Watches& watches) {
+  std::array<pollfd, 3> fds = {};
+  fds[0].fd = served.fd();
+  fds[1].fd = stop_fd;
+  fds[2].fd = watches.fd();
+  for (pollfd& fd : fds) fd.events = POLLIN;
+  while (true) {
+    const absl::Duration left =
+        std::clamp(served.next_deadline() - absl::Now(), absl::ZeroDuration(), absl::Minutes(1));
+    const int64_t timeout = absl::ToInt64Milliseconds(absl::Ceil(left, absl::Milliseconds(1)));
+    if (poll(fds.data(), fds.size(), static_cast<int>(timeout)) < 0) {
+      if (errno == EINTR) continue;
+      return absl::ErrnoToStatus(errno, "can't wait");
+    }
+    if (fds[1].revents != 0) return absl::OkStatus();
+    if (absl::Status status = served.Process(); !status.ok()) return status;
+    if (fds[2].revents != 0) watches.Process();
+  }
+}
+
 // Serves the front-end behind @socket.
 absl::Status ServeOne(absl::string_view program, gmem::UniqueFd socket, gmem::vhost::Device& device,
-                      int stop_fd) {
+                      int stop_fd, Watches& watches) {
   absl::StatusOr<Connection> connection = Connection::Adopt(std::move(socket));
   if (!connection.ok()) return connection.status();
   absl::StatusOr<std::unique_ptr<Backend>> backend =
       Backend::Create(*std::move(connection), device);
   if (!backend.ok()) return backend.status();
   if (absl::Status status = Notify("READY=1"); !status.ok()) return status;
-  while (true) {
-    std::array<pollfd, 2> fds = {pollfd{.fd = (*backend)->fd(), .events = POLLIN, .revents = 0},
-                                 pollfd{.fd = stop_fd, .events = POLLIN, .revents = 0}};
-    constexpr absl::Duration kLongest = absl::Minutes(1);
-    const absl::Duration left =
-        std::clamp((*backend)->next_deadline() - absl::Now(), absl::ZeroDuration(), kLongest);
-    const auto timeout =
-        static_cast<int>(absl::ToInt64Milliseconds(absl::Ceil(left, absl::Milliseconds(1))));
-    if (poll(fds.data(), fds.size(), timeout) < 0 && errno != EINTR) {
-      return absl::ErrnoToStatus(errno, "can't wait for the front-end");
-    }
-    if (fds[1].revents != 0) return absl::OkStatus();
-    if (const absl::Status status = (*backend)->Process(); !status.ok()) {
-      ReportEnd(program, status);
-      return absl::OkStatus();
-    }
+  if (absl::Status status = Loop(**backend, stop_fd, watches); !status.ok()) {
+    ReportEnd(program, status);
   }
+  return absl::OkStatus();
 }
 
 // Serves the front-ends that come to @listener, one after the other.
 absl::Status ServeAll(absl::string_view program, absl::StatusOr<Listener> listener,
-                      gmem::vhost::Device& device, int stop_fd) {
+                      gmem::vhost::Device& device, int stop_fd, Watches& watches) {
   if (!listener.ok()) return listener.status();
   absl::StatusOr<Server> server = Server::Create(*std::move(listener), device);
   if (!server.ok()) return server.status();
   server->set_session_end([program](const absl::Status& status) { ReportEnd(program, status); });
   if (absl::Status status = Notify("READY=1"); !status.ok()) return status;
-  return server->Run(stop_fd);
+  return Loop(*server, stop_fd, watches);
 }
 
 absl::Status Serve(absl::string_view program, std::optional<gmem::UniqueFd> socket,
-                   gmem::vhost::Device& device) {
+                   gmem::vhost::Device& device, Watches& watches) {
   const absl::StatusOr<gmem::UniqueFd> stop = StopSignals();
   if (!stop.ok()) return stop.status();
   if (absl::Status status = gmem::vhost::SurviveSigbus(); !status.ok()) return status;
@@ -150,12 +160,12 @@ absl::Status Serve(absl::string_view program, std::optional<gmem::UniqueFd> sock
   if (!is_listening.ok()) return is_listening.status();
   absl::Status status;
   if (!*is_listening) {
-    status = ServeOne(program, *std::move(socket), device, stop->get());
+    status = ServeOne(program, *std::move(socket), device, stop->get(), watches);
   } else {
     status = ServeAll(program,
                       socket ? Listener::Adopt(*std::move(socket))
                              : Listener::Create(absl::GetFlag(FLAGS_socket_path)),
-                      device, stop->get());
+                      device, stop->get(), watches);
   }
   if (status.ok()) status = Notify("STOPPING=1");
   return status;
@@ -173,9 +183,12 @@ absl::StatusOr<int> RunDevice(const DeviceProgram& program, tools::Words words) 
   }
   absl::StatusOr<std::optional<gmem::UniqueFd>> socket = GivenSocket();
   if (!socket.ok()) return socket.status();
-  const absl::StatusOr<std::unique_ptr<gmem::vhost::Device>> device = program.make();
+  absl::StatusOr<Watches> watches = Watches::Create();
+  if (!watches.ok()) return watches.status();
+  const absl::StatusOr<std::unique_ptr<gmem::vhost::Device>> device = program.make(*watches);
   if (!device.ok()) return device.status();
-  if (absl::Status status = Serve(program.name, *std::move(socket), **device); !status.ok()) {
+  if (absl::Status status = Serve(program.name, *std::move(socket), **device, *watches);
+      !status.ok()) {
     return status;
   }
   return 0;
