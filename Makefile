@@ -91,11 +91,14 @@ install: module library tools ## install module, library, tools, headers and doc
 	@$(MAKE) --no-print-directory -C tools OUT=$(CURDIR)/build/tools \
 		LIBGMEM=$(CURDIR)/build/libgmem DESTDIR=$(DESTDIR) PREFIX=$(PREFIX) install
 	@install -D -m 644 -t $(doc) README.md
-	@install -D -m 644 kernel/LICENSE $(doc)/LICENSE.GPL-2.0
-	@install -D -m 644 uapi/LICENSE $(doc)/LICENSE.uapi
-	@install -D -m 644 libgmem/LICENSE $(doc)/LICENSE.Apache-2.0
-	@cp -r --no-preserve=all Documentation libgmem/example $(doc)/
+	@cp -r --no-preserve=all Documentation LICENSES libgmem/example $(doc)/
 	@kernel/scripts/after-install $(KDIR) $(DESTDIR)
+
+deb: ## build Debian's packages into build/deb; needs the packages of tools/packaging/debian/control
+	@tools/packaging/deb build/deb
+
+sbom: ## write a list of all files and their licences, in the SPDX format; needs the tool reuse
+	@reuse --root . spdx -o build/gmem.spdx && echo build/gmem.spdx
 
 clean: ## remove everything that was built in this tree
 	@rm -rf build
@@ -108,4 +111,4 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | \
 		while IFS='|' read -r target text; do printf '  %-12s %s\n' "$$target" "$$text"; done
 
-.PHONY: all build module library selftests tools demo demo-gunyah check check-long fuzz-long bench bench-gunyah bench-vhost pictures vm docs coverage tidy symbols style install clean clean-cache help
+.PHONY: all build module library selftests tools demo demo-gunyah check check-long fuzz-long bench bench-gunyah bench-vhost pictures vm docs coverage tidy symbols style install deb sbom clean clean-cache help
