@@ -96,8 +96,8 @@ def check(examples, output, pages):
     shown = {block.argument for block in everything if block.kind == "sample"}
     results = [(f"{pathlib.Path(b.page).name}:{b.line} {b.kind} {b.argument}",
                 problem(b, examples, printed)) for b in everything if b.kind != "shell"]
-    for path in sorted(examples.glob("*.cc")):
-        if path.name != "describe.cc":
+    for path in sorted(examples.iterdir()):
+        if path.suffix in (".cc", ".c", ".rs") and path.name != "describe.cc":
             missing = "" if path.name in shown else "no page shows it"
             results.append((f"{path.name} is shown", missing))
     print(f"TAP version 13\n1..{len(results)}")

@@ -59,10 +59,10 @@ OUT=$out PREFIX=$work/usr commands install "$top"
 export STATIC=1 PKG_CONFIG_PATH=$work/usr/lib/pkgconfig
 HOME=$work commands build "$top"
 commands image "$work/gmem-example"
-programs=("$work"/gmem-example/*.cc)
+programs=("$work"/gmem-example/*.{cc,c,rs})
 programs=("${programs[@]##*/}")
-make --no-print-directory -C "$work/gmem-example" -j "$(nproc)" "${programs[@]%.cc}" \
-	CXXFLAGS="-O1 -Wall -Wextra -Werror" >"$work/log" 2>&1 || {
+make --no-print-directory -C "$work/gmem-example" -j "$(nproc)" "${programs[@]%.*}" \
+	CXXFLAGS="-O1 -Wall -Wextra -Werror" CFLAGS="-O1 -Wall -Wextra -Werror" >"$work/log" 2>&1 || {
 	sed 's/^/# /' "$work/log"
 	echo "Bail out! the examples don't build"
 	exit 1
