@@ -124,8 +124,7 @@ absl::Status BlockDevice::ReadConfig(uint32_t offset, absl::Span<uint8_t> to) {
   return absl::OkStatus();
 }
 
-absl::Status BlockDevice::HandleQueue(gmem::vhost::Backend& /*backend*/,
-                                      gmem::vhost::Virtqueue& queue) {
+absl::Status BlockDevice::Serve(gmem::vhost::Virtqueue& queue) {
   uint64_t nr_bytes = 0;
   for (int i = 0; i < kBatch && nr_bytes < kMaxTransfer; i++) {
     if (queue.Pop(chain_) != gmem::vhost::Popped::kChain) break;

@@ -28,11 +28,17 @@ class BlockDevice : public gmem::vhost::Device {
   static absl::StatusOr<BlockDevice> Open(const std::string& path, const Options& options);
   BlockDevice(BlockDevice&& other) noexcept;
 
+  // Serves some of the requests in @queue.
+  absl::Status Serve(gmem::vhost::Virtqueue& queue);
+
   uint64_t features() const override;
   uint16_t nr_queues() const override { return options_.nr_queues; }
   uint32_t config_size() const override { return sizeof(virtio_blk_config); }
   absl::Status ReadConfig(uint32_t offset, absl::Span<uint8_t> to) override;
-  absl::Status HandleQueue(gmem::vhost::Backend& backend, gmem::vhost::Virtqueue& queue) override;
+  absl::Status HandleQueue(gmem::vhost::Backend& /*backend*/,
+                           gmem::vhost::Virtqueue& queue) override {
+    return Serve(queue);
+  }
   void SetFeatures(uint64_t features) override;
   void QueueFailed(uint16_t index, const absl::Status& why) override;
 
