@@ -110,6 +110,34 @@ TEST(DeviceTreeTest, AddsWhatTheResourceManagerReads) {
   EXPECT_EQ(GetText(bytes, memory, "device_type"), "memory");
 }
 
+// The ranges of /memory, of two cells each.
+std::vector<GuestRange> Memory(const DeviceTree& tree) {
+  int size = 0;
+  const auto* const numbers = static_cast<const fdt64_t*>(
+      fdt_getprop(tree.bytes().data(), NodeAt(tree, "/memory"), "reg", &size));
+  std::vector<GuestRange> ranges;
+  for (size_t i = 0; i < size / (2 * sizeof(*numbers)); i++) {
+    ranges.push_back(
+        {GuestAddress(fdt64_ld(&numbers[2 * i])), ByteSize(fdt64_ld(&numbers[2 * i + 1]))});
+  }
+  return ranges;
+}
+
+// Linux must map a pool for devices as RAM, and no other shared memory.
+TEST(DeviceTreeTest, PoolsAreMemoryToo) {
+  const GuestRange pool = {kShared, MiB(4)};
+  DeviceTree tree = Make({.dma_pool = pool});
+  const Layout layout =
+      LayoutWith({Shared(pool.start, pool.size), Shared(kShared + MiB(4), KiB(64))});
+  ASSERT_THAT(tree.AddVmConfig(layout, {}), IsOk());
+  EXPECT_EQ(Memory(tree), (std::vector<GuestRange>{{kRam, MiB(64)}, pool}));
+
+  // The pool isn't bound.
+  tree = Make({.dma_pool = pool});
+  ASSERT_THAT(tree.AddVmConfig(LayoutWith(), {}), IsOk());
+  EXPECT_EQ(Memory(tree), (std::vector<GuestRange>{{kRam, MiB(64)}}));
+}
+
 TEST(DeviceTreeTest, AddsANodeForEachParcel) {
   DeviceTree tree = Make();
   Parcel lent = {.range = {kShared + MiB(2), MiB(2)}, .label = kLabel + 0x200};

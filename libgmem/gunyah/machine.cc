@@ -4,6 +4,7 @@
 
 #include <cerrno>
 #include <cstdint>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -27,6 +28,8 @@ using gunyah_internal::TreeEditor;
 using internal::CheckError;
 
 constexpr uint32_t kGicPhandle = 1;
+constexpr uint32_t kPoolPhandle = 2;
+constexpr ByteSize kPageSize = KiB(4);
 constexpr GuestAddress kDistributor(0x8000000);
 constexpr ByteSize kDistributorSize = KiB(64);
 constexpr GuestAddress kRedistributors(0x80a0000);
@@ -108,6 +111,13 @@ absl::Status CheckMachine(const Machine& machine) {
     return CheckError(EINVAL, absl::StrCat("Machine::initrd is ", ToString(*machine.initrd),
                                            ": give its range, or leave it out"));
   }
+  const std::optional<GuestRange>& pool = machine.dma_pool;
+  if (pool && (!pool->IsValid() || pool->size == ByteSize(0) || pool->start < kDevicesEnd ||
+               !IsAligned(pool->start, kPageSize) || !IsAligned(pool->size, kPageSize))) {
+    return CheckError(
+        EINVAL, absl::StrCat("Machine::dma_pool is ", ToString(*pool), ": give whole pages of ",
+                             ToString(kPageSize), " at ", ToString(kDevicesEnd), " or above"));
+  }
   return CheckDevices(DevicesOf(machine));
 }
 
@@ -129,6 +139,22 @@ int AddDevice(TreeEditor& editor, const char* name, const char* compatible,
   SetRange(editor, node, device.registers);
   editor.SetText(node, "compatible", compatible);
   return node;
+}
+
+void AddVirtio(TreeEditor& editor, const MmioDevice& device, bool has_pool) {
+  const int node = AddDevice(editor, "virtio_mmio", "virtio,mmio", device);
+  if (has_pool) editor.SetU32(node, "memory-region", kPoolPhandle);
+  editor.SetEmpty(node, "dma-coherent");
+}
+
+void AddPool(TreeEditor& editor, const GuestRange& pool) {
+  const int parent = editor.AddNode(TreeEditor::kRoot, "reserved-memory");
+  editor.SetEmpty(parent, "ranges");
+  editor.SetCellCounts(parent);
+  const int node = editor.AddNode(parent, NameAt("dma-pool", pool.start));
+  editor.SetU32(node, "phandle", kPoolPhandle);
+  SetRange(editor, node, pool);
+  editor.SetText(node, "compatible", gunyah_internal::kDmaPool);
 }
 
 void AddUart(TreeEditor& editor, const MmioDevice& uart) {
@@ -200,10 +226,10 @@ void AddMachine(TreeEditor& editor, const Machine& machine) {
   editor.SetCellCounts(TreeEditor::kRoot);
   editor.SetText(TreeEditor::kRoot, "compatible", "linux,dummy-virt");
   for (auto device = machine.virtio.rbegin(); device != machine.virtio.rend(); ++device) {
-    const int node = AddDevice(editor, "virtio_mmio", "virtio,mmio", *device);
-    editor.SetEmpty(node, "dma-coherent");
+    AddVirtio(editor, *device, machine.dma_pool.has_value());
   }
   if (machine.uart) AddUart(editor, *machine.uart);
+  if (machine.dma_pool) AddPool(editor, *machine.dma_pool);
   AddGic(editor, machine.nr_cpus);
   AddTimer(editor);
   AddPsci(editor);

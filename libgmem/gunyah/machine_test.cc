@@ -89,6 +89,37 @@ TEST(MachineTest, TheVmmClearsTheDoorbellsOfDevices) {
   }
 }
 
+TEST(MachineTest, VirtioDevicesUseThePool) {
+  const GuestRange pool = {GuestAddress(0xd0000000), MiB(4)};
+  const DeviceTree tree = Make({.virtio = {UsualVirtio(0), UsualVirtio(1)}, .dma_pool = pool});
+  const auto node = FindNode(tree.bytes(), "/reserved-memory/dma-pool@d0000000");
+  ASSERT_TRUE(node);
+  EXPECT_EQ(GetText(tree.bytes(), *node, "compatible"), "restricted-dma-pool");
+  EXPECT_EQ(GetRange(tree.bytes(), *node, 2, 2), pool);
+  // Linux refuses a pool with this property: it has no mapping of such memory.
+  EXPECT_FALSE(HasProperty(tree.bytes(), *node, "no-map"));
+  const auto phandle = GetU32(tree.bytes(), *node, "phandle");
+  ASSERT_TRUE(phandle);
+  const auto parent = FindNode(tree.bytes(), "/reserved-memory");
+  ASSERT_TRUE(parent);
+  EXPECT_TRUE(HasProperty(tree.bytes(), *parent, "ranges"));
+  for (const char* path : {"/virtio_mmio@a000000", "/virtio_mmio@a000200"}) {
+    const auto device = FindNode(tree.bytes(), path);
+    ASSERT_TRUE(device) << path;
+    EXPECT_EQ(GetU32(tree.bytes(), *device, "memory-region"), phandle) << path;
+  }
+}
+
+TEST(MachineTest, PoolsThatCantBe) {
+  for (const GuestRange& pool :
+       {GuestRange{GuestAddress(0xd0000000), {}}, GuestRange{GuestAddress(0x3ffff000), MiB(1)},
+        GuestRange{GuestAddress(0xd0000800), MiB(1)}, GuestRange{GuestAddress(0xd0000000), KiB(5)},
+        GuestRange{GuestAddress(~uint64_t{0xfff}), MiB(1)}}) {
+    EXPECT_THAT(MakeDeviceTree({.dma_pool = pool}),
+                FailsWith(EINVAL, "give whole pages of 4 KiB at 0x40000000 or above"));
+  }
+}
+
 TEST(MachineTest, TheKernelFindsItsArgumentsAndItsInitrd) {
   const GuestRange initrd = {GuestAddress(0x1'8800'0000), KiB(5)};
   const DeviceTree tree = Make({.boot_args = "console=ttyS0 panic=-1", .initrd = initrd});

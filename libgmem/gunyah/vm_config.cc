@@ -2,6 +2,8 @@
 // Names and meanings of nodes and properties are those of the public Resource Manager.
 #include "gunyah/vm_config.h"
 
+#include <libfdt.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <cstdint>
@@ -165,12 +167,34 @@ void AddNumber(std::vector<uint32_t>& cells, uint64_t value, int nr_cells) {
   cells.push_back(static_cast<uint32_t>(value));
 }
 
+// The parcels in which the tree has a pool for devices. Linux copies between a pool and RAM, so it
+// must be able to map the pool as RAM; it keeps everything else out, because the pool is reserved.
+std::vector<GuestRange> DmaPools(absl::Span<const uint8_t> tree, const Layout& layout) {
+  std::vector<GuestRange> pools;
+  const auto parent = FindNode(tree, "/reserved-memory");
+  if (!parent) return pools;
+  int node = 0;
+  fdt_for_each_subnode(node, tree.data(), *parent) {
+    if (!HasText(tree, node, "compatible", kDmaPool)) continue;
+    const auto range =
+        GetRange(tree, node, ChildAddressCells(tree, *parent), ChildSizeCells(tree, *parent));
+    for (const Parcel& parcel : layout.others) {
+      if (range == parcel.range) pools.push_back(parcel.range);
+    }
+  }
+  return pools;
+}
+
 // The public Resource Manager replaces this node.
 void AddMemory(TreeEditor& editor, absl::Span<const uint8_t> tree, const Layout& layout) {
   const int memory = editor.AddNode(TreeEditor::kRoot, "memory");
+  std::vector<GuestRange> ranges = DmaPools(tree, layout);
+  ranges.insert(ranges.begin(), layout.image.range);
   std::vector<uint32_t> reg;
-  AddNumber(reg, layout.image.range.start.value(), ChildAddressCells(tree, TreeEditor::kRoot));
-  AddNumber(reg, layout.image.range.size.value(), ChildSizeCells(tree, TreeEditor::kRoot));
+  for (const GuestRange& range : ranges) {
+    AddNumber(reg, range.start.value(), ChildAddressCells(tree, TreeEditor::kRoot));
+    AddNumber(reg, range.size.value(), ChildSizeCells(tree, TreeEditor::kRoot));
+  }
   editor.SetText(memory, "device_type", "memory");
   editor.SetCells(memory, "reg", reg);
 }

@@ -24,6 +24,9 @@ inline constexpr size_t kMaxCompatible = 6;
 // The first SPI that the GIC doesn't have.
 inline constexpr uint32_t kNrInterrupts = 988;
 
+// The value of "compatible" of a reserved region that is a pool for devices.
+inline constexpr char kDmaPool[] = "restricted-dma-pool";
+
 // Checks the values against the rules that DeviceTree::AddVmConfig() names.
 absl::Status CheckVmConfig(const gunyah::Layout& layout, const gunyah::VmConfig& config);
 

@@ -8,12 +8,15 @@
  *   count ADDRESS          count the word up in the background, without end
  *   cpus                   print the number of CPUs
  *   ring ADDRESS BELL N    send N numbers through the ring at ADDRESS: see ring.h
+ *   disk N                 write N blocks to /dev/vda, read them back, and print how many
+ *                          are as they were written: see disk_pattern.h
  *   poweroff
  *
  * Addresses are physical. The program reaches memory that Linux doesn't use as
  * RAM through /dev/mem. In RAM, it reaches only a page of its own, whose
  * address it prints at its start. Every answer is one line, "guest: ...".
  */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -31,6 +34,7 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "disk_pattern.h"
 #include "ring.h"
 
 #define PAGE 4096ul
@@ -130,6 +134,39 @@ static uint32_t use_ring(uint64_t address, uint64_t bell_address, uint32_t n)
 	return sum;
 }
 
+/* The disk's driver gets the program's own page: with O_DIRECT, there is no copy in between. */
+static uint32_t use_disk(uint32_t n)
+{
+	volatile uint32_t *words = (volatile uint32_t *)own_page;
+	int fd = open("/dev/vda", O_RDWR | O_DIRECT);
+	uint32_t same = 0, word;
+
+	if (fd < 0)
+		die("/dev/vda");
+	for (uint32_t block = 0; block < n; block++) {
+		for (word = 0; word < DISK_BLOCK_WORDS; word++)
+			words[word] = disk_word(block, word);
+		if (pwrite(fd, (void *)own_page, DISK_BLOCK, (off_t)block * DISK_BLOCK) !=
+		    DISK_BLOCK)
+			die("write to /dev/vda");
+	}
+	if (fsync(fd))
+		die("fsync of /dev/vda");
+	for (uint32_t block = 0; block < n; block++) {
+		for (word = 0; word < DISK_BLOCK_WORDS; word++)
+			words[word] = 0;
+		if (pread(fd, (void *)own_page, DISK_BLOCK, (off_t)block * DISK_BLOCK) !=
+		    DISK_BLOCK)
+			die("read of /dev/vda");
+		for (word = 0; word < DISK_BLOCK_WORDS; word++)
+			if (words[word] != disk_word(block, word))
+				break;
+		same += word == DISK_BLOCK_WORDS;
+	}
+	close(fd);
+	return same;
+}
+
 static void command(const char *line)
 {
 	uint64_t address, bell;
@@ -146,6 +183,8 @@ static void command(const char *line)
 	} else if (sscanf(line, "ring %" SCNx64 " %" SCNx64 " %" SCNu32, &address, &bell,
 			  &value) == 3) {
 		printf("guest: sum %" PRIu32 "\n", use_ring(address, bell, value));
+	} else if (sscanf(line, "disk %" SCNu32, &value) == 1) {
+		printf("guest: disk blocks %" PRIu32 "\n", use_disk(value));
 	} else if (!strcmp(line, "cpus\n")) {
 		printf("guest: cpus %ld\n", sysconf(_SC_NPROCESSORS_ONLN));
 	} else if (!strcmp(line, "poweroff\n")) {

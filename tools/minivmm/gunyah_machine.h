@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // An arm64 machine under Gunyah. The hypervisor has its CPUs, their timers and the interrupt
-// controller; the VMM has its memory and a serial port, whose interrupt is a doorbell.
+// controller; the VMM has its memory, a serial port and maybe a disk, whose interrupts are
+// doorbells.
 #ifndef GMEM_TOOLS_MINIVMM_GUNYAH_MACHINE_H_
 #define GMEM_TOOLS_MINIVMM_GUNYAH_MACHINE_H_
 
 #include <sys/eventfd.h>
 
 #include <cstdint>
+#include <cstring>
 #include <thread>
 #include <utility>
 #include <variant>
@@ -26,6 +28,7 @@
 #include "gmem/vm.h"
 #include "gunyah_function.h"
 #include "or_die.h"
+#include "pool_disk.h"
 #include "uart.h"
 
 namespace minivmm {
@@ -33,10 +36,12 @@ namespace minivmm {
 class GunyahMachine {
  public:
   // Starts the guest in @vm, which PrepareStart() has made ready, with one thread for each vCPU.
-  // @console must outlive the machine.
-  GunyahMachine(const gmem::Vm& vm, std::vector<gmem::gunyah::Vcpu> vcpus, Console* console)
+  // @console and @disk must outlive the machine. Without @disk, there is no disk.
+  GunyahMachine(const gmem::Vm& vm, std::vector<gmem::gunyah::Vcpu> vcpus, Console* console,
+                PoolDisk* disk)
       : console_(console),
-        interrupt_(AddIrqfd(vm, gmem::gunyah::kUsualUart.interrupt)),
+        disk_(disk),
+        interrupt_(AddIrqfd(vm, kSerial.interrupt)),
         uart_([console](char byte) { console->Put(byte); },
               [this](bool level) {
                 if (level) OrDie(eventfd_write(interrupt_.get(), 1), "eventfd");
@@ -60,6 +65,8 @@ class GunyahMachine {
   void Type(absl::string_view line) { uart_.Receive(absl::StrCat(line, "\n")); }
 
  private:
+  static constexpr gmem::gunyah::MmioDevice kSerial = gmem::gunyah::kUsualUart;
+
   void Run(gmem::gunyah::Vcpu* vcpu) {
     for (;;) {
       const absl::StatusOr<gmem::gunyah::Exit> exit = vcpu->Run();
@@ -77,20 +84,43 @@ class GunyahMachine {
     }
   }
 
-  // Linux's driver reads and writes a byte at a time.
   void HandleMmio(const gmem::gunyah::MmioExit& mmio, gmem::gunyah::Vcpu* vcpu) {
-    constexpr gmem::GuestRange kSerial = gmem::gunyah::kUsualUart.registers;
-    const uint64_t offset = mmio.address.value() - kSerial.start.value();
-    const bool serial = offset < kSerial.size.value();
+    uint64_t value = 0;
     if (mmio.is_write) {
-      if (serial) uart_.Write(offset, mmio.data[0]);
-      return;
+      std::memcpy(&value, mmio.data.data(), mmio.size);
+      Write(mmio.address, mmio.size, value);
+    } else {
+      value = Read(mmio.address, mmio.size);
+      OrDie(vcpu->SetReadData({reinterpret_cast<const uint8_t*>(&value), mmio.size}));
     }
-    const uint8_t value = serial ? uart_.Read(offset) : 0;
-    OrDie(vcpu->SetReadData({&value, 1}));
+  }
+
+  // Where nothing is, a write does nothing, and a read gets 0.
+  void Write(gmem::GuestAddress address, uint32_t size, uint64_t value) {
+    if (IsAt(kSerial, address)) {
+      // Linux's driver reads and writes a byte at a time.
+      uart_.Write(OffsetIn(kSerial, address), static_cast<uint8_t>(value));
+    } else if (disk_ != nullptr && IsAt(disk_->place(), address)) {
+      disk_->registers().Write(OffsetIn(disk_->place(), address), size, value);
+    }
+  }
+  uint64_t Read(gmem::GuestAddress address, uint32_t size) {
+    if (IsAt(kSerial, address)) return uart_.Read(OffsetIn(kSerial, address));
+    if (disk_ != nullptr && IsAt(disk_->place(), address)) {
+      return disk_->registers().Read(OffsetIn(disk_->place(), address), size);
+    }
+    return 0;
+  }
+
+  static bool IsAt(const gmem::gunyah::MmioDevice& device, gmem::GuestAddress address) {
+    return device.registers.Contains({address, gmem::ByteSize(1)});
+  }
+  static uint64_t OffsetIn(const gmem::gunyah::MmioDevice& device, gmem::GuestAddress address) {
+    return address.value() - device.registers.start.value();
   }
 
   Console* const console_;
+  PoolDisk* const disk_;
   const gmem::UniqueFd interrupt_;
   Uart uart_;
   std::vector<std::thread> cpus_;

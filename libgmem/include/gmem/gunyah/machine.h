@@ -46,6 +46,12 @@ struct Machine {
   /// A 16550A with byte-wide registers; the kernel's console.
   std::optional<MmioDevice> uart = std::nullopt;
   std::vector<MmioDevice> virtio = {};
+  /// A restricted-dma-pool: the only memory that the virtio devices use. Linux copies what a device
+  /// reads and writes to the pool and back, so all other memory can stay lent. Bind the pool as
+  /// shared, by a call of its own. The devices must offer VIRTIO_F_ACCESS_PLATFORM, and the guest
+  /// needs CONFIG_DMA_RESTRICTED_POOL. It doesn't work under the public Resource Manager, which
+  /// makes a reserved node without a mapping for every shared parcel.
+  std::optional<GuestRange> dma_pool = std::nullopt;
 };
 
 /// The most CPUs that a GICv3 reaches without affinity levels.
@@ -54,7 +60,8 @@ inline constexpr uint32_t kMaxCpus = 16;
 /// Makes the device tree of a machine, without its memory: DeviceTree::AddVmConfig() adds that.
 /// InvalidArgument (EINVAL), with the value and the remedy, for a number of CPUs or an interrupt
 /// that is out of range, an interrupt that two devices have, registers that overlap others or the
-/// GIC's (0x8000000 to 0x829ffff), or that don't lie below kDevicesEnd. Thread-safe.
+/// GIC's (0x8000000 to 0x829ffff), or that don't lie below kDevicesEnd, or a pool that isn't whole
+/// pages of 4 KiB above kDevicesEnd. Thread-safe.
 absl::StatusOr<DeviceTree> MakeDeviceTree(const Machine& machine);
 
 }  // namespace gmem::gunyah
