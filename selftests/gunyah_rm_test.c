@@ -6,7 +6,9 @@
 #include "lib/gunyah_fixture.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 
 #include "el2/rpc_util.h"
 
@@ -348,6 +350,80 @@ TEST_F(rm, populate_refused_while_others_punch)
 	EXPECT_EQ(1, peek(host + size - PAGE));
 	EXPECT_EQ('h', page_state(mem, size - PAGE));
 	munmap(host, size);
+	close(mem);
+}
+
+/* ---- memory that a guest accepts after its start ---- */
+
+#define ADDED GIB(6)
+/* So many pages, each a piece of its own, need several messages. */
+#define ADDED_SIZE MIB(16)
+
+/*
+ * Replace the guest by one that accepts memory by itself, start it, and bind
+ * memory for it. Returns the memory.
+ */
+static int open_accepting_guest(self_t *self)
+{
+	int err, mem = new_mem(ADDED_SIZE, 0);
+	__u64 first, at;
+	__u8 *host;
+
+	host = map_host(mem, 0, ADDED_SIZE);
+	if (host == MAP_FAILED)
+		return -errno;
+	/* Neighbours in the memory aren't neighbours in the machine. */
+	for (first = 0; first < 2; first++)
+		for (at = first * PAGE; at < ADDED_SIZE; at += 2 * PAGE)
+			host[at] = 1;
+	munmap(host, ADDED_SIZE);
+	gunyah_guest_close(&self->guest);
+	err = gunyah_guest_open_flags(&self->guest, GMEM_POLICY_ALLOW,
+				      GMEM_VM_GUEST_ACCEPTS);
+	err = err ?: map_mem(self->guest.vm, LENT, self->mem, 0, SIZE,
+			     LEND | RWX);
+	err = err ?: gunyah_guest_start(&self->guest);
+	err = err ?: map_mem(self->guest.vm, ADDED, mem, 0, ADDED_SIZE,
+			     LEND | RWX);
+	return err ?: mem;
+}
+
+/* A call that is killed between two messages gives nothing to the guest. */
+TEST_F_TIMEOUT(rm, killed_between_messages, 60)
+{
+	struct el2_stats before;
+	double start, end = now() + 30;
+	int status, mem;
+	__u64 hits;
+	pid_t pid;
+
+	ONLY_MONITOR();
+	if (has_extents(&self->el2))
+		SKIP(return, "extents: no message has a list of pages");
+	mem = open_accepting_guest(self);
+	ASSERT_LE(0, mem);
+	before = el2_stats(&self->el2);
+	hits = before.rule_hits;
+	el2_hvc(&self->el2, EL2_RULE, EL2_RULE_RPC_DELAY, RM_MEM_APPEND, 1,
+		2000, 1000);
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid)
+		_exit(populate_range(self->guest.vm, ADDED, ADDED_SIZE, NULL));
+	while (el2_stats(&self->el2).rule_hits == hits && now() < end)
+		usleep(1000);
+	EXPECT_EQ(0, kill(pid, SIGKILL));
+	start = now();
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_GT(6, now() - start);
+	EXPECT_EQ(hits + 1, el2_stats(&self->el2).rule_hits);
+	el2_hvc(&self->el2, EL2_RULE, EL2_RULE_CLEAR);
+	EXPECT_EQ('h', page_state(mem, 0));
+	EXPECT_EL2_AS(before, &self->el2);
+
+	EXPECT_EQ(0, populate_range(self->guest.vm, ADDED, ADDED_SIZE, NULL));
+	EXPECT_EQ('l', page_state(mem, ADDED_SIZE - PAGE));
+	EXPECT_EQ(0, reclaim_range(self->guest.vm, ADDED, ADDED_SIZE, NULL));
 	close(mem);
 }
 

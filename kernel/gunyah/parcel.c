@@ -104,7 +104,8 @@ struct gunyah_parcel *gunyah_parcel_slice(const struct gunyah_parcel *p,
 	return slice;
 }
 
-int gunyah_parcel_give(struct gunyah_vm *g, struct gunyah_parcel *p)
+int gunyah_parcel_give(struct gunyah_vm *g, struct gunyah_parcel *p,
+		       bool killable)
 {
 	const struct gunyah_rm_parcel parcel = {
 		.vmid = g->vmid,
@@ -113,12 +114,13 @@ int gunyah_parcel_give(struct gunyah_vm *g, struct gunyah_parcel *p)
 		.label = p->label,
 		.entries = p->entries,
 		.nr_entries = p->nr_entries,
+		.killable = killable,
 	};
 	int err;
 
 	p->added = g->phase >= GUNYAH_PHASE_STARTING;
 	err = gunyah_rm_mem_give(g->rm, &parcel, &p->handle, &p->late);
-	if (err)
+	if (err && err != -EINTR)
 		dev_warn_ratelimited(g->rm->dev,
 				     "VM %u (VMID %u): the Resource Manager doesn't %s %lu pages in %zu pieces: error %d (the VM has %u parcels; some versions grant only %u)\n",
 				     g->vm->id, g->vmid,

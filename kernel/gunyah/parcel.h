@@ -75,8 +75,13 @@ struct gunyah_parcel *gunyah_parcel_slice(const struct gunyah_parcel *p,
 /* The label of a parcel that isn't the image. */
 u32 gunyah_parcel_label(unsigned long gfn);
 
-/* Ask the RM to lend or share the parcel. */
-int gunyah_parcel_give(struct gunyah_vm *g, struct gunyah_parcel *p);
+/*
+ * Ask the RM to lend or share the parcel. After an error the RM may have it, or
+ * a part of it: gunyah_parcel_return() takes that back. With @killable, a killed
+ * task gets -EINTR after the message that the RM is working on.
+ */
+int gunyah_parcel_give(struct gunyah_vm *g, struct gunyah_parcel *p,
+		       bool killable);
 /*
  * Take the parcel back from the RM. After 0 the RM doesn't have it; after an
  * error the RM may still have it. -EBUSY: the guest uses it, or the RM hasn't

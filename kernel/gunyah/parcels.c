@@ -144,7 +144,7 @@ int gunyah_parcels_commit(struct gunyah_vm *g, struct list_head *staged)
 	int err = 0;
 
 	list_for_each_entry_safe(p, next, staged, list) {
-		err = gunyah_parcel_give(g, p);
+		err = gunyah_parcel_give(g, p, true);
 		if (err)
 			break;
 		list_move_tail(&p->list, &given);
@@ -228,7 +228,7 @@ static int gunyah_parcels_take_part(struct gunyah_vm *g,
 	gunyah_parcels_unlist(g, p);
 	gunyah_parcel_free(p);
 	list_for_each_entry_safe(slice, next, &rest, list) {
-		if (gunyah_parcel_give(g, slice) &&
+		if (gunyah_parcel_give(g, slice, false) &&
 		    !gunyah_parcel_return(g, slice, false))
 			gunyah_parcels_drop(g, slice);
 		else

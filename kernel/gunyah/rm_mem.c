@@ -5,6 +5,7 @@
 #include <linux/slab.h>
 #include <linux/string.h>
 
+#include "../piece.h"
 #include "hypercall.h"
 #include "rm.h"
 #include "rm_connection.h"
@@ -115,6 +116,11 @@ int gunyah_rm_mem_give(struct gunyah_rm *rm,
 
 	err = gunyah_rm_mem_first(rm, buf, parcel, nr, handle, late);
 	for (sent = nr; !err && sent < parcel->nr_entries; sent += nr) {
+		/* A slow RM may need long for each of many messages. */
+		if (parcel->killable && gmem_killed()) {
+			err = -EINTR;
+			break;
+		}
 		nr = min_t(size_t, parcel->nr_entries - sent,
 			   GUNYAH_RM_MAX_ENTRIES);
 		err = gunyah_rm_mem_append(rm, buf, *handle,

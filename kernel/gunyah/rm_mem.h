@@ -17,6 +17,7 @@ struct gunyah_rpc;
  * @label: the name of the parcel in that VM
  * @entries: physical ranges
  * @nr_entries: their number; it may be more than one message holds
+ * @killable: a killed task stops between two messages, with -EINTR
  */
 struct gunyah_rm_parcel {
 	u16 vmid;
@@ -25,6 +26,7 @@ struct gunyah_rm_parcel {
 	u32 label;
 	const struct gunyah_rm_sgl_entry *entries;
 	size_t nr_entries;
+	bool killable;
 };
 
 /*
