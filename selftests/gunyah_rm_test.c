@@ -427,6 +427,28 @@ TEST_F_TIMEOUT(rm, killed_between_messages, 60)
 	close(mem);
 }
 
+/* The Resource Manager gives memory back, but its reply is lost. */
+TEST_F(rm, reclaim_is_repeated)
+{
+	int mem;
+
+	ONLY_MONITOR();
+	if (has_extents(&self->el2))
+		SKIP(return, "extents: no message takes memory back");
+	mem = open_accepting_guest(self);
+	ASSERT_LE(0, mem);
+	ASSERT_EQ(0, populate_range(self->guest.vm, ADDED, ADDED_SIZE, NULL));
+	ASSERT_EQ(0, write_file(RM_TIMEOUT, "200"));
+	el2_rule(&self->el2, EL2_RULE_RPC_LOSE_REPLY, RM_MEM_RECLAIM, 1, 0);
+	EXPECT_NE(0, reclaim_range(self->guest.vm, ADDED, ADDED_SIZE, NULL));
+	EXPECT_EQ('l', page_state(mem, 0));
+	ASSERT_EQ(0, write_file(RM_TIMEOUT, "5000"));
+	EXPECT_EQ(0, reclaim_range(self->guest.vm, ADDED, ADDED_SIZE, NULL));
+	EXPECT_EQ('h', page_state(mem, 0));
+	EXPECT_EQ('h', page_state(mem, ADDED_SIZE - PAGE));
+	close(mem);
+}
+
 static void *close_thread(void *arg)
 {
 	gunyah_guest_close(arg);

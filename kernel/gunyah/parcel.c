@@ -141,9 +141,13 @@ static int gunyah_parcel_catch_up(struct gunyah_vm *g, struct gunyah_parcel *p)
 
 	gunyah_rm_receive(g->rm);
 	if (!completion_done(&late->done)) {
-		if (!g->stopped || p->handle == GUNYAH_RM_NO_HANDLE)
+		if (p->handle == GUNYAH_RM_NO_HANDLE)
 			return -ETIMEDOUT;
-		/* The reply may be lost: ask again. */
+		/*
+		 * The reply may be lost: ask again. If the RM still works on
+		 * the first request, it then answers that it has no such
+		 * parcel, since it doesn't use a handle twice.
+		 */
 		p->asked = true;
 		p->late = NULL;
 		gunyah_rpc_put(late);
