@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* Unbound pages: who waits for them, and whether an access waits. */
 #include <linux/gmem.h>
 #include <linux/minmax.h>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* Looks up the handler of an ioctl and checks its argument. */
 #include <linux/align.h>
 #include <linux/err.h>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * The change in place: a range of a VM goes from lent to shared or back, or gets
  * other rights, as a whole or not at all.

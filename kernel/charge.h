@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * The memory cgroup that pays for the pages of a guestmem. The kernel charges a
  * page to the task that adds it to the file, or to the group that the task has set

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* The differences between the kernels that gmem builds for. */
 #ifndef _GMEM_COMPAT_H
 #define _GMEM_COMPAT_H

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * For test builds: the compiler begins each basic block of the module's other
  * files with a call of __sanitizer_cov_trace_pc(), which notes its caller. Both

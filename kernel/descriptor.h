@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Views and window descriptors: files that stand for a range of memory and can
  * only be mapped, opened again and asked for their size.

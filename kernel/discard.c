@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * The guest's discard: a range of a VM is emptied as a whole or not at all, unless
  * another task binds or pins a page of it meanwhile.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Reports changes of VMs, guestmems and pages to tracepoints and to netlink.
  * The caller makes a change, then reports it, and only then drops the locks

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* A guest's access: resolved, or refused and remembered. */
 #include <linux/file.h>
 #include <linux/minmax.h>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Fill pages of a guestmem and bind them, in one call: for the process that serves
  * accesses that wait. A write through a mapping costs a fault of the host, and the

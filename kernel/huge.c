@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 #include <linux/err.h>
 #include <linux/math.h>
 #include <linux/mm.h>

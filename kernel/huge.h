@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* Huge pages: how large they are, and where mappings begin so that they fit. */
 #ifndef _GMEM_HUGE_H
 #define _GMEM_HUGE_H

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* The module and its device. */
 #include <linux/err.h>
 #include <linux/fs.h>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * A provider whose second stage is an array of page pointers, driven by
  * GMEM_TEST. It works like a hypervisor with donation: a page is first donated,

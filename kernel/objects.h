@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * The objects of the core: VM, guestmem and binding. Only types, so that no
  * header with functions needs another one for them.

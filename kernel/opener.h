@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * The users who have opened /dev/gmem. The bindings of all VMs that a user's
  * descriptors of the device have made count together, and have a limit: see

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 #include <linux/bits.h>
 #include <linux/cache.h>
 #include <linux/gmem.h>

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * All VMs, guestmems, views and window descriptors, for netlink and debugfs.
  * These keep a VM from ending for a short time, and the others not at all.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * The kernel exports no way to exchange a large folio of a file for another one,
  * or to charge a folio that no file has. So a prepared folio is in a file, too:

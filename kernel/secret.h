@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Pages of a memfd_secret() file, for a guestmem: the kernel's own way to keep
  * pages out of its linear map. No part of the kernel can read such a page by

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* For tests: faults that spend time where other tasks may come between. */
 #ifndef _GMEM_SLOW_H
 #define _GMEM_SLOW_H

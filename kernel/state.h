@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* The states of a guestmem's pages, for the calls that report them. */
 #ifndef _GMEM_STATE_H
 #define _GMEM_STATE_H

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* A touch by the host: the fault of a mapping of a guestmem or a view. */
 #include <linux/file.h>
 #include <linux/mm.h>

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Tracepoints: one for each kind of change, with the numbers by which netlink,
  * fdinfo and debugfs know the objects. Addresses, offsets and lengths are

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * The users of a guestmem: while it has one, it keeps its pages. Its files are
  * users; a binding holds one of them. A view is one until it is revoked.

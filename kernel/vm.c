@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* The VM object and its life; vm_file.c has its descriptor. */
 #include <linux/bitops.h>
 #include <linux/file.h>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* The VM's descriptor: how it is made, its calls, its mappings and its end. */
 #include <linux/anon_inodes.h>
 #include <linux/file.h>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* Accesses to unbound pages that wait: see wait.h. */
 #include <linux/cpumask.h>
 #include <linux/jiffies.h>

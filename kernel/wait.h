@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Accesses to unbound pages that wait, in a VM with GMEM_VM_WAIT.
  *

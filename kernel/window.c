@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* The parts that both kinds of window need. */
 #include <linux/file.h>
 #include <linux/memcontrol.h>

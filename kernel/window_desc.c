@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Window descriptors: ranges of a VM's guest memory, for those who need the
  * memory and not the VM's calls. A mapping is a window of the VM, with a file of

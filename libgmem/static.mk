@@ -1,4 +1,4 @@
-# SPDX-License-Identifier: Apache-2.0
+# SPDX-License-Identifier: MIT OR Apache-2.0
 #
 # $(call static_libs,LIBRARIES): link flags for a program that uses libgmem and LIBRARIES.
 # The program runs on machines without Abseil, so all libraries are static, except libmnl,

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* GMEM_VM_CHANGE: lent to shared, shared to lent, other rights, in place. */
 #include "lib/fixture.h"
 #include "lib/pin.h"

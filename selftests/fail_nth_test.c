@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Let the n-th allocation of a call fail, for n = 1, 2, 3 ... until the call
  * succeeds without a failed allocation. A failed call has changed nothing.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * The rows of refused accesses: their threads, their size, and poll(). query_test
  * has their order and their numbers.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * gunyah_bench: how long a VM's start and end take under the public Gunyah, by
  * the number of pieces of physical memory, and what secret memory costs.

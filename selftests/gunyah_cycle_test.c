@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* A hundred thousand pages go to guests and come back; none is lost. */
 #include "lib/gunyah_fixture.h"
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * The Resource Manager's device comes and goes at any time, in several threads
  * at once, and with it a second device of the same node: one of them has the

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Hibernation while a guest under Gunyah has memory that is in the kernel's linear
  * map: the kernel would read it.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* Eventfds that a guest under Gunyah signals by writes to its devices. */
 #include "lib/gunyah_function.h"
 

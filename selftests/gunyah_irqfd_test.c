@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* Eventfds that ring doorbells of a guest under Gunyah, and wake its vCPU. */
 #include "lib/gunyah_function.h"
 

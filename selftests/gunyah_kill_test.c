@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * A process with a guest under Gunyah is killed in every state of the guest's
  * life: its memory comes back, and the hypervisor keeps nothing of it.

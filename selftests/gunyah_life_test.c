@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * The start and the end of a VM under Gunyah, with a Resource Manager that is
  * slow, or fails at any step.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * A random sequence of steps, some of which the hypervisor fails. After each
  * step, the module's view is compared with the hypervisor's database, page by

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * The guest has ended and its VM stays open: under the public Resource Manager,
  * the host gets the memory back once the VM has been reset.

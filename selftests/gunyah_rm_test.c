@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Calls and accesses while Gunyah's Resource Manager is slow or gives senseless
  * answers: neither lets the host have a page that a guest has.

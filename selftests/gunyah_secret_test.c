@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* Memory outside the kernel's linear map, lent to a guest under Gunyah. */
 #include "lib/gunyah_fixture.h"
 #include "lib/secret.h"

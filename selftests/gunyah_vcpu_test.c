@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* vCPUs that come and go while others, or the VM's start, are under way. */
 #include "lib/gunyah_vm.h"
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* The life of a VM under Gunyah. */
 #include "lib/gunyah_accept.h"
 #include "lib/gunyah_vm.h"

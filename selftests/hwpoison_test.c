@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * A page breaks, simulated by MADV_HWPOISON: an access to it fails, the pages
  * around it go on to work, and a hole punched there makes room for a new page.

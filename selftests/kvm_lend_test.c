@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* Which side has a page while a KVM guest runs. */
 #include "lib/kvm_guest.h"
 

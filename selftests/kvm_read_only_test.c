@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* A KVM guest writes to a binding that doesn't allow it: nothing is written. */
 #include "lib/kvm_guest.h"
 

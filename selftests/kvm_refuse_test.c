@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* A KVM guest's accesses that the module refuses. */
 #include "lib/kvm_guest.h"
 

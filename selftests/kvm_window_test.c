@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* A window is a KVM guest's memory: one memslot, whichever ranges are bound. */
 #include "lib/kvm_guest.h"
 

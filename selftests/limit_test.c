@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* The bindings that all VMs of a user can have together. */
 #include "lib/fixture.h"
 

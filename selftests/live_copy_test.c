@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Nobody can pin a page of a live window, or reach it through another process.
  * The kernel's own copies from and to it work.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * A guest never reaches a page that isn't its own. The page table entries of a
  * live window hold no references, so a forgotten zap would be a use after free.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * A page breaks behind a live window: when memory_failure() returns, the guest
  * has lost it. The pages around it go on to work. Each test costs some pages of

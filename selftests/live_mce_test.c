@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * How a VMM tells its guest of a broken page behind a live window. For ordinary
  * memory KVM sends the VMM a SIGBUS with BUS_MCEERR_AR and the host address. For a

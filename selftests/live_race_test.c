@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Virtual CPUs and the host race for the pages behind a live window. KVM_RUN
  * fails only with a recorded reason: each failure is one refused access. There

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * An access through a live window that is refused ends KVM_RUN at once, and is
  * recorded. Afterwards nothing tries again by itself.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Many scattered bindings behind one live window: their cost, and who pays it.
  * No sysctl limits them. GMEM_BINDINGS says how many; a million takes minutes.

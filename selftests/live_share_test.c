@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Many VMs share the same pages. If one of them unbinds its share, no other VM's
  * window loses an entry.

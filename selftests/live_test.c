@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* How the kernel handles faults in a live window. */
 #include "lib/fixture.h"
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * vhost-vdpa lends the guest's memory to a device. A device of VDUSE, which is a
  * program, gets the files of shared mappings instead of pinned pages; for a live

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * The kernel's own vhost devices on a live window. vhost-vsock and vhost-net
  * copy, so they work. vhost-scsi pins the buffers of a disk's data, and fails.

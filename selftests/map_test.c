@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* Each rule for bindings, with the smallest input that breaks it. */
 #include "lib/fixture.h"
 

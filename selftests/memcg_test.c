@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Guest memory is charged to the process that touches it first, or to the group
  * that its creator has named. At the limit, the access fails, and the kernel kills

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* The mock: it enforces every permission, and can fail at every point. */
 #include "lib/fixture.h"
 

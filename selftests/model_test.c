@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * A long random sequence of calls and accesses, compared with a model that
  * computes the result of each and the content of each page.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* The events of the generic netlink family. */
 #include "lib/fixture.h"
 #include "lib/netlink_listener.h"

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Let the n-th allocation of a netlink request fail, for n = 1, 2, 3 ... until
  * the request succeeds without a failed allocation.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * A socket joins the group of events before the module exists, when the kernel
  * checks no capability. The test unloads the module for a moment.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* The generic netlink family: requests, permissions, dumps during changes. */
 #include "lib/fixture.h"
 #include "lib/netlink_listener.h"

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * The NUMA policy of a guestmem, and NUMA balancing. That takes page table
  * entries away from time to time, so that the next touch tells it where a page

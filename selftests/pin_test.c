@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * A pinned page can't be lent: a device could still write to it, or read the
  * guest's data.

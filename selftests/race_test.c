@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Calls and accesses race, for GMEM_RACE_SECONDS each. The kernel's own checks
  * (lockdep, KASAN) and the teardown, which finds leftovers, report errors.

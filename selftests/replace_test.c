@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Revoked is revoked: the holder of a pin that was taken through a paged window
  * doesn't share the page with a later owner. While the page is lent, the host

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Rights: a descriptor or a mapping that can only read destroys nothing, and the
  * kernel takes no page from a guest unless somebody touches it.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * The states of a guestmem's pages, as runs (GMEM_MEM_RUNS) and as holes and data
  * (lseek()).

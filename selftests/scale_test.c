@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* Large files, many bindings, many VMs. */
 #include "lib/fixture.h"
 

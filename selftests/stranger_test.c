@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * A stranger's wait. While one VM works on much memory, the longest touch of
  * another VM on the same guestmem, the longest mmap() of the same process and

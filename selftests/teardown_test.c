@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * VMs, guestmems, bindings and mappings end in every order, and nothing is
  * left.

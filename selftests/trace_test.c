@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* Tracepoints and debugfs, which show the module's state to humans. */
 #include "lib/fixture.h"
 #include "lib/view.h"

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* GMEM_INFO, valid and invalid values of the create calls, errno values. */
 #include "lib/gmem.h"
 

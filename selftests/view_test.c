@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Views: descriptors of a range of a guestmem that can only be mapped, and that
  * their owner can revoke.

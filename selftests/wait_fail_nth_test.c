@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Let the n-th allocation of a call fail, where pages fail or wait. A failed call
  * has changed nothing. Needs what fail_nth_test.c needs.

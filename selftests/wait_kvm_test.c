@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* Accesses to unbound pages that wait: those of vCPUs and of vhost's workers. */
 #include "lib/kvm_guest.h"
 #include "lib/vring.h"

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Accesses to unbound pages that wait: by instructions of a process and by the
  * kernel's copies. wait_kvm_test.c has the accesses of vCPUs and of vhost.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Window descriptors: descriptors of a range of a live VM's guest memory, which
  * can be mapped and discarded through, and nothing else.

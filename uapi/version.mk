@@ -1,4 +1,4 @@
-# SPDX-License-Identifier: Apache-2.0
+# SPDX-License-Identifier: MIT OR Apache-2.0
 #
 # The version of the module, the library and the tools. It is here, because this folder is the only
 # one that all of them see.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * A guest starts with its MMU off, so it reads memory past the caches. By then
  * all that the host wrote must be in memory, including the zeroes that hide the

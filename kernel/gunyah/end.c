@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * The end of a VM. Its last descriptor is closed, so no vCPU can run. The
  * steps:

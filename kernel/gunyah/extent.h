@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Memory by extents: the host donates a folio from its extent to the guest's
  * extent, then maps it in the guest's address space. One pair of extents is for

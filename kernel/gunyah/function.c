@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* The functions of a VM, which the VMM adds and removes: one call for all. */
 #include <linux/gmem_gunyah.h>
 #include <linux/jiffies.h>

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* The functions of a VM: vCPUs, irqfds and ioeventfds. */
 #ifndef _GMEM_GUNYAH_FUNCTION_H
 #define _GMEM_GUNYAH_FUNCTION_H

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 #include <linux/device.h>
 #include <linux/gmem_gunyah.h>
 #include <linux/jiffies.h>

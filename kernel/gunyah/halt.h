@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Lost halts. When a guest has switched itself off, its vCPUs are off for ever,
  * and the RM reports the end of the VM. Under load, the hypervisor sometimes

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Gunyah's hypercalls, by SMCCC. Each returns 0 or one of &enum gunyah_error,
  * which gunyah_error_errno() turns into an errno. No function here takes a

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Where an RM grants extents, the image is only the device tree; the guest's
  * other memory comes on demand.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Eventfds that the guest's writes to devices signal: such a write doesn't
  * return to the VMM, and the guest goes on at once.

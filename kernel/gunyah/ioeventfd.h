@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* Eventfds that the guest's writes to devices signal. */
 #ifndef _GMEM_GUNYAH_IOEVENTFD_H
 #define _GMEM_GUNYAH_IOEVENTFD_H

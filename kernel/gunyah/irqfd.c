@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Doorbells of the guest. Its device tree gives each one a label, and the
  * Resource Manager grants the host a capability to ring it. An irqfd is an

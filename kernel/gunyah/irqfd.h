@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* Doorbells of the guest, and the eventfds that ring them. */
 #ifndef _GMEM_GUNYAH_IRQFD_H
 #define _GMEM_GUNYAH_IRQFD_H

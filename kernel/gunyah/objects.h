@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* Types of a VM of the gunyah provider, with the lock order. */
 #ifndef _GMEM_GUNYAH_OBJECTS_H
 #define _GMEM_GUNYAH_OBJECTS_H

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 #include <linux/align.h>
 #include <linux/build_bug.h>
 #include <linux/minmax.h>

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * The state of each page of a guest's address space: some bits per GFN, packed.
  * A page without flags belongs to the host. All under gunyah_vm.mem_lock.

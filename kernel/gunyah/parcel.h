@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * A parcel: a guest range that the RM lends or shares as a whole, and gives
  * back as a whole. All under gunyah_vm.mem_lock unless noted.

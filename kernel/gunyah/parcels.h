@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Memory by parcels: guest ranges become parcels of the VM, and come back,
  * whole or in part. All under gunyah_vm.mem_lock unless noted.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* Finds the Resource Manager in the device tree and connects to it. */
 #include <linux/debugfs.h>
 #include <linux/device.h>

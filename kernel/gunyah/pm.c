@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Hibernation. While it writes its image, the kernel reads all memory that is in
  * its linear map. A page there that a guest has is a fatal external abort. The

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* Hibernation, which reads all memory that is in the kernel's linear map. */
 #ifndef _GMEM_GUNYAH_PM_H
 #define _GMEM_GUNYAH_PM_H

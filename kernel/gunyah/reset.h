@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * The reset of a guest that no longer runs: it releases all memory that it has
  * accepted. The RM takes the request, releases parcel by parcel, and reports

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* The connection as a whole: it opens, carries calls, and closes. */
 #include <linux/bitfield.h>
 #include <linux/device.h>

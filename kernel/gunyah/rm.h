@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* Remote procedure calls to the RM. */
 #ifndef _GMEM_GUNYAH_RM_H
 #define _GMEM_GUNYAH_RM_H

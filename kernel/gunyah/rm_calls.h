@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Calls to the RM about VMs. Each returns 0 or an errno. Where @late is an
  * argument, -ETIMEDOUT sets it to the request, which the RM may still carry

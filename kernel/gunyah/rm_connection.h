@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Types of the connection to the Resource Manager (RM), Gunyah's root VM: two
  * message queues that carry requests, replies and notifications.

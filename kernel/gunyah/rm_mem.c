@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* Calls to the RM about parcels. */
 #include <linux/errno.h>
 #include <linux/minmax.h>

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* Calls to the RM about parcels: memory that it lends or shares to a VM. */
 #ifndef _GMEM_GUNYAH_RM_MEM_H
 #define _GMEM_GUNYAH_RM_MEM_H

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* Puts the messages of the RM together from fragments and hands them out. */
 #include <linux/bitfield.h>
 #include <linux/device.h>

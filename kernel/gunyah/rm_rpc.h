@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* Requests to the RM: each waits in a table for its reply. */
 #ifndef _GMEM_GUNYAH_RM_RPC_H
 #define _GMEM_GUNYAH_RM_RPC_H

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * The vocabulary of the Resource Manager (RM): message ids, error codes and the
  * layout of every message. All numbers are little endian. This header knows

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * The start of a VM, in steps. gunyah_vm.phase records how far the start has
  * come, so that the end of the VM undoes exactly these steps, whether the start

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Tracepoints of the gunyah provider: its calls to the hypervisor and to the
  * Resource Manager (RM).

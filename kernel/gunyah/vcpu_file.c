@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* A vCPU's descriptor, and the page that it shares with the VMM. */
 #include <linux/anon_inodes.h>
 #include <linux/file.h>

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* The vCPUs of a VM, and their descriptors. */
 #ifndef _GMEM_GUNYAH_VCPU_FILE_H
 #define _GMEM_GUNYAH_VCPU_FILE_H

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * The interrupts by which Gunyah asks to run a vCPU again: the guest waits for an
  * interrupt, and has got one, or another vCPU has turned this one on.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* The interrupts by which Gunyah asks to run a vCPU again. */
 #ifndef _GMEM_GUNYAH_VCPU_IRQ_H
 #define _GMEM_GUNYAH_VCPU_IRQ_H

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * The life of a VM: what the RM notifies of, and the configuration before the
  * start. start.c has the start, end.c the end.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* The life of a VM, except for its start and its end. */
 #ifndef _GMEM_GUNYAH_VM_H
 #define _GMEM_GUNYAH_VM_H

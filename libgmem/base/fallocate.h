@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // fallocate() that completes even under signals. Not installed.
 #ifndef GMEM_BASE_FALLOCATE_H_
 #define GMEM_BASE_FALLOCATE_H_

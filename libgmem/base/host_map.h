@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Mapping files over addresses that this process has reserved. Not installed.
 #ifndef GMEM_BASE_HOST_MAP_H_
 #define GMEM_BASE_HOST_MAP_H_

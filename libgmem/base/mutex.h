@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // std::mutex with Abseil's annotations, which clang checks. The library doesn't use absl::Mutex: a
 // distribution builds Abseil without ThreadSanitizer, so ThreadSanitizer doesn't see the locking
 // and reports races on the guarded data. Not installed.

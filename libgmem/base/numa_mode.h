@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The kernel's names for the modes of a NUMA policy. Not installed.
 #ifndef GMEM_BASE_NUMA_MODE_H_
 #define GMEM_BASE_NUMA_MODE_H_

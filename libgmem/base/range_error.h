@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Texts that say why the kernel refused a range. Not installed.
 #ifndef GMEM_BASE_RANGE_ERROR_H_
 #define GMEM_BASE_RANGE_ERROR_H_

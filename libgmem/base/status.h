@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Functions and macros for the library's errors. Not installed.
 #ifndef GMEM_BASE_STATUS_H_
 #define GMEM_BASE_STATUS_H_

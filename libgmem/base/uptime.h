@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The clock for deadlines. Not installed.
 #ifndef GMEM_BASE_UPTIME_H_
 #define GMEM_BASE_UPTIME_H_

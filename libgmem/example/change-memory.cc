@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // A guest lends and shares its memory by a hypercall: with gmem, and with KVM's own guest_memfd.
 // Documentation/libgmem/change-memory.rst goes through it.
 #include <linux/kvm.h>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Uses the library from outside its tree: prints the abilities of this host's gmem, or the reason
 // why it can't. An argument names another device than /dev/gmem.
 #include <cstdio>

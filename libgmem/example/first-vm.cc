@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // A guest of a few instructions, on memory lent to it: see Documentation/libgmem/first-vm.rst.
 #include <linux/kvm.h>
 #include <sys/ioctl.h>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // A guest on KVM's own guest_memfd: without gmem.ko, on Linux 6.18 or later.
 // Documentation/libgmem/guest-memfd.rst goes through it.
 #include <linux/kvm.h>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // A guest of a few instructions under Gunyah: see Documentation/libgmem/gunyah-vm.rst.
 #include <array>
 #include <cstdint>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // A VMM hands its VM to a new VMM: "hand-over exec" replaces its own program,
 // "hand-over socket" sends the descriptors to another process.
 // Documentation/libgmem/hand-over.rst goes through it.

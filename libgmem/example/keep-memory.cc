@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // A service whose VM outlives it: systemd keeps the descriptors while the service restarts.
 // Documentation/libgmem/fd-store.rst goes through it.
 #include <cinttypes>

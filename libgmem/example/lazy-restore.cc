@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // A guest runs while its memory still comes from a snapshot, page by page.
 // Documentation/libgmem/lazy-restore.rst goes through it.
 #include <poll.h>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // lend-image FILE: puts a kernel image into guest memory and lends it to a guest: the host loses
 // it. Documentation/libgmem/lend-image.rst goes through it.
 #include <fcntl.h>

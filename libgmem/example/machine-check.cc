@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // A page of guest memory breaks, and the VMM tells its guest as hardware would.
 // Documentation/libgmem/memory-failure.rst goes through it.
 #include <linux/kvm.h>

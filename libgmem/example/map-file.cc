@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // A device maps pieces of a file into a guest that runs.
 // Documentation/libgmem/map-file.rst goes through it.
 #include <sys/mman.h>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // For programs as small as the examples: OrDie() prints an error and ends the program.
 #ifndef GMEM_EXAMPLE_OR_DIE_H_
 #define GMEM_EXAMPLE_OR_DIE_H_

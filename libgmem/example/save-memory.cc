@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // save-memory FILE: saves guest memory to a sparse file, without the pages that were never used,
 // and loads it again. Documentation/libgmem/save-memory.rst goes through it.
 #include <fcntl.h>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // service-manager PROGRAM: plays systemd's file descriptor store. It runs the program twice, and
 // gives the second run the descriptors that the first run stored.
 #include <fcntl.h>

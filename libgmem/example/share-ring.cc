@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // A ring that a guest fills and a back-end process empties, in memory that both share.
 // Documentation/libgmem/share-ring.rst goes through it.
 #include <sys/eventfd.h>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // A device in a process of its own: entropy for the guest, over vhost-user.
 // QEMU: -device vhost-user-rng-pci,chardev=c -chardev socket,id=c,path=PATH, and memory
 // that it shares: -object memory-backend-memfd,id=m,size=1G,share=on

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The front-end of a vhost-user-blk device: asks for its size, starts and stops a virtqueue.
 #include <fcntl.h>
 #include <sys/eventfd.h>

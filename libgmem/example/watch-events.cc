@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Prints the events of the host's VMs and their memory, while a VM comes and goes.
 // Documentation/libgmem/watch-events.rst goes through it.
 #include <poll.h>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The nodes of a device tree that say what the VM is and which CPUs it has. Not installed.
 #ifndef GMEM_GUNYAH_CPUS_H_
 #define GMEM_GUNYAH_CPUS_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Reads flattened device trees whose structure DeviceTree::Parse() has checked; their contents are
 // any. Not installed.
 #ifndef GMEM_GUNYAH_FDT_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The interrupt controller in a device tree. Not installed.
 #ifndef GMEM_GUNYAH_GIC_H_
 #define GMEM_GUNYAH_GIC_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Runs on a host with Gunyah, or with the EL2 monitor of selftests/el2 in its place.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Addresses and interrupts are those of QEMU's machine "virt", which guests know.
 #include "gmem/gunyah/machine.h"
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The rules of the public Resource Manager (2023) for the device tree of a VM. Each function names
 // the first rule that is broken, with the value and the remedy. Not installed.
 #ifndef GMEM_GUNYAH_RULES_H_

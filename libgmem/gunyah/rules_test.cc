@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Breaks each rule that DeviceTree::Check() knows.
 #include "gunyah/rules.h"
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Adds nodes and properties to a flattened device tree. Not installed.
 #ifndef GMEM_GUNYAH_TREE_EDITOR_H_
 #define GMEM_GUNYAH_TREE_EDITOR_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Names and meanings of nodes and properties are those of the public Resource Manager.
 #include "gunyah/vm_config.h"
 

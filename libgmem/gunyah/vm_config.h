@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Adds to a device tree what the Resource Manager reads. Not installed.
 #ifndef GMEM_GUNYAH_VM_CONFIG_H_
 #define GMEM_GUNYAH_VM_CONFIG_H_

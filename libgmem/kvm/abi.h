@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // KVM's calls for guest_memfd and private memory, for systems whose <linux/kvm.h> is older. Most
 // came in Linux 6.8, the flags of guest_memfd in 6.18. The numbers and layouts are KVM's ABI. Not
 // installed.

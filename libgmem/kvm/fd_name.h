@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The names of descriptors in FdTable and FdStore. Not installed.
 #ifndef GMEM_KVM_FD_NAME_H_
 #define GMEM_KVM_FD_NAME_H_

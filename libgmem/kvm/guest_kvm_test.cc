@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Real guests of a real KVM. A test skips, with the reason, if this machine's KVM lacks a feature.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

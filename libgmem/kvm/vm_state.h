@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The state that a kvm::Vm and its Memslots share. Not installed.
 #ifndef GMEM_KVM_VM_STATE_H_
 #define GMEM_KVM_VM_STATE_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // A region that is reserved memory of this process. Not installed.
 #ifndef GMEM_MAPPER_MAPPED_REGION_H_
 #define GMEM_MAPPER_MAPPED_REGION_H_

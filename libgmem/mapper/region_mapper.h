@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The common part of all MemoryMappers of the library. Not installed.
 #ifndef GMEM_MAPPER_REGION_MAPPER_H_
 #define GMEM_MAPPER_REGION_MAPPER_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The library on the module that is loaded, which may be of an older ABI: each call that the module
 // lacks says so, and everything else works.
 #include <gmock/gmock.h>

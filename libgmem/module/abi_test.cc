@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The library's answers on modules of several ABIs, and on kernels with fewer abilities.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

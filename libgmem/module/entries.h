@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Calls of the module that fill an array of entries. Not installed.
 #ifndef GMEM_MODULE_ENTRIES_H_
 #define GMEM_MODULE_ENTRIES_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Runs on a host without Gunyah; gunyah_el2_test.cc runs on a host with it.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The error of calls that only a newer module has. Not installed.
 #ifndef GMEM_MODULE_NEWER_MODULE_H_
 #define GMEM_MODULE_NEWER_MODULE_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The names of objects, as the kernel takes them. Not installed.
 #ifndef GMEM_MODULE_OBJECT_NAME_H_
 #define GMEM_MODULE_OBJECT_NAME_H_

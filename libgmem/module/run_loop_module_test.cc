@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The loop around KVM_RUN that gmem/window.h shows, while another thread changes the bindings.
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Texts for the errno of a VM's call: they say which value was wrong. The kernel alone decides
 // whether a call is valid. These functions look for the reason only afterwards. Not installed.
 #ifndef GMEM_MODULE_VM_ERROR_H_

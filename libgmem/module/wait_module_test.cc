@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Accesses to unbound pages that wait, and a vCPU that is paused while it waits.
 #include <gtest/gtest.h>
 #include <poll.h>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Parses netlink messages. The functions don't trust a message: each checks lengths and types, and
 // its error (DataLoss, EBADMSG) names the fault. Not installed.
 #ifndef GMEM_MONITOR_MESSAGE_H_

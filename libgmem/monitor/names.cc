@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The names of numbers, as in Documentation/netlink/specs/gmem.yaml.
 #include "absl/strings/string_view.h"
 #include "gmem/monitor.h"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# SPDX-License-Identifier: Apache-2.0
+# SPDX-License-Identifier: MIT OR Apache-2.0
 #
 # Shared libraries with one soname must have one ABI, or a program that was linked with one of them
 # breaks with the other. Compares builds by libabigail, and prints TAP.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# SPDX-License-Identifier: Apache-2.0
+# SPDX-License-Identifier: MIT OR Apache-2.0
 # Print the share of lines that the tests reached, for each source and for all together.
 # Usage: coverage.sh FOLDER SOURCE...
 set -euo pipefail

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-# SPDX-License-Identifier: Apache-2.0
+# SPDX-License-Identifier: MIT OR Apache-2.0
 """Extract and check the blocks that the pages of Documentation/libgmem show; for docs-test.sh.
 
 A comment before each literal block of a page names its kind:

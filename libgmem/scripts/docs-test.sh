@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# SPDX-License-Identifier: Apache-2.0
+# SPDX-License-Identifier: MIT OR Apache-2.0
 # Check the pages of Documentation/libgmem: run their commands, build their examples with
 # the installed library, run them in virtual machines, and compare the blocks in the pages
 # with the sources and with the output. Prints TAP.

@@ -1,5 +1,5 @@
 #!/bin/sh
-# SPDX-License-Identifier: Apache-2.0
+# SPDX-License-Identifier: MIT OR Apache-2.0
 #
 # fuzz.sh OUT SECONDS FUZZER...: run each fuzzer for SECONDS and print the results as TAP.
 # A fuzzer starts from the seeds and from the inputs that earlier runs kept in OUT/corpus.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# SPDX-License-Identifier: Apache-2.0
+# SPDX-License-Identifier: MIT OR Apache-2.0
 # Install the library into a temporary folder, copy the example out of the tree, and build
 # it with the installed library: with pkg-config and with CMake, shared and static. Prints TAP.
 # Usage: install-test.sh FOLDER

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-# SPDX-License-Identifier: Apache-2.0
+# SPDX-License-Identifier: MIT OR Apache-2.0
 """Check that each folder of the library includes only the folders that it may know.
 
 Usage: layers.py FOLDER

@@ -1,5 +1,5 @@
 #!/bin/sh
-# SPDX-License-Identifier: Apache-2.0
+# SPDX-License-Identifier: MIT OR Apache-2.0
 #
 # Let programs find a shared library that was just installed, or say what it takes.
 # Usage: linker-cache.sh LIBDIR NAME [DESTDIR]

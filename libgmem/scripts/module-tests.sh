@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# SPDX-License-Identifier: Apache-2.0
+# SPDX-License-Identifier: MIT OR Apache-2.0
 # Run test programs in a virtual machine with gmem.ko and its mock provider; prints TAP.
 # Usage: module-tests.sh FOLDER TEST...
 #

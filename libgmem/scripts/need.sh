@@ -1,5 +1,5 @@
 #!/bin/sh
-# SPDX-License-Identifier: Apache-2.0
+# SPDX-License-Identifier: MIT OR Apache-2.0
 #
 # need.sh MODULE...: fail, with one line, if pkg-config doesn't know all these modules.
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# SPDX-License-Identifier: Apache-2.0
+# SPDX-License-Identifier: MIT OR Apache-2.0
 #
 # run-tests.sh TEST...: run GoogleTest programs in turn and print their results as TAP.
 # Fails if one fails. Works with busybox.

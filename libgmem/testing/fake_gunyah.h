@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The calls of VMs of the provider "gunyah", without gmem.ko and without Gunyah. Not installed.
 #ifndef GMEM_TESTING_FAKE_GUNYAH_H_
 #define GMEM_TESTING_FAKE_GUNYAH_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // KVM's memory calls without KVM, for tests. Not installed.
 #ifndef GMEM_TESTING_FAKE_KVM_H_
 #define GMEM_TESTING_FAKE_KVM_H_

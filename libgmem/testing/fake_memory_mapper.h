@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // A MemoryMapper for tests: the region is memory of this process. Not installed.
 #ifndef GMEM_TESTING_FAKE_MEMORY_MAPPER_H_
 #define GMEM_TESTING_FAKE_MEMORY_MAPPER_H_

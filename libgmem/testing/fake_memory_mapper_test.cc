@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The contract of MemoryMapper, on the double that other tests use.
 #include "testing/fake_memory_mapper.h"
 

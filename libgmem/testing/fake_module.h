@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The calls of /dev/gmem without gmem.ko, for tests. Not installed.
 #ifndef GMEM_TESTING_FAKE_MODULE_H_
 #define GMEM_TESTING_FAKE_MODULE_H_

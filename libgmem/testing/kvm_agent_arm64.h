@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * The agent on arm64: code for EL1 with the MMU off. Its port is an address far above all memory.
  * KVM runs it without an interrupt controller, because one would change nothing. Only kvm_agent.h

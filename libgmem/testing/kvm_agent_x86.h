@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * The agent on x86: 32-bit code, which reads the port with IN and writes it with OUT. Only
  * kvm_agent.h includes this.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // A real KVM guest in a kvm::Vm, which executes a test's commands. Not installed.
 #ifndef GMEM_TESTING_KVM_GUEST_H_
 #define GMEM_TESTING_KVM_GUEST_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Matchers for absl::Status and absl::StatusOr. Not installed.
 #ifndef GMEM_TESTING_MATCHERS_H_
 #define GMEM_TESTING_MATCHERS_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // For tests that need /dev/gmem: they fail without it. Not installed.
 #ifndef GMEM_TESTING_MODULE_H_
 #define GMEM_TESTING_MODULE_H_

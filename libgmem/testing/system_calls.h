@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // System calls that doubles answer instead of the kernel. Not installed.
 #ifndef GMEM_TESTING_SYSTEM_CALLS_H_
 #define GMEM_TESTING_SYSTEM_CALLS_H_

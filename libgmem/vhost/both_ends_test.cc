@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The library's front-end with its back-end: the back-end serves each method of the front-end.
 #include "vhost/testing/both_ends.h"
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // From a device's SHMEM_MAP to the memory of a real KVM guest: the library's back-end and
 // front-end, with gmem.ko or plain KVM.
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The guest's memory in back-ends: one that is hostile, and the library's own.
 #include <fcntl.h>
 #include <gmock/gmock.h>

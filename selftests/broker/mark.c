@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * mark WORD MEBIBYTES: fill so much memory with a word of 64 bits, and free it. A
  * guest that reads another's word has that guest's memory.

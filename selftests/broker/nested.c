@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* nested: run a virtual machine that writes a byte and halts. */
 #include <errno.h>
 #include <fcntl.h>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * A library for LD_PRELOAD: an unmodified VMM runs its guest on lent memory behind
  * a paged window.

@@ -1,4 +1,4 @@
-# SPDX-License-Identifier: GPL-2.0
+# SPDX-License-Identifier: GPL-2.0-only
 # Functions for scripts that run QEMU inside of the virtual machine: behind gmem-broker, as
 # another user, or on a paged window. A QEMU has a name, here VMM. The folder "run" gets VMM.console (its guest's
 # serial console), VMM.qmp (the answers of its monitor), VMM.log (its messages), VMM.status (its

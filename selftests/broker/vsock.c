@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * vsock serve: echo what comes, on the host.
  * vsock load: in the guest, send records to the host and check the echo, each in a

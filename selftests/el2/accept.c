@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* Where the public Resource Manager puts parcels in a guest. */
 #include "accept.h"
 #include "rm.h"

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * The tests' guest. Tests copy it to the start of a page, which has a mailbox
  * at 0x800: operation, address, value, the first X0, the number of interrupts

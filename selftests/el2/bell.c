@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Doorbells. The interrupt of one wakes a vCPU of the guest, even if the guest
  * has no interrupt controller.

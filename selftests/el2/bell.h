@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* Doorbells between the host and a guest, and what wakes a vCPU. */
 #ifndef _BELL_H
 #define _BELL_H

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* Doorbells of the EL2 monitor, and the interrupts that wake vCPUs. */
 #include "vm_util.h"
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Set-up of the CPUs' EL2 registers, the monitor's memory and the host's stage
  * 2.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* Capabilities of the host, which name objects in hypercalls. */
 #include "cap.h"
 

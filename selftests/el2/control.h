@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * The EL2 monitor's calls for tests: SMCCC fast calls by HVC #0 that no real
  * hypervisor has. The monitor, the test driver and the tests include this.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Flattened device trees for tests: a writer, and the tree of a guest with one
  * vCPU or more that the public Resource Manager takes.

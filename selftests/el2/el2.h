@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * An EL2 monitor for QEMU's virt machine. It runs Linux at EL1 as the host,
  * takes pages away from it by stage 2, and speaks as much of Gunyah's ABI as

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* The EL2 monitor's calls and its database, for tests. */
 #ifndef _EL2_UTIL_H
 #define _EL2_UTIL_H

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * The image's header, the first instructions of each CPU, and the way from a
  * lower exception level to C and back.

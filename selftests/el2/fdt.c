@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Change the host's device tree in place: QEMU puts it behind the initial RAM
  * disk, with free RAM behind it. QEMU made the tree, so it is taken to be

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* The vector registers, which the rest of the monitor doesn't use. */
 	.arch	armv8-a+fp+simd
 	.text

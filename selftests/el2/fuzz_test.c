@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Two threads make hypercalls and RPCs with arguments that are often almost
  * right. The monitor must survive, and all must be as before once the VM is

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* A guest's interrupts, timer and CPUs. */
 #include <pthread.h>
 #include <sched.h>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* A guest's accesses to what it doesn't have: devices, and memory to come. */
 #include "control.h"
 #include "trap.h"

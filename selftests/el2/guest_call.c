@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* A guest's calls: PSCI, and those of guest_rpc.c. */
 #include "guest_rpc.h"
 #include "vm.h"

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Read a guest's device tree as the Resource Manager does at VM_INIT. Types of
  * vdevices that no test needs are ignored: message queues and virtio-mmio.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* The nodes for parcels in a guest's device tree, and those parcels' places. */
 #include "accept.h"
 #include "guest_regions.h"

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * A guest's accesses to system registers that trap. SGIs are sent by one. Those
  * of debugging and of counters read as zero and ignore writes: a guest has

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* Requests of a guest to the Resource Manager: it accepts and releases parcels. */
 #include "accept.h"
 #include "guest_rpc.h"

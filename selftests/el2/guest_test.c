@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* The life of a VM and its guest under the EL2 monitor, on all platforms. */
 #include <pthread.h>
 #include <signal.h>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Change a guest's device tree as the public Resource Manager does at VM_START:
  * patch and add the nodes of parcels and /memory, in guest_regions.c, and

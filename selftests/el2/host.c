@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* The monitor's access to the host's buffers, and interrupts for the host. */
 #include "memdb.h"
 

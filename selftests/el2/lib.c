@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* Functions that the compiler expects, strings, and the last message. */
 #include "el2.h"
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* The ownership database: the owner and the mapping of each page. */
 #include "control.h"
 #include "memdb.h"

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Hypercalls for extents and address spaces. All extents are sparse, and the
  * host's begins at physical address 0, so an offset is a physical address. Each

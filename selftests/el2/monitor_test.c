@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* The EL2 monitor's calls, message queues, RPC and rules, without a driver. */
 #include <pthread.h>
 #include <signal.h>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Parcels. A VM has each parcel at its label, which is the guest frame number
  * of its first page; a real VM's device tree would place the labels. The VM's

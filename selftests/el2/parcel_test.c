@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* Parcels of the EL2 monitor's Resource Manager, on all platforms. */
 #include <pthread.h>
 #include <setjmp.h>

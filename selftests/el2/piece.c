@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* Lists of pieces, in pages of the monitor's. */
 #include "piece.h"
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * PSCI for the host. QEMU implements it by SMC, so calls are passed on. But a
  * CPU that is switched on begins at EL2, so it begins in the monitor.

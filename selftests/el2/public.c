@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* The life of VMs under the public Resource Manager. */
 #include "accept.h"
 #include "guest_tree.h"

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * A VM's device tree and memory under the public Gunyah. Each test has the
  * number of the fact that it shows; public_test.c and public_place_test.c have

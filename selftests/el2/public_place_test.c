@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Where the public Gunyah puts a VM's memory. Each test has the number of the
  * fact that it shows; public_test.c and public_memory_test.c have the others.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * The life of a VM under the public Gunyah. Each test has the number of the
  * fact that it shows; public_place_test.c and public_memory_test.c have the

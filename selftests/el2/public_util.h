@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* The fixture of tests on the public platform. */
 #ifndef _PUBLIC_UTIL_H
 #define _PUBLIC_UTIL_H

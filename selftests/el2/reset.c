@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * A reset in steps: the VM's parcels are released one by one, from the last
  * that was accepted to the image, and the VM's objects go after them. Between

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * The Resource Manager's end of the RPC: fragments, sequence numbers, dispatch.
  *

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* Lists in messages about memory */
 #ifndef _RM_LISTS_H
 #define _RM_LISTS_H

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* Messages about memory that the host lends and shares in parcels. */
 #include "parcel.h"
 #include "rm.h"

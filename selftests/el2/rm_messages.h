@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* The numbers of the Resource Manager's messages and notifications. */
 #ifndef _RM_MESSAGES_H
 #define _RM_MESSAGES_H

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* A polling client of the Resource Manager, for the monitor's tests. */
 #ifndef _RPC_UTIL_H
 #define _RPC_UTIL_H

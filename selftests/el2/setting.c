@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * The defaults are shorter than on the public Gunyah, where a piece of 4 KiB
  * takes about 0.4 ms at the start and 0.2 ms at the reset, and a reply some

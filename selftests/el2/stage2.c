@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Stage-2 tables: 39 bits, from level 1 down. The host's RAM begins as 2 MiB
  * blocks. A block is split when a page of it has to differ, and never joined

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Exceptions from EL1 and EL0: the host's calls and faults, the guests' exits.
  */

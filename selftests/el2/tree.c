@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* Read a guest's device tree; tree_edit.c changes it. */
 #include "tree.h"
 #include "tree_block.h"

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* The format of flattened device trees, and the blocks of the one tree. */
 #ifndef _TREE_BLOCK_H
 #define _TREE_BLOCK_H

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Guests. A vCPU runs on the CPU that calls vcpu_run, in place of the caller,
  * until it needs the host or an interrupt for the host arrives. The host's

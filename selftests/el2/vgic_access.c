@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * The registers of the distributor and the redistributors. An access of 64 bits
  * is one to each half; of a smaller one than 32 bits, only priorities know more

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* VMs: their parts and their life. */
 #include "bell.h"
 #include "cap.h"

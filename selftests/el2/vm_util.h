@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* A VM for the monitor's tests, with a guest that obeys commands. */
 #ifndef _VM_UTIL_H
 #define _VM_UTIL_H

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * The virtual timer, which guest and host both have. While the guest has it,
  * the timer of EL2 stands in for the host's, so that the host's next interrupt

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* ioctls whose argument may be wrong, whose allocations may fail. */
 #include "fuzz.h"
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* The calls that bind with chosen properties, and that change what is bound. */
 #include "fuzz.h"
 

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * A random fuzzer of the module. The program runs rounds, each in a process of its
  * own: a few threads share descriptors and mappings, and each makes a sequence of

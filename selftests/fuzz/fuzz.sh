@@ -1,5 +1,5 @@
 #!/bin/sh
-# SPDX-License-Identifier: GPL-2.0
+# SPDX-License-Identifier: GPL-2.0-only
 # fuzz.sh OPTION...: run the fuzzer with these options, in the virtual machine. Then print which
 # code of the module has run, if the module notes that, for runner/cover.
 

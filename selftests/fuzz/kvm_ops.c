@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* A guest with two virtual CPUs, whose memory is the first region. */
 #include "fuzz.h"
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* The calls on a guestmem, and fallocate() and lseek() on all that has a range. */
 #include "fuzz.h"
 

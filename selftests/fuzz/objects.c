@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* The descriptors that the threads of a round share. */
 #include "fuzz.h"
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* Readers of state: poll(), fdinfo, /proc, debugfs, netlink. */
 #include "fuzz.h"
 

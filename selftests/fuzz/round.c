@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* One round: a process whose threads make calls until it is time to stop. */
 #include "fuzz.h"
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* Accesses to the arena: by instructions, by the kernel's copies, and pins. */
 #include "fuzz.h"
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * VMs whose accesses to unbound pages wait. A thread of its own serves them: it
  * fills a page, binds one, or lets the page fail, as it is in the mood. It touches

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Let an allocation of this thread fail. Needs CONFIG_FAULT_INJECTION with
  * FAILSLAB or FAIL_PAGE_ALLOC, and debugfs.

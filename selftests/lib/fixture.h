@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* The common parts of fixtures of tests that run with every provider. */
 #ifndef LIB_FIXTURE_H
 #define LIB_FIXTURE_H

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* The module as tests use it, without guests, which are in guest.h. */
 #ifndef LIB_GMEM_H
 #define LIB_GMEM_H

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * A VM with a guest, whatever its provider: under "window" and "live" a window
  * stands for the guest, under "mock" a call; under "gunyah" a guest runs.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * A guest of the public Gunyah accepts a parcel by itself: it sends the
  * Resource Manager a message over queues of its own.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * The program of a guest under Gunyah: it reads, writes or runs code at an
  * address. Its few instructions, at EL1 with the MMU off, ask a port of its

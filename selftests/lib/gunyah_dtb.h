@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * A device tree for a guest under Gunyah: what the Resource Manager wants, with
  * a region for each binding of the VM. The guest itself doesn't read it.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* Doorbells and eventfds of a VM under Gunyah. Every call is 0 or -errno. */
 #ifndef LIB_GUNYAH_FUNCTION_H
 #define LIB_GUNYAH_FUNCTION_H

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Finds a guest under Gunyah by the descriptor of its VM, so that tests of
  * every provider can use such guests.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* A KVM guest whose memory is a window: one memslot over the whole of it. */
 #ifndef LIB_KVM_GUEST_H
 #define LIB_KVM_GUEST_H

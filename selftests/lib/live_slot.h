@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * The window of a live VM, found by the descriptor of the VM. A test's guest
  * uses one window from its first access to its end, as a real guest does: then

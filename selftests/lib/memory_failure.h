@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* Break a page by its number, as broken hardware does: nobody need map it. */
 #ifndef LIB_MEMORY_FAILURE_H
 #define LIB_MEMORY_FAILURE_H

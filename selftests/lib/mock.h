@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* The test call of the mock provider, which stands for a guest. */
 #ifndef LIB_MOCK_H
 #define LIB_MOCK_H

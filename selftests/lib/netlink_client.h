@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * A client of the generic netlink family, over libnl. Every call returns 0 or
  * more, or -errno.

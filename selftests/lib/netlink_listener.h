@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* A listener for the events of the generic netlink family. */
 #ifndef LIB_NETLINK_LISTENER_H
 #define LIB_NETLINK_LISTENER_H

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* Pinned pages: by a pipe (vmsplice()), or as a buffer of an io_uring. */
 #ifndef LIB_PIN_H
 #define LIB_PIN_H

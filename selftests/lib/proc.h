@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* Files and descriptors in /proc and /sys. */
 #ifndef LIB_PROC_H
 #define LIB_PROC_H

@@ -1,5 +1,5 @@
 #!/bin/sh
-# SPDX-License-Identifier: GPL-2.0
+# SPDX-License-Identifier: GPL-2.0-only
 #
 # run-tests [NAME|'NAME OPTION...']...: run the named tests of this folder, or all, in
 # turn. Fails if one fails. Works with busybox.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* Guestmems of memory outside the kernel's linear map. */
 #ifndef LIB_SECRET_H
 #define LIB_SECRET_H

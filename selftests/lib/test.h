@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* The harness, sizes and small functions of every test. */
 #ifndef LIB_TEST_H
 #define LIB_TEST_H

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* Threads that tests start beside themselves. */
 #ifndef LIB_THREADS_H
 #define LIB_THREADS_H

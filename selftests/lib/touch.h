@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* Memory accesses that may fail with a signal. */
 #ifndef LIB_TOUCH_H
 #define LIB_TOUCH_H

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* The calls for views. Every call returns the result of the ioctl, or -errno. */
 #ifndef LIB_VIEW_H
 #define LIB_VIEW_H

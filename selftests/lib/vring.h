@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * The driver's side of a vhost device in the kernel. Rings and buffers lie in
  * the guest memory that @base maps, where a guest would have them.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* VMs whose accesses to unbound pages wait. */
 #ifndef LIB_WAIT_H
 #define LIB_WAIT_H

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* The call for window descriptors. */
 #ifndef LIB_WINDOW_DESC_H
 #define LIB_WINDOW_DESC_H

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The same tests for two block devices, which are driven through their virtqueues: the
 // vhost-user-blk export of qemu-storage-daemon, and gmem-vhost-blk.
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // A network device in DPDK: testpmd, which sends each packet back to its driver.
 #include <gtest/gtest.h>
 

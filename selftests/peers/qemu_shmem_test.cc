@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The library's channels against QEMU's front-end. A scripted back-end maps files into the
 // device's shared memory, and the test compares the file with the guest's view.
 #include <gtest/gtest.h>

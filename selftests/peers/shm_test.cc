@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // gmem-vhost-shm with QEMU's front-end. The driver asks the device to map a file. The guest and a
 // process that has the file open see each other's writes.
 #include <fcntl.h>

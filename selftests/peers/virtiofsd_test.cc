@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The library's front-end with virtiofsd: a driver reads a real file through the virtqueues.
 #include <gtest/gtest.h>
 #include <linux/fuse.h>

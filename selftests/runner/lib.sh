@@ -1,4 +1,4 @@
-# SPDX-License-Identifier: GPL-2.0
+# SPDX-License-Identifier: GPL-2.0-only
 # The scripts in this folder source this file. It has messages, the cache, and functions that
 # take packages from the machine's Debian mirror and leave the machine's own apt state alone.
 # shellcheck shell=bash

@@ -1,4 +1,4 @@
-# SPDX-License-Identifier: GPL-2.0
+# SPDX-License-Identifier: GPL-2.0-only
 # A run consists of parts: a build or a test, each with a name, an area, a level and the
 # parts that it needs. This file declares parts, runs them as many at a time as the
 # machine has CPUs, counts their results, and says how long each took.

@@ -1,4 +1,4 @@
-# SPDX-License-Identifier: GPL-2.0
+# SPDX-License-Identifier: GPL-2.0-only
 # Steps that parts of several areas are made of. A step uses "part", the name of the part
 # that runs, and the folders "top", "out" and "state".
 # shellcheck shell=bash

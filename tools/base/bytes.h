@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Numbers of bytes as users write them.
 #ifndef GMEM_TOOLS_BASE_BYTES_H_
 #define GMEM_TOOLS_BASE_BYTES_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // How the programs here end. A program that runs a command has that command's exit status, too; see
 // its manual page.
 #ifndef GMEM_TOOLS_BASE_EXIT_STATUS_H_

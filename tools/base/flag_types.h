@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Types of flags whose errors say what is valid. A flag of such a type that the user didn't give,
 // and that has no default, has no value.
 #ifndef GMEM_TOOLS_BASE_FLAG_TYPES_H_

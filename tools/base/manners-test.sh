@@ -1,5 +1,5 @@
 #!/bin/sh
-# SPDX-License-Identifier: GPL-2.0
+# SPDX-License-Identifier: GPL-2.0-only
 # Test what all programs do alike, as TAP: versions, help, exit statuses, and errors that begin with
 # the program's name and say what is valid. No test needs the module.
 # Usage: manners-test.sh FOLDER

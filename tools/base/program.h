@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The manners that all programs here share: how flags are written, --help and --version, messages
 // that begin with the program's name, and exit statuses.
 //

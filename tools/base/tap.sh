@@ -1,4 +1,4 @@
-# SPDX-License-Identifier: GPL-2.0
+# SPDX-License-Identifier: GPL-2.0-only
 # Results for tests that are shell scripts; busybox is enough. A script that sources this defines
 # "details", which gets the arguments of "result" and prints more about a failure. It ends with
 # "exit $failed".

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Texts for people.
 #ifndef GMEM_TOOLS_BASE_TEXT_H_
 #define GMEM_TOOLS_BASE_TEXT_H_

@@ -1,5 +1,5 @@
 #!/bin/sh
-# SPDX-License-Identifier: GPL-2.0
+# SPDX-License-Identifier: GPL-2.0-only
 # Test gmem-broker with a program that maps the memory as a VMM does, as TAP. Run this as root where
 # gmem.ko is loaded, in a folder with gmem-broker, gmem-broker-testbed and tap.sh; busybox is enough.
 # shellcheck source-path=SCRIPTDIR/../base

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The command that uses the guest's memory: a VMM, as another user.
 #ifndef GMEM_TOOLS_BROKER_CHILD_H_
 #define GMEM_TOOLS_BROKER_CHILD_H_

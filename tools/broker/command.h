@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The commands of the control socket.
 #ifndef GMEM_TOOLS_BROKER_COMMAND_H_
 #define GMEM_TOOLS_BROKER_COMMAND_H_

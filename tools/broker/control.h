@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The control socket, from both sides.
 #ifndef GMEM_TOOLS_BROKER_CONTROL_H_
 #define GMEM_TOOLS_BROKER_CONTROL_H_

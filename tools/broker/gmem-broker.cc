@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // gmem-broker: owns a guest's memory, which a VMM of another user maps by a descriptor.
 #include <poll.h>
 #include <sys/signalfd.h>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The memory of one guest, and the calls that change it.
 #ifndef GMEM_TOOLS_BROKER_GUEST_H_
 #define GMEM_TOOLS_BROKER_GUEST_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Brings the contents of a saved guest's memory, page by page, while the guest runs.
 #ifndef GMEM_TOOLS_BROKER_RESTORE_H_
 #define GMEM_TOOLS_BROKER_RESTORE_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // gmem-broker-testbed PATH: maps a file, as a VMM does, and touches it. Takes commands from
 // standard input, a line each, and answers each with a line:
 //

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Measures gmem against the calls that a VMM would use instead. Each row is a ratio of the medians
 // of two things that are measured in one run, alternately. Prints all results, whether they meet
 // the goal or not.

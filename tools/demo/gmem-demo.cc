@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Shows the main job of gmem, step by step, with a real KVM guest: lend memory to the guest, share
 // memory with it, take memory back, unbind it while the guest runs. Each step prints its checks.
 // Exits with 1 if a check failed.

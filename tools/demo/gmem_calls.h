@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The ioctls as functions, for programs that need only the kernel. On an error that it doesn't
 // return, a function prints a message and ends the program.
 #ifndef GMEM_TOOLS_GMEM_CALLS_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The one VM that the command line names.
 #ifndef GMEMCTL_CHOOSE_H_
 #define GMEMCTL_CHOOSE_H_

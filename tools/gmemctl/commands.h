@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The subcommands. Each returns an error, or the exit status of the program.
 #ifndef GMEMCTL_COMMANDS_H_
 #define GMEMCTL_COMMANDS_H_

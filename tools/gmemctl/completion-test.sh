@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# SPDX-License-Identifier: GPL-2.0
+# SPDX-License-Identifier: GPL-2.0-only
 # Test the completion of gmemctl in bash, zsh and fish, as TAP. Each shell loads its file from the
 # place where "make install" puts it.
 # Usage: completion-test.sh GMEMCTL

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Which events the flags --vm, --pid, --name and --event select.
 #ifndef GMEMCTL_EVENT_FILTER_H_
 #define GMEMCTL_EVENT_FILTER_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The value of the flag --event.
 #ifndef GMEMCTL_EVENT_TYPES_H_
 #define GMEMCTL_EVENT_TYPES_H_

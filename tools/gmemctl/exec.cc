@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // gmemctl exec: runs a command that inherits a guestmem.
 #include <fcntl.h>
 #include <unistd.h>

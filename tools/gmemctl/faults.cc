@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // gmemctl faults: the accesses of guests that were refused last.
 #include <algorithm>
 #include <cstdint>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Descriptors of VMs and guestmems that other processes have.
 #ifndef GMEMCTL_FIND_H_
 #define GMEMCTL_FIND_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The flags of all subcommands. main.cc lists the flags of each subcommand.
 #ifndef GMEMCTL_FLAGS_H_
 #define GMEMCTL_FLAGS_H_

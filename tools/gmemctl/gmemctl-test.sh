@@ -1,5 +1,5 @@
 #!/bin/sh
-# SPDX-License-Identifier: GPL-2.0
+# SPDX-License-Identifier: GPL-2.0-only
 # Test each subcommand of gmemctl with real VMs, as TAP. Run this as root where gmem.ko is loaded,
 # in a folder with gmemctl, gmemctl-testbed and tap.sh; busybox is enough.
 # shellcheck source-path=SCRIPTDIR/../base

@@ -1,4 +1,4 @@
-# SPDX-License-Identifier: Apache-2.0
+# SPDX-License-Identifier: MIT OR Apache-2.0
 # fish completion for gmemctl: subcommands and flags come from "gmemctl help".
 
 # The subcommand that was typed so far; nothing if there is none.

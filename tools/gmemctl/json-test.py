@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-# SPDX-License-Identifier: GPL-2.0
+# SPDX-License-Identifier: GPL-2.0-only
 """Check the JSON that gmemctl printed in its test by gmemctl.schema.json, and the schema by it.
 
 Usage: json-test.py FILE. FILE is the output of gmemctl-test.sh, which has each JSON text in a

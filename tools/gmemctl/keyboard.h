@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Single keys from the terminal.
 #ifndef GMEMCTL_KEYBOARD_H_
 #define GMEMCTL_KEYBOARD_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // gmemctl: finds the subcommand, checks that it takes the flags, runs it.
 #include <algorithm>
 #include <iostream>

@@ -1,5 +1,5 @@
 #!/bin/sh
-# SPDX-License-Identifier: GPL-2.0
+# SPDX-License-Identifier: GPL-2.0-only
 # Test the manual pages, as TAP: mandoc finds no mistake; each subcommand and each other program has
 # a page, and the page has all its flags.
 # Usage: man-test.sh GMEMCTL PROGRAM...

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // gmemctl map: a guest address space, in a terminal or as SVG.
 #include <unistd.h>
 

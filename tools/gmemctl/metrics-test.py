@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-# SPDX-License-Identifier: GPL-2.0
+# SPDX-License-Identifier: GPL-2.0-only
 """Read the metrics of "gmemctl stats" with Prometheus's parsers.
 
 Usage: metrics-test.py FILE. FILE is the output of gmemctl-test.sh, which has the metrics in

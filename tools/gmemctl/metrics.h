@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The module's counters as text for monitoring systems.
 #ifndef GMEMCTL_METRICS_H_
 #define GMEMCTL_METRICS_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The names that the creators of objects chose, by number.
 #ifndef GMEMCTL_NAMES_H_
 #define GMEMCTL_NAMES_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The objects of the host, and the flags --vm, --pid and --name, which select some of them.
 #ifndef GMEMCTL_OBJECTS_H_
 #define GMEMCTL_OBJECTS_H_

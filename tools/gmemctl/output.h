@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Output of the subcommands.
 #ifndef GMEMCTL_OUTPUT_H_
 #define GMEMCTL_OUTPUT_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // A guest address space, cut into pieces for a picture.
 #ifndef GMEMCTL_PICTURE_H_
 #define GMEMCTL_PICTURE_H_

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-# SPDX-License-Identifier: GPL-2.0
+# SPDX-License-Identifier: GPL-2.0-only
 """Draw the pictures of the documentation from what gmemctl printed in its test.
 
 Usage: pictures.py FILE FOLDER. FILE is the output of gmemctl-test.sh, in which comments have an SVG
@@ -16,7 +16,10 @@ LINE = 17
 MARGIN = 12
 BACKGROUND, FOREGROUND = "#1e1e1e", "#d4d4d4"
 PROMPT = "$ "
-COMMENT = "<!-- SPDX-License-Identifier: Apache-2.0. Drawn by tools/gmemctl/pictures.py. -->\n"
+# REUSE-IgnoreStart
+COMMENT = ("<!-- SPDX-License-Identifier: MIT OR Apache-2.0 -->\n"
+           "<!-- Drawn by tools/gmemctl/pictures.py. -->\n")
+# REUSE-IgnoreEnd
 
 
 def colour(number):

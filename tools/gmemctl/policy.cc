@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // gmemctl policy: what a host access to a lent page does.
 #include <iostream>
 #include <optional>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // gmemctl reclaim: takes lent pages back on behalf of the VM's owner.
 #include <algorithm>
 #include <cstdint>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // gmemctl info, list, stats: the present state.
 #include <cstdint>
 #include <fstream>

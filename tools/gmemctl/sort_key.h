@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The value of the flag --sort: a column of "gmemctl top".
 #ifndef GMEMCTL_SORT_KEY_H_
 #define GMEMCTL_SORT_KEY_H_

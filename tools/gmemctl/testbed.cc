@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Helps gmemctl-test.sh, which has only busybox besides:
 //   gmemctl-testbed vm [COMM [NAME]]
 //                                keeps a VM called NAME and its guestmem, "ram of NAME", until

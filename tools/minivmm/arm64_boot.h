@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Puts an unmodified arm64 Linux image and its initramfs into guest memory:
 // Documentation/arch/arm64/booting.rst in the Linux source.
 #ifndef GMEM_TOOLS_MINIVMM_ARM64_BOOT_H_

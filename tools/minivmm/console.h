@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The output for the user: the guest's console line by line, with gmem's events and the VMM's own
 // lines in between.
 #ifndef GMEM_TOOLS_MINIVMM_CONSOLE_H_

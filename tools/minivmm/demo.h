@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The parts that the demonstrations on all machines share: checks, and the commands of the guest's
 // program.
 #ifndef GMEM_TOOLS_MINIVMM_DEMO_H_

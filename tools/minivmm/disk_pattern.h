@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* The words that the guest's program writes to its disk, and that the VMM expects there. */
 #ifndef GMEM_TOOLS_MINIVMM_DISK_PATTERN_H_
 #define GMEM_TOOLS_MINIVMM_DISK_PATTERN_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // gmem's events, as lines for the user.
 #ifndef GMEM_TOOLS_MINIVMM_EVENTS_H_
 #define GMEM_TOOLS_MINIVMM_EVENTS_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 /*
  * The guest's only program: the first process of its Linux. It takes commands
  * from the serial console, a line each, and touches guest memory:

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The guest's memory: one guestmem, and a VM of gmem. Any part of the guestmem can be bound to the
 // VM at any time, lent or shared. The guest sees the bindings through one window, of the kind that
 // suits the host best.

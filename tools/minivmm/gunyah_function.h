@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Eventfds of a VM under Gunyah: one that interrupts the guest, and one that the guest signals.
 #ifndef GMEM_TOOLS_MINIVMM_GUNYAH_FUNCTION_H_
 #define GMEM_TOOLS_MINIVMM_GUNYAH_FUNCTION_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // An arm64 machine under Gunyah. The hypervisor has its CPUs, their timers and the interrupt
 // controller; the VMM has its memory, a serial port and maybe a disk, whose interrupts are
 // doorbells.

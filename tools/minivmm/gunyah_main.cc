@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // minivmm-gunyah KERNEL INITRAMFS: boots an unmodified arm64 Linux with two CPUs on lent memory
 // under Gunyah, serves a ring in memory that is shared with it, and touches memory that is lent.
 // With --disk, it also gives the guest a disk, by a pool of shared memory. Prints its checks, with

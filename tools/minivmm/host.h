@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The host's part beside running the guest: it touches memory that may be lent, reads files, and
 // understands the guest's answers.
 #ifndef GMEM_TOOLS_MINIVMM_HOST_H_

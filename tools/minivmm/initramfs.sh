@@ -1,5 +1,5 @@
 #!/bin/sh
-# SPDX-License-Identifier: Apache-2.0
+# SPDX-License-Identifier: MIT OR Apache-2.0
 #
 # initramfs.sh PROGRAM: write an initramfs whose /init is that program: an archive in
 # the format that the kernel's early-userspace/buffer-format.rst describes.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Puts an unmodified Linux bzImage and its initramfs into guest memory, by the kernel's 32-bit boot
 // protocol: Documentation/arch/x86/boot.rst in the Linux source.
 #ifndef GMEM_TOOLS_MINIVMM_LINUX_BOOT_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // A PC with one CPU under KVM. It has only the parts that Linux needs to boot: memory, interrupt
 // controllers and a timer (both in the kernel), and a serial port. It has no PCI, no ACPI and no
 // firmware.

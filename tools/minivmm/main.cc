@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // minivmm KERNEL INITRAMFS: boots an unmodified Linux on lent memory, then unplugs, shares and
 // lends memory while Linux runs. Prints its checks, with the guest's console and gmem's events in
 // between. Exits with 1 if a check failed.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // minivmm can't go on after an error: OrDie() prints it and ends the program.
 #ifndef GMEM_TOOLS_MINIVMM_OR_DIE_H_
 #define GMEM_TOOLS_MINIVMM_OR_DIE_H_

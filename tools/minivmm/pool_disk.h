@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // A disk of a guest under Gunyah, that reaches the guest through a pool of shared memory alone.
 #ifndef GMEM_TOOLS_MINIVMM_POOL_DISK_H_
 #define GMEM_TOOLS_MINIVMM_POOL_DISK_H_

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * A ring in shared memory, between the guest's program and the VMM. The guest puts
  * numbers in, and rings: it writes to the address of a bell. The VMM doubles them in

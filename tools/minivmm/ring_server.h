@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The VMM's side of the ring of ring.h.
 #ifndef GMEM_TOOLS_MINIVMM_RING_SERVER_H_
 #define GMEM_TOOLS_MINIVMM_RING_SERVER_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The parts of a 16550A serial port that Linux's 8250 driver uses: receive and transmit interrupts,
 // and FIFOs of any length. A byte that the guest sends is out at once, so the transmitter is always
 // ready. There are no speed, no modem lines and no line errors.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // A virtio device, without the transport by which the guest reaches it.
 #ifndef GMEM_TOOLS_MINIVMM_VIRTIO_DEVICE_H_
 #define GMEM_TOOLS_MINIVMM_VIRTIO_DEVICE_H_

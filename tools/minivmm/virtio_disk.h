@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The block device of gmem-vhost-blk, as a device of this process.
 #ifndef GMEM_TOOLS_MINIVMM_VIRTIO_DISK_H_
 #define GMEM_TOOLS_MINIVMM_VIRTIO_DISK_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The block device's own tests are ../vhost/devices-test.cc.
 #include "virtio_disk.h"
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The transport virtio-mmio (virtio 1.3, 4.2.2): the registers by which a guest drives a device.
 // There are no legacy registers. The guest is untrusted: an access that the specification forbids
 // does nothing, or the device stops and needs a reset.

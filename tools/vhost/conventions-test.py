@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-# SPDX-License-Identifier: GPL-2.0
+# SPDX-License-Identifier: GPL-2.0-only
 """Test what vhost-user and systemd expect of a device's program: its flags, the sockets that it
 may get, and the messages to a service manager. Prints TAP.
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The devices, driven by a scripted front-end and a scripted driver.
 #include <fcntl.h>
 #include <gtest/gtest.h>

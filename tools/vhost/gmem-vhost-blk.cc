@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // gmem-vhost-blk: a virtio block device on a file, for a VMM that speaks vhost-user.
 #include <cstdint>
 #include <memory>

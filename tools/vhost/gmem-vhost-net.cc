@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // gmem-vhost-net: a virtio network device on a tap or on sockets, for a VMM that speaks vhost-user.
 #include <fcntl.h>
 

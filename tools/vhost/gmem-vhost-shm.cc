@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // gmem-vhost-shm: a device that maps files into the guest, over vhost-user.
 #include <cstdint>
 #include <memory>

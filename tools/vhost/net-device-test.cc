@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The network device, with a scripted front-end and driver at one side, and sockets at the other.
 #include <gtest/gtest.h>
 #include <poll.h>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // What all devices' programs do alike, by the conventions for back-ends that the specification of
 // vhost-user has: --socket-path, --fd, --print-capabilities. A service manager may pass the socket
 // instead.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The requests of a driver to gmem-vhost-shm: one per chain, on any virtqueue. The readable bytes
 // of the chain are the request, the writable byte is for the answer. All numbers are little-endian.
 #ifndef GMEM_TOOLS_VHOST_SHM_PROTOCOL_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // What a service manager such as systemd and a daemon tell each other: sd_listen_fds(3) and
 // sd_notify(3) say how. No library of systemd is needed.
 #ifndef GMEM_TOOLS_VHOST_SUPERVISOR_H_

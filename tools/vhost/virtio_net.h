@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The kernel's <linux/virtio_net.h>, which has a member that is called "class": here it is "cls".
 #ifndef GMEM_TOOLS_VHOST_VIRTIO_NET_H_
 #define GMEM_TOOLS_VHOST_VIRTIO_NET_H_

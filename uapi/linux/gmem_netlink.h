@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
+/* SPDX-License-Identifier: GPL-2.0-only WITH Linux-syscall-note */
 /*
  * gmem: the generic netlink family. It shows a host's operator all guest
  * memory, its owners and its events. Documentation/netlink/specs/gmem.yaml

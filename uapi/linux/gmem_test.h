@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
+/* SPDX-License-Identifier: GPL-2.0-only WITH Linux-syscall-note */
 /*
  * The call that drives the mock provider, and other means of tests. Only a module
  * built with GMEM_TEST=1 has them. They are not part of the ABI.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Writes the inputs that the fuzzer starts from: "seeds DIR" makes DIR/device_tree.
 #include <cstdint>
 #include <filesystem>

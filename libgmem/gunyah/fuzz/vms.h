@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The VM whose device tree the fuzzer makes up. Not installed.
 #ifndef GMEM_GUNYAH_FUZZ_VMS_H_
 #define GMEM_GUNYAH_FUZZ_VMS_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 #ifndef GMEM_MONITOR_H_
 #define GMEM_MONITOR_H_
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Typed units: the type of a number includes its unit, so that code can't pass a size as an
 // address. All are 64 bits wide on every host, as in the kernel's interface.
 #ifndef GMEM_TYPES_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The right to use the state of a thread of virtqueues. Not installed.
 #ifndef GMEM_VHOST_BACKEND_BATON_H_
 #define GMEM_VHOST_BACKEND_BATON_H_

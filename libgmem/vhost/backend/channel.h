@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The requests of this back-end to the front-end. Not installed.
 #ifndef GMEM_VHOST_BACKEND_CHANNEL_H_
 #define GMEM_VHOST_BACKEND_CHANNEL_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Converts the payloads of requests to calls of the device's methods, and the results to replies.
 // Not installed.
 #ifndef GMEM_VHOST_BACKEND_DEVICE_REQUESTS_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The translations that the front-end is asked for. Not installed.
 #ifndef GMEM_VHOST_BACKEND_IOTLB_MISSES_H_
 #define GMEM_VHOST_BACKEND_IOTLB_MISSES_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Where virtqueues are served. Not installed.
 #ifndef GMEM_VHOST_BACKEND_LANE_H_
 #define GMEM_VHOST_BACKEND_LANE_H_

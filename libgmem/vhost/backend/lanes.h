@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The loop of a session, and the threads beside it. Not installed.
 #ifndef GMEM_VHOST_BACKEND_LANES_H_
 #define GMEM_VHOST_BACKEND_LANES_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The guest's memory, as one session sees it. Not installed.
 #ifndef GMEM_VHOST_BACKEND_MEMORY_H_
 #define GMEM_VHOST_BACKEND_MEMORY_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The choices of the driver and the front-end. Not installed.
 #ifndef GMEM_VHOST_BACKEND_NEGOTIATION_H_
 #define GMEM_VHOST_BACKEND_NEGOTIATION_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // A descriptor for notifications between the back-end and its peers. Not installed.
 #ifndef GMEM_VHOST_BACKEND_NOTIFIER_H_
 #define GMEM_VHOST_BACKEND_NOTIFIER_H_

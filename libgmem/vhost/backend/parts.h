@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The parts of one session with a front-end; this header has no behaviour. Not installed.
 #ifndef GMEM_VHOST_BACKEND_PARTS_H_
 #define GMEM_VHOST_BACKEND_PARTS_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Waits for the descriptors of one session. Not installed.
 #ifndef GMEM_VHOST_BACKEND_POLLER_H_
 #define GMEM_VHOST_BACKEND_POLLER_H_

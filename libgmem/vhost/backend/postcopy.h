@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Guest memory that arrives after the guest has moved. Not installed.
 #ifndef GMEM_VHOST_BACKEND_POSTCOPY_H_
 #define GMEM_VHOST_BACKEND_POSTCOPY_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The threads that serve virtqueues. Not installed.
 #ifndef GMEM_VHOST_BACKEND_QUEUE_THREADS_H_
 #define GMEM_VHOST_BACKEND_QUEUE_THREADS_H_

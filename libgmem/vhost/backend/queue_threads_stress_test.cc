@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Eight virtqueues on threads, under I/O, while the front-end stops them, resets the device,
 // changes memory and the IOTLB, and dies. ThreadSanitizer watches; the driver checks that each
 // request is done once, and right.

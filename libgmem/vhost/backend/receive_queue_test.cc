@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Virtqueues whose device waits for something other than chains, and what happens to chains that a
 // device holds.
 #include <fcntl.h>

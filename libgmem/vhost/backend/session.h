@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // One session with a front-end: the loop around its parts. Not installed.
 #ifndef GMEM_VHOST_BACKEND_SESSION_H_
 #define GMEM_VHOST_BACKEND_SESSION_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Front-ends that take memory away.
 #include "gmem/vhost/sigbus.h"
 

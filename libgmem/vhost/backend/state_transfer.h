@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The transfer of a device's state by a pipe. Not installed.
 #ifndef GMEM_VHOST_BACKEND_STATE_TRANSFER_H_
 #define GMEM_VHOST_BACKEND_STATE_TRANSFER_H_

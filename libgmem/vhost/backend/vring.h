@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // One virtqueue of a session. Not installed.
 #ifndef GMEM_VHOST_BACKEND_VRING_H_
 #define GMEM_VHOST_BACKEND_VRING_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Virtqueues behind an IOMMU: which translations they ask for, and when.
 #include <gtest/gtest.h>
 #include <poll.h>

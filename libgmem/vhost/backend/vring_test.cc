@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Virtqueues: how they start, are served, fail and stop.
 #include <fcntl.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The features and limits that front-end and back-end agree on. Not installed.
 #ifndef GMEM_VHOST_FRONTEND_AGREEMENT_H_
 #define GMEM_VHOST_FRONTEND_AGREEMENT_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The front-end's end of the back-end channel. Not installed.
 #ifndef GMEM_VHOST_FRONTEND_BACKEND_CHANNEL_H_
 #define GMEM_VHOST_FRONTEND_BACKEND_CHANNEL_H_

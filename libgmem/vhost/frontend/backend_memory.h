@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The guest memory that the back-end has. Not installed.
 #ifndef GMEM_VHOST_FRONTEND_BACKEND_MEMORY_H_
 #define GMEM_VHOST_FRONTEND_BACKEND_MEMORY_H_

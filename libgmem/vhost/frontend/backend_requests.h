@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The requests that a back-end sends to its front-end. Not installed.
 #ifndef GMEM_VHOST_FRONTEND_BACKEND_REQUESTS_H_
 #define GMEM_VHOST_FRONTEND_BACKEND_REQUESTS_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Back-ends that answer wrongly, late, in halves or not at all.
 #include <fcntl.h>
 #include <poll.h>

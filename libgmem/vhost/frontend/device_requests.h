@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Requests to the device as a whole. Not installed.
 #ifndef GMEM_VHOST_FRONTEND_DEVICE_REQUESTS_H_
 #define GMEM_VHOST_FRONTEND_DEVICE_REQUESTS_H_

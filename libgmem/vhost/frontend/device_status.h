@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The device status of virtio. Not installed.
 #ifndef GMEM_VHOST_FRONTEND_DEVICE_STATUS_H_
 #define GMEM_VHOST_FRONTEND_DEVICE_STATUS_H_

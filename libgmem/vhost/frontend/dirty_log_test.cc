@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The log of a back-end's writes: its memory, and the requests that turn logging on and off.
 #include "gmem/vhost/dirty_log.h"
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The epoll descriptor behind Frontend::fd(). Not installed.
 #ifndef GMEM_VHOST_FRONTEND_EVENT_SET_H_
 #define GMEM_VHOST_FRONTEND_EVENT_SET_H_

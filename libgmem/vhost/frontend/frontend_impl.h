@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The parts of a front-end, and the order in which they act. Not installed.
 #ifndef GMEM_VHOST_FRONTEND_FRONTEND_IMPL_H_
 #define GMEM_VHOST_FRONTEND_FRONTEND_IMPL_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Negotiation, and requests to the device as a whole.
 #include "gmem/vhost/frontend.h"
 

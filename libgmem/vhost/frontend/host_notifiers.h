@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The virtqueues' doorbells in this process. Not installed.
 #ifndef GMEM_VHOST_FRONTEND_HOST_NOTIFIERS_H_
 #define GMEM_VHOST_FRONTEND_HOST_NOTIFIERS_H_

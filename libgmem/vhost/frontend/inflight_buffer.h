@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The in-flight buffer, which outlives a back-end. Not installed.
 #ifndef GMEM_VHOST_FRONTEND_INFLIGHT_BUFFER_H_
 #define GMEM_VHOST_FRONTEND_INFLIGHT_BUFFER_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The memory table, whole and by difference.
 #include <fcntl.h>
 #include <sys/mman.h>

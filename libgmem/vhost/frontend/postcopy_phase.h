@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // How far a postcopy migration is. Not installed.
 #ifndef GMEM_VHOST_FRONTEND_POSTCOPY_PHASE_H_
 #define GMEM_VHOST_FRONTEND_POSTCOPY_PHASE_H_

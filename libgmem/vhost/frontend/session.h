@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // A front-end's connection to a back-end. Not installed.
 #ifndef GMEM_VHOST_FRONTEND_SESSION_H_
 #define GMEM_VHOST_FRONTEND_SESSION_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // V4 and V5 of Documentation/lessons.rst: defects that other front-ends had in their shared memory
 // regions.
 #include <fcntl.h>

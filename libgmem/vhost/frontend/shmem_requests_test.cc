@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // SHMEM_MAP and SHMEM_UNMAP from a back-end, and the ends of mappings.
 #include <fcntl.h>
 #include <sys/mman.h>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The back-end gets views of guestmems, and loses them in time.
 #include <fcntl.h>
 #include <linux/gmem.h>

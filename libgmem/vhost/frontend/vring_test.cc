@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Virtqueues, the in-flight buffer, and a back-end that starts again.
 #include <poll.h>
 #include <sys/eventfd.h>

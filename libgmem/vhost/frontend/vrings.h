@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The virtqueues that the back-end serves. Not installed.
 #ifndef GMEM_VHOST_FRONTEND_VRINGS_H_
 #define GMEM_VHOST_FRONTEND_VRINGS_H_

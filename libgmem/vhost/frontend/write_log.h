@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The back-end's logging of its writes. Not installed.
 #ifndef GMEM_VHOST_FRONTEND_WRITE_LOG_H_
 #define GMEM_VHOST_FRONTEND_WRITE_LOG_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // libFuzzer: a back-end whose front-end sends any bytes, in any order.
 #include <sys/socket.h>
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // libFuzzer: a front-end whose back-end sends any answers and any requests.
 #include <poll.h>
 #include <sys/eventfd.h>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Code that the fuzzers of both ends share: the input as a list of records. A peer sends each
 // record at once, with descriptors. Not installed.
 #ifndef GMEM_VHOST_FUZZ_RECORDS_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Writes the inputs that the fuzzers start from: "fuzz_seeds DIR" makes DIR/frontend, DIR/backend
 // and DIR/virtqueue.
 #include <cstddef>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // libFuzzer: a driver that writes any bytes into its rings, and into the buffer in which an earlier
 // back-end recorded the requests in flight.
 #include <sys/mman.h>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Builds a chain from descriptors, with the checks that both kinds of rings share. Not installed.
 #ifndef GMEM_VHOST_QUEUE_CHAIN_BUILDER_H_
 #define GMEM_VHOST_QUEUE_CHAIN_BUILDER_H_

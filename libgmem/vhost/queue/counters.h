@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Counts of one virtqueue that any thread may read. Not installed.
 #ifndef GMEM_VHOST_QUEUE_COUNTERS_H_
 #define GMEM_VHOST_QUEUE_COUNTERS_H_

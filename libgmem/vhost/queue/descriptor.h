@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Descriptors, as a driver writes them (virtio 1.3, 2.7.5 and 2.8). Not installed.
 #ifndef GMEM_VHOST_QUEUE_DESCRIPTOR_H_
 #define GMEM_VHOST_QUEUE_DESCRIPTOR_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Addresses of this process for guest memory. Not installed.
 #ifndef GMEM_VHOST_QUEUE_GUEST_SPACE_H_
 #define GMEM_VHOST_QUEUE_GUEST_SPACE_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The chains that a device has. Not installed.
 #ifndef GMEM_VHOST_QUEUE_IN_FLIGHT_H_
 #define GMEM_VHOST_QUEUE_IN_FLIGHT_H_

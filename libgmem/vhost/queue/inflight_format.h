@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The layout of a queue's part of an inflight buffer, see "Inflight I/O tracking" in the
 // vhost-user specification. Not installed.
 #ifndef GMEM_VHOST_QUEUE_INFLIGHT_FORMAT_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Packed rings (virtio 1.3, 2.8).
 #include <algorithm>
 #include <cstddef>

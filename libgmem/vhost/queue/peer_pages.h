@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Mappings that a SIGBUS may hit. Not installed.
 #ifndef GMEM_VHOST_QUEUE_PEER_PAGES_H_
 #define GMEM_VHOST_QUEUE_PEER_PAGES_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Static probes, for perf, bpftrace and systemtap: provider gmem. Not installed.
 //
 // A probe that nobody uses costs one no-op instruction. Without <sys/sdt.h> (Debian:

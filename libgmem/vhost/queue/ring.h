@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The operations that split and packed rings share. Not installed.
 #ifndef GMEM_VHOST_QUEUE_RING_H_
 #define GMEM_VHOST_QUEUE_RING_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Accesses to memory that another process changes at any time. Not installed.
 #ifndef GMEM_VHOST_QUEUE_SHARED_ACCESS_H_
 #define GMEM_VHOST_QUEUE_SHARED_ACCESS_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The chains in flight in a split ring, noted in shared memory. Not installed.
 #ifndef GMEM_VHOST_QUEUE_SPLIT_INFLIGHT_H_
 #define GMEM_VHOST_QUEUE_SPLIT_INFLIGHT_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Split rings (virtio 1.3, 2.7).
 #include <cstddef>
 #include <cstdint>

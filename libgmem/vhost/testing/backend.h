@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // A fake back-end for tests of the front-end. It gives the required answers, records all received
 // messages, and misbehaves when a test asks for it. Not installed.
 #ifndef GMEM_VHOST_TESTING_BACKEND_H_

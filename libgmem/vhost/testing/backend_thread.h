@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The library's own back-end on a thread of its own, for tests of the front-end. Not installed.
 #ifndef GMEM_VHOST_TESTING_BACKEND_THREAD_H_
 #define GMEM_VHOST_TESTING_BACKEND_THREAD_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // A front-end with the library's own back-end, which runs on a thread of its own. Not installed.
 #ifndef GMEM_VHOST_TESTING_BOTH_ENDS_H_
 #define GMEM_VHOST_TESTING_BOTH_ENDS_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // A device for tests of the back-end, and a fixture with the back-end that runs it.
 #ifndef GMEM_VHOST_TESTING_DEVICE_H_
 #define GMEM_VHOST_TESTING_DEVICE_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The driver's half of virtio, for tests and benchmarks: guest memory, and split virtqueues in that
 // memory. The back-end at the other end does real work.
 #ifndef GMEM_VHOST_TESTING_DRIVER_RING_H_

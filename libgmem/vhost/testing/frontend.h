@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Helpers that the tests of the front-end share. Not installed.
 #ifndef GMEM_VHOST_TESTING_FRONTEND_H_
 #define GMEM_VHOST_TESTING_FRONTEND_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // A fixture for tests that share guest memory. Not installed.
 #ifndef GMEM_VHOST_TESTING_REGIONS_H_
 #define GMEM_VHOST_TESTING_REGIONS_H_

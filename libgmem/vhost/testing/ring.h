@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // A guest's memory and a driver's side of a virtqueue. Both are raw, so that tests can break every
 // rule.
 #ifndef GMEM_VHOST_TESTING_RING_H_

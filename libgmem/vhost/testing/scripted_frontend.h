@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // A scripted front-end, for tests of back-ends and of devices.
 #ifndef GMEM_VHOST_TESTING_SCRIPTED_FRONTEND_H_
 #define GMEM_VHOST_TESTING_SCRIPTED_FRONTEND_H_

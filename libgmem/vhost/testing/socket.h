@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Helpers that tests and fuzzers of sockets share. Not installed.
 #ifndef GMEM_VHOST_TESTING_SOCKET_H_
 #define GMEM_VHOST_TESTING_SOCKET_H_

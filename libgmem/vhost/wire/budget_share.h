@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // A part of the process's budget. Not installed.
 #ifndef GMEM_VHOST_WIRE_BUDGET_SHARE_H_
 #define GMEM_VHOST_WIRE_BUDGET_SHARE_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Eventfds that a peer has, too. Not installed.
 #ifndef GMEM_VHOST_WIRE_EVENT_SIGNAL_H_
 #define GMEM_VHOST_WIRE_EVENT_SIGNAL_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The type of a file that a peer has sent. Not installed.
 #ifndef GMEM_VHOST_WIRE_FILE_TYPE_H_
 #define GMEM_VHOST_WIRE_FILE_TYPE_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* The kernel's services for tests under the EL2 monitor; see gmem_el2.h. */
 #define pr_fmt(fmt) "gmem_el2: " fmt
 

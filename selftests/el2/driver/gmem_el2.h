@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * /dev/gmem_el2: hypercalls, pages and interrupts for tests under the EL2
  * monitor. It is for root: its users control the machine as the kernel does.

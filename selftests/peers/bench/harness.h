@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Shared by the parts of the benchmark: samples, rows of the table, and the heap's count.
 #ifndef GMEM_SELFTESTS_PEERS_BENCH_HARNESS_H_
 #define GMEM_SELFTESTS_PEERS_BENCH_HARNESS_H_

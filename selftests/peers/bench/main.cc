@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Compares the vhost-user part of the library with other implementations. A row is the ratio of
 // two medians: one run measures both sides alternately. Prints every row, even one that misses its
 // goal.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The same scripted back-end maps and unmaps through our front-end and through QEMU's. Each
 // front-end runs in a process of its own.
 #include "gmem/vhost/shmem.h"

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The driver of a virtio block device (virtio 1.3, 5.2), for tests and benchmarks.
 #ifndef GMEM_SELFTESTS_PEERS_LIB_BLOCK_CLIENT_H_
 #define GMEM_SELFTESTS_PEERS_LIB_BLOCK_CLIENT_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The guest memory of the tests: a memfd, or a guestmem where the tests run with gmem.ko.
 #ifndef GMEM_SELFTESTS_PEERS_LIB_DRIVER_MEMORY_H_
 #define GMEM_SELFTESTS_PEERS_LIB_DRIVER_MEMORY_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The process at the other end of a test's connection, and a folder for the test's files.
 #ifndef GMEM_SELFTESTS_PEERS_LIB_PEER_H_
 #define GMEM_SELFTESTS_PEERS_LIB_PEER_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // A vhost-user device in QEMU, and its driver.
 #ifndef GMEM_SELFTESTS_PEERS_LIB_QEMU_DEVICE_H_
 #define GMEM_SELFTESTS_PEERS_LIB_QEMU_DEVICE_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // QEMU without a guest system: the test drives the machine by the qtest protocol.
 #ifndef GMEM_SELFTESTS_PEERS_LIB_QTEST_H_
 #define GMEM_SELFTESTS_PEERS_LIB_QTEST_H_

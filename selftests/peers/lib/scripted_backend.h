@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // A back-end without a device. It accepts all requests of a front-end, and maps when the test
 // calls Map(). It uses only the library's channels.
 #ifndef GMEM_SELFTESTS_PEERS_LIB_SCRIPTED_BACKEND_H_

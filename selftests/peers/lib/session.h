@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Steps of tests that use the library's front-end with a driver's memory and virtqueues.
 #ifndef GMEM_SELFTESTS_PEERS_LIB_SESSION_H_
 #define GMEM_SELFTESTS_PEERS_LIB_SESSION_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // Every message of the protocol with its types: its payload, its reply, and functions that convert
 // both to bytes and back. Nothing here allocates.
 #ifndef GMEM_VHOST_MESSAGE_H_

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The vhost-user wire format: numbers, layouts and limits. They follow the specification in QEMU
 // 11.1 (docs/interop/vhost-user.rst). All numbers are in the machine's byte order. Older documents
 // say "master" for front-end and "slave" for back-end.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 #ifndef GMEM_VHOST_SERVER_H_
 #define GMEM_VHOST_SERVER_H_
 

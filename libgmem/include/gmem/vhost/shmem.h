@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // VIRTIO shared memory regions (virtio 1.3, 2.10) of a vhost-user device: the back-end
 // maps pieces of files into them while the guest runs.
 #ifndef GMEM_VHOST_SHMEM_H_
