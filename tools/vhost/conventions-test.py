@@ -27,7 +27,7 @@ class Work:
     def __init__(self, folder):
         self.folder = pathlib.Path(folder)
         (self.folder / "file").write_bytes(bytes(1 << 20))
-        # What the network device passes frames to.
+        # The network device passes frames to it.
         self.link = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)[0]
 
     def words(self, program):

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-// What all devices' programs do alike, by the conventions for back-ends that the specification of
-// vhost-user has: --socket-path, --fd, --print-capabilities. A service manager may pass the socket
-// instead.
+// The devices' programs follow the conventions for back-ends that the specification of vhost-user
+// has: --socket-path, --fd, --print-capabilities. A service manager may pass the socket instead.
 #ifndef GMEM_TOOLS_VHOST_SERVE_H_
 #define GMEM_TOOLS_VHOST_SERVE_H_
 

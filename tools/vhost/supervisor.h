@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-// What a service manager such as systemd and a daemon tell each other: sd_listen_fds(3) and
-// sd_notify(3) say how. No library of systemd is needed.
+// A service manager such as systemd passes a socket to a daemon, and the daemon tells it when it is
+// ready: sd_listen_fds(3) and sd_notify(3) say how. No library of systemd is needed.
 #ifndef GMEM_TOOLS_VHOST_SUPERVISOR_H_
 #define GMEM_TOOLS_VHOST_SUPERVISOR_H_
 
