@@ -99,7 +99,9 @@ class Frontend {
     bool whole_guest_memory = false;
     /// Refuses files that the back-end could shorten. It has their descriptors, and a touch of what
     /// is gone raises SIGBUS in this process and in all other back-ends. Memfds that are sealed
-    /// with F_SEAL_SHRINK pass, and guestmems, which nobody can shorten.
+    /// with F_SEAL_SHRINK pass, and guestmems, which nobody can shorten. The seal allows holes: the
+    /// back-end can still free pages. They read as zeroes afterwards; in hugetlbfs, a touch raises
+    /// SIGBUS if the pool has no page left.
     bool only_sealed_memory = false;
     /// The name of the views, by which the host's operator knows them: for example that of the
     /// device. At most kMaxNameLength characters.

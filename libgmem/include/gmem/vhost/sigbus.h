@@ -14,6 +14,10 @@ namespace gmem::vhost {
 /// (EBADMSG). The device may see zeroes until then. System calls on such memory fail with EFAULT,
 /// with or without the handler.
 ///
+/// The handler maps the zero pages without reserving memory for them. With vm.overcommit_memory set
+/// to 2 the kernel reserves it all the same, and the process ends if there isn't enough; after
+/// mlockall(MCL_FUTURE), all pages of the mapping are made at once.
+///
 /// Every other SIGBUS goes to the handler that was there before: a broken page of the host's memory
 /// (BUS_MCEERR_AR, BUS_MCEERR_AO), and addresses that no back-end has mapped. A handler that is
 /// installed later must do the same with this one. Call it once, at the program's start; more calls
