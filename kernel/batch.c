@@ -117,7 +117,7 @@ static void gmem_batch_restore_piece(struct gmem_binding *b, pgoff_t first,
 		cond_resched();
 	}
 	if (batches)
-		provider->commit(b->vm, &staged, 0);
+		provider->commit(b->vm, &staged, false, 0);
 }
 
 void gmem_batch_restore(struct gmem_binding *b, pgoff_t first, pgoff_t last)
@@ -156,7 +156,7 @@ static int gmem_batch_provide_once(struct gmem_binding *b, pgoff_t first,
 		return -EINTR;
 	for (*index = first; !err && *index <= last;)
 		err = gmem_batch_stage(b, &staged, index);
-	err = b->vm->provider->commit(b->vm, &staged, err);
+	err = b->vm->provider->commit(b->vm, &staged, true, err);
 	if (!err || err == -EUCLEAN)
 		gmem_batch_provided(b, first, last);
 	filemap_invalidate_unlock(mapping);

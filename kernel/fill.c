@@ -22,37 +22,70 @@
 #include "wait.h"
 
 /*
- * Copy the contents into a folio that is nobody's yet: the file gets it as it is, so
- * nothing is zeroed or copied twice. The source may be anything, so no lock is
- * held. A huge folio for a huge page, if there is the memory.
+ * Copy the contents into a folio that is nobody's yet. No cgroup pays for it before
+ * the file gets it, and a fault of the source may take as long as its owner likes. So
+ * the copy into a huge folio makes no faults.
  */
-static struct folio *gmem_fill_read(struct gmem_mem *mem, pgoff_t index,
-				    u64 source)
+static int gmem_fill_copy(struct folio *folio, u64 source)
 {
-	struct folio *folio = NULL;
+	bool is_huge = folio_test_large(folio);
 	unsigned long left;
 	void *to;
 	long i;
 
-	if (mem->order && gmem_mem_aligned(mem, index))
-		folio = gmem_folio_alloc(mem, index, mem->order);
-	if (!folio)
-		folio = gmem_folio_alloc(mem, index, 0);
-	if (!folio)
-		return ERR_PTR(-ENOMEM);
-
 	for (i = 0; i < folio_nr_pages(folio); i++, source += PAGE_SIZE) {
 		to = kmap_local_folio(folio, i * PAGE_SIZE);
+		if (is_huge)
+			pagefault_disable();
 		left = copy_from_user(to, u64_to_user_ptr(source), PAGE_SIZE);
+		if (is_huge)
+			pagefault_enable();
 		kunmap_local(to);
-		if (left || fatal_signal_pending(current)) {
-			folio_put(folio);
-			return ERR_PTR(left ? -EFAULT : -EINTR);
-		}
+		if (left)
+			return -EFAULT;
+		if (fatal_signal_pending(current))
+			return -EINTR;
 		flush_dcache_page(folio_page(folio, i));
 		cond_resched();
 	}
-	return folio;
+	return 0;
+}
+
+/* A folio of this order with the contents; NULL without memory. */
+static struct folio *gmem_fill_read_order(struct gmem_mem *mem, pgoff_t index,
+					  unsigned int order, u64 source)
+{
+	struct folio *folio = gmem_folio_alloc(mem, index, order);
+	int err;
+
+	if (!folio)
+		return NULL;
+	err = gmem_fill_copy(folio, source);
+	if (!err)
+		return folio;
+	folio_put(folio);
+	return ERR_PTR(err);
+}
+
+/*
+ * The file gets this folio as it is, so nothing is zeroed or copied twice. The source
+ * may be anything, so no lock is held. A huge folio for a huge page, if there is
+ * the memory, and if the source stays in memory during the copy.
+ */
+static struct folio *gmem_fill_read(struct gmem_mem *mem, pgoff_t index,
+				    u64 source)
+{
+	struct folio *folio;
+
+	if (mem->order && gmem_mem_aligned(mem, index) &&
+	    !fault_in_readable(u64_to_user_ptr(source),
+			       PAGE_SIZE << mem->order)) {
+		folio = gmem_fill_read_order(mem, index, mem->order, source);
+		if (folio && folio != ERR_PTR(-EFAULT))
+			return folio;
+	}
+	folio = gmem_fill_read_order(mem, index, 0, source);
+	return folio ?: ERR_PTR(-ENOMEM);
 }
 
 /* The file has a page at @index, or gets a zeroed one. */
@@ -86,8 +119,11 @@ static int gmem_fill_folio(struct gmem_mem *mem, pgoff_t index,
 	/* Where no huge folio can be, small ones may. */
 	if (!err || (err != -EEXIST && !folio_test_large(from)))
 		return err;
-	for (err = 0, i = 0; !err && i < folio_nr_pages(from); i++)
-		err = gmem_fill_page(mem, index + i, folio_page(from, i));
+	for (err = 0, i = 0; !err && i < folio_nr_pages(from); i++) {
+		err = fatal_signal_pending(current) ? -EINTR :
+		      gmem_fill_page(mem, index + i, folio_page(from, i));
+		cond_resched();
+	}
 	return err;
 }
 
@@ -112,11 +148,14 @@ static int gmem_fill_pages(struct gmem_vm *vm, unsigned long gfn,
 		nr = folio_nr_pages(folio);
 		source += nr << PAGE_SHIFT;
 		err = down_read_killable(&mapping->invalidate_lock);
-		if (!err) {
-			err = gmem_fill_folio(mem, index, folio);
-			filemap_invalidate_unlock_shared(mapping);
+		if (err) {
+			folio_put(folio);
+			return err;
 		}
+		err = gmem_fill_folio(mem, index, folio);
+		/* Before the unlock: whoever has the lock next may count references. */
 		folio_put(folio);
+		filemap_invalidate_unlock_shared(mapping);
 		if (err)
 			return err;
 	}

@@ -331,8 +331,11 @@ static struct inode *gmem_mem_alloc_inode(struct super_block *sb)
 	mem->exclusive = RB_ROOT_CACHED;
 	mem->shared = RB_ROOT_CACHED;
 	gmem_poison_init_mem(mem);
-	for (i = 0; i < ARRAY_SIZE(mem->indexes); i++)
+	for (i = 0; i < ARRAY_SIZE(mem->indexes); i++) {
+		mem->indexes[i].held = ULONG_MAX;
 		mem->indexes[i].held_until = jiffies;
+		mem->indexes[i].waited = ULONG_MAX;
+	}
 	gmem_numa_init(mem);
 	return &mem->inode;
 }

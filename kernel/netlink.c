@@ -71,11 +71,14 @@ static void gmem_nl_set_generation(struct netlink_callback *cb, u32 generation)
  * @id: the next object to dump
  * @gfn: the next GFN of VM @id to dump
  * @seq: the last row of refused accesses of VM @id that is dumped
+ * @end: the last row of VM @id to dump: its newest when the dump came to it; 0: it
+ *	hasn't come to it yet
  */
 struct gmem_nl_dump {
 	u64 id;
 	unsigned long gfn;
 	u64 seq;
+	u64 end;
 };
 
 static_assert(sizeof(struct gmem_nl_dump) <=
@@ -393,7 +396,10 @@ static int gmem_nl_put_fault(struct sk_buff *skb, struct netlink_callback *cb,
 	return gmem_nl_dump_end(skb, hdr, err);
 }
 
-/* The rows of one VM after dump->seq. VMs locked. */
+/*
+ * The rows of one VM after dump->seq. A guest may cause rows faster than a reader
+ * reads them: the dump ends with the row that was the newest when it began. VMs locked.
+ */
 static int gmem_nl_dump_faults(struct sk_buff *skb, struct netlink_callback *cb,
 			       struct gmem_vm *vm)
 {
@@ -401,7 +407,10 @@ static int gmem_nl_dump_faults(struct sk_buff *skb, struct netlink_callback *cb,
 	struct gmem_fault_info info;
 	int err = 0;
 
-	while (!err && gmem_fault_peek(&vm->faults, dump->seq, &info)) {
+	if (!dump->end)
+		dump->end = gmem_fault_count(&vm->faults);
+	while (!err && dump->seq < dump->end &&
+	       gmem_fault_peek(&vm->faults, dump->seq, &info)) {
 		err = gmem_nl_put_fault(skb, cb, vm, &info);
 		if (!err)
 			dump->seq = info.seq;
@@ -422,11 +431,13 @@ static int gmem_nl_dump_all_faults(struct sk_buff *skb,
 		if (vm->id != dump->id) {
 			dump->id = vm->id;
 			dump->seq = 0;
+			dump->end = 0;
 		}
 		err = gmem_nl_dump_faults(skb, cb, vm);
 		if (!err) {
 			dump->id++;
 			dump->seq = 0;
+			dump->end = 0;
 		}
 	}
 	return err;

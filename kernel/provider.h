@@ -87,6 +87,7 @@ struct gmem_provider_limits {
  * @commit: with @batches: provide all staged folios, or if @err isn't 0, forget
  *	them and return @err. The list is empty then. All or nothing, except on
  *	-EUCLEAN, as with @provide: then @has tells which folios the guest has.
+ *	-EINTR for a killed task, with @killable alone: an undo isn't given up.
  * @has: with @batches: has the guest been given the page at @gfn?
  * @reclaim: undo @provide; no error if there is nothing to undo. Afterwards the
  *	guest can't reach the folio. On failure nothing has changed. With
@@ -138,7 +139,8 @@ struct gmem_provider {
 	bool (*batches)(struct gmem_vm *vm);
 	int (*stage)(struct gmem_vm *vm, struct list_head *staged,
 		     unsigned long gfn, struct folio *folio, u32 map_flags);
-	int (*commit)(struct gmem_vm *vm, struct list_head *staged, int err);
+	int (*commit)(struct gmem_vm *vm, struct list_head *staged,
+		      bool killable, int err);
 	bool (*has)(struct gmem_vm *vm, unsigned long gfn);
 	int (*reclaim)(struct gmem_vm *vm, unsigned long gfn,
 		       struct folio *folio, bool sanitize);

@@ -236,8 +236,9 @@ static void gmem_wait_spin(const struct gmem_waiter *waiter)
 static bool gmem_wait_sleep(const struct gmem_waiter *waiter,
 			    unsigned int state)
 {
-	long timeout = current->flags & PF_KTHREAD ? GMEM_WAIT_KTHREAD :
-						     MAX_SCHEDULE_TIMEOUT;
+	bool is_kthread = current->flags & PF_KTHREAD;
+	unsigned long end = jiffies + GMEM_WAIT_KTHREAD;
+	long timeout = is_kthread ? GMEM_WAIT_KTHREAD : MAX_SCHEDULE_TIMEOUT;
 
 	for (;;) {
 		set_current_state(state);
@@ -246,6 +247,9 @@ static bool gmem_wait_sleep(const struct gmem_waiter *waiter,
 			break;
 		timeout = schedule_timeout(timeout);
 		gmem_wait_spin(waiter);
+		/* The time counts in which it looked and didn't sleep, too. */
+		if (is_kthread)
+			timeout = max((long)(end - jiffies), 0L);
 	}
 	__set_current_state(TASK_RUNNING);
 	return timeout;

@@ -8,6 +8,7 @@
 #include "objects.h"
 #include "parcel.h"
 #include "reset.h"
+#include "rm.h"
 #include "rm_calls.h"
 #include "rm_mem.h"
 #include "rm_receive.h"
@@ -141,7 +142,9 @@ static int gunyah_parcel_catch_up(struct gunyah_vm *g, struct gunyah_parcel *p)
 
 	gunyah_rm_receive(g->rm);
 	if (!completion_done(&late->done)) {
-		if (p->handle == GUNYAH_RM_NO_HANDLE)
+		/* While the VM is open, a task that asks waits, with locks held. */
+		if (p->handle == GUNYAH_RM_NO_HANDLE ||
+		    (!g->stopped && time_before(jiffies, p->ask_again)))
 			return -ETIMEDOUT;
 		/*
 		 * The reply may be lost: ask again. If the RM still works on
@@ -186,6 +189,9 @@ static int gunyah_parcel_do_return(struct gunyah_vm *g, struct gunyah_parcel *p,
 	    !g->stopped && gunyah_vm_reset_wait(g) == -EAGAIN)
 		return -EBUSY;
 	err = gunyah_rm_mem_reclaim(g->rm, p->handle, sanitize, &p->late);
+	if (p->late)
+		p->ask_again = jiffies +
+			       msecs_to_jiffies(READ_ONCE(gunyah_rm_timeout_ms));
 	if (err == -ENOENT)
 		return p->asked ? 0 : -EINVAL;
 	return err;

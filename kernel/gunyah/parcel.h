@@ -36,6 +36,8 @@ struct gunyah_vm;
  * @late: a request about the parcel without a clear answer yet: to lend or
  *	share it while there is no handle, else to reclaim it
  * @asked: an earlier request to reclaim it has no answer
+ * @ask_again: until then, while the VM is open, @late isn't sent once more: each
+ *	request waits for its answer; in jiffies
  * @refused: 0, or an errno: the RM will never give the parcel back
  */
 struct gunyah_parcel {
@@ -52,6 +54,7 @@ struct gunyah_parcel {
 	size_t room;
 	struct gunyah_rpc *late;
 	bool asked;
+	unsigned long ask_again;
 	int refused;
 };
 

@@ -136,7 +136,8 @@ static void gunyah_parcels_unlist(struct gunyah_vm *g, struct gunyah_parcel *p)
 	spin_unlock(&g->parcels_lock);
 }
 
-int gunyah_parcels_commit(struct gunyah_vm *g, struct list_head *staged)
+int gunyah_parcels_commit(struct gunyah_vm *g, struct list_head *staged,
+			  bool killable)
 {
 	struct gunyah_parcel *p, *next;
 	unsigned long deadline;
@@ -144,7 +145,8 @@ int gunyah_parcels_commit(struct gunyah_vm *g, struct list_head *staged)
 	int err = 0;
 
 	list_for_each_entry_safe(p, next, staged, list) {
-		err = gunyah_parcel_give(g, p, true);
+		err = killable && gmem_killed() ? -EINTR :
+		      gunyah_parcel_give(g, p, killable);
 		if (err)
 			break;
 		list_move_tail(&p->list, &given);

@@ -28,7 +28,8 @@ void gunyah_parcels_unstage(struct gunyah_vm *g, struct list_head *staged);
  * host has all of their pages again, except after -EUCLEAN: then the RM keeps
  * some of them.
  */
-int gunyah_parcels_commit(struct gunyah_vm *g, struct list_head *staged);
+int gunyah_parcels_commit(struct gunyah_vm *g, struct list_head *staged,
+			  bool killable);
 
 /*
  * Take pages [@first, @last] back. If that is only a part of a parcel, the rest

@@ -49,7 +49,7 @@ static int gunyah_provide(struct gmem_vm *vm, unsigned long gfn,
 		if (err)
 			gunyah_parcels_unstage(g, &staged);
 		else
-			err = gunyah_parcels_commit(g, &staged);
+			err = gunyah_parcels_commit(g, &staged, true);
 		break;
 	case GUNYAH_MEMORY_EXTENTS:
 		err = 0;
@@ -80,7 +80,8 @@ static int gunyah_stage(struct gmem_vm *vm, struct list_head *staged,
 	return err;
 }
 
-static int gunyah_commit(struct gmem_vm *vm, struct list_head *staged, int err)
+static int gunyah_commit(struct gmem_vm *vm, struct list_head *staged,
+			 bool killable, int err)
 {
 	struct gunyah_vm *g = vm->provider_data;
 
@@ -88,7 +89,7 @@ static int gunyah_commit(struct gmem_vm *vm, struct list_head *staged, int err)
 	if (err)
 		gunyah_parcels_unstage(g, staged);
 	else
-		err = gunyah_parcels_commit(g, staged);
+		err = gunyah_parcels_commit(g, staged, killable);
 	mutex_unlock(&g->mem_lock);
 	return err;
 }
