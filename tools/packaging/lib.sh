@@ -50,3 +50,13 @@ make_tarball() {
 		-f "$1" "gmem-$version"
 	rm -r "$work"
 }
+
+# new_folder FOLDER: an empty folder. Removes only what an earlier build has made there.
+new_folder() {
+	local mark=$1/.gmem-packages
+	[ ! -e "$1" ] || [ -e "$mark" ] || [ -z "$(ls -A "$1")" ] ||
+		die "$1 has files that are no packages of an earlier build: name another folder"
+	rm -rf "$1"
+	mkdir -p "$1"
+	: >"$mark"
+}

@@ -22,6 +22,7 @@
 #include "base/program.h"
 #include "gmem/vhost/backend.h"
 #include "gmem/vhost/chain.h"
+#include "gmem/vhost/protocol.h"
 #include "gmem/vhost/virtqueue.h"
 #include "net_link.h"
 #include "virtio_net.h"
@@ -90,6 +91,10 @@ absl::Status NetDevice::ReadConfig(uint32_t offset, absl::Span<uint8_t> to) {
 }
 
 void NetDevice::SetFeatures(uint64_t features) {
+  // A migration turns the log on and off while virtqueues work. It doesn't concern the device.
+  features &= ~gmem::vhost::Bit(gmem::vhost::VirtioFeature::kLogAll);
+  if (features_ == features) return;
+  features_ = features;
   const auto has = [features](unsigned bit) { return (features & Feature(bit)) != 0; };
   is_mergeable_ = has(VIRTIO_NET_F_MRG_RXBUF);
   nr_known_ = has(VIRTIO_NET_F_MQ) ? pairs_.size() : 1;

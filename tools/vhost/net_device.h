@@ -84,6 +84,8 @@ class NetDevice : public gmem::vhost::Device {
   const std::optional<Mac> mac_;
   Watches& watches_;
   gmem::vhost::Backend* backend_ = nullptr;
+  // The features that the links have been set up for.
+  std::optional<uint64_t> features_;
   // The pairs that the driver knows, and those that it uses.
   size_t nr_known_ = 1;
   size_t nr_used_ = 1;

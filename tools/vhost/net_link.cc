@@ -22,6 +22,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "gmem/unique_fd.h"
 
@@ -40,6 +41,12 @@ absl::Span<iovec> SkipBytes(absl::Span<iovec> pieces, size_t size) {
   return pieces;
 }
 
+// The error of a system call for a link. The kernel says EINVAL for a tap of another kind, which is
+// no mistake in the command line.
+absl::Status Unusable(absl::string_view what) {
+  return absl::FailedPreconditionError(absl::ErrnoToStatus(errno, what).message());
+}
+
 }  // namespace
 
 absl::StatusOr<std::vector<NetLink>> NetLink::OpenTap(const std::string& name, size_t count) {
@@ -56,10 +63,11 @@ absl::StatusOr<std::vector<NetLink>> NetLink::OpenTap(const std::string& name, s
     const int flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | (count > 1 ? IFF_MULTI_QUEUE : 0);
     request.ifr_flags = static_cast<int16_t>(flags);
     if (ioctl(fd.get(), TUNSETIFF, &request) != 0) {
-      return absl::ErrnoToStatus(
-          errno, absl::StrCat("can't use the tap ", name, " with ", count,
-                              " queues: it must be free, and have \"multi_queue vnet_hdr\" as it ",
-                              "is used here"));
+      return Unusable(absl::StrCat(
+          "can't use the tap ", name, " with ", count, " queues: it must be free, have ",
+          count > 1 ? "\"multi_queue vnet_hdr\"" : "\"vnet_hdr\" and no \"multi_queue\"",
+          ", and be made for this user (ip tuntap add ... user) unless the user has ",
+          "CAP_NET_ADMIN"));
     }
     links.push_back(NetLink(std::move(fd), /*is_tap=*/true, count > 1));
   }
@@ -83,14 +91,15 @@ absl::StatusOr<NetLink> NetLink::Adopt(gmem::UniqueFd fd) {
   int type = 0;
   socklen_t size = sizeof(type);
   if (getsockopt(fd.get(), SOL_SOCKET, SO_TYPE, &type, &size) != 0) {
-    return absl::ErrnoToStatus(
-        errno, absl::StrCat("descriptor ", fd.get(), " is neither a tap nor a socket"));
+    return Unusable(absl::StrCat("descriptor ", fd.get(), " is neither a tap nor a socket"));
   }
   if (type != SOCK_DGRAM && type != SOCK_SEQPACKET) {
     return absl::FailedPreconditionError(absl::StrCat(
         "the socket of descriptor ", fd.get(), " must be of type SOCK_DGRAM or SOCK_SEQPACKET"));
   }
-  return NetLink(std::move(fd), /*is_tap=*/false, /*has_queues=*/false);
+  NetLink link(std::move(fd), /*is_tap=*/false, /*has_queues=*/false);
+  link.is_datagram_ = type == SOCK_DGRAM;
+  return link;
 }
 
 absl::Status NetLink::SetHeaderSize(int size) {
@@ -137,10 +146,13 @@ absl::StatusOr<std::optional<size_t>> NetLink::Receive(absl::Span<uint8_t> to) c
   const ssize_t size = is_tap_ ? read(fd(), frame.data(), frame.size())
                                : recv(fd(), frame.data(), frame.size(), MSG_DONTWAIT | MSG_TRUNC);
   if (size < 0) {
-    // ECONNREFUSED tells that a frame sent earlier has found nobody. Somebody may come.
-    if (errno == EAGAIN || errno == EINTR || errno == ECONNREFUSED) return std::nullopt;
+    // The error of a datagram socket is that of a frame sent earlier, which has found nobody.
+    // Somebody may come.
+    if (errno == EAGAIN || errno == EINTR || is_datagram_) return std::nullopt;
     return absl::ErrnoToStatus(errno, "the link has failed");
   }
+  // An empty datagram is no frame, and no end either.
+  if (size == 0 && is_datagram_) return std::optional<size_t>(0);
   if (size == 0) return absl::UnavailableError("the other end of the link was closed");
   // Too large for any driver.
   if (static_cast<size_t>(size) > frame.size()) return std::optional<size_t>(0);

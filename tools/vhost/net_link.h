@@ -49,6 +49,7 @@ class NetLink {
   gmem::UniqueFd fd_;
   bool is_tap_;
   bool has_queues_;
+  bool is_datagram_ = false;
   bool is_attached_ = true;
   size_t header_size_ = 12;
 };

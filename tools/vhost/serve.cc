@@ -98,6 +98,12 @@ absl::StatusOr<gmem::UniqueFd> StopSignals() {
   return stop;
 }
 
+// A manager that isn't there is no reason to serve nobody.
+void TellManager(absl::string_view program, absl::string_view state) {
+  const absl::Status status = Notify(state);
+  if (!status.ok()) tools::PrintError(program, status.message());
+}
+
 void ReportEnd(absl::string_view program, const absl::Status& status) {
   if (gmem::GetErrno(status) != ECONNRESET) tools::PrintError(program, status.message());
 }
@@ -132,11 +138,11 @@ absl::Status ServeOne(absl::string_view program, gmem::UniqueFd socket, gmem::vh
   absl::StatusOr<std::unique_ptr<Backend>> backend =
       Backend::Create(*std::move(connection), device);
   if (!backend.ok()) return backend.status();
-  if (absl::Status status = Notify("READY=1"); !status.ok()) return status;
-  if (absl::Status status = Loop(**backend, stop_fd, watches); !status.ok()) {
-    ReportEnd(program, status);
-  }
-  return absl::OkStatus();
+  TellManager(program, "READY=1");
+  absl::Status status = Loop(**backend, stop_fd, watches);
+  // The front-end has left.
+  if (gmem::GetErrno(status) == ECONNRESET) status = absl::OkStatus();
+  return status;
 }
 
 // Serves the front-ends that come to @listener, one after the other.
@@ -146,7 +152,7 @@ absl::Status ServeAll(absl::string_view program, absl::StatusOr<Listener> listen
   absl::StatusOr<Server> server = Server::Create(*std::move(listener), device);
   if (!server.ok()) return server.status();
   server->set_session_end([program](const absl::Status& status) { ReportEnd(program, status); });
-  if (absl::Status status = Notify("READY=1"); !status.ok()) return status;
+  TellManager(program, "READY=1");
   return Loop(*server, stop_fd, watches);
 }
 
@@ -167,7 +173,7 @@ absl::Status Serve(absl::string_view program, std::optional<gmem::UniqueFd> sock
                              : Listener::Create(absl::GetFlag(FLAGS_socket_path)),
                       device, stop->get(), watches);
   }
-  if (status.ok()) status = Notify("STOPPING=1");
+  if (status.ok()) TellManager(program, "STOPPING=1");
   return status;
 }
 

@@ -207,6 +207,8 @@ TEST_F(QueueThreadsTest, ARequestWaitsForCallsAndTheLoopSleeps) {
 TEST_F(QueueThreadsTest, ACallThatDoesNotReturnEndsTheSession) {
   Start();
   device_.patience = absl::Milliseconds(50);
+  // The session asks for it while no thread runs.
+  Run();
   Block();
   frontend_->Start<FrontendRequest::kGetFeatures>({}, {}, [](const absl::StatusOr<Message*>&) {});
   Run();

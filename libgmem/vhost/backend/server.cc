@@ -37,13 +37,19 @@ using internal::ErrnoError;
 
 namespace {
 
-// Takes a connection only if this process may have @nr_more descriptors behind it: it can't be put
-// back.
-absl::StatusOr<std::optional<Connection>> AcceptWithRoom(const Listener& listener, size_t nr_more) {
+// Fails unless this process may have @count descriptors more; @fd is one of its own.
+absl::Status CheckRoom(int fd, size_t count) {
   std::vector<UniqueFd> room;
-  for (size_t i = 0; i < nr_more; i++) {
-    GMEM_ASSIGN_OR_RETURN(room.emplace_back(), UniqueFd::Duplicate(listener.fd()));
+  for (size_t i = 0; i < count; i++) {
+    GMEM_ASSIGN_OR_RETURN(room.emplace_back(), UniqueFd::Duplicate(fd));
   }
+  return absl::OkStatus();
+}
+
+// Takes a connection only if there is room for @nr_more descriptors behind it and for its own: it
+// can't be put back.
+absl::StatusOr<std::optional<Connection>> AcceptWithRoom(const Listener& listener, size_t nr_more) {
+  GMEM_RETURN_IF_ERROR(CheckRoom(listener.fd(), nr_more + 1));
   return listener.Accept();
 }
 
@@ -91,7 +97,7 @@ class __attribute__((visibility("hidden"))) Server::Impl {
   absl::StatusOr<std::optional<Connection>> TakeFrontend(size_t nr_more);
   absl::Status ListenAgain();
   // The front-end that listens at path_, if it is time for a try.
-  std::optional<Connection> ConnectAgain();
+  std::optional<Connection> ConnectAgain(size_t nr_more);
   // When that is, a time of Uptime().
   absl::Duration connect_again() const {
     return listener_ || backend_ != nullptr ? absl::InfiniteDuration() : connect_again_;
@@ -146,7 +152,7 @@ absl::Status Server::Impl::SetListening(bool is_listening) {
 }
 
 absl::StatusOr<std::optional<Connection>> Server::Impl::TakeFrontend(size_t nr_more) {
-  if (!listener_) return ConnectAgain();
+  if (!listener_) return ConnectAgain(nr_more);
   pollfd waiting = {.fd = listener_->fd(), .events = POLLIN, .revents = 0};
   if (!is_listening_ || poll(&waiting, 1, 0) <= 0) return std::nullopt;
   constexpr absl::Duration kPause = absl::Milliseconds(100);
@@ -168,10 +174,13 @@ absl::Status Server::Impl::ListenAgain() {
   return SetListening(true);
 }
 
-std::optional<Connection> Server::Impl::ConnectAgain() {
+std::optional<Connection> Server::Impl::ConnectAgain(size_t nr_more) {
   if (internal::Uptime() < connect_again_) return std::nullopt;
   connect_again_ = internal::Uptime() + options_.reconnect_interval;
-  absl::StatusOr<Connection> connection = Connection::Connect(path_);
+  // One more for the connection.
+  const absl::Status room = CheckRoom(epoll_.get(), nr_more + 1);
+  absl::StatusOr<Connection> connection =
+      room.ok() ? Connection::Connect(path_) : absl::StatusOr<Connection>(room);
   const bool was_short = std::exchange(was_short_, !connection.ok());
   if (connection.ok()) return *std::move(connection);
   if (!was_short) Report(connection.status());
@@ -239,7 +248,7 @@ absl::Status Server::Impl::EndSession(const absl::Status& status) {
 
 absl::Status Server::Impl::FinishSession() {
   // The next front-end waits, without keeping the loop busy.
-  if (!backend_->can_end()) return is_listening_ ? SetListening(false) : absl::OkStatus();
+  if (!backend_->can_end()) return SetListening(false);
   // This closes the back-end's epoll instance, so the kernel removes that from epoll_.
   backend_.reset();
   is_ending_ = false;

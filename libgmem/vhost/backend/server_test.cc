@@ -241,6 +241,9 @@ TEST_F(ServerTest, ASessionEndsWhenTheDevicesCallsHave) {
   Start(device_, {.has_queue_threads = true});
   auto first = NewFrontend();
   ASSERT_TRUE(IsServed(*first));
+  // The session asks for it while no thread runs.
+  device_.patience = absl::Milliseconds(20);
+  ASSERT_TRUE(server_->Process().ok());
   std::atomic<bool> is_in_call = false;
   std::atomic<bool> is_blocked = true;
   server_->backend()->RunOnQueue(1, [&] {
@@ -248,7 +251,6 @@ TEST_F(ServerTest, ASessionEndsWhenTheDevicesCallsHave) {
     while (is_blocked) absl::SleepFor(absl::Milliseconds(1));
   });
   while (!is_in_call) absl::SleepFor(absl::Milliseconds(1));
-  device_.patience = absl::Milliseconds(20);
   first.reset();
   ASSERT_TRUE(server_->Process().ok());
   absl::SleepFor(absl::Milliseconds(30));

@@ -35,7 +35,7 @@ absl::Status Session::Open() {
   GMEM_RETURN_IF_ERROR(parts_.threads.Start());
   is_open_ = true;
   parts_.device.Connected(parts_.backend);
-  parts_.threads.Resume();
+  Resume();
   return absl::OkStatus();
 }
 
@@ -47,10 +47,19 @@ void Session::Close() {
   if (is_open_) parts_.device.Disconnected();
 }
 
+void Session::Resume() {
+  // Later, a thread may be in a call of the device.
+  patience_ = parts_.device.stop_timeout();
+  parts_.threads.Resume();
+}
+
 absl::Time Session::next_deadline() const {
+  // Until the threads have given their batons, Process() does nothing else.
+  if (take_deadline_ != absl::InfiniteDuration()) {
+    return absl::Now() + (take_deadline_ - internal::Uptime());
+  }
   absl::Time deadline =
       std::min(parts_.channel.next_deadline(), absl::Now() + requests_.time_left());
-  deadline = std::min(deadline, absl::Now() + (take_deadline_ - internal::Uptime()));
   if (!parts_.lanes->at(0).has_thread() && parts_.vrings.wants_poll()) {
     deadline = std::min(deadline, absl::Now() + Backend::kPollInterval);
   }
@@ -62,17 +71,16 @@ absl::Status Session::Process() {
   if (!parts_.lanes->TakeAll()) return status_ = CheckTakeTime();
   take_deadline_ = absl::InfiniteDuration();
   status_ = ProcessOnce();
-  if (status_.ok()) parts_.threads.Resume();
+  if (status_.ok()) Resume();
   return status_;
 }
 
 absl::Status Session::CheckTakeTime() {
   const absl::Duration now = internal::Uptime();
-  const absl::Duration patience = parts_.device.stop_timeout();
-  if (take_deadline_ == absl::InfiniteDuration()) take_deadline_ = now + patience;
+  if (take_deadline_ == absl::InfiniteDuration()) take_deadline_ = now + patience_;
   if (take_deadline_ > now) return absl::OkStatus();
   return CheckError(ETIMEDOUT, absl::StrCat("a call of the device for a virtqueue hasn't returned ",
-                                            "after ", absl::FormatDuration(patience)));
+                                            "after ", absl::FormatDuration(patience_)));
 }
 
 void Session::Post(Lane::Work work) {

@@ -56,6 +56,8 @@ class __attribute__((visibility("hidden"))) Session {
 
  private:
   void RunPosted() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Lets the threads run.
+  void Resume();
   // The threads don't give their batons. DeadlineExceeded (ETIMEDOUT) if that lasts.
   absl::Status CheckTakeTime();
   absl::Status ProcessOnce();
@@ -68,6 +70,9 @@ class __attribute__((visibility("hidden"))) Session {
   bool is_open_ = false;
   // PeerPages::NrBroken() at the last look.
   uint64_t nr_broken_ = 0;
+  // How long the threads may keep their batons: Device::stop_timeout(), asked for while no thread
+  // ran.
+  absl::Duration patience_;
   // When the threads must have given their batons, a time of Uptime(); infinite if they have.
   absl::Duration take_deadline_ = absl::InfiniteDuration();
   // The error that has ended the session.

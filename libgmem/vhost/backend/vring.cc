@@ -204,8 +204,13 @@ void Vring::ForgetMiss() {
 
 void Vring::HandleMissFailure(const IotlbMiss& miss, IotlbMisses::Failure failure) {
   if (!miss_ || miss_->page != miss.page || !miss_->IsAllowedBy(miss.permissions)) return;
+  // Ask again in a later round: the channel may be full, and a thread would ask without a pause.
+  if (failure == IotlbMisses::Failure::kLost) {
+    is_retry_due_ = true;
+    return;
+  }
   // Another virtqueue has asked for more than this one needs: ask for that.
-  if (failure == IotlbMisses::Failure::kLost || miss_->permissions != miss.permissions) {
+  if (miss_->permissions != miss.permissions) {
     ForgetMiss();
     return;
   }
