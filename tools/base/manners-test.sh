@@ -97,7 +97,7 @@ fails 2 "there is no flag -jx" gmemctl stats -jx && fails 2 "there is no flag -x
 result $? "letters that aren't there"
 fails 1 "can't open /nonexistent/disk" gmem-vhost-blk --socket-path="$dir/s" --blk-file=/nonexistent/disk &&
 	fails 1 "less than a sector" gmem-vhost-blk --socket-path="$dir/s" --blk-file="$dir/out" &&
-	fails 1 "neither a file with contents nor a block device" gmem-vhost-blk --socket="$dir/s" \
+	fails 1 "neither a file with contents nor a block device" gmem-vhost-blk --socket-path="$dir/s" \
 		--blk-file="$dir" --read-only &&
 	fails 1 "--link-fds=99: " gmem-vhost-net --socket-path="$dir/s" --link-fds=99
 result $? "a failure isn't a wrong command line"

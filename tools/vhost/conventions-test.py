@@ -5,6 +5,7 @@ may get, and the messages to a service manager. Prints TAP.
 
 Usage: conventions-test.py FOLDER
 """
+import fcntl
 import json
 import os
 import pathlib
@@ -27,13 +28,14 @@ class Work:
     def __init__(self, folder):
         self.folder = pathlib.Path(folder)
         (self.folder / "file").write_bytes(bytes(1 << 20))
-        # The network device passes frames to it.
-        self.link = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)[0]
+        # The network device passes frames to it. A service manager's socket is descriptor 3.
+        self.pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.link = fcntl.fcntl(self.pair[0], fcntl.F_DUPFD, 100)
 
     def words(self, program):
         """What each program needs besides a socket."""
         return {"gmem-vhost-blk": [f"--blk-file={self.folder / 'file'}"],
-                "gmem-vhost-net": [f"--link-fds={self.link.fileno()}"],
+                "gmem-vhost-net": [f"--link-fds={self.link}"],
                 "gmem-vhost-shm": [f"--map={self.folder / 'file'}"]}[program]
 
 
@@ -45,7 +47,7 @@ def run(program, *words, **options):
 def start(work, program, *words, pass_fds=(), **options):
     return subprocess.Popen([TOOLS / program, *work.words(program), *words],
                             stderr=subprocess.PIPE, text=True,
-                            pass_fds=[work.link.fileno(), *pass_fds], **options)
+                            pass_fds=[work.link, *pass_fds], **options)
 
 
 def ask_features(peer):
@@ -122,7 +124,7 @@ def start_activated(work, program, listener, nr_fds, **more):
     script = f'LISTEN_FDS={nr_fds} LISTEN_PID=$$ exec "$0" "$@" 3<&{listener.fileno()}'
     return subprocess.Popen(
         ["sh", "-c", script, TOOLS / program, *work.words(program)], stderr=subprocess.PIPE,
-        text=True, pass_fds=[work.link.fileno(), listener.fileno()], env={**os.environ, **more})
+        text=True, pass_fds=[work.link, listener.fileno()], env={**os.environ, **more})
 
 
 def service_manager(work, program):
