@@ -120,6 +120,21 @@ void gmem_binding_describe_policy(const struct gmem_binding *b,
 	info->policy = b->policy;
 }
 
+struct gmem_binding *gmem_binding_find_rcu(struct ma_state *mas,
+					   unsigned long first,
+					   unsigned long last)
+{
+	struct gmem_binding *b;
+
+	for (;;) {
+		mas_set(mas, first);
+		b = mas_walk(mas);
+		if (b || mas->last >= last)
+			return b;
+		first = mas->last + 1;
+	}
+}
+
 bool gmem_binding_peek(struct gmem_vm *vm, unsigned long gfn,
 		       struct gmem_binding_info *info)
 {
@@ -128,13 +143,14 @@ bool gmem_binding_peek(struct gmem_vm *vm, unsigned long gfn,
 	unsigned long first, last;
 
 	rcu_read_lock();
-	b = mas_find(&mas, ULONG_MAX);
+	b = gmem_binding_find_rcu(&mas, gfn, ULONG_MAX);
 	if (b) {
 		/* Take the tree's range: a trim changes b->first and last. */
 		first = mas.index;
 		last = mas.last;
 		/* An undone split leaves the binding in two places. */
-		while (mas_find(&mas, last + 1) == b)
+		while (last < ULONG_MAX &&
+		       gmem_binding_find_rcu(&mas, last + 1, last + 1) == b)
 			last = mas.last;
 		*info = (struct gmem_binding_info) {
 			.guest_addr = (u64)first << PAGE_SHIFT,

@@ -58,6 +58,14 @@ bool gmem_binding_exclusive(const struct gmem_binding *b);
 bool gmem_binding_clip(const struct gmem_binding *b, unsigned long gfn_first,
 		       unsigned long gfn_last, pgoff_t *first, pgoff_t *last);
 /*
+ * The first binding at [@first, @last], for a reader with RCU alone; the range is in
+ * @mas. mas_find() isn't for such readers: it follows a NULL pointer if the tree
+ * becomes empty meanwhile.
+ */
+struct gmem_binding *gmem_binding_find_rcu(struct ma_state *mas,
+					   unsigned long first,
+					   unsigned long last);
+/*
  * Describe the first binding that touches @gfn or comes behind it; false if
  * there is none. The registry's lock is enough to keep @vm; the bindings may
  * change meanwhile.

@@ -283,11 +283,13 @@ static int gmem_paged_find(struct gmem_vm *vm, unsigned long first,
 
 	bound->file = NULL;
 	rcu_read_lock();
-	b = mas_find(&mas, last);
+	b = gmem_binding_find_rcu(&mas, first, last);
 	if (b && mas.index > first)
 		err = -EINVAL;
 	while (b && !err && mas.last < last)
-		if (!gmem_paged_continues(b, mas_find(&mas, mas.last + 1)))
+		if (!gmem_paged_continues(b,
+				gmem_binding_find_rcu(&mas, mas.last + 1,
+						      mas.last + 1)))
 			err = -EINVAL;
 	if (b && !err) {
 		bound->flags = READ_ONCE(b->flags);

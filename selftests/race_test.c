@@ -219,6 +219,23 @@ THREAD(do_window, {
 	munmap(p, a->unit);
 })
 
+/* The only binding of a VM comes and goes: its tree of bindings is empty in between. */
+THREAD(do_blink, {
+	EXPECT_ANY("map", map_mem(a->vm[0], GPA, a->mem, 0, a->unit, SHARE | RWX),
+		   0);
+	EXPECT_ANY("unmap", unmap_range(a->vm[0], GPA, a->unit, NULL), 0);
+})
+
+/* Look for bindings from an address on at which there are none. */
+THREAD(do_mmap_before, {
+	__u8 *p = map_window(a->vm[0], GPA - a->unit, a->unit, PROT_READ);
+
+	if (p != MAP_FAILED)
+		munmap(p, a->unit);
+	else
+		usleep(1000);
+})
+
 /* End a VM, and create another one with the same descriptor number. */
 THREAD(do_restart, {
 	EXPECT_ANY("new VM", renew_guest(vm, a->provider, GMEM_POLICY_ALLOW),
@@ -268,6 +285,12 @@ TEST_F(race, b13_fault_punch)
 TEST_F(race, b14_fault_map_teardown)
 {
 	RACE(do_map, do_guest, do_host, do_restart, do_restart, do_window);
+}
+
+/* mmap() of a paged window looks for bindings without a lock. */
+TEST_F(race, mmap_beside_the_only_binding)
+{
+	RACE(do_blink, do_mmap_before, do_mmap_before);
 }
 
 TEST_F(race, all)

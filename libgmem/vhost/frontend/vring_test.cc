@@ -244,7 +244,7 @@ TEST_F(ReconnectTest, AShortenedFileRaisesNoSigbus) {
 }
 
 // Files that can only be mapped, as KVM's guest_memfd.
-class NoRead : public doubles::SystemCalls {
+class NoRead : public gmem::doubles::SystemCalls {
  public:
   std::optional<int> Ioctl(int /*fd*/, unsigned long /*request*/, void* /*argument*/) override {
     return std::nullopt;
