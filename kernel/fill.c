@@ -153,7 +153,7 @@ static int gmem_fill_pages(struct gmem_vm *vm, unsigned long gfn,
 			return err;
 		}
 		err = gmem_fill_folio(mem, index, folio);
-		/* Before the unlock: whoever has the lock next may count references. */
+		/* Before the unlock: the next holder of the lock may count references. */
 		folio_put(folio);
 		filemap_invalidate_unlock_shared(mapping);
 		if (err)
