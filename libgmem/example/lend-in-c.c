@@ -54,7 +54,8 @@ int main(void) {
   OrDie(ioctl(kvm_vm, KVM_SET_USER_MEMORY_REGION, &slot), "KVM_SET_USER_MEMORY_REGION");
 
   // An access through the window is the guest's, as an instruction of the guest's is.
-  printf("the guest finds: %s, pages lent: %llu\n", window, PagesLent(gmem));
+  printf("the guest finds: %s, ", window);
+  printf("pages lent: %llu\n", PagesLent(gmem));
   struct gmem_vm_range all = {.size = sizeof(all), .length = kSize};
   OrDie(ioctl(vm, GMEM_VM_RECLAIM, &all), "GMEM_VM_RECLAIM");
   printf("taken back: %llu, pages lent: %llu\n", (unsigned long long)all.nr_pages, PagesLent(gmem));
