@@ -16,7 +16,7 @@
 
 namespace gmem::vhost::backend_internal {
 
-thread_local const Lane* Lane::here_ = nullptr;
+constinit thread_local const Lane* Lane::here_ = nullptr;
 
 Lane::~Lane() {
   // The device still has the descriptors.

@@ -77,7 +77,8 @@ class Lane {
     Work ready;
   };
 
-  static thread_local const Lane* here_;
+  // constinit: no other file calls an initializer, which clang would look for in the library.
+  static constinit thread_local const Lane* here_;
 
   const std::unique_ptr<Poller> own_poller_;
   Poller& poller_;
