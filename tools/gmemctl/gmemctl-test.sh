@@ -263,6 +263,8 @@ others() {
 listen() {
 	file=$1
 	shift
+	# The last monitor's line: the new one's shell may truncate the file later than we look.
+	rm -f "$dir/waiting"
 	timeout 60 ./gmemctl monitor "$@" >"$file" 2>"$dir/waiting" &
 	watcher=$!
 	wait_for grep -q waiting "$dir/waiting"
