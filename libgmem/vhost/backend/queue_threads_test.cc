@@ -120,6 +120,16 @@ class QueueThreadsTest : public doubles::ScriptedFrontendTest {
     MemoryTable table = {.nr_regions = 1, .padding = 0, .regions = {memory_->region()}};
     ASSERT_TRUE(Ask<FrontendRequest::kSetMemTable>(table, {memory_->fd()}).ok());
     for (uint32_t i = 0; i < rings_.size(); i++) StartRing(i);
+    Settle();
+  }
+  // Runs the loop until the threads have their batons back: a round that had to wait for a thread
+  // keeps the others waiting until a later one.
+  void Settle() {
+    EXPECT_TRUE(WaitFor([this] {
+      Run();
+      return !session_.ok() ||
+             (!IsReadable() && backend_->next_deadline() == absl::InfiniteFuture());
+    }));
   }
   void StartRing(uint32_t i) {
     DriverRing& ring = rings_[i];
@@ -141,8 +151,11 @@ class QueueThreadsTest : public doubles::ScriptedFrontendTest {
     return rings_[i].Wait(kPatience).ok();
   }
   bool WaitFor(const std::function<bool()>& is_true) {
-    for (int i = 0; i < 5000 && !is_true(); i++) absl::SleepFor(absl::Milliseconds(1));
-    return is_true();
+    for (int i = 0; i < 5000; i++) {
+      if (is_true()) return true;
+      absl::SleepFor(absl::Milliseconds(1));
+    }
+    return false;
   }
   bool IsReadable() const {
     pollfd poll_fd = {.fd = backend_->fd(), .events = POLLIN, .revents = 0};
@@ -208,7 +221,7 @@ TEST_F(QueueThreadsTest, ACallThatDoesNotReturnEndsTheSession) {
   Start();
   device_.patience = absl::Milliseconds(50);
   // The session asks for it while no thread runs.
-  Run();
+  Settle();
   Block();
   frontend_->Start<FrontendRequest::kGetFeatures>({}, {}, [](const absl::StatusOr<Message*>&) {});
   Run();
@@ -233,13 +246,20 @@ TEST_F(QueueThreadsTest, PopEndsACallThatTheSessionWaitsFor) {
     rings_[1].Add(chain).IgnoreError();
   };
   device_.is_endless = true;
-  Add(1);
+  // From here on, only that thread uses the driver's side of the ring.
+  backend_->RunOnQueue(1, [this] {
+    device_.add_again();
+    rings_[1].Kick();
+  });
   ASSERT_TRUE(WaitFor([this] { return device_.queues[1].nr_calls > 0; }));
   for (int i = 0; i < 5; i++) {
     const int before = device_.queues[1].nr_calls;
     ASSERT_TRUE(Ask<FrontendRequest::kGetQueueNum>().ok());
     // It is called again for the chains that are left.
-    ASSERT_TRUE(WaitFor([&] { return device_.queues[1].nr_calls > before; }));
+    ASSERT_TRUE(WaitFor([&] {
+      Run();
+      return device_.queues[1].nr_calls > before;
+    }));
   }
   device_.is_endless = false;
 }
@@ -257,6 +277,7 @@ TEST_F(QueueThreadsTest, StopsAndStartsUnderLoad) {
     StartRing(0);
   }
   ends = true;
+  Settle();
   driver.join();
   EXPECT_TRUE(device_.failure.ok()) << device_.failure;
 }
@@ -267,18 +288,17 @@ TEST_F(QueueThreadsTest, RunsTheDevicesOwnDescriptorsOnTheQueuesThread) {
   std::atomic<int> nr_ready = 0;
   Start();
   ASSERT_TRUE(Serves(0));
-  backend_->RunOnQueue(0, [&] {
-    EXPECT_TRUE(backend_
-                    ->Watch(0, own.get(),
-                            [&] {
-                              eventfd_t count = 0;
-                              eventfd_read(own.get(), &count);
-                              thread = std::this_thread::get_id();
-                              // It may end its own watch.
-                              if (++nr_ready == 3) backend_->Unwatch(0, own.get());
-                            })
-                    .ok());
-    EXPECT_EQ(GetErrno(backend_->Watch(0, own.get(), [] {})), EEXIST);
+  Backend* const backend = backend_.get();
+  backend->RunOnQueue(0, [&, backend] {
+    const absl::Status status = backend->Watch(0, own.get(), [&, backend] {
+      eventfd_t count = 0;
+      eventfd_read(own.get(), &count);
+      thread = std::this_thread::get_id();
+      // It may end its own watch.
+      if (++nr_ready == 3) backend->Unwatch(0, own.get());
+    });
+    EXPECT_TRUE(status.ok()) << status;
+    EXPECT_EQ(GetErrno(backend->Watch(0, own.get(), [] {})), EEXIST);
   });
   for (int i = 1; i <= 3; i++) {
     eventfd_write(own.get(), 1);
@@ -288,12 +308,15 @@ TEST_F(QueueThreadsTest, RunsTheDevicesOwnDescriptorsOnTheQueuesThread) {
   eventfd_write(own.get(), 1);
   EXPECT_TRUE(Serves(0));
   EXPECT_EQ(nr_ready, 3) << "it isn't watched";
+  // The thread used what this function owns.
+  Disconnect();
 }
 
 TEST_F(QueueThreadsTest, RunsWorkWhereItBelongs) {
-  Start();
+  std::atomic<bool> is_begun = false;
   std::atomic<int> where = 0;
   device_.in_handler = [&](Backend& backend, Virtqueue& queue) {
+    if (!is_begun) return;
     // Another thread's virtqueue is out of reach, one of the same thread isn't.
     EXPECT_EQ(backend.queue(0) != nullptr, queue.index() == 0);
     EXPECT_EQ(backend.queue(1) != nullptr, queue.index() != 0);
@@ -310,6 +333,8 @@ TEST_F(QueueThreadsTest, RunsWorkWhereItBelongs) {
       });
     });
   };
+  Start();
+  is_begun = true;
   EXPECT_TRUE(Serves(0));
   EXPECT_TRUE(Serves(1));
   EXPECT_TRUE(WaitFor([&] {
@@ -317,6 +342,7 @@ TEST_F(QueueThreadsTest, RunsWorkWhereItBelongs) {
     return where == 2;
   }));
   EXPECT_EQ(backend_->queue(3), nullptr);
+  Disconnect();
 }
 
 TEST_F(QueueThreadsTest, Counts) {
@@ -324,14 +350,15 @@ TEST_F(QueueThreadsTest, Counts) {
   for (int i = 0; i < 10; i++) ASSERT_TRUE(Serves(1));
   ASSERT_TRUE(WaitFor([this] { return backend_->counters(1).calls == 10; }));
   const QueueCounters counters = backend_->counters(1);
-  EXPECT_EQ(counters.kicks, 10U);
+  // The thread may have found a chain before its kick, and then takes two kicks as one.
+  EXPECT_GE(counters.kicks, 1U);
+  EXPECT_LE(counters.kicks, 10U);
   EXPECT_EQ(counters.chains, 10U);
   EXPECT_EQ(counters.bytes, 10 * data_.size());
   EXPECT_EQ(counters.errors, 0U);
   EXPECT_EQ(backend_->counters(0).chains, 0U);
   EXPECT_EQ(backend_->counters(3).chains, 0U);
   // A head beyond the ring.
-  device_.in_handler = nullptr;
   rings_[1].Corrupt();
   EXPECT_TRUE(WaitFor([this] {
     Run();
