@@ -284,8 +284,8 @@ show_times() {
 finish() {
 	local line="$passed passed, $failed failed"
 	[ $skipped = 0 ] || line+=", $skipped skipped"
-	show_times
 	[ ! -e "$state/failed.context" ] || head -n 60 "$state/failed.context"
+	show_times
 	[ ! -e "$state/failed" ] || head -n 60 "$state/failed"
 	echo "$line"
 	[ $failed = 0 ]
