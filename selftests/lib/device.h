@@ -182,7 +182,7 @@ static inline int get_stats(struct gmem_stats *stats)
  */
 static inline bool stats_settle(const struct gmem_stats *before)
 {
-	double end = now() + 10;
+	double end = now() + 20;
 	struct gmem_stats after;
 
 	do {
