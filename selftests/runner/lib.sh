@@ -47,7 +47,7 @@ base_suite() {
 # kernel_arch NAME: print the architecture of the kernel NAME, as Debian calls it.
 kernel_arch() {
 	case $1 in
-	arm64 | arm64-16k | arm64-64k) echo arm64 ;;
+	arm64 | arm64-16k | arm64-64k | arm64-guest) echo arm64 ;;
 	*) echo amd64 ;;
 	esac
 }
