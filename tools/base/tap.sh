@@ -19,6 +19,16 @@ result() {
 	fi
 }
 
+# check NAME COMMAND...: the result of a command. Its output is in the file "$work/output", which is
+# OUTPUT for "details".
+check() {
+	check_name=$1
+	shift
+	check_status=0
+	"$@" >"$work/output" 2>&1 || check_status=$?
+	result "$check_status" "$check_name" "$work/output"
+}
+
 # wait_for WORDS...: wait until the command succeeds, for 10 seconds at most
 wait_for() {
 	for _ in $(seq 100); do
