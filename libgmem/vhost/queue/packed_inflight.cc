@@ -69,14 +69,17 @@ absl::StatusOr<PackedInflight::Recovered> PackedInflight::Recover(
   for (uint16_t i = 0; i < size_; i++) {
     entries_[i] = LoadOnce<InflightPackedEntry>(reinterpret_cast<const uint8_t*>(shared(i)));
   }
-  // The back-end stopped in the middle of a push: has the ring got it?
+  // The back-end stopped in the middle of a push: has the ring got it? If so, the entries that it
+  // pushed are the first of the free list. Count them: if all entries were in flight, the old list
+  // was empty, and where it began says nothing.
   const PackedPosition old_used = {.index = header.old_used_index,
                                    .wrap = header.old_used_wrap != 0};
-  const bool is_between =
-      header.used_index != header.old_used_index || header.used_wrap != header.old_used_wrap;
-  if (is_between && is_used(old_used)) {
+  const PackedPosition new_used = {.index = header.used_index, .wrap = header.used_wrap != 0};
+  const uint32_t nr_pushed = old_used.DistanceTo(new_used, size_);
+  if (nr_pushed > 0 && is_used(old_used)) {
+    if (nr_pushed > size_) return Bad("it has more used entries than the ring");
     uint16_t entry = header.free_head;
-    for (uint16_t i = 0; i < size_ && entry != header.old_free_head; i++) {
+    for (uint32_t i = 0; i < nr_pushed; i++) {
       if (entry >= size_) return Bad("its free list leads out of it");
       entries_[entry].inflight = 0;
       entry = entries_[entry].next;

@@ -37,6 +37,10 @@ struct PackedPosition {
     if (count > index) wrap = !wrap;
     index = static_cast<uint16_t>(count > index ? index + size - count : index - count);
   }
+  // The entries from here to @end, which is at most one lap ahead. More than @size if it can't be.
+  uint32_t DistanceTo(const PackedPosition& end, uint32_t size) const {
+    return end.index + (end.wrap != wrap ? size : 0) - index;
+  }
 };
 
 // A queue's part of an inflight buffer. Attach() reads and checks it, and keeps a copy; later it is

@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/types/span.h"
 #include "gmem/status.h"
 #include "gmem/vhost/chain.h"
 #include "gmem/vhost/dirty_marks.h"
@@ -919,6 +920,52 @@ TEST_P(PackedVirtqueueTest, TakesOverARegionWithoutAFreeEntry) {
   region[32] = 0;
   Virtqueue queue = New();
   EXPECT_EQ(GetErrno(queue.TrackInflight(region)), EBADMSG);
+}
+
+// As DoesNothingTwiceAfterACrashInsidePush, while all entries are in flight: the free list begins
+// and ends at the same entry, before the push and after it.
+TEST_P(PackedVirtqueueTest, DoesNothingTwiceAfterACrashInAPushOfAFullRing) {
+  constexpr size_t kChains = kSize / 2;
+  for (size_t nr_pushed = 1; nr_pushed <= kChains; nr_pushed++) {
+    std::memset(guest_.at(TestGuest::kDescriptors), 0, size_t{16} * kSize);
+    TestRing ring(guest_, kSize, /*is_packed=*/true);
+    auto buffer = InflightBuffer::Create(1, kSize, /*is_packed=*/true);
+    ASSERT_TRUE(buffer.ok());
+    const GuestSpan region = buffer->queue(0);
+    std::vector<uint32_t> ids;
+    {
+      Virtqueue queue = New();
+      ASSERT_TRUE(queue.TrackInflight(region).ok());
+      std::vector<Chain> chains(kChains);
+      for (Chain& chain : chains) {
+        ids.push_back(ring.Add({{kData, 1, 0}, {kData + 1, 1, kWrite}}));
+        ASSERT_EQ(queue.Pop(chain), Popped::kChain);
+      }
+      const std::vector<uint8_t> before(region.begin(), region.end());
+      ASSERT_TRUE(queue.PushAll(absl::MakeConstSpan(chains).first(nr_pushed), nr_pushed));
+      const std::vector<uint8_t> after(region.begin(), region.end());
+      // Restore the old content, except the fields that are noted before the ring changes:
+      // free_head, used_index, used_wrap, and the next of each entry.
+      std::copy(before.begin(), before.end(), region.begin());
+      for (const size_t i : {12, 13, 16, 17, 20}) region[i] = after[i];
+      for (size_t i = 0; i < kSize; i++) {
+        region[32 + 32 * i + 2] = after[32 + 32 * i + 2];
+        region[32 + 32 * i + 3] = after[32 + 32 * i + 3];
+      }
+    }
+    Virtqueue queue = New();
+    ASSERT_TRUE(queue.TrackInflight(region).ok()) << nr_pushed;
+    while (queue.Pop(chain_) == Popped::kChain) queue.Push(chain_, 1);
+    EXPECT_TRUE(queue.status().ok()) << queue.status();
+    std::vector<uint32_t> used;
+    while (const std::optional<Used> next = ring.TakeUsed()) used.push_back(next->id);
+    EXPECT_EQ(used, ids) << nr_pushed << " pushed";
+    // No entry is lost.
+    for (size_t i = 0; i < kChains; i++) {
+      ring.Add({{kData, 1, 0}, {kData + 1, 1, kWrite}});
+      EXPECT_EQ(queue.Pop(chain_), Popped::kChain) << i;
+    }
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Rings, PackedVirtqueueTest, testing::Values(true));
