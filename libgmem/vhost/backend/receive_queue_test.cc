@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
@@ -260,6 +261,32 @@ TEST_P(ReceiveQueueTest, ARefusedRequestTakesNothingBack) {
   EXPECT_EQ(device_.log, "start0 ");
   EXPECT_EQ(device_.held.size(), 1U);
   EXPECT_TRUE(backend_->queue(0)->Push(device_.held[0], 0));
+}
+
+// The call that fails loses each chain that it has popped, also one that an earlier call had popped
+// and this one has put back. A chain that it hasn't touched is still the device's.
+TEST_P(ReceiveQueueTest, AFailingCallLosesChainsThatItPopsAgain) {
+  device_.hold = true;
+  StartReceiving();
+  for (int i = 0; i < 3; i++) AddBuffer();
+  Kick();
+  Run();
+  ASSERT_EQ(device_.held.size(), 3U);
+  device_.in_handler = [this](Backend& backend) {
+    for (int i = 0; i < 2; i++) {
+      EXPECT_TRUE(backend.queue(0)->Unpop(device_.held.back()));
+      device_.held.pop_back();
+    }
+  };
+  device_.trouble = absl::InternalError("trouble");
+  Kick();
+  Run();
+  EXPECT_EQ(device_.failure, device_.trouble);
+  EXPECT_EQ(backend_->queue(0)->in_flight(), 1U);
+  EXPECT_TRUE(backend_->queue(0)->Push(device_.held[0], 0));
+  EXPECT_EQ(backend_->queue(0)->in_flight(), 0U);
+  EXPECT_TRUE(Ask<FrontendRequest::kGetVringBase>({.index = 0, .num = 0}).ok())
+      << "nothing is left to wait for";
 }
 
 // Nobody else would notice, since the device popped on its own.

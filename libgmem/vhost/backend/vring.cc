@@ -330,6 +330,7 @@ void Vring::ServeQueue() {
   Virtqueue& queue = *queue_;
   is_pending_ = false;
   const uint64_t nr_popped = queue.nr_popped();
+  const uint64_t last_pop = queue.last_pop();
   const bool was_enabled = is_enabled();
   const bool was_waited_for = std::exchange(is_waited_for_, false);
   bool has_new = false;
@@ -349,7 +350,7 @@ void Vring::ServeQueue() {
   is_serving_ = false;
   queue.Notify();
   if (!status.ok()) {
-    if (queue.status().ok()) queue.GiveUpSince(nr_popped);
+    if (queue.status().ok()) queue.GiveUpSince(last_pop);
     failure_ = status;
   }
   // Without a thread, Attend() follows.

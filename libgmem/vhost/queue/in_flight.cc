@@ -23,6 +23,7 @@ Chain::Token InFlight::Add(const RingToken& chain, Holds& holds) {
   record.previous = last_;
   record.next = kNone;
   record.number = nr_popped_++;
+  record.pop = ++last_pop_;
   // The record's own is empty, and its room is for a later chain.
   record.holds.swap(holds);
   if (last_ != kNone) records_[last_].next = place;
@@ -47,8 +48,8 @@ bool InFlight::AnyOf(absl::FunctionRef<bool(const Holds&)> is_it) const {
   return false;
 }
 
-void InFlight::RemoveSince(uint64_t nr_popped) {
-  while (last_ != kNone && records_[last_].number >= nr_popped) Free(last_);
+void InFlight::RemoveSince(uint64_t pop) {
+  while (last_ != kNone && records_[last_].pop > pop) Free(last_);
 }
 
 void InFlight::Remove(const Chain::Token& name) { Free(name.place); }

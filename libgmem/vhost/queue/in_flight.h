@@ -30,6 +30,9 @@ class InFlight {
   size_t nr_spans() const { return nr_spans_; }
   // Grows with each chain that is popped, and shrinks with each that is put back.
   uint64_t nr_popped() const { return nr_popped_; }
+  // The serial number of the last pop, which never shrinks: a chain that was put back and popped
+  // again has a new one.
+  uint64_t last_pop() const { return last_pop_; }
 
   // These keep the memory of a chain mapped.
   using Holds = std::vector<std::shared_ptr<const GuestSpan>>;
@@ -44,8 +47,8 @@ class InFlight {
   bool AnyOf(absl::FunctionRef<bool(const Holds&)> is_it) const;
   // The chain was pushed. It must be in flight.
   void Remove(const Chain::Token& name);
-  // The chains that were popped since nr_popped() was @nr_popped are lost.
-  void RemoveSince(uint64_t nr_popped);
+  // The chains that were popped since last_pop() was @pop are lost.
+  void RemoveSince(uint64_t pop);
 
   // The chain that was popped last. Null if it is no longer in flight: what was popped before it
   // can't be put back either, since the ring counts chains from its beginning.
@@ -66,8 +69,9 @@ class InFlight {
     // The places of its neighbours in the order of the pops; of a free place, only the next free.
     uint16_t previous = kNone;
     uint16_t next = kNone;
-    // Its number among all that were popped.
+    // Its number among all that were popped, and the serial number of its pop.
     uint64_t number = 0;
+    uint64_t pop = 0;
     Holds holds;
   };
 
@@ -83,6 +87,7 @@ class InFlight {
   uint16_t free_ = 0;
   uint16_t last_ = kNone;
   uint64_t nr_popped_ = 0;
+  uint64_t last_pop_ = 0;
 };
 
 }  // namespace gmem::vhost::virtqueue_internal

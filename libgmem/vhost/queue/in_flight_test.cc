@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 
 #include "gmem/vhost/chain.h"
@@ -29,6 +30,19 @@ TEST(InFlightTest, KeepsNoRoomForChainsInManyRegions) {
   holds.clear();
   in_flight.Add({}, holds);
   EXPECT_GE(holds.capacity(), 1U) << "the usual chain allocates nothing";
+}
+
+TEST(InFlightTest, AChainThatIsPoppedAgainCountsAsNew) {
+  InFlight in_flight(4);
+  InFlight::Holds holds;
+  const Chain::Token first = in_flight.Add({}, holds);
+  in_flight.Add({}, holds);
+  const uint64_t pop = in_flight.last_pop();
+  in_flight.RemoveLast();
+  const Chain::Token again = in_flight.Add({}, holds);
+  in_flight.RemoveSince(pop);
+  EXPECT_NE(in_flight.Find(first), nullptr);
+  EXPECT_EQ(in_flight.Find(again), nullptr);
 }
 
 }  // namespace

@@ -128,7 +128,7 @@ class __attribute__((visibility("hidden"))) Virtqueue::Impl {
   bool HasRemovedMemory() const {
     return in_flight_.AnyOf([this](const InFlight::Holds& holds) { return IsRemoved(holds); });
   }
-  void GiveUpSince(uint64_t nr_popped) { in_flight_.RemoveSince(nr_popped); }
+  void GiveUpSince(uint64_t pop) { in_flight_.RemoveSince(pop); }
   void BeginStop() { is_stopping_ = true; }
   void Notify();
   absl::Status Move(const std::optional<Memory>& ring);
@@ -379,6 +379,7 @@ bool Virtqueue::IsInRemovedMemory(const Chain& chain) const {
   return impl_->IsInRemovedMemory(chain);
 }
 uint64_t Virtqueue::nr_popped() const { return impl_->in_flight().nr_popped(); }
+uint64_t Virtqueue::last_pop() const { return impl_->in_flight().last_pop(); }
 const absl::Status& Virtqueue::status() const { return impl_->status(); }
 uint32_t Virtqueue::base() const { return impl_->ring().base(); }
 const std::optional<Virtqueue::Miss>& Virtqueue::miss() const { return impl_->miss(); }
@@ -393,7 +394,7 @@ bool Virtqueue::PushAll(absl::Span<const Chain> chains, uint64_t written) {
 bool Virtqueue::Unpop(const Chain& chain) { return impl_->Unpop(chain); }
 size_t Virtqueue::TakeBack() { return impl_->TakeBack(); }
 bool Virtqueue::HasRemovedMemory() const { return impl_->HasRemovedMemory(); }
-void Virtqueue::GiveUpSince(uint64_t nr_popped) { impl_->GiveUpSince(nr_popped); }
+void Virtqueue::GiveUpSince(uint64_t pop) { impl_->GiveUpSince(pop); }
 void Virtqueue::BeginStop() { impl_->BeginStop(); }
 void Virtqueue::Notify() { impl_->Notify(); }
 

@@ -147,6 +147,9 @@ class Virtqueue {
 
   /// The number of chains that were popped, less those that were put back.
   uint64_t nr_popped() const;
+  /// The serial number of the last pop, which never shrinks: a chain that was put back and popped
+  /// again has a new one.
+  uint64_t last_pop() const;
 
   /// Puts back all chains in flight that Unpop() accepts, the last first: those that were popped
   /// after every pushed chain. Returns their number. The device must have begun nothing on them.
@@ -156,10 +159,10 @@ class Virtqueue {
   /// Does a chain in flight lie in removed memory?
   bool HasRemovedMemory() const;
 
-  /// The device has lost those of its chains that were popped since nr_popped() was @p nr_popped:
-  /// they are no longer in flight. The driver doesn't get them back, but an inflight buffer keeps
-  /// them for the next back-end.
-  void GiveUpSince(uint64_t nr_popped);
+  /// The device has lost those of its chains that were popped since last_pop() was @p pop: they are
+  /// no longer in flight. The driver doesn't get them back, but an inflight buffer keeps them for
+  /// the next back-end.
+  void GiveUpSince(uint64_t pop);
 
   /// The virtqueue will stop. From here on, Unpop() and TakeBack() leave out chains from the
   /// back-end before this one (TrackInflight()): no base brings these again, and without the
