@@ -69,17 +69,21 @@ absl::StatusOr<PackedInflight::Recovered> PackedInflight::Recover(
   for (uint16_t i = 0; i < size_; i++) {
     entries_[i] = LoadOnce<InflightPackedEntry>(reinterpret_cast<const uint8_t*>(shared(i)));
   }
-  // The back-end stopped in the middle of a push: has the ring got it? If so, the entries that it
-  // pushed are the first of the free list. Count them: if all entries were in flight, the old list
-  // was empty, and where it began says nothing.
   const PackedPosition old_used = {.index = header.old_used_index,
                                    .wrap = header.old_used_wrap != 0};
   const PackedPosition new_used = {.index = header.used_index, .wrap = header.used_wrap != 0};
   const uint32_t nr_pushed = old_used.DistanceTo(new_used, size_);
-  if (nr_pushed > 0 && is_used(old_used)) {
-    if (nr_pushed > size_) return Bad("it has more used entries than the ring");
+  // The back-end stopped in EndBatch(), after its first store: the old positions are of no use, for
+  // one may have a new index and an old wrap counter, or the reverse.
+  const bool is_done = header.free_head == header.old_free_head && header.free_head < size_ &&
+                       entries_[header.free_head].inflight == 0;
+  // Or in the middle of a push: has the ring got it? If so, the entries that it pushed are the
+  // first of the free list. Count them: if all entries were in flight, the old list was empty, and
+  // where it began says nothing.
+  if (nr_pushed > 0 && (is_done || is_used(old_used))) {
+    if (!is_done && nr_pushed > size_) return Bad("it has more used entries than the ring");
     uint16_t entry = header.free_head;
-    for (uint32_t i = 0; i < nr_pushed; i++) {
+    for (uint32_t i = 0; i < nr_pushed && !is_done; i++) {
       if (entry >= size_) return Bad("its free list leads out of it");
       entries_[entry].inflight = 0;
       entry = entries_[entry].next;
