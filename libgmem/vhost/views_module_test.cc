@@ -35,6 +35,7 @@
 #include "gmem/vhost/backend.h"
 #include "gmem/vhost/connection.h"
 #include "gmem/vhost/device.h"
+#include "gmem/vhost/driver_ring.h"
 #include "gmem/vhost/frontend.h"
 #include "gmem/vhost/memory_table.h"
 #include "gmem/vhost/message.h"
@@ -45,16 +46,16 @@
 #include "testing/module.h"
 #include "vhost/testing/backend.h"
 #include "vhost/testing/backend_thread.h"
-#include "vhost/testing/driver_ring.h"
+#include "vhost/testing/driver_memory.h"
 
 namespace gmem::vhost {
 namespace {
 
 using doubles::BackendThread;
 using doubles::DriverMemory;
-using doubles::DriverRing;
 using doubles::FakeBackend;
 using doubles::kPatience;
+using doubles::NewRing;
 using gmem::doubles::FailsWith;
 using gmem::doubles::IsOk;
 using gmem::doubles::kPage;
@@ -375,7 +376,7 @@ TEST_F(ViewsTest, OurBackEnd) {
   std::memset(host_.data() + kFirstShared * kPageSize, 0, (kNrPages - kFirstShared) * kPageSize);
   // Skip the lent part.
   ASSERT_THAT((*driver)->Allocate(kFirstShared * kPageSize, kPageSize), IsOk());
-  auto ring = DriverRing::Create(**driver, 16);
+  auto ring = NewRing(**driver, 16);
   ASSERT_THAT(ring, IsOk());
   const auto request = (*driver)->Allocate(4);
   const auto answer = (*driver)->Allocate(4);

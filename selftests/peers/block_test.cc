@@ -29,7 +29,7 @@
 #include "lib/driver_memory.h"
 #include "lib/peer.h"
 #include "lib/session.h"
-#include "vhost/testing/driver_ring.h"
+#include "vhost/testing/driver_memory.h"
 
 namespace gmem::vhost::peers {
 namespace {

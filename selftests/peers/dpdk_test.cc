@@ -15,18 +15,19 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "gmem/vhost/driver_ring.h"
 #include "gmem/vhost/frontend.h"
 #include "gmem/vhost/protocol.h"
 #include "lib/driver_memory.h"
 #include "lib/peer.h"
 #include "lib/session.h"
-#include "vhost/testing/driver_ring.h"
+#include "vhost/testing/driver_memory.h"
 
 namespace gmem::vhost::peers {
 namespace {
 
 using doubles::DriverMemory;
-using doubles::DriverRing;
+using doubles::NewRing;
 
 constexpr unsigned kReceive = 0, kTransmit = 1;
 constexpr uint16_t kQueueSize = 64;
@@ -44,7 +45,7 @@ class DpdkTest : public testing::Test {
     ASSERT_TRUE(memory.ok()) << memory.status();
     memory_ = *std::move(memory);
     for (int i = 0; i < 2; i++) {
-      auto ring = DriverRing::Create(*memory_, kQueueSize);
+      auto ring = NewRing(*memory_, kQueueSize);
       ASSERT_TRUE(ring.ok()) << ring.status();
       rings_.push_back(*std::move(ring));
       const auto buffer = memory_->Allocate(kBufferSize, kBufferSize);

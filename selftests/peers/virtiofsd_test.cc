@@ -25,10 +25,11 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "base/status.h"
+#include "gmem/vhost/driver_ring.h"
 #include "gmem/vhost/frontend.h"
 #include "lib/peer.h"
 #include "lib/session.h"
-#include "vhost/testing/driver_ring.h"
+#include "vhost/testing/driver_memory.h"
 
 namespace gmem::vhost::peers {
 namespace {
@@ -44,8 +45,7 @@ constexpr absl::Duration kTimeout = absl::Seconds(30);
 // structures of <linux/fuse.h>.
 class FuseClient {
  public:
-  static absl::StatusOr<FuseClient> Create(doubles::DriverMemory& memory,
-                                           doubles::DriverRing* ring) {
+  static absl::StatusOr<FuseClient> Create(doubles::DriverMemory& memory, DriverRing* ring) {
     GMEM_ASSIGN_OR_RETURN(const auto request, memory.Allocate(kMaxRequest, 4096));
     GMEM_ASSIGN_OR_RETURN(const auto reply, memory.Allocate(kMaxReply, 4096));
     return FuseClient(ring, request, reply);
@@ -62,12 +62,12 @@ class FuseClient {
     header.nodeid = node;
     std::memcpy(request_.data(), &header, sizeof(header));
     std::memcpy(request_.data() + sizeof(header), argument.data(), argument.size());
-    const std::array<doubles::DriverRing::Buffer, 2> chain = {
-        doubles::DriverRing::Buffer{request_.first(header.len), false},
-        doubles::DriverRing::Buffer{reply_.first(sizeof(fuse_out_header) + max_reply), true}};
+    const std::array<DriverRing::Buffer, 2> chain = {
+        DriverRing::Buffer{request_.first(header.len), false},
+        DriverRing::Buffer{reply_.first(sizeof(fuse_out_header) + max_reply), true}};
     GMEM_ASSIGN_OR_RETURN(const uint16_t head, ring_->Add(chain));
     ring_->Kick();
-    GMEM_ASSIGN_OR_RETURN(const doubles::DriverRing::Used used, ring_->Wait(kTimeout));
+    GMEM_ASSIGN_OR_RETURN(const DriverRing::Used used, ring_->Wait(kTimeout));
     fuse_out_header answer = {};
     std::memcpy(&answer, reply_.data(), sizeof(answer));
     if (used.head != head || used.written != answer.len || answer.len < sizeof(answer) ||
@@ -93,7 +93,7 @@ class FuseClient {
   }
 
  private:
-  FuseClient(doubles::DriverRing* ring, absl::Span<uint8_t> request, absl::Span<uint8_t> reply)
+  FuseClient(DriverRing* ring, absl::Span<uint8_t> request, absl::Span<uint8_t> reply)
       : ring_(ring), request_(request), reply_(reply) {}
 
   template <typename Out>
@@ -107,7 +107,7 @@ class FuseClient {
     return out;
   }
 
-  doubles::DriverRing* ring_;
+  DriverRing* ring_;
   absl::Span<uint8_t> request_;
   absl::Span<uint8_t> reply_;
   uint64_t unique_ = 0;
@@ -135,7 +135,7 @@ class VirtiofsdTest : public testing::Test {
     ASSERT_EQ(ShareMemory(*frontend_, *memory_), absl::OkStatus());
     rings_.reserve(kQueues);
     for (uint32_t i = 0; i < kQueues; i++) {
-      auto ring = doubles::DriverRing::Create(*memory_, 64);
+      auto ring = doubles::NewRing(*memory_, 64);
       ASSERT_TRUE(ring.ok()) << ring.status();
       rings_.push_back(*std::move(ring));
       ASSERT_EQ(StartRing(*frontend_, i, rings_[i]), absl::OkStatus());
@@ -163,7 +163,7 @@ class VirtiofsdTest : public testing::Test {
   std::string contents_;
   std::optional<Peer> peer_;
   std::unique_ptr<doubles::DriverMemory> memory_;
-  std::vector<doubles::DriverRing> rings_;
+  std::vector<DriverRing> rings_;
   std::unique_ptr<Frontend> frontend_;
   std::optional<FuseClient> client_;
 };

@@ -35,6 +35,7 @@
 #include "gmem/vhost/chain.h"
 #include "gmem/vhost/connection.h"
 #include "gmem/vhost/device.h"
+#include "gmem/vhost/driver_ring.h"
 #include "gmem/vhost/message.h"
 #include "gmem/vhost/protocol.h"
 #include "gmem/vhost/queue_calls.h"
@@ -42,15 +43,15 @@
 #include "gmem/vhost/responder.h"
 #include "gmem/vhost/server.h"
 #include "gmem/vhost/virtqueue.h"
-#include "vhost/testing/driver_ring.h"
+#include "vhost/testing/driver_memory.h"
 #include "vhost/testing/socket.h"
 
 namespace gmem::vhost {
 namespace {
 
 using doubles::DriverMemory;
-using doubles::DriverRing;
 using doubles::kPatience;
+using doubles::NewRing;
 
 constexpr uint16_t kQueues = 8;
 constexpr size_t kDepth = 4;
@@ -132,7 +133,7 @@ class ComplementDevice : public Device {
 class Driver {
  public:
   static std::unique_ptr<Driver> Create(DriverMemory& memory) {
-    auto driver = std::make_unique<Driver>(*DriverRing::Create(memory, 16));
+    auto driver = std::make_unique<Driver>(*NewRing(memory, 16));
     return driver;
   }
   explicit Driver(DriverRing ring) : ring_(std::move(ring)) {}

@@ -29,12 +29,13 @@
 #include "gmem/vhost/backend.h"
 #include "gmem/vhost/chain.h"
 #include "gmem/vhost/device.h"
+#include "gmem/vhost/driver_ring.h"
 #include "gmem/vhost/message.h"
 #include "gmem/vhost/protocol.h"
 #include "gmem/vhost/queue_calls.h"
 #include "gmem/vhost/requester.h"
 #include "gmem/vhost/virtqueue.h"
-#include "vhost/testing/driver_ring.h"
+#include "vhost/testing/driver_memory.h"
 #include "vhost/testing/scripted_frontend.h"
 #include "vhost/testing/socket.h"
 
@@ -42,8 +43,8 @@ namespace gmem::vhost {
 namespace {
 
 using doubles::DriverMemory;
-using doubles::DriverRing;
 using doubles::kPatience;
+using doubles::NewRing;
 
 // Pushes all that it pops. The state of one virtqueue has no lock, and ThreadSanitizer watches.
 class ThreadedDevice : public Device {
@@ -103,7 +104,7 @@ class QueueThreadsTest : public doubles::ScriptedFrontendTest {
   QueueThreadsTest() {
     memory_ = *DriverMemory::Create(1 << 20);
     for (uint16_t i = 0; i < ThreadedDevice::kQueues; i++) {
-      rings_.push_back(*DriverRing::Create(*memory_, 16));
+      rings_.push_back(*NewRing(*memory_, 16));
     }
     data_ = *memory_->Allocate(64);
     Connect(device_, Backend::Options{.timeout = kPatience, .has_queue_threads = true});
@@ -359,7 +360,7 @@ TEST_F(QueueThreadsTest, Counts) {
   EXPECT_EQ(backend_->counters(0).chains, 0U);
   EXPECT_EQ(backend_->counters(3).chains, 0U);
   // A head beyond the ring.
-  rings_[1].Corrupt();
+  doubles::CorruptRing(*memory_, rings_[1]);
   EXPECT_TRUE(WaitFor([this] {
     Run();
     return backend_->counters(1).errors == 1;
@@ -382,7 +383,7 @@ TEST_F(QueueThreadsTest, SleepsWhileAReceiveQueueWaits) {
 
 TEST_F(QueueThreadsTest, ServesTheOtherThreadsWhenOneVirtqueueFails) {
   Start();
-  rings_[1].Corrupt();
+  doubles::CorruptRing(*memory_, rings_[1]);
   EXPECT_TRUE(WaitFor([this] {
     Run();
     return !device_.failure.ok();

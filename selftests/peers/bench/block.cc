@@ -20,7 +20,7 @@
 #include "lib/block_client.h"
 #include "lib/peer.h"
 #include "lib/session.h"
-#include "vhost/testing/driver_ring.h"
+#include "vhost/testing/driver_memory.h"
 
 namespace gmem::vhost::peers {
 namespace {

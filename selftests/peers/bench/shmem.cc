@@ -24,13 +24,14 @@
 #include "gmem/types.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/connection.h"
+#include "gmem/vhost/driver_ring.h"
 #include "gmem/vhost/frontend.h"
 #include "gmem/vhost/protocol.h"
 #include "lib/peer.h"
 #include "lib/qemu_device.h"
 #include "lib/scripted_backend.h"
 #include "lib/session.h"
-#include "vhost/testing/driver_ring.h"
+#include "vhost/testing/driver_memory.h"
 
 namespace gmem::vhost::peers {
 namespace {
@@ -60,9 +61,9 @@ absl::Status RunFrontend(const std::string& socket) {
   auto memory = doubles::DriverMemory::Create(1 << 20);
   if (!memory.ok()) return memory.status();
   if (const absl::Status status = ShareMemory(frontend, **memory); !status.ok()) return status;
-  std::vector<doubles::DriverRing> rings;
+  std::vector<DriverRing> rings;
   for (unsigned queue = 0; queue < 2; queue++) {
-    auto ring = doubles::DriverRing::Create(**memory, 64);
+    auto ring = doubles::NewRing(**memory, 64);
     if (!ring.ok()) return ring.status();
     rings.push_back(*std::move(ring));
     if (const absl::Status status = StartRing(frontend, queue, rings.back()); !status.ok()) {

@@ -11,7 +11,8 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "base/status.h"
-#include "vhost/testing/driver_ring.h"
+#include "gmem/vhost/driver_ring.h"
+#include "vhost/testing/driver_memory.h"
 
 namespace gmem::vhost::peers {
 namespace {
@@ -28,7 +29,7 @@ struct BlockClient::Header {
 
 absl::StatusOr<BlockClient> BlockClient::Create(doubles::DriverMemory& memory, uint16_t queue_size,
                                                 size_t depth, size_t max_size) {
-  GMEM_ASSIGN_OR_RETURN(doubles::DriverRing ring, doubles::DriverRing::Create(memory, queue_size));
+  GMEM_ASSIGN_OR_RETURN(DriverRing ring, doubles::NewRing(memory, queue_size));
   BlockClient client(std::move(ring));
   client.owners_.resize(queue_size);
   for (size_t i = 0; i < depth; i++) {
@@ -46,7 +47,7 @@ absl::Status BlockClient::Start(size_t slot, Type type, uint64_t sector, size_t 
   const Slot& s = slots_[slot];
   *s.header = {.type = static_cast<uint32_t>(type), .reserved = 0, .sector = sector};
   *s.status = static_cast<uint8_t>(Result::kNone);
-  using Buffer = doubles::DriverRing::Buffer;
+  using Buffer = DriverRing::Buffer;
   const Buffer header = {{reinterpret_cast<uint8_t*>(s.header), sizeof(Header)}, false};
   const Buffer data = {s.data.first(size), type != Type::kWrite};
   const Buffer status = {{s.status, 1}, true};
@@ -59,7 +60,7 @@ absl::Status BlockClient::Start(size_t slot, Type type, uint64_t sector, size_t 
 }
 
 absl::StatusOr<std::pair<size_t, BlockClient::Result>> BlockClient::Complete() {
-  GMEM_ASSIGN_OR_RETURN(const doubles::DriverRing::Used used, ring_.Wait(kTimeout));
+  GMEM_ASSIGN_OR_RETURN(const DriverRing::Used used, ring_.Wait(kTimeout));
   const size_t slot = owners_[used.head];
   return std::pair(slot, static_cast<Result>(*slots_[slot].status));
 }

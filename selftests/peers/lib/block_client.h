@@ -13,7 +13,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "vhost/testing/driver_ring.h"
+#include "gmem/vhost/driver_ring.h"
+#include "vhost/testing/driver_memory.h"
 
 namespace gmem::vhost::peers {
 
@@ -33,7 +34,7 @@ class BlockClient {
   static absl::StatusOr<BlockClient> Create(doubles::DriverMemory& memory, uint16_t queue_size,
                                             size_t depth, size_t max_size);
 
-  doubles::DriverRing& ring() { return ring_; }
+  DriverRing& ring() { return ring_; }
   size_t depth() const { return slots_.size(); }
 
   /// The data of a request: the caller fills it in before a write, and reads it after a read.
@@ -55,9 +56,9 @@ class BlockClient {
     uint8_t* status;
   };
 
-  explicit BlockClient(doubles::DriverRing ring) : ring_(std::move(ring)) {}
+  explicit BlockClient(DriverRing ring) : ring_(std::move(ring)) {}
 
-  doubles::DriverRing ring_;
+  DriverRing ring_;
   std::vector<Slot> slots_;
   // The slot of each chain, by the chain's head.
   std::vector<size_t> owners_;

@@ -13,7 +13,7 @@
 #include "gmem/device.h"
 #include "gmem/guest_memory.h"
 #include "gmem/types.h"
-#include "vhost/testing/driver_ring.h"
+#include "vhost/testing/driver_memory.h"
 
 namespace gmem::vhost::peers {
 

@@ -11,9 +11,10 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "gmem/vhost/connection.h"
+#include "gmem/vhost/driver_ring.h"
 #include "gmem/vhost/frontend.h"
 #include "gmem/vhost/protocol.h"
-#include "vhost/testing/driver_ring.h"
+#include "vhost/testing/driver_memory.h"
 
 namespace gmem::vhost::peers {
 
@@ -48,7 +49,7 @@ inline absl::Status ShareMemory(Frontend& frontend, const doubles::DriverMemory&
 }
 
 /// Starts a virtqueue. The device has already taken @p base chains of it.
-inline absl::Status StartRing(Frontend& frontend, unsigned index, const doubles::DriverRing& ring,
+inline absl::Status StartRing(Frontend& frontend, unsigned index, const DriverRing& ring,
                               uint16_t base = 0) {
   return frontend.StartVring(index, {.size = ring.size(),
                                      .base = base,

@@ -32,7 +32,7 @@ struct FrontendImpl;
 }  // namespace frontend_internal
 
 /// The front-end of a vhost-user device: the VMM's end of the connection, or that of any other
-/// program that plays the driver.
+/// program that plays the driver, see DriverRing.
 ///
 ///     auto frontend = *Frontend::Create(*Connection::Connect(path), {}, &handler);
 ///     frontend->Negotiate();                     // protocol features, back-end channel
