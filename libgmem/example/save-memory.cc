@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <cinttypes>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
@@ -29,9 +30,8 @@ const char* Name(gmem::PageState state) {
 
 void PrintRuns(const gmem::GuestMemory& memory) {
   OrDie(memory.ForEachRun({gmem::ByteOffset(0), memory.size()}, [](const gmem::PageRun& run) {
-    std::printf("%6s from page %u on: %u pages\n", Name(run.state),
-                static_cast<unsigned>(run.range.start.value() / 4096),
-                static_cast<unsigned>(run.range.size.value() / 4096));
+    std::printf("%6s from page %" PRIu64 " on: %" PRIu64 " pages\n", Name(run.state),
+                run.range.start.value() / 4096, run.range.size.value() / 4096);
     return true;
   }));
 }
@@ -81,7 +81,7 @@ int main(int argc, char** argv) {
   OrDie(vm.Map(memory, {.size = memory.size()}));
   OrDie(vm.Populate({gmem::GuestAddress(2 * 4096), gmem::KiB(8)}));
   PrintRuns(memory);
-  std::printf("saved: %u KiB\n", static_cast<unsigned>(Save(memory, file.get()) / 1024));
+  std::printf("saved: %" PRIu64 " KiB\n", Save(memory, file.get()) / 1024);
 
   const gmem::GuestMemory copy = OrDie(device.CreateGuestMemory(memory.size()));
   Load(file.get(), copy);

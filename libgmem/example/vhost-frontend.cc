@@ -41,5 +41,5 @@ int main(int argc, char** argv) {
   ring.address.used = kUser + 0x2000;
   OrDie(device->StartVring(0, ring));
   OrDie(device->DriverOk());
-  std::printf("stopped at: %d\n", static_cast<int>(OrDie(device->GetVringBase(0))));
+  std::printf("stopped at: %" PRIu32 "\n", OrDie(device->GetVringBase(0)));
 }
