@@ -12,7 +12,6 @@
 #include "block_device.h"
 #include "gmem/vhost/device.h"
 #include "serve.h"
-#include "watches.h"
 
 ABSL_FLAG(std::string, blk_file, "", "the disk: a file, or a block device of the host");
 ABSL_FLAG(bool, read_only, false, "refuse writes");
@@ -20,7 +19,7 @@ ABSL_FLAG(QueueCount, queues, 4, "number of virtqueues, 1 to 256");
 
 namespace {
 
-absl::StatusOr<std::unique_ptr<gmem::vhost::Device>> Make(Watches& /*watches*/) {
+absl::StatusOr<std::unique_ptr<gmem::vhost::Device>> Make() {
   if (absl::GetFlag(FLAGS_blk_file).empty()) {
     return absl::InvalidArgumentError("--blk-file is missing: give the path of the disk");
   }

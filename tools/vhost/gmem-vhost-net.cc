@@ -22,7 +22,6 @@
 #include "net_device.h"
 #include "net_link.h"
 #include "serve.h"
-#include "watches.h"
 
 // With the control queue, that is all the virtqueues that a device may have.
 using PairCount = tools::NumberIn<1, 127>;
@@ -59,7 +58,7 @@ absl::StatusOr<std::vector<NetLink>> OpenLinks() {
   return links;
 }
 
-absl::StatusOr<std::unique_ptr<gmem::vhost::Device>> Make(Watches& watches) {
+absl::StatusOr<std::unique_ptr<gmem::vhost::Device>> Make() {
   const std::string text = absl::GetFlag(FLAGS_mac);
   const std::optional<NetDevice::Mac> mac = NetDevice::ParseMac(text);
   if (!text.empty() && !mac) {
@@ -68,11 +67,12 @@ absl::StatusOr<std::unique_ptr<gmem::vhost::Device>> Make(Watches& watches) {
   }
   absl::StatusOr<std::vector<NetLink>> links = OpenLinks();
   if (!links.ok()) return links.status();
-  return std::make_unique<NetDevice>(*std::move(links), mac, watches);
+  return std::make_unique<NetDevice>(*std::move(links), mac);
 }
 
 absl::StatusOr<int> Run(tools::Words words) {
-  return RunDevice({.name = "gmem-vhost-net", .type = "net", .make = Make}, words);
+  return RunDevice(
+      {.name = "gmem-vhost-net", .type = "net", .has_queue_threads = true, .make = Make}, words);
 }
 
 }  // namespace

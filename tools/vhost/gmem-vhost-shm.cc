@@ -13,7 +13,6 @@
 #include "gmem/vhost/device.h"
 #include "serve.h"
 #include "shm_device.h"
-#include "watches.h"
 
 using RegionNumber = tools::NumberIn<0, 255>;
 
@@ -31,7 +30,7 @@ ABSL_FLAG(bool, read_only, false, "open and map the files read-only");
 
 namespace {
 
-absl::StatusOr<std::unique_ptr<gmem::vhost::Device>> Make(Watches& /*watches*/) {
+absl::StatusOr<std::unique_ptr<gmem::vhost::Device>> Make() {
   return ShmDevice::Create(absl::GetFlag(FLAGS_map),
                            {.shmid = static_cast<uint8_t>(*absl::GetFlag(FLAGS_shmid)),
                             .size = *absl::GetFlag(FLAGS_size),

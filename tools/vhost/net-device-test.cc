@@ -15,13 +15,16 @@
 #include <utility>
 #include <vector>
 
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "gmem/unique_fd.h"
+#include "gmem/vhost/backend.h"
 #include "gmem/vhost/protocol.h"
 #include "net_device.h"
 #include "net_link.h"
 #include "vhost/testing/scripted_frontend.h"
+#include "vhost/testing/socket.h"
 #include "virtio_net.h"
-#include "watches.h"
 
 namespace {
 
@@ -42,12 +45,10 @@ class NetDeviceTest : public ScriptedFrontendTest {
   ~NetDeviceTest() override {
     Disconnect();
     device_.reset();
-    watches_.reset();
     ends_.clear();
   }
   // Starts one queue of a device with all features but @without.
   void Start(uint32_t queue, size_t nr_pairs = 1, uint64_t without = 0, int type = SOCK_DGRAM) {
-    watches_.emplace(*Watches::Create());
     std::vector<NetLink> links;
     for (size_t i = 0; i < nr_pairs; i++) {
       std::array<int, 2> pair;
@@ -55,8 +56,9 @@ class NetDeviceTest : public ScriptedFrontendTest {
       links.push_back(*NetLink::Adopt(gmem::UniqueFd(pair[0])));
       ends_.emplace_back(pair[1]);
     }
-    device_ = std::make_unique<NetDevice>(std::move(links), NetDevice::ParseMac(kMac), *watches_);
-    Connect(*device_);
+    device_ = std::make_unique<NetDevice>(std::move(links), NetDevice::ParseMac(kMac));
+    Connect(*device_, gmem::vhost::Backend::Options{.timeout = gmem::vhost::doubles::kPatience,
+                                                    .has_queue_threads = has_threads_});
     Negotiate(device_->features() & ~without, gmem::vhost::Bit(ProtocolFeature::kReplyAck) |
                                                   gmem::vhost::Bit(ProtocolFeature::kConfig) |
                                                   gmem::vhost::Bit(ProtocolFeature::kMq));
@@ -73,17 +75,13 @@ class NetDeviceTest : public ScriptedFrontendTest {
     Work();
   }
   void Work() {
-    for (int i = 0; i < 5; i++) {
-      Run();
-      watches_->Process();
-    }
+    for (int i = 0; i < 5; i++) Run();
   }
   // Does the device wait, and not look again and again?
   bool IsAsleep() {
     Work();
-    std::array<pollfd, 2> fds = {pollfd{.fd = backend_->fd(), .events = POLLIN, .revents = 0},
-                                 pollfd{.fd = watches_->fd(), .events = POLLIN, .revents = 0}};
-    return poll(fds.data(), fds.size(), 0) == 0;
+    pollfd fd = {.fd = backend_->fd(), .events = POLLIN, .revents = 0};
+    return poll(&fd, 1, 0) == 0;
   }
   void SendFromOutside(const std::string& frame, size_t pair = 0) {
     ASSERT_EQ(send(ends_[pair].get(), frame.data(), frame.size(), 0), frame.size());
@@ -122,8 +120,8 @@ class NetDeviceTest : public ScriptedFrontendTest {
 
   static constexpr char kMac[] = "52:54:00:12:34:56";
   std::vector<gmem::UniqueFd> ends_;
-  std::optional<Watches> watches_;
   std::unique_ptr<NetDevice> device_;
+  bool has_threads_ = false;
   uint64_t nr_bytes_ = 0;
 };
 
@@ -157,6 +155,29 @@ TEST_F(NetDeviceTest, ReceivesAndWaitsAsleep) {
   EXPECT_EQ(base->num, 2U);
   SendFromOutside("nobody reads it");
   EXPECT_TRUE(IsAsleep());
+}
+
+TEST_F(NetDeviceTest, APairHasAThread) {
+  Start(kReceive, /*nr_pairs=*/2);
+  EXPECT_EQ(device_->QueueThread(0), device_->QueueThread(1));
+  EXPECT_EQ(device_->QueueThread(2), device_->QueueThread(3));
+  EXPECT_NE(device_->QueueThread(0), device_->QueueThread(2));
+  EXPECT_NE(device_->QueueThread(3), device_->QueueThread(4)) << "the control queue";
+}
+
+TEST_F(NetDeviceTest, ReceivesOnAThread) {
+  has_threads_ = true;
+  Start(kReceive);
+  AddBuffers(1, 200);
+  SendFromOutside("a frame");
+  std::optional<Used> used;
+  for (int i = 0; i < 5000 && !used; i++) {
+    absl::SleepFor(absl::Milliseconds(1));
+    Run();
+    used = ring_.TakeUsed();
+  }
+  ASSERT_TRUE(used);
+  EXPECT_EQ(InGuest(kHeader, 7), "a frame");
 }
 
 TEST_F(NetDeviceTest, FramesWaitForBuffers) {

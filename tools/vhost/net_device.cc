@@ -26,7 +26,6 @@
 #include "gmem/vhost/virtqueue.h"
 #include "net_link.h"
 #include "virtio_net.h"
-#include "watches.h"
 
 namespace {
 
@@ -59,8 +58,7 @@ std::optional<NetDevice::Mac> NetDevice::ParseMac(absl::string_view text) {
   return mac;
 }
 
-NetDevice::NetDevice(std::vector<NetLink> links, std::optional<Mac> mac, Watches& watches)
-    : mac_(mac), watches_(watches) {
+NetDevice::NetDevice(std::vector<NetLink> links, std::optional<Mac> mac) : mac_(mac) {
   for (NetLink& link : links) {
     pairs_.emplace_back(std::move(link));
     pairs_.back().frame.resize(kMaxFrame);
@@ -142,14 +140,17 @@ absl::Status NetDevice::HandleQueue(gmem::vhost::Backend& /*backend*/, Virtqueue
     Receive(queue.index() / 2);
     return queue.status();
   }
-  for (int i = 0; i < kBatch && queue.Pop(chain_) == Popped::kChain; i++) {
-    if (IsPair(queue.index())) {
-      Send(pairs_[queue.index() / 2].link, chain_);
-      queue.Push(chain_, 0);
-      continue;
+  if (IsPair(queue.index())) {
+    Pair& mine = pairs_[queue.index() / 2];
+    for (int i = 0; i < kBatch && queue.Pop(mine.sent) == Popped::kChain; i++) {
+      Send(mine);
+      queue.Push(mine.sent, 0);
     }
-    const uint8_t answer = Control(chain_);
-    queue.Push(chain_, chain_.Write(0, &answer, sizeof(answer)));
+    return queue.status();
+  }
+  for (int i = 0; i < kBatch && queue.Pop(command_) == Popped::kChain; i++) {
+    const uint8_t answer = Control(command_);
+    queue.Push(command_, command_.Write(0, &answer, sizeof(answer)));
   }
   return queue.status();
 }
@@ -158,7 +159,8 @@ absl::Status NetDevice::HandleDisabledQueue(gmem::vhost::Backend& /*backend*/, V
   if (IsReceiveQueue(queue.index())) {
     StopReceiving(queue.index() / 2);
   } else if (IsPair(queue.index())) {
-    for (int i = 0; i < kBatch && queue.Pop(chain_) == Popped::kChain; i++) queue.Push(chain_, 0);
+    Chain& dropped = pairs_[queue.index() / 2].sent;
+    for (int i = 0; i < kBatch && queue.Pop(dropped) == Popped::kChain; i++) queue.Push(dropped, 0);
   }
   return queue.status();
 }
@@ -196,11 +198,14 @@ void NetDevice::Receive(size_t pair) {
   }
   queue->Notify();
   if (!has_room || mine.has_ended) {
-    watches_.Unwatch(mine.link.fd());
+    Unwatch(pair);
     return;
   }
-  const absl::Status status = watches_.Watch(mine.link.fd(), [this, pair] { Receive(pair); });
+  if (mine.is_watched) return;
+  const absl::Status status =
+      backend_->Watch(queue->index(), mine.link.fd(), [this, pair] { Receive(pair); });
   if (!status.ok()) tools::PrintError(kName, status.message());
+  mine.is_watched = status.ok();
 }
 
 bool NetDevice::Deliver(Pair& pair, Virtqueue& queue) const {
@@ -236,16 +241,23 @@ bool NetDevice::Deliver(Pair& pair, Virtqueue& queue) const {
 }
 
 void NetDevice::StopReceiving(size_t pair) {
-  watches_.Unwatch(pairs_[pair].link.fd());
+  Unwatch(pair);
   pairs_[pair].link.SetAttached(false);
 }
 
-void NetDevice::Send(const NetLink& link, const Chain& chain) {
-  pieces_.clear();
-  for (const GuestSpan span : chain.readable()) {
-    pieces_.push_back({.iov_base = span.data(), .iov_len = span.size()});
+void NetDevice::Unwatch(size_t pair) {
+  Pair& mine = pairs_[pair];
+  if (std::exchange(mine.is_watched, false)) {
+    backend_->Unwatch(static_cast<uint16_t>(2 * pair), mine.link.fd());
   }
-  link.Send(absl::MakeSpan(pieces_));
+}
+
+void NetDevice::Send(Pair& pair) {
+  pair.pieces.clear();
+  for (const GuestSpan span : pair.sent.readable()) {
+    pair.pieces.push_back({.iov_base = span.data(), .iov_len = span.size()});
+  }
+  pair.link.Send(absl::MakeSpan(pair.pieces));
 }
 
 uint8_t NetDevice::Control(const Chain& chain) {
@@ -257,6 +269,8 @@ uint8_t NetDevice::Control(const Chain& chain) {
     return VIRTIO_NET_ERR;
   }
   nr_used_ = command.virtqueue_pairs;
-  for (size_t pair = 0; pair < nr_known_; pair++) Receive(pair);
+  for (size_t pair = 0; pair < nr_known_; pair++) {
+    backend_->RunOnQueue(static_cast<uint16_t>(2 * pair), [this, pair] { Receive(pair); });
+  }
   return VIRTIO_NET_OK;
 }

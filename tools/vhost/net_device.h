@@ -5,6 +5,7 @@
 #include <sys/uio.h>
 
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -22,21 +23,22 @@
 #include "gmem/vhost/device.h"
 #include "gmem/vhost/virtqueue.h"
 #include "net_link.h"
-#include "watches.h"
 
 // A virtio network device (virtio 1.3, 5.1) with one link for each pair of queues.
 //
 // A receive queue costs nothing while no frame comes: the device leaves the driver's buffers in the
 // ring, and waits for the link. If a frame comes and there are too few buffers, the device keeps
 // this one frame, stops waiting for the link, and goes on at the driver's next kick.
+//
+// The virtqueues may have threads: what the calls for virtqueues change belongs to one pair, except
+// for the number of pairs in use.
 class NetDevice : public gmem::vhost::Device {
  public:
   using Mac = std::array<uint8_t, 6>;
   // The form is "52:54:00:12:34:56". No value if @text isn't an address of one station.
   static std::optional<Mac> ParseMac(absl::string_view text);
 
-  // @watches must outlive the device.
-  NetDevice(std::vector<NetLink> links, std::optional<Mac> mac, Watches& watches);
+  NetDevice(std::vector<NetLink> links, std::optional<Mac> mac);
 
   uint64_t features() const override;
   uint16_t nr_queues() const override { return static_cast<uint16_t>(2 * pairs_.size() + 1); }
@@ -46,6 +48,8 @@ class NetDevice : public gmem::vhost::Device {
 
   void Connected(gmem::vhost::Backend& backend) override { backend_ = &backend; }
   void Disconnected() override { backend_ = nullptr; }
+  // A pair has a thread, and the control queue has one.
+  uint16_t QueueThread(uint16_t index) const override { return index / 2; }
   void QueueStarted(gmem::vhost::Backend& backend, gmem::vhost::Virtqueue& queue) override;
   void QueueStopped(uint16_t index) override;
   void QueueFailed(uint16_t index, const absl::Status& why) override;
@@ -62,8 +66,12 @@ class NetDevice : public gmem::vhost::Device {
     std::vector<uint8_t> frame;
     size_t frame_size = 0;
     bool has_ended = false;
+    // Does the back-end wait for the link?
+    bool is_watched = false;
     // Memory that stays, so that a frame needs no allocation.
     std::vector<gmem::vhost::Chain> chains;
+    gmem::vhost::Chain sent;
+    std::vector<iovec> pieces;
   };
 
   // The control queue's place depends on whether the driver knows more than one pair.
@@ -76,24 +84,23 @@ class NetDevice : public gmem::vhost::Device {
   // False if there are too few buffers.
   bool Deliver(Pair& pair, gmem::vhost::Virtqueue& queue) const;
   void StopReceiving(size_t pair);
-  void Send(const NetLink& link, const gmem::vhost::Chain& chain);
+  void Unwatch(size_t pair);
+  static void Send(Pair& pair);
   // Returns the answer to a command of the driver.
   uint8_t Control(const gmem::vhost::Chain& chain);
 
   std::vector<Pair> pairs_;
   const std::optional<Mac> mac_;
-  Watches& watches_;
   gmem::vhost::Backend* backend_ = nullptr;
   // The features that the links have been set up for.
   std::optional<uint64_t> features_;
   // The pairs that the driver knows, and those that it uses.
   size_t nr_known_ = 1;
-  size_t nr_used_ = 1;
+  std::atomic<size_t> nr_used_ = 1;
   bool is_mergeable_ = false;
   // Has a header the number of buffers?
   bool has_nr_buffers_ = true;
-  gmem::vhost::Chain chain_;
-  std::vector<iovec> pieces_;
+  gmem::vhost::Chain command_;
 };
 
 #endif  // GMEM_TOOLS_VHOST_NET_DEVICE_H_

@@ -2,6 +2,7 @@
 #include "serve.h"
 
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 
@@ -34,7 +35,6 @@
 #include "gmem/vhost/server.h"
 #include "gmem/vhost/sigbus.h"
 #include "supervisor.h"
-#include "watches.h"
 
 using Descriptor = tools::NumberIn<0, INT32_MAX>;
 
@@ -98,6 +98,15 @@ absl::StatusOr<gmem::UniqueFd> StopSignals() {
   return stop;
 }
 
+// The usual limit is for programs that use select(). A device with many virtqueues needs more: each
+// has three eventfds of the front-end and two descriptors of its thread.
+void RaiseDescriptorLimit() {
+  rlimit limit = {};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 // A manager that isn't there is no reason to serve nobody.
 void TellManager(absl::string_view program, absl::string_view state) {
   const absl::Status status = Notify(state);
@@ -108,56 +117,54 @@ void ReportEnd(absl::string_view program, const absl::Status& status) {
   if (gmem::GetErrno(status) != ECONNRESET) tools::PrintError(program, status.message());
 }
 
-// Lets @served, a server or a back-end, work until @stop_fd is readable, or until it fails.
-template <typename Served>
-absl::Status Loop(Served& served, int stop_fd, Watches& watches) {
-  std::array<pollfd, 3> fds = {};
-  fds[0].fd = served.fd();
-  fds[1].fd = stop_fd;
-  fds[2].fd = watches.fd();
-  for (pollfd& fd : fds) fd.events = POLLIN;
+// Lets @backend work until @stop_fd is readable, or until the session ends.
+absl::Status RunSession(Backend& backend, int stop_fd) {
+  std::array<pollfd, 2> fds = {pollfd{.fd = backend.fd(), .events = POLLIN, .revents = 0},
+                               pollfd{.fd = stop_fd, .events = POLLIN, .revents = 0}};
   while (true) {
     const absl::Duration left =
-        std::clamp(served.next_deadline() - absl::Now(), absl::ZeroDuration(), absl::Minutes(1));
+        std::clamp(backend.next_deadline() - absl::Now(), absl::ZeroDuration(), absl::Minutes(1));
     const int64_t timeout = absl::ToInt64Milliseconds(absl::Ceil(left, absl::Milliseconds(1)));
-    if (poll(fds.data(), fds.size(), static_cast<int>(timeout)) < 0) {
-      if (errno == EINTR) continue;
+    if (poll(fds.data(), fds.size(), static_cast<int>(timeout)) < 0 && errno != EINTR) {
       return absl::ErrnoToStatus(errno, "can't wait");
     }
     if (fds[1].revents != 0) return absl::OkStatus();
-    if (absl::Status status = served.Process(); !status.ok()) return status;
-    if (fds[2].revents != 0) watches.Process();
+    if (absl::Status status = backend.Process(); !status.ok()) return status;
   }
 }
 
 // Serves the front-end behind @socket.
-absl::Status ServeOne(absl::string_view program, gmem::UniqueFd socket, gmem::vhost::Device& device,
-                      int stop_fd, Watches& watches) {
+absl::Status ServeOne(const DeviceProgram& program, gmem::UniqueFd socket,
+                      gmem::vhost::Device& device, int stop_fd) {
   absl::StatusOr<Connection> connection = Connection::Adopt(std::move(socket));
   if (!connection.ok()) return connection.status();
   absl::StatusOr<std::unique_ptr<Backend>> backend =
-      Backend::Create(*std::move(connection), device);
+      Backend::Create(*std::move(connection), device,
+                      Backend::Options{.has_queue_threads = program.has_queue_threads});
   if (!backend.ok()) return backend.status();
-  TellManager(program, "READY=1");
-  absl::Status status = Loop(**backend, stop_fd, watches);
+  TellManager(program.name, "READY=1");
+  absl::Status status = RunSession(**backend, stop_fd);
   // The front-end has left.
   if (gmem::GetErrno(status) == ECONNRESET) status = absl::OkStatus();
   return status;
 }
 
 // Serves the front-ends that come to @listener, one after the other.
-absl::Status ServeAll(absl::string_view program, absl::StatusOr<Listener> listener,
-                      gmem::vhost::Device& device, int stop_fd, Watches& watches) {
+absl::Status ServeAll(const DeviceProgram& program, absl::StatusOr<Listener> listener,
+                      gmem::vhost::Device& device, int stop_fd) {
   if (!listener.ok()) return listener.status();
-  absl::StatusOr<Server> server = Server::Create(*std::move(listener), device);
+  absl::StatusOr<Server> server =
+      Server::Create(*std::move(listener), device,
+                     Server::Options{.has_queue_threads = program.has_queue_threads});
   if (!server.ok()) return server.status();
-  server->set_session_end([program](const absl::Status& status) { ReportEnd(program, status); });
-  TellManager(program, "READY=1");
-  return Loop(*server, stop_fd, watches);
+  server->set_session_end(
+      [&program](const absl::Status& status) { ReportEnd(program.name, status); });
+  TellManager(program.name, "READY=1");
+  return server->Run(stop_fd);
 }
 
-absl::Status Serve(absl::string_view program, std::optional<gmem::UniqueFd> socket,
-                   gmem::vhost::Device& device, Watches& watches) {
+absl::Status Serve(const DeviceProgram& program, std::optional<gmem::UniqueFd> socket,
+                   gmem::vhost::Device& device) {
   const absl::StatusOr<gmem::UniqueFd> stop = StopSignals();
   if (!stop.ok()) return stop.status();
   if (absl::Status status = gmem::vhost::SurviveSigbus(); !status.ok()) return status;
@@ -166,14 +173,14 @@ absl::Status Serve(absl::string_view program, std::optional<gmem::UniqueFd> sock
   if (!is_listening.ok()) return is_listening.status();
   absl::Status status;
   if (!*is_listening) {
-    status = ServeOne(program, *std::move(socket), device, stop->get(), watches);
+    status = ServeOne(program, *std::move(socket), device, stop->get());
   } else {
     status = ServeAll(program,
                       socket ? Listener::Adopt(*std::move(socket))
                              : Listener::Create(absl::GetFlag(FLAGS_socket_path)),
-                      device, stop->get(), watches);
+                      device, stop->get());
   }
-  if (status.ok()) TellManager(program, "STOPPING=1");
+  if (status.ok()) TellManager(program.name, "STOPPING=1");
   return status;
 }
 
@@ -189,12 +196,10 @@ absl::StatusOr<int> RunDevice(const DeviceProgram& program, tools::Words words) 
   }
   absl::StatusOr<std::optional<gmem::UniqueFd>> socket = GivenSocket();
   if (!socket.ok()) return socket.status();
-  absl::StatusOr<Watches> watches = Watches::Create();
-  if (!watches.ok()) return watches.status();
-  const absl::StatusOr<std::unique_ptr<gmem::vhost::Device>> device = program.make(*watches);
+  RaiseDescriptorLimit();
+  const absl::StatusOr<std::unique_ptr<gmem::vhost::Device>> device = program.make();
   if (!device.ok()) return device.status();
-  if (absl::Status status = Serve(program.name, *std::move(socket), **device, *watches);
-      !status.ok()) {
+  if (absl::Status status = Serve(program, *std::move(socket), **device); !status.ok()) {
     return status;
   }
   return 0;

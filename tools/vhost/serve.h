@@ -14,7 +14,6 @@
 #include "base/flag_types.h"
 #include "base/program.h"
 #include "gmem/vhost/device.h"
-#include "watches.h"
 
 using QueueCount = tools::NumberIn<1, 256>;
 
@@ -23,9 +22,10 @@ struct DeviceProgram {
   // For --print-capabilities: the type of the device, and the features that have names there.
   std::string type;
   std::vector<std::string> features = {};
-  // Makes the device, from flags of its own. The loop waits for what it adds to @watches, which
-  // live longer than it does.
-  std::function<absl::StatusOr<std::unique_ptr<gmem::vhost::Device>>(Watches& watches)> make;
+  // Serve the virtqueues on threads, see gmem::vhost::Backend.
+  bool has_queue_threads = false;
+  // Makes the device, from flags of its own.
+  std::function<absl::StatusOr<std::unique_ptr<gmem::vhost::Device>>()> make;
 };
 
 // Prints the capabilities, or makes the device and serves front-ends until SIGINT or SIGTERM.
