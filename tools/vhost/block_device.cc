@@ -1,260 +1,245 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 #include "block_device.h"
 
-#include <fcntl.h>
-#include <linux/falloc.h>
 #include <linux/virtio_blk.h>
-#include <sys/stat.h>
-#include <sys/uio.h>
+#include <sys/signalfd.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
-#include <cerrno>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <string>
+#include <memory>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "base/program.h"
+#include "block_image.h"
+#include "block_io.h"
+#include "block_queue.h"
+#include "block_request.h"
 #include "gmem/unique_fd.h"
-#include "gmem/vhost/chain.h"
+#include "gmem/vhost/backend.h"
+#include "gmem/vhost/protocol.h"
 #include "gmem/vhost/virtqueue.h"
 
 namespace {
 
-using gmem::vhost::Chain;
-using gmem::vhost::GuestSpan;
+using gmem::vhost::Backend;
+using gmem::vhost::ProtocolFeature;
+using gmem::vhost::Virtqueue;
 
-constexpr uint64_t kSectorSize = 512;
-// Other queues and the front-end must be served, too. So there are limits for one request, and for
-// the requests of one call: in bytes and in numbers. The device may have to write zeroes, so their
-// limit is lower than that of holes.
-constexpr uint64_t kMaxTransfer = 64 << 20;
-// The limit for a driver that doesn't take SIZE_MAX and SEG_MAX. Firmware has such drivers, which
-// read a whole file at once; EDK2's driver stays below this limit.
-constexpr uint64_t kMaxUnboundedTransfer = 1 << 30;
-constexpr uint32_t kMaxDiscardRanges = 32;
-constexpr uint32_t kMaxZeroedRanges = 1;
-constexpr uint32_t kMaxDiscardSectors = kMaxTransfer / kSectorSize;
-constexpr int kBatch = 64;
+constexpr absl::string_view kName = "gmem-vhost-blk";
 // Data descriptors of one request: with header and status, they are the limit of a chain.
 constexpr uint32_t kMaxSegments = 126;
 constexpr uint32_t kMaxSegmentSize = 512 << 10;
-static_assert(uint64_t{kMaxSegments} * kMaxSegmentSize <= kMaxTransfer);
-constexpr char kId[VIRTIO_BLK_ID_BYTES] = "gmem-vhost-blk";
+static_assert(uint64_t{kMaxSegments} * kMaxSegmentSize <= BlockDisk::kMaxTransfer);
 
 constexpr uint64_t Feature(unsigned bit) { return uint64_t{1} << bit; }
 
-// The arguments of preadv() and pwritev().
-class IoVector {
- public:
-  // Takes up to @size bytes from @offset on.
-  IoVector(absl::Span<const GuestSpan> spans, uint64_t offset, uint64_t size) {
-    for (const GuestSpan span : spans) {
-      if (size == 0 || count_ == entries_.size()) break;
-      if (offset >= span.size()) {
-        offset -= span.size();
-        continue;
-      }
-      const size_t piece = std::min<uint64_t>(span.size() - offset, size);
-      entries_[count_++] = {.iov_base = span.data() + offset, .iov_len = piece};
-      size -= piece;
-      offset = 0;
-    }
+// A process that was killed keeps its lock until the operations that it has begun have ended. The
+// one that is started in its place must not begin before that.
+absl::Status LockSoon(BlockImage& image) {
+  constexpr absl::Duration kPatience = absl::Seconds(1);
+  const absl::Time end = absl::Now() + kPatience;
+  while (true) {
+    absl::Status status = image.Lock();
+    if (!absl::IsFailedPrecondition(status) || absl::Now() >= end) return status;
+    absl::SleepFor(absl::Milliseconds(50));
   }
-  const iovec* data() const { return entries_.data(); }
-  int count() const { return static_cast<int>(count_); }
-
- private:
-  std::array<iovec, 256> entries_;
-  size_t count_ = 0;
-};
+}
 
 }  // namespace
 
-absl::StatusOr<BlockDevice> BlockDevice::Open(const std::string& path, const Options& options) {
-  gmem::UniqueFd file(open(path.c_str(), (options.is_read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC));
-  if (!file) return absl::ErrnoToStatus(errno, absl::StrCat("can't open ", path));
-  struct stat info = {};
-  if (fstat(file.get(), &info) != 0) return absl::ErrnoToStatus(errno, path);
-  if (!S_ISREG(info.st_mode) && !S_ISBLK(info.st_mode)) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(path, " is neither a file with contents nor a block device"));
-  }
-  const off_t end = lseek(file.get(), 0, SEEK_END);
-  if (end < 0) return absl::ErrnoToStatus(errno, absl::StrCat(path, " has no size"));
-  const uint64_t size = static_cast<uint64_t>(end) / kSectorSize * kSectorSize;
-  if (size == 0) {
-    return absl::FailedPreconditionError(absl::StrCat(path, " has less than a sector (512 bytes)"));
-  }
-  return BlockDevice(std::move(file), size, options);
+BlockDevice::BlockDevice(std::unique_ptr<BlockImage> image, gmem::UniqueFd growth,
+                         const Options& options)
+    : image_(std::move(image)), options_(options), growth_(std::move(growth)) {
+  disk_.image = image_.get();
+  std::copy_n(options_.serial.begin(), std::min(options_.serial.size(), disk_.serial.size()),
+              disk_.serial.begin());
 }
 
-BlockDevice::BlockDevice(BlockDevice&& other) noexcept
-    : file_(std::move(other.file_)), size_(other.size_), options_(other.options_) {}
+absl::StatusOr<std::unique_ptr<BlockDevice>> BlockDevice::Create(std::unique_ptr<BlockImage> image,
+                                                                 gmem::UniqueFd growth,
+                                                                 const Options& options) {
+  std::unique_ptr<BlockDevice> device(
+      new BlockDevice(std::move(image), std::move(growth), options));
+  if (options.locking == Locking::kFromStart) {
+    if (absl::Status status = LockSoon(*device->image_); !status.ok()) return status;
+  }
+  for (uint16_t i = 0; i < options.nr_queues; i++) {
+    absl::StatusOr<std::unique_ptr<BlockIo>> io =
+        BlockIo::Create(device->image_->fd(), BlockQueue::kMaxRequests);
+    // Old kernels have no rings, and containers refuse them.
+    if (absl::IsUnimplemented(io.status()) || absl::IsPermissionDenied(io.status())) {
+      if (i == 0) {
+        tools::PrintError(kName, absl::StrCat(io.status().message(),
+                                              ": requests are carried out one after the other"));
+      }
+      io = BlockIo::CreateSynchronous(device->image_->fd());
+    }
+    if (!io.ok()) {
+      return absl::Status(io.status().code(),
+                          absl::StrCat("virtqueue ", i, ": ", io.status().message()));
+    }
+    device->queues_.push_back(std::make_unique<Queue>(*std::move(io)));
+  }
+  return device;
+}
 
 uint64_t BlockDevice::features() const {
   const uint64_t features = Feature(VIRTIO_BLK_F_SIZE_MAX) | Feature(VIRTIO_BLK_F_SEG_MAX) |
-                            Feature(VIRTIO_BLK_F_BLK_SIZE) | Feature(VIRTIO_BLK_F_FLUSH) |
-                            Feature(VIRTIO_BLK_F_MQ);
-  return features | (options_.is_read_only
+                            Feature(VIRTIO_BLK_F_BLK_SIZE) | Feature(VIRTIO_BLK_F_TOPOLOGY) |
+                            Feature(VIRTIO_BLK_F_FLUSH) | Feature(VIRTIO_BLK_F_MQ);
+  return features | (image_->is_read_only()
                          ? Feature(VIRTIO_BLK_F_RO)
-                         : Feature(VIRTIO_BLK_F_DISCARD) | Feature(VIRTIO_BLK_F_WRITE_ZEROES));
+                         : Feature(VIRTIO_BLK_F_CONFIG_WCE) | Feature(VIRTIO_BLK_F_DISCARD) |
+                               Feature(VIRTIO_BLK_F_WRITE_ZEROES));
+}
+
+uint64_t BlockDevice::protocol_features() const {
+  return options_.has_postcopy ? gmem::vhost::Bit(ProtocolFeature::kPagefault) : 0;
+}
+
+void BlockDevice::SetFeatures(uint64_t features) {
+  constexpr uint64_t kLimits = Feature(VIRTIO_BLK_F_SIZE_MAX) | Feature(VIRTIO_BLK_F_SEG_MAX);
+  disk_.has_limits = (features & kLimits) == kLimits;
+  SetCache((features & Feature(VIRTIO_BLK_F_FLUSH)) != 0, is_writeback_);
+}
+
+void BlockDevice::SetCache(bool has_flush, bool is_writeback) {
+  has_flush_ = has_flush;
+  is_writeback_ = is_writeback;
+  disk_.is_writethrough = !has_flush || !is_writeback;
 }
 
 absl::Status BlockDevice::ReadConfig(uint32_t offset, absl::Span<uint8_t> to) {
+  const BlockImage::Topology& topology = image_->topology();
+  const uint32_t block = topology.logical_block;
   virtio_blk_config config = {};
-  config.capacity = size_ / kSectorSize;
+  config.capacity = image_->size() / BlockImage::kSectorSize;
   config.size_max = kMaxSegmentSize;
   config.seg_max = kMaxSegments;
-  config.blk_size = kSectorSize;
+  config.blk_size = block;
+  config.physical_block_exp =
+      static_cast<uint8_t>(std::bit_width(std::max(topology.physical_block / block, 1U)) - 1);
+  config.alignment_offset = static_cast<uint8_t>(topology.alignment_offset / block);
+  config.min_io_size = static_cast<uint16_t>(std::min(topology.min_io / block, 0xffffU));
+  config.opt_io_size = topology.optimal_io / block;
+  config.wce = disk_.is_writethrough ? 0 : 1;
   config.num_queues = options_.nr_queues;
-  config.max_discard_sectors = config.max_write_zeroes_sectors = kMaxDiscardSectors;
-  config.max_discard_seg = kMaxDiscardRanges;
-  config.max_write_zeroes_seg = kMaxZeroedRanges;
-  config.discard_sector_alignment = 1;
+  config.max_discard_sectors = config.max_write_zeroes_sectors = BlockDisk::kMaxDiscardSectors;
+  config.max_discard_seg = BlockDisk::kMaxDiscardRanges;
+  config.max_write_zeroes_seg = BlockDisk::kMaxZeroedRanges;
+  config.discard_sector_alignment = block / static_cast<uint32_t>(BlockImage::kSectorSize);
   config.write_zeroes_may_unmap = 1;
   std::memcpy(to.data(), reinterpret_cast<const uint8_t*>(&config) + offset, to.size());
   return absl::OkStatus();
 }
 
-absl::Status BlockDevice::Serve(gmem::vhost::Virtqueue& queue) {
-  uint64_t nr_bytes = 0;
-  for (int i = 0; i < kBatch && nr_bytes < kMaxTransfer; i++) {
-    if (queue.Pop(chain_) != gmem::vhost::Popped::kChain) break;
-    // Without a place for the status there is nobody to tell.
-    if (chain_.writable_size() == 0) {
-      return absl::DataLossError("a request without a byte for its status");
-    }
-    nr_bytes += chain_.readable_size() + chain_.writable_size();
-    const uint8_t status = Do(chain_);
-    chain_.Write(chain_.writable_size() - 1, &status, 1);
-    // Report all bytes as written: the status is the last byte, and the dirty log must have it.
-    queue.Push(chain_, chain_.writable_size());
+absl::Status BlockDevice::WriteConfig(uint32_t offset, absl::Span<const uint8_t> from,
+                                      uint32_t flags) {
+  constexpr uint32_t kCache = offsetof(virtio_blk_config, wce);
+  const bool has_cache = offset <= kCache && kCache - offset < from.size();
+  // A migration brings all of the source's configuration.
+  if (!has_cache || (flags == gmem::vhost::kConfigWritable && from.size() != 1)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a driver may write the byte ", kCache, " alone of the configuration"));
   }
-  return queue.status();
+  const uint8_t value = from[kCache - offset];
+  if (value > 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the cache's mode is ", value, ": 0 is write-through, 1 is write-back"));
+  }
+  SetCache(has_flush_, value != 0);
+  return absl::OkStatus();
 }
 
-void BlockDevice::SetFeatures(uint64_t features) {
-  constexpr uint64_t kLimits = Feature(VIRTIO_BLK_F_SIZE_MAX) | Feature(VIRTIO_BLK_F_SEG_MAX);
-  has_flush_ = (features & Feature(VIRTIO_BLK_F_FLUSH)) != 0;
-  has_limits_ = (features & kLimits) == kLimits;
+void BlockDevice::Connected(Backend& backend) {
+  backend_ = &backend;
+  // The image may have grown since the last session.
+  image_->Grow();
+  if (!growth_) return;
+  const absl::Status status = backend.Watch(0, growth_.get(), [this] { TakeGrowth(); });
+  if (!status.ok()) tools::PrintError(kName, status.message());
+}
+
+void BlockDevice::Disconnected() {
+  backend_ = nullptr;
+  SetCache(/*has_flush=*/true, /*is_writeback=*/true);
+}
+
+void BlockDevice::TakeGrowth() {
+  signalfd_siginfo info;
+  if (read(growth_.get(), &info, sizeof(info)) < 0) return;
+  backend_->RunInSession([this] {
+    if (!image_->Grow() || !backend_->has_channel()) return;
+    backend_->ConfigChanged([](const absl::Status& status) {
+      if (status.ok()) return;
+      tools::PrintError(kName, absl::StrCat("can't tell the front-end that the disk has grown: ",
+                                            status.message()));
+    });
+  });
+}
+
+void BlockDevice::QueueStarted(Backend& backend, Virtqueue& queue) {
+  Queue& mine = *queues_[queue.index()];
+  mine.calls.AssertAlone();
+  nr_working_++;
+  mine.is_stopping = false;
+  mine.failure = options_.locking == Locking::kNever ? absl::OkStatus() : image_->Lock();
+  const int fd = mine.requests.fd();
+  if (!mine.failure.ok() || fd < 0) return;
+  mine.failure =
+      backend.Watch(queue.index(), fd, [this, index = queue.index()] { Complete(index); });
+}
+
+absl::Status BlockDevice::HandleQueue(Backend& /*backend*/, Virtqueue& queue) {
+  Queue& mine = *queues_[queue.index()];
+  mine.calls.AssertIn(queue);
+  if (!mine.failure.ok()) return mine.failure;
+  return mine.requests.Serve(queue, disk_);
+}
+
+void BlockDevice::Complete(uint16_t index) {
+  Virtqueue* const queue = backend_->queue(index);
+  if (queue == nullptr) return;
+  Queue& mine = *queues_[index];
+  mine.calls.AssertIn(*queue);
+  const bool has_room = mine.requests.Complete(*queue);
+  if (!has_room || mine.is_stopping || !mine.failure.ok() || !backend_->is_enabled(index)) return;
+  // HandleQueue() meets the same rule that the driver has broken, and reports it.
+  mine.requests.Serve(*queue, disk_).IgnoreError();
+}
+
+void BlockDevice::QueueStopping(Backend& /*backend*/, Virtqueue& queue) {
+  Queue& mine = *queues_[queue.index()];
+  mine.calls.AssertAlone();
+  // All requests that were taken have begun: they go on to their end.
+  mine.is_stopping = true;
 }
 
 void BlockDevice::QueueFailed(uint16_t index, const absl::Status& why) {
-  tools::PrintError(kId,
+  Queue& mine = *queues_[index];
+  mine.calls.AssertAlone();
+  mine.failure = why;
+  tools::PrintError(kName,
                     absl::StrCat("virtqueue ", index, " is no longer served: ", why.message()));
 }
 
-uint8_t BlockDevice::Do(const Chain& chain) {
-  virtio_blk_outhdr header;
-  if (!chain.ReadStruct(0, header)) return VIRTIO_BLK_S_IOERR;
-  switch (header.type) {
-    case VIRTIO_BLK_T_IN:
-      return Transfer(chain, header.sector, /*is_write=*/false);
-    case VIRTIO_BLK_T_OUT:
-      return Settle(Transfer(chain, header.sector, /*is_write=*/true));
-    case VIRTIO_BLK_T_FLUSH:
-      return Flush();
-    case VIRTIO_BLK_T_GET_ID:
-      return GetId(chain);
-    case VIRTIO_BLK_T_DISCARD:
-      return Settle(Discard(chain, /*is_zeroing=*/false));
-    case VIRTIO_BLK_T_WRITE_ZEROES:
-      return Settle(Discard(chain, /*is_zeroing=*/true));
-    default:
-      return VIRTIO_BLK_S_UNSUPP;
+void BlockDevice::QueueStopped(uint16_t index) {
+  Queue& mine = *queues_[index];
+  mine.calls.AssertAlone();
+  if (backend_ != nullptr && mine.requests.fd() >= 0) {
+    backend_->Unwatch(index, mine.requests.fd());
   }
-}
-
-bool BlockDevice::IsInFile(uint64_t sector, uint64_t size) const {
-  return sector <= size_ / kSectorSize && size <= size_ - sector * kSectorSize;
-}
-
-uint8_t BlockDevice::Transfer(const Chain& chain, uint64_t sector, bool is_write) {
-  // The sizes without header and status, which every request has.
-  const uint64_t first = is_write ? sizeof(virtio_blk_outhdr) : 0;
-  const uint64_t size = is_write ? chain.readable_size() - first : chain.writable_size() - 1;
-  if (size % kSectorSize != 0 || size > (has_limits_ ? kMaxTransfer : kMaxUnboundedTransfer) ||
-      !IsInFile(sector, size) || (is_write && options_.is_read_only)) {
-    return VIRTIO_BLK_S_IOERR;
-  }
-  uint64_t done = 0;
-  while (done < size) {
-    const IoVector vector(is_write ? chain.readable() : chain.writable(), first + done,
-                          size - done);
-    const auto at = static_cast<off_t>(sector * kSectorSize + done);
-    const ssize_t moved = is_write ? pwritev(file_.get(), vector.data(), vector.count(), at)
-                                   : preadv(file_.get(), vector.data(), vector.count(), at);
-    if (moved < 0 && errno == EINTR) continue;
-    if (moved <= 0) return VIRTIO_BLK_S_IOERR;
-    done += static_cast<uint64_t>(moved);
-  }
-  return VIRTIO_BLK_S_OK;
-}
-
-uint8_t BlockDevice::Settle(uint8_t status) const {
-  return status == VIRTIO_BLK_S_OK && !has_flush_ ? Flush() : status;
-}
-
-uint8_t BlockDevice::Flush() const {
-  if (fdatasync(file_.get()) != 0) return VIRTIO_BLK_S_IOERR;
-  return VIRTIO_BLK_S_OK;
-}
-
-uint8_t BlockDevice::GetId(const Chain& chain) const {
-  if (chain.writable_size() < sizeof(kId) + 1) return VIRTIO_BLK_S_IOERR;
-  chain.Write(0, kId, sizeof(kId));
-  return VIRTIO_BLK_S_OK;
-}
-
-uint8_t BlockDevice::Discard(const Chain& chain, bool is_zeroing) {
-  const uint64_t size = chain.readable_size() - sizeof(virtio_blk_outhdr);
-  virtio_blk_discard_write_zeroes range;
-  if (size == 0 || size % sizeof(range) != 0 ||
-      size / sizeof(range) > (is_zeroing ? kMaxZeroedRanges : kMaxDiscardRanges) ||
-      options_.is_read_only) {
-    return VIRTIO_BLK_S_IOERR;
-  }
-  for (uint64_t done = 0; done < size; done += sizeof(range)) {
-    if (!chain.ReadStruct(sizeof(virtio_blk_outhdr) + done, range)) {
-      return VIRTIO_BLK_S_IOERR;
-    }
-    const uint8_t status = DiscardRange(range, is_zeroing);
-    if (status != VIRTIO_BLK_S_OK) return status;
-  }
-  return VIRTIO_BLK_S_OK;
-}
-
-uint8_t BlockDevice::DiscardRange(const virtio_blk_discard_write_zeroes& range, bool is_zeroing) {
-  const uint32_t known = is_zeroing ? VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP : 0;
-  if ((range.flags & ~known) != 0) return VIRTIO_BLK_S_UNSUPP;
-  const uint64_t size = range.num_sectors * kSectorSize;
-  if (range.num_sectors > kMaxDiscardSectors || !IsInFile(range.sector, size)) {
-    return VIRTIO_BLK_S_IOERR;
-  }
-  if (size == 0) return VIRTIO_BLK_S_OK;
-  const bool may_unmap = !is_zeroing || (range.flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP) != 0;
-  const auto at = static_cast<off_t>(range.sector * kSectorSize);
-  const int mode = FALLOC_FL_KEEP_SIZE | (may_unmap ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE);
-  if (fallocate(file_.get(), mode, at, static_cast<off_t>(size)) == 0) return VIRTIO_BLK_S_OK;
-  // A discard is a hint. Zeroes must be there, even if the file system has no such call.
-  if (!is_zeroing) return VIRTIO_BLK_S_OK;
-  constexpr size_t kPiece = 65536;
-  const std::array<uint8_t, kPiece> zeroes = {};
-  for (uint64_t done = 0; done < size;) {
-    const ssize_t written =
-        pwrite(file_.get(), zeroes.data(), std::min<uint64_t>(kPiece, size - done),
-               at + static_cast<off_t>(done));
-    if (written < 0 && errno == EINTR) continue;
-    if (written <= 0) return VIRTIO_BLK_S_IOERR;
-    done += static_cast<uint64_t>(written);
-  }
-  return VIRTIO_BLK_S_OK;
+  mine.requests.Abandon();
+  if (--nr_working_ == 0) image_->Unlock();
 }

@@ -4,68 +4,100 @@
 
 #include <linux/virtio_blk.h>
 
+#include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
+#include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "block_image.h"
+#include "block_io.h"
+#include "block_queue.h"
+#include "block_request.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/backend.h"
-#include "gmem/vhost/chain.h"
 #include "gmem/vhost/device.h"
+#include "gmem/vhost/queue_calls.h"
 #include "gmem/vhost/virtqueue.h"
 
-// A virtio block device (virtio 1.3, 5.2) on a file or a block device of the host. It carries out
-// requests one after the other, when they come.
+// A virtio block device (virtio 1.3, 5.2) on a file or a block device of the host. Each virtqueue
+// has an io_uring.
 class BlockDevice : public gmem::vhost::Device {
  public:
+  // When is the image locked?
+  enum class Locking : uint8_t {
+    // From the start to the stop of the last virtqueue, and whenever virtqueues work.
+    kFromStart,
+    // Whenever virtqueues work. The destination of a migration waits for the source in this way.
+    kWhileUsed,
+    kNever,
+  };
   struct Options {
-    bool is_read_only = false;
     uint16_t nr_queues = 4;
+    Locking locking = Locking::kFromStart;
+    // 1 to 20 bytes.
+    std::string serial = "gmem-vhost-blk";
+    // Offer postcopy migration, see gmem::vhost::Device.
+    bool has_postcopy = false;
   };
 
-  static absl::StatusOr<BlockDevice> Open(const std::string& path, const Options& options);
-  BlockDevice(BlockDevice&& other) noexcept;
-
-  // Serves some of the requests in @queue.
-  absl::Status Serve(gmem::vhost::Virtqueue& queue);
+  // Locks the image unless Options says otherwise. @growth is a signalfd: readable when the device
+  // shall look whether the image has grown; none: never.
+  static absl::StatusOr<std::unique_ptr<BlockDevice>> Create(std::unique_ptr<BlockImage> image,
+                                                             gmem::UniqueFd growth,
+                                                             const Options& options);
 
   uint64_t features() const override;
+  uint64_t protocol_features() const override;
   uint16_t nr_queues() const override { return options_.nr_queues; }
+  void SetFeatures(uint64_t features) override;
   uint32_t config_size() const override { return sizeof(virtio_blk_config); }
   absl::Status ReadConfig(uint32_t offset, absl::Span<uint8_t> to) override;
-  absl::Status HandleQueue(gmem::vhost::Backend& /*backend*/,
-                           gmem::vhost::Virtqueue& queue) override {
-    return Serve(queue);
-  }
-  void SetFeatures(uint64_t features) override;
+  absl::Status WriteConfig(uint32_t offset, absl::Span<const uint8_t> from,
+                           uint32_t flags) override;
+
+  void QueueStarted(gmem::vhost::Backend& backend, gmem::vhost::Virtqueue& queue) override;
+  absl::Status HandleQueue(gmem::vhost::Backend& backend, gmem::vhost::Virtqueue& queue) override;
+  void QueueStopping(gmem::vhost::Backend& backend, gmem::vhost::Virtqueue& queue) override;
   void QueueFailed(uint16_t index, const absl::Status& why) override;
+  void QueueStopped(uint16_t index) override;
+  void Reset() override { SetCache(/*has_flush=*/true, /*is_writeback=*/true); }
+  void Connected(gmem::vhost::Backend& backend) override;
+  void Disconnected() override;
 
  private:
-  BlockDevice(gmem::UniqueFd file, uint64_t size, const Options& options)
-      : file_(std::move(file)), size_(size), options_(options) {}
+  struct Queue {
+    explicit Queue(std::unique_ptr<BlockIo> io) : requests(std::move(io)) {}
+    gmem::vhost::QueueCalls calls;
+    BlockQueue requests ABSL_GUARDED_BY(calls);
+    bool is_stopping ABSL_GUARDED_BY(calls) = false;
+    // Why the virtqueue can't work.
+    absl::Status failure ABSL_GUARDED_BY(calls);
+  };
 
-  // Each returns the status byte of the request.
-  uint8_t Do(const gmem::vhost::Chain& chain);
-  uint8_t Transfer(const gmem::vhost::Chain& chain, uint64_t sector, bool is_write);
-  uint8_t Flush() const;
-  // Flushes for a driver that can't: such a driver expects a completed write to be stable (virtio
-  // 1.3, 5.2.6.2).
-  uint8_t Settle(uint8_t status) const;
-  uint8_t GetId(const gmem::vhost::Chain& chain) const;
-  uint8_t Discard(const gmem::vhost::Chain& chain, bool is_zeroing);
-  uint8_t DiscardRange(const virtio_blk_discard_write_zeroes& range, bool is_zeroing);
-  bool IsInFile(uint64_t sector, uint64_t size) const;
+  BlockDevice(std::unique_ptr<BlockImage> image, gmem::UniqueFd growth, const Options& options);
+  // Without flushes, the driver expects a completed write to be stable (virtio 1.3, 5.2.6.2),
+  // whatever it asks for.
+  void SetCache(bool has_flush, bool is_writeback);
+  // Operations of a virtqueue have ended.
+  void Complete(uint16_t index);
+  void TakeGrowth();
 
-  gmem::UniqueFd file_;
-  // In bytes; whole sectors.
-  uint64_t size_;
-  Options options_;
-  bool has_flush_ = false;
-  // Does the driver know the limits of one request?
-  bool has_limits_ = false;
-  gmem::vhost::Chain chain_;
+  const std::unique_ptr<BlockImage> image_;
+  const Options options_;
+  gmem::vhost::Backend* backend_ = nullptr;
+  std::vector<std::unique_ptr<Queue>> queues_;
+  const gmem::UniqueFd growth_;
+  // Calls for virtqueues only read it.
+  BlockDisk disk_;
+  bool has_flush_ = true;
+  bool is_writeback_ = true;
+  // Virtqueues that have started.
+  size_t nr_working_ = 0;
 };
 
 #endif  // GMEM_TOOLS_VHOST_BLOCK_DEVICE_H_

@@ -33,7 +33,8 @@
 
 namespace gmem::vhost::doubles {
 
-// A front-end that does what a test asks for, and the back-end that it talks to.
+// A front-end that does what a test asks for, and the back-end that it talks to, in this process or
+// in another one.
 class ScriptedFrontendTest : public testing::Test {
  protected:
   ScriptedFrontendTest() : fds_before_(CountOpenFds()) {}
@@ -51,6 +52,10 @@ class ScriptedFrontendTest : public testing::Test {
     auto backend = Backend::Create(*Connection::Adopt(std::move(pair->second)), device, options);
     ASSERT_TRUE(backend.ok()) << backend.status();
     backend_ = *std::move(backend);
+  }
+  // The back-end is in another process.
+  void ConnectOutside(Connection connection) {
+    frontend_.emplace(std::move(connection), kPatience);
   }
   void Disconnect() {
     backend_.reset();
@@ -87,6 +92,10 @@ class ScriptedFrontendTest : public testing::Test {
     return *std::move(result);
   }
   void Run() {
+    if (backend_ == nullptr) {
+      session_ = frontend_->Process();
+      return;
+    }
     session_ = backend_->Process();
     if (!session_.ok()) {
       frontend_->Close(session_);
