@@ -39,6 +39,22 @@ std::string AbslUnparseFlag(const NumberIn<kMin, kMax>& number) {
   return number ? absl::StrCat(*number) : "";
 }
 
+// "on" or "off".
+struct Switch {
+  bool is_on = false;
+};
+
+inline bool AbslParseFlag(absl::string_view text, Switch* value, std::string* error) {
+  if (text != "on" && text != "off") {
+    *error = "use on or off";
+    return false;
+  }
+  value->is_on = text == "on";
+  return true;
+}
+
+inline std::string AbslUnparseFlag(Switch value) { return value.is_on ? "on" : "off"; }
+
 // A number of bytes, more than 0: "4096", "256M", "1GiB".
 struct Size : std::optional<uint64_t> {
   using std::optional<uint64_t>::optional;

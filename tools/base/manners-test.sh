@@ -90,6 +90,7 @@ fails 2 "--size=0: use more than 0 bytes" gmem-broker run --size=0 -- true &&
 	fails 2 "--duration=-1s is below 0" gmemctl monitor --duration=-1s &&
 	fails 2 '"maybe": use allow, scrub or deny' gmemctl policy maybe &&
 	fails 2 "--lock=maybe: use on, late or off" gmem-vhost-blk --lock=maybe &&
+	fails 2 "--sandbox=true: use on or off" gmem-vhost-net --sandbox=true &&
 	fails 2 "--serial=123456789012345678901: use 1 to 20 bytes" gmem-vhost-blk --socket-path=x \
 		--blk-file=x --serial=123456789012345678901 &&
 	fails 2 "--json=maybe: use true or false" gmemctl list --json=maybe &&

@@ -93,7 +93,7 @@ TEST_F(BlockDeviceTest, ALateLockComesTooLate) {
   const std::unique_ptr<Program> first = std::move(program_);
   const gmem::UniqueFd its_session = std::move(session_socket_);
   program_ = StartProgram({"--lock=late"});
-  ASSERT_NO_FATAL_FAILURE(Begin());
+  ASSERT_NO_FATAL_FAILURE(Begin(kProtocol));
   ASSERT_NO_FATAL_FAILURE(StartQueue(0, /*base=*/1));
   EXPECT_EQ(Request(Header(VIRTIO_BLK_T_IN), 513), std::nullopt);
   EXPECT_TRUE(has_failed_);

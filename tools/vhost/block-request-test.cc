@@ -148,6 +148,14 @@ TEST_F(BlockRequestTest, AnErrorEndsIt) {
   }
 }
 
+TEST_F(BlockRequestTest, TouchesPagesThatMayBeMissingOnce) {
+  disk_.has_postcopy = true;
+  Begin(VIRTIO_BLK_T_IN, 0, 1024);
+  Expect(Kind::kRead, -EFAULT);
+  Expect(Kind::kRead, -EFAULT);
+  ExpectEnd(VIRTIO_BLK_S_IOERR);
+}
+
 TEST_F(BlockRequestTest, WritesZeroesIfTheFileSystemHasNoCall) {
   for (const bool may_unmap : {false, true}) {
     BeginRange(VIRTIO_BLK_T_WRITE_ZEROES, may_unmap ? VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP : 0);

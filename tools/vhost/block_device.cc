@@ -62,6 +62,7 @@ BlockDevice::BlockDevice(std::unique_ptr<BlockImage> image, gmem::UniqueFd growt
                          const Options& options)
     : image_(std::move(image)), options_(options), growth_(std::move(growth)) {
   disk_.image = image_.get();
+  disk_.has_postcopy = options_.has_postcopy;
   std::copy_n(options_.serial.begin(), std::min(options_.serial.size(), disk_.serial.size()),
               disk_.serial.begin());
 }

@@ -19,14 +19,11 @@
 #include <string>
 #include <vector>
 
-#include "absl/time/clock.h"
-#include "absl/time/time.h"
 #include "gmem/unique_fd.h"
-#include "gmem/vhost/connection.h"
 #include "gmem/vhost/message.h"
 #include "gmem/vhost/protocol.h"
 #include "program_test.h"
-#include "vhost/testing/scripted_frontend.h"
+#include "vhost/testing/ring.h"
 
 namespace block_test {
 
@@ -34,13 +31,10 @@ using gmem::vhost::ConfigSpace;
 using gmem::vhost::FromBytes;
 using gmem::vhost::FrontendRequest;
 using gmem::vhost::ProtocolFeature;
-using gmem::vhost::VirtioFeature;
 using gmem::vhost::doubles::kData;
 using gmem::vhost::doubles::kWrite;
 using gmem::vhost::doubles::Piece;
-using gmem::vhost::doubles::ScriptedFrontendTest;
 using gmem::vhost::doubles::TestGuest;
-using gmem::vhost::doubles::Used;
 
 inline constexpr uint64_t kFileSize = 1 << 20;
 
@@ -53,7 +47,7 @@ inline std::string Header(uint32_t type, uint64_t sector = 0) {
   return Bytes(virtio_blk_outhdr{.type = type, .ioprio = 0, .sector = sector});
 }
 
-class BlockDeviceTest : public ScriptedFrontendTest {
+class BlockDeviceTest : public ProgramTest {
  protected:
   BlockDeviceTest() : path_(std::filesystem::temp_directory_path() / "gmem-disk-test.XXXXXX") {
     const int fd = mkstemp(path_.data());
@@ -61,11 +55,7 @@ class BlockDeviceTest : public ScriptedFrontendTest {
     EXPECT_EQ(ftruncate(fd, kFileSize), 0);
     close(fd);
   }
-  ~BlockDeviceTest() override {
-    EndSession();
-    program_.reset();
-    unlink(path_.c_str());
-  }
+  ~BlockDeviceTest() override { unlink(path_.c_str()); }
 
   std::unique_ptr<Program> StartProgram(const std::vector<std::string>& more = {},
                                         const std::function<void()>& before = {}) const {
@@ -76,40 +66,8 @@ class BlockDeviceTest : public ScriptedFrontendTest {
   // Starts the program and one virtqueue, with all features except @without.
   void Start(const std::vector<std::string>& more = {}, uint64_t without = 0) {
     program_ = StartProgram(more);
-    Begin(without);
-    StartQueue();
-  }
-  // Begins a session with the program.
-  void Begin(uint64_t without = 0) {
-    gmem::UniqueFd socket = program_->TakeSocket();
-    session_socket_ = *gmem::UniqueFd::Duplicate(socket.get());
-    ConnectOutside(*gmem::vhost::Connection::Adopt(std::move(socket)));
-    const auto features = Ask<FrontendRequest::kGetFeatures>();
-    ASSERT_TRUE(features.ok()) << features.status();
-    features_ = *features;
-    constexpr uint64_t kOfDevices = 0xffffff;
-    Negotiate((features_ & kOfDevices & ~without) | gmem::vhost::Bit(VirtioFeature::kIndirectDesc),
-              kProtocol);
-    SetTable();
-  }
-
-  void EndSession() {
-    Disconnect();
-    session_socket_.reset();
-  }
-  // Waits until the device has completed a request, or has failed.
-  std::optional<Used> AwaitUsed() {
-    const absl::Time end = absl::Now() + absl::Seconds(5);
-    while (absl::Now() < end) {
-      if (const auto used = ring_.TakeUsed()) return used;
-      if (error_ && Take(error_)) {
-        has_failed_ = true;
-        return std::nullopt;
-      }
-      absl::SleepFor(absl::Microseconds(200));
-    }
-    ADD_FAILURE() << "the device does nothing";
-    return std::nullopt;
+    ASSERT_NO_FATAL_FAILURE(Begin(kProtocol, without));
+    ASSERT_NO_FATAL_FAILURE(StartQueue());
   }
   // Sends one request of the driver: the bytes of @readable, and room for an answer.
   std::optional<uint32_t> Request(const std::string& readable, uint32_t writable) {
@@ -165,11 +123,6 @@ class BlockDeviceTest : public ScriptedFrontendTest {
       gmem::vhost::Bit(ProtocolFeature::kBackendSendFd) | gmem::vhost::Bit(ProtocolFeature::kMq);
 
   std::string path_;
-  std::unique_ptr<Program> program_;
-  // Keeps a session open after its front-end.
-  gmem::UniqueFd session_socket_;
-  uint64_t features_ = 0;
-  bool has_failed_ = false;
 };
 
 }  // namespace block_test

@@ -11,6 +11,7 @@
 #include <climits>
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
 #include "absl/types/span.h"
 #include "block_image.h"
@@ -31,6 +32,7 @@ void BlockRequest::Begin(const BlockDisk& disk) {
   disk_ = disk;
   status_ = VIRTIO_BLK_S_OK;
   done_ = size_ = 0;
+  has_touched_ = false;
   virtio_blk_outhdr header;
   if (!chain_.ReadStruct(0, header)) {
     End(VIRTIO_BLK_S_IOERR);
@@ -161,6 +163,11 @@ BlockIo::Operation BlockRequest::operation() {
 
 void BlockRequest::Finish(int result) {
   if (result == -EINTR || result == -EAGAIN) return;
+  // Without privileges, a userfaultfd serves the faults of programs, but not those of the kernel.
+  if (result == -EFAULT && disk_.has_postcopy && !std::exchange(has_touched_, true)) {
+    Touch();
+    return;
+  }
   switch (stage_) {
     case Stage::kTransfer:
     case Stage::kZero:
@@ -190,6 +197,15 @@ void BlockRequest::Finish(int result) {
   }
   next_range_++;
   NextRange();
+}
+
+void BlockRequest::Touch() const {
+  constexpr size_t kPage = 4096;
+  for (const iovec& piece : pieces_) {
+    const auto* const begin = static_cast<const volatile uint8_t*>(piece.iov_base);
+    for (size_t at = 0; at < piece.iov_len; at += kPage) begin[at];
+    if (piece.iov_len > 0) begin[piece.iov_len - 1];
+  }
 }
 
 void BlockRequest::Gather(absl::Span<const GuestSpan> spans, uint64_t offset, uint64_t size) {

@@ -36,6 +36,8 @@ struct BlockDisk {
   bool has_limits = false;
   // Must a write be stable when it is completed?
   bool is_writethrough = false;
+  // May pages of guest memory be missing until the front-end brings them?
+  bool has_postcopy = false;
 };
 
 // A request of the driver, which is carried out in operations, one after the other. Memory stays,
@@ -70,6 +72,8 @@ class BlockRequest {
   void NextRange();
   // All is written: makes that stable if the driver expects it.
   void Settle();
+  // Touches the memory of the last operation. Returns when all of it is there.
+  void Touch() const;
   void Gather(absl::Span<const gmem::vhost::GuestSpan> spans, uint64_t offset, uint64_t size);
   void GatherZeroes(uint64_t size);
 
@@ -82,6 +86,7 @@ class BlockRequest {
   uint64_t offset_ = 0;
   uint64_t size_ = 0;
   uint64_t done_ = 0;
+  bool has_touched_ = false;
   std::vector<virtio_blk_discard_write_zeroes> ranges_;
   size_t next_range_ = 0;
   std::vector<iovec> pieces_;

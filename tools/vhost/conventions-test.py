@@ -15,6 +15,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 
 TOOLS = pathlib.Path(sys.argv[1]).resolve()
 HERE = pathlib.Path(__file__).resolve().parent
@@ -153,6 +154,22 @@ def service_manager(work, program):
             stop(process)
 
 
+def sandbox(work, program):
+    """The program gives up its rights, and can still remove its socket."""
+    for words, seccomp in (([], "2"), (["--sandbox=off"], "0")):
+        path = work.folder / f"{program}.sandbox"
+        process = start(work, program, f"--socket-path={path}", *words)
+        for _ in range(SECONDS * 50):
+            if path.exists():
+                break
+            time.sleep(0.02)
+        with connect(path) as peer:
+            ask_features(peer)
+        status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
+        assert f"Seccomp:\t{seccomp}" in status, status
+        assert stop(process) == "" and not path.exists()
+
+
 def foreign_variables(work, program):
     """The manager's variables are for another process."""
     result = run(program, *work.words(program),
@@ -173,7 +190,7 @@ def json_file(work, program):
 def main():
     tests = [(test, program)
              for test in (capabilities, connected_descriptor, listening_descriptor,
-                          bad_descriptors, service_manager, foreign_variables, json_file)
+                          bad_descriptors, service_manager, sandbox, foreign_variables, json_file)
              for program in ("gmem-vhost-blk", "gmem-vhost-net", "gmem-vhost-shm")]
     failed = False
     print(f"TAP version 13\n1..{len(tests)}")

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 // gmem-vhost-blk: a virtio block device on a file, for a VMM that speaks vhost-user.
+#include <linux/userfaultfd.h>
 #include <linux/virtio_blk.h>
+#include <sys/ioctl.h>
 #include <sys/signalfd.h>
 
 #include <cerrno>
@@ -20,6 +22,7 @@
 #include "block_image.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/device.h"
+#include "sandbox.h"
 #include "serve.h"
 
 using Locking = BlockDevice::Locking;
@@ -99,11 +102,22 @@ absl::StatusOr<std::unique_ptr<gmem::vhost::Device>> Make() {
                               .has_postcopy = absl::GetFlag(FLAGS_postcopy)});
 }
 
+SandboxRules Sandbox() {
+  // The last ones are for a disk without rings.
+  SandboxRules rules = {.calls = {"io_uring_enter", "preadv", "pwritev", "fdatasync"}};
+  if (absl::GetFlag(FLAGS_postcopy)) {
+    rules.calls.emplace_back("userfaultfd");
+    rules.ioctls = {UFFDIO_API, UFFDIO_REGISTER, UFFDIO_UNREGISTER};
+  }
+  return rules;
+}
+
 absl::StatusOr<int> Run(tools::Words words) {
   return RunDevice({.name = "gmem-vhost-blk",
                     .type = "block",
                     .features = {"read-only", "blk-file"},
                     .has_queue_threads = true,
+                    .sandbox = Sandbox(),
                     .make = Make},
                    words);
 }
@@ -116,6 +130,7 @@ int main(int argc, char** argv) {
        .run = Run,
        .usage = "gmem-vhost-blk --socket-path=PATH --blk-file=IMAGE [--read-only] [--queues=N]\n"
                 "               [--serial=TEXT] [--lock=on|late|off] [--postcopy]\n"
+                "               [--sandbox=on|off]\n"
                 "gmem-vhost-blk --fd=N --blk-file=IMAGE [...]\n"
                 "gmem-vhost-blk --print-capabilities",
        .summary = "a virtio block device on a file, over vhost-user"},

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 // gmem-vhost-net: a virtio network device on a tap or on sockets, for a VMM that speaks vhost-user.
 #include <fcntl.h>
+#include <linux/if_tun.h>
+#include <sys/ioctl.h>
 
 #include <cerrno>
 #include <cstddef>
@@ -82,6 +84,7 @@ int main(int argc, char** argv) {
       {.name = "gmem-vhost-net",
        .run = Run,
        .usage = "gmem-vhost-net --socket-path=PATH --tap=NAME [--queue-pairs=N] [--mac=ADDRESS]\n"
+                "               [--sandbox=on|off]\n"
                 "gmem-vhost-net --socket-path=PATH --link-fds=N[,...] [--mac=ADDRESS]\n"
                 "gmem-vhost-net --fd=N --tap=NAME|--link-fds=N[,...]\n"
                 "gmem-vhost-net --print-capabilities",

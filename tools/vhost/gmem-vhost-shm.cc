@@ -51,6 +51,7 @@ int main(int argc, char** argv) {
        .run = Run,
        .usage = "gmem-vhost-shm --socket-path=PATH --map=FILE[@OFFSET][,...] [--at-start] "
                 "[--read-only]\n"
+                "               [--sandbox=on|off]\n"
                 "gmem-vhost-shm --fd=N --map=FILE[@OFFSET][,...] [--at-start] [--read-only]\n"
                 "gmem-vhost-shm --print-capabilities",
        .summary = "a device that maps files into the guest, over vhost-user"},

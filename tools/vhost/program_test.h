@@ -12,14 +12,24 @@
 #include <array>
 #include <csignal>
 #include <cstddef>
+#include <cstdint>
 #include <cstdlib>
 #include <functional>
+#include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "gmem/unique_fd.h"
+#include "gmem/vhost/connection.h"
+#include "gmem/vhost/protocol.h"
+#include "vhost/testing/ring.h"
+#include "vhost/testing/scripted_frontend.h"
+#include "vhost/testing/socket.h"
 
 // A process that runs one of the programs in the folder GMEM_TOOLS, behind a connected socket.
 class Program {
@@ -82,6 +92,55 @@ class Program {
   pid_t pid_ = -1;
   gmem::UniqueFd socket_;
   gmem::UniqueFd errors_;
+};
+
+// A test that runs a device's program.
+class ProgramTest : public gmem::vhost::doubles::ScriptedFrontendTest {
+ protected:
+  ~ProgramTest() override {
+    EndSession();
+    program_.reset();
+  }
+
+  // Begins a session with the program, with all features except @without.
+  void Begin(uint64_t protocol_features, uint64_t without = 0) {
+    gmem::UniqueFd socket = program_->TakeSocket();
+    session_socket_ = *gmem::UniqueFd::Duplicate(socket.get());
+    ConnectOutside(*gmem::vhost::Connection::Adopt(std::move(socket)));
+    const auto features = Ask<gmem::vhost::FrontendRequest::kGetFeatures>();
+    ASSERT_TRUE(features.ok()) << features.status();
+    features_ = *features;
+    constexpr uint64_t kOfDevices = 0xffffff;
+    Negotiate((features_ & kOfDevices & ~without) |
+                  gmem::vhost::Bit(gmem::vhost::VirtioFeature::kIndirectDesc),
+              protocol_features);
+    SetTable();
+  }
+
+  void EndSession() {
+    Disconnect();
+    session_socket_.reset();
+  }
+  // Waits until the device has completed a request, or has failed.
+  std::optional<gmem::vhost::doubles::Used> AwaitUsed() {
+    const absl::Time end = absl::Now() + gmem::vhost::doubles::kPatience;
+    while (absl::Now() < end) {
+      if (const auto used = ring_.TakeUsed()) return used;
+      if (error_ && Take(error_)) {
+        has_failed_ = true;
+        return std::nullopt;
+      }
+      absl::SleepFor(absl::Microseconds(200));
+    }
+    ADD_FAILURE() << "the device does nothing";
+    return std::nullopt;
+  }
+
+  std::unique_ptr<Program> program_;
+  // Keeps a session open after its front-end.
+  gmem::UniqueFd session_socket_;
+  uint64_t features_ = 0;
+  bool has_failed_ = false;
 };
 
 #endif  // GMEM_TOOLS_VHOST_PROGRAM_TEST_H_

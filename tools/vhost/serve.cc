@@ -34,6 +34,7 @@
 #include "gmem/vhost/device.h"
 #include "gmem/vhost/server.h"
 #include "gmem/vhost/sigbus.h"
+#include "sandbox.h"
 #include "supervisor.h"
 
 using Descriptor = tools::NumberIn<0, INT32_MAX>;
@@ -42,6 +43,8 @@ ABSL_FLAG(std::string, socket_path, "", "path of the socket at which the device 
 ABSL_FLAG(Descriptor, fd, {},
           "number of a descriptor, instead of a path: a listening socket, or one that is connected "
           "to a front-end");
+ABSL_FLAG(tools::Switch, sandbox, {.is_on = true},
+          "give up all rights that the device doesn't need: on or off");
 ABSL_FLAG(bool, print_capabilities, false, "print what the device can do, as JSON");
 
 namespace {
@@ -108,9 +111,25 @@ void RaiseDescriptorLimit() {
 }
 
 // A manager that isn't there is no reason to serve nobody.
-void TellManager(absl::string_view program, absl::string_view state) {
-  const absl::Status status = Notify(state);
-  if (!status.ok()) tools::PrintError(program, status.message());
+class Manager {
+ public:
+  explicit Manager(absl::string_view program) : program_(program), found_(ServiceManager::Find()) {
+    if (!found_.ok()) tools::PrintError(program_, found_.status().message());
+  }
+  void Tell(absl::string_view state) const {
+    const absl::Status status = found_.ok() ? found_->Tell(state) : absl::OkStatus();
+    if (!status.ok()) tools::PrintError(program_, status.message());
+  }
+
+ private:
+  absl::string_view program_;
+  absl::StatusOr<ServiceManager> found_;
+};
+
+// All is open, and no front-end has sent anything.
+absl::Status EnterSandboxIfWanted(const DeviceProgram& program, const std::string& socket_path) {
+  if (!absl::GetFlag(FLAGS_sandbox).is_on) return absl::OkStatus();
+  return EnterSandbox(program.name, socket_path, program.sandbox);
 }
 
 void ReportEnd(absl::string_view program, const absl::Status& status) {
@@ -135,14 +154,15 @@ absl::Status RunSession(Backend& backend, int stop_fd) {
 
 // Serves the front-end behind @socket.
 absl::Status ServeOne(const DeviceProgram& program, gmem::UniqueFd socket,
-                      gmem::vhost::Device& device, int stop_fd) {
+                      gmem::vhost::Device& device, int stop_fd, const Manager& manager) {
   absl::StatusOr<Connection> connection = Connection::Adopt(std::move(socket));
   if (!connection.ok()) return connection.status();
+  if (absl::Status status = EnterSandboxIfWanted(program, ""); !status.ok()) return status;
   absl::StatusOr<std::unique_ptr<Backend>> backend =
       Backend::Create(*std::move(connection), device,
                       Backend::Options{.has_queue_threads = program.has_queue_threads});
   if (!backend.ok()) return backend.status();
-  TellManager(program.name, "READY=1");
+  manager.Tell("READY=1");
   absl::Status status = RunSession(**backend, stop_fd);
   // The front-end has left.
   if (gmem::GetErrno(status) == ECONNRESET) status = absl::OkStatus();
@@ -151,15 +171,17 @@ absl::Status ServeOne(const DeviceProgram& program, gmem::UniqueFd socket,
 
 // Serves the front-ends that come to @listener, one after the other.
 absl::Status ServeAll(const DeviceProgram& program, absl::StatusOr<Listener> listener,
-                      gmem::vhost::Device& device, int stop_fd) {
+                      gmem::vhost::Device& device, int stop_fd, const Manager& manager) {
   if (!listener.ok()) return listener.status();
+  absl::Status status = EnterSandboxIfWanted(program, absl::GetFlag(FLAGS_socket_path));
+  if (!status.ok()) return status;
   absl::StatusOr<Server> server =
       Server::Create(*std::move(listener), device,
                      Server::Options{.has_queue_threads = program.has_queue_threads});
   if (!server.ok()) return server.status();
   server->set_session_end(
       [&program](const absl::Status& status) { ReportEnd(program.name, status); });
-  TellManager(program.name, "READY=1");
+  manager.Tell("READY=1");
   return server->Run(stop_fd);
 }
 
@@ -171,16 +193,17 @@ absl::Status Serve(const DeviceProgram& program, std::optional<gmem::UniqueFd> s
   absl::StatusOr<bool> is_listening = true;
   if (socket) is_listening = IsListening(*socket);
   if (!is_listening.ok()) return is_listening.status();
+  const Manager manager(program.name);
   absl::Status status;
   if (!*is_listening) {
-    status = ServeOne(program, *std::move(socket), device, stop->get());
+    status = ServeOne(program, *std::move(socket), device, stop->get(), manager);
   } else {
     status = ServeAll(program,
                       socket ? Listener::Adopt(*std::move(socket))
                              : Listener::Create(absl::GetFlag(FLAGS_socket_path)),
-                      device, stop->get());
+                      device, stop->get(), manager);
   }
-  if (status.ok()) TellManager(program.name, "STOPPING=1");
+  if (status.ok()) manager.Tell("STOPPING=1");
   return status;
 }
 

@@ -14,6 +14,7 @@
 #include "base/flag_types.h"
 #include "base/program.h"
 #include "gmem/vhost/device.h"
+#include "sandbox.h"
 
 using QueueCount = tools::NumberIn<1, 256>;
 
@@ -24,6 +25,8 @@ struct DeviceProgram {
   std::vector<std::string> features = {};
   // Serve the virtqueues on threads, see gmem::vhost::Backend.
   bool has_queue_threads = false;
+  // The sandbox of the device, unless the user wants none.
+  SandboxRules sandbox = {};
   // Makes the device, from flags of its own.
   std::function<absl::StatusOr<std::unique_ptr<gmem::vhost::Device>>()> make;
 };

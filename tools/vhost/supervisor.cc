@@ -49,11 +49,12 @@ absl::StatusOr<std::optional<gmem::UniqueFd>> PassedSocket() {
   return gmem::UniqueFd(kFirstFd);
 }
 
-absl::Status Notify(absl::string_view state) {
+absl::StatusOr<ServiceManager> ServiceManager::Find() {
+  ServiceManager manager;
   const char* const value = getenv("NOTIFY_SOCKET");
-  if (value == nullptr || *value == '\0') return absl::OkStatus();
+  if (value == nullptr || *value == '\0') return manager;
   const std::string path = value;
-  sockaddr_un address = {};
+  sockaddr_un& address = manager.address_;
   address.sun_family = AF_UNIX;
   if (path.size() >= sizeof(address.sun_path)) {
     return absl::InvalidArgumentError(
@@ -62,10 +63,16 @@ absl::Status Notify(absl::string_view state) {
   std::memcpy(address.sun_path, path.data(), path.size());
   // The address of a socket without a path begins with a zero.
   if (path[0] == '@') address.sun_path[0] = '\0';
-  const gmem::UniqueFd socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-  const auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.size());
-  if (!socket || sendto(socket.get(), state.data(), state.size(), MSG_NOSIGNAL,
-                        reinterpret_cast<const sockaddr*>(&address), length) < 0) {
+  manager.length_ = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.size());
+  manager.socket_.reset(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  if (!manager.socket_) return absl::ErrnoToStatus(errno, "can't make a socket");
+  return manager;
+}
+
+absl::Status ServiceManager::Tell(absl::string_view state) const {
+  if (!socket_) return absl::OkStatus();
+  if (sendto(socket_.get(), state.data(), state.size(), MSG_NOSIGNAL,
+             reinterpret_cast<const sockaddr*>(&address_), length_) < 0) {
     return absl::ErrnoToStatus(errno, absl::StrCat("can't tell the service manager ", state));
   }
   return absl::OkStatus();

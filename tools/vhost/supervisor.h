@@ -4,6 +4,9 @@
 #ifndef GMEM_TOOLS_VHOST_SUPERVISOR_H_
 #define GMEM_TOOLS_VHOST_SUPERVISOR_H_
 
+#include <sys/socket.h>
+#include <sys/un.h>
+
 #include <optional>
 
 #include "absl/status/status.h"
@@ -15,8 +18,20 @@
 // Call it once. InvalidArgument if it has passed several.
 absl::StatusOr<std::optional<gmem::UniqueFd>> PassedSocket();
 
-// Tells the manager of a change of @state: "READY=1", "STOPPING=1". Does nothing without a manager
-// that wants to know.
-absl::Status Notify(absl::string_view state);
+// The manager, if there is one that wants to know what the daemon does.
+class ServiceManager {
+ public:
+  static absl::StatusOr<ServiceManager> Find();
+
+  // Tells the manager of a change of @state: "READY=1", "STOPPING=1". Opens no descriptor.
+  absl::Status Tell(absl::string_view state) const;
+
+ private:
+  ServiceManager() = default;
+
+  gmem::UniqueFd socket_;
+  sockaddr_un address_ = {};
+  socklen_t length_ = 0;
+};
 
 #endif  // GMEM_TOOLS_VHOST_SUPERVISOR_H_
