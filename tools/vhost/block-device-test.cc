@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 // The requests that gmem-vhost-blk carries out.
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <linux/filter.h>
@@ -315,6 +316,12 @@ class ManyRequestsTest : public BlockDeviceTest {
   static constexpr uint16_t kSize = 512;
   static constexpr int kCount = kSize / 2;
   void SetUp() override {
+    // The requests wait for a real disk, if the file is on one.
+    const gmem::UniqueFd file(open(path_.c_str(), O_RDWR));
+    const std::string data(kFileSize, 'd');
+    ASSERT_EQ(write(file.get(), data.data(), data.size()), static_cast<ssize_t>(data.size()));
+    ASSERT_EQ(fsync(file.get()), 0);
+    ASSERT_EQ(posix_fadvise(file.get(), 0, 0, POSIX_FADV_DONTNEED), 0);
     program_ = StartProgram();
     ASSERT_NO_FATAL_FAILURE(Begin(kProtocol));
     kick_.reset(eventfd(0, EFD_NONBLOCK));
@@ -325,7 +332,7 @@ class ManyRequestsTest : public BlockDeviceTest {
     ASSERT_TRUE(Ask<FrontendRequest::kSetVringEnable>({.index = 0, .num = 1}).ok());
     for (int i = 0; i < kCount; i++) {
       const uint64_t at = TestGuest::kData + 1024 * static_cast<uint64_t>(i);
-      const std::string header = Header(VIRTIO_BLK_T_IN, static_cast<uint64_t>(i));
+      const std::string header = Header(VIRTIO_BLK_T_IN, 8 * static_cast<uint64_t>(i));
       std::memcpy(guest_.at(at), header.data(), header.size());
       many_.Add({{TestGuest::kGuest + at, 16, 0}, {TestGuest::kGuest + at + 16, 513, kWrite}});
     }

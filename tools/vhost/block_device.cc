@@ -214,10 +214,15 @@ void BlockDevice::Complete(uint16_t index) {
   if (queue == nullptr) return;
   Queue& mine = *queues_[index];
   mine.calls.AssertIn(*queue);
-  const bool has_room = mine.requests.Complete(*queue);
-  if (!has_room || mine.is_stopping || !mine.failure.ok() || !backend_->is_enabled(index)) return;
+  mine.requests.Complete(*queue);
+  if (!mine.requests.wants_more() || mine.is_stopping || !mine.failure.ok() ||
+      !backend_->is_enabled(index)) {
+    return;
+  }
   // HandleQueue() meets the same rule that the driver has broken, and reports it.
-  mine.requests.Serve(*queue, disk_).IgnoreError();
+  if (!mine.requests.Serve(*queue, disk_).ok()) return;
+  // The session has its turn first.
+  if (mine.requests.wants_more()) backend_->RunOnQueue(index, [this, index] { Complete(index); });
 }
 
 void BlockDevice::QueueStopping(Backend& /*backend*/, Virtqueue& queue) {

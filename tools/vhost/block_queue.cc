@@ -35,11 +35,13 @@ BlockQueue::BlockQueue(std::unique_ptr<BlockIo> io) : io_(std::move(io)) {
 absl::Status BlockQueue::Serve(Virtqueue& queue, const BlockDisk& disk) {
   uint64_t nr_bytes = 0;
   int nr_begun = 0;
+  has_left_some_ = true;
   while (nr_begun < kBatch && nr_bytes < BlockDisk::kMaxTransfer && !free_.empty()) {
     const size_t slot = free_.back();
     BlockRequest& request = requests_[slot];
     const Chain& chain = request.chain();
-    if (queue.Pop(request.chain()) != Popped::kChain) break;
+    has_left_some_ = queue.Pop(request.chain()) == Popped::kChain;
+    if (!has_left_some_) break;
     // Without a place for the status there is nobody to tell.
     if (chain.writable_size() == 0) {
       const bool is_back = queue.Unpop(chain);
@@ -54,27 +56,26 @@ absl::Status BlockQueue::Serve(Virtqueue& queue, const BlockDisk& disk) {
     request.Begin(disk);
     if (!Continue(slot)) ended_.push_back(slot);
   }
-  was_full_ = free_.empty();
   CompleteAll(queue);
   return queue.status();
 }
 
-bool BlockQueue::Complete(Virtqueue& queue) {
+void BlockQueue::Complete(Virtqueue& queue) {
   io_->TakeEvent();
   CompleteAll(queue);
-  return std::exchange(was_full_, false);
 }
 
 void BlockQueue::CompleteAll(Virtqueue& queue) {
   do {
-    // Later completions wait for the next call, so that the session has its turn.
-    for (size_t left = kMaxRequests; left > 0; left--) {
-      io_->Submit();
-      const std::optional<BlockIo::Completion> completion = io_->Next();
-      if (!completion) break;
+    io_->Submit();
+    while (const std::optional<BlockIo::Completion> completion = io_->Next()) {
       nr_operations_--;
       requests_[completion->id].Finish(completion->result);
-      if (!Continue(completion->id)) ended_.push_back(completion->id);
+      if (Continue(completion->id)) {
+        io_->Submit();
+      } else {
+        ended_.push_back(completion->id);
+      }
     }
     PushEnded(queue);
   } while (!io_->Await());

@@ -31,14 +31,15 @@ class BlockQueue {
   // Takes requests from @queue, begins them, and completes those that have ended. An error, before
   // anything has begun, if the driver has broken a rule.
   absl::Status Serve(gmem::vhost::Virtqueue& queue, const BlockDisk& disk);
-  // Completes the requests that have ended. True if there is room again for requests of @queue,
-  // some of which Serve() may have left there for a lack of it.
-  bool Complete(gmem::vhost::Virtqueue& queue);
+  // Completes the requests that have ended.
+  void Complete(gmem::vhost::Virtqueue& queue);
+  // May Serve() have left requests in the virtqueue, for which there is room now?
+  bool wants_more() const { return has_left_some_ && !free_.empty(); }
   // Waits for the operations under way, and forgets all requests: their chains have gone.
   void Abandon();
 
  private:
-  // Completes as many requests as Serve() may take from the queue at a time.
+  // Completes requests until all others wait for the disk.
   void CompleteAll(gmem::vhost::Virtqueue& queue);
   // Begins the request's next operation. False if it has none: the request has ended.
   bool Continue(size_t slot);
@@ -52,7 +53,7 @@ class BlockQueue {
   std::vector<size_t> ended_;
   std::vector<gmem::vhost::Chain> chains_;
   size_t nr_operations_ = 0;
-  bool was_full_ = false;
+  bool has_left_some_ = false;
 };
 
 #endif  // GMEM_TOOLS_VHOST_BLOCK_QUEUE_H_
