@@ -26,10 +26,12 @@
 namespace {
 
 absl::Status RingError(int error, absl::string_view step) {
+  // Linux before 5.10 has no rings with restrictions.
   return absl::ErrnoToStatus(
-      error, absl::StrCat("the kernel refuses ", step,
-                          " (see the sysctl kernel.io_uring_disabled, and the container's seccomp "
-                          "profile)"));
+      error == EINVAL ? ENOSYS : error,
+      absl::StrCat("the kernel refuses ", step,
+                   " (see the sysctl kernel.io_uring_disabled, and the container's seccomp "
+                   "profile)"));
 }
 
 // Returns 0 or a negative errno. The shared library of liburing 2.3 lacks the functions that the
