@@ -95,7 +95,7 @@ int AddRules(const Filter& filter, const SandboxRules& rules) {
   };
   for (const char* const name : kAllowed) add(name);
   for (const std::string& name : rules.calls) add(name.c_str());
-  for (const unsigned long command : rules.ioctls) {
+  for (const uint64_t command : rules.ioctls) {
     add("ioctl", {SCMP_A1(SCMP_CMP_EQ, command, 0)});
   }
   // No new code.

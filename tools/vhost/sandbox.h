@@ -2,6 +2,7 @@
 #ifndef GMEM_TOOLS_VHOST_SANDBOX_H_
 #define GMEM_TOOLS_VHOST_SANDBOX_H_
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -13,7 +14,7 @@ struct SandboxRules {
   // Names; those that this architecture doesn't have are left out.
   std::vector<std::string> calls = {};
   // The commands of ioctl().
-  std::vector<unsigned long> ioctls = {};
+  std::vector<uint64_t> ioctls = {};
 };
 
 // From here on, this process and its threads get no new privileges, run no new code, open no files
