@@ -73,8 +73,12 @@ absl::StatusOr<std::unique_ptr<gmem::vhost::Device>> Make() {
 }
 
 absl::StatusOr<int> Run(tools::Words words) {
-  return RunDevice(
-      {.name = "gmem-vhost-net", .type = "net", .has_queue_threads = true, .make = Make}, words);
+  return RunDevice({.name = "gmem-vhost-net",
+                    .type = "net",
+                    .has_queue_threads = true,
+                    .sandbox = {.ioctls = {TUNSETVNETHDRSZ, TUNSETOFFLOAD, TUNSETQUEUE}},
+                    .make = Make},
+                   words);
 }
 
 }  // namespace
