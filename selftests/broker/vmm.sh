@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # Functions for scripts that run QEMU inside of the virtual machine: behind gmem-broker, as
-# another user, or on a paged window. A QEMU has a name, here VMM. The folder "run" gets VMM.console (its guest's
-# serial console), VMM.qmp (the answers of its monitor), VMM.log (its messages), VMM.status (its
-# exit status) and VMM.socket (the broker's). Scripts source this file in busybox's shell.
+# another user, or on a paged window. A QEMU has a name, here VMM. The folder "run" gets VMM.console
+# (its guest's serial console), VMM.qmp (the answers of its monitor), VMM.log (its messages),
+# VMM.status (its exit status) and VMM.socket (the broker's). Scripts source this file in busybox's
+# shell.
 # shellcheck shell=dash
 
 run=/tmp/run
@@ -136,7 +137,11 @@ guest() {
 	local vmm=$1 n before status
 	n=$(number)
 	before=$(wc -l <"$run/$vmm.console")
-	write_to "$vmm" in "$n $2" || return 124
+	if ! write_to "$vmm" in "$n $2"; then
+		say "$vmm: QEMU takes no command, status $(cat "$run/$vmm.status"): $2" >&2
+		show "$vmm" >&2
+		return 124
+	fi
 	if ! await "${3:-200}" in_file "$vmm.console" "^end $n "; then
 		say "$vmm: the guest doesn't answer: $2" >&2
 		return 124
