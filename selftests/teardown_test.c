@@ -344,7 +344,8 @@ TEST_F_TIMEOUT(teardown, collected_with_a_socket, 60)
 TEST_F(teardown, collected_vm_delays_nobody)
 {
 	struct pollfd end = {};
-	int fds[2], i;
+	double deadline;
+	int fds[2];
 
 	if (strcmp(variant->provider, "mock") || variant->access != LEND)
 		SKIP(return, "only the mock's end can be made long");
@@ -352,13 +353,13 @@ TEST_F(teardown, collected_vm_delays_nobody)
 	ASSERT_EQ(0, guest_write(self->vm, GPA, 1));
 	ASSERT_EQ(0, mock_hold_for(self->vm, GPA, 8000));
 	collect(_metadata, self->vm);
-	for (i = 0; i < 50; i++)
+	for (deadline = now() + 0.5; now() < deadline;)
 		start_collection();
 
 	ASSERT_EQ(0, pipe(fds));
 	end.fd = fds[0];
 	collect(_metadata, fds[1]);
-	for (i = 0; i < 400 && !poll(&end, 1, 0); i++)
+	for (deadline = now() + 4; !poll(&end, 1, 0) && now() < deadline;)
 		start_collection();
 	EXPECT_EQ(POLLHUP, end.revents);
 	EXPECT_EQ('l', page_state(self->mem, 0));

@@ -374,8 +374,12 @@ TEST_F(QueueThreadsTest, SleepsWhileAReceiveQueueWaits) {
   Start();
   for (int i = 0; i < 4; i++) Add(0);
   ASSERT_TRUE(WaitFor([this] { return device_.queues[0].nr_calls > 0; }));
-  absl::SleepFor(absl::Milliseconds(20));
-  const int before = device_.queues[0].nr_calls;
+  // Until the thread has seen all kicks, on a busy host, too.
+  int before = -1;
+  ASSERT_TRUE(WaitFor([&] {
+    absl::SleepFor(absl::Milliseconds(20));
+    return std::exchange(before, device_.queues[0].nr_calls.load()) == before;
+  }));
   absl::SleepFor(absl::Milliseconds(100));
   EXPECT_EQ(device_.queues[0].nr_calls, before);
   EXPECT_FALSE(IsReadable());

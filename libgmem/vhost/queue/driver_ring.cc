@@ -262,8 +262,10 @@ absl::StatusOr<DriverRing> DriverRing::Create(const Memory& memory, absl::Span<u
     return CheckError(EINVAL, absl::StrCat("a ring of ", size, " entries: powers of two up to ",
                                            kMaxQueueSize, " are possible"));
   }
-  if (!Contains(memory.bytes, ring) || ring.size() < MemorySize(size) ||
-      reinterpret_cast<uintptr_t>(ring.data()) % kAlign != 0) {
+  const auto at = reinterpret_cast<uintptr_t>(ring.data());
+  const uintptr_t offset = at - reinterpret_cast<uintptr_t>(memory.bytes.data());
+  if (!Contains(memory.bytes, ring) || ring.size() < MemorySize(size) || at % kAlign != 0 ||
+      (memory.user_address + offset) % kAlign != 0) {
     return CheckError(EINVAL,
                       absl::StrCat("a ring's ", ring.size(), " bytes aren't ", MemorySize(size),
                                    " bytes of its memory, aligned to ", kAlign));

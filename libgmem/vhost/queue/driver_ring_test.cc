@@ -147,6 +147,10 @@ TEST_F(DriverRingTest, RefusesBadRings) {
                            memory_.bytes.last(16), absl::MakeSpan(elsewhere)}) {
     EXPECT_EQ(GetErrno(DriverRing::Create(memory_, bytes, kSize).status()), EINVAL);
   }
+  // The device sees the ring at an address of the memory table.
+  DriverRing::Memory odd = memory_;
+  odd.user_address += 8;
+  EXPECT_EQ(GetErrno(DriverRing::Create(odd, memory_.bytes, kSize).status()), EINVAL);
   EXPECT_TRUE(DriverRing::Create(memory_, memory_.bytes, 1).ok());
 }
 
