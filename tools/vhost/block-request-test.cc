@@ -126,6 +126,21 @@ TEST_F(BlockRequestTest, WithoutACacheAllThatWritesIsFlushed) {
   ExpectEnd(VIRTIO_BLK_S_OK);
 }
 
+// Each part of a request may meet a page that hasn't come yet.
+TEST_F(BlockRequestTest, AbsentPagesAreAskedForOnceForEachPart) {
+  disk_.has_postcopy = true;
+  Begin(VIRTIO_BLK_T_IN, 0, 4096);
+  Expect(Kind::kRead, -EFAULT);
+  Expect(Kind::kRead, 1000);
+  Expect(Kind::kRead, -EFAULT);
+  Expect(Kind::kRead, 3096);
+  ExpectEnd(VIRTIO_BLK_S_OK);
+  Begin(VIRTIO_BLK_T_IN, 0, 4096);
+  Expect(Kind::kRead, -EFAULT);
+  Expect(Kind::kRead, -EFAULT);
+  ExpectEnd(VIRTIO_BLK_S_IOERR);
+}
+
 TEST_F(BlockRequestTest, GoesOnAfterAPart) {
   Begin(VIRTIO_BLK_T_IN, 0, 4096);
   Expect(Kind::kRead, 1000);

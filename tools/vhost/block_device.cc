@@ -49,11 +49,8 @@ constexpr uint64_t Feature(unsigned bit) { return uint64_t{1} << bit; }
 absl::Status LockSoon(BlockImage& image) {
   constexpr absl::Duration kPatience = absl::Seconds(1);
   const absl::Time end = absl::Now() + kPatience;
-  while (true) {
-    absl::Status status = image.Lock();
-    if (!absl::IsFailedPrecondition(status) || absl::Now() >= end) return status;
-    absl::SleepFor(absl::Milliseconds(50));
-  }
+  while (!image.TryLock() && absl::Now() < end) absl::SleepFor(absl::Milliseconds(50));
+  return image.Lock();
 }
 
 }  // namespace
@@ -75,20 +72,18 @@ absl::StatusOr<std::unique_ptr<BlockDevice>> BlockDevice::Create(std::unique_ptr
   if (options.locking == Locking::kFromStart) {
     if (absl::Status status = LockSoon(*device->image_); !status.ok()) return status;
   }
+  bool has_rings = true;
   for (uint16_t i = 0; i < options.nr_queues; i++) {
     absl::StatusOr<std::unique_ptr<BlockIo>> io =
         BlockIo::Create(device->image_->fd(), BlockQueue::kMaxRequests);
-    // Old kernels have no rings, and containers refuse them.
-    if (absl::IsUnimplemented(io.status()) || absl::IsPermissionDenied(io.status())) {
-      if (i == 0) {
-        tools::PrintError(kName, absl::StrCat(io.status().message(),
+    // Old kernels have no rings or not enough memory for them, and containers refuse them.
+    if (!io.ok()) {
+      if (std::exchange(has_rings, false)) {
+        tools::PrintError(kName, absl::StrCat("virtqueue ", i, ": ", io.status().message(),
                                               ": requests are carried out one after the other"));
       }
       io = BlockIo::CreateSynchronous(device->image_->fd());
-    }
-    if (!io.ok()) {
-      return absl::Status(io.status().code(),
-                          absl::StrCat("virtqueue ", i, ": ", io.status().message()));
+      if (!io.ok()) return io.status();
     }
     device->queues_.push_back(std::make_unique<Queue>(*std::move(io)));
   }
@@ -174,7 +169,9 @@ void BlockDevice::Connected(Backend& backend) {
 
 void BlockDevice::Disconnected() {
   backend_ = nullptr;
-  SetCache(/*has_flush=*/true, /*is_writeback=*/true);
+  // No virtqueue has worked if none has started, and the lock of the program's start still stands.
+  image_->Unlock();
+  // The cache's mode stays: a front-end that comes back doesn't repeat what the driver has chosen.
 }
 
 void BlockDevice::TakeGrowth() {
@@ -195,7 +192,7 @@ void BlockDevice::QueueStarted(Backend& backend, Virtqueue& queue) {
   mine.calls.AssertAlone();
   nr_working_++;
   mine.is_stopping = false;
-  mine.failure = options_.locking == Locking::kNever ? absl::OkStatus() : image_->Lock();
+  mine.failure = options_.locking == Locking::kNever ? absl::OkStatus() : LockSoon(*image_);
   const int fd = mine.requests.fd();
   if (!mine.failure.ok() || fd < 0) return;
   mine.failure =

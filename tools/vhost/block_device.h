@@ -60,6 +60,8 @@ class BlockDevice : public gmem::vhost::Device {
   absl::Status WriteConfig(uint32_t offset, absl::Span<const uint8_t> from,
                            uint32_t flags) override;
 
+  // A flush of a large page cache to a slow disk takes minutes.
+  absl::Duration stop_timeout() const override { return absl::Minutes(10); }
   void QueueStarted(gmem::vhost::Backend& backend, gmem::vhost::Virtqueue& queue) override;
   absl::Status HandleQueue(gmem::vhost::Backend& backend, gmem::vhost::Virtqueue& queue) override;
   void QueueStopping(gmem::vhost::Backend& backend, gmem::vhost::Virtqueue& queue) override;

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <memory>
@@ -31,7 +32,11 @@ absl::StatusOr<uint64_t> SizeOf(int fd) {
 BlockImage::Topology TopologyOf(int fd, const struct stat& info) {
   BlockImage::Topology topology;
   if (!S_ISBLK(info.st_mode)) {
-    topology.physical_block = topology.min_io = static_cast<uint32_t>(info.st_blksize);
+    // File systems on a network name up to some MiB, which no sector of a disk has.
+    constexpr uint32_t kLargest = 4096;
+    topology.physical_block = topology.min_io =
+        std::min(static_cast<uint32_t>(info.st_blksize), kLargest);
+    topology.optimal_io = static_cast<uint32_t>(info.st_blksize);
     return topology;
   }
   int logical_block = 0;
@@ -84,16 +89,18 @@ bool BlockImage::Grow() {
   return true;
 }
 
-absl::Status BlockImage::Lock() {
-  if (is_locked_) return absl::OkStatus();
+bool BlockImage::TryLock() {
+  if (is_locked_) return true;
   // The lock belongs to the open file, so that another one of this process doesn't end it.
   struct flock lock = {};
   lock.l_type = is_read_only_ ? F_RDLCK : F_WRLCK;
   lock.l_whence = SEEK_SET;
-  if (fcntl(fd(), F_OFD_SETLK, &lock) == 0) {
-    is_locked_ = true;
-    return absl::OkStatus();
-  }
+  is_locked_ = fcntl(fd(), F_OFD_SETLK, &lock) == 0;
+  return is_locked_;
+}
+
+absl::Status BlockImage::Lock() {
+  if (TryLock()) return absl::OkStatus();
   if (errno != EAGAIN && errno != EACCES) {
     return absl::ErrnoToStatus(
         errno, absl::StrCat("can't lock ", path_, " (--lock=off leaves the lock out)"));

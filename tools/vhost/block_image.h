@@ -45,6 +45,8 @@ class BlockImage {
   // Keeps other processes that lock it from using the image: a writer, any; a reader, writers.
   // FailedPrecondition (EBUSY) if another one has locked it. Does nothing if it is locked.
   absl::Status Lock();
+  // The same, without a word on who has it.
+  bool TryLock();
   void Unlock();
 
  private:

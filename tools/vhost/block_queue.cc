@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "block_io.h"
 #include "block_request.h"
@@ -33,6 +34,18 @@ BlockQueue::BlockQueue(std::unique_ptr<BlockIo> io) : io_(std::move(io)) {
 }
 
 absl::Status BlockQueue::Serve(Virtqueue& queue, const BlockDisk& disk) {
+  int nr_begun = 0;
+  // Without a free slot, none may have begun. If all have ended since, no event comes for the rest.
+  do {
+    const absl::StatusOr<int> begun = Begin(queue, disk);
+    if (!begun.ok()) return begun.status();
+    nr_begun = *begun;
+    CompleteAll(queue);
+  } while (nr_begun == 0 && wants_more());
+  return queue.status();
+}
+
+absl::StatusOr<int> BlockQueue::Begin(Virtqueue& queue, const BlockDisk& disk) {
   uint64_t nr_bytes = 0;
   int nr_begun = 0;
   has_left_some_ = true;
@@ -56,8 +69,7 @@ absl::Status BlockQueue::Serve(Virtqueue& queue, const BlockDisk& disk) {
     request.Begin(disk);
     if (!Continue(slot)) ended_.push_back(slot);
   }
-  CompleteAll(queue);
-  return queue.status();
+  return nr_begun;
 }
 
 void BlockQueue::Complete(Virtqueue& queue) {

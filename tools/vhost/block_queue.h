@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "block_io.h"
 #include "block_request.h"
 #include "gmem/vhost/chain.h"
@@ -39,6 +40,8 @@ class BlockQueue {
   void Abandon();
 
  private:
+  // Takes requests from @queue and begins them. Returns their number.
+  absl::StatusOr<int> Begin(gmem::vhost::Virtqueue& queue, const BlockDisk& disk);
   // Completes requests until all others wait for the disk.
   void CompleteAll(gmem::vhost::Virtqueue& queue);
   // Begins the request's next operation. False if it has none: the request has ended.

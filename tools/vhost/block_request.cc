@@ -177,6 +177,7 @@ void BlockRequest::Finish(int result) {
         return;
       }
       done_ += static_cast<uint64_t>(result);
+      has_touched_ = false;
       if (done_ < size_) return;
       if (stage_ == Stage::kTransfer) {
         Settle();

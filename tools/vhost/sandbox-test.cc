@@ -63,6 +63,7 @@ TEST_F(SandboxTest, ForbiddenCallsEndTheProcess) {
   ExpectDies(
       [] { mmap(nullptr, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0); });
   ExpectDies([] { kill(1, 0); });
+  ExpectDies([] { fcntl(0, F_SETSIG, SIGKILL); });
 }
 
 TEST_F(SandboxTest, ForbiddenCallsOfOtherThreadsEndTheProcess) {

@@ -40,7 +40,7 @@ constexpr const char* kAllowed[] = {
     // Time.
     "clock_gettime", "gettimeofday", "clock_nanosleep", "nanosleep",
     // Descriptors that are open, and new ones that lead nowhere.
-    "read", "write", "readv", "writev", "preadv2", "close", "fcntl", "fstat", "fstatfs", "statx",
+    "read", "write", "readv", "writev", "preadv2", "close", "fstat", "fstatfs", "statx",
     "lseek", "poll", "ppoll", "epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait", "eventfd2",
     "memfd_create", "ftruncate", "fallocate", "io_setup", "io_submit", "io_getevents", "io_destroy",
     // Sockets that are open. sendto() tells the service manager of the end.
@@ -101,6 +101,11 @@ int AddRules(const Filter& filter, const SandboxRules& rules) {
   // No new code.
   for (const char* const name : {"mmap", "mprotect"}) {
     add(name, {SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)});
+  }
+  // F_SETSIG and F_SETOWN would send signals to other processes.
+  for (const int command : {F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC, F_ADD_SEALS,
+                            F_GET_SEALS, F_OFD_SETLK}) {
+    add("fcntl", {SCMP_A1(SCMP_CMP_EQ, static_cast<scmp_datum_t>(command), 0)});
   }
   // Threads, but no processes.
   add("clone", {SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD)});
