@@ -216,8 +216,9 @@ void PackedInflight::BeginRemove(uint16_t entry, const PackedPosition& used) {
   const uint16_t last = entries_[entry].last;
   entries_[last].next = shared(last)->next = free_head_;
   free_head_ = entry;
-  header()->free_head = entry;
-  header()->used_wrap = used.wrap ? 1 : 0;
+  // In this order: a new position next to the old free list would look like a push that is done.
+  StoreRelease(reinterpret_cast<uint8_t*>(&header()->free_head), entry);
+  StoreRelease<uint8_t>(&header()->used_wrap, used.wrap ? 1 : 0);
   StoreRelease(reinterpret_cast<uint8_t*>(&header()->used_index), used.index);
 }
 
@@ -228,8 +229,10 @@ void PackedInflight::EndRemove(uint16_t entry) {
 
 void PackedInflight::EndBatch() {
   const InflightPackedHeader now = *header();
-  header()->old_free_head = free_head_;
-  header()->old_used_wrap = now.used_wrap;
+  // In this order: from the first store on, the next back-end doesn't ask the ring whether it has
+  // the push, so that it needs no old position.
+  StoreRelease(reinterpret_cast<uint8_t*>(&header()->old_free_head), free_head_);
+  StoreRelease(&header()->old_used_wrap, now.used_wrap);
   StoreRelease(reinterpret_cast<uint8_t*>(&header()->old_used_index), now.used_index);
 }
 

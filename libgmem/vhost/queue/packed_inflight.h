@@ -84,6 +84,9 @@ class PackedInflight {
   void Cancel(uint16_t entry);
   // For one or more chains: call BeginRemove() for each before the ring has any of them among its
   // used entries, and EndRemove() for each after that, then EndBatch(). @used: the next used entry.
+  // A back-end may be killed between any two stores, so their order counts: BeginRemove() stores
+  // the head of the free list before the position, and EndBatch() both old ones in the same order.
+  // If both heads are one free entry, Attach() takes the push as done.
   void BeginRemove(uint16_t entry, const PackedPosition& used);
   void EndRemove(uint16_t entry);
   void EndBatch();
