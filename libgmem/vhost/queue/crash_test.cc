@@ -284,5 +284,20 @@ TEST_F(CrashTest, InAPush) {
   }
 }
 
+// The driver has the places of the pushed chains back, and has made other chains available there.
+TEST_F(CrashTest, InAPushWhosePlaceTheDriverReuses) {
+  for (const int nr_done : {0, 1, 2, 3}) {
+    for (const std::vector<size_t>& lengths : {std::vector<size_t>{1, 2}, {1, 1, 1, 1}, {2, 2}}) {
+      for (const size_t pushed : {0, 1}) {
+        TryPush({.is_packed = true,
+                 .nr_done = nr_done,
+                 .lengths = lengths,
+                 .pushed = {pushed},
+                 .reuses = true});
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace gmem::vhost

@@ -118,10 +118,11 @@ class PackedRing final : public Ring {
 
 absl::Status PackedRing::TrackInflight(GuestSpan region) {
   PackedInflight inflight(options_.index, static_cast<uint16_t>(options_.size));
-  // Has the driver got the entry at this position back?
+  // Has the driver got the entry at this position back? It may have made the entry available again,
+  // for its next lap, which changes kAvailable only.
   const auto is_used = [this](const PackedPosition& position) {
     const auto flags = LoadAcquire<uint16_t>(FlagsOf(position.index));
-    return ((flags & kAvailable) != 0) == position.wrap && ((flags & kUsed) != 0) == position.wrap;
+    return ((flags & kUsed) != 0) == position.wrap;
   };
   GMEM_ASSIGN_OR_RETURN(const PackedInflight::Recovered recovered,
                         inflight.Attach(region, next_used_, is_used));
