@@ -53,6 +53,14 @@ std::ostream& operator<<(std::ostream& out, const Case& c) {
              << (c.reuses ? ", reused" : "") << (c.dies_twice ? ", killed twice" : "");
 }
 
+// Pushes of more than one chain; with all entries in flight, too. The free list of a packed ring
+// without a free entry begins at the first chain's: also at that of another chain that is pushed.
+std::vector<Case> Batches() {
+  return {{.lengths = {1, 1, 1}, .pushed = {1, 2}},    {.lengths = {2, 1}, .pushed = {1, 0}},
+          {.lengths = {1, 1, 1, 1}, .pushed = {2, 3}}, {.lengths = {1, 1, 1, 1}, .pushed = {1, 0}},
+          {.lengths = {2, 1, 1}, .pushed = {2, 0}},    {.lengths = {2, 2}, .pushed = {0, 1}}};
+}
+
 class CrashTest : public testing::Test {
  protected:
   // All that outlives a back-end: the shared memory, and the driver.
@@ -294,6 +302,20 @@ TEST_F(CrashTest, InAPushWhosePlaceTheDriverReuses) {
                  .lengths = lengths,
                  .pushed = {pushed},
                  .reuses = true});
+      }
+    }
+  }
+}
+
+TEST_F(CrashTest, InAPushOfManyChains) {
+  for (const bool is_packed : {false, true}) {
+    for (const int nr_done : {0, 3}) {
+      for (const Case& chains : Batches()) {
+        Case test = chains;
+        test.is_packed = is_packed;
+        test.nr_done = nr_done;
+        test.reuses = is_packed;
+        TryPush(test);
       }
     }
   }

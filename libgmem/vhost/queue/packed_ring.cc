@@ -131,6 +131,13 @@ absl::Status PackedRing::TrackInflight(GuestSpan region) {
     next_available_ = next_used_;
     next_available_.Advance(recovered.nr_descriptors, options_.size);
     in_flight_ = recovered.nr_descriptors;
+    // A push of more than one chain that the driver hasn't seen may have left used entries behind
+    // the first one's place: the next push would publish them.
+    PackedPosition at = next_used_;
+    for (uint32_t i = 0; i < recovered.nr_descriptors; i++) {
+      if (is_used(at)) StoreRelease(FlagsOf(at.index), at.wrap ? kAvailable : kUsed);
+      at.Advance(1, options_.size);
+    }
   }
   inflight_.emplace(std::move(inflight));
   return absl::OkStatus();
