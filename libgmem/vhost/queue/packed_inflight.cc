@@ -80,22 +80,30 @@ absl::StatusOr<PackedInflight::Recovered> PackedInflight::Recover(
   // Or in the middle of a push: has the ring got it? If so, the entries that it pushed are the
   // first of the free list. Count them: if all entries were in flight, the old list was empty, and
   // where it began says nothing.
+  //
+  // This back-end may be killed here, too, so each store leaves a state that the next one finishes
+  // in the same way.
   if (nr_pushed > 0 && (is_done || is_used(old_used))) {
     if (!is_done && nr_pushed > size_) return Bad("it has more used entries than the ring");
+    std::vector<uint16_t> pushed;
     uint16_t entry = header.free_head;
     for (uint32_t i = 0; i < nr_pushed && !is_done; i++) {
       if (entry >= size_) return Bad("its free list leads out of it");
-      entries_[entry].inflight = 0;
+      pushed.push_back(entry);
       entry = entries_[entry].next;
     }
-    header.old_free_head = header.free_head;
-    header.old_used_index = header.used_index;
-    header.old_used_wrap = header.used_wrap;
+    // The head of the list last, as in a push: if it is free, the push may look done.
+    for (auto free = pushed.rbegin(); free != pushed.rend(); ++free) EndRemove(*free);
+    StoreOld(header.free_head, new_used);
+  } else {
+    // The head last: next to a new position, it would look like a push that is done.
+    StoreRelease<uint8_t>(&this->header()->used_wrap, header.old_used_wrap);
+    StoreRelease(reinterpret_cast<uint8_t*>(&this->header()->used_index), header.old_used_index);
+    StoreRelease(reinterpret_cast<uint8_t*>(&this->header()->free_head), header.old_free_head);
+    header.free_head = header.old_free_head;
+    header.used_index = header.old_used_index;
+    header.used_wrap = header.old_used_wrap;
   }
-  header.free_head = header.old_free_head;
-  header.used_index = header.old_used_index;
-  header.used_wrap = header.old_used_wrap;
-  *this->header() = header;
 
   free_head_ = header.free_head;
   Recovered recovered = {.is_old = true,
@@ -157,7 +165,10 @@ absl::Status PackedInflight::FindChains(Recovered& recovered) {
     }
     previous = i;
   }
-  header()->free_head = header()->old_free_head = free_head_;
+  // Behind the stores to the entries: the old head may be in flight, see above, and is free as long
+  // as it is the head.
+  StoreRelease(reinterpret_cast<uint8_t*>(&header()->free_head), free_head_);
+  StoreRelease(reinterpret_cast<uint8_t*>(&header()->old_free_head), free_head_);
   std::sort(old_.begin(), old_.end(),
             [](const InflightChain& a, const InflightChain& b) { return a.counter > b.counter; });
   if (!old_.empty()) counter_ = old_.front().counter + 1;
@@ -229,11 +240,15 @@ void PackedInflight::EndRemove(uint16_t entry) {
 
 void PackedInflight::EndBatch() {
   const InflightPackedHeader now = *header();
+  StoreOld(free_head_, {.index = now.used_index, .wrap = now.used_wrap != 0});
+}
+
+void PackedInflight::StoreOld(uint16_t free_head, const PackedPosition& used) {
   // In this order: from the first store on, the next back-end doesn't ask the ring whether it has
   // the push, so that it needs no old position.
-  StoreRelease(reinterpret_cast<uint8_t*>(&header()->old_free_head), free_head_);
-  StoreRelease(&header()->old_used_wrap, now.used_wrap);
-  StoreRelease(reinterpret_cast<uint8_t*>(&header()->old_used_index), now.used_index);
+  StoreRelease(reinterpret_cast<uint8_t*>(&header()->old_free_head), free_head);
+  StoreRelease<uint8_t>(&header()->old_used_wrap, used.wrap ? 1 : 0);
+  StoreRelease(reinterpret_cast<uint8_t*>(&header()->old_used_index), used.index);
 }
 
 }  // namespace gmem::vhost::virtqueue_internal

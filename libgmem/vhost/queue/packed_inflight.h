@@ -102,6 +102,8 @@ class PackedInflight {
   void Format(const PackedPosition& used);
   absl::StatusOr<Recovered> Recover(absl::FunctionRef<bool(const PackedPosition&)> is_used);
   absl::Status FindChains(Recovered& recovered);
+  // Notes that the pushes up to @used are done.
+  void StoreOld(uint16_t free_head, const PackedPosition& used);
   absl::Status Bad(absl::string_view what) const;
 
   uint16_t index_;

@@ -71,7 +71,9 @@ absl::Status SplitInflight::Recover(const InflightSplitHeader& header_copy, uint
     shared(pushed)->inflight = 0;
     pushed = entries[pushed].next;
   }
-  header()->used_index = used;
+  // Behind the stores to the entries: if this back-end is killed, too, the next one needs the old
+  // index to find them.
+  StoreRelease(reinterpret_cast<uint8_t*>(&header()->used_index), used);
   last_batch_head_ = header_copy.last_batch_head;
 
   old_.clear();
