@@ -63,7 +63,7 @@ std::vector<Case> Batches() {
 
 class CrashTest : public testing::Test {
  protected:
-  // All that outlives a back-end: the shared memory, and the driver.
+  // The shared memory and the driver: these outlive a back-end.
   struct World {
     std::vector<uint8_t> memory;
     TestRing driver;
