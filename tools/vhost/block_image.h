@@ -45,7 +45,7 @@ class BlockImage {
   // Keeps other processes that lock it from using the image: a writer, any; a reader, writers.
   // FailedPrecondition (EBUSY) if another one has locked it. Does nothing if it is locked.
   absl::Status Lock();
-  // The same, without a word on who has it.
+  // Locks the image as Lock() does. False, without a reason, if that isn't possible.
   bool TryLock();
   void Unlock();
 

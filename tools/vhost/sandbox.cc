@@ -40,8 +40,8 @@ constexpr const char* kAllowed[] = {
     // Time.
     "clock_gettime", "gettimeofday", "clock_nanosleep", "nanosleep",
     // Descriptors that are open, and new ones that lead nowhere.
-    "read", "write", "readv", "writev", "preadv2", "close", "fstat", "fstatfs", "statx",
-    "lseek", "poll", "ppoll", "epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait", "eventfd2",
+    "read", "write", "readv", "writev", "preadv2", "close", "fstat", "fstatfs", "statx", "lseek",
+    "poll", "ppoll", "epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait", "eventfd2",
     "memfd_create", "ftruncate", "fallocate", "io_setup", "io_submit", "io_getevents", "io_destroy",
     // Sockets that are open. sendto() tells the service manager of the end.
     "accept", "accept4", "recvmsg", "sendmsg", "recvfrom", "sendto", "getsockopt", "shutdown",

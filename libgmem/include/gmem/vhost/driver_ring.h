@@ -26,15 +26,15 @@ namespace gmem::vhost {
 ///     ring.Kick();
 ///     auto used = ring.Wait(absl::Seconds(5));
 ///
-/// Of the features of rings, acknowledge VirtioFeature::kVersion1 and kIndirectDesc alone.
+/// Acknowledge VirtioFeature::kVersion1 and kIndirectDesc, and no other feature of rings.
 ///
 /// The device is hostile, and can write to the ring and the buffers at any time. This class reads
 /// the used index and each used entry once and checks them; whatever else it needs, it keeps in
 /// memory of its own. A device that breaks a rule breaks the ring: all calls fail from then on with
 /// the same DataLoss (EBADMSG). The content of a buffer is as untrusted: copy it before you check
 /// it, and use the copy. A device that makes the memory's file shorter causes SIGBUS here: seal the
-/// file (F_SEAL_SHRINK). Nothing here waits for the device, except Wait() for its timeout, and Kick()
-/// on a system that gives no asynchronous I/O: see Backend.
+/// file (F_SEAL_SHRINK). Nothing here waits for the device, except Wait() for its timeout, and
+/// Kick() on a system that gives no asynchronous I/O: see Backend.
 ///
 /// Add(), Next() and Wait() allocate nothing, unless they fail.
 ///
@@ -70,8 +70,8 @@ class DriverRing {
 
   /// Makes an empty ring of @p size entries in @p ring, a part of @p memory, which must outlive the
   /// object. InvalidArgument (EINVAL) if @p size isn't a power of two up to kMaxQueueSize, or
-  /// @p ring is smaller than MemorySize(), isn't aligned to 16 bytes here and in the memory table, or
-  /// isn't in @p memory.
+  /// @p ring is smaller than MemorySize(), isn't aligned to 16 bytes here and in the memory table,
+  /// or isn't in @p memory.
   static absl::StatusOr<DriverRing> Create(const Memory& memory, absl::Span<uint8_t> ring,
                                            uint32_t size);
   DriverRing(DriverRing&& other) noexcept;
@@ -85,8 +85,8 @@ class DriverRing {
   /// Eventfds for VringSetup, or SET_VRING_KICK and SET_VRING_CALL.
   int kick_fd() const;
   int call_fd() const;
-  /// The used index in the ring, which the device can write. It is the base for a back-end that goes
-  /// on if the one before used chains in their order, or if there is an inflight buffer.
+  /// The used index in the ring, which the device can write. A new back-end takes this index as its
+  /// base, if chains were used in their order or there is an inflight buffer.
   uint16_t used_index() const;
   /// Chains that the device has.
   size_t in_flight() const;
