@@ -20,8 +20,8 @@
 #include "gmem/vhost/guest_memory_map.h"
 #include "gmem/vm.h"
 #include "gunyah_function.h"
+#include "image_disk.h"
 #include "or_die.h"
-#include "vhost/block_device.h"
 #include "virtio_disk.h"
 #include "virtio_mmio.h"
 
@@ -65,9 +65,9 @@ class PoolDisk {
   }
 
  private:
-  static BlockDevice OpenImage(int image) {
+  static ImageDisk OpenImage(int image) {
     OrDie(ftruncate(image, static_cast<off_t>(kSize.value())), "ftruncate");
-    return OrDie(BlockDevice::Open(absl::StrCat("/proc/self/fd/", image), {.nr_queues = 1}));
+    return OrDie(ImageDisk::Open(absl::StrCat("/proc/self/fd/", image), {.nr_queues = 1}));
   }
 
   const gmem::gunyah::MmioDevice place_;
@@ -75,7 +75,7 @@ class PoolDisk {
   // The guest's memory as the device sees it.
   gmem::vhost::GuestMemoryMap seen_;
   const gmem::UniqueFd image_;
-  BlockDevice disk_;
+  ImageDisk disk_;
   const gmem::UniqueFd interrupt_;
   VirtioDisk device_{&disk_};
   VirtioMmio registers_{&device_, &seen_,

@@ -11,8 +11,8 @@
 #include "absl/status/status.h"
 #include "absl/types/span.h"
 #include "gmem/vhost/virtqueue.h"
+#include "image_disk.h"
 #include "or_die.h"
-#include "vhost/block_device.h"
 #include "virtio_device.h"
 
 namespace minivmm {
@@ -20,7 +20,7 @@ namespace minivmm {
 class VirtioDisk : public VirtioDevice {
  public:
   // @disk must outlive the object.
-  explicit VirtioDisk(BlockDevice* disk) : disk_(disk) {}
+  explicit VirtioDisk(ImageDisk* disk) : disk_(disk) {}
 
   uint32_t id() const override { return VIRTIO_ID_BLOCK; }
   uint64_t features() const override { return disk_->features(); }
@@ -34,7 +34,7 @@ class VirtioDisk : public VirtioDevice {
   absl::Status Serve(gmem::vhost::Virtqueue& queue) override { return disk_->Serve(queue); }
 
  private:
-  BlockDevice* const disk_;
+  ImageDisk* const disk_;
 };
 
 }  // namespace minivmm

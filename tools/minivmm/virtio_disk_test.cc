@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-// The block device's own tests are ../vhost/devices-test.cc.
 #include "virtio_disk.h"
 
 #include <gmock/gmock.h>
@@ -17,7 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/guest_memory_map.h"
-#include "vhost/block_device.h"
+#include "image_disk.h"
 #include "vhost/testing/ring.h"
 #include "virtio_mmio.h"
 
@@ -29,7 +28,7 @@ using namespace gmem::vhost::doubles;  // NOLINT(google-build-using-namespace): 
 TEST(VirtioDiskTest, ADriverWritesAndReads) {
   constexpr uint64_t kSize = 8 << 10;
   const gmem::UniqueFd file = NewFile(kSize);
-  auto block = BlockDevice::Open(absl::StrCat("/proc/self/fd/", file.get()), {.nr_queues = 1});
+  auto block = ImageDisk::Open(absl::StrCat("/proc/self/fd/", file.get()), {.nr_queues = 1});
   ASSERT_TRUE(block.ok());
   VirtioDisk disk(&*block);
   TestGuest guest;
