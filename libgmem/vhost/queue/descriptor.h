@@ -3,6 +3,7 @@
 #ifndef GMEM_VHOST_QUEUE_DESCRIPTOR_H_
 #define GMEM_VHOST_QUEUE_DESCRIPTOR_H_
 
+#include <cstddef>
 #include <cstdint>
 
 #pragma GCC visibility push(hidden)
@@ -19,6 +20,19 @@ struct SplitDescriptor {
   uint16_t next;
 };
 static_assert(sizeof(SplitDescriptor) == 16);
+
+// Offsets in both the available and the used part of a split ring: flags, an index, the entries. An
+// event index follows the entries (virtio 1.3, 2.7.6 and 2.7.8).
+inline constexpr size_t kSplitFlags = 0;
+inline constexpr size_t kSplitIndex = 2;
+inline constexpr size_t kSplitEntries = 4;
+// The only flag: the peer wants no notifications.
+inline constexpr uint16_t kSplitNoNotify = 1;
+
+struct SplitUsedEntry {
+  uint32_t id;
+  uint32_t written;
+};
 
 struct PackedDescriptor {
   uint64_t address;

@@ -37,29 +37,22 @@ using internal::CheckError;
 using internal::ErrnoError;
 using virtqueue_internal::kDescriptorNext;
 using virtqueue_internal::kDescriptorWrite;
+using virtqueue_internal::kSplitEntries;
+using virtqueue_internal::kSplitFlags;
+using virtqueue_internal::kSplitIndex;
+using virtqueue_internal::kSplitNoNotify;
 using virtqueue_internal::LoadAcquire;
 using virtqueue_internal::LoadOnce;
 using virtqueue_internal::SplitDescriptor;
+using virtqueue_internal::SplitUsedEntry;
 using virtqueue_internal::StoreRelease;
 
-// Offsets in both the available and the used part: flags, an index, the entries.
-constexpr size_t kFlags = 0;
-constexpr size_t kIndex = 2;
-constexpr size_t kEntries = 4;
-// The only flag: the peer wants no notifications.
-constexpr uint16_t kNoNotify = 1;
-
 constexpr size_t kAlign = 16;
-
-struct UsedEntry {
-  uint32_t id;
-  uint32_t written;
-};
 
 constexpr size_t AvailableAt(size_t size) { return sizeof(SplitDescriptor) * size; }
 // Behind the entries of the available part comes an event index, which nobody uses here.
 constexpr size_t UsedAt(size_t size) {
-  const size_t end = AvailableAt(size) + kEntries + 2 * size + 2;
+  const size_t end = AvailableAt(size) + kSplitEntries + 2 * size + 2;
   return (end + kAlign - 1) / kAlign * kAlign;
 }
 
@@ -91,7 +84,7 @@ class __attribute__((visibility("hidden"))) DriverRing::Impl {
   uint32_t size() const { return size_; }
   int kick_fd() const { return kick_.get(); }
   int call_fd() const { return call_.get(); }
-  uint16_t used_index() const { return LoadAcquire<uint16_t>(used_ + kIndex); }
+  uint16_t used_index() const { return LoadAcquire<uint16_t>(used_ + kSplitIndex); }
   size_t in_flight() const { return in_flight_; }
   const absl::Status& status() const { return status_; }
 
@@ -189,16 +182,16 @@ absl::StatusOr<uint16_t> DriverRing::Impl::Add(absl::Span<const Buffer> chain) {
   entries_[head].count = static_cast<uint16_t>(chain.size());
   entries_[head].writable = writable;
   in_flight_++;
-  StoreRelease(available_ + kEntries + 2 * size_t{Slot(next_available_)}, head);
+  StoreRelease(available_ + kSplitEntries + 2 * size_t{Slot(next_available_)}, head);
   next_available_++;
-  StoreRelease(available_ + kIndex, next_available_);
+  StoreRelease(available_ + kSplitIndex, next_available_);
   return head;
 }
 
 void DriverRing::Impl::Kick() {
   // The device writes its flags and then reads the available index.
   virtqueue_internal::FullFence();
-  if ((LoadAcquire<uint16_t>(used_ + kFlags) & kNoNotify) != 0) return;
+  if ((LoadAcquire<uint16_t>(used_ + kSplitFlags) & kSplitNoNotify) != 0) return;
   // The device has the same eventfd, but can't make this wait, and has only itself to harm.
   signaler_.Signal(kick_.get()).IgnoreError();
 }
@@ -211,8 +204,8 @@ absl::StatusOr<std::optional<DriverRing::Used>> DriverRing::Impl::Next() {
     return Break(absl::StrCat("used index ", index, " behind ", next_used_, ", with ", in_flight_,
                               " chains in flight"));
   }
-  const auto used =
-      LoadOnce<UsedEntry>(used_ + kEntries + sizeof(UsedEntry) * size_t{Slot(next_used_)});
+  const auto used = LoadOnce<SplitUsedEntry>(used_ + kSplitEntries +
+                                             sizeof(SplitUsedEntry) * size_t{Slot(next_used_)});
   if (used.id >= size_ || entries_[used.id].count == 0) {
     return Break(absl::StrCat("it returned chain ", used.id, ", which it doesn't have"));
   }
@@ -253,7 +246,7 @@ absl::StatusOr<DriverRing::Used> DriverRing::Impl::Wait(absl::Duration timeout) 
 
 size_t DriverRing::MemorySize(uint32_t size) {
   // An event index follows the entries here, too.
-  return UsedAt(size) + kEntries + sizeof(UsedEntry) * size + 2;
+  return UsedAt(size) + kSplitEntries + sizeof(SplitUsedEntry) * size + 2;
 }
 
 absl::StatusOr<DriverRing> DriverRing::Create(const Memory& memory, absl::Span<uint8_t> ring,

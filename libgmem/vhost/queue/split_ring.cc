@@ -23,19 +23,6 @@
 namespace gmem::vhost::virtqueue_internal {
 namespace {
 
-// Offsets in both the available and the used part: flags, an index, the entries. An event index
-// follows the entries.
-constexpr size_t kFlags = 0;
-constexpr size_t kIndex = 2;
-constexpr size_t kEntries = 4;
-// The only flag: the peer wants no notifications.
-constexpr uint16_t kNoNotify = 1;
-
-struct UsedEntry {
-  uint32_t id;
-  uint32_t written;
-};
-
 // Does the index @event lie among those from @old to @now? (virtio 1.3, 2.7.10)
 bool PassedEvent(uint16_t event, uint16_t now, uint16_t old) {
   return static_cast<uint16_t>(now - event - 1) < static_cast<uint16_t>(now - old);
@@ -46,7 +33,7 @@ class SplitRing final : public Ring {
   SplitRing(const Virtqueue::Options& options, const Virtqueue::Memory& memory, uint32_t base)
       : Ring(options, memory),
         next_available_(static_cast<uint16_t>(base)),
-        next_used_(LoadAcquire<uint16_t>(memory_.used.data() + kIndex)),
+        next_used_(LoadAcquire<uint16_t>(memory_.used.data() + kSplitIndex)),
         notified_(next_used_) {
     staged_.reserve(options.size);
   }
@@ -66,13 +53,13 @@ class SplitRing final : public Ring {
   // Indices run free, and wrap at 65536; a slot is an entry of the ring.
   size_t Slot(uint16_t index) const { return index & (options_.size - 1); }
   const uint8_t* UsedEvent() const {
-    return memory_.available.data() + kEntries + 2 * static_cast<size_t>(options_.size);
+    return memory_.available.data() + kSplitEntries + 2 * static_cast<size_t>(options_.size);
   }
   uint8_t* AvailableEvent() const {
-    return memory_.used.data() + kEntries + sizeof(UsedEntry) * options_.size;
+    return memory_.used.data() + kSplitEntries + sizeof(SplitUsedEntry) * options_.size;
   }
   uint16_t AvailableIndex() const {
-    return LoadAcquire<uint16_t>(memory_.available.data() + kIndex);
+    return LoadAcquire<uint16_t>(memory_.available.data() + kSplitIndex);
   }
   // Gets the head of the next chain that the driver made available: kChain if there is one.
   Popped NextHead(ChainBuilder& builder, uint16_t& head) const;
@@ -135,7 +122,7 @@ Popped SplitRing::NextHead(ChainBuilder& builder, uint16_t& head) const {
     return builder.Break(absl::StrCat("available index ", available, ", used index ", next_used_,
                                       ", with ", options_.size, " entries"));
   }
-  head = LoadOnce<uint16_t>(memory_.available.data() + kEntries + 2 * Slot(next_available_));
+  head = LoadOnce<uint16_t>(memory_.available.data() + kSplitEntries + 2 * Slot(next_available_));
   return Popped::kChain;
 }
 
@@ -173,8 +160,8 @@ void SplitRing::Unpop(const RingToken& token) {
 }
 
 UsedWrite SplitRing::Stage(const RingToken& token, uint32_t written) {
-  const size_t offset = kEntries + sizeof(UsedEntry) * Slot(next_used_);
-  const UsedEntry used = {.id = token.id, .written = written};
+  const size_t offset = kSplitEntries + sizeof(SplitUsedEntry) * Slot(next_used_);
+  const SplitUsedEntry used = {.id = token.id, .written = written};
   std::memcpy(memory_.used.data() + offset, &used, sizeof(used));
   if (inflight_) inflight_->BeginRemove(token.id);
   next_used_++;
@@ -184,7 +171,7 @@ UsedWrite SplitRing::Stage(const RingToken& token, uint32_t written) {
 }
 
 void SplitRing::Publish() {
-  StoreRelease(memory_.used.data() + kIndex, next_used_);
+  StoreRelease(memory_.used.data() + kSplitIndex, next_used_);
   if (!inflight_) return;
   for (const uint16_t head : staged_) inflight_->EndRemove(head);
   inflight_->EndBatch(next_used_);
@@ -197,21 +184,21 @@ bool SplitRing::ShouldNotify() {
   const uint16_t old = std::exchange(notified_, next_used_);
   const bool is_first = !std::exchange(was_notified_, true);
   if (!options_.has_event_idx) {
-    return (LoadAcquire<uint16_t>(memory_.available.data() + kFlags) & kNoNotify) == 0;
+    return (LoadAcquire<uint16_t>(memory_.available.data() + kSplitFlags) & kSplitNoNotify) == 0;
   }
   return is_first || PassedEvent(LoadAcquire<uint16_t>(UsedEvent()), next_used_, old);
 }
 
 void SplitRing::DisableKicks() {
   // With event indices, there is nothing to do: the driver has passed the old event index.
-  if (!options_.has_event_idx) StoreRelease(memory_.used.data() + kFlags, kNoNotify);
+  if (!options_.has_event_idx) StoreRelease(memory_.used.data() + kSplitFlags, kSplitNoNotify);
 }
 
 bool SplitRing::EnableKicks() {
   if (options_.has_event_idx) {
     StoreRelease(AvailableEvent(), next_available_);
   } else {
-    StoreRelease<uint16_t>(memory_.used.data() + kFlags, 0);
+    StoreRelease<uint16_t>(memory_.used.data() + kSplitFlags, 0);
   }
   FullFence();
   return (inflight_ && inflight_->next_old()) || AvailableIndex() != next_available_;
@@ -219,7 +206,7 @@ bool SplitRing::EnableKicks() {
 
 bool SplitRing::AwaitMore() {
   if (!options_.has_event_idx) {
-    StoreRelease<uint16_t>(memory_.used.data() + kFlags, 0);
+    StoreRelease<uint16_t>(memory_.used.data() + kSplitFlags, 0);
     FullFence();
     return false;
   }
