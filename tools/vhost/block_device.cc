@@ -83,7 +83,6 @@ absl::StatusOr<std::unique_ptr<BlockDevice>> BlockDevice::Create(std::unique_ptr
                                               ": requests are carried out one after the other"));
       }
       io = BlockIo::CreateSynchronous(device->image_->fd());
-      if (!io.ok()) return io.status();
     }
     device->queues_.push_back(std::make_unique<Queue>(*std::move(io)));
   }

@@ -26,12 +26,11 @@
 namespace {
 
 absl::Status RingError(int error, absl::string_view step) {
-  // Linux before 5.10 has no rings with restrictions.
+  // Linux before 5.10 has no rings with restrictions (EINVAL).
   return absl::ErrnoToStatus(
-      error == EINVAL ? ENOSYS : error,
-      absl::StrCat("the kernel refuses ", step,
-                   " (see the sysctl kernel.io_uring_disabled, and the container's seccomp "
-                   "profile)"));
+      error, absl::StrCat("the kernel refuses ", step,
+                          " (see the sysctl kernel.io_uring_disabled, and the container's seccomp "
+                          "profile)"));
 }
 
 // Returns 0 or a negative errno. The shared library of liburing 2.3 lacks the functions that the
