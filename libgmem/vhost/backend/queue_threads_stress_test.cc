@@ -267,6 +267,14 @@ class QueueThreadsStressTest : public testing::TestWithParam<bool> {
     threads_.clear();
   }
 
+  // Waits until a request can be sent: one that is lost could be a translation.
+  void MakeRoom() {
+    while (frontend_->is_full()) {
+      pollfd to_poll = {.fd = frontend_->fd(), .events = POLLIN, .revents = 0};
+      poll(&to_poll, 1, 1000);
+      ASSERT_TRUE(frontend_->Process().ok()) << frontend_->status();
+    }
+  }
   template <FrontendRequest kRequest>
   typename RequestTraits<kRequest>::Reply Ask(
       const typename RequestTraits<kRequest>::Payload& payload = {},
@@ -274,6 +282,7 @@ class QueueThreadsStressTest : public testing::TestWithParam<bool> {
     using Reply = typename RequestTraits<kRequest>::Reply;
     bool is_done = false;
     Reply result = {};
+    MakeRoom();
     frontend_->Start<kRequest>(payload, fds, [&](const absl::StatusOr<Message*>& reply) {
       EXPECT_TRUE(reply.ok()) << static_cast<int>(kRequest) << ": " << reply.status();
       if (reply.ok() && *reply != nullptr) result = FromBytes<Reply>((*reply)->bytes());
@@ -303,6 +312,7 @@ class QueueThreadsStressTest : public testing::TestWithParam<bool> {
     const MemoryRegion all = memory_->region();
     const bool is_guest = page >= all.guest_address && page - all.guest_address < all.size;
     const uint64_t user = is_guest ? page - all.guest_address + all.user_address : page;
+    MakeRoom();
     frontend_->Start<FrontendRequest::kIotlbMsg>({.iova = page,
                                                   .size = 4096,
                                                   .user_address = user,
@@ -330,7 +340,18 @@ class QueueThreadsStressTest : public testing::TestWithParam<bool> {
     Ask<FrontendRequest::kSetVringKick>(i, {ring.kick_fd()});
     Ask<FrontendRequest::kSetVringEnable>({.index = i, .num = 1});
   }
+  // A device that stops can't write what it has done to a ring without a translation, see
+  // Virtqueue::Move().
+  void TranslateRing(uint32_t i) {
+    if (!is_translated()) return;
+    const uint64_t begin = drivers_[i]->ring().address(i).descriptor;
+    const uint64_t end = begin + DriverRing::MemorySize(drivers_[i]->ring().size());
+    for (uint64_t page = begin / 4096 * 4096; page < end; page += 4096) {
+      Translate(IotlbType::kUpdate, page);
+    }
+  }
   uint32_t StopQueue(uint32_t i) {
+    TranslateRing(i);
     return Ask<FrontendRequest::kGetVringBase>({.index = i, .num = 0}).num;
   }
 
@@ -355,6 +376,7 @@ class QueueThreadsStressTest : public testing::TestWithParam<bool> {
         AddRegion(0);
         break;
       case 4:
+        for (uint32_t j = 0; j < kQueues; j++) TranslateRing(j);
         Ask<FrontendRequest::kResetDevice>();
         for (uint32_t j = 0; j < kQueues; j++) StartQueue(j, StopQueue(j));
         break;
