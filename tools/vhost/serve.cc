@@ -1,13 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 #include "serve.h"
 
-#include <poll.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 
-#include <algorithm>
-#include <array>
 #include <cerrno>
 #include <csignal>
 #include <cstdint>
@@ -23,8 +20,6 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "absl/time/clock.h"
-#include "absl/time/time.h"
 #include "base/flag_types.h"
 #include "base/program.h"
 #include "gmem/status.h"
@@ -136,22 +131,6 @@ void ReportEnd(absl::string_view program, const absl::Status& status) {
   if (gmem::GetErrno(status) != ECONNRESET) tools::PrintError(program, status.message());
 }
 
-// Lets @backend work until @stop_fd is readable, or until the session ends.
-absl::Status RunSession(Backend& backend, int stop_fd) {
-  std::array<pollfd, 2> fds = {pollfd{.fd = backend.fd(), .events = POLLIN, .revents = 0},
-                               pollfd{.fd = stop_fd, .events = POLLIN, .revents = 0}};
-  while (true) {
-    const absl::Duration left =
-        std::clamp(backend.next_deadline() - absl::Now(), absl::ZeroDuration(), absl::Minutes(1));
-    const int64_t timeout = absl::ToInt64Milliseconds(absl::Ceil(left, absl::Milliseconds(1)));
-    if (poll(fds.data(), fds.size(), static_cast<int>(timeout)) < 0 && errno != EINTR) {
-      return absl::ErrnoToStatus(errno, "can't wait");
-    }
-    if (fds[1].revents != 0) return absl::OkStatus();
-    if (absl::Status status = backend.Process(); !status.ok()) return status;
-  }
-}
-
 // Serves the front-end behind @socket.
 absl::Status ServeOne(const DeviceProgram& program, gmem::UniqueFd socket,
                       gmem::vhost::Device& device, int stop_fd, const Manager& manager) {
@@ -163,7 +142,7 @@ absl::Status ServeOne(const DeviceProgram& program, gmem::UniqueFd socket,
                       Backend::Options{.has_queue_threads = program.has_queue_threads});
   if (!backend.ok()) return backend.status();
   manager.Tell("READY=1");
-  absl::Status status = RunSession(**backend, stop_fd);
+  absl::Status status = (*backend)->Run(stop_fd);
   // The front-end has left.
   if (gmem::GetErrno(status) == ECONNRESET) status = absl::OkStatus();
   return status;

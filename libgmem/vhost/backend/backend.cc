@@ -25,6 +25,7 @@
 #include "vhost/backend/lane.h"
 #include "vhost/backend/lanes.h"
 #include "vhost/backend/parts.h"
+#include "vhost/backend/run_loop.h"
 #include "vhost/backend/session.h"
 
 namespace gmem::vhost {
@@ -87,6 +88,7 @@ Backend::~Backend() { session_->Close(); }
 int Backend::fd() const { return session_->fd(); }
 absl::Time Backend::next_deadline() const { return session_->next_deadline(); }
 absl::Status Backend::Process() { return session_->Process(); }
+absl::Status Backend::Run(int stop_fd) { return backend_internal::RunLoop(*this, stop_fd); }
 bool Backend::can_end() { return session_->can_close(); }
 bool Backend::has_frontend_gone() const { return session_->has_frontend_gone(); }
 

@@ -2,6 +2,7 @@
 #include "gmem/vhost/backend.h"
 
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -13,6 +14,7 @@
 #include <cstring>
 #include <optional>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -303,6 +305,28 @@ TEST_F(BackendTest, ChecksTheGpuSocket) {
 // A front-end that waits as long as this library's would otherwise give up before.
 TEST_F(BackendTest, DevicesStopWithinTheFrontendsPatience) {
   EXPECT_LT(device_.Device::stop_timeout(), kDefaultTimeout);
+}
+
+TEST_F(BackendTest, RunsUntilItIsStopped) {
+  const UniqueFd stop(eventfd(1, EFD_CLOEXEC));
+  EXPECT_TRUE(backend_->Run(stop.get()).ok());
+}
+
+TEST_F(BackendTest, RunsUntilTheFrontendGoes) {
+  absl::Status status;
+  std::thread thread([&] { status = backend_->Run(); });
+  bool is_answered = false;
+  frontend_->Start<FrontendRequest::kGetQueueNum>(
+      {}, {}, [&](const absl::StatusOr<Message*>& reply) { is_answered = reply.ok(); });
+  while (!is_answered && frontend_->status().ok()) {
+    pollfd poll_fd = {.fd = frontend_->fd(), .events = POLLIN, .revents = 0};
+    EXPECT_EQ(poll(&poll_fd, 1, kPatienceMilliseconds), 1);
+    frontend_->Process().IgnoreError();
+  }
+  EXPECT_TRUE(is_answered);
+  frontend_.reset();
+  thread.join();
+  EXPECT_EQ(GetErrno(status), ECONNRESET) << status;
 }
 
 }  // namespace

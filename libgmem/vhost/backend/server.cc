@@ -6,7 +6,6 @@
 #include <sys/un.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
@@ -29,6 +28,7 @@
 #include "gmem/vhost/connection.h"
 #include "gmem/vhost/device.h"
 #include "vhost/backend/lanes.h"
+#include "vhost/backend/run_loop.h"
 
 namespace gmem::vhost {
 
@@ -85,7 +85,6 @@ class __attribute__((visibility("hidden"))) Server::Impl {
     return std::min(session, absl::Now() + (own - internal::Uptime()));
   }
   absl::Status Process();
-  absl::Status Run(int stop_fd);
 
  private:
   absl::Status Watch(int operation, int fd, uint32_t events);
@@ -257,23 +256,6 @@ absl::Status Server::Impl::FinishSession() {
   return SetListening(true);
 }
 
-absl::Status Server::Impl::Run(int stop_fd) {
-  while (true) {
-    std::array<pollfd, 2> fds = {pollfd{.fd = fd(), .events = POLLIN, .revents = 0},
-                                 pollfd{.fd = stop_fd, .events = POLLIN, .revents = 0}};
-    constexpr absl::Duration kLongest = absl::Minutes(1);
-    const absl::Duration left =
-        std::clamp(next_deadline() - absl::Now(), absl::ZeroDuration(), kLongest);
-    const auto timeout =
-        static_cast<int>(absl::ToInt64Milliseconds(absl::Ceil(left, absl::Milliseconds(1))));
-    if (poll(fds.data(), fds.size(), timeout) < 0 && errno != EINTR) {
-      return ErrnoError(errno, "can't wait");
-    }
-    if (fds[1].revents != 0) return absl::OkStatus();
-    GMEM_RETURN_IF_ERROR(Process());
-  }
-}
-
 absl::StatusOr<Server> Server::Create(Listener listener, Device& device, absl::Duration timeout) {
   return Create(std::move(listener), device, Options{.timeout = timeout});
 }
@@ -309,6 +291,6 @@ int Server::fd() const { return impl_->fd(); }
 absl::Time Server::next_deadline() const { return impl_->next_deadline(); }
 absl::Status Server::Process() { return impl_->Process(); }
 Backend* Server::backend() { return impl_->backend(); }
-absl::Status Server::Run(int stop_fd) { return impl_->Run(stop_fd); }
+absl::Status Server::Run(int stop_fd) { return backend_internal::RunLoop(*impl_, stop_fd); }
 
 }  // namespace gmem::vhost

@@ -107,6 +107,10 @@ class Backend {
   /// error.
   absl::Status Process();
 
+  /// For programs without a loop of their own: serves until @p stop_fd, for example a signalfd, is
+  /// readable, or until the session's end. OK, or the error that ended the session. Blocks.
+  absl::Status Run(int stop_fd = -1);
+
   /// After an error of Process(): does the destructor have no call of the device to wait for? Look
   /// again when fd() is readable.
   bool can_end();
