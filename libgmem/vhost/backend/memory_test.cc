@@ -285,6 +285,35 @@ TEST_F(MemoryTest, LogsItsWritesWithoutARing) {
   EXPECT_EQ(byte, 1 << (kPage % 8));
 }
 
+// The back-end before this one may have been killed right behind a push.
+TEST_F(MemoryTest, TellsTheDriverAndTheLogOfAPushBeforeTheStart) {
+  Negotiate(Bit(VirtioFeature::kLogAll));
+  SetTable();
+  StartQueue();
+  EXPECT_FALSE(Take(call_)) << "without an inflight buffer, this is the first back-end";
+  ASSERT_TRUE(Ask<FrontendRequest::kGetVringBase>({.index = 0, .num = 0}).ok());
+  const auto area = Ask<FrontendRequest::kGetInflightFd>(
+      {.mmap_size = 0, .mmap_offset = 0, .nr_queues = 2, .queue_size = kQueueSize, .padding = 0});
+  ASSERT_TRUE(area.ok());
+  const UniqueFd buffer = reply_fds_.Take(0);
+  ASSERT_TRUE(Ask<FrontendRequest::kSetInflightFd>(*area, {buffer.get()}).ok());
+  const UniqueFd file = NewFile(4096);
+  ASSERT_TRUE(
+      Ask<FrontendRequest::kSetLogBase>({.mmap_size = 4096, .mmap_offset = 0}, {file.get()}).ok());
+  VringAddress address = Address(0);
+  address.flags = kVringLog;
+  address.log = TestGuest::kGuest + TestGuest::kUsed;
+  ASSERT_TRUE(Ask<FrontendRequest::kSetVringAddr>(address).ok());
+  ASSERT_TRUE(Ask<FrontendRequest::kSetVringCall>(0, {call_.get()}).ok());
+  ASSERT_TRUE(Ask<FrontendRequest::kSetVringKick>(0, {kick_.get()}).ok());
+  Run();
+  EXPECT_TRUE(Take(call_));
+  uint8_t byte = 0;
+  constexpr auto kPage = static_cast<off_t>((TestGuest::kGuest + TestGuest::kUsed) / kLogPageSize);
+  ASSERT_EQ(pread(file.get(), &byte, 1, kPage / 8), 1);
+  EXPECT_EQ(byte, 1 << (kPage % 8));
+}
+
 // CVE-2021-3839; the front-end keeps the buffer for the next back-end.
 TEST_F(MemoryTest, InflightBufferSurvivesABackend) {
   Negotiate();

@@ -296,6 +296,12 @@ absl::Status Vring::Start() {
   queue_->set_pause(lane_.is_wanted());
   queue_->set_counters(&counters_);
   UpdateLog(ring);
+  if (context_.inflight.is_valid()) {
+    // The back-end before this one may have been killed behind a push, before it marked that in the
+    // log or told the driver.
+    queue_->MarkRing();
+    Call();
+  }
   context_.device.QueueStarted(context_.backend, *queue_);
   return absl::OkStatus();
 }

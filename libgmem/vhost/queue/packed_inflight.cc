@@ -159,7 +159,7 @@ absl::Status PackedInflight::FindChains(Recovered& recovered) {
     entries_[i].inflight = 0;
     shared(i)->inflight = 0;
     if (previous) {
-      entries_[*previous].next = shared(*previous)->next = i;
+      Link(*previous, i);
     } else {
       free_head_ = i;
     }
@@ -213,7 +213,7 @@ uint16_t PackedInflight::Add(absl::Span<const PackedDescriptor> chain) {
 
 void PackedInflight::Cancel(uint16_t entry) {
   const uint16_t last = entries_[entry].last;
-  entries_[last].next = shared(last)->next = free_head_;
+  Link(last, free_head_);
   free_head_ = entry;
   // An entry in flight at the head of the free list is free, so the chain is in flight before the
   // last store, or free; the next back-end gets it in both cases.
@@ -225,8 +225,9 @@ void PackedInflight::Cancel(uint16_t entry) {
 
 void PackedInflight::BeginRemove(uint16_t entry, const PackedPosition& used) {
   const uint16_t last = entries_[entry].last;
-  entries_[last].next = shared(last)->next = free_head_;
+  Link(last, free_head_);
   free_head_ = entry;
+  used_ = used;
   // In this order: a new position next to the old free list would look like a push that is done.
   StoreRelease(reinterpret_cast<uint8_t*>(&header()->free_head), entry);
   StoreRelease<uint8_t>(&header()->used_wrap, used.wrap ? 1 : 0);
@@ -238,10 +239,7 @@ void PackedInflight::EndRemove(uint16_t entry) {
   StoreRelease<uint8_t>(&shared(entry)->inflight, 0);
 }
 
-void PackedInflight::EndBatch() {
-  const InflightPackedHeader now = *header();
-  StoreOld(free_head_, {.index = now.used_index, .wrap = now.used_wrap != 0});
-}
+void PackedInflight::EndBatch() { StoreOld(free_head_, used_); }
 
 void PackedInflight::StoreOld(uint16_t free_head, const PackedPosition& used) {
   // In this order: from the first store on, the next back-end doesn't ask the ring whether it has

@@ -99,6 +99,11 @@ class PackedInflight {
     return reinterpret_cast<InflightPackedEntry*>(region_.data() + sizeof(InflightPackedHeader)) +
            i;
   }
+  // Lets @next follow @entry, in both copies. The value never comes from the shared one.
+  void Link(uint16_t entry, uint16_t next) {
+    entries_[entry].next = next;
+    shared(entry)->next = next;
+  }
   void Format(const PackedPosition& used);
   absl::StatusOr<Recovered> Recover(absl::FunctionRef<bool(const PackedPosition&)> is_used);
   absl::Status FindChains(Recovered& recovered);
@@ -111,6 +116,8 @@ class PackedInflight {
   GuestSpan region_;
   std::vector<InflightPackedEntry> entries_;
   uint16_t free_head_ = 0;
+  // That of the last BeginRemove().
+  PackedPosition used_;
   uint64_t counter_ = 0;
   // The oldest at the end.
   std::vector<InflightChain> old_;

@@ -142,6 +142,11 @@ class __attribute__((visibility("hidden"))) Virtqueue::Impl {
     log_ring_ = log_ring;
     log_ring_address_ = ring_address;
   }
+  void MarkRing() const {
+    if (log_ == nullptr || !log_ring_) return;
+    const Sizes sizes = SizesOf(options_);
+    log_->Mark(log_ring_address_, options_.is_packed ? sizes.descriptors : sizes.used);
+  }
 
  private:
   // The arguments of a push.
@@ -226,7 +231,7 @@ Popped Virtqueue::Impl::PopNext(Chain& chain) {
   const Popped popped = ring_->Pop(builder, token);
   switch (popped) {
     case Popped::kChain:
-      // A front-end that invents a base for SET_VRING_BASE gets here.
+      // The rings refuse that before, by their descriptors. The records must never overrun.
       if (in_flight_.is_full()) {
         return Refuse(token, absl::StrCat(" of ", options_.size, " entries has more in flight"));
       }
@@ -282,11 +287,12 @@ bool Virtqueue::Impl::PushAll(absl::Span<const Chain> chains, uint64_t written) 
     if (in_flight_.Find(chain.token()) == nullptr) return false;
   }
   for (const Chain& chain : chains) {
-    // Null if the list has a chain twice.
     const RingToken* const token = in_flight_.Find(chain.token());
+    // The list has the chain twice.
+    if (token == nullptr) continue;
     const uint64_t piece = std::min(written, chain.writable_size());
     written -= piece;
-    if (token != nullptr) PushOne(chain, *token, piece);
+    PushOne(chain, *token, piece);
   }
   if (is_reachable_) Publish();
   NoteEnd();
@@ -423,5 +429,7 @@ void Virtqueue::set_attention(absl::AnyInvocable<void()> attention) {
 void Virtqueue::set_log(const DirtyMarks* log, bool log_ring, uint64_t ring_address) {
   impl_->set_log(log, log_ring, ring_address);
 }
+
+void Virtqueue::MarkRing() { impl_->MarkRing(); }
 
 }  // namespace gmem::vhost

@@ -211,6 +211,8 @@ class Virtqueue {
   /// @p log_ring: also marks the ring, as if its used part, or the descriptors if it is packed,
   /// were at the guest address @p ring_address.
   void set_log(const DirtyMarks* log, bool log_ring, uint64_t ring_address);
+  /// Marks all that the device may have written in the ring, if the ring is marked.
+  void MarkRing();
 
  private:
   class Impl;
