@@ -74,11 +74,12 @@ absl::Status Postcopy::AcknowledgeTable(const MemoryTable& table, const GuestMem
   return Register(map);
 }
 
-absl::Status Postcopy::Register(const GuestMemoryMap& map) const {
+absl::Status Postcopy::Register(const GuestMemoryMap& map) {
   for (size_t i = 0; i < map.size(); i++) {
     uffdio_register request = {};
     request.range = PagesOf(map.memory(i));
     request.mode = UFFDIO_REGISTER_MODE_MISSING;
+    serves_faults_ = true;
     if (ioctl(faults_.get(), UFFDIO_REGISTER, &request) != 0) {
       return ErrnoError(errno, "can't let the front-end serve a region's faults");
     }
@@ -93,6 +94,7 @@ void Postcopy::Unregister(const GuestMemoryMap& map) {
     ioctl(faults_.get(), UFFDIO_UNREGISTER, &range);
   }
   faults_.reset();
+  serves_faults_ = false;
 }
 
 void Postcopy::PutAddress(const GuestMemoryMap& map, MemoryRegion& region) {

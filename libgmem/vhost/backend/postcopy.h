@@ -37,7 +37,9 @@ class Postcopy {
   // InvalidArgument (EINVAL) if @table isn't an acknowledgement.
   absl::Status AcknowledgeTable(const MemoryTable& table, const GuestMemoryMap& map);
   // Lets the front-end serve the faults of all regions, those that are registered included.
-  absl::Status Register(const GuestMemoryMap& map) const;
+  absl::Status Register(const GuestMemoryMap& map);
+  // May a touch of guest memory wait for the front-end?
+  bool serves_faults() const { return serves_faults_; }
 
   // Replaces the region's user address by its address in this process.
   static void PutAddress(const GuestMemoryMap& map, MemoryRegion& region);
@@ -49,6 +51,7 @@ class Postcopy {
 
   UniqueFd faults_;
   bool is_listening_ = false;
+  bool serves_faults_ = false;
   bool is_table_unacknowledged_ = false;
 };
 

@@ -39,12 +39,23 @@ absl::Status Session::Open() {
   return absl::OkStatus();
 }
 
+bool Session::can_close() {
+  if (parts_.lanes->TakeAll()) return true;
+  ReportMissingPages();
+  return false;
+}
+
 void Session::Close() {
+  ReportMissingPages();
   parts_.lanes->WaitTaken();
   parts_.threads.End();
   parts_.vrings.StopAll();
   parts_.channel.Close(CheckError(ECONNRESET, "the session is over"));
   if (is_open_) parts_.device.Disconnected();
+}
+
+void Session::ReportMissingPages() {
+  if (parts_.postcopy.serves_faults()) parts_.device.PostcopyFailed();
 }
 
 void Session::Resume() {
@@ -56,7 +67,10 @@ void Session::Resume() {
 absl::Time Session::next_deadline() const {
   // Until the threads have given their batons, Process() does nothing else.
   if (take_deadline_ != absl::InfiniteDuration()) {
-    return absl::Now() + (take_deadline_ - internal::Uptime());
+    constexpr absl::Duration kPause = absl::Seconds(1);
+    const absl::Duration left = take_deadline_ - internal::Uptime();
+    // See CheckTakeTime().
+    return absl::Now() + (parts_.postcopy.serves_faults() ? std::min(left, kPause) : left);
   }
   absl::Time deadline =
       std::min(parts_.channel.next_deadline(), absl::Now() + requests_.time_left());
@@ -78,6 +92,9 @@ absl::Status Session::Process() {
 absl::Status Session::CheckTakeTime() {
   const absl::Duration now = internal::Uptime();
   if (take_deadline_ == absl::InfiniteDuration()) take_deadline_ = now + patience_;
+  // A call of the device that waits for a page keeps its baton, and the loop doesn't see the end of
+  // the front-end that should bring it.
+  if (has_frontend_gone()) ReportMissingPages();
   if (take_deadline_ > now) return absl::OkStatus();
   return CheckError(ETIMEDOUT, absl::StrCat("a call of the device for a virtqueue hasn't returned ",
                                             "after ", absl::FormatDuration(patience_)));

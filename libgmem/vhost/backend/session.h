@@ -40,7 +40,7 @@ class __attribute__((visibility("hidden"))) Session {
   // threads that are in a call of the device, see can_close().
   void Close();
   // Does Close() have no thread to wait for? After an error of Process(), when fd() is readable.
-  bool can_close() { return parts_.lanes->TakeAll(); }
+  bool can_close();
 
   // See Backend.
   int fd() const { return parts_.lanes->fd(); }
@@ -60,6 +60,9 @@ class __attribute__((visibility("hidden"))) Session {
   void Resume();
   // The threads don't give their batons. DeadlineExceeded (ETIMEDOUT) if that lasts.
   absl::Status CheckTakeTime();
+  // The session ends, or has lost its front-end. Tells the device if pages of guest memory are
+  // missing.
+  void ReportMissingPages();
   absl::Status ProcessOnce();
   absl::Status ProcessEvents();
   // Has the front-end taken memory away? See SurviveSigbus().

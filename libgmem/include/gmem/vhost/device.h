@@ -55,7 +55,8 @@ class Device {
   ///
   /// kPagefault is also possible, for postcopy migration, but needs more trust in the front-end: it
   /// gets a userfaultfd of this process, with which it can write to any memory of the process that
-  /// isn't there yet, and learns where regions are mapped.
+  /// isn't there yet, and learns where regions are mapped. A touch of guest memory waits for its
+  /// page until the front-end brings it, see PostcopyFailed().
   ///
   /// kGetVringBaseInflight is for a device that can cancel chains in flight: if the front-end has
   /// set an inflight buffer, a virtqueue stops without waiting. The chains that QueueStopping()
@@ -131,6 +132,13 @@ class Device {
   /// A session begins and ends; the device may use @p backend in between.
   virtual void Connected(Backend& /*backend*/) {}
   virtual void Disconnected() {}
+  /// The session ends while the front-end still serves the faults of guest memory (postcopy
+  /// migration), or the front-end has gone. A thread, or a system call of the device, that touches
+  /// a page which isn't there waits for ever. End the process here, for example by _exit(): then
+  /// nothing finds zeroes in the place of guest memory, and an inflight buffer keeps the requests
+  /// for the next back-end. May be called again and again. Not called while the session's own
+  /// thread waits for a page, as it may without threads for virtqueues.
+  virtual void PostcopyFailed() {}
   /// The front-end has opened the back-end channel: from here on, Backend's requests work.
   virtual void ChannelOpened(Backend& /*backend*/) {}
 
