@@ -8,10 +8,12 @@
 #include <unistd.h>
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "block_image.h"
 #include "gmem/device.h"
 #include "gmem/guest_memory.h"
 #include "gmem/gunyah/machine.h"
@@ -20,7 +22,6 @@
 #include "gmem/vhost/guest_memory_map.h"
 #include "gmem/vm.h"
 #include "gunyah_function.h"
-#include "image_disk.h"
 #include "or_die.h"
 #include "virtio_disk.h"
 #include "virtio_mmio.h"
@@ -37,8 +38,8 @@ class PoolDisk {
            gmem::gunyah::MmioDevice place)
       : place_(place),
         memory_(OrDie(device.CreateGuestMemory(pool.size))),
-        image_(OrDie(memfd_create("disk", MFD_CLOEXEC), "memfd_create")),
-        disk_(OpenImage(image_.get())),
+        file_(OrDie(memfd_create("disk", MFD_CLOEXEC), "memfd_create")),
+        disk_(OpenDisk(file_.get())),
         interrupt_(AddIrqfd(vm, place.interrupt)) {
     OrDie(vm.Map(memory_, {.guest_address = pool.start,
                            .size = pool.size,
@@ -57,7 +58,7 @@ class PoolDisk {
   // Returns the content of the disk.
   std::vector<uint32_t> Read() const {
     std::vector<uint32_t> words(kSize.value() / sizeof(uint32_t));
-    if (OrDie(pread(image_.get(), words.data(), kSize.value(), 0), "pread") !=
+    if (OrDie(pread(file_.get(), words.data(), kSize.value(), 0), "pread") !=
         static_cast<ssize_t>(kSize.value())) {
       Die(absl::InternalError("the disk has become shorter"));
     }
@@ -65,19 +66,19 @@ class PoolDisk {
   }
 
  private:
-  static ImageDisk OpenImage(int image) {
-    OrDie(ftruncate(image, static_cast<off_t>(kSize.value())), "ftruncate");
-    return OrDie(ImageDisk::Open(absl::StrCat("/proc/self/fd/", image), {.nr_queues = 1}));
+  static std::unique_ptr<BlockImage> OpenDisk(int file) {
+    OrDie(ftruncate(file, static_cast<off_t>(kSize.value())), "ftruncate");
+    return OrDie(BlockImage::Open(absl::StrCat("/proc/self/fd/", file), /*is_read_only=*/false));
   }
 
   const gmem::gunyah::MmioDevice place_;
   const gmem::GuestMemory memory_;
   // The guest's memory as the device sees it.
   gmem::vhost::GuestMemoryMap seen_;
-  const gmem::UniqueFd image_;
-  ImageDisk disk_;
+  const gmem::UniqueFd file_;
+  const std::unique_ptr<BlockImage> disk_;
   const gmem::UniqueFd interrupt_;
-  VirtioDisk device_{&disk_};
+  VirtioDisk device_{disk_.get(), 1};
   VirtioMmio registers_{&device_, &seen_,
                         [this] { OrDie(eventfd_write(interrupt_.get(), 1), "eventfd"); }};
 };

@@ -14,9 +14,9 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "block_image.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/guest_memory_map.h"
-#include "image_disk.h"
 #include "vhost/testing/ring.h"
 #include "virtio_mmio.h"
 
@@ -28,9 +28,9 @@ using namespace gmem::vhost::doubles;  // NOLINT(google-build-using-namespace): 
 TEST(VirtioDiskTest, ADriverWritesAndReads) {
   constexpr uint64_t kSize = 8 << 10;
   const gmem::UniqueFd file = NewFile(kSize);
-  auto block = ImageDisk::Open(absl::StrCat("/proc/self/fd/", file.get()), {.nr_queues = 1});
-  ASSERT_TRUE(block.ok());
-  VirtioDisk disk(&*block);
+  const auto image = BlockImage::Open(absl::StrCat("/proc/self/fd/", file.get()), false);
+  ASSERT_TRUE(image.ok());
+  VirtioDisk disk(image->get(), 1);
   TestGuest guest;
   gmem::vhost::GuestMemoryMap memory;
   ASSERT_TRUE(memory.Add(guest.region(), guest.fd()).ok());

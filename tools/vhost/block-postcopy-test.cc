@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 // gmem-vhost-blk after a postcopy migration: the pages of the guest come later.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -9,12 +10,16 @@
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 
 #include <cerrno>
+#include <csignal>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <fstream>
 #include <functional>
+#include <ios>
 #include <iterator>
 #include <memory>
 #include <string>
@@ -95,41 +100,86 @@ class PostcopyTest : public BlockDeviceTest, public testing::WithParamInterface<
     frontend_->Start<FrontendRequest::kSetMemTable>(
         {}, {}, [](const absl::StatusOr<Message*>&) {}, /*want_ack=*/false);
   }
+
+  // Begins a request to write a page to the disk that doesn't come yet, with the front-end's
+  // userfaultfd in faults_. Skips the test without that.
+  void WriteAMissingPage();
+
+  static constexpr uint64_t kMissing = 0x40000;
   uint64_t base_ = 0;
+  gmem::UniqueFd faults_;
 };
 
-TEST_P(PostcopyTest, RequestsWaitForTheirPages) {
+void PostcopyTest::WriteAMissingPage() {
   program_ =
       StartProgram({"--postcopy"}, GetParam() ? ForbidFaultsOfTheKernel : std::function<void()>());
   ASSERT_NO_FATAL_FAILURE(Begin(kProtocol | gmem::vhost::Bit(ProtocolFeature::kPagefault)));
   ASSERT_TRUE(Ask<FrontendRequest::kPostcopyAdvise>().ok());
   if (reply_fds_.size() == 0) GTEST_SKIP() << "userfaultfd is forbidden here";
-  const gmem::UniqueFd faults = reply_fds_.Take(0);
+  faults_ = reply_fds_.Take(0);
   ASSERT_TRUE(Ask<FrontendRequest::kPostcopyListen>().ok());
   // The rings and the request are there.
   std::memset(guest_.at(0), 0, TestGuest::kData + 4096);
   ASSERT_NO_FATAL_FAILURE(SendTable());
   ASSERT_NO_FATAL_FAILURE(StartQueue());
 
-  constexpr uint64_t kMissing = 0x40000;
   const std::string header = Header(VIRTIO_BLK_T_OUT, 1);
   std::memcpy(guest_.at(TestGuest::kData), header.data(), header.size());
   ring_.Add({{kData, 16, 0}, {kData + kMissing, 4096, 0}, {kData + 0x100, 1, kWrite}});
   Kick();
-  pollfd ready = {.fd = faults.get(), .events = POLLIN, .revents = 0};
+  pollfd ready = {.fd = faults_.get(), .events = POLLIN, .revents = 0};
   ASSERT_EQ(poll(&ready, 1, gmem::vhost::doubles::kPatienceMilliseconds), 1);
+}
+
+TEST_P(PostcopyTest, RequestsWaitForTheirPages) {
+  ASSERT_NO_FATAL_FAILURE(WriteAMissingPage());
+  if (!faults_) return;
   const std::string page(4096, 'p');
   uffdio_copy copy = {};
   copy.dst = base_ + TestGuest::kData + kMissing;
   copy.src = reinterpret_cast<uintptr_t>(page.data());
   copy.len = page.size();
-  EXPECT_EQ(ioctl(faults.get(), UFFDIO_COPY, &copy), 0) << errno;
+  EXPECT_EQ(ioctl(faults_.get(), UFFDIO_COPY, &copy), 0) << errno;
   ASSERT_TRUE(AwaitUsed());
   EXPECT_EQ(*guest_.at(TestGuest::kData + 0x100), VIRTIO_BLK_S_OK);
   EXPECT_EQ(ReadFile(4096, 512), page);
   EXPECT_EQ(*Ask<FrontendRequest::kPostcopyEnd>(), 0U);
 }
 
+// Nobody will bring the page. It must not be zeroes then.
+class PostcopyEndTest : public PostcopyTest {
+ protected:
+  void Begin() {
+    std::ofstream file(path_, std::ios::in);
+    file << old_;
+    ASSERT_TRUE(file.flush().good());
+    ASSERT_NO_FATAL_FAILURE(WriteAMissingPage());
+  }
+  void ExpectEnd() {
+    const int status = program_->Wait();
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 1) << status;
+    EXPECT_THAT(program_->Errors(), testing::HasSubstr("the program ends, too"));
+    EXPECT_EQ(ReadFile(block_test::kFileSize), old_);
+  }
+
+  const std::string old_ = std::string(block_test::kFileSize, 'd');
+};
+
+TEST_P(PostcopyEndTest, TheProgramEndsWithTheFrontend) {
+  ASSERT_NO_FATAL_FAILURE(Begin());
+  if (!faults_) return;
+  EndSession();
+  ExpectEnd();
+}
+
+TEST_P(PostcopyEndTest, SigtermEndsTheProgram) {
+  ASSERT_NO_FATAL_FAILURE(Begin());
+  if (!faults_) return;
+  kill(program_->pid(), SIGTERM);
+  ExpectEnd();
+}
+
 INSTANTIATE_TEST_SUITE_P(WithoutPrivileges, PostcopyTest, testing::Bool());
+INSTANTIATE_TEST_SUITE_P(WithoutPrivileges, PostcopyEndTest, testing::Bool());
 
 }  // namespace

@@ -1,15 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 #include "block_device.h"
 
-#include <linux/virtio_blk.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <bit>
-#include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <memory>
 #include <utility>
 
@@ -17,14 +12,13 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "base/program.h"
+#include "block_config.h"
 #include "block_image.h"
 #include "block_io.h"
 #include "block_queue.h"
-#include "block_request.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/backend.h"
 #include "gmem/vhost/protocol.h"
@@ -37,32 +31,21 @@ using gmem::vhost::ProtocolFeature;
 using gmem::vhost::Virtqueue;
 
 constexpr absl::string_view kName = "gmem-vhost-blk";
-// Data descriptors of one request: with header and status, they are the limit of a chain.
-constexpr uint32_t kMaxSegments = 126;
-constexpr uint32_t kMaxSegmentSize = 512 << 10;
-static_assert(uint64_t{kMaxSegments} * kMaxSegmentSize <= BlockDisk::kMaxTransfer);
-
-constexpr uint64_t Feature(unsigned bit) { return uint64_t{1} << bit; }
-
 // A process that was killed keeps its lock until the operations that it has begun have ended. The
 // one that is started in its place must not begin before that.
-absl::Status LockSoon(BlockImage& image) {
-  constexpr absl::Duration kPatience = absl::Seconds(1);
-  const absl::Time end = absl::Now() + kPatience;
-  while (!image.TryLock() && absl::Now() < end) absl::SleepFor(absl::Milliseconds(50));
-  return image.Lock();
-}
+constexpr absl::Duration kPatience = absl::Seconds(1);
 
 }  // namespace
 
 BlockDevice::BlockDevice(std::unique_ptr<BlockImage> image, gmem::UniqueFd growth,
                          const Options& options)
-    : image_(std::move(image)), options_(options), growth_(std::move(growth)) {
-  disk_.image = image_.get();
-  disk_.has_postcopy = options_.has_postcopy;
-  std::copy_n(options_.serial.begin(), std::min(options_.serial.size(), disk_.serial.size()),
-              disk_.serial.begin());
-}
+    : image_(std::move(image)),
+      options_(options),
+      growth_(std::move(growth)),
+      config_(image_.get(), {.nr_queues = options.nr_queues,
+                             .serial = options.serial,
+                             .has_postcopy = options.has_postcopy,
+                             .is_writable = true}) {}
 
 absl::StatusOr<std::unique_ptr<BlockDevice>> BlockDevice::Create(std::unique_ptr<BlockImage> image,
                                                                  gmem::UniqueFd growth,
@@ -70,12 +53,12 @@ absl::StatusOr<std::unique_ptr<BlockDevice>> BlockDevice::Create(std::unique_ptr
   std::unique_ptr<BlockDevice> device(
       new BlockDevice(std::move(image), std::move(growth), options));
   if (options.locking == Locking::kFromStart) {
-    if (absl::Status status = LockSoon(*device->image_); !status.ok()) return status;
+    if (absl::Status status = device->image_->Lock(kPatience); !status.ok()) return status;
   }
   bool has_rings = true;
   for (uint16_t i = 0; i < options.nr_queues; i++) {
     absl::StatusOr<std::unique_ptr<BlockIo>> io =
-        BlockIo::Create(device->image_->fd(), BlockQueue::kMaxRequests);
+        BlockIo::CreateRing(device->image_->fd(), BlockQueue::kMaxRequests);
     // Old kernels have no rings or not enough memory for them, and containers refuse them.
     if (!io.ok()) {
       if (std::exchange(has_rings, false)) {
@@ -89,72 +72,18 @@ absl::StatusOr<std::unique_ptr<BlockDevice>> BlockDevice::Create(std::unique_ptr
   return device;
 }
 
-uint64_t BlockDevice::features() const {
-  const uint64_t features = Feature(VIRTIO_BLK_F_SIZE_MAX) | Feature(VIRTIO_BLK_F_SEG_MAX) |
-                            Feature(VIRTIO_BLK_F_BLK_SIZE) | Feature(VIRTIO_BLK_F_TOPOLOGY) |
-                            Feature(VIRTIO_BLK_F_FLUSH) | Feature(VIRTIO_BLK_F_MQ);
-  return features | (image_->is_read_only()
-                         ? Feature(VIRTIO_BLK_F_RO)
-                         : Feature(VIRTIO_BLK_F_CONFIG_WCE) | Feature(VIRTIO_BLK_F_DISCARD) |
-                               Feature(VIRTIO_BLK_F_WRITE_ZEROES));
-}
-
 uint64_t BlockDevice::protocol_features() const {
   return options_.has_postcopy ? gmem::vhost::Bit(ProtocolFeature::kPagefault) : 0;
 }
 
-void BlockDevice::SetFeatures(uint64_t features) {
-  constexpr uint64_t kLimits = Feature(VIRTIO_BLK_F_SIZE_MAX) | Feature(VIRTIO_BLK_F_SEG_MAX);
-  disk_.has_limits = (features & kLimits) == kLimits;
-  SetCache((features & Feature(VIRTIO_BLK_F_FLUSH)) != 0, is_writeback_);
-}
-
-void BlockDevice::SetCache(bool has_flush, bool is_writeback) {
-  has_flush_ = has_flush;
-  is_writeback_ = is_writeback;
-  disk_.is_writethrough = !has_flush || !is_writeback;
-}
-
 absl::Status BlockDevice::ReadConfig(uint32_t offset, absl::Span<uint8_t> to) {
-  const BlockImage::Topology& topology = image_->topology();
-  const uint32_t block = topology.logical_block;
-  virtio_blk_config config = {};
-  config.capacity = image_->size() / BlockImage::kSectorSize;
-  config.size_max = kMaxSegmentSize;
-  config.seg_max = kMaxSegments;
-  config.blk_size = block;
-  config.physical_block_exp =
-      static_cast<uint8_t>(std::bit_width(std::max(topology.physical_block / block, 1U)) - 1);
-  config.alignment_offset = static_cast<uint8_t>(topology.alignment_offset / block);
-  config.min_io_size = static_cast<uint16_t>(std::min(topology.min_io / block, 0xffffU));
-  config.opt_io_size = topology.optimal_io / block;
-  config.wce = disk_.is_writethrough ? 0 : 1;
-  config.num_queues = options_.nr_queues;
-  config.max_discard_sectors = config.max_write_zeroes_sectors = BlockDisk::kMaxDiscardSectors;
-  config.max_discard_seg = BlockDisk::kMaxDiscardRanges;
-  config.max_write_zeroes_seg = BlockDisk::kMaxZeroedRanges;
-  config.discard_sector_alignment = block / static_cast<uint32_t>(BlockImage::kSectorSize);
-  config.write_zeroes_may_unmap = 1;
-  std::memcpy(to.data(), reinterpret_cast<const uint8_t*>(&config) + offset, to.size());
+  config_.Read(offset, to);
   return absl::OkStatus();
 }
 
 absl::Status BlockDevice::WriteConfig(uint32_t offset, absl::Span<const uint8_t> from,
                                       uint32_t flags) {
-  constexpr uint32_t kCache = offsetof(virtio_blk_config, wce);
-  const bool has_cache = offset <= kCache && kCache - offset < from.size();
-  // A migration brings all of the source's configuration.
-  if (!has_cache || (flags == gmem::vhost::kConfigWritable && from.size() != 1)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("a driver may write the byte ", kCache, " alone of the configuration"));
-  }
-  const uint8_t value = from[kCache - offset];
-  if (value > 1) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("the cache's mode is ", value, ": 0 is write-through, 1 is write-back"));
-  }
-  SetCache(has_flush_, value != 0);
-  return absl::OkStatus();
+  return config_.Write(offset, from, /*is_migration=*/flags != gmem::vhost::kConfigWritable);
 }
 
 void BlockDevice::Connected(Backend& backend) {
@@ -171,6 +100,13 @@ void BlockDevice::Disconnected() {
   // No virtqueue has worked if none has started, and the lock of the program's start still stands.
   image_->Unlock();
   // The cache's mode stays: a front-end that comes back doesn't repeat what the driver has chosen.
+}
+
+void BlockDevice::PostcopyFailed() {
+  tools::PrintError(kName,
+                    "the session ends before the front-end has brought all of the guest's memory: "
+                    "the program ends, too");
+  _exit(1);
 }
 
 void BlockDevice::TakeGrowth() {
@@ -191,7 +127,7 @@ void BlockDevice::QueueStarted(Backend& backend, Virtqueue& queue) {
   mine.calls.AssertAlone();
   nr_working_++;
   mine.is_stopping = false;
-  mine.failure = options_.locking == Locking::kNever ? absl::OkStatus() : LockSoon(*image_);
+  mine.failure = options_.locking == Locking::kNever ? absl::OkStatus() : image_->Lock(kPatience);
   const int fd = mine.requests.fd();
   if (!mine.failure.ok() || fd < 0) return;
   mine.failure =
@@ -202,7 +138,7 @@ absl::Status BlockDevice::HandleQueue(Backend& /*backend*/, Virtqueue& queue) {
   Queue& mine = *queues_[queue.index()];
   mine.calls.AssertIn(queue);
   if (!mine.failure.ok()) return mine.failure;
-  return mine.requests.Serve(queue, disk_);
+  return mine.requests.Serve(queue, config_.disk());
 }
 
 void BlockDevice::Complete(uint16_t index) {
@@ -216,7 +152,7 @@ void BlockDevice::Complete(uint16_t index) {
     return;
   }
   // HandleQueue() meets the same rule that the driver has broken, and reports it.
-  if (!mine.requests.Serve(*queue, disk_).ok()) return;
+  if (!mine.requests.Serve(*queue, config_.disk()).ok()) return;
   // The session has its turn first.
   if (mine.requests.wants_more()) backend_->RunOnQueue(index, [this, index] { Complete(index); });
 }

@@ -2,8 +2,6 @@
 #ifndef GMEM_TOOLS_VHOST_BLOCK_DEVICE_H_
 #define GMEM_TOOLS_VHOST_BLOCK_DEVICE_H_
 
-#include <linux/virtio_blk.h>
-
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -14,10 +12,10 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "block_config.h"
 #include "block_image.h"
 #include "block_io.h"
 #include "block_queue.h"
-#include "block_request.h"
 #include "gmem/unique_fd.h"
 #include "gmem/vhost/backend.h"
 #include "gmem/vhost/device.h"
@@ -51,11 +49,11 @@ class BlockDevice : public gmem::vhost::Device {
                                                              gmem::UniqueFd growth,
                                                              const Options& options);
 
-  uint64_t features() const override;
+  uint64_t features() const override { return config_.features(); }
   uint64_t protocol_features() const override;
   uint16_t nr_queues() const override { return options_.nr_queues; }
-  void SetFeatures(uint64_t features) override;
-  uint32_t config_size() const override { return sizeof(virtio_blk_config); }
+  void SetFeatures(uint64_t features) override { config_.SetFeatures(features); }
+  uint32_t config_size() const override { return BlockConfig::kSize; }
   absl::Status ReadConfig(uint32_t offset, absl::Span<uint8_t> to) override;
   absl::Status WriteConfig(uint32_t offset, absl::Span<const uint8_t> from,
                            uint32_t flags) override;
@@ -67,9 +65,10 @@ class BlockDevice : public gmem::vhost::Device {
   void QueueStopping(gmem::vhost::Backend& backend, gmem::vhost::Virtqueue& queue) override;
   void QueueFailed(uint16_t index, const absl::Status& why) override;
   void QueueStopped(uint16_t index) override;
-  void Reset() override { SetCache(/*has_flush=*/true, /*is_writeback=*/true); }
+  void Reset() override { config_.Reset(); }
   void Connected(gmem::vhost::Backend& backend) override;
   void Disconnected() override;
+  void PostcopyFailed() override;
 
  private:
   struct Queue {
@@ -82,9 +81,6 @@ class BlockDevice : public gmem::vhost::Device {
   };
 
   BlockDevice(std::unique_ptr<BlockImage> image, gmem::UniqueFd growth, const Options& options);
-  // Without flushes, the driver expects a completed write to be stable (virtio 1.3, 5.2.6.2),
-  // whatever it asks for.
-  void SetCache(bool has_flush, bool is_writeback);
   // Operations of a virtqueue have ended.
   void Complete(uint16_t index);
   void TakeGrowth();
@@ -95,9 +91,7 @@ class BlockDevice : public gmem::vhost::Device {
   std::vector<std::unique_ptr<Queue>> queues_;
   const gmem::UniqueFd growth_;
   // Calls for virtqueues only read it.
-  BlockDisk disk_;
-  bool has_flush_ = true;
-  bool is_writeback_ = true;
+  BlockConfig config_;
   // Virtqueues that have started.
   size_t nr_working_ = 0;
 };

@@ -17,8 +17,9 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "gmem/unique_fd.h"
-#include "lock_holder.h"
 
 namespace {
 
@@ -89,26 +90,28 @@ bool BlockImage::Grow() {
   return true;
 }
 
-bool BlockImage::TryLock() {
-  if (is_locked_) return true;
+absl::Status BlockImage::Lock(absl::Duration patience) {
+  if (is_locked_) return absl::OkStatus();
   // The lock belongs to the open file, so that another one of this process doesn't end it.
   struct flock lock = {};
   lock.l_type = is_read_only_ ? F_RDLCK : F_WRLCK;
   lock.l_whence = SEEK_SET;
-  is_locked_ = fcntl(fd(), F_OFD_SETLK, &lock) == 0;
-  return is_locked_;
-}
-
-absl::Status BlockImage::Lock() {
-  if (TryLock()) return absl::OkStatus();
-  if (errno != EAGAIN && errno != EACCES) {
-    return absl::ErrnoToStatus(
-        errno, absl::StrCat("can't lock ", path_, " (--lock=off leaves the lock out)"));
+  const absl::Time end = absl::Now() + patience;
+  while (fcntl(fd(), F_OFD_SETLK, &lock) != 0) {
+    if (errno != EAGAIN && errno != EACCES) {
+      return absl::ErrnoToStatus(
+          errno, absl::StrCat("can't lock ", path_, " (--lock=off leaves the lock out)"));
+    }
+    if (absl::Now() >= end) {
+      return absl::FailedPreconditionError(
+          absl::StrCat(path_, " is in use by another process: ",
+                       is_read_only_ ? "a disk that somebody writes has no readers"
+                                     : "a disk has one writer, and no readers meanwhile"));
+    }
+    absl::SleepFor(absl::Milliseconds(50));
   }
-  return absl::FailedPreconditionError(
-      absl::StrCat(path_, " is in use by ", LockHolder(fd()), ": ",
-                   is_read_only_ ? "a disk that somebody writes has no readers"
-                                 : "a disk has one writer, and no readers meanwhile"));
+  is_locked_ = true;
+  return absl::OkStatus();
 }
 
 void BlockImage::Unlock() {

@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "gmem/unique_fd.h"
 
 // The contents of a disk: a file, or a block device of the host.
@@ -43,10 +44,9 @@ class BlockImage {
   bool Grow();
 
   // Keeps other processes that lock it from using the image: a writer, any; a reader, writers.
-  // FailedPrecondition (EBUSY) if another one has locked it. Does nothing if it is locked.
-  absl::Status Lock();
-  // Locks the image as Lock() does. False, without a reason, if that isn't possible.
-  bool TryLock();
+  // Waits for them up to @patience, and then fails with FailedPrecondition. Does nothing if it is
+  // locked.
+  absl::Status Lock(absl::Duration patience);
   void Unlock();
 
  private:

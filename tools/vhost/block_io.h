@@ -2,23 +2,16 @@
 #ifndef GMEM_TOOLS_VHOST_BLOCK_IO_H_
 #define GMEM_TOOLS_VHOST_BLOCK_IO_H_
 
-#include <liburing.h>
 #include <sys/uio.h>
 
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <optional>
 
-#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "gmem/unique_fd.h"
 
-// Operations on one file that go on while the caller does something else: an io_uring. The kernel
-// accepts no other operations of the ring, so it can't be used to get around a sandbox.
-//
-// Without a ring, each operation is carried out when it starts.
+// Operations on one file that may go on while the caller does something else.
 //
 // Thread-compatible.
 class BlockIo {
@@ -39,39 +32,31 @@ class BlockIo {
     int result = 0;
   };
 
-  // With a ring, for at most @nr_operations at a time. The kernel's error if it gives none.
-  static absl::StatusOr<std::unique_ptr<BlockIo>> Create(int file, unsigned nr_operations);
-  // Without a ring.
+  // With an io_uring, for at most @nr_operations at a time. The kernel accepts no other operations
+  // of the ring, so it can't be used to get around a sandbox. The kernel's error if it gives none.
+  static absl::StatusOr<std::unique_ptr<BlockIo>> CreateRing(int file, unsigned nr_operations);
+  // Carries out each operation when it starts.
   static std::unique_ptr<BlockIo> CreateSynchronous(int file);
+  BlockIo() = default;
   BlockIo(const BlockIo&) = delete;
   BlockIo& operator=(const BlockIo&) = delete;
-  ~BlockIo();
+  virtual ~BlockIo() = default;
 
-  // Readable when Next() may bring something. -1 without a ring.
-  int fd() const { return event_.get(); }
+  // Readable when Next() may bring something. -1 if the caller never has to wait.
+  virtual int fd() const = 0;
 
   // Starts an operation at the next Submit(), or earlier.
-  void Start(uint64_t id, const Operation& operation);
-  void Submit();
+  virtual void Start(uint64_t id, const Operation& operation) = 0;
+  virtual void Submit() = 0;
   // An operation that has ended, if there is one.
-  std::optional<Completion> Next();
+  virtual std::optional<Completion> Next() = 0;
   // Makes fd() tell of completions from here on, until the next Submit(). False if there is one
   // already. Call this before the caller waits.
-  bool Await();
+  virtual bool Await() = 0;
   // Call this when fd() is readable.
-  void TakeEvent();
+  virtual void TakeEvent() = 0;
   // Waits until an operation has ended, of which there must be one.
-  Completion Wait();
-
- private:
-  explicit BlockIo(int file) : file_(file) {}
-
-  int file_;
-  bool has_ring_ = false;
-  io_uring ring_ = {};
-  gmem::UniqueFd event_;
-  // Without a ring.
-  std::deque<Completion> ended_;
+  virtual Completion Wait() = 0;
 };
 
 #endif  // GMEM_TOOLS_VHOST_BLOCK_IO_H_

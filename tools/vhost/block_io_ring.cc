@@ -1,11 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-#include "block_io.h"
-
-#include <fcntl.h>
 #include <liburing.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include <array>
@@ -20,7 +16,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "absl/types/span.h"
+#include "block_io.h"
 #include "gmem/unique_fd.h"
 
 namespace {
@@ -39,36 +35,36 @@ int Register(const io_uring& ring, unsigned operation, const void* argument, uns
   return syscall(SYS_io_uring_register, ring.ring_fd, operation, argument, count) < 0 ? -errno : 0;
 }
 
-int CarryOut(int file, const BlockIo::Operation& operation) {
-  const auto at = static_cast<off_t>(operation.offset);
-  const auto count = static_cast<int>(operation.pieces.size());
-  ssize_t result = 0;
-  switch (operation.kind) {
-    case BlockIo::Kind::kRead:
-      result = preadv(file, operation.pieces.data(), count, at);
-      break;
-    case BlockIo::Kind::kWrite:
-      result = pwritev(file, operation.pieces.data(), count, at);
-      break;
-    case BlockIo::Kind::kFlush:
-      result = fdatasync(file);
-      break;
-    case BlockIo::Kind::kAllocate:
-      result = fallocate(file, operation.mode, at, static_cast<off_t>(operation.size));
-      break;
+class RingIo final : public BlockIo {
+ public:
+  explicit RingIo(int file) : file_(file) {}
+  ~RingIo() override {
+    if (has_ring_) io_uring_queue_exit(&ring_);
   }
-  return result < 0 ? -errno : static_cast<int>(result);
-}
+  // The other methods need this first.
+  absl::Status Open(unsigned nr_operations);
 
-}  // namespace
+  int fd() const override { return event_.get(); }
+  void Start(uint64_t id, const Operation& operation) override;
+  void Submit() override;
+  std::optional<Completion> Next() override;
+  bool Await() override;
+  void TakeEvent() override;
+  Completion Wait() override;
 
-absl::StatusOr<std::unique_ptr<BlockIo>> BlockIo::Create(int file, unsigned nr_operations) {
-  std::unique_ptr<BlockIo> io(new BlockIo(file));
-  io->event_.reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  if (!io->event_) return absl::ErrnoToStatus(errno, "can't make an eventfd");
-  int error = io_uring_queue_init(nr_operations, &io->ring_, IORING_SETUP_R_DISABLED);
+ private:
+  const int file_;
+  bool has_ring_ = false;
+  io_uring ring_ = {};
+  gmem::UniqueFd event_;
+};
+
+absl::Status RingIo::Open(unsigned nr_operations) {
+  event_.reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!event_) return absl::ErrnoToStatus(errno, "can't make an eventfd");
+  int error = io_uring_queue_init(nr_operations, &ring_, IORING_SETUP_R_DISABLED);
   if (error != 0) return RingError(-error, "an io_uring");
-  io->has_ring_ = true;
+  has_ring_ = true;
   std::array<io_uring_restriction, 4> allowed = {};
   constexpr std::array<uint8_t, 4> kOperations = {IORING_OP_READV, IORING_OP_WRITEV,
                                                   IORING_OP_FSYNC, IORING_OP_FALLOCATE};
@@ -76,28 +72,16 @@ absl::StatusOr<std::unique_ptr<BlockIo>> BlockIo::Create(int file, unsigned nr_o
     allowed[i].opcode = IORING_RESTRICTION_SQE_OP;
     allowed[i].sqe_op = kOperations[i];
   }
-  error = io_uring_register_eventfd(&io->ring_, io->event_.get());
+  error = io_uring_register_eventfd(&ring_, event_.get());
   if (error == 0) {
-    error = Register(io->ring_, IORING_REGISTER_RESTRICTIONS, allowed.data(), allowed.size());
+    error = Register(ring_, IORING_REGISTER_RESTRICTIONS, allowed.data(), allowed.size());
   }
-  if (error == 0) error = Register(io->ring_, IORING_REGISTER_ENABLE_RINGS, nullptr, 0);
+  if (error == 0) error = Register(ring_, IORING_REGISTER_ENABLE_RINGS, nullptr, 0);
   if (error != 0) return RingError(-error, "to restrict an io_uring");
-  return io;
+  return absl::OkStatus();
 }
 
-std::unique_ptr<BlockIo> BlockIo::CreateSynchronous(int file) {
-  return std::unique_ptr<BlockIo>(new BlockIo(file));
-}
-
-BlockIo::~BlockIo() {
-  if (has_ring_) io_uring_queue_exit(&ring_);
-}
-
-void BlockIo::Start(uint64_t id, const Operation& operation) {
-  if (!has_ring_) {
-    ended_.push_back({.id = id, .result = CarryOut(file_, operation)});
-    return;
-  }
+void RingIo::Start(uint64_t id, const Operation& operation) {
   io_uring_sqe* entry = io_uring_get_sqe(&ring_);
   while (entry == nullptr) {
     io_uring_submit(&ring_);
@@ -122,8 +106,7 @@ void BlockIo::Start(uint64_t id, const Operation& operation) {
   io_uring_sqe_set_data64(entry, id);
 }
 
-void BlockIo::Submit() {
-  if (!has_ring_) return;
+void RingIo::Submit() {
   // The caller looks at completions itself until Await().
   io_uring_cq_eventfd_toggle(&ring_, false);
   while (io_uring_sq_ready(&ring_) > 0) {
@@ -132,13 +115,7 @@ void BlockIo::Submit() {
   }
 }
 
-std::optional<BlockIo::Completion> BlockIo::Next() {
-  if (!has_ring_) {
-    if (ended_.empty()) return std::nullopt;
-    const Completion first = ended_.front();
-    ended_.pop_front();
-    return first;
-  }
+std::optional<BlockIo::Completion> RingIo::Next() {
   io_uring_cqe* entry = nullptr;
   if (io_uring_peek_cqe(&ring_, &entry) != 0 || entry == nullptr) return std::nullopt;
   const Completion completion = {.id = io_uring_cqe_get_data64(entry), .result = entry->res};
@@ -146,23 +123,30 @@ std::optional<BlockIo::Completion> BlockIo::Next() {
   return completion;
 }
 
-bool BlockIo::Await() {
-  if (!has_ring_) return ended_.empty();
+bool RingIo::Await() {
   io_uring_cq_eventfd_toggle(&ring_, true);
   // The kernel adds a completion, and looks at the flag then.
   std::atomic_thread_fence(std::memory_order_seq_cst);
   return io_uring_cq_ready(&ring_) == 0;
 }
 
-void BlockIo::TakeEvent() {
+void RingIo::TakeEvent() {
   uint64_t count = 0;
   [[maybe_unused]] const ssize_t got = read(event_.get(), &count, sizeof(count));
 }
 
-BlockIo::Completion BlockIo::Wait() {
+BlockIo::Completion RingIo::Wait() {
   while (true) {
     if (const std::optional<Completion> completion = Next()) return *completion;
     io_uring_cqe* entry = nullptr;
     io_uring_wait_cqe(&ring_, &entry);
   }
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<BlockIo>> BlockIo::CreateRing(int file, unsigned nr_operations) {
+  auto ring = std::make_unique<RingIo>(file);
+  if (absl::Status status = ring->Open(nr_operations); !status.ok()) return status;
+  return ring;
 }
