@@ -21,6 +21,7 @@
 #include "lib/driver_memory.h"
 #include "lib/peer.h"
 #include "lib/session.h"
+#include "lib/testpmd.h"
 #include "vhost/testing/driver_memory.h"
 
 namespace gmem::vhost::peers {
@@ -53,30 +54,7 @@ class DpdkTest : public testing::Test {
       buffers_.push_back(*buffer);
     }
     const std::string socket = scratch_.path("socket");
-    auto peer = Peer::StartPackaged({"dpdk-testpmd",
-                                     "-l",
-                                     "0,1",
-                                     "--no-huge",
-                                     "--no-shconf",
-                                     "--no-telemetry",
-                                     "--no-pci",
-                                     "-m",
-                                     "128",
-                                     "--iova-mode=va",
-                                     "-d",
-                                     "librte_bus_vdev.so.25",
-                                     "-d",
-                                     "librte_mempool_ring.so.25",
-                                     "-d",
-                                     "librte_net_vhost.so.25",
-                                     "--vdev",
-                                     "net_vhost0,iface=" + socket,
-                                     "--",
-                                     "--no-mlockall",
-                                     "--total-num-mbufs=2048",
-                                     "--port-topology=loop",
-                                     "--auto-start",
-                                     "--stats-period=3600"});
+    auto peer = StartTestpmd("librte_net_vhost", "net_vhost0,iface=" + socket);
     ASSERT_TRUE(peer.ok()) << peer.status();
     peer_ = *std::move(peer);
     auto frontend = ConnectFrontend(socket, /*features=*/0);
