@@ -224,7 +224,9 @@ class Frontend {
   /// neither, or refuses RESET_DEVICE, as some do that offer it, stops all virtqueues that work, by
   /// GET_VRING_BASE, which waits for their chains in flight: that stands for a reset, but a device
   /// may keep more state than virtqueues. Forgets the virtqueues and the features, and unmaps
-  /// shared memory and host notifiers. The back-end keeps the memory table.
+  /// shared memory and host notifiers. The back-end keeps the memory table, and the in-flight
+  /// buffer, which knows the rings of the driver before: call StartInflight() again for the next
+  /// one.
   absl::Status ResetDevice();
   absl::Status SetMtu(uint16_t mtu);
   absl::Status SendRarp(const std::array<uint8_t, 6>& mac);

@@ -167,7 +167,8 @@ class Virtqueue {
   /// The virtqueue will stop. From here on, Unpop() and TakeBack() leave out chains from the
   /// back-end before this one (TrackInflight()): no base brings these again, and without the
   /// inflight buffer, after a migration for example, nobody would. As long as the virtqueue goes
-  /// on, the next Pop() brings them.
+  /// on, the next Pop() brings them. Those that weren't popped before the stop are only in the
+  /// inflight buffer.
   void BeginStop();
 
   /// Asks the driver to kick for each chain that comes from now on, also while the ring has some:
