@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-// What most tests include: see base/precompiled.h.
+// The headers that most tests include: see base/precompiled.h.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-// What the driver of the disk sees and chooses.
+// The configuration that the driver of the disk sees, and its choices there.
 #include <gtest/gtest.h>
 #include <linux/virtio_blk.h>
 #include <unistd.h>

@@ -148,7 +148,7 @@ TEST_F(BlockQueueTest, ARequestWithoutAStatusIsAnErrorAfterThoseBefore) {
   EXPECT_EQ(io_->under_way.size(), 1U) << "it goes on";
 }
 
-// What is under way ends, and no request is answered: the chains have gone.
+// The operations under way end, and no request is answered: the chains have gone.
 TEST_F(BlockQueueTest, AbandonsWhatIsUnderWay) {
   Add(3);
   EXPECT_TRUE(requests_->Serve(*queue_, disk_).ok());
