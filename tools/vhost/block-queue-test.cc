@@ -2,33 +2,24 @@
 // The requests of a virtqueue, on a disk whose operations end when the test says so.
 #include <gtest/gtest.h>
 #include <linux/virtio_blk.h>
-#include <unistd.h>
 
 #include <cstddef>
 #include <cstdint>
 #include <deque>
-#include <filesystem>
 #include <memory>
 #include <optional>
-#include <string>
 #include <utility>
 
-#include "absl/status/status.h"
-#include "block_image.h"
 #include "block_io.h"
 #include "block_queue.h"
-#include "block_request.h"
-#include "gmem/vhost/guest_memory_map.h"
-#include "gmem/vhost/virtqueue.h"
+#include "block_ring_test.h"
 #include "vhost/testing/ring.h"
 
 namespace {
 
-using gmem::vhost::Virtqueue;
 using gmem::vhost::doubles::kData;
 using gmem::vhost::doubles::kWrite;
 using gmem::vhost::doubles::TestGuest;
-using gmem::vhost::doubles::TestRing;
 
 class FakeIo final : public BlockIo {
  public:
@@ -58,32 +49,11 @@ class FakeIo final : public BlockIo {
   }
 };
 
-class BlockQueueTest : public testing::Test {
+class BlockQueueTest : public block_test::BlockRingTest {
  protected:
-  static constexpr uint16_t kSize = 512;
-
+  BlockQueueTest() : BlockRingTest(512) {}
   void SetUp() override {
-    std::string path = std::filesystem::temp_directory_path() / "gmem-queue-test.XXXXXX";
-    const int fd = mkstemp(path.data());
-    ASSERT_GE(fd, 0);
-    EXPECT_EQ(ftruncate(fd, 1 << 20), 0);
-    close(fd);
-    auto image = BlockImage::Open(path, /*is_read_only=*/false);
-    unlink(path.c_str());
-    ASSERT_TRUE(image.ok()) << image.status();
-    image_ = *std::move(image);
-    disk_.image = image_.get();
-    ASSERT_TRUE(memory_.Add(guest_.region(), guest_.fd()).ok());
-    const auto at = [this](uint64_t offset, uint64_t size) {
-      return memory_.FromGuest(TestGuest::kGuest + offset, size);
-    };
-    auto queue = Virtqueue::Create(memory_, {.size = kSize},
-                                   {.descriptors = at(TestGuest::kDescriptors, 0x20000),
-                                    .used = at(TestGuest::kUsed, 0x10000),
-                                    .available = at(TestGuest::kAvailable, 0x10000)},
-                                   0);
-    ASSERT_TRUE(queue.ok()) << queue.status();
-    queue_.emplace(*std::move(queue));
+    ASSERT_NO_FATAL_FAILURE(BlockRingTest::SetUp());
     guest_.Put(TestGuest::kData,
                virtio_blk_outhdr{.type = VIRTIO_BLK_T_OUT, .ioprio = 0, .sector = 0});
     auto io = std::make_unique<FakeIo>();
@@ -102,12 +72,6 @@ class BlockQueueTest : public testing::Test {
     return count;
   }
 
-  std::unique_ptr<BlockImage> image_;
-  BlockDisk disk_;
-  TestGuest guest_;
-  gmem::vhost::GuestMemoryMap memory_;
-  TestRing ring_{guest_, kSize, /*is_packed=*/false};
-  std::optional<Virtqueue> queue_;
   FakeIo* io_ = nullptr;
   std::optional<BlockQueue> requests_;
 };

@@ -4,65 +4,28 @@
 #include <linux/falloc.h>
 #include <linux/virtio_blk.h>
 #include <sys/uio.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <cstdint>
-#include <cstdlib>
-#include <cstring>
-#include <filesystem>
-#include <memory>
-#include <optional>
-#include <string>
-#include <utility>
-#include <vector>
 
-#include "block_image.h"
 #include "block_io.h"
 #include "block_request.h"
-#include "gmem/vhost/guest_memory_map.h"
+#include "block_ring_test.h"
 #include "gmem/vhost/virtqueue.h"
 #include "vhost/testing/ring.h"
 
 namespace {
 
-using gmem::vhost::GuestMemoryMap;
 using gmem::vhost::Popped;
-using gmem::vhost::Virtqueue;
 using gmem::vhost::doubles::kData;
 using gmem::vhost::doubles::kQueueSize;
 using gmem::vhost::doubles::kWrite;
 using gmem::vhost::doubles::TestGuest;
-using gmem::vhost::doubles::TestRing;
 using Kind = BlockIo::Kind;
 
-constexpr uint64_t kSize = 1 << 20;
-
-class BlockRequestTest : public testing::Test {
+class BlockRequestTest : public block_test::BlockRingTest {
  protected:
-  void SetUp() override {
-    std::string path = std::filesystem::temp_directory_path() / "gmem-request-test.XXXXXX";
-    const int fd = mkstemp(path.data());
-    ASSERT_GE(fd, 0);
-    EXPECT_EQ(ftruncate(fd, kSize), 0);
-    close(fd);
-    auto image = BlockImage::Open(path, /*is_read_only=*/false);
-    unlink(path.c_str());
-    ASSERT_TRUE(image.ok()) << image.status();
-    image_ = *std::move(image);
-    disk_ = {.image = image_.get(), .serial = {}, .has_limits = true, .is_writethrough = false};
-    ASSERT_TRUE(memory_.Add(guest_.region(), guest_.fd()).ok());
-    const auto at = [this](uint64_t offset, uint64_t size) {
-      return memory_.FromGuest(TestGuest::kGuest + offset, size);
-    };
-    auto queue = Virtqueue::Create(memory_, {.size = kQueueSize},
-                                   {.descriptors = at(TestGuest::kDescriptors, 0x20000),
-                                    .used = at(TestGuest::kUsed, 0x10000),
-                                    .available = at(TestGuest::kAvailable, 0x10000)},
-                                   0);
-    ASSERT_TRUE(queue.ok()) << queue.status();
-    queue_.emplace(*std::move(queue));
-  }
+  BlockRequestTest() : BlockRingTest(kQueueSize) {}
 
   // Begins a request with @readable bytes after the header, and @writable ones before the status.
   void Begin(uint32_t type, uint32_t readable, uint32_t writable = 0) {
@@ -90,12 +53,6 @@ class BlockRequestTest : public testing::Test {
     EXPECT_EQ(request_.status(), status);
   }
 
-  std::unique_ptr<BlockImage> image_;
-  BlockDisk disk_;
-  TestGuest guest_;
-  GuestMemoryMap memory_;
-  TestRing ring_{guest_, kQueueSize, /*is_packed=*/false};
-  std::optional<Virtqueue> queue_;
   BlockRequest request_;
   BlockIo::Operation last_;
 };
