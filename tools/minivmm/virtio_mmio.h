@@ -116,7 +116,7 @@ class VirtioMmio {
       case VIRTIO_MMIO_SHM_LEN_HIGH:
         return kNoRegion;
       default:
-        // The configuration never changes, so its generation is always 0.
+        // Only the driver's own choices change the configuration, so its generation is always 0.
         return 0;
     }
   }
