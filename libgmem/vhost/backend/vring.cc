@@ -355,12 +355,16 @@ void Vring::ServeQueue() {
                                   : context_.device.HandleDisabledQueue(context_.backend, queue);
   is_serving_ = false;
   queue.Notify();
+  // The device leaves them: it waits for something else, as with the buffers of a receive queue.
+  // Pending: the session asks for the baton, and Pop() brought nothing for that reason.
+  const bool leaves_all = queue.nr_popped() == nr_popped && queue.in_flight() == 0;
+  if (is_stopping_ && leaves_all && !is_pending_) may_finish_old_ = false;
   if (!status.ok()) {
     if (queue.status().ok()) queue.GiveUpSince(last_pop);
     failure_ = status;
   }
   // Without a thread, Attend() follows.
-  if (lane_.has_thread() && wants_attention()) WakeSession();
+  if (lane_.has_thread() && (wants_attention() || is_stopping_)) WakeSession();
   if (!failure_.ok() || !queue.status().ok() || queue.miss()) return;
   const bool has_popped = queue.nr_popped() > nr_popped;
   bool has_more = has_popped;
@@ -440,17 +444,18 @@ void Vring::ReleaseMemory() {
   if (queue_->HasRemovedMemory()) context_.device.MemoryRemoved(context_.backend, *queue_);
 }
 
-void Vring::BeginStop() {
+void Vring::BeginStop(bool is_reset) {
   is_stopping_ = true;
   if (queue_) queue_->BeginStop();
   if (queue_ && context_.device.IsReceiveQueue(index_)) queue_->TakeBack();
   if (in_flight() > 0) context_.device.QueueStopping(context_.backend, *queue_);
+  may_finish_old_ = !is_reset;
+  if (finishes_old()) is_pending_ = true;
 }
 
-bool Vring::can_stop() const {
-  const bool is_noted = context_.negotiation.has(ProtocolFeature::kGetVringBaseInflight) &&
-                        context_.inflight.is_valid();
-  return in_flight() == 0 || is_noted;
+bool Vring::is_noted() const {
+  return context_.negotiation.has(ProtocolFeature::kGetVringBaseInflight) &&
+         context_.inflight.is_valid();
 }
 
 uint32_t Vring::Stop() {
@@ -458,7 +463,8 @@ uint32_t Vring::Stop() {
   kick_.reset();
   failure_ = absl::OkStatus();
   is_retry_due_ = false;
-  is_polled_ = has_failed_ = is_pending_ = is_waited_for_ = is_stopping_ = false;
+  is_polled_ = has_failed_ = is_pending_ = is_waited_for_ = false;
+  is_stopping_ = may_finish_old_ = false;
   miss_.reset();
   is_miss_refused_ = false;
   misses_.AskAgain();

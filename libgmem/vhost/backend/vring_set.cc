@@ -65,7 +65,7 @@ void VringSet::ReleaseMemory() {
 }
 
 void VringSet::BeginStopAll() {
-  for (const auto& vring : vrings_) vring->BeginStop();
+  for (const auto& vring : vrings_) vring->BeginStop(/*is_reset=*/true);
 }
 
 bool VringSet::FinishStopAll() {

@@ -17,6 +17,7 @@
 #include <iterator>
 #include <vector>
 
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "gmem/unique_fd.h"
@@ -26,6 +27,14 @@ namespace gmem::vhost::doubles {
 
 // A time limit for events that come at once unless the machine is busy.
 inline constexpr absl::Duration kPatience = absl::Seconds(30);
+
+// The time until the next deadline. In this order: the deadline counts from a look at the clock.
+template <typename Loop>
+absl::Duration TimeLeft(const Loop& loop) {
+  const absl::Time deadline = loop.next_deadline();
+  return deadline - absl::Now();
+}
+
 inline constexpr int kPatienceMilliseconds = 30000;
 
 inline size_t CountOpenFds() {
