@@ -9,8 +9,8 @@
 # shellcheck shell=bash
 
 # Where the parts leave NAME.tap (standard output), NAME.err, NAME.console (of a virtual
-# machine), NAME.status and NAME.seconds. If a part runs twice, NAME.first.tap, NAME.first.err and
-# NAME.first.console are those of the first try.
+# machine), NAME.status, NAME.seconds and NAME.cpu. If a part runs twice, NAME.first.tap,
+# NAME.first.err and NAME.first.console are those of the first try.
 state=
 area=
 part=
@@ -152,6 +152,20 @@ keep_first_try() {
 	done
 }
 
+# cpu_seconds NAME: note the seconds that CPUs have worked for this shell's children. They tell what
+# a part costs, whatever else the machine does meanwhile.
+cpu_seconds() {
+	# Not in a pipe: that would be another shell.
+	times >"$state/$1.times"
+	awk 'NR == 2 {
+		for (i = 1; i <= 2; i++) {
+			split($i, time, /[ms]/)
+			sum += time[1] * 60 + time[2]
+		}
+		print int(sum)
+	}' "$state/$1.times" >"$state/$1.cpu"
+}
+
 start() {
 	local part=$1
 	say "[$SECONDS s] $part: starts"
@@ -169,6 +183,7 @@ start() {
 			status=0
 			once "$part" || status=$?
 		fi
+		cpu_seconds "$part"
 		echo $status >"$state/$part.status"
 	) &
 	part_of_pid[$!]=$part
@@ -271,12 +286,16 @@ run_parts() {
 	[ $ticker = 0 ] || kill $ticker 2>/dev/null || true
 }
 
-# Seconds of each part, the slowest first.
+# Seconds of each part, the slowest first, and those that CPUs worked for it.
 show_times() {
-	local name
-	echo "seconds of each part, the slowest first ($SECONDS s in all):"
+	local name cpu=0
 	for name in "${!part_started[@]}"; do
-		printf '%6d  %s\n' "$(cat "$state/$name.seconds")" "$name"
+		cpu=$((cpu + $(cat "$state/$name.cpu" 2>/dev/null || echo 0)))
+	done
+	echo "seconds of each part, the slowest first, and of CPUs ($SECONDS s in all, $cpu s of CPUs):"
+	for name in "${!part_started[@]}"; do
+		printf '%6d %6d  %s\n' "$(cat "$state/$name.seconds")" \
+			"$(cat "$state/$name.cpu" 2>/dev/null || echo 0)" "$name"
 	done | sort -rn
 }
 
