@@ -126,6 +126,7 @@ void BlockDevice::QueueStarted(Backend& backend, Virtqueue& queue) {
   Queue& mine = *queues_[queue.index()];
   mine.calls.AssertAlone();
   nr_working_++;
+  mine.is_stopping = false;
   mine.failure = options_.locking == Locking::kNever ? absl::OkStatus() : image_->Lock(kPatience);
   const int fd = mine.requests.fd();
   if (!mine.failure.ok() || fd < 0) return;
@@ -146,13 +147,21 @@ void BlockDevice::Complete(uint16_t index) {
   Queue& mine = *queues_[index];
   mine.calls.AssertIn(*queue);
   mine.requests.Complete(*queue);
-  if (!mine.requests.wants_more() || !mine.failure.ok() || !backend_->is_enabled(index)) {
+  if (!mine.requests.wants_more() || mine.is_stopping || !mine.failure.ok() ||
+      !backend_->is_enabled(index)) {
     return;
   }
   // HandleQueue() meets the same rule that the driver has broken, and reports it.
   if (!mine.requests.Serve(*queue, config_.disk()).ok()) return;
   // The session has its turn first.
   if (mine.requests.wants_more()) backend_->RunOnQueue(index, [this, index] { Complete(index); });
+}
+
+void BlockDevice::QueueStopping(Backend& /*backend*/, Virtqueue& queue) {
+  Queue& mine = *queues_[queue.index()];
+  mine.calls.AssertAlone();
+  // All requests that were taken have begun: they go on to their end.
+  mine.is_stopping = true;
 }
 
 void BlockDevice::QueueFailed(uint16_t index, const absl::Status& why) {

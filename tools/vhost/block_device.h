@@ -62,6 +62,7 @@ class BlockDevice : public gmem::vhost::Device {
   absl::Duration stop_timeout() const override { return absl::Minutes(10); }
   void QueueStarted(gmem::vhost::Backend& backend, gmem::vhost::Virtqueue& queue) override;
   absl::Status HandleQueue(gmem::vhost::Backend& backend, gmem::vhost::Virtqueue& queue) override;
+  void QueueStopping(gmem::vhost::Backend& backend, gmem::vhost::Virtqueue& queue) override;
   void QueueFailed(uint16_t index, const absl::Status& why) override;
   void QueueStopped(uint16_t index) override;
   void Reset() override { config_.Reset(); }
@@ -74,6 +75,7 @@ class BlockDevice : public gmem::vhost::Device {
     explicit Queue(std::unique_ptr<BlockIo> io) : requests(std::move(io)) {}
     gmem::vhost::QueueCalls calls;
     BlockQueue requests ABSL_GUARDED_BY(calls);
+    bool is_stopping ABSL_GUARDED_BY(calls) = false;
     // Why the virtqueue can't work.
     absl::Status failure ABSL_GUARDED_BY(calls);
   };

@@ -439,7 +439,7 @@ absl::Status Requests::KickVring(uint32_t index) {
 absl::Status Requests::GetVringBase(uint32_t index) {
   GMEM_ASSIGN_OR_RETURN(stopping_, parts_.vrings.Find(index));
   stopping_index_ = index;
-  stopping_->BeginStop(/*is_reset=*/false);
+  stopping_->BeginStop();
   return WaitForChains(Due::kStop);
 }
 

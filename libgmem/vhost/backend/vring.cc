@@ -251,6 +251,10 @@ void Vring::UpdateLog(const std::optional<Virtqueue::Memory>& ring) {
     address = guest_address.value_or(0);
   }
   queue_->set_log(log, log_ring, address);
+  if (is_mark_due_ && log != nullptr && log_ring) {
+    queue_->MarkRing();
+    is_mark_due_ = false;
+  }
 }
 
 void Vring::Restart() {
@@ -295,13 +299,11 @@ absl::Status Vring::Start() {
   queue_->set_attention([this] { Notice(); });
   queue_->set_pause(lane_.is_wanted());
   queue_->set_counters(&counters_);
+  // The back-end before this one may have been killed behind a push, before it marked that in the
+  // log or told the driver.
+  is_mark_due_ = context_.inflight.is_valid();
   UpdateLog(ring);
-  if (context_.inflight.is_valid()) {
-    // The back-end before this one may have been killed behind a push, before it marked that in the
-    // log or told the driver.
-    queue_->MarkRing();
-    Call();
-  }
+  if (context_.inflight.is_valid()) Call();
   context_.device.QueueStarted(context_.backend, *queue_);
   return absl::OkStatus();
 }
@@ -355,16 +357,12 @@ void Vring::ServeQueue() {
                                   : context_.device.HandleDisabledQueue(context_.backend, queue);
   is_serving_ = false;
   queue.Notify();
-  // The device leaves them: it waits for something else, as with the buffers of a receive queue.
-  // Pending: the session asks for the baton, and Pop() brought nothing for that reason.
-  const bool leaves_all = queue.nr_popped() == nr_popped && queue.in_flight() == 0;
-  if (is_stopping_ && leaves_all && !is_pending_) may_finish_old_ = false;
   if (!status.ok()) {
     if (queue.status().ok()) queue.GiveUpSince(last_pop);
     failure_ = status;
   }
   // Without a thread, Attend() follows.
-  if (lane_.has_thread() && (wants_attention() || is_stopping_)) WakeSession();
+  if (lane_.has_thread() && wants_attention()) WakeSession();
   if (!failure_.ok() || !queue.status().ok() || queue.miss()) return;
   const bool has_popped = queue.nr_popped() > nr_popped;
   bool has_more = has_popped;
@@ -444,18 +442,17 @@ void Vring::ReleaseMemory() {
   if (queue_->HasRemovedMemory()) context_.device.MemoryRemoved(context_.backend, *queue_);
 }
 
-void Vring::BeginStop(bool is_reset) {
+void Vring::BeginStop() {
   is_stopping_ = true;
   if (queue_) queue_->BeginStop();
   if (queue_ && context_.device.IsReceiveQueue(index_)) queue_->TakeBack();
   if (in_flight() > 0) context_.device.QueueStopping(context_.backend, *queue_);
-  may_finish_old_ = !is_reset;
-  if (finishes_old()) is_pending_ = true;
 }
 
-bool Vring::is_noted() const {
-  return context_.negotiation.has(ProtocolFeature::kGetVringBaseInflight) &&
-         context_.inflight.is_valid();
+bool Vring::can_stop() const {
+  const bool is_noted = context_.negotiation.has(ProtocolFeature::kGetVringBaseInflight) &&
+                        context_.inflight.is_valid();
+  return in_flight() == 0 || is_noted;
 }
 
 uint32_t Vring::Stop() {
@@ -463,8 +460,7 @@ uint32_t Vring::Stop() {
   kick_.reset();
   failure_ = absl::OkStatus();
   is_retry_due_ = false;
-  is_polled_ = has_failed_ = is_pending_ = is_waited_for_ = false;
-  is_stopping_ = may_finish_old_ = false;
+  is_polled_ = has_failed_ = is_pending_ = is_waited_for_ = is_stopping_ = false;
   miss_.reset();
   is_miss_refused_ = false;
   misses_.AskAgain();

@@ -95,13 +95,11 @@ class Vring {
   // none points there, and the device learns that it has to give back the others that do.
   void ReleaseMemory();
   // The front-end wants the virtqueue to stop: it isn't served from here on, and the device learns
-  // that it has to complete the chains in flight, except those that are taken back. Without
-  // @is_reset, it is served as long as it has chains of the back-end before this one, which nobody
-  // would find later.
-  void BeginStop(bool is_reset);
+  // that it has to complete the chains in flight, except those that are taken back.
+  void BeginStop();
   // May Stop() follow? Not while chains are in flight, unless the next back-end finds them in the
   // inflight buffer.
-  bool can_stop() const { return is_noted() || (in_flight() == 0 && !finishes_old()); }
+  bool can_stop() const;
   bool is_stopping() const { return is_stopping_; }
   // Stops the virtqueue, if it works, until the next SET_VRING_KICK. Returns its base, for
   // GET_VRING_BASE.
@@ -136,14 +134,8 @@ class Vring {
   void MarkKicked();
   absl::Status Start();
   // Can the device serve it? Not if the session's loop has to attend first.
-  bool CanServe() const { return works() && (!is_stopping_ || finishes_old()); }
-  bool works() const { return queue_ && !has_failed_ && failure_.ok() && queue_->status().ok(); }
-  // Does the next back-end find the chains in flight in the inflight buffer?
-  bool is_noted() const;
-  // See BeginStop(). Not if a translation is missing: the front-end sends none now.
-  bool finishes_old() const {
-    return may_finish_old_ && works() && queue_->has_old() && queue_->is_reachable() &&
-           !queue_->miss() && is_enabled() && !is_noted();
+  bool CanServe() const {
+    return queue_ && !has_failed_ && !is_stopping_ && failure_.ok() && queue_->status().ok();
   }
   // See Attend().
   void WakeSession() { context_.lanes.session().Wake(); }
@@ -176,14 +168,15 @@ class Vring {
   // virtqueue has failed so.
   bool is_call_due_ = false;
   bool is_retry_due_ = false;
+  // The log doesn't have what the back-end before this one may have written in the ring. A
+  // front-end may send the log after the start.
+  bool is_mark_due_ = false;
   absl::Status failure_;
   // The device has left chains in the ring, and waits for something else.
   bool is_waited_for_ = false;
   // Inside of a call of HandleQueue() or HandleDisabledQueue().
   bool is_serving_ = false;
   bool is_stopping_ = false;
-  // It stops, and the device takes what the back-end before this one has left.
-  bool may_finish_old_ = false;
   bool has_failed_ = false;
   // The translation that the virtqueue waits for, one at a time.
   std::optional<IotlbMiss> miss_;

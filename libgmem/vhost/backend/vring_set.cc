@@ -65,7 +65,7 @@ void VringSet::ReleaseMemory() {
 }
 
 void VringSet::BeginStopAll() {
-  for (const auto& vring : vrings_) vring->BeginStop(/*is_reset=*/true);
+  for (const auto& vring : vrings_) vring->BeginStop();
 }
 
 bool VringSet::FinishStopAll() {

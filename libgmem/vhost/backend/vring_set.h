@@ -38,7 +38,6 @@ class VringSet {
   void RestartAll();
   void HandleIotlb(const IotlbMessage& change);
   void ReleaseMemory();
-  // For a reset.
   void BeginStopAll();
   // After BeginStopAll(): stops those that can stop by now. True if that were the last.
   bool FinishStopAll();

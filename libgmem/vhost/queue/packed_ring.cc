@@ -68,7 +68,6 @@ class PackedRing final : public Ring {
   }
 
   absl::Status TrackInflight(GuestSpan region) override;
-  bool has_old() const override { return inflight_ && inflight_->next_old(); }
   Popped Pop(ChainBuilder& builder, RingToken& token) override;
   UsedWrite Stage(const RingToken& token, uint32_t written) override;
   void Publish() override;
@@ -277,7 +276,7 @@ bool PackedRing::EnableKicks() {
     StoreRelease(event + kEventFlags, kEventEnable);
   }
   FullFence();
-  return has_old() || IsAvailable();
+  return (inflight_ && inflight_->next_old()) || IsAvailable();
 }
 
 bool PackedRing::AwaitMore() {

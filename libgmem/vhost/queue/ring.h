@@ -45,8 +45,6 @@ class __attribute__((visibility("hidden"))) Ring {
   virtual ~Ring() = default;
 
   virtual absl::Status TrackInflight(GuestSpan region) = 0;
-  // Does Pop() bring a chain of the back-end before this one next?
-  virtual bool has_old() const = 0;
   // Without a chain, the ring hasn't changed; the builder knows what is missing or broken.
   virtual Popped Pop(ChainBuilder& builder, RingToken& token) = 0;
   // Writes a used entry that the driver doesn't see yet.

@@ -39,7 +39,6 @@ class SplitRing final : public Ring {
   }
 
   absl::Status TrackInflight(GuestSpan region) override;
-  bool has_old() const override { return inflight_ && inflight_->next_old(); }
   Popped Pop(ChainBuilder& builder, RingToken& token) override;
   UsedWrite Stage(const RingToken& token, uint32_t written) override;
   void Publish() override;
@@ -202,7 +201,7 @@ bool SplitRing::EnableKicks() {
     StoreRelease<uint16_t>(memory_.used.data() + kSplitFlags, 0);
   }
   FullFence();
-  return has_old() || AvailableIndex() != next_available_;
+  return (inflight_ && inflight_->next_old()) || AvailableIndex() != next_available_;
 }
 
 bool SplitRing::AwaitMore() {

@@ -130,7 +130,6 @@ class __attribute__((visibility("hidden"))) Virtqueue::Impl {
   }
   void GiveUpSince(uint64_t pop) { in_flight_.RemoveSince(pop); }
   void BeginStop() { is_stopping_ = true; }
-  bool has_old() const { return ring_->has_old(); }
   void Notify();
   absl::Status Move(const std::optional<Memory>& ring);
 
@@ -226,7 +225,7 @@ Popped Virtqueue::Impl::Pop(Chain& chain) {
 
 Popped Virtqueue::Impl::PopNext(Chain& chain) {
   miss_.reset();
-  if (!is_reachable_ || (is_stopping_ && !has_old())) return Popped::kNothing;
+  if (!is_reachable_) return Popped::kNothing;
   ChainBuilder builder(memory_, options_.size, table_, chain);
   RingToken token;
   const Popped popped = ring_->Pop(builder, token);
@@ -403,7 +402,6 @@ size_t Virtqueue::TakeBack() { return impl_->TakeBack(); }
 bool Virtqueue::HasRemovedMemory() const { return impl_->HasRemovedMemory(); }
 void Virtqueue::GiveUpSince(uint64_t pop) { impl_->GiveUpSince(pop); }
 void Virtqueue::BeginStop() { impl_->BeginStop(); }
-bool Virtqueue::has_old() const { return impl_->has_old(); }
 void Virtqueue::Notify() { impl_->Notify(); }
 
 void Virtqueue::DisableKicks() {

@@ -27,12 +27,12 @@ class Backend;
 /// the methods of the back-end, except Process(), and must not destroy it.
 ///
 /// Virtqueues may have threads (Backend::Options::has_queue_threads), which then make the calls for
-/// virtqueues. Three rules hold. Calls
-/// for virtqueues are HandleQueue(), HandleDisabledQueue(), and what Backend::Watch() and
-/// Backend::RunOnQueue() run; those for virtqueues of the same thread never overlap. All other
-/// calls overlap with no call at all. So only what calls for virtqueues of different threads change
-/// needs a lock: whatever just one virtqueue's calls use, and whatever those calls only read, does
-/// not. QueueCalls lets clang check that.
+/// virtqueues. Three rules hold. Calls for virtqueues are HandleQueue(), HandleDisabledQueue(), and
+/// what Backend::Watch() and Backend::RunOnQueue() run; those for virtqueues of the same thread
+/// never overlap. All other calls, except PostcopyFailed(), overlap with no call at all. So only
+/// what calls for virtqueues of different threads change needs a lock: whatever just one
+/// virtqueue's calls use, and whatever those calls only read, does not. QueueCalls lets clang check
+/// that.
 ///
 /// The arguments come from the front-end or the driver: they are untrusted, except where a method
 /// says how they were checked. Methods that a device may not need have defaults.
@@ -136,8 +136,9 @@ class Device {
   /// migration), or the front-end has gone. A thread, or a system call of the device, that touches
   /// a page which isn't there waits for ever. End the process here, for example by _exit(): then
   /// nothing finds zeroes in the place of guest memory, and an inflight buffer keeps the requests
-  /// for the next back-end. May be called again and again. Not called while the session's own
-  /// thread waits for a page, as it may without threads for virtqueues.
+  /// for the next back-end. May be called again and again, and while calls for virtqueues run.
+  /// Not called while the session's own thread waits for a page, as it may without threads for
+  /// virtqueues.
   virtual void PostcopyFailed() {}
   /// The front-end has opened the back-end channel: from here on, Backend's requests work.
   virtual void ChannelOpened(Backend& /*backend*/) {}

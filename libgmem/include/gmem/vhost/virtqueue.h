@@ -164,12 +164,12 @@ class Virtqueue {
   /// the next back-end.
   void GiveUpSince(uint64_t pop);
 
-  /// The virtqueue will stop. From here on, Pop() brings only chains that the back-end before this
-  /// one had already (TrackInflight()), and Unpop() and TakeBack() leave these out: no base brings
-  /// them again, and without the inflight buffer, after a migration for example, nobody would.
+  /// The virtqueue will stop. From here on, Unpop() and TakeBack() leave out chains from the
+  /// back-end before this one (TrackInflight()): no base brings these again, and without the
+  /// inflight buffer, after a migration for example, nobody would. As long as the virtqueue goes
+  /// on, the next Pop() brings them. Those that weren't popped before the stop are only in the
+  /// inflight buffer.
   void BeginStop();
-  /// Does Pop() bring such a chain next?
-  bool has_old() const;
 
   /// Asks the driver to kick for each chain that comes from now on, also while the ring has some:
   /// EnableKicks() is for a ring whose chains were all popped. True if one has come meanwhile
