@@ -94,7 +94,7 @@ absl::Status Session::CheckTakeTime() {
   if (take_deadline_ == absl::InfiniteDuration()) take_deadline_ = now + patience_;
   // A call of the device that waits for a page keeps its baton, and the loop doesn't see the end of
   // the front-end that should bring it.
-  if (has_frontend_gone()) ReportMissingPages();
+  if (parts_.postcopy.serves_faults() && has_frontend_gone()) ReportMissingPages();
   if (take_deadline_ > now) return absl::OkStatus();
   return CheckError(ETIMEDOUT, absl::StrCat("a call of the device for a virtqueue hasn't returned ",
                                             "after ", absl::FormatDuration(patience_)));
